@@ -1,0 +1,39 @@
+# `make demo` and `make test` are all the set-up there is; both work in a fresh clone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+
+.PHONY: demo test check models clean
+
+demo: $(VENV)/.base
+	$(BIN)/cyclecast demo --out demo --overwrite
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Rebuilds the bundled model from its data, about two hours on two cores. RUN keeps the checkpoint; RESUME=--resume goes on with it.
+models: $(VENV)/.dev
+	$(BIN)/cyclecast train cyclegan --config cyclecast/models/monet.toml --data $(DATA)/monet2photo --out runs/monet $(RESUME)
+	$(BIN)/cyclecast export runs/monet -o cyclecast/models/monet.onnx --direction b2a --overwrite
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+# One call, so that torch's pin holds before anything can ask for a larger build of it.
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@ $(VENV)/.base
+
+clean:
+	rm -rf $(VENV) demo dist build

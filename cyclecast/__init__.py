@@ -1,0 +1,47 @@
+"""cyclecast: a CycleGAN-type generator from training to live video.
+
+    model = cyclecast.load("monet")                        # a bundled model, or the path of an ONNX frame model
+    styled = model(frame)                                  # (H, W, 3) uint8 BGR -> the same
+    report = cyclecast.convert("in.mp4", "out.mp4", model)
+
+Importing this package loads neither torch nor an engine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclecast._version import __version__
+
+if TYPE_CHECKING:
+    from cyclecast.runtime.model import Model
+    from cyclecast.video.convert import ConversionReport, ConvertOptions, OnFrame
+
+__all__ = ["__version__", "convert", "load"]
+
+
+def load(model: str | Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Model:
+    """Opens a bundled model by name ("monet") or an ONNX frame model by path; see `cyclecast.runtime.model.load`."""
+    from cyclecast.runtime import model as runtime
+
+    return runtime.load(model, engine, device, precision)
+
+
+def convert(
+    source: str | Path,
+    output: str | Path,
+    model: Model | str | Path,
+    options: ConvertOptions | None = None,
+    on_frame: OnFrame | None = None,
+) -> ConversionReport:
+    """Runs one video or image through a model into a file that appears whole or not at all.
+
+    model: what `load` gave, or a name or path to load. See `cyclecast.video.convert` for options, report and errors.
+    """
+    from cyclecast.video.convert import convert_file
+
+    if isinstance(model, str | Path):
+        with load(model) as opened:
+            return convert_file(Path(source), Path(output), opened, options, on_frame)
+    return convert_file(Path(source), Path(output), model, options, on_frame)

@@ -1,0 +1,343 @@
+"""The command line: parse, import inside, call one function, print. People read stderr, scripts read `--json` on stdout."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import cyclecast
+from cyclecast.errors import ConfigError, CyclecastError
+
+if TYPE_CHECKING:
+    from cyclecast.runtime.model import Model
+    from cyclecast.video.convert import OnFrame
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From training a CycleGAN-type generator to live video.",
+)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled name (`cyclecast models`) or an ONNX frame model.")]
+EngineOption = Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or cuda:N.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else there.")]
+
+
+def main() -> None:
+    """The console script: our own errors become one line and exit code 1."""
+    try:
+        app()
+    except CyclecastError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted", code=130)
+
+
+def fail(message: str, code: int = 1) -> None:
+    """One line on stderr, then the end."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def print_version(wanted: bool) -> None:
+    """`--version`."""
+    if wanted:
+        print(f"cyclecast {cyclecast.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the three files.")] = Path("cyclecast-demo"),
+    model: ModelOption = "monet",
+    engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of the scene.")] = 4.0,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The main job, on this machine, now: draw a scene with sound, convert it, show the figures.
+
+    Example: cyclecast demo --out demo
+    """
+    from cyclecast.demo import run_demo
+
+    with opened(model, engine, device, precision) as opened_model, bars() as bar:
+        made = run_demo(
+            out,
+            opened_model,
+            seconds=seconds,
+            overwrite=overwrite,
+            on_render=bar("drawing"),
+            on_convert=bar("converting"),
+        )
+        facts = engine_facts(opened_model)
+    report = made.report
+    if as_json:
+        return print_json({**report_fields(report), **facts, "clip": str(made.clip), "before_after": str(made.before_after)})
+    rows = {
+        "engine": f"{facts['engine']} {facts['precision']} on {facts['device']}",
+        "model": opened_model.name,
+        "size": f"{report.width}x{report.height}",
+        "frames": f"{report.frames}, sound {report.audio}",
+        "frames per second": f"{report.fps:.1f} (model alone {1000 / report.stages_ms['model']:.1f})",
+        "clip": str(made.clip),
+        "styled clip": str(made.styled),
+        "before and after": str(made.before_after),
+    }
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+@app.command()
+def convert(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Videos, images, folders, globs.")],
+    output: Annotated[Path, typer.Argument(help="A file, or a folder for several.")],
+    model: ModelOption = "monet",
+    engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    codec: Annotated[str | None, typer.Option(help="h264, hevc, av1 or vp9; default by container.")] = None,
+    crf: Annotated[int | None, typer.Option(min=0, max=63, help="Quality, lower is better; default by codec.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The encoder's own speed preset; x264: ultrafast ... veryslow.")] = None,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.")] = False,
+    work_height: Annotated[
+        int | None, typer.Option(min=16, help="Run the model at this height, deliver the source's size.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run videos and images through a model; sound and timestamps are kept.
+
+    Example: cyclecast convert holiday.mp4 painted.mp4 --model monet
+    """
+    from cyclecast.video.convert import ConvertOptions, convert_file, plan
+
+    options = ConvertOptions(
+        codec=codec, crf=crf, preset=preset, audio=not no_audio, work_height=work_height, overwrite=overwrite
+    )
+    planned = plan(sources, output)
+    several = len(planned) > 1 or output.is_dir()
+    results: list[dict[str, Any]] = []
+    with opened(model, engine, device, precision) as opened_model:
+        facts = engine_facts(opened_model)
+        for source, target in planned:
+            try:
+                with bars() as bar:
+                    report = convert_file(source, target, opened_model, options, bar(source.name))
+                results.append(report_fields(report))
+                console.print(f"{target}: {report.frames} frames, {report.fps:.1f} fps, sound {report.audio}", markup=False)
+            except CyclecastError as error:
+                if not several:
+                    raise
+                results.append({"source": str(source), "error": str(error)})
+                console.print(f"error: {error}", markup=False)
+    if as_json:
+        print_json({**facts, "files": results} if several else {**results[0], **facts})
+    failed = sum("error" in result for result in results)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="cyclegan")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with trainA and trainB (testA and testB give the fixed set).")] = None,
+    domain_a: Annotated[Path | None, typer.Option(help="Folder of images of domain A.")] = None,
+    domain_b: Annotated[Path | None, typer.Option(help="Folder of images of domain B.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Generator steps in all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, batches and augmentation.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, with its settings.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a generator from folders of images; needs the extra `train`.
+
+    Example: cyclecast train cyclegan --data monet2photo --out runs/monet --set generator=resnet6
+    """
+    with extra("train"):
+        from cyclecast.training import checkpoint
+        from cyclecast.training.config import load_config
+        from cyclecast.training.loop import train as run
+        from cyclecast.training.recipes import RECIPES
+    if recipe not in RECIPES:
+        raise ConfigError(f"no recipe named {recipe!r}; there are: {', '.join(RECIPES)}")
+    values: dict[str, Any] = dict(checkpoint.load(out / checkpoint.NAME)["config"]) if resume else {}
+    values |= {"out": out, **data_settings(data)}
+    flags = {"domain_a": domain_a, "domain_b": domain_b, "steps": steps, "seed": seed, "device": device}
+    flagged = {key: value for key, value in flags.items() if value is not None} | pairs(settings or [])
+    chosen = load_config(RECIPES[recipe].Config, file=config, settings=values | flagged)
+    with bars(speed="pairs/s") as bar:
+        update = bar(f"training {recipe}")
+        report = run(recipe, chosen, resume=resume, on_progress=lambda p: update(p.step, p.steps))
+    if as_json:
+        return print_json(dataclasses.asdict(report))
+    console.print(f"{report.checkpoint}: step {report.steps}, {report.pairs_per_second:.2f} pairs/s", markup=False)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    direction: Annotated[str, typer.Option(help="a2b or b2a.")] = "a2b",
+    size: Annotated[str, typer.Option(help="dynamic, or WIDTHxHEIGHT to fix it.")] = "dynamic",
+    opset: Annotated[int, typer.Option(help="18, 19 or 20.")] = 18,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the file with PyTorch.")] = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Freeze a trained generator into one ONNX file that takes and gives raw frames; needs the extra `train`.
+
+    Example: cyclecast export runs/monet -o monet.onnx --direction b2a
+    """
+    with extra("train"):
+        from cyclecast.export.checkpoints import read_generator
+        from cyclecast.export.onnx import export_onnx
+    trained = read_generator(checkpoint, direction)
+    agreements = export_onnx(trained, output, size=parse_size(size), opset=opset, check=not no_verify, overwrite=overwrite)
+    if as_json:
+        return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
+    table = Table("size", "frames", "max", "mean", "PSNR dB", title=f"{output} in ONNX Runtime against PyTorch, grey levels")
+    for a in agreements:
+        table.add_row(f"{a.size[0]}x{a.size[1]}", str(a.frames), str(a.max_abs), f"{a.mean_abs:.5f}", f"{a.psnr_db:.1f}")
+    console.print(table if agreements else f"{output}: written, not verified")
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Print this one's card.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The bundled models, and their cards.
+
+    Example: cyclecast models monet
+    """
+    from cyclecast.runtime.model import bundled_models, find_model
+
+    bundled = bundled_models()
+    if name is not None:
+        card = find_model(name).with_suffix(".md")
+        if name not in bundled or not card.is_file():
+            raise ConfigError(f"no card for {name!r}; bundled are: {', '.join(bundled)}")
+        print(card.read_text("utf-8"), end="")
+    elif as_json:
+        print_json({"models": [{"name": key, "path": str(path), "bytes": path.stat().st_size} for key, path in bundled.items()]})
+    else:
+        for key, path in bundled.items():
+            print(f"{key}  {path.stat().st_size / 1e6:.2f} MB  {path}")
+
+
+@contextmanager
+def opened(model: str, engine: str, device: str, precision: str) -> Iterator[Model]:
+    """The model, open; what runs it is said on stderr, above all what `auto` chose."""
+    with cyclecast.load(model, engine, device, precision) as loaded:
+        facts = engine_facts(loaded)
+        console.print(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}", markup=False)
+        yield loaded
+
+
+def engine_facts(model: Model) -> dict[str, str]:
+    """What every report says of the engine."""
+    return {"engine": model.engine.name, "device": model.engine.device, "precision": model.engine.precision}
+
+
+def report_fields(report: Any) -> dict[str, Any]:
+    """A report as plain JSON values."""
+    return dataclasses.asdict(report)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object on stdout."""
+    print(json.dumps(value))
+
+
+@contextmanager
+def bars(speed: str = "fps") -> Iterator[Callable[[str], OnFrame]]:
+    """Progress bars on stderr, one for each name: count, rate, time left; they go when they are done."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+
+        def bar(name: str) -> OnFrame:
+            task = progress.add_task(name, total=None, rate="")
+
+            def update(done: int, total: int | None) -> None:
+                now = progress.tasks[task].speed
+                progress.update(task, completed=done, total=total, rate=f"{now:.1f} {speed}" if now else "")
+
+            return update
+
+        yield bar
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports that an extra brings; without it, the line to type."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cyclecast"):
+            raise
+        raise CyclecastError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
+
+
+def data_settings(data: Path | None) -> dict[str, Any]:
+    """The settings behind `--data DIR`: trainA and trainB, and testA and testB for the fixed set where they are there."""
+    if data is None:
+        return {}
+    tests = {f"samples_{x.lower()}": data / f"test{x}" for x in "AB" if (data / f"test{x}").is_dir()}
+    return {"domain_a": data / "trainA", "domain_b": data / "trainB", **tests}
+
+
+def pairs(settings: list[str]) -> dict[str, str]:
+    """key=value, each."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ConfigError(f"--set takes key=value, got {setting!r}")
+    return {key.strip(): value.strip() for key, value in (setting.split("=", 1) for setting in settings)}
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """WIDTHxHEIGHT, or None for `dynamic`."""
+    if text == "dynamic":
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise ConfigError(f"a size is WIDTHxHEIGHT or dynamic, got {text!r}")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,76 @@
+"""The main job, on this machine, now: a scene drawn by code goes through `monet` into a clip with its sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import cyclecast
+from cyclecast.errors import OutputError
+from cyclecast.runtime.model import Model
+from cyclecast.video.convert import ConversionReport, ConvertOptions, OnFrame
+from cyclecast.video.frame import Image
+from cyclecast.video.images import write_image
+from cyclecast.video.sinks.file import VideoWriter
+from cyclecast.video.sources.file import VideoFile
+from cyclecast.video.sources.scene import Scene, write_sound
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What was made, and where it lies."""
+
+    clip: Path
+    styled: Path
+    before_after: Path
+    report: ConversionReport
+
+
+def run_demo(
+    folder: Path,
+    model: Model,
+    *,
+    seconds: float = 4.0,
+    overwrite: bool = False,
+    on_render: OnFrame | None = None,
+    on_convert: OnFrame | None = None,
+) -> Demo:
+    """Renders lake.mp4, converts it to lake-MODEL.mp4 and puts a frame of each side by side in before-after.jpg.
+
+    OutputError if one of the three exists, unless `overwrite`, or if the folder cannot be written.
+    """
+    clip, styled, picture = folder / "lake.mp4", folder / f"lake-{model.name}.mp4", folder / "before-after.jpg"
+    for path in (clip, styled, picture):
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path}: exists already; --overwrite replaces it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+    render_scene(clip, Scene(seconds=seconds), on_render)
+    report = cyclecast.convert(clip, styled, model, ConvertOptions(overwrite=overwrite), on_convert)
+    middle = report.frames // 2
+    write_image(picture, np.concatenate([_frame(clip, middle), _frame(styled, middle)], axis=1))
+    return Demo(clip, styled, picture, report)
+
+
+def render_scene(path: Path, scene: Scene, on_frame: OnFrame | None = None) -> None:
+    """The scene as an H.264 clip with AAC sound."""
+    sound = path.with_suffix(".m4a")
+    total = scene.info.frames or 0
+    try:
+        write_sound(sound, float(total / scene.info.rate))
+        with VideoWriter(path, scene.info, sound_of=sound) as writer:
+            for frame in scene:
+                writer.write(frame)
+                if on_frame:
+                    on_frame(writer.frames, total)
+    finally:
+        sound.unlink(missing_ok=True)
+
+
+def _frame(path: Path, index: int) -> Image:
+    with VideoFile(path) as video:
+        return next(frame.image for number, frame in enumerate(video) if number == index)

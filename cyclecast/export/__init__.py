@@ -1,0 +1,1 @@
+"""Freeze a generator: a checkpoint in, one ONNX file out that takes and gives raw frames. Needs the extra ``train``."""

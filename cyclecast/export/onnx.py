@@ -1,0 +1,135 @@
+"""Frame graph -> one ONNX file with its ModelSpec."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from cyclecast._version import __version__
+from cyclecast.errors import ConfigError, ModelError, OutputError
+from cyclecast.export.checkpoints import TrainedGenerator
+from cyclecast.export.frame_graph import FrameGraph
+from cyclecast.export.verify import Agreement, verify
+from cyclecast.runtime.engines import open_engine
+from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
+
+OPSETS = (18, 19, 20)  # that TensorRT 10.3 to 11, ONNX Runtime and OpenVINO all take
+
+
+def export_onnx(
+    trained: TrainedGenerator,
+    output: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    opset: int = 18,
+    check: bool = True,
+    overwrite: bool = False,
+) -> list[Agreement]:
+    """Writes `output` whole or not at all: fp32, no external data; size (width, height) fixes the frame size.
+
+    check: run it in ONNX Runtime against PyTorch on the checkpoint's own images, and keep it only if they agree to a grey
+    level; returns the figures. ConfigError for an opset or a size that no engine takes, OutputError if the file exists or
+    cannot be written, ModelError if the check fails.
+    """
+    if opset not in OPSETS:
+        raise ConfigError(f"opset must be one of {', '.join(map(str, OPSETS))}, got {opset}")
+    if size is not None and min(size) < SMALLEST_FRAME:
+        raise ConfigError(f"frames start at {SMALLEST_FRAME}x{SMALLEST_FRAME}, got {size[0]}x{size[1]}")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already; --overwrite replaces it")
+    spec = ModelSpec(
+        name=output.stem,
+        recipe=trained.recipe,
+        direction=trained.direction,
+        architecture=trained.architecture,
+        size=size,
+        steps=trained.steps,
+        version=__version__,
+    )
+    model = _trace(FrameGraph(trained.network), size, opset)
+    _tidy(model, spec)
+    onnx.checker.check_model(model, full_check=True)
+    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
+    try:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+        report = _checked(partial, trained) if check else []
+        os.replace(partial, output)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return report
+
+
+def _checked(path: Path, trained: TrainedGenerator) -> list[Agreement]:
+    engine = open_engine(path, "onnxruntime", "cpu", "fp32")
+    try:
+        report = verify(engine, trained.network, trained.frames)
+    finally:
+        engine.close()
+    worst = max(report, key=lambda agreement: agreement.max_abs)
+    if not all(agreement.passed for agreement in report):
+        raise ModelError(
+            f"{path}: not kept: it differs from PyTorch by {worst.max_abs} grey levels at {worst.size[0]}x{worst.size[1]}"
+        )
+    return report
+
+
+def _trace(graph: FrameGraph, size: tuple[int, int] | None, opset: int) -> onnx.ModelProto:
+    width, height = size or (96, 64)
+    any_size = {
+        1: torch.export.Dim("height", min=SMALLEST_FRAME, max=16384),
+        2: torch.export.Dim("width", min=SMALLEST_FRAME, max=16384),
+    }
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            (torch.zeros(1, height, width, 3, dtype=torch.uint8),),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["frame"],
+            output_names=["styled"],
+            dynamic_shapes=None if size else {"frame": any_size},
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None  # torch's own promise with dynamo=True
+    return program.model_proto
+
+
+def _tidy(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Leaves in the file what an engine reads: no traces of the exporter, plain names for the free dimensions."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    del graph.value_info[:]
+    if spec.size is None:
+        for port in (graph.input[0], graph.output[0]):
+            for axis, name in ((1, "height"), (2, "width")):
+                port.type.tensor_type.shape.dim[axis].dim_param = name
+    graph.name = spec.name
+    model.producer_name, model.producer_version = "cyclecast", spec.version
+    model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of torchvision's absence and of its own deprecations, none of which a user can act on."""
+    logger = logging.getLogger("torch.onnx")
+    before: Any = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,106 @@
+"""What an engine is, and how one is chosen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclecast.errors import EngineError, ModelError
+from cyclecast.spec import SMALLEST_FRAME
+
+Image = NDArray[np.uint8]
+Compiled = TypeVar("Compiled")
+
+SIZES_KEPT = 4  # compiled graphs an engine holds at once, one a frame size
+
+
+class Engine(Protocol):
+    """Opens a frame model in its constructor, specialises it to each frame size it meets, turns a frame into a frame, closes.
+
+    The constructor takes (path, device, precision), each of the last two "auto" or a name, and raises EngineUnavailable
+    if they are not on this machine, ModelError if the file is not a frame model. One engine serves one thread at a time.
+    """
+
+    name: str
+    """As in `--engine`."""
+    device: str
+    """The device that computes, in words."""
+    precision: str
+    """Of the arithmetic: fp32, bf16, fp16."""
+    size: tuple[int, int] | None
+    """(width, height) that the model is fixed to, or None for any from 16x16 up."""
+    metadata: str | None
+    """The ModelSpec's JSON, if the file has one."""
+
+    def prepare(self, width: int, height: int) -> None:
+        """Compiles for this frame size, which the first frame of the size would do otherwise."""
+        ...
+
+    def run(self, frame: Image) -> Image:
+        """(H, W, 3) uint8 BGR -> a new (H, W, 3) uint8 BGR array. EngineError if the frame does not fit the model."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the engine holds; running a frame afterwards is an error."""
+        ...
+
+
+class BySize(Generic[Compiled]):
+    """What was built for each of the last `SIZES_KEPT` frame sizes."""
+
+    def __init__(self, build: Callable[[int, int], Compiled]) -> None:
+        self._build = build
+        self._built: OrderedDict[tuple[int, int], Compiled] = OrderedDict()
+
+    def get(self, width: int, height: int) -> Compiled:
+        """The one for this size, built if need be; the size unused for longest makes room."""
+        key = (width, height)
+        if key not in self._built:
+            self._built[key] = self._build(width, height)
+            if len(self._built) > SIZES_KEPT:
+                self._built.popitem(last=False)
+        self._built.move_to_end(key)
+        return self._built[key]
+
+    def clear(self) -> None:
+        """Drops them all."""
+        self._built.clear()
+
+
+Port = tuple[str, Sequence[int | None]]  # element type as the library names it, dimensions with None for any
+
+
+def frame_size(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[int, int] | None:
+    """The fixed (width, height) of a frame model, None if it takes any; ModelError if these ports are no frame model's."""
+    wanted = "one uint8 input and one uint8 output of shape (1, H, W, 3)"
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(f"{path}: not a frame model: it has {len(inputs)} inputs and {len(outputs)} outputs; expected {wanted}")
+    for role, (kind, shape) in (("input", inputs[0]), ("output", outputs[0])):
+        fits = len(shape) == 4 and shape[0] in (1, None) and shape[3] in (3, None)
+        if not fits or kind not in ("u8", "uint8", "tensor(uint8)"):
+            dims = ", ".join("?" if d is None else str(d) for d in shape)
+            raise ModelError(f"{path}: not a frame model: its {role} is {kind} ({dims}); expected {wanted}")
+    _, height, width, _ = inputs[0][1]
+    return (width, height) if width is not None and height is not None else None
+
+
+def check_frame(frame: Image, size: tuple[int, int] | None) -> tuple[int, int]:
+    """(width, height) of a frame that the model can take; EngineError otherwise."""
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise EngineError(f"a frame is (H, W, 3) uint8 BGR, got {frame.shape} {frame.dtype}")
+    height, width = frame.shape[:2]
+    check_size(width, height, size)
+    return width, height
+
+
+def check_size(width: int, height: int, size: tuple[int, int] | None) -> None:
+    """EngineError if a model of this fixed size (or of any, None) cannot take width x height."""
+    if size is not None and (width, height) != size:
+        raise EngineError(f"the model is fixed to {size[0]}x{size[1]}, got a frame of {width}x{height}")
+    if min(width, height) < SMALLEST_FRAME:
+        raise EngineError(f"frames start at {SMALLEST_FRAME}x{SMALLEST_FRAME}, got {width}x{height}")

@@ -1,0 +1,68 @@
+"""A model to call: a frame model, open on an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from cyclecast.errors import ModelError
+from cyclecast.runtime.engine import Engine, Image
+from cyclecast.runtime.engines import open_engine
+from cyclecast.spec import ModelSpec
+
+BUNDLED = Path(__file__).parent.parent / "models"
+
+
+def bundled_models() -> dict[str, Path]:
+    """Name -> ONNX file of the models that ship with cyclecast."""
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.onnx"))}
+
+
+def find_model(name: str | Path) -> Path:
+    """The file behind a bundled name or a path. ModelError if there is neither."""
+    bundled = bundled_models()
+    if str(name) in bundled:
+        return bundled[str(name)]
+    path = Path(name)
+    if not path.is_file():
+        raise ModelError(f"{name}: no such file, and no bundled model of that name (there are: {', '.join(bundled)})")
+    return path
+
+
+class Model:
+    """A generator that turns frames into frames: model(frame) -> frame, (H, W, 3) uint8 BGR both."""
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        self.name = name
+        self.engine = engine
+        try:
+            self.spec = ModelSpec.from_json(engine.metadata) if engine.metadata else ModelSpec(name=name)
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{name}: its cyclecast metadata cannot be read ({error})") from error
+
+    def __call__(self, frame: Image) -> Image:
+        return self.engine.run(frame)
+
+    def prepare(self, width: int, height: int) -> None:
+        """Compiles for this frame size ahead of the first frame."""
+        self.engine.prepare(width, height)
+
+    def close(self) -> None:
+        """Frees the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def load(model: str | Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Model:
+    """Opens a bundled model by name ("monet") or an ONNX frame model by path.
+
+    engine: "auto", "openvino" or "onnxruntime". device: "auto", "cpu", "gpu" or "cuda:N". precision: "auto", "fp32" or
+    "bf16". Raises ModelError (no frame model), EngineUnavailable (asked for and not on this machine).
+    """
+    path = find_model(model)
+    return Model(path.stem, open_engine(path, engine, device, precision))

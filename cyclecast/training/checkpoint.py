@@ -1,0 +1,45 @@
+"""A checkpoint: one file with everything that a run needs to go on, or an export to start from.
+
+Randomness needs no state here: batches, augmentation and pool draw from generators seeded by (seed, step).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cyclecast.errors import ModelError, OutputError
+
+NAME = "checkpoint.pt"  # in a run's folder
+FORMAT = "cyclecast-checkpoint-1"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings, lists, dicts) whole or not at all. OutputError if it cannot be written."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot save the checkpoint: {error.strerror}") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The saved state, on the CPU. Nothing but plain data is unpickled. ModelError if it is not one of ours."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such checkpoint") from None
+    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a cyclecast checkpoint (expected format {FORMAT!r})")
+    return state

@@ -1,0 +1,26 @@
+"""Losses: pure functions from tensors to a scalar, mean over everything."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def least_squares(scores: Tensor, target: float) -> Tensor:
+    """E[(D(x) - target)^2]; target 1 means real, 0 fake (Mao et al. 2017; CycleGAN, section 4)."""
+    return (scores.float() - target).square().mean()
+
+
+def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Least squares, halved so that D learns slower than G (CycleGAN, appendix 7.1)."""
+    return 0.5 * (least_squares(real_scores, 1.0) + least_squares(fake_scores, 0.0))
+
+
+def cycle_loss(reconstructed: Tensor, real: Tensor) -> Tensor:
+    """|F(G(x)) - x|_1, per value (CycleGAN, equation 2)."""
+    return functional.l1_loss(reconstructed.float(), real)
+
+
+def identity_loss(same: Tensor, real: Tensor) -> Tensor:
+    """|G(y) - y|_1 for y already in G's target domain: keeps colours (CycleGAN, section 5.2)."""
+    return functional.l1_loss(same.float(), real)

@@ -1,0 +1,263 @@
+"""The batch job: which file goes where, and one file after the other through a function, whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cyclecast.errors import ConfigError, InputError, OutputError
+from cyclecast.video import images, pipeline
+from cyclecast.video.frame import Frame, FrameFunction, Image
+from cyclecast.video.sinks.file import CONTAINERS, VideoWriter
+from cyclecast.video.sources.file import VideoFile
+
+VIDEO_SUFFIXES = frozenset(CONTAINERS) | {
+    ".avi",
+    ".gif",
+    ".ts",
+    ".m2ts",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".flv",
+    ".ogv",
+    ".3gp",
+}
+
+OnFrame = Callable[[int, "int | None"], None]
+"""Told how many frames are done, and how many there should be (None: nobody knows)."""
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What became of one file."""
+
+    source: str
+    output: str
+    frames: int
+    seconds: float
+    fps: float
+    width: int
+    height: int
+    audio: str
+    """copied or none."""
+    resumed_frames: int
+    """Frames taken over from an earlier run that was cut short."""
+    stages_ms: dict[str, float]
+    """decode, model, encode: work per frame, waiting left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """How a file is written; None leaves it to the container and the encoder."""
+
+    codec: str | None = None
+    """h264, hevc, av1 or vp9."""
+    crf: int | None = None
+    """The encoder's quality scale, lower is better."""
+    preset: str | None = None
+    """The encoder's own name for how hard it tries."""
+    audio: bool = True
+    """Copy the sound."""
+    work_height: int | None = None
+    """Run the function at this height, deliver at the source's size."""
+    overwrite: bool = False
+    """Replace an output that exists."""
+
+    def __post_init__(self) -> None:
+        if self.work_height is not None and self.work_height < 16:
+            raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
+
+
+def plan(sources: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]:
+    """(source, output) of each file. Globs and folders are unrolled, a folder's tree is mirrored under `output`.
+
+    One file goes to `output` itself, unless that is a folder (or ends in a separator); several need a folder.
+    InputError for a source that matches nothing, ConfigError for several sources and an output that names a file.
+    """
+    found: list[tuple[Path, Path]] = []  # file, its place under an output folder
+    unrolled = False
+    for source in map(str, sources):
+        path = Path(source)
+        if path.is_dir():
+            unrolled = True
+            inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in images.SUFFIXES | VIDEO_SUFFIXES]
+            if not inside:
+                raise InputError(f"{source}: no images or videos in this folder")
+            found += [(p, p.relative_to(path)) for p in inside]
+        elif glob.has_magic(source) and not path.exists():
+            unrolled = True
+            matches = [Path(match) for match in sorted(glob.glob(source, recursive=True)) if os.path.isfile(match)]
+            if not matches:
+                raise InputError(f"{source}: matches no file")
+            found += [(p, Path(p.name)) for p in matches]
+        else:
+            found.append((path, Path(path.name)))
+    is_folder = output.is_dir() or str(output).endswith(("/", os.sep))
+    if not is_folder and len(found) == 1 and not unrolled:
+        return [(found[0][0], output)]
+    if not is_folder and output.suffix.lower() in images.SUFFIXES | frozenset(CONTAINERS):
+        raise ConfigError(f"several files cannot go into the one file {output}; name a folder")
+    planned = [(source, output / _output_name(place)) for source, place in found]
+    _refuse_collisions(planned)
+    return planned
+
+
+def _output_name(place: Path) -> Path:
+    writable = images.SUFFIXES | frozenset(CONTAINERS)
+    return place if place.suffix.lower() in writable else place.with_suffix(".mp4")
+
+
+def _refuse_collisions(planned: list[tuple[Path, Path]]) -> None:
+    taken: dict[Path, Path] = {}
+    for source, output in planned:
+        if output in taken:
+            raise ConfigError(f"{taken[output]} and {source} would both become {output}")
+        taken[output] = source
+
+
+def convert_file(
+    source: Path,
+    output: Path,
+    function: FrameFunction,
+    options: ConvertOptions | None = None,
+    on_frame: OnFrame | None = None,
+) -> ConversionReport:
+    """One video or image through `function`. The output appears under its name when it is whole, or not at all.
+
+    InputError if the source cannot be read, OutputError if the output exists or cannot be written; what `function` raises.
+    """
+    options = options or ConvertOptions()
+    convert = convert_image if source.suffix.lower() in images.SUFFIXES else convert_video
+    if not source.exists():
+        raise InputError(f"{source}: no such file")
+    if source.is_dir():
+        raise InputError(f"{source}: is a folder")
+    with appearing(output, source, options.overwrite) as partial:
+        return convert(source, output, partial, function, options, on_frame)
+
+
+def convert_video(
+    source: Path,
+    output: Path,
+    partial: Path,
+    function: FrameFunction,
+    options: ConvertOptions,
+    on_frame: OnFrame | None,
+) -> ConversionReport:
+    """Decode, model and encode side by side; each frame keeps its time, the sound is copied."""
+    started = time.perf_counter()
+    with VideoFile(source) as video:
+        info = video.info
+        width, height = _work_size(info.width, info.height, options.work_height)
+        function.prepare(width, height)
+
+        def style(frame: Frame) -> Frame:
+            return Frame(_styled(frame.image, function, options.work_height), frame.pts, frame.duration)
+
+        with VideoWriter(
+            partial,
+            info,
+            codec=options.codec,
+            crf=options.crf,
+            preset=options.preset,
+            sound_of=source if options.audio else None,
+        ) as writer:
+            work = pipeline.run(
+                iter(video), style, writer.write, (lambda done: on_frame(done, info.frames)) if on_frame else None
+            )
+    seconds = time.perf_counter() - started
+    return ConversionReport(
+        source=str(source),
+        output=str(output),
+        frames=writer.frames,
+        seconds=round(seconds, 3),
+        fps=round(writer.frames / seconds, 2),
+        width=info.width,
+        height=info.height,
+        audio=writer.sound,
+        resumed_frames=0,
+        stages_ms=_per_frame(work, writer.frames),
+    )
+
+
+def convert_image(
+    source: Path,
+    output: Path,
+    partial: Path,
+    function: FrameFunction,
+    options: ConvertOptions,
+    on_frame: OnFrame | None,
+) -> ConversionReport:
+    """The same for a picture; it counts as one frame."""
+    started = time.perf_counter()
+    image = images.read_image(source)
+    decoded = time.perf_counter()
+    styled = _styled(image, function, options.work_height)
+    modelled = time.perf_counter()
+    images.write_image(partial, styled)
+    ended = time.perf_counter()
+    if on_frame:
+        on_frame(1, 1)
+    return ConversionReport(
+        source=str(source),
+        output=str(output),
+        frames=1,
+        seconds=round(ended - started, 3),
+        fps=round(1 / (ended - started), 2),
+        width=image.shape[1],
+        height=image.shape[0],
+        audio="none",
+        resumed_frames=0,
+        stages_ms=_per_frame(pipeline.StageSeconds(decoded - started, modelled - decoded, ended - modelled), 1),
+    )
+
+
+def _per_frame(work: pipeline.StageSeconds, frames: int) -> dict[str, float]:
+    return {name: round(1000 * seconds / max(frames, 1), 3) for name, seconds in vars(work).items()}
+
+
+def _work_size(width: int, height: int, work_height: int | None) -> tuple[int, int]:
+    return (width, height) if work_height is None else (max(16, round(width * work_height / height)), work_height)
+
+
+def _styled(image: Image, function: FrameFunction, work_height: int | None) -> Image:
+    height, width = image.shape[:2]
+    size = _work_size(width, height, work_height)
+    if size == (width, height):
+        return function(image)
+    shrink = cv2.INTER_AREA if size[1] < height else cv2.INTER_CUBIC
+    styled = function(np.asarray(cv2.resize(image, size, interpolation=shrink), np.uint8))
+    return np.asarray(cv2.resize(styled, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@contextmanager
+def appearing(output: Path, source: Path, overwrite: bool) -> Iterator[Path]:
+    """A name beside `output` to write to; renamed to it at the end, removed on any error, Ctrl-C included."""
+    if output.exists():
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder")
+        if output.samefile(source):
+            raise OutputError(f"{output}: is the source itself")
+        if not overwrite:
+            raise OutputError(f"{output}: exists already; --overwrite replaces it")
+    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written there ({error.strerror})") from error
+    try:
+        yield partial
+        os.replace(partial, output)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,144 @@
+"""source -> function -> sink, each in a thread of its own, joined by bounded queues; the first error wins and nothing hangs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+T = TypeVar("T")
+
+DEPTH = 4  # items between two stages: enough to ride out a slow one, few enough that memory stays flat
+
+
+class Stopped(Exception):
+    """Raised inside a stage when another one has failed; never leaves `run`."""
+
+
+class BoundedQueue(Generic[T]):
+    """At most `depth` items; `finish` ends it for the reader, `stop` ends it for both sides at once."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._items: deque[T] = deque()
+        self._finished = self._stopped = False
+        self._changed = threading.Condition()
+
+    def put(self, item: T) -> None:
+        """Waits for room; raises Stopped."""
+        with self._changed:
+            while len(self._items) >= self._depth and not self._stopped:
+                self._changed.wait()
+            if self._stopped:
+                raise Stopped
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        """Items until `finish`; raises Stopped."""
+        while True:
+            with self._changed:
+                while not self._items and not self._finished and not self._stopped:
+                    self._changed.wait(0.5)  # Windows delivers Ctrl-C only between waits
+                if self._stopped:
+                    raise Stopped
+                if not self._items:
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+    def finish(self) -> None:
+        """No more items will come."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Wakes everybody that waits, with Stopped."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+@dataclass
+class StageSeconds:
+    """Time that each stage worked, waiting left out."""
+
+    decode: float = 0.0
+    model: float = 0.0
+    encode: float = 0.0
+
+
+def run(
+    source: Iterator[A],
+    function: Callable[[A], B],
+    sink: Callable[[B], None],
+    on_item: Callable[[int], None] | None = None,
+) -> StageSeconds:
+    """Every item of `source` through `function` into `sink`, in order; `function` runs in the caller's thread.
+
+    on_item is told, in the sink's thread, how many have arrived. Whatever a stage raises first is raised here, once all
+    threads have ended; Ctrl-C too.
+    """
+    seconds = StageSeconds()
+    decoded: BoundedQueue[A] = BoundedQueue(DEPTH)
+    styled: BoundedQueue[B] = BoundedQueue(DEPTH)
+    failures: list[BaseException] = []
+
+    def guarded(stage: Callable[[], None]) -> None:
+        try:
+            stage()
+        except Stopped:
+            pass
+        except BaseException as error:
+            fail(error)
+
+    def fail(error: BaseException) -> None:
+        failures.append(error)
+        decoded.stop()
+        styled.stop()
+
+    def decode() -> None:
+        while True:
+            started = time.perf_counter()
+            item = next(source, None)
+            seconds.decode += time.perf_counter() - started
+            if item is None:
+                return decoded.finish()
+            decoded.put(item)
+
+    def model() -> None:
+        for item in decoded:
+            started = time.perf_counter()
+            result = function(item)
+            seconds.model += time.perf_counter() - started
+            styled.put(result)
+        styled.finish()
+
+    def encode() -> None:
+        for count, item in enumerate(styled, 1):
+            started = time.perf_counter()
+            sink(item)
+            seconds.encode += time.perf_counter() - started
+            if on_item:
+                on_item(count)
+
+    threads = [threading.Thread(target=guarded, args=(stage,), name=stage.__name__) for stage in (decode, encode)]
+    for thread in threads:
+        thread.start()
+    guarded(model)
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join(0.5)
+            except KeyboardInterrupt as error:
+                fail(error)
+    if failures:
+        raise failures[0]
+    return seconds

@@ -1,0 +1,205 @@
+"""Frames into a video file, each at its own time, next to the untouched sound of the source."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, cast
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer, OutputContainer
+from av.video.stream import VideoStream
+
+from cyclecast.errors import ConfigError, OutputError
+from cyclecast.video.frame import Colour, Frame, StreamInfo
+from cyclecast.video.sources.file import open_container
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An FFmpeg encoder and its defaults: crf is its quality scale, lower is better."""
+
+    name: str
+    crf: int
+    preset: str | None
+
+
+ENCODERS = {
+    "h264": Encoder("libx264", 18, "veryfast"),
+    "hevc": Encoder("libx265", 22, "veryfast"),
+    "av1": Encoder("libsvtav1", 30, "10"),
+    "vp9": Encoder("libvpx-vp9", 31, None),
+}
+CONTAINERS = {
+    ".mp4": "h264",
+    ".m4v": "h264",
+    ".mov": "h264",
+    ".mkv": "h264",
+    ".webm": "vp9",
+}  # suffix -> codec by default
+# H.273's matrix -> swscale's name of it. Unspecified is taken as BT.601 both ways, so it comes out as it went in.
+MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
+FULL_RANGE = 2
+
+
+class VideoWriter:
+    """Encodes frames and copies the sound of `sound_of` packet by packet. A context manager; `close` finishes the file.
+
+    codec, crf, preset: None takes the container's and the encoder's own. OutputError if the container cannot hold what it
+    is given or the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: StreamInfo,
+        *,
+        codec: str | None = None,
+        crf: int | None = None,
+        preset: str | None = None,
+        sound_of: Path | None = None,
+    ) -> None:
+        if path.suffix.lower() not in CONTAINERS:
+            raise OutputError(f"{path}: no container of that name; there are: {', '.join(CONTAINERS)}")
+        codec = codec or CONTAINERS[path.suffix.lower()]
+        if codec not in ENCODERS:
+            raise ConfigError(f"no codec named {codec!r}; there are: {', '.join(ENCODERS)}")
+        self.path, self.info = path, info
+        self.frames = 0
+        self._last_pts: int | None = None
+        self._open = contextlib.ExitStack()
+        try:
+            self._container = cast(OutputContainer, self._open.enter_context(self._opened(path)))
+            self._stream = self._add_video(ENCODERS[codec], crf, preset)
+            self._sound: Iterator[av.Packet] = iter(())
+            self.sound: Literal["copied", "none"] = "none"
+            if sound_of is not None:
+                self._add_sound(open_container(sound_of))
+            self._container.start_encoding()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._open.close()
+            raise OutputError(f"{path}: cannot be written with {codec} video ({_reason(error)})") from error
+        except BaseException:
+            self._open.close()
+            raise
+        self._waiting = next(self._sound, None)  # the first sound packet not written yet
+
+    def _opened(self, path: Path) -> Any:
+        # The index in front: a player can begin before the whole file has come.
+        return av.open(str(path), "w", options={"movflags": "+faststart"})
+
+    def _add_video(self, encoder: Encoder, crf: int | None, preset: str | None) -> VideoStream:
+        options = {"crf": str(encoder.crf if crf is None else crf)}
+        if encoder.name == "libvpx-vp9":
+            options |= {"deadline": "good", "cpu-used": preset or "5", "row-mt": "1"}
+        elif preset or encoder.preset:
+            options["preset"] = preset or str(encoder.preset)
+        stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=self.info.rate, options=options))
+        context, colour = stream.codec_context, self.info.colour
+        # 4:2:0 has no odd sizes: the last row or column is repeated once.
+        context.width, context.height = _even(self.info.width), _even(self.info.height)
+        context.pix_fmt = "yuv420p"
+        context.time_base = stream.time_base = self.info.time_base
+        context.sample_aspect_ratio = self.info.pixel_aspect
+        context.thread_type = "AUTO"
+        # A source in RGB (a GIF) has matrix 0, which 4:2:0 cannot have.
+        context.colorspace = colour.matrix if colour.matrix in MATRICES else Colour.matrix
+        context.color_range, context.color_primaries, context.color_trc = (
+            colour.range,
+            colour.primaries,
+            colour.transfer,
+        )
+        return stream
+
+    def _add_sound(self, source: InputContainer) -> None:
+        self._open.callback(source.close)
+        tracks = {}
+        for track in source.streams.audio:
+            name = track.codec_context.codec.canonical_name
+            if name not in self._container.supported_codecs:
+                raise OutputError(f"{self.path}: {self.path.suffix} cannot hold {name} sound; use .mkv, or --no-audio")
+            tracks[track] = self._container.add_stream_from_template(track)
+            tracks[track].metadata.update(track.metadata)
+        if tracks:
+            self.sound = "copied"
+            self._sound = _packets(source, tracks)
+
+    def write(self, frame: Frame) -> None:
+        """Encodes one frame; a time that does not move on is moved on by a tick, which is what a player would do."""
+        pts = frame.pts if self._last_pts is None else max(frame.pts, self._last_pts + 1)
+        self._last_pts = pts
+        image = frame.image
+        height, width = image.shape[:2]
+        if (width, height) != (self.info.width, self.info.height):
+            raise OutputError(f"{self.path}: a frame of {width}x{height} in a video of {self.info.width}x{self.info.height}")
+        if width % 2 or height % 2:
+            image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+        picture = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(
+            format="yuv420p",
+            dst_colorspace=MATRICES.get(self.info.colour.matrix, "ITU601"),
+            dst_color_range="JPEG" if self.info.colour.range == FULL_RANGE else "MPEG",
+        )
+        colour = self._stream.codec_context
+        picture.colorspace, picture.color_range = colour.colorspace, colour.color_range
+        picture.color_primaries, picture.color_trc = colour.color_primaries, colour.color_trc
+        picture.pts, picture.time_base, picture.duration = pts, self.info.time_base, frame.duration
+        self._mux(self._stream.encode(picture))
+        self._copy_sound(until=pts * self.info.time_base)
+        self.frames += 1
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        try:
+            self._container.mux(packets)
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"{self.path}: writing failed ({_reason(error)})") from error
+
+    def _copy_sound(self, until: Any = None) -> None:
+        """The packets due by `until` seconds, all that is left if None: sound and picture stay side by side in the file."""
+        while self._waiting is not None:
+            packet = self._waiting
+            if until is not None and packet.dts is not None and packet.dts * packet.time_base > until:
+                return
+            self._mux([packet])
+            self._waiting = next(self._sound, None)
+
+    def close(self) -> None:
+        """Flushes the encoder, copies the rest of the sound and finishes the container."""
+        try:
+            self._mux(self._stream.encode(None))
+            self._copy_sound()
+        finally:
+            try:
+                self._open.close()
+            except (av.FFmpegError, OSError) as error:
+                raise OutputError(f"{self.path}: writing failed ({_reason(error)})") from error
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        else:  # the file is not going to be kept: let go of it, whatever state it is in
+            with contextlib.suppress(av.FFmpegError, OSError):
+                self._open.close()
+
+
+def _packets(source: InputContainer, tracks: dict[Any, Any]) -> Iterator[av.Packet]:
+    """Every packet of these tracks, turned to its output stream; the last of each track, an empty one, is left out."""
+    for packet in source.demux(*tracks):
+        if packet.dts is not None:
+            packet.stream = tracks[packet.stream]
+            yield packet
+
+
+def _even(length: int) -> int:
+    return length + length % 2
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
