@@ -111,6 +111,8 @@ def demo(
         "before and after": str(made.before_after),
     }
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # paths stay whole
     for name, value in rows.items():
         table.add_row(name, value)
     Console(soft_wrap=True, highlight=False).print(table)

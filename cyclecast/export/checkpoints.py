@@ -41,7 +41,7 @@ def read_generator(path: Path, direction: str) -> TrainedGenerator:
         config, key = state["config"], f"generator_{direction[0]}{direction[2]}"
         architecture = {name: config[name] for name in ("generator", "ngf", "upsample")}
         network = build_generator(**architecture)
-        network.load_state_dict((state["averages"] if config["ema_decay"] else state["networks"])[key])
+        network.load_state_dict(state["averages"][key])
         images = state["fixed"][direction].permute(0, 2, 3, 1).flip(3).contiguous().numpy()
         return TrainedGenerator(network, state["recipe"], direction, architecture, state["step"], list(images))
     except (KeyError, TypeError, RuntimeError) as error:

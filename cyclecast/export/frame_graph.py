@@ -57,5 +57,5 @@ def reference(generator: ResnetGenerator, frame: Tensor) -> Tensor:
     height, width = frame.shape[:2]
     x = frame.flip(2).permute(2, 0, 1)[None].float() / 127.5 - 1.0  # (1, 3, H, W) RGB
     x = functional.pad(x, (0, -width % generator.stride, 0, -height % generator.stride), mode="reflect")
-    x = generator.float().eval()(x)[0, :, :height, :width]
+    x = generator.float().eval().forward(x)[0, :, :height, :width]
     return ((x + 1.0) * 127.5).clamp(0, 255).round().byte().permute(1, 2, 0).flip(2)

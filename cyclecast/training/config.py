@@ -41,7 +41,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast where the device computes it natively, fp32 elsewhere."""
     ema_decay: float = 0.999
-    """Of the average of the generators' weights that is sampled and exported; 0 switches it off."""
+    """Of the average of the generators' weights that is sampled and exported; 0: the weights themselves."""
     save_every: int = 250
     """Steps between checkpoints."""
     sample_every: int = 250

@@ -21,6 +21,7 @@ from cyclecast.errors import ConfigError, EngineUnavailable, Interrupted, Output
 from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import to_bytes
+from cyclecast.training.networks import update_average
 from cyclecast.training.recipes import RECIPES
 from cyclecast.training.report import write_sheets
 
@@ -99,6 +100,8 @@ def train(
             bad = [name for name, value in losses.items() if not math.isfinite(value)]
             if bad:
                 raise TrainingDiverged(f"step {step + 1}: {', '.join(bad)} is no number; the checkpoint before it is kept")
+            for name, average in recipe.averages.items():
+                update_average(average, recipe.networks[name], average_decay(step, config.ema_decay))
             step += 1
             log.add(step, losses, config.log_every)
             if on_progress:
@@ -147,6 +150,11 @@ def has_native_bf16(device: torch.device) -> bool:
 def rate_factor(step: int, steps: int) -> float:
     """1 for the first half, then linearly to 0 (CycleGAN, appendix 7.1)."""
     return min(1.0, 2.0 * (1.0 - step / steps))
+
+
+def average_decay(step: int, decay: float) -> float:
+    """Short memory at the start, so that the average is not of the first, random weights; `decay` 0: no average at all."""
+    return min(decay, (1 + step) / (10 + step))
 
 
 def capture(recipe: Any, name: str, step: int, precision: str, fixed: dict[str, Tensor]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def _norm(channels: int) -> nn.Module:
 
 
 class ReflectionPad(nn.ReflectionPad2d):
-    """Reflection padding in the dtype it is given: autocast on the CPU would take it back to fp32, a quarter of a step."""
+    """Reflection padding in the dtype it is given: autocast on the CPU would go up to fp32 for it and down again after."""
 
     def forward(self, input: Tensor) -> Tensor:
         kind = input.device.type
@@ -129,11 +129,11 @@ def initialise(module: nn.Module) -> None:
 GENERATORS = {"resnet6": 6, "resnet9": 9}  # name -> residual blocks
 
 
-def build_generator(name: str, ngf: int, upsample: Upsample) -> ResnetGenerator:
-    """The generator that `--set generator=…` names, with fresh weights."""
-    generator = ResnetGenerator(ngf, GENERATORS[name], upsample)
-    initialise(generator)
-    return generator
+def build_generator(generator: str, ngf: int, upsample: Upsample) -> ResnetGenerator:
+    """The network that the settings of these names describe, with fresh weights."""
+    network = ResnetGenerator(ngf, GENERATORS[generator], upsample)
+    initialise(network)
+    return network
 
 
 def build_discriminator(ndf: int) -> PatchDiscriminator:

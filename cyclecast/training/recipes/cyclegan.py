@@ -21,7 +21,6 @@ from cyclecast.training.networks import (
     Upsample,
     build_discriminator,
     build_generator,
-    update_average,
 )
 from cyclecast.training.pool import ImagePool
 
@@ -162,9 +161,6 @@ class CycleGan:
         total.backward()
         self.optimizers["generators"].step()
         _freeze(self._discriminators, False)
-        if config.ema_decay:
-            for name, average in self.averages.items():
-                update_average(average, self.networks[name], config.ema_decay)
         return fake_a.detach().float(), fake_b.detach().float(), {k: v.detach() for k, v in parts.items()}
 
     def _discriminator_step(
@@ -195,8 +191,7 @@ class CycleGan:
     @torch.no_grad()
     def translate(self, images: Tensor, direction: str) -> Tensor:
         """(n, 3, H, W) in [-1, 1] through the averaged generator of `direction` ("a2b" or "b2a"), in fp32."""
-        name = f"generator_{direction[0]}{direction[2]}"
-        network = self.averages[name] if self.config.ema_decay else self.networks[name]
+        network = self.averages[f"generator_{direction[0]}{direction[2]}"]
         return torch.cat([network(image[None]) for image in images])
 
 

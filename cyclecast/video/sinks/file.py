@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from cyclecast.errors import ConfigError, OutputError
 from cyclecast.video.frame import Colour, Frame, StreamInfo
-from cyclecast.video.sources.file import open_container
+from cyclecast.video.sources.file import EXACT_COLOURS, open_container
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class VideoWriter:
         try:
             self._container = cast(OutputContainer, self._open.enter_context(self._opened(path)))
             self._stream = self._add_video(ENCODERS[codec], crf, preset)
-            self._sound: Iterator[av.Packet] = iter(())
+            self._sound: Iterator[av.Packet[Any]] = iter(())
             self.sound: Literal["copied", "none"] = "none"
             if sound_of is not None:
                 self._add_sound(open_container(sound_of))
@@ -90,8 +90,11 @@ class VideoWriter:
         self._waiting = next(self._sound, None)  # the first sound packet not written yet
 
     def _opened(self, path: Path) -> Any:
-        # The index in front: a player can begin before the whole file has come.
-        return av.open(str(path), "w", options={"movflags": "+faststart"})
+        # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the pictures.
+        options = {"avoid_negative_ts": "disabled"}
+        if path.suffix.lower() in (".mp4", ".m4v", ".mov"):
+            options["movflags"] = "+faststart"  # the index in front: a player can begin before the whole file has come
+        return av.open(str(path), "w", options=options)
 
     def _add_video(self, encoder: Encoder, crf: int | None, preset: str | None) -> VideoStream:
         options = {"crf": str(encoder.crf if crf is None else crf)}
@@ -143,6 +146,7 @@ class VideoWriter:
             format="yuv420p",
             dst_colorspace=MATRICES.get(self.info.colour.matrix, "ITU601"),
             dst_color_range="JPEG" if self.info.colour.range == FULL_RANGE else "MPEG",
+            interpolation=EXACT_COLOURS,
         )
         colour = self._stream.codec_context
         picture.colorspace, picture.color_range = colour.colorspace, colour.color_range
@@ -152,7 +156,7 @@ class VideoWriter:
         self._copy_sound(until=pts * self.info.time_base)
         self.frames += 1
 
-    def _mux(self, packets: list[av.Packet]) -> None:
+    def _mux(self, packets: list[av.Packet[Any]]) -> None:
         try:
             self._container.mux(packets)
         except (av.FFmpegError, OSError) as error:
@@ -189,7 +193,7 @@ class VideoWriter:
                 self._open.close()
 
 
-def _packets(source: InputContainer, tracks: dict[Any, Any]) -> Iterator[av.Packet]:
+def _packets(source: InputContainer, tracks: dict[Any, Any]) -> Iterator[av.Packet[Any]]:
     """Every packet of these tracks, turned to its output stream; the last of each track, an empty one, is left out."""
     for packet in source.demux(*tracks):
         if packet.dts is not None:

@@ -14,6 +14,9 @@ from av.container import InputContainer
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
 
+# swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND: without the last two a plain grey comes back 5 levels off, tinted.
+EXACT_COLOURS = 0x2 | 0x2000 | 0x40000
+
 
 def open_container(path: Path) -> InputContainer:
     """PyAV's container for reading; InputError in one line if it is none."""
@@ -98,6 +101,6 @@ class VideoFile:
 
 def upright(frame: av.VideoFrame) -> Image:
     """(H, W, 3) uint8 BGR, converted with the frame's own matrix and range, turned as its display matrix says."""
-    image = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    image = np.asarray(frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOURS), np.uint8)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

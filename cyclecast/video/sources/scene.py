@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
 import av
 import cv2
 import numpy as np
-from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
@@ -143,7 +141,7 @@ def write_sound(path: Path, seconds: float, seed: int = 7) -> None:
             sound += 0.16 * np.stack([(1 - side) * tone, side * tone])
     samples = np.clip(sound, -1, 1).astype(np.float32)
     with av.open(str(path), "w") as container:
-        stream = cast(AudioStream, container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo"))
+        stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
         for start in range(0, count, 1024):
             chunk = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:, start : start + 1024]), "fltp", "stereo")
             chunk.sample_rate, chunk.pts, chunk.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
@@ -152,7 +150,7 @@ def write_sound(path: Path, seconds: float, seed: int = 7) -> None:
 
 
 def _bgr(red: int, green: int, blue: int) -> Picture:
-    return np.array([blue, green, red], np.float32) / 255
+    return np.array([blue / 255, green / 255, red / 255], np.float32)
 
 
 def _mix(below: Picture, above: Picture, share: Picture) -> Picture:

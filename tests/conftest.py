@@ -1,0 +1,148 @@
+"""Real parts, made small: folders of images, a trained checkpoint, an exported model, clips with sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
+from cyclecast.video.sinks.file import VideoWriter
+from cyclecast.video.sources.scene import Scene, write_sound
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+def shared(path: str) -> Path:
+    """A file or folder of the shared material; the test is skipped, saying so, where it is missing."""
+    found = SHARED / path
+    if not found.exists():
+        pytest.skip(f"shared/{path} is not here")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled models go into the test's own cache, which the whole session shares."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """trainA, trainB, testA, testB: views of the demo's lake by day and its colours turned round."""
+    root = tmp_path_factory.mktemp("domains")
+    scene = Scene(width=96, height=64, seconds=1, rate=8)
+    for name in ("trainA", "trainB", "testA", "testB"):
+        (root / name).mkdir()
+        for index, frame in enumerate(scene):
+            image = frame.image if name.endswith("A") else frame.image[..., ::-1]
+            cv2.imwrite(str(root / name / f"{index}.png"), image)
+    return root
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, domains: Path) -> Path:
+    """The folder of a finished, very short CycleGAN run."""
+    from cyclecast.training.loop import train
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train("cyclegan", tiny_config(domains, out, steps=2))
+    return out
+
+
+def tiny_config(domains: Path, out: Path, **settings: object):  # type: ignore[no-untyped-def]
+    """A CycleGAN that trains a step in a moment."""
+    from cyclecast.training.config import load_config
+    from cyclecast.training.recipes.cyclegan import CycleGanConfig
+
+    small: dict[str, object] = {
+        "out": out,
+        "domain_a": domains / "trainA",
+        "domain_b": domains / "trainB",
+        "generator": "resnet6",
+        "ngf": 4,
+        "ndf": 4,
+        "upsample": "resize",
+        "load_size": 40,
+        "crop_size": 32,
+        "pool_size": 2,
+        "augment": True,
+    }
+    return load_config(CycleGanConfig, settings=small | settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
+    """The frame model of that run: a few thousand weights, any frame size."""
+    from cyclecast.export.checkpoints import read_generator
+    from cyclecast.export.onnx import export_onnx
+
+    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
+    export_onnx(read_generator(run, "a2b"), path)
+    return path
+
+
+def moving_pictures(count: int, width: int = 64, height: int = 48) -> list[Image]:
+    """Smooth pictures, each unlike the others: a bright bar that moves over a gradient."""
+    y, x = np.mgrid[0:height, 0:width]
+    out = []
+    for index in range(count):
+        bar = 120 * np.exp(-(((x - width * (index + 0.5) / count) / 6.0) ** 2))
+        out.append(np.stack([40 + bar, 60 + y * 100 / height, 80 + x * 100 / width], 2).clip(0, 255).astype(np.uint8))
+    return out
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 frames of 64x48 at uneven times (a variable frame rate), with AAC sound."""
+    folder = tmp_path_factory.mktemp("clips")
+    sound = folder / "sound.m4a"
+    write_sound(sound, 0.6)
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(1, 1, 1, 1), Fraction(1))
+    with VideoWriter(folder / "uneven.mp4", info, crf=1, sound_of=sound) as writer:
+        for index, image in enumerate(moving_pictures(12)):
+            writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
+    return folder / "uneven.mp4"
+
+
+class Negative:
+    """A frame function that a test can check by eye or by number: every value turned round."""
+
+    def __init__(self) -> None:
+        self.prepared: list[tuple[int, int]] = []
+
+    def __call__(self, frame: Image) -> Image:
+        return 255 - frame
+
+    def prepare(self, width: int, height: int) -> None:
+        self.prepared.append((width, height))
+
+
+class Same(Negative):
+    """Gives back what it gets."""
+
+    def __call__(self, frame: Image) -> Image:
+        return frame
+
+
+@pytest.fixture
+def slow_failing() -> Callable[[int], type[Negative]]:
+    """A frame function that raises on its n-th frame."""
+
+    def build(nth: int) -> type[Negative]:
+        class Failing(Negative):
+            calls = 0
+
+            def __call__(self, frame: Image) -> Image:
+                type(self).calls += 1
+                if self.calls == nth:
+                    raise RuntimeError("the model broke")
+                return frame
+
+        return Failing
+
+    return build

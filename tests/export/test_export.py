@@ -1,0 +1,145 @@
+"""A checkpoint becomes one ONNX file that makes the same picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from cyclecast.errors import ConfigError, ModelError, OutputError
+from cyclecast.export.checkpoints import TrainedGenerator, read_generator
+from cyclecast.export.frame_graph import FrameGraph, reference
+from cyclecast.export.onnx import export_onnx
+from cyclecast.export.verify import compare, fit, verify
+from cyclecast.runtime.engines import open_engine
+from cyclecast.spec import METADATA_KEY, ModelSpec
+from cyclecast.training.networks import build_generator
+from cyclecast.video.images import read_image
+from tests.conftest import moving_pictures, shared
+
+
+def test_the_file_is_a_frame_model_that_says_what_it_is(tiny_model: Path) -> None:
+    model = onnx.load(str(tiny_model), load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    (frame,), (styled,) = model.graph.input, model.graph.output
+    for port, name in ((frame, "frame"), (styled, "styled")):
+        kind = port.type.tensor_type
+        assert (port.name, kind.elem_type) == (name, onnx.TensorProto.UINT8)
+        assert [d.dim_param or d.dim_value for d in kind.shape.dim] == [1, "height", "width", 3]
+    assert [o.version for o in model.opset_import if o.domain == ""] == [18]
+    assert not any(t.external_data for t in model.graph.initializer)
+    spec = ModelSpec.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY])
+    assert (spec.kind, spec.recipe, spec.direction, spec.steps, spec.size) == ("frame", "cyclegan", "a2b", 2, None)
+    assert spec.architecture == {"generator": "resnet6", "ngf": 4, "upsample": "resize"}
+
+
+def test_uint8_is_cast_at_the_border_and_nowhere_else(tiny_model: Path) -> None:
+    nodes = onnx.load(str(tiny_model)).graph.node  # TensorRT takes uint8 nowhere else
+    readers = [node.op_type for node in nodes if "frame" in node.input]
+    assert set(readers) <= {"Cast", "Shape"} and readers.count("Cast") == 1
+    assert nodes[-1].op_type == "Cast" and list(nodes[-1].output) == ["styled"]
+
+
+@pytest.mark.parametrize("upsample", ["deconvolution", "resize"])
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (131, 97), (96, 64)], ids=str)
+def test_the_graph_makes_the_reference_picture_at_any_size(upsample: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    generator = build_generator("resnet6", 8, upsample).eval()  # type: ignore[arg-type]
+    frame = torch.from_numpy(moving_pictures(3, *size)[1])
+    with torch.no_grad():
+        styled = FrameGraph(generator)(frame[None])[0]
+    assert styled.shape == frame.shape and styled.dtype == torch.uint8
+    assert (styled.int() - reference(generator, frame).int()).abs().max() <= 1
+
+
+def test_reference_is_the_plain_formula() -> None:
+    torch.manual_seed(0)
+    generator = build_generator("resnet6", 4, "resize").eval()
+    frame = moving_pictures(3, 32, 16)[0]
+    rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        expected = ((generator(rgb)[0] + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()[..., ::-1]
+    assert np.abs(reference(generator, torch.from_numpy(frame)).numpy() - expected).max() <= 1
+
+
+def test_export_reports_three_sizes_within_a_grey_level(run: Path, tmp_path: Path) -> None:
+    report = export_onnx(read_generator(run, "b2a"), tmp_path / "m.onnx")
+    assert [a.size for a in report] == [(131, 97), (256, 256), (640, 360)]
+    assert all(a.passed and a.max_abs <= 1 and a.psnr_db > 60 and a.frames == 6 for a in report)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_real_photos_agree_too(tiny_model: Path, run: Path) -> None:
+    photos = [read_image(path) for path in sorted(shared("data/monet2photo/testB").glob("*.jpg"))[:4]]
+    network = read_generator(run, "a2b").network
+    for engine, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "auto")):
+        opened = open_engine(tiny_model, engine, "cpu", precision)
+        assert all(a.passed for a in verify(opened, network, photos))
+
+
+def test_a_fixed_size_is_kept(run: Path, tmp_path: Path) -> None:
+    export_onnx(read_generator(run, "a2b"), tmp_path / "fixed.onnx", size=(50, 38))
+    engine = open_engine(tmp_path / "fixed.onnx", "onnxruntime")
+    assert engine.size == (50, 38)
+    assert engine.run(moving_pictures(1, 50, 38)[0]).shape == (38, 50, 3)
+
+
+@pytest.mark.parametrize("opset", [19, 20])
+def test_other_opsets(run: Path, tmp_path: Path, opset: int) -> None:
+    export_onnx(read_generator(run, "a2b"), tmp_path / "m.onnx", opset=opset)
+    assert onnx.load(str(tmp_path / "m.onnx")).opset_import[0].version == opset
+
+
+def test_a_graph_that_differs_is_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = read_generator(run, "a2b")
+    other = build_generator("resnet6", 4, "resize")
+
+    class Wrong(FrameGraph):
+        def __init__(self, generator: object) -> None:
+            super().__init__(other)
+
+    monkeypatch.setattr("cyclecast.export.onnx.FrameGraph", Wrong)
+    with pytest.raises(ModelError, match="differs from PyTorch by"):
+        export_onnx(trained, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported(run: Path, tmp_path: Path) -> None:
+    trained = read_generator(run, "a2b")
+    with pytest.raises(ConfigError, match="opset must be one of 18, 19, 20"):
+        export_onnx(trained, tmp_path / "m.onnx", opset=11)
+    with pytest.raises(ConfigError, match="frames start at 16x16"):
+        export_onnx(trained, tmp_path / "m.onnx", size=(8, 8))
+    (tmp_path / "there.onnx").write_text("precious")
+    with pytest.raises(OutputError, match="exists already"):
+        export_onnx(trained, tmp_path / "there.onnx")
+    assert (tmp_path / "there.onnx").read_text() == "precious"
+    with pytest.raises(ConfigError, match="no direction named 'c2d'"):
+        read_generator(run, "c2d")
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        read_generator(tmp_path / "none.pt", "a2b")
+
+
+def test_compare_counts_grey_levels() -> None:
+    black, grey = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 2, np.uint8)
+    same, apart = compare((4, 4), [(black, black)], "fp32"), compare((4, 4), [(black, grey), (grey, grey)], "fp32")
+    assert (same.max_abs, same.psnr_db, same.passed) == (0, float("inf"), True)
+    assert (apart.max_abs, apart.mean_abs, apart.passed, apart.frames) == (2, 1.0, False, 2)
+    assert apart.psnr_db == pytest.approx(10 * np.log10(255**2 / 2))
+
+
+def test_fit_crops_to_the_shape_and_resizes() -> None:
+    picture = moving_pictures(1, 60, 40)[0]
+    assert fit(picture, 131, 97).shape == (97, 131, 3)
+    np.testing.assert_array_equal(fit(picture, 40, 40), picture[:, 10:50])
+
+
+def test_a_checkpoint_alone_is_enough(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.pt"
+    moved.write_bytes((run / "checkpoint.pt").read_bytes())
+    trained = read_generator(moved, "b2a")
+    assert isinstance(trained, TrainedGenerator)
+    assert len(trained.frames) == 6 and trained.frames[0].shape == (128, 128, 3)

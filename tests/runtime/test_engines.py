@@ -1,0 +1,220 @@
+"""The contract of every engine, and how one is chosen."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.export.checkpoints import read_generator
+from cyclecast.export.frame_graph import reference
+from cyclecast.runtime.engine import BySize, Engine
+from cyclecast.runtime.engines import ENGINES, open_engine
+from cyclecast.runtime.model import Model, bundled_models, load
+from cyclecast.spec import ModelSpec
+from tests.conftest import moving_pictures
+
+
+@pytest.fixture(params=list(ENGINES))
+def engine(request: pytest.FixtureRequest, tiny_model: Path) -> Engine:
+    """Each engine on the tiny model in its most exact precision; skipped by name where this machine cannot hold it."""
+    try:
+        return open_engine(tiny_model, request.param, "auto", "fp32")
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
+
+
+def test_says_who_it_is(engine: Engine) -> None:
+    assert engine.name in ENGINES
+    assert engine.device and engine.precision == "fp32" and engine.size is None
+    assert engine.metadata is not None
+    assert ModelSpec.from_json(engine.metadata).recipe == "cyclegan"
+
+
+@pytest.mark.parametrize("size", [(16, 16), (131, 97), (64, 48), (320, 180)], ids=str)
+def test_makes_pytorchs_picture(engine: Engine, run: Path, size: tuple[int, int]) -> None:
+    import torch
+
+    frame = moving_pictures(3, *size)[1]
+    styled = engine.run(frame)
+    assert styled.shape == frame.shape and styled.dtype == np.uint8
+    expected = reference(read_generator(run, "a2b").network, torch.from_numpy(frame)).numpy()
+    assert np.abs(styled.astype(int) - expected).max() <= 1
+
+
+def test_frames_do_not_share_memory(engine: Engine) -> None:
+    one, other = moving_pictures(2)
+    first = engine.run(one)
+    kept = first.copy()
+    engine.run(other)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_leaves_its_input_alone_and_takes_views(engine: Engine) -> None:
+    picture = moving_pictures(1, 80, 60)[0]
+    before = picture.copy()
+    styled = engine.run(picture[:, 8:72][:, ::-1])
+    np.testing.assert_array_equal(picture, before)
+    np.testing.assert_array_equal(styled, engine.run(np.ascontiguousarray(picture[:, 8:72][:, ::-1])))
+
+
+def test_sizes_may_alternate(engine: Engine) -> None:
+    small, large = moving_pictures(1, 32, 32)[0], moving_pictures(1, 48, 64)[0]
+    first = engine.run(small)
+    assert engine.run(large).shape == large.shape
+    np.testing.assert_array_equal(engine.run(small), first)
+
+
+def test_prepare_does_not_change_the_picture(engine: Engine) -> None:
+    engine.prepare(64, 48)
+    assert engine.run(moving_pictures(1)[0]).shape == (48, 64, 3)
+
+
+def test_runs_in_a_thread_of_its_own(engine: Engine) -> None:
+    picture, out = moving_pictures(1)[0], []
+    thread = threading.Thread(target=lambda: out.append(engine.run(picture)))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(out[0], engine.run(picture))
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), "frames start at 16x16, got 8x8"),
+        (np.zeros((32, 32), np.uint8), r"a frame is \(H, W, 3\) uint8 BGR"),
+        (np.zeros((32, 32, 4), np.uint8), r"a frame is \(H, W, 3\) uint8 BGR"),
+        (np.zeros((32, 32, 3), np.float32), r"a frame is \(H, W, 3\) uint8 BGR"),
+    ],
+)
+def test_refuses_what_is_no_frame(engine: Engine, frame: np.ndarray, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        engine.run(frame)
+
+
+def model_file(path: Path, kind: int, shape: list[int | str], inputs: int = 1) -> Path:
+    """An ONNX file of one Identity, with as many inputs."""
+    ports = [helper.make_tensor_value_info(f"x{i}", kind, shape) for i in range(inputs)]
+    out = helper.make_tensor_value_info("y", kind, shape)
+    graph = helper.make_graph([helper.make_node("Identity", ["x0"], ["y"])], "g", ports, [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+class TestFiles:
+    def test_a_uint8_image_model_without_our_metadata_is_a_frame_model(self, name: str, tmp_path: Path) -> None:
+        path = model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, "h", "w", 3])
+        opened = open_engine(path, name)
+        assert opened.metadata is None and opened.size is None
+        picture = moving_pictures(1)[0]
+        np.testing.assert_array_equal(opened.run(picture), picture)
+
+    def test_a_fixed_model_says_its_size_and_refuses_others(self, name: str, tmp_path: Path) -> None:
+        path = model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, 48, 64, 3])
+        opened = open_engine(path, name)
+        assert opened.size == (64, 48)
+        assert opened.run(moving_pictures(1)[0]).shape == (48, 64, 3)
+        with pytest.raises(EngineError, match="fixed to 64x48, got a frame of 32x32"):
+            opened.run(moving_pictures(1, 32, 32)[0])
+
+    @pytest.mark.parametrize(
+        ("kind", "shape", "inputs", "message"),
+        [
+            (TensorProto.FLOAT, [1, 3, 64, 64], 1, "its input is .*; expected one uint8 input"),
+            (TensorProto.UINT8, [1, 64, 64, 1], 1, "its input is .* 1\\); expected"),
+            (TensorProto.UINT8, [1, 64, 64, 3], 2, "it has 2 inputs and 1 outputs"),
+        ],
+    )
+    def test_a_model_that_is_no_frame_model(
+        self, name: str, tmp_path: Path, kind: int, shape: list[int | str], inputs: int, message: str
+    ) -> None:
+        path = model_file(tmp_path / "m.onnx", kind, shape, inputs)
+        with pytest.raises(ModelError, match="not a frame model: " + message):
+            open_engine(path, name)
+
+    def test_a_file_that_is_no_model(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "text.onnx").write_text("hello")
+        with pytest.raises(ModelError, match="cannot read it as a model"):
+            open_engine(tmp_path / "text.onnx", name)
+        with pytest.raises(ModelError, match="no such model"):
+            open_engine(tmp_path / "none.onnx", name)
+
+
+def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="no engine named 'tensorflow'"):
+        open_engine(tiny_model, "tensorflow")
+    with pytest.raises(EngineUnavailable, match="not on 'cuda:0'"):
+        open_engine(tiny_model, "openvino", "cuda:0")
+    with pytest.raises(EngineUnavailable, match="fp32, not in bf16"):
+        open_engine(tiny_model, "onnxruntime", "cpu", "bf16")
+    with pytest.raises(ConfigError, match="no precision named 'int3'"):
+        open_engine(tiny_model, "openvino", "cpu", "int3")
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(EngineUnavailable, match="has no CUDA"):
+            open_engine(tiny_model, "onnxruntime", "gpu")
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(EngineUnavailable, match="pip install openvino"):
+        open_engine(tiny_model, "openvino")
+    assert open_engine(tiny_model, "auto").name == "onnxruntime"  # auto goes on to the next, and says so by its name
+
+
+def test_auto_takes_bf16_where_the_processor_computes_it(tiny_model: Path) -> None:
+    import openvino
+
+    native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    chosen = open_engine(tiny_model, "auto")
+    assert (chosen.name, chosen.precision) == ("openvino", "bf16" if native else "fp32")
+
+
+def test_compiled_models_are_cached_on_disk(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    open_engine(tiny_model, "openvino").prepare(64, 48)
+    assert list((tmp_path / "cyclecast" / "openvino").glob("*.blob"))
+
+
+def test_a_broken_spec_is_a_model_error(tiny_model: Path) -> None:
+    engine = open_engine(tiny_model)
+    engine.metadata = "[]"
+    with pytest.raises(ModelError, match="metadata cannot be read"):
+        Model("broken", engine)
+
+
+def test_by_size_keeps_the_last_few() -> None:
+    built: list[tuple[int, int]] = []
+
+    def build(width: int, height: int) -> tuple[int, int]:
+        built.append((width, height))
+        return width, height
+
+    sizes = BySize(build)
+    for width in (1, 2, 3, 4, 1, 5, 1, 2):
+        assert sizes.get(width, 9) == (width, 9)
+    assert [width for width, _ in built] == [1, 2, 3, 4, 5, 2]  # 5 pushed out 2, which was unused for longest
+
+
+def test_bundled_models_are_small_described_and_run() -> None:
+    bundled = bundled_models()
+    assert "monet" in bundled
+    for name, path in bundled.items():
+        assert path.stat().st_size < 2_000_000
+        assert path.with_suffix(".md").is_file() and path.with_suffix(".toml").is_file()
+        with load(name) as model:
+            assert model.spec.name == name and model.spec.steps > 0
+            picture = moving_pictures(1, 120, 90)[0]
+            styled = model(picture)
+        assert styled.shape == picture.shape
+        assert styled.std() > 5 and np.abs(styled.astype(int) - picture).mean() > 3  # a picture, and another one
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(ModelError, match="manet: no such file, and no bundled model .*monet"):
+        load("manet")

@@ -1,0 +1,188 @@
+"""The command line as scripts and people use it: the installed program, real files, exit codes and one clear line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+import cyclecast
+from cyclecast.video.convert import ConvertOptions
+from tests.conftest import moving_pictures
+
+PROGRAM = Path(sys.executable).parent / "cyclecast"
+
+
+def cyclecast_command(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(PROGRAM), *map(str, args)], capture_output=True, text=True, timeout=300)
+
+
+def result(*args: object) -> dict[str, object]:
+    """What `--json` prints, and nothing else on stdout."""
+    done = cyclecast_command(*args, "--json")
+    assert done.returncode == 0, done.stderr
+    value = json.loads(done.stdout)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    listing = cyclecast_command("--help").stdout
+    for command in ("demo", "convert", "train", "export", "models"):
+        assert command in listing
+        done = cyclecast_command(command, "--help")
+        assert done.returncode == 0
+        assert f"Example: cyclecast {command}" in " ".join(done.stdout.split())
+
+
+def test_version() -> None:
+    assert cyclecast_command("--version").stdout == f"cyclecast {cyclecast.__version__}\n"
+
+
+def test_convert_a_clip(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    got = result("convert", clip, out, "--model", tiny_model)
+    assert set(got) >= {
+        "frames",
+        "seconds",
+        "fps",
+        "engine",
+        "device",
+        "precision",
+        "output",
+        "audio",
+        "resumed_frames",
+        "stages_ms",
+    }
+    assert (got["frames"], got["audio"], got["engine"], got["output"]) == (12, "copied", "openvino", str(out))
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
+
+
+def test_auto_says_what_it_chose(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    done = cyclecast_command("convert", clip, tmp_path / "out.mp4", "--model", tiny_model)
+    assert done.returncode == 0 and done.stdout == ""
+    assert "tiny on openvino" in done.stderr and "12 frames" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_engines_make_the_same_clip(engine: str, clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    got = result("convert", clip, tmp_path / "out.mp4", "-m", tiny_model, "--engine", engine, "--precision", "fp32", "--crf", 1)
+    assert (got["engine"], got["precision"]) == (engine, "fp32")
+    with cyclecast.load(tiny_model, "onnxruntime") as model:
+        cyclecast.convert(clip, tmp_path / "same.mp4", model, ConvertOptions(crf=1))
+    for one, other in zip(frames(tmp_path / "out.mp4"), frames(tmp_path / "same.mp4"), strict=True):
+        assert np.abs(one.astype(int) - other).mean() < 1
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+
+
+def test_a_batch_does_the_rest_when_one_file_is_bad(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "good.mp4").write_bytes(clip.read_bytes())
+    (folder / "bad.mp4").write_text("no video")
+    cv2.imwrite(str(folder / "sub" / "photo.png"), moving_pictures(1)[0])
+    done = cyclecast_command("convert", folder, tmp_path / "out", "--model", tiny_model, "--json")
+    assert done.returncode == 1
+    files = {Path(f["source"]).name: f for f in json.loads(done.stdout)["files"]}
+    assert "cannot be read as a video" in files["bad.mp4"]["error"]
+    assert files["good.mp4"]["frames"] == 12 and files["photo.png"]["frames"] == 1
+    made = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert made == ["good.mp4", "sub/photo.png"]
+    assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
+
+
+def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "there.mp4").write_text("precious")
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    out = tmp_path / "out.mp4"
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("convert", tmp_path / "none.mp4", out, "-m", tiny_model), "none.mp4: no such file"),
+        (("convert", tmp_path / "text.mp4", out, "-m", tiny_model), "text.mp4: cannot be read as a video"),
+        (("convert", tmp_path / "empty", tmp_path / "o", "-m", tiny_model), "no images or videos in this folder"),
+        (("convert", clip, out, "-m", tmp_path / "text.onnx"), "cannot read it as a model"),
+        (("convert", clip, out, "-m", "manet"), "manet: no such file, and no bundled model of that name"),
+        (("convert", clip, tmp_path / "there.mp4", "-m", tiny_model), "exists already; --overwrite replaces it"),
+        (("convert", clip, tmp_path / "file" / "o.mp4", "-m", tiny_model), "cannot be written there"),
+        (("convert", clip, out, "-m", tiny_model, "--engine", "tensorrt"), "no engine named 'tensorrt'"),
+        (("convert", clip, out, "-m", tiny_model, "--device", "cuda:0"), "not on 'cuda:0'"),
+        (("convert", clip, out, "-m", tiny_model, "--codec", "mpeg99"), "no codec named"),
+        (("export", tmp_path / "none.pt", "-o", tmp_path / "m.onnx"), "no such checkpoint"),
+        (("export", run, "-o", tmp_path / "m.onnx", "--size", "big"), "a size is WIDTHxHEIGHT or dynamic"),
+        (("train", "dogan", "--out", tmp_path / "r"), "no recipe named 'dogan'"),
+        (("train", "cyclegan", "--out", tmp_path / "r", "--data", tmp_path / "empty"), "no such folder"),
+        (("train", "cyclegan", "--out", tmp_path / "r", "--set", "ngf"), "--set takes key=value"),
+        (("train", "cyclegan", "--out", tmp_path / "r", "--resume"), "no such checkpoint"),
+        (("models", "manet"), "no such file, and no bundled model"),
+        (("demo", "--out", tmp_path / "file" / "d", "-m", tiny_model), "cannot be made"),
+    ]
+    for args, message in cases:
+        done = cyclecast_command(*args)
+        assert done.returncode == 1, (args, done)
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("error: ") and message in last, (args, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert sorted(tmp_path.rglob("*")) == before, args
+    assert (tmp_path / "there.mp4").read_text() == "precious"
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert cyclecast_command("convert", "one").returncode == 2
+    assert cyclecast_command("dance").returncode == 2
+
+
+def test_from_folders_of_images_to_a_styled_clip(domains: Path, clip: Path, tmp_path: Path) -> None:
+    small = ["generator=resnet6", "ngf=4", "ndf=4", "load_size=40", "crop_size=32", "upsample=resize"]
+    settings = [part for setting in small for part in ("--set", setting)]
+    run = tmp_path / "run"
+    trained = result("train", "cyclegan", "--data", domains, "--out", run, "--steps", 3, *settings)
+    assert set(trained) == {"steps", "seconds", "pairs_per_second", "losses", "checkpoint"} and trained["steps"] == 3
+    further = result("train", "cyclegan", "--out", run, "--steps", 4, "--resume")  # settings come from the checkpoint
+    assert further["steps"] == 4
+    exported = result("export", run, "-o", tmp_path / "mine.onnx", "--direction", "b2a")
+    verified = exported["verified"]
+    assert isinstance(verified, list) and [v["passed"] for v in verified] == [True] * 3
+    converted = result("convert", clip, tmp_path / "mine.mp4", "--model", tmp_path / "mine.onnx")
+    assert (converted["frames"], converted["audio"]) == (12, "copied")
+
+
+def test_demo(tiny_model: Path, tmp_path: Path) -> None:
+    got = result("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.4)
+    assert (got["frames"], got["audio"]) == (10, "copied")
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["before-after.jpg", "lake-tiny.mp4", "lake.mp4"]
+    picture = cv2.imread(str(got["before_after"]))
+    assert picture is not None and picture.shape == (540, 1920, 3)
+    again = cyclecast_command("demo", "--out", tmp_path / "d", "--model", tiny_model)
+    assert again.returncode == 1 and "exists already" in again.stderr
+    table = cyclecast_command("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.4, "--overwrite").stdout
+    for row in ("engine", "openvino", "960x540", "frames per second", "before and after"):
+        assert row in table
+
+
+def test_models_lists_and_describes() -> None:
+    got = result("models")["models"]
+    assert isinstance(got, list) and "monet" in [model["name"] for model in got]
+    assert "# monet" in cyclecast_command("models", "monet").stdout
+
+
+def test_api(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    with cyclecast.load(tiny_model, engine="onnxruntime") as model:
+        assert model.spec.recipe == "cyclegan" and model.engine.name == "onnxruntime"
+        styled = model(moving_pictures(1)[0])
+        assert styled.shape == (48, 64, 3)
+        assert cyclecast.convert(clip, tmp_path / "a.mp4", model).frames == 12
+    assert cyclecast.convert(str(clip), str(tmp_path / "b.mp4"), tiny_model).audio == "copied"

@@ -1,0 +1,130 @@
+"""A run: it learns, it stops when told, it goes on as if it never had."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+
+from cyclecast.errors import ConfigError, EngineUnavailable, Interrupted, ModelError, OutputError, TrainingDiverged
+from cyclecast.training import checkpoint
+from cyclecast.training.loop import average_decay, pick_device, rate_factor, train
+from tests.conftest import tiny_config
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every tensor and number of a nested state, by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in leaves(item, f"{path}/{key}").items()}
+    if isinstance(value, list | tuple):
+        return {k: v for key, item in enumerate(value) for k, v in leaves(item, f"{path}/{key}").items()}
+    return {path: value}
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(domains: Path, tmp_path: Path, stop: int) -> None:
+    train("cyclegan", tiny_config(domains, tmp_path / "whole", steps=8, batch_size=2, log_every=1))
+
+    parts = tiny_config(domains, tmp_path / "parts", steps=8, batch_size=2, log_every=1)
+    with pytest.raises(Interrupted, match="stopped at step 5 of 8, saved; go on with --resume"):
+        train("cyclegan", parts, on_progress=lambda p: os.kill(os.getpid(), stop) if p.step == 5 else None)
+    assert checkpoint.load(tmp_path / "parts" / checkpoint.NAME)["step"] == 5
+    report = train("cyclegan", parts, resume=True)
+
+    assert report.steps == 8
+    whole, resumed = (leaves(checkpoint.load(tmp_path / name / checkpoint.NAME)) for name in ("whole", "parts"))
+    whole.pop("/config/out"), resumed.pop("/config/out")
+    assert whole.keys() == resumed.keys()
+    different = [
+        k for k, v in whole.items() if not (torch.equal(v, resumed[k]) if isinstance(v, torch.Tensor) else v == resumed[k])
+    ]
+    assert different == []
+    assert (tmp_path / "whole" / "losses.jsonl").read_text() == (tmp_path / "parts" / "losses.jsonl").read_text()
+
+
+def test_it_learns_to_reconstruct(domains: Path, tmp_path: Path) -> None:
+    seen: list[float] = []
+    config = tiny_config(domains, tmp_path / "run", steps=40, batch_size=2, learning_rate=2e-3)
+    train("cyclegan", config, on_progress=lambda p: seen.append(p.losses["cycle_a"] + p.losses["cycle_b"]))
+    assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
+
+
+def test_a_run_leaves_sheets_a_log_and_its_config(domains: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    report = train("cyclegan", tiny_config(domains, out, steps=4, sample_every=2, log_every=2, samples_a=domains / "testA"))
+    sheet = cv2.imread(str(out / "a2b.jpg"))
+    assert sheet is not None and sheet.shape == (3 * 128, 6 * 128, 3)  # originals, step 2, step 4; six images of 128 pixels
+    assert sorted(p.name for p in (out / "samples").iterdir()) == [f"{d}-{n:07d}.png" for d in ("a2b", "b2a") for n in (2, 4)]
+    lines = [json.loads(line) for line in (out / "losses.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert report.losses.keys() | {"step"} == lines[0].keys()
+    state = checkpoint.load(out / checkpoint.NAME)
+    assert (state["step"], state["config"]["ngf"]) == (4, 4)
+
+
+def test_a_run_is_not_trained_over(domains: Path, run: Path) -> None:
+    before = (run / checkpoint.NAME).read_bytes()
+    with pytest.raises(OutputError, match="holds a run already"):
+        train("cyclegan", tiny_config(domains, run, steps=2))
+    assert (run / checkpoint.NAME).read_bytes() == before
+
+
+def test_resume_needs_a_checkpoint_of_the_same_network(domains: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        train("cyclegan", tiny_config(domains, tmp_path / "none", steps=2), resume=True)
+    with pytest.raises(ConfigError, match="another shape"):
+        train("cyclegan", tiny_config(domains, run, steps=3, ngf=8), resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(domains: Path, tmp_path: Path) -> None:
+    config = tiny_config(domains, tmp_path / "run", steps=50, save_every=1, learning_rate=1e30)
+    with pytest.raises(TrainingDiverged, match="is no number"):
+        train("cyclegan", config)
+    assert checkpoint.load(tmp_path / "run" / checkpoint.NAME)["step"] >= 1
+
+
+def test_rates_and_averages_over_a_run() -> None:
+    assert [rate_factor(step, 200) for step in (0, 99, 100, 150, 199)] == [1.0, 1.0, 1.0, 0.5, pytest.approx(0.01)]
+    assert average_decay(0, 0.999) == pytest.approx(0.1)
+    assert average_decay(100_000, 0.999) == 0.999
+    assert average_decay(5, 0.0) == 0.0
+
+
+def test_a_device_that_is_not_here_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no device named"):
+        pick_device("toaster")
+    with pytest.raises(EngineUnavailable, match="not on this machine"):
+        pick_device("cuda:99")
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    text = tmp_path / "text.pt"
+    text.write_text("hello")
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        checkpoint.load(text)
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="not a cyclecast checkpoint"):
+        checkpoint.load(tmp_path / "other.pt")
+
+
+class Runs:
+    """Pickled, it would make a file when loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+def test_a_checkpoint_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": checkpoint.FORMAT, "x": Runs(tmp_path / "made")}, tmp_path / "evil.pt")
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        checkpoint.load(tmp_path / "evil.pt")
+    assert not (tmp_path / "made").exists()

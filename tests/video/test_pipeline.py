@@ -1,0 +1,100 @@
+"""Three stages side by side: in order, bounded, and never hanging."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cyclecast.video import pipeline
+
+
+def numbers(count: int, seen: list[int] | None = None) -> Iterator[int]:
+    for number in range(count):
+        if seen is not None:
+            seen.append(number)
+        yield number
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_everything_arrives_in_order() -> None:
+    out: list[int] = []
+    told: list[int] = []
+    pipeline.run(numbers(100), lambda n: n * n, out.append, told.append)
+    assert out == [n * n for n in range(100)]
+    assert told == list(range(1, 101))
+
+
+def test_an_empty_source_is_no_error() -> None:
+    out: list[int] = []
+    pipeline.run(numbers(0), lambda n: n, out.append)
+    assert out == []
+
+
+@pytest.mark.parametrize("stage", ["source", "function", "sink"])
+@pytest.mark.parametrize("nth", [0, 3, 30])
+def test_the_first_error_is_raised_and_every_thread_ends(stage: str, nth: int) -> None:
+    def breaking(at: str, number: int) -> int:
+        if stage == at and number == nth:
+            raise ValueError(f"{at} broke")
+        return number
+
+    source = (breaking("source", number) for number in range(1000))
+    before = threads()
+    with pytest.raises(ValueError, match=f"{stage} broke"):
+        pipeline.run(source, lambda n: breaking("function", n), lambda n: (breaking("sink", n), None)[1])
+    assert threads() == before
+
+
+@pytest.mark.parametrize("slow", ["function", "sink"])
+def test_a_fast_source_does_not_run_ahead(slow: str) -> None:
+    read: list[int] = []
+    most = 0
+    done = 0
+
+    def wait(at: str, number: int) -> int:
+        nonlocal most, done
+        if at == "sink":
+            done += 1
+        most = max(most, len(read) - done)
+        if at == slow:
+            time.sleep(0.002)
+        return number
+
+    pipeline.run(numbers(60, read), lambda n: wait("function", n), lambda n: (wait("sink", n), None)[1])
+    assert most <= 2 * pipeline.DEPTH + 3  # both queues full, and one item in each stage's hands
+
+
+def test_stages_overlap() -> None:
+    def wait(number: int) -> int:
+        time.sleep(0.005)
+        return number
+
+    started = time.perf_counter()
+    seconds = pipeline.run((wait(n) for n in range(40)), wait, lambda n: (wait(n), None)[1])
+    wall = time.perf_counter() - started
+    work = seconds.decode + seconds.model + seconds.encode
+    assert work >= 3 * 40 * 0.005
+    assert wall < 0.6 * work  # one after the other would take all of it
+
+
+@pytest.mark.parametrize("stage", ["function", "sink"])
+def test_ctrl_c_ends_every_stage(stage: str) -> None:
+    def press(at: str, number: int) -> int:
+        if at == stage and number == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        if at == "sink":
+            time.sleep(0.001)
+        return number
+
+    before = threads()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(numbers(100_000), lambda n: press("function", n), lambda n: (press("sink", n), None)[1])
+    assert threads() == before
