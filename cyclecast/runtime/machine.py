@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from pathlib import Path
 
 from platformdirs import user_cache_path
+
+log = logging.getLogger(__name__)
 
 
 def processor_name() -> str:
@@ -18,8 +21,12 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def cache_folder(name: str) -> Path:
-    """A folder for compiled models in the user's cache, made if need be (XDG_CACHE_HOME on Linux)."""
+def cache_folder(name: str) -> Path | None:
+    """A folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux), made if need be; None if it cannot be."""
     folder = user_cache_path("cyclecast") / name
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("compiled models are not kept: %s", error)
+        return None
     return folder

@@ -77,18 +77,15 @@ class OpenVinoEngine:
         try:
             if self.size is None:
                 model.reshape([1, height, width, 3])
-            compiled = self._core.compile_model(
-                model,
-                self._target,
-                {
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_PRECISION_HINT": HINTS[self.precision],
-                    "CACHE_DIR": str(cache_folder("openvino")),
-                },
-            )
+            compiled = self._core.compile_model(model, self._target, self._properties())
         except RuntimeError as error:
             raise EngineError(f"openvino cannot compile {self._path} for {width}x{height}: {_last_line(error)}") from error
         return compiled.create_infer_request()
+
+    def _properties(self) -> dict[str, str]:
+        properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
+        folder = cache_folder("openvino")
+        return properties if folder is None else properties | {"CACHE_DIR": str(folder)}
 
     def prepare(self, width: int, height: int) -> None:
         self._compiled.get(width, height)

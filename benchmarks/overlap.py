@@ -1,0 +1,91 @@
+"""What `convert` costs over its parts: its wall time over decode + model + encode, each measured apart with all cores.
+
+1.0 means that running the three side by side costs nothing; less, that it fills gaps which each leaves alone.
+
+    python -m benchmarks.overlap CLIP --model monet
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cyclecast
+from cyclecast.runtime.model import Model
+from cyclecast.video.convert import ConvertOptions
+from cyclecast.video.frame import Frame
+from cyclecast.video.sinks.file import VideoWriter
+from cyclecast.video.sources.file import VideoFile
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def parts(clip: Path, folder: Path, model: Model) -> dict[str, float]:
+    """Seconds of each stage over the whole clip, one after the other."""
+    frames: list[Frame] = []
+    styled: list[Frame] = []
+
+    def decode() -> None:
+        with VideoFile(clip) as video:
+            frames.extend(video)
+
+    def encode() -> None:
+        with VideoFile(clip) as video:
+            info = video.info
+        with VideoWriter(folder / "apart.mp4", info, sound_of=clip) as writer:
+            for frame in styled:
+                writer.write(frame)
+
+    return {
+        "decode": seconds(decode),
+        "model": seconds(lambda: styled.extend(Frame(model(f.image), f.pts, f.duration) for f in frames)),
+        "encode": seconds(encode),
+    }
+
+
+def main() -> None:
+    """Several rounds of parts and whole in turn; prints one JSON object with the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--model", default="monet")
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    ratios, wholes, apart = [], [], []
+    with tempfile.TemporaryDirectory() as name, cyclecast.load(args.model) as model:
+        folder = Path(name)
+        for run in range(args.runs + 1):
+            pieces = parts(args.clip, folder, model)
+            whole = seconds(lambda: cyclecast.convert(args.clip, folder / "whole.mp4", model, ConvertOptions(overwrite=True)))
+            if run:  # the first warms up
+                ratios.append(whole / sum(pieces.values()))
+                wholes.append(whole)
+                apart.append(pieces)
+        device = f"{model.engine.name} {model.engine.precision}, {model.engine.device}"
+    print(
+        json.dumps(
+            {
+                "device": device,
+                "clip": args.clip.name,
+                "model": model.name,
+                "runs": args.runs,
+                "apart_s": {k: round(statistics.median(p[k] for p in apart), 3) for k in apart[0]},
+                "convert_s": round(statistics.median(wholes), 3),
+                "ratio": round(statistics.median(ratios), 3),
+                "ratios": [round(r, 3) for r in ratios],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

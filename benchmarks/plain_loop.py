@@ -1,0 +1,96 @@
+"""`cyclecast convert` against the loop that one writes today: PyTorch eager fp32, cv2.VideoCapture, numpy, cv2.VideoWriter.
+
+One ResNet-9 generator (ngf 64), one 256x256 clip, one run, the two in turn. Its weights are PyTorch's own initialisation,
+seeded: speed does not depend on them, the PSNR of our default engine against fp32 does (a trained generator's is higher).
+
+    python -m benchmarks.plain_loop
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+import cyclecast
+from cyclecast.demo import render_scene
+from cyclecast.export.checkpoints import TrainedGenerator
+from cyclecast.export.onnx import export_onnx
+from cyclecast.export.verify import compare
+from cyclecast.training.networks import ResnetGenerator
+from cyclecast.video.convert import ConvertOptions
+from cyclecast.video.sources.file import VideoFile
+from cyclecast.video.sources.scene import Scene
+
+
+def plain_loop(source: Path, output: Path, generator: ResnetGenerator) -> int:
+    """What a user writes around a generator; returns the frames."""
+    capture = cv2.VideoCapture(str(source))
+    size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    writer = cv2.VideoWriter(str(output), cv2.VideoWriter.fourcc(*"mp4v"), capture.get(cv2.CAP_PROP_FPS), size)
+    frames = 0
+    with torch.no_grad():
+        while True:
+            there, frame = capture.read()
+            if not there:
+                break
+            rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.float32) / 127.5 - 1.0
+            styled = generator(torch.from_numpy(rgb.transpose(2, 0, 1))[None])[0]
+            rgb = ((styled.numpy().transpose(1, 2, 0) + 1.0) * 127.5).clip(0, 255).astype(np.uint8)
+            writer.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+            frames += 1
+    capture.release()
+    writer.release()
+    return frames
+
+
+def main() -> None:
+    """Runs both, several times, and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=50)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    generator = ResnetGenerator(64, 9).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        clip = here / "clip.mp4"
+        render_scene(clip, Scene(256, 256, args.frames / 25))
+        export_onnx(TrainedGenerator(generator, "random", "a2b", {}, 0, []), here / "resnet9.onnx", check=False)
+        ours, plain = [], []
+        with cyclecast.load(here / "resnet9.onnx") as model:
+            for run in range(args.runs + 1):
+                report = cyclecast.convert(clip, here / "ours.mp4", model, ConvertOptions(overwrite=True))
+                started = time.perf_counter()
+                frames = plain_loop(clip, here / "plain.mp4", generator)
+                if run:  # the first warms both up
+                    ours.append(report.fps)
+                    plain.append(frames / (time.perf_counter() - started))
+            with VideoFile(clip) as video:
+                images = [frame.image for _, frame in zip(range(10), video, strict=False)]
+            with cyclecast.load(here / "resnet9.onnx", precision="fp32") as exact:
+                agreement = compare((256, 256), ((model(i), exact(i)) for i in images), model.engine.precision)
+            device = f"{model.engine.name} {model.engine.precision}, {model.engine.device}, {torch.get_num_threads()} threads"
+    print(
+        json.dumps(
+            {
+                "device": device,
+                "runs": args.runs,
+                "ours_fps": [round(f, 2) for f in ours],
+                "plain_fps": [round(f, 2) for f in plain],
+                "ratio_of_medians": round(statistics.median(ours) / statistics.median(plain), 2),
+                "psnr_db_against_fp32": round(agreement.psnr_db, 1),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
