@@ -16,9 +16,13 @@ def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     return 0.5 * (least_squares(real_scores, 1.0) + least_squares(fake_scores, 0.0))
 
 
-def cycle_loss(reconstructed: Tensor, real: Tensor) -> Tensor:
-    """|F(G(x)) - x|_1, per value (CycleGAN, equation 2)."""
-    return functional.l1_loss(reconstructed.float(), real)
+def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1) -> Tensor:
+    """|F(G(x)) - x|_1, per value (CycleGAN, equation 2); both averaged over scale x scale pixels first.
+
+    At scale 1, as in the paper, G hides what it must give back in fine patterns that F can read (Chu et al. 2017); a larger
+    scale lets paint replace detail.
+    """
+    return functional.l1_loss(functional.avg_pool2d(reconstructed.float(), scale), functional.avg_pool2d(real, scale))
 
 
 def identity_loss(same: Tensor, real: Tensor) -> Tensor:

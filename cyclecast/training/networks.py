@@ -32,11 +32,15 @@ class ReflectionPad(nn.ReflectionPad2d):
 
 
 def _double(in_channels: int, out_channels: int, how: Upsample) -> nn.Module:
-    """(N, C, H, W) -> (N, C', 2H, 2W). `resize` cannot draw a grid: a flat input stays flat (Odena et al. 2016)."""
+    """(N, C, H, W) -> (N, C', 2H, 2W).
+
+    `resize` enlarges, then convolves, so it draws no grid (Odena et al. 2016). Bilinear, because after nearest neighbour a
+    difference between two pixels still depends on where in the grid it falls: slopes come out as rows of dots.
+    """
     if how == "deconvolution":
         return nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False)
     return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=False),
     )
 

@@ -57,6 +57,8 @@ class CycleGanConfig(TrainConfig):
     """The discriminators' learning rate, as a factor of learning_rate."""
     cycle_weight: float = 10.0
     """Lambda of the cycle loss."""
+    cycle_scale: int = 1
+    """Pixels, each way, that the cycle loss averages before it compares; the paper: 1."""
     identity_weight: float = 5.0
     """Of the identity loss: half of lambda (CycleGAN, section 5.2)."""
     pool_size: int = 50
@@ -68,6 +70,8 @@ class CycleGanConfig(TrainConfig):
         super().__post_init__()
         if self.crop_size % 4 or self.crop_size < 32:
             raise ConfigError(f"crop_size must be a multiple of 4 from 32 up, got {self.crop_size}")
+        if not 1 <= self.cycle_scale <= self.crop_size:
+            raise ConfigError(f"cycle_scale must be from 1 to crop_size, got {self.cycle_scale}")
         if self.load_size < self.crop_size:
             raise ConfigError(f"load_size {self.load_size} is smaller than crop_size {self.crop_size}")
         if self.load_size_max is not None and self.load_size_max < self.load_size:
@@ -148,8 +152,8 @@ class CycleGan:
         parts = {
             "adversarial_ab": losses.least_squares(scores_b, 1.0),
             "adversarial_ba": losses.least_squares(scores_a, 1.0),
-            "cycle_a": losses.cycle_loss(cycle_a, real_a),
-            "cycle_b": losses.cycle_loss(cycle_b, real_b),
+            "cycle_a": losses.cycle_loss(cycle_a, real_a, config.cycle_scale),
+            "cycle_b": losses.cycle_loss(cycle_b, real_b, config.cycle_scale),
         }
         total = parts["adversarial_ab"] + parts["adversarial_ba"]
         total = total + config.cycle_weight * (parts["cycle_a"] + parts["cycle_b"])
@@ -182,7 +186,7 @@ class CycleGan:
 
     def fixed_set(self) -> dict[str, Tensor]:
         """Images that are translated again and again through training: name of the direction -> (n, 3, S, S)."""
-        side = max(self.config.crop_size, 128)
+        side = max(self.config.load_size // 4 * 4, 128)
         return {
             "a2b": fixed_set(self.config.samples_a or self.config.domain_a, 6, side),
             "b2a": fixed_set(self.config.samples_b or self.config.domain_b, 6, side),
