@@ -24,7 +24,7 @@ models: $(VENV)/.dev
 	$(BIN)/cyclecast export runs/monet -o cyclecast/models/monet.onnx --direction b2a --overwrite
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.base: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e .

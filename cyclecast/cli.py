@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +34,8 @@ app = typer.Typer(
 )
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
+INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM
+
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled name (`cyclecast models`) or an ONNX frame model.")]
 EngineOption = Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or cuda:N.")]
@@ -41,13 +45,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 def main() -> None:
-    """The console script: our own errors become one line and exit code 1."""
+    """The console script: our own errors become one line and exit code 1; SIGTERM cleans up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except CyclecastError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted", code=130)
+    except SystemExit as ended:  # typer turns Ctrl-C into this code, without a word
+        if ended.code == INTERRUPTED:
+            fail("interrupted", code=INTERRUPTED)
+        raise
 
 
 def fail(message: str, code: int = 1) -> None:
@@ -77,7 +84,7 @@ def demo(
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
-    seconds: Annotated[float, typer.Option(min=0.2, help="Length of the scene.")] = 4.0,
+    seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of the scene.")] = 4.0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,7 +106,7 @@ def demo(
         facts = engine_facts(opened_model)
     report = made.report
     if as_json:
-        return print_json({**report_fields(report), **facts, "clip": str(made.clip), "before_after": str(made.before_after)})
+        return print_json({**dataclasses.asdict(report), **facts, "clip": str(made.clip), "before_after": str(made.before_after)})
     rows = {
         "engine": f"{facts['engine']} {facts['precision']} on {facts['device']}",
         "model": opened_model.name,
@@ -121,7 +128,7 @@ def demo(
 @app.command()
 def convert(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Videos, images, folders, globs.")],
-    output: Annotated[Path, typer.Argument(help="A file, or a folder for several.")],
+    output: Annotated[str, typer.Argument(help="A file, or a folder for several.")],
     model: ModelOption = "monet",
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
@@ -146,7 +153,7 @@ def convert(
         codec=codec, crf=crf, preset=preset, audio=not no_audio, work_height=work_height, overwrite=overwrite
     )
     planned = plan(sources, output)
-    several = len(planned) > 1 or output.is_dir()
+    several = len(planned) > 1 or planned[0][0] != Path(sources[0])  # a folder or glob is several, whatever it holds
     results: list[dict[str, Any]] = []
     with opened(model, engine, device, precision) as opened_model:
         facts = engine_facts(opened_model)
@@ -154,8 +161,12 @@ def convert(
             try:
                 with bars() as bar:
                     report = convert_file(source, target, opened_model, options, bar(source.name))
-                results.append(report_fields(report))
+                results.append(dataclasses.asdict(report))
                 console.print(f"{target}: {report.frames} frames, {report.fps:.1f} fps, sound {report.audio}", markup=False)
+                for left_out in report.dropped:
+                    console.print(f"{target}: without {left_out}", markup=False)
+                if report.damage:
+                    console.print(f"error: {source}: {report.damage}; what can be decoded is in {target}", markup=False)
             except CyclecastError as error:
                 if not several:
                     raise
@@ -163,8 +174,7 @@ def convert(
                 console.print(f"error: {error}", markup=False)
     if as_json:
         print_json({**facts, "files": results} if several else {**results[0], **facts})
-    failed = sum("error" in result for result in results)
-    if failed:
+    if any(result.get("error") or result.get("damage") for result in results):
         raise typer.Exit(1)
 
 
@@ -194,11 +204,11 @@ def train(
         from cyclecast.training.recipes import RECIPES
     if recipe not in RECIPES:
         raise ConfigError(f"no recipe named {recipe!r}; there are: {', '.join(RECIPES)}")
-    values: dict[str, Any] = dict(checkpoint.load(out / checkpoint.NAME)["config"]) if resume else {}
-    values |= {"out": out, **data_settings(data)}
-    flags = {"domain_a": domain_a, "domain_b": domain_b, "steps": steps, "seed": seed, "device": device}
-    flagged = {key: value for key, value in flags.items() if value is not None} | pairs(settings or [])
-    chosen = load_config(RECIPES[recipe].Config, file=config, settings=values | flagged)
+    before = checkpoint.load(out / checkpoint.NAME) if resume else {"config": {}}
+    saved = before["config"] | ({"precision": before["precision"]} if resume else {})
+    flags = {"domain_a": domain_a, "domain_b": domain_b, "steps": steps, "seed": seed, "device": device, "out": out}
+    flagged = data_settings(data) | {key: value for key, value in flags.items() if value is not None}
+    chosen = load_config(RECIPES[recipe].Config, base=saved, file=config, settings=flagged | pairs(settings or []))
     with bars(speed="pairs/s") as bar:
         update = bar(f"training {recipe}")
         report = run(recipe, chosen, resume=resume, on_progress=lambda p: update(p.step, p.steps))
@@ -251,7 +261,8 @@ def models(
         card = find_model(name).with_suffix(".md")
         if name not in bundled or not card.is_file():
             raise ConfigError(f"no card for {name!r}; bundled are: {', '.join(bundled)}")
-        print(card.read_text("utf-8"), end="")
+        text = card.read_text("utf-8")
+        print_json({"name": name, "path": str(bundled[name]), "card": text}) if as_json else print(text, end="")
     elif as_json:
         print_json({"models": [{"name": key, "path": str(path), "bytes": path.stat().st_size} for key, path in bundled.items()]})
     else:
@@ -273,14 +284,18 @@ def engine_facts(model: Model) -> dict[str, str]:
     return {"engine": model.engine.name, "device": model.engine.device, "precision": model.engine.precision}
 
 
-def report_fields(report: Any) -> dict[str, Any]:
-    """A report as plain JSON values."""
-    return dataclasses.asdict(report)
-
-
 def print_json(value: dict[str, Any]) -> None:
-    """One object on stdout."""
-    print(json.dumps(value))
+    """One object on stdout; what JSON has no number for, such as the PSNR of equal pictures, is null."""
+    print(json.dumps(finite(value), allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """The same nested value with None for NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -323,7 +338,7 @@ def data_settings(data: Path | None) -> dict[str, Any]:
     """The settings behind `--data DIR`: trainA and trainB, and testA and testB for the fixed set where they are there."""
     if data is None:
         return {}
-    tests = {f"samples_{x.lower()}": data / f"test{x}" for x in "AB" if (data / f"test{x}").is_dir()}
+    tests = {f"samples_{x.lower()}": data / f"test{x}" if (data / f"test{x}").is_dir() else None for x in "AB"}
     return {"domain_a": data / "trainA", "domain_b": data / "trainB", **tests}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 import cyclecast
 from cyclecast.errors import OutputError
+from cyclecast.files import appearing
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert import ConversionReport, ConvertOptions, OnFrame
 from cyclecast.video.frame import Image
@@ -42,33 +44,29 @@ def run_demo(
     OutputError if one of the three exists, unless `overwrite`, or if the folder cannot be written.
     """
     clip, styled, picture = folder / "lake.mp4", folder / f"lake-{model.name}.mp4", folder / "before-after.jpg"
-    for path in (clip, styled, picture):
+    for path in (styled, picture):  # before any work; the clip is looked at first of all
         if path.exists() and not overwrite:
             raise OutputError(f"{path}: exists already; --overwrite replaces it")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
-    render_scene(clip, Scene(seconds=seconds), on_render)
+    with appearing(clip, overwrite) as partial:
+        render_scene(partial, Scene(seconds=seconds), on_render)
     report = cyclecast.convert(clip, styled, model, ConvertOptions(overwrite=overwrite), on_convert)
     middle = report.frames // 2
-    write_image(picture, np.concatenate([_frame(clip, middle), _frame(styled, middle)], axis=1))
+    with appearing(picture, overwrite) as partial:
+        write_image(partial, np.concatenate([_frame(clip, middle), _frame(styled, middle)], axis=1))
     return Demo(clip, styled, picture, report)
 
 
 def render_scene(path: Path, scene: Scene, on_frame: OnFrame | None = None) -> None:
     """The scene as an H.264 clip with AAC sound."""
-    sound = path.with_suffix(".m4a")
     total = scene.info.frames or 0
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "sound.m4a"
         write_sound(sound, float(total / scene.info.rate))
         with VideoWriter(path, scene.info, sound_of=sound) as writer:
             for frame in scene:
                 writer.write(frame)
                 if on_frame:
                     on_frame(writer.frames, total)
-    finally:
-        sound.unlink(missing_ok=True)
 
 
 def _frame(path: Path, index: int) -> Image:

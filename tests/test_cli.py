@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -13,7 +15,9 @@ import numpy as np
 import pytest
 
 import cyclecast
+from cyclecast.demo import render_scene
 from cyclecast.video.convert import ConvertOptions
+from cyclecast.video.sources.scene import Scene
 from tests.conftest import moving_pictures
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"
@@ -128,7 +132,8 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
         (("train", "cyclegan", "--out", tmp_path / "r", "--set", "ngf"), "--set takes key=value"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--resume"), "no such checkpoint"),
         (("models", "manet"), "no such file, and no bundled model"),
-        (("demo", "--out", tmp_path / "file" / "d", "-m", tiny_model), "cannot be made"),
+        (("demo", "--out", tmp_path / "file" / "d", "-m", tiny_model), "cannot be written there"),
+        (("train", "cyclegan", "--out", tmp_path / "r", "--data", tmp_path / "empty", "--seed", -1), "seed must be from 0"),
     ]
     for args, message in cases:
         done = cyclecast_command(*args)
@@ -138,6 +143,52 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
         assert "Traceback" not in done.stderr
         assert sorted(tmp_path.rglob("*")) == before, args
     assert (tmp_path / "there.mp4").read_text() == "precious"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_conversion_that_is_stopped_leaves_nothing(number: int, tiny_model: Path, tmp_path: Path) -> None:
+    render_scene(tmp_path / "long.mp4", Scene(320, 180, seconds=60, rate=5))
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [
+            str(PROGRAM),
+            "convert",
+            str(tmp_path / "long.mp4"),
+            str(out / "long.mp4"),
+            "-m",
+            str(tiny_model),
+            "--preset",
+            "veryslow",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".long.*.mp4")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "error: interrupted"
+    assert list(out.iterdir()) == []
+
+
+def test_damage_is_named_and_what_decodes_is_kept(tiny_model: Path, tmp_path: Path) -> None:
+    render_scene(tmp_path / "whole.mp4", Scene(96, 64, seconds=2))
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
+    done = cyclecast_command("convert", tmp_path / "cut.mp4", tmp_path / "out.mp4", "-m", tiny_model, "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 1 and "of 50 frames are missing" in report["damage"]
+    assert 5 < report["frames"] < 50 and len(frames(tmp_path / "out.mp4")) == report["frames"]
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "what can be decoded is in" in done.stderr
+
+
+def test_a_folder_is_a_list_even_of_one(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_bytes(clip.read_bytes())
+    files = result("convert", tmp_path / "in", tmp_path / "out", "-m", tiny_model)["files"]
+    assert isinstance(files, list) and [f["frames"] for f in files] == [12]
 
 
 def test_wrong_usage_is_exit_code_2() -> None:

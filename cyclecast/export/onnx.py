@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph
 from cyclecast.export.verify import Agreement, verify
+from cyclecast.files import appearing
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
 
@@ -57,16 +57,12 @@ def export_onnx(
     model = _trace(FrameGraph(trained.network), size, opset)
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
-    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
-    try:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
-        report = _checked(partial, trained) if check else []
-        os.replace(partial, output)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return report
+    with appearing(output, overwrite) as partial:
+        try:
+            partial.write_bytes(model.SerializeToString(deterministic=True))
+        except OSError as error:
+            raise OutputError(f"cannot be written ({error.strerror})") from error
+        return _checked(partial, trained) if check else []
 
 
 def _checked(path: Path, trained: TrainedGenerator) -> list[Agreement]:
@@ -78,7 +74,7 @@ def _checked(path: Path, trained: TrainedGenerator) -> list[Agreement]:
     worst = max(report, key=lambda agreement: agreement.max_abs)
     if not all(agreement.passed for agreement in report):
         raise ModelError(
-            f"{path}: not kept: it differs from PyTorch by {worst.max_abs} grey levels at {worst.size[0]}x{worst.size[1]}"
+            f"not kept: the graph differs from PyTorch by {worst.max_abs} grey levels at {worst.size[0]}x{worst.size[1]}"
         )
     return report
 

@@ -56,9 +56,12 @@ class BySize(Generic[Compiled]):
     def __init__(self, build: Callable[[int, int], Compiled]) -> None:
         self._build = build
         self._built: OrderedDict[tuple[int, int], Compiled] = OrderedDict()
+        self._closed = False
 
     def get(self, width: int, height: int) -> Compiled:
         """The one for this size, built if need be; the size unused for longest makes room."""
+        if self._closed:
+            raise EngineError("the engine is closed")
         key = (width, height)
         if key not in self._built:
             self._built[key] = self._build(width, height)
@@ -67,9 +70,10 @@ class BySize(Generic[Compiled]):
         self._built.move_to_end(key)
         return self._built[key]
 
-    def clear(self) -> None:
-        """Drops them all."""
+    def close(self) -> None:
+        """Drops them all; `get` is an EngineError from now on."""
         self._built.clear()
+        self._closed = True
 
 
 Port = tuple[str, Sequence[int | None]]  # element type as the library names it, dimensions with None for any
@@ -86,7 +90,15 @@ def frame_size(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> t
             dims = ", ".join("?" if d is None else str(d) for d in shape)
             raise ModelError(f"{path}: not a frame model: its {role} is {kind} ({dims}); expected {wanted}")
     _, height, width, _ = inputs[0][1]
-    return (width, height) if width is not None and height is not None else None
+    if (height is None) != (width is None):
+        raise ModelError(
+            f"{path}: fixed in one direction only ({width or 'any'}x{height or 'any'}); export it fixed in both, or free"
+        )
+    if height is None or width is None:
+        return None
+    if any(got not in (None, want) for got, want in zip(outputs[0][1][1:3], (height, width), strict=True)):
+        raise ModelError(f"{path}: not a frame model: its output is not of its input's size")
+    return width, height
 
 
 def check_frame(frame: Image, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -96,6 +108,14 @@ def check_frame(frame: Image, size: tuple[int, int] | None) -> tuple[int, int]:
     height, width = frame.shape[:2]
     check_size(width, height, size)
     return width, height
+
+
+def check_styled(styled: Image, frame: Image) -> Image:
+    """`styled`, if it is of the frame's size; EngineError otherwise."""
+    if styled.shape != frame.shape:
+        got, wanted = styled.shape[1::-1], frame.shape[1::-1]
+        raise EngineError(f"not a frame model: it makes {got[0]}x{got[1]} of {wanted[0]}x{wanted[1]}")
+    return styled
 
 
 def check_size(width: int, height: int, size: tuple[int, int] | None) -> None:

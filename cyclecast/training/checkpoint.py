@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cyclecast.errors import ModelError, OutputError
+from cyclecast.files import appearing
 
 NAME = "checkpoint.pt"  # in a run's folder
 FORMAT = "cyclecast-checkpoint-1"
@@ -19,16 +20,15 @@ FORMAT = "cyclecast-checkpoint-1"
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, lists, dicts) whole or not at all. OutputError if it cannot be written."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot save the checkpoint: {error.strerror}") from error
+    with appearing(path, overwrite=True) as partial:
+        try:
+            with partial.open("wb") as file:
+                torch.save({"format": FORMAT, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
+            reason = getattr(error, "strerror", None) or "is the disk full?"
+            raise OutputError(f"cannot save the checkpoint ({reason})") from error
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import typing
 from collections.abc import Mapping
@@ -51,29 +52,41 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "save_every", "sample_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"steps must be at least 1, got {self.steps}")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
+        self._require("steps", self.steps is None or self.steps >= 1, "at least 1")
+        self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
+        self._require("beta1", 0 <= self.beta1 < 1, "from 0 to below 1")
+        self._require("ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1")
         for field in dataclasses.fields(self):
             choices = _choices(typing.get_type_hints(type(self))[field.name])
             value = getattr(self, field.name)
             if choices and value not in choices:
                 raise ConfigError(f"{field.name} must be one of {', '.join(map(str, choices))}, got {value}")
 
+    def _require(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise ConfigError(f"{name} must be {wanted}, got {getattr(self, name)}")
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, for a checkpoint or a TOML file."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(self).items()}
+        """Plain values only, for a checkpoint; paths absolute, so that a run can go on from any folder."""
+        return {
+            key: str(value.resolve()) if isinstance(value, Path) else value for key, value in dataclasses.asdict(self).items()
+        }
 
 
-def load_config(kind: type[Config], *, file: Path | None = None, settings: Mapping[str, Any] | None = None) -> Config:
-    """A config of `kind` from a TOML file, overlaid with `settings` (strings are parsed by each field's type).
+def load_config(
+    kind: type[Config],
+    *,
+    base: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Config:
+    """A config of `kind`: `base` (a checkpoint's), over it a TOML file, over that `settings`; text is parsed by field type.
 
     InputError if the file cannot be read, ConfigError for an unknown key or a value that does not fit.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(base or {})
     if file is not None:
         try:
             values.update(tomllib.loads(file.read_text("utf-8")))
@@ -110,6 +123,8 @@ def _parse(key: str, value: Any, hint: Any) -> Any:
     try:
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        if kind is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
         return kind(value)
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{key} must be of type {kind.__name__}, got {value!r}") from None

@@ -31,7 +31,10 @@ def list_images(folder: Path) -> list[Path]:
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:
     """(H, W, 3) uint8 RGB, upright as its EXIF says; None if it cannot be decoded or is tiny."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    try:  # decoded from memory: OpenCV dies on file names that are not UTF-8
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except (cv2.error, OSError):
+        return None
     if image is None or min(image.shape[:2]) < SMALLEST_SIDE:
         return None
     return np.asarray(image, np.uint8)

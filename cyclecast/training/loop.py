@@ -69,18 +69,22 @@ def train(
     step = 0
     if saved.exists() and not resume:
         raise OutputError(f"{config.out}: holds a run already; go on with it by --resume, or choose another folder")
+    log = LossLog(config.out / LOG)
     if resume:
-        step = restore(recipe, checkpoint.load(saved), recipe_name)
+        state = checkpoint.load(saved)
+        step = restore(recipe, state, recipe_name)
+        log.load_state_dict(state["log"])
     try:
         config.out.mkdir(parents=True, exist_ok=True)
+        log.rewrite()
     except OSError as error:
-        raise OutputError(f"{config.out}: cannot be made: {error.strerror}") from error
-    log = LossLog(config.out / LOG, step)
+        raise OutputError(f"{config.out}: cannot be written ({error.strerror})") from error
     fixed = {name: images.to(device) for name, images in recipe.fixed_set().items()}
     started, first, losses = time.perf_counter(), step, {}
 
     def save() -> None:
-        checkpoint.save(saved, capture(recipe, recipe_name, step, precision_name, fixed))
+        require_finite(recipe, step)
+        checkpoint.save(saved, capture(recipe, recipe_name, step, precision_name, fixed) | {"log": log.state_dict()})
 
     def sample() -> None:
         for direction, originals in fixed.items():
@@ -172,10 +176,20 @@ def capture(recipe: Any, name: str, step: int, precision: str, fixed: dict[str, 
     }
 
 
+def require_finite(recipe: Any, step: int) -> None:
+    """TrainingDiverged if a weight is no number: finite losses of a step say nothing of the update that followed them."""
+    for name, network in recipe.networks.items():
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
+            raise TrainingDiverged(f"step {step}: weights of {name} are no numbers; the checkpoint before it is kept")
+
+
 def restore(recipe: Any, state: dict[str, Any], name: str) -> int:
     """Loads what `capture` gave into a fresh recipe; returns the step. ConfigError if it is another recipe or another net."""
     if state["recipe"] != name:
         raise ConfigError(f"the checkpoint is a run of {state['recipe']!r}, not of {name!r}")
+    saved_crop, crop = state["config"].get("crop_size"), recipe.config.to_dict().get("crop_size")
+    if saved_crop != crop:
+        raise ConfigError(f"the checkpoint was trained at crop_size {saved_crop}, which a resumed run keeps; got {crop}")
     try:
         for part in ("networks", "averages", "optimizers", "pools"):
             for key, target in getattr(recipe, part).items():
@@ -186,14 +200,13 @@ def restore(recipe: Any, state: dict[str, Any], name: str) -> int:
 
 
 class LossLog:
-    """One JSON line for every `every` steps with the means over them; on resume the lines after the checkpoint go."""
+    """One JSON line for every `every` steps with the means over them; sums that are not full yet go into the checkpoint."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines: list[str] = []
         self._sums: dict[str, float] = {}
         self._count = 0
-        kept = path.read_text("utf-8").splitlines(True) if step and path.exists() else []
-        path.write_text("".join(line for line in kept if json.loads(line)["step"] <= step), "utf-8")
 
     def add(self, step: int, losses: dict[str, float], every: int) -> None:
         """Counts one step in, and writes a line when `every` of them are full."""
@@ -202,9 +215,25 @@ class LossLog:
         self._count += 1
         if step % every == 0:
             means = {name: round(total / self._count, 5) for name, total in self._sums.items()}
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **means}) + "\n")
+            self._lines.append(json.dumps({"step": step, **means}) + "\n")
             self._sums, self._count = {}, 0
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(self._lines[-1])
+            except OSError as error:
+                raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def rewrite(self) -> None:
+        """The file as it is known here: empty for a new run, without the lines after the checkpoint for a resumed one."""
+        self.path.write_text("".join(self._lines), "utf-8")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lines and sums, so that neither a torn last line nor a stop between two lines loses anything."""
+        return {"lines": list(self._lines), "sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self._lines, self._sums, self._count = list(state["lines"]), dict(state["sums"]), int(state["count"])
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class ImagePool:
                 out.append(fake)
             elif torch.rand(()).item() < 0.5:
                 slot = int(torch.randint(self.size, ()).item())
-                out.append(self.images[slot])
+                out.append(self.images[slot].to(fake.device))
                 self.images[slot] = fake.clone()
             else:
                 out.append(fake)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from cyclecast.errors import ConfigError, InputError, OutputError
+from cyclecast.files import appearing
 from cyclecast.video import images, pipeline
 from cyclecast.video.frame import Frame, FrameFunction, Image
 from cyclecast.video.sinks.file import CONTAINERS, VideoWriter
@@ -49,6 +49,10 @@ class ConversionReport:
     height: int
     audio: str
     """copied or none."""
+    dropped: list[str]
+    """What the output has not from the source, in words."""
+    damage: str | None
+    """What of the source could not be decoded, in words; the rest is in the output."""
     resumed_frames: int
     """Frames taken over from an earlier run that was cut short."""
     stages_ms: dict[str, float]
@@ -77,23 +81,24 @@ class ConvertOptions:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
 
 
-def plan(sources: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]:
+def plan(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
     """(source, output) of each file. Globs and folders are unrolled, a folder's tree is mirrored under `output`.
 
-    One file goes to `output` itself, unless that is a folder (or ends in a separator); several need a folder.
-    InputError for a source that matches nothing, ConfigError for several sources and an output that names a file.
+    One file goes to `output` itself, unless that is a folder (or ends in a separator); several need a folder. What lies
+    under `output` is no source. InputError for a source that matches nothing, ConfigError for several sources and an
+    output that names a file.
     """
     found: list[tuple[Path, Path]] = []  # file, its place under an output folder
-    unrolled = False
+    unrolled, target = False, Path(output)
     for source in map(str, sources):
         path = Path(source)
-        if path.is_dir():
+        if os.path.isdir(path):
             unrolled = True
-            inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in images.SUFFIXES | VIDEO_SUFFIXES]
+            inside = [p for p in sorted(path.rglob("*")) if _is_convertible(p) and not _is_under(p, target)]
             if not inside:
                 raise InputError(f"{source}: no images or videos in this folder")
             found += [(p, p.relative_to(path)) for p in inside]
-        elif glob.has_magic(source) and not path.exists():
+        elif glob.has_magic(source) and not os.path.exists(path):
             unrolled = True
             matches = [Path(match) for match in sorted(glob.glob(source, recursive=True)) if os.path.isfile(match)]
             if not matches:
@@ -101,14 +106,22 @@ def plan(sources: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]
             found += [(p, Path(p.name)) for p in matches]
         else:
             found.append((path, Path(path.name)))
-    is_folder = output.is_dir() or str(output).endswith(("/", os.sep))
+    is_folder = os.path.isdir(target) or str(output).endswith(("/", os.sep))
     if not is_folder and len(found) == 1 and not unrolled:
-        return [(found[0][0], output)]
-    if not is_folder and output.suffix.lower() in images.SUFFIXES | frozenset(CONTAINERS):
+        return [(found[0][0], target)]
+    if not is_folder and target.suffix.lower() in images.SUFFIXES | frozenset(CONTAINERS):
         raise ConfigError(f"several files cannot go into the one file {output}; name a folder")
-    planned = [(source, output / _output_name(place)) for source, place in found]
+    planned = [(source, target / _output_name(place)) for source, place in found]
     _refuse_collisions(planned)
     return planned
+
+
+def _is_convertible(path: Path) -> bool:
+    return path.suffix.lower() in images.SUFFIXES | VIDEO_SUFFIXES and path.is_file()
+
+
+def _is_under(path: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _output_name(place: Path) -> Path:
@@ -137,11 +150,13 @@ def convert_file(
     """
     options = options or ConvertOptions()
     convert = convert_image if source.suffix.lower() in images.SUFFIXES else convert_video
-    if not source.exists():
-        raise InputError(f"{source}: no such file")
-    if source.is_dir():
+    if os.path.isdir(source):
         raise InputError(f"{source}: is a folder")
-    with appearing(output, source, options.overwrite) as partial:
+    if not os.path.exists(source):
+        raise InputError(f"{source}: no such file")
+    if os.path.exists(output) and os.path.samefile(source, output):
+        raise OutputError(f"{output}: is the source itself")
+    with appearing(output, options.overwrite) as partial:
         return convert(source, output, partial, function, options, on_frame)
 
 
@@ -184,6 +199,8 @@ def convert_video(
         width=info.width,
         height=info.height,
         audio=writer.sound,
+        dropped=writer.dropped,
+        damage=video.damage,
         resumed_frames=0,
         stages_ms=_per_frame(work, writer.frames),
     )
@@ -216,6 +233,8 @@ def convert_image(
         width=image.shape[1],
         height=image.shape[0],
         audio="none",
+        dropped=[],
+        damage=None,
         resumed_frames=0,
         stages_ms=_per_frame(pipeline.StageSeconds(decoded - started, modelled - decoded, ended - modelled), 1),
     )
@@ -237,27 +256,3 @@ def _styled(image: Image, function: FrameFunction, work_height: int | None) -> I
     shrink = cv2.INTER_AREA if size[1] < height else cv2.INTER_CUBIC
     styled = function(np.asarray(cv2.resize(image, size, interpolation=shrink), np.uint8))
     return np.asarray(cv2.resize(styled, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-@contextmanager
-def appearing(output: Path, source: Path, overwrite: bool) -> Iterator[Path]:
-    """A name beside `output` to write to; renamed to it at the end, removed on any error, Ctrl-C included."""
-    if output.exists():
-        if output.is_dir():
-            raise OutputError(f"{output}: is a folder")
-        if output.samefile(source):
-            raise OutputError(f"{output}: is the source itself")
-        if not overwrite:
-            raise OutputError(f"{output}: exists already; --overwrite replaces it")
-    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written there ({error.strerror})") from error
-    try:
-        yield partial
-        os.replace(partial, output)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

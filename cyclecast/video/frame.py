@@ -37,6 +37,8 @@ class StreamInfo:
     colour: Colour
     pixel_aspect: Fraction
     """Width of a pixel over its height."""
+    start: Fraction = Fraction(0)
+    """Seconds taken off every time: for sources whose clock does not begin near 0, such as recordings of broadcasts."""
 
 
 @dataclass(frozen=True)

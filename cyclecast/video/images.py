@@ -22,7 +22,10 @@ def read_image(path: Path) -> Image:
     """The picture as (H, W, 3) uint8 BGR, upright. InputError if it is missing or cannot be decoded."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:  # decoded from memory: OpenCV dies on file names that are not UTF-8
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (cv2.error, OSError) as error:
+        raise InputError(f"{path}: cannot be read as an image") from error
     if image is None:
         raise InputError(f"{path}: cannot be read as an image")
     return np.asarray(image, np.uint8)
@@ -31,14 +34,14 @@ def read_image(path: Path) -> Image:
 def write_image(path: Path, image: Image) -> None:
     """Encodes by the suffix, at quality 95 where there is a choice. OutputError if it cannot be written."""
     if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{path}: no image format of that name; there are: {', '.join(sorted(SUFFIXES))}")
+        raise OutputError(f"no image format of that name; there are: {', '.join(sorted(SUFFIXES))}")
     try:
         encoded, data = cv2.imencode(path.suffix.lower(), image, QUALITY.get(path.suffix.lower(), []))
     except cv2.error as error:
-        raise OutputError(f"{path}: an image of {image.shape[1]}x{image.shape[0]} cannot be encoded") from error
+        raise OutputError(f"an image of {image.shape[1]}x{image.shape[0]} cannot be encoded") from error
     if not encoded:
-        raise OutputError(f"{path}: cannot be encoded")
+        raise OutputError("cannot be encoded")
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"cannot be written ({error.strerror})") from error

@@ -14,6 +14,7 @@ B = TypeVar("B")
 T = TypeVar("T")
 
 DEPTH = 4  # items between two stages: enough to ride out a slow one, few enough that memory stays flat
+INTERRUPTIBLE = 0.5  # seconds: Windows delivers Ctrl-C only between waits
 
 
 class Stopped(Exception):
@@ -33,7 +34,7 @@ class BoundedQueue(Generic[T]):
         """Waits for room; raises Stopped."""
         with self._changed:
             while len(self._items) >= self._depth and not self._stopped:
-                self._changed.wait()
+                self._changed.wait(INTERRUPTIBLE)
             if self._stopped:
                 raise Stopped
             self._items.append(item)
@@ -44,7 +45,7 @@ class BoundedQueue(Generic[T]):
         while True:
             with self._changed:
                 while not self._items and not self._finished and not self._stopped:
-                    self._changed.wait(0.5)  # Windows delivers Ctrl-C only between waits
+                    self._changed.wait(INTERRUPTIBLE)
                 if self._stopped:
                     raise Stopped
                 if not self._items:
@@ -129,16 +130,21 @@ def run(
             if on_item:
                 on_item(count)
 
-    threads = [threading.Thread(target=guarded, args=(stage,), name=stage.__name__) for stage in (decode, encode)]
-    for thread in threads:
-        thread.start()
-    guarded(model)
-    for thread in threads:
-        while thread.is_alive():
-            try:
-                thread.join(0.5)
-            except KeyboardInterrupt as error:
-                fail(error)
+    # Daemons, and ended in a `finally`: a second Ctrl-C, wherever it lands, must not leave the program waiting for them.
+    threads = [threading.Thread(target=guarded, args=(stage,), name=stage.__name__, daemon=True) for stage in (decode, encode)]
+    try:
+        for thread in threads:
+            thread.start()
+        guarded(model)
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(INTERRUPTIBLE)
+    finally:
+        decoded.stop()
+        styled.stop()
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
     if failures:
         raise failures[0]
     return seconds

@@ -147,6 +147,49 @@ class TestFiles:
             open_engine(tmp_path / "none.onnx", name)
 
 
+def resizing_model(path: Path, factor: int) -> Path:
+    """uint8 frames in, frames `factor` times as large out."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.UINT8, [1, f"{name}h", f"{name}w", 3]) for name in "xy"]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Resize", ["f", "", "scales"], ["r"], mode="nearest"),
+        helper.make_node("Cast", ["r"], ["y"], to=TensorProto.UINT8),
+    ]
+    scales = helper.make_tensor("scales", TensorProto.FLOAT, [4], [1.0, factor, factor, 1.0])
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [scales])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_a_model_that_changes_the_size_is_an_engine_error(name: str, tmp_path: Path) -> None:
+    opened = open_engine(resizing_model(tmp_path / "m.onnx", 2), name)
+    with pytest.raises(EngineError, match="64x48"):
+        opened.run(moving_pictures(1)[0])
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_a_model_fixed_in_one_direction_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="fixed in one direction only"):
+        open_engine(model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, "h", 64, 3]), name)
+
+
+def test_closed_is_closed(engine: Engine) -> None:
+    engine.run(moving_pictures(1)[0])
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.run(moving_pictures(1)[0])
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cyclecast").write_text("a file where the folder would be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert open_engine(tiny_model, "openvino").run(moving_pictures(1)[0]).shape == (48, 64, 3)
+    assert "compiled models are not kept" in caplog.text
+
+
 def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="no engine named 'tensorflow'"):
         open_engine(tiny_model, "tensorflow")

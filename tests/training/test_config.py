@@ -32,7 +32,16 @@ def test_toml_then_flags(tmp_path: Path) -> None:
 
 def test_what_a_checkpoint_keeps_is_read_back() -> None:
     config = load_config(CycleGanConfig, settings=PLACES | {"samples_a": "s", "steps": 3})
-    assert load_config(CycleGanConfig, settings=config.to_dict()) == config
+    again = load_config(CycleGanConfig, base=config.to_dict())
+    assert again.domain_a == Path("a").resolve() and again.steps == 3 and again.load_size_max is None
+    assert again.to_dict() == config.to_dict()
+
+
+def test_a_checkpoints_settings_yield_to_a_file_and_a_file_to_flags(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("ngf = 16\nndf = 16\n")
+    base = load_config(CycleGanConfig, settings=PLACES | {"ngf": 8, "ndf": 8, "seed": 8}).to_dict()
+    config = load_config(CycleGanConfig, base=base, file=tmp_path / "c.toml", settings={"ndf": "32"})
+    assert (config.seed, config.ngf, config.ndf) == (8, 16, 32)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +50,16 @@ def test_what_a_checkpoint_keeps_is_read_back() -> None:
         ({"nfg": "8"}, "no setting named 'nfg'"),
         ({"ngf": "many"}, "ngf must be of type int"),
         ({"generator": "resnet7"}, "generator must be one of resnet6, resnet9"),
-        ({"crop_size": "100", "load_size": "50"}, "load_size 50 is smaller"),
+        ({"crop_size": "100", "load_size": "50"}, "load_size must be at least crop_size, 100, got 50"),
+        ({"load_size_max": "200"}, "load_size_max must be at least load_size, got 200"),
+        ({"seed": "-1"}, "seed must be from 0"),
+        ({"learning_rate": "nan"}, "learning_rate must be above 0"),
+        ({"beta1": "2"}, "beta1 must be"),
+        ({"pool_size": "-1"}, "pool_size must be at least 0"),
+        ({"ngf": "0"}, "ngf must be at least 1"),
+        ({"identity_weight": "-inf"}, "identity_weight must be 0 or more"),
+        ({"cycle_scale": "0"}, "cycle_scale must be from 1"),
+        ({"batch_size": 2.7}, "batch_size must be of type int"),
         ({"crop_size": "130"}, "multiple of 4"),
         ({"batch_size": "0"}, "batch_size must be at least 1"),
         ({"ema_decay": "1"}, "ema_decay"),

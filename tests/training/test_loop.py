@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,14 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(domains: Path, tmp_path: Path, stop: int) -> None:
-    train("cyclegan", tiny_config(domains, tmp_path / "whole", steps=8, batch_size=2, log_every=1))
+    train("cyclegan", tiny_config(domains, tmp_path / "whole", steps=8, batch_size=2, log_every=2))
 
-    parts = tiny_config(domains, tmp_path / "parts", steps=8, batch_size=2, log_every=1)
+    parts = tiny_config(domains, tmp_path / "parts", steps=8, batch_size=2, log_every=2)
     with pytest.raises(Interrupted, match="stopped at step 5 of 8, saved; go on with --resume"):
         train("cyclegan", parts, on_progress=lambda p: os.kill(os.getpid(), stop) if p.step == 5 else None)
     assert checkpoint.load(tmp_path / "parts" / checkpoint.NAME)["step"] == 5
+    with (tmp_path / "parts" / "losses.jsonl").open("a") as log:
+        log.write('{"step": 6, "torn')  # as a crash would leave it
     report = train("cyclegan", parts, resume=True)
 
     assert report.steps == 8
@@ -80,13 +84,30 @@ def test_resume_needs_a_checkpoint_of_the_same_network(domains: Path, run: Path,
         train("cyclegan", tiny_config(domains, tmp_path / "none", steps=2), resume=True)
     with pytest.raises(ConfigError, match="another shape"):
         train("cyclegan", tiny_config(domains, run, steps=3, ngf=8), resume=True)
+    with pytest.raises(ConfigError, match="trained at crop_size 32, which a resumed run keeps"):
+        train("cyclegan", tiny_config(domains, run, steps=3, crop_size=36), resume=True)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "c.pt", {"step": 1})
+    code = (
+        "import resource, signal, torch; from pathlib import Path; from cyclecast.training import checkpoint\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))\n"
+        f"checkpoint.save(Path({str(tmp_path / 'c.pt')!r}), {{'x': torch.zeros(99999)}})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "OutputError" in done.stderr.splitlines()[-1] and "cannot save the checkpoint" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"] and checkpoint.load(tmp_path / "c.pt")["step"] == 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(domains: Path, tmp_path: Path) -> None:
-    config = tiny_config(domains, tmp_path / "run", steps=50, save_every=1, learning_rate=1e30)
-    with pytest.raises(TrainingDiverged, match="is no number"):
-        train("cyclegan", config)
-    assert checkpoint.load(tmp_path / "run" / checkpoint.NAME)["step"] >= 1
+    config = tiny_config(domains, tmp_path / "run", steps=1, save_every=1)
+    train("cyclegan", config)
+    config = tiny_config(domains, tmp_path / "run", steps=50, save_every=1, learning_rate=1e38)
+    with pytest.raises(TrainingDiverged, match="no number"):
+        train("cyclegan", config, resume=True)
+    kept = leaves(checkpoint.load(tmp_path / "run" / checkpoint.NAME))
+    assert all(bool(torch.isfinite(v).all()) for v in kept.values() if isinstance(v, torch.Tensor))
 
 
 def test_rates_and_averages_over_a_run() -> None:

@@ -44,6 +44,14 @@ def test_resize_cannot_draw_a_grid_into_a_flat_sky_where_deconvolution_does() ->
     assert relief("deconvolution") > 1e-2
 
 
+def test_a_slope_enlarged_stays_a_slope_without_steps() -> None:
+    enlarge = build_generator("resnet6", 4, "resize").model[16][0]  # type: ignore[index]
+    assert isinstance(enlarge, torch.nn.Upsample)
+    slope = torch.arange(16.0).expand(1, 1, 16, 16)
+    steps = enlarge(slope)[0, 0, 8].diff()[2:-2]  # away from the border
+    torch.testing.assert_close(steps, torch.full_like(steps, 0.5))
+
+
 def test_each_score_of_the_discriminator_sees_70_pixels() -> None:
     torch.manual_seed(0)
     discriminator = build_discriminator(4)

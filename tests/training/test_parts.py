@@ -16,6 +16,14 @@ def test_least_squares_against_numbers_worked_by_hand() -> None:
     assert losses.discriminator_loss(torch.ones(3), scores).item() == pytest.approx(0.5 * 1.25 / 3)
 
 
+def test_cycle_loss_at_a_scale_looks_past_fine_patterns() -> None:
+    flat = torch.zeros(1, 3, 8, 8)
+    dots = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1.0  # a chequerboard
+    assert losses.cycle_loss(dots.expand(1, 3, 8, 8), flat).item() == pytest.approx(1.0)
+    assert losses.cycle_loss(dots.expand(1, 3, 8, 8), flat, 2).item() == pytest.approx(0.0)
+    assert losses.cycle_loss(flat + 0.5, flat, 4).item() == pytest.approx(0.5)
+
+
 def test_pool_gives_half_new_and_half_old_once_full() -> None:
     torch.manual_seed(0)
     pool = ImagePool(50)

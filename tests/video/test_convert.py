@@ -145,6 +145,101 @@ def test_a_time_that_stands_still_moves_on_by_a_tick(tmp_path: Path) -> None:
     assert times(tmp_path / "out.mp4") == [Fraction(ms, 1000) for ms in (0, 40, 41, 42, 120)]
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("h264", ".mp4"), ("hevc", ".mp4"), ("av1", ".mp4"), ("h264", ".mkv"), ("vp9", ".webm")]
+)
+def test_the_last_frame_is_held_as_long_as_it_was(tmp_path: Path, codec: str, suffix: str) -> None:
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(), Fraction(1))
+    out = tmp_path / f"out{suffix}"
+    with VideoWriter(out, info, codec=codec) as writer:
+        for index, image in enumerate(moving_pictures(4)):
+            writer.write(Frame(image, 40 * index, 40 if index < 3 else 5000))
+    with av.open(str(out)) as container:
+        assert container.duration is not None and abs(container.duration / 1e6 - 5.12) < 0.05
+
+
+def transport_stream(path: Path, starts: list[int], sound: bool = False) -> Path:
+    """An MPEG transport stream: for each start (seconds) 25 frames from there on, as a recorder or `cat` would leave them."""
+    data = b""
+    for start in starts:
+        with av.open(str(path), "w", format="mpegts") as container:
+            stream = container.add_stream("libx264", rate=25, options={"g": "10", "bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 25)
+            for index, image in enumerate(moving_pictures(25)):
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+                frame.pts, frame.time_base = start * 25 + index, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        data += path.read_bytes()
+    path.write_bytes(data)
+    return path
+
+
+def test_a_clock_that_begins_late_begins_at_0(tmp_path: Path) -> None:
+    source = transport_stream(tmp_path / "late.ts", [50_000])
+    convert_file(source, tmp_path / "out.mp4", Same())
+    assert times(source)[0] > 49_000
+    assert [float(t) for t in times(tmp_path / "out.mp4")] == pytest.approx([i / 25 for i in range(25)], abs=1e-3)
+
+
+def test_a_clock_that_jumps_back_is_named(tmp_path: Path) -> None:
+    source = transport_stream(tmp_path / "strung.ts", [20, 5])
+    with pytest.raises(InputError, match=r"strung\.ts: its clock jumps back by 16\.\d s"):
+        convert_file(source, tmp_path / "out.mp4", Same())
+    assert [p.name for p in tmp_path.iterdir()] == ["strung.ts"]
+
+
+def test_a_recording_that_begins_between_key_frames_is_converted_and_named(tmp_path: Path) -> None:
+    source = transport_stream(tmp_path / "cut.ts", [0])
+    data = source.read_bytes()
+    source.write_bytes(data[: 188 * 2] + data[188 * (len(data) // 188 // 4) :])
+    report = convert_file(source, tmp_path / "out.mp4", Same())
+    assert report.frames >= 10
+    assert len(pictures(tmp_path / "out.mp4")) == report.frames
+
+
+def test_a_cover_picture_is_not_the_film(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        cover, film = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=25)
+        cover.width, cover.height, cover.pix_fmt = 640, 480, "yuvj420p"
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        for stream, images in ((cover, moving_pictures(1, 640, 480)), (film, moving_pictures(10))):
+            for index, image in enumerate(images):
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=stream.pix_fmt)
+                frame.pts = index
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    report = convert_file(tmp_path / "film.mkv", tmp_path / "out.mp4", Same())
+    assert (report.width, report.height, report.frames) == (64, 48, 10)
+
+
+def test_sound_of_an_unknown_codec_is_left_out_and_named(clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "odd.mp4"
+    source.write_bytes(clip.read_bytes().replace(b"mp4a", b"zzza").replace(b"esds", b"zzzz"))
+    report = convert_file(source, tmp_path / "out.mp4", Same())
+    assert report.audio == "none" and report.dropped == ["sound track 1: its codec is unknown here"]
+    assert report.frames == 12
+
+
+@pytest.mark.parametrize("name", ["café.png", b"caf\xe9.png", "trip-12:30.png"])
+def test_names_of_every_kind(tmp_path: Path, name: str | bytes, clip: Path) -> None:
+    picture = tmp_path / os.fsdecode(name)
+    write_image(tmp_path / "plain.png", moving_pictures(1)[0])
+    (tmp_path / "plain.png").rename(picture)
+    assert convert_file(picture, tmp_path / "out.png", Same()).frames == 1
+    video = picture.with_suffix(".mp4")
+    video.write_bytes(clip.read_bytes())
+    assert convert_file(video, video.with_suffix(".mkv"), Same()).frames == 12
+
+
+def test_a_source_whose_name_looks_like_ours_is_safe(clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "clip.partial.mp4"
+    source.write_bytes(clip.read_bytes())
+    assert convert_file(source, tmp_path / "clip.mp4", Same()).frames == 12
+    assert source.read_bytes() == clip.read_bytes()
+
+
 @pytest.mark.parametrize("nth", [1, 6])
 def test_a_model_that_breaks_leaves_nothing(
     clip: Path, tmp_path: Path, slow_failing: Callable[[int], type[Negative]], nth: int
@@ -207,7 +302,7 @@ def test_outputs_that_cannot_be(clip: Path, tmp_path: Path) -> None:
         (clip, tmp_path / "out.xyz", "no container of that name"),
         (own, own, "is the source itself"),
     ):
-        with pytest.raises(OutputError, match=message):
+        with pytest.raises(OutputError, match=f"{output.name}.*: {message}"):
             convert_file(source, output, Same(), ConvertOptions(overwrite=message.startswith("is the")))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "own.mp4", "there.mp4"]
     assert own.read_bytes() == clip.read_bytes()
@@ -226,7 +321,7 @@ def test_a_folder_that_may_not_be_written(clip: Path, tmp_path: Path) -> None:
 def test_codecs_that_are_not_there(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no codec named 'mpeg99'"):
         convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(codec="mpeg99"))
-    with pytest.raises(OutputError, match="cannot be written with h264 video"):
+    with pytest.raises(OutputError, match="the h264 encoder does not take these settings"):
         convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(preset="warp"))
     assert list(tmp_path.iterdir()) == []
 
@@ -263,6 +358,14 @@ def test_plan_unrolls_and_mirrors(tmp_path: Path) -> None:
         (tmp_path / "in/a.mp4", out / "a.mp4"),
     ]
     assert plan([tmp_path / "d.png"], tmp_path / "e.jpg") == [(tmp_path / "d.png", tmp_path / "e.jpg")]
+    assert plan([tmp_path / "d.png"], f"{tmp_path}/new/") == [(tmp_path / "d.png", tmp_path / "new/d.png")]
+    (tmp_path / "in" / "folder.mp4").mkdir()
+    inner = tmp_path / "in" / "painted"
+    inner.mkdir()
+    (inner / "a.mp4").touch()  # an earlier run's output, inside the source
+    assert [source for source, _ in plan([tmp_path / "in"], inner)] == [
+        tmp_path / f"in/{n}" for n in ("a.mp4", "sub/b.jpg", "sub/c.avi")
+    ]
     assert plan([tmp_path / "d.png"], tmp_path / "in") == [(tmp_path / "d.png", tmp_path / "in/d.png")]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
-from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, frame_size
+from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, check_styled, frame_size
 from cyclecast.runtime.machine import processor_name
 from cyclecast.spec import METADATA_KEY
 
@@ -29,10 +29,9 @@ class OnnxRuntimeEngine:
         self._onnxruntime = onnxruntime
         if precision not in ("auto", "fp32"):
             raise EngineUnavailable(f"onnxruntime computes this model in fp32, not in {precision}")
-        self._providers = self._pick_providers(device)
+        self.device, self._providers = self._pick_device(device)
         self._path = path
         session = self._open({})
-        self.device = self._device(session)
         free = session.get_inputs()[0].shape if session.get_inputs() else []
         self.size = frame_size(path, _ports(session.get_inputs()), _ports(session.get_outputs()))
         self._free = [name if isinstance(name, str) else None for name in free[1:3]]  # symbols of H and W
@@ -40,26 +39,23 @@ class OnnxRuntimeEngine:
         self._input = session.get_inputs()[0].name
         self._sessions = BySize(self._specialise)
 
-    def _pick_providers(self, device: str) -> list[Any]:
+    def _pick_device(self, device: str) -> tuple[str, list[tuple[str, dict[str, int]]]]:
+        """The device in words, and the provider that computes on it."""
         if device in ("auto", "cpu"):
-            return ["CPUExecutionProvider"]
+            return processor_name(), [("CPUExecutionProvider", {})]
         kind, _, index = device.partition(":")
         if kind not in ("gpu", "cuda") or not (index or "0").isdigit():
             raise EngineUnavailable(f"onnxruntime runs on cpu, gpu or cuda:N, not on {device!r}")
         if "CUDAExecutionProvider" not in self._onnxruntime.get_available_providers():
             raise EngineUnavailable("this onnxruntime has no CUDA: pip uninstall onnxruntime, then pip install cyclecast[gpu]")
         self._onnxruntime.preload_dlls(directory="")
-        return [("CUDAExecutionProvider", {"device_id": int(index or 0)})]
+        return f"cuda:{int(index or 0)}", [("CUDAExecutionProvider", {"device_id": int(index or 0)})]
 
-    def _device(self, session: Any) -> str:
-        """Of the session as it is, not as it was asked for: providers that fail to load drop out without an error."""
-        wanted = self._providers[0]
-        if isinstance(wanted, str):
-            return processor_name()
-        got = session.get_providers()
-        if wanted[0] not in got:
-            raise EngineUnavailable(f"onnxruntime could not start CUDA and would have run on {', '.join(got)}")
-        return f"cuda:{wanted[1]['device_id']}"
+    def _require_provider(self, session: Any) -> None:
+        """The session as it is, not as it was asked for: providers that fail to load drop out without an error."""
+        wanted, got = self._providers[0][0], session.get_providers()
+        if wanted not in got:
+            raise EngineUnavailable(f"onnxruntime could not start {wanted} and would have run on {', '.join(got)}")
 
     def _open(self, dimensions: dict[str, int]) -> Any:
         options = self._onnxruntime.SessionOptions()
@@ -71,9 +67,11 @@ class OnnxRuntimeEngine:
         if not self._path.is_file():
             raise ModelError(f"{self._path}: no such model")
         try:
-            return self._onnxruntime.InferenceSession(str(self._path), options, providers=self._providers)
+            session = self._onnxruntime.InferenceSession(str(self._path), options, providers=self._providers)
         except Exception as error:  # its exception types are private and share no other base
             raise ModelError(f"{self._path}: onnxruntime cannot read it as a model") from error
+        self._require_provider(session)
+        return session
 
     def _specialise(self, width: int, height: int) -> Any:
         check_size(width, height, self.size)
@@ -90,10 +88,10 @@ class OnnxRuntimeEngine:
             (styled,) = session.run(None, {self._input: np.ascontiguousarray(frame)[None]})
         except Exception as error:  # as above
             raise EngineError(f"onnxruntime failed on a frame of {width}x{height}: {error}") from error
-        return np.asarray(styled[0], np.uint8)
+        return check_styled(np.asarray(styled[0], np.uint8), frame)
 
     def close(self) -> None:
-        self._sessions.clear()
+        self._sessions.close()
 
 
 def _ports(ports: Any) -> list[tuple[str, list[int | None]]]:

@@ -94,16 +94,16 @@ class OpenVinoEngine:
         request = self._compiled.get(*check_frame(frame, self.size))
         frame = np.ascontiguousarray(frame)
         styled = np.empty_like(frame)  # ours to give away: the request writes straight into it
-        request.set_input_tensor(self._openvino.Tensor(frame[None], shared_memory=True))
-        request.set_output_tensor(self._openvino.Tensor(styled[None], shared_memory=True))
         try:
+            request.set_input_tensor(self._openvino.Tensor(frame[None], shared_memory=True))
+            request.set_output_tensor(self._openvino.Tensor(styled[None], shared_memory=True))
             request.infer()
         except RuntimeError as error:
             raise EngineError(f"openvino failed on a frame of {frame.shape[1]}x{frame.shape[0]}: {_last_line(error)}") from error
         return styled
 
     def close(self) -> None:
-        self._compiled.clear()
+        self._compiled.close()
 
 
 def _ports(ports: Any) -> list[tuple[str, list[int | None]]]:

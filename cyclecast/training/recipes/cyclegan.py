@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from cyclecast.errors import ConfigError
 from cyclecast.training import losses
 from cyclecast.training.augment import augment
 from cyclecast.training.config import TrainConfig
@@ -68,14 +68,15 @@ class CycleGanConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.crop_size % 4 or self.crop_size < 32:
-            raise ConfigError(f"crop_size must be a multiple of 4 from 32 up, got {self.crop_size}")
-        if not 1 <= self.cycle_scale <= self.crop_size:
-            raise ConfigError(f"cycle_scale must be from 1 to crop_size, got {self.cycle_scale}")
-        if self.load_size < self.crop_size:
-            raise ConfigError(f"load_size {self.load_size} is smaller than crop_size {self.crop_size}")
-        if self.load_size_max is not None and self.load_size_max < self.load_size:
-            raise ConfigError(f"load_size_max {self.load_size_max} is smaller than load_size {self.load_size}")
+        self._require("crop_size", self.crop_size % 4 == 0 and self.crop_size >= 32, "a multiple of 4 from 32 up")
+        self._require("cycle_scale", 1 <= self.cycle_scale <= self.crop_size, "from 1 to crop_size")
+        self._require("load_size", self.load_size >= self.crop_size, f"at least crop_size, {self.crop_size}")
+        self._require("load_size_max", (self.load_size_max or self.load_size) >= self.load_size, "at least load_size")
+        for name in ("ngf", "ndf"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("pool_size", self.pool_size >= 0, "at least 0")
+        for name in ("cycle_weight", "identity_weight", "discriminator_rate"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
 
 
 class CycleGan:

@@ -1,0 +1,42 @@
+"""Files that appear whole or not at all. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cyclecast.errors import OutputError
+
+
+@contextmanager
+def appearing(output: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A new, empty file beside `output` to write to: renamed to it at the end, removed on any error, Ctrl-C included.
+
+    Its name has the suffix of `output` and is nobody else's. OutputError if `output` exists (unless `overwrite`), is a
+    folder, or cannot be written there; the folders above it are made. An OutputError of the caller's is given its name.
+    """
+    partial = output.with_name(f".{output.stem[:40]}.{secrets.token_hex(4)}{output.suffix}")
+    try:
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder")
+        if os.path.lexists(output) and not overwrite:
+            raise OutputError(f"{output}: exists already; --overwrite replaces it")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.open("xb").close()
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written there ({error.strerror})") from error
+    try:
+        yield partial
+        try:
+            os.replace(partial, output)
+        except OSError as error:
+            raise OutputError(f"cannot be written ({error.strerror})") from error
+    except OutputError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{output}: {error}") from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
