@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -17,6 +18,8 @@ import pytest
 import cyclecast
 from cyclecast.demo import render_scene
 from cyclecast.video.convert import ConvertOptions
+from cyclecast.video.frame import Colour, Frame, StreamInfo
+from cyclecast.video.sinks.file import VideoWriter
 from cyclecast.video.sources.scene import Scene
 from tests.conftest import moving_pictures
 
@@ -147,7 +150,10 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_conversion_that_is_stopped_leaves_nothing(number: int, tiny_model: Path, tmp_path: Path) -> None:
-    render_scene(tmp_path / "long.mp4", Scene(320, 180, seconds=60, rate=5))
+    info = StreamInfo(320, 180, Fraction(25), Fraction(1, 25), None, Colour(), Fraction(1))
+    with VideoWriter(tmp_path / "long.mp4", info, preset="ultrafast") as writer:
+        for pts, image in enumerate(moving_pictures(10, 320, 180) * 60):
+            writer.write(Frame(image, pts, 1))
     out = tmp_path / "out"
     process = subprocess.Popen(
         [

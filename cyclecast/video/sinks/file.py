@@ -122,11 +122,12 @@ class VideoWriter:
         context.thread_type = "AUTO"
         # A source in RGB (a GIF) has matrix 0, which 4:2:0 cannot have.
         context.colorspace = colour.matrix if colour.matrix in MATRICES else Colour.matrix
-        context.color_range, context.color_primaries, context.color_trc = (
-            colour.range,
-            colour.primaries,
-            colour.transfer,
-        )
+        context.color_range = colour.range
+        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+        try:
+            context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise OutputError(f"the {codec} encoder does not take these settings ({_reason(error)})") from error
         return stream
 
     def _add_sound(self, path: Path) -> None:
