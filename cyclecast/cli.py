@@ -51,6 +51,10 @@ def main() -> None:
         app()
     except CyclecastError as error:
         fail(str(error))
+    except ImportError as error:
+        if "shared object" not in str(error):
+            raise
+        fail(f"{error}; on Debian and Ubuntu: apt install libgl1 libglib2.0-0")  # what opencv-python wants of a bare system
     except SystemExit as ended:  # typer turns Ctrl-C into this code, without a word
         if ended.code == INTERRUPTED:
             fail("interrupted", code=INTERRUPTED)
