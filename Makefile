@@ -18,9 +18,10 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Rebuilds the bundled model from its data, about two hours on two cores. RUN keeps the checkpoint; RESUME=--resume goes on with it.
+# Rebuilds the bundled model from its data, in two stages, about an hour on two cores.
 models: $(VENV)/.dev
-	$(BIN)/cyclecast train cyclegan --config cyclecast/models/monet.toml --data $(DATA)/monet2photo --out runs/monet $(RESUME)
+	$(BIN)/cyclecast train cyclegan --config cyclecast/models/monet.toml --data $(DATA)/monet2photo --out runs/monet --until 3085
+	$(BIN)/cyclecast train cyclegan --out runs/monet --resume --steps 5000 --set colour_weight=8
 	$(BIN)/cyclecast export runs/monet -o cyclecast/models/monet.onnx --direction b2a --overwrite
 
 $(BIN)/python:

@@ -192,6 +192,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Generator steps in all.")] = None,
+    until: Annotated[int | None, typer.Option(min=1, help="Stop after this step, with the schedule of the whole run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, batches and augmentation.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, with its settings.")] = False,
@@ -215,7 +216,7 @@ def train(
     chosen = load_config(RECIPES[recipe].Config, base=saved, file=config, settings=flagged | pairs(settings or []))
     with bars(speed="pairs/s") as bar:
         update = bar(f"training {recipe}")
-        report = run(recipe, chosen, resume=resume, on_progress=lambda p: update(p.step, p.steps))
+        report = run(recipe, chosen, resume=resume, until=until, on_progress=lambda p: update(p.step, p.steps))
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(f"{report.checkpoint}: step {report.steps}, {report.pairs_per_second:.2f} pairs/s", markup=False)

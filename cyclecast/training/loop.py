@@ -54,9 +54,12 @@ def train(
     config: TrainConfig,
     *,
     resume: bool = False,
+    until: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainReport:
     """Trains until `steps`, saving into `config.out`; with `resume`, goes on from its checkpoint exactly as if never stopped.
+
+    until: the step to stop after, saved, with the schedule of the whole run; None: the last.
 
     Raises InputError (data), ConfigError, OutputError (a run is there already, or the folder cannot be written),
     Interrupted (Ctrl-C or SIGTERM, after saving) and TrainingDiverged (a loss that is no number).
@@ -90,11 +93,12 @@ def train(
         for direction, originals in fixed.items():
             write_sheets(config.out, step, direction, originals.cpu(), recipe.translate(originals, direction).cpu())
 
+    last = min(until or recipe.steps, recipe.steps)
     with stop_on_signal() as stopped, ThreadPoolExecutor(1, "batches") as ahead:
         upcoming = ahead.submit(recipe.batch, step)
-        while step < recipe.steps:
+        while step < last:
             real_a, real_b = (images.to(device) for images in upcoming.result())
-            if step + 1 < recipe.steps:
+            if step + 1 < last:
                 upcoming = ahead.submit(recipe.batch, step + 1)
             torch.manual_seed(config.seed * 1_000_003 + step + 1)  # augmentation and pool: a function of seed and step
             for name, optimizer in recipe.optimizers.items():
@@ -111,11 +115,11 @@ def train(
             if on_progress:
                 speed = (step - first) * config.batch_size / (time.perf_counter() - started)
                 on_progress(Progress(step, recipe.steps, speed, losses))
-            if step % config.sample_every == 0 or step == recipe.steps:
+            if step % config.sample_every == 0 or step == last:
                 sample()
-            if step % config.save_every == 0 or step == recipe.steps:
+            if step % config.save_every == 0 or step == last:
                 save()
-            if stopped.is_set() and step < recipe.steps:
+            if stopped.is_set() and step < last:
                 save()
                 raise Interrupted(f"stopped at step {step} of {recipe.steps}, saved; go on with --resume")
     seconds = time.perf_counter() - started

@@ -25,6 +25,15 @@ def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1) -> Tensor:
     return functional.l1_loss(functional.avg_pool2d(reconstructed.float(), scale), functional.avg_pool2d(real, scale))
 
 
+def colour_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
+    """How far the colours of areas of scale x scale pixels have moved, brightness left free; per value.
+
+    Not in the paper: cycle consistency is content with any colours that the way back can undo, so grass may turn to earth.
+    """
+    moved = functional.avg_pool2d(translated.float() - source, scale)  # (N, 3, H / scale, W / scale)
+    return (moved - moved.mean(1, keepdim=True)).abs().mean()
+
+
 def identity_loss(same: Tensor, real: Tensor) -> Tensor:
     """|G(y) - y|_1 for y already in G's target domain: keeps colours (CycleGAN, section 5.2)."""
     return functional.l1_loss(same.float(), real)

@@ -52,6 +52,15 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(domai
     assert (tmp_path / "whole" / "losses.jsonl").read_text() == (tmp_path / "parts" / "losses.jsonl").read_text()
 
 
+def test_until_stops_early_with_the_schedule_of_the_whole_run(domains: Path, tmp_path: Path) -> None:
+    train("cyclegan", tiny_config(domains, tmp_path / "whole", steps=4))
+    parts = tiny_config(domains, tmp_path / "parts", steps=4)
+    assert train("cyclegan", parts, until=3).steps == 3
+    train("cyclegan", parts, resume=True)
+    whole, resumed = (checkpoint.load(tmp_path / name / checkpoint.NAME)["networks"] for name in ("whole", "parts"))
+    assert all(torch.equal(v, leaves(resumed)[k]) for k, v in leaves(whole).items())
+
+
 def test_it_learns_to_reconstruct(domains: Path, tmp_path: Path) -> None:
     seen: list[float] = []
     config = tiny_config(domains, tmp_path / "run", steps=40, batch_size=2, learning_rate=2e-3)

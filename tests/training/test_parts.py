@@ -24,6 +24,15 @@ def test_cycle_loss_at_a_scale_looks_past_fine_patterns() -> None:
     assert losses.cycle_loss(flat + 0.5, flat, 4).item() == pytest.approx(0.5)
 
 
+def test_colour_loss_sees_hue_and_not_brightness() -> None:
+    source = torch.zeros(1, 3, 16, 16)
+    red = torch.tensor([0.3, 0.0, 0.0]).reshape(1, 3, 1, 1)
+    assert losses.colour_loss(source + 0.4, source).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.colour_loss(source + red, source).item() == pytest.approx((0.2 + 0.1 + 0.1) / 3)
+    speckled = source + red * torch.tensor([1.0, -1.0]).repeat(8)  # averages out within each area
+    assert losses.colour_loss(speckled, source).item() == pytest.approx(0.0, abs=1e-6)
+
+
 def test_pool_gives_half_new_and_half_old_once_full() -> None:
     torch.manual_seed(0)
     pool = ImagePool(50)

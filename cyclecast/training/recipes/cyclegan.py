@@ -59,6 +59,8 @@ class CycleGanConfig(TrainConfig):
     """Lambda of the cycle loss."""
     cycle_scale: int = 1
     """Pixels, each way, that the cycle loss averages before it compares; the paper: 1."""
+    colour_weight: float = 0.0
+    """Of the loss that keeps the colours of an area, whatever its brightness; the paper has none."""
     identity_weight: float = 5.0
     """Of the identity loss: half of lambda (CycleGAN, section 5.2)."""
     pool_size: int = 50
@@ -75,7 +77,7 @@ class CycleGanConfig(TrainConfig):
         for name in ("ngf", "ndf"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("pool_size", self.pool_size >= 0, "at least 0")
-        for name in ("cycle_weight", "identity_weight", "discriminator_rate"):
+        for name in ("cycle_weight", "colour_weight", "identity_weight", "discriminator_rate"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
 
 
@@ -158,6 +160,10 @@ class CycleGan:
         }
         total = parts["adversarial_ab"] + parts["adversarial_ba"]
         total = total + config.cycle_weight * (parts["cycle_a"] + parts["cycle_b"])
+        if config.colour_weight:
+            parts["colour_a"] = losses.colour_loss(fake_b, real_a)
+            parts["colour_b"] = losses.colour_loss(fake_a, real_b)
+            total = total + config.colour_weight * (parts["colour_a"] + parts["colour_b"])
         if config.identity_weight:
             parts["identity_a"] = losses.identity_loss(same_a, real_a)
             parts["identity_b"] = losses.identity_loss(same_b, real_b)
