@@ -39,7 +39,7 @@ def read_generator(path: Path, direction: str) -> TrainedGenerator:
     state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
     try:
         config, key = state["config"], f"generator_{direction[0]}{direction[2]}"
-        architecture = {name: config[name] for name in ("generator", "ngf", "upsample")}
+        architecture = {name: config[name] for name in ("generator", "ngf", "upsample", "skip")}
         network = build_generator(**architecture)
         network.load_state_dict(state["averages"][key])
         images = state["fixed"][direction].permute(0, 2, 3, 1).flip(3).contiguous().numpy()

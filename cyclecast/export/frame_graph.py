@@ -26,15 +26,15 @@ class FrameGraph(nn.Module):
     def forward(self, frame: Tensor) -> Tensor:
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
         height, width = x.shape[2], x.shape[3]
-        x = functional.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
-        x = self.generator(x)[:, :, :height, :width]  # in [-1, 1], BGR
-        x = torch.clamp(x * 127.5 + 127.5, 0.0, 255.0).round()
-        return x.permute(0, 2, 3, 1).to(torch.uint8)
+        padded = functional.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
+        out = self.generator.model(padded)[:, :, :height, :width] * 127.5  # in [-127.5, 127.5], BGR
+        out = out + x if self.generator.skip else out + 127.5
+        return torch.clamp(out, 0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
 
 
 @torch.no_grad()
 def fold_colours(generator: ResnetGenerator) -> ResnetGenerator:
-    """A copy that takes BGR in [0, 255] and gives BGR in [-1, 1].
+    """A copy whose `model` takes BGR in [0, 255] and gives BGR in [-1, 1].
 
     conv(x / 127.5 - 1) = conv'(x) with w' = w / 127.5 and b' = b - sum(w): exact, because the padding before the first
     convolution is reflected, not zero. The bias keeps the sums centred, which bf16 and fp16 need.

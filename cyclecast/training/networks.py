@@ -68,13 +68,16 @@ class ResnetBlock(nn.Module):
 class ResnetGenerator(nn.Module):
     """c7s1-n, d2n, d4n, `blocks` x R4n, u2n, un, c7s1-3 of the paper (CycleGAN, appendix 7.2).
 
-    ngf: channels at full resolution (the paper: 64). blocks: 9 for 256x256 and above, 6 for 128x128.
+    ngf: channels at full resolution (the paper: 64). blocks: 9 for 256x256 and above, 6 for 128x128. skip (not in the
+    paper): the network makes what is added to its input. Instance norm forgets the colour of a flat crop; the skip does not.
+    Its output can leave [-1, 1], to be clamped.
     """
 
     stride = 4
 
-    def __init__(self, ngf: int = 64, blocks: int = 9, upsample: Upsample = "deconvolution") -> None:
+    def __init__(self, ngf: int = 64, blocks: int = 9, upsample: Upsample = "deconvolution", skip: bool = False) -> None:
         super().__init__()
+        self.skip = skip
         layers: list[nn.Module] = [
             ReflectionPad(3),
             nn.Conv2d(3, ngf, 7, bias=False),
@@ -94,8 +97,8 @@ class ResnetGenerator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.model(x)  # (N, 3, H, W)
-        return out
+        out: Tensor = self.model(x)  # (N, 3, H, W) in [-1, 1]
+        return x + out if self.skip else out
 
 
 class PatchDiscriminator(nn.Module):
@@ -133,9 +136,9 @@ def initialise(module: nn.Module) -> None:
 GENERATORS = {"resnet6": 6, "resnet9": 9}  # name -> residual blocks
 
 
-def build_generator(generator: str, ngf: int, upsample: Upsample) -> ResnetGenerator:
+def build_generator(generator: str, ngf: int, upsample: Upsample, skip: bool = False) -> ResnetGenerator:
     """The network that the settings of these names describe, with fresh weights."""
-    network = ResnetGenerator(ngf, GENERATORS[generator], upsample)
+    network = ResnetGenerator(ngf, GENERATORS[generator], upsample, skip)
     initialise(network)
     return network
 

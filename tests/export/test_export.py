@@ -33,7 +33,7 @@ def test_the_file_is_a_frame_model_that_says_what_it_is(tiny_model: Path) -> Non
     assert not any(t.external_data for t in model.graph.initializer)
     spec = ModelSpec.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY])
     assert (spec.kind, spec.recipe, spec.direction, spec.steps, spec.size) == ("frame", "cyclegan", "a2b", 2, None)
-    assert spec.architecture == {"generator": "resnet6", "ngf": 4, "upsample": "resize"}
+    assert spec.architecture == {"generator": "resnet6", "ngf": 4, "upsample": "resize", "skip": False}
 
 
 def test_uint8_is_cast_at_the_border_and_nowhere_else(tiny_model: Path) -> None:
@@ -43,11 +43,12 @@ def test_uint8_is_cast_at_the_border_and_nowhere_else(tiny_model: Path) -> None:
     assert nodes[-1].op_type == "Cast" and list(nodes[-1].output) == ["styled"]
 
 
+@pytest.mark.parametrize("skip", [False, True], ids=["whole", "skip"])
 @pytest.mark.parametrize("upsample", ["deconvolution", "resize"])
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (131, 97), (96, 64)], ids=str)
-def test_the_graph_makes_the_reference_picture_at_any_size(upsample: str, size: tuple[int, int]) -> None:
+def test_the_graph_makes_the_reference_picture_at_any_size(upsample: str, size: tuple[int, int], skip: bool) -> None:
     torch.manual_seed(0)
-    generator = build_generator("resnet6", 8, upsample).eval()  # type: ignore[arg-type]
+    generator = build_generator("resnet6", 8, upsample, skip).eval()  # type: ignore[arg-type]
     frame = torch.from_numpy(moving_pictures(3, *size)[1])
     with torch.no_grad():
         styled = FrameGraph(generator)(frame[None])[0]

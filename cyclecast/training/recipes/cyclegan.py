@@ -51,6 +51,8 @@ class CycleGanConfig(TrainConfig):
     """Generator's channels at full resolution."""
     upsample: Upsample = "deconvolution"
     """deconvolution (the paper) or resize (nearest neighbour, then convolution: no checkerboard)."""
+    skip: bool = False
+    """The generator makes what is added to its input; the paper's makes the whole picture."""
     ndf: int = 64
     """Discriminator's channels after its first layer."""
     discriminator_rate: float = 1.0
@@ -96,7 +98,7 @@ class CycleGan:
         self.steps = config.steps or EPOCHS * max(len(self.data.domain_a), len(self.data.domain_b))
 
         def generator() -> nn.Module:
-            return build_generator(config.generator, config.ngf, config.upsample).to(device)
+            return build_generator(config.generator, config.ngf, config.upsample, config.skip).to(device)
 
         self.generator_ab, self.generator_ba = generator(), generator()
         self.discriminator_a = build_discriminator(config.ndf).to(device)
