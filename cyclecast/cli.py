@@ -88,6 +88,9 @@ def demo(
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    work_height: Annotated[
+        int, typer.Option(min=16, help="Paint at this height: fewer lines, larger strokes, more speed.")
+    ] = 360,
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of the scene.")] = 4.0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -103,6 +106,7 @@ def demo(
             out,
             opened_model,
             seconds=seconds,
+            work_height=work_height,
             overwrite=overwrite,
             on_render=bar("drawing"),
             on_convert=bar("converting"),
@@ -114,7 +118,7 @@ def demo(
     rows = {
         "engine": f"{facts['engine']} {facts['precision']} on {facts['device']}",
         "model": opened_model.name,
-        "size": f"{report.width}x{report.height}",
+        "size": f"{report.width}x{report.height}, painted at a height of {work_height}",
         "frames": f"{report.frames}, sound {report.audio}",
         "frames per second": f"{report.fps:.1f} (model alone {1000 / report.stages_ms['model']:.1f})",
         "clip": str(made.clip),
@@ -229,6 +233,7 @@ def export(
     direction: Annotated[str, typer.Option(help="a2b or b2a.")] = "a2b",
     size: Annotated[str, typer.Option(help="dynamic, or WIDTHxHEIGHT to fix it.")] = "dynamic",
     opset: Annotated[int, typer.Option(help="18, 19 or 20.")] = 18,
+    keep_colours: Annotated[float, typer.Option(min=0, max=1, help="0: the generator's colours; 1: the frame's own.")] = 0.0,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the file with PyTorch.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -241,7 +246,15 @@ def export(
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
     trained = read_generator(checkpoint, direction)
-    agreements = export_onnx(trained, output, size=parse_size(size), opset=opset, check=not no_verify, overwrite=overwrite)
+    agreements = export_onnx(
+        trained,
+        output,
+        size=parse_size(size),
+        opset=opset,
+        keep_colours=keep_colours,
+        check=not no_verify,
+        overwrite=overwrite,
+    )
     if as_json:
         return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
     table = Table("size", "frames", "max", "mean", "PSNR dB", title=f"{output} in ONNX Runtime against PyTorch, grey levels")

@@ -35,6 +35,7 @@ def run_demo(
     model: Model,
     *,
     seconds: float = 4.0,
+    work_height: int | None = None,
     overwrite: bool = False,
     on_render: OnFrame | None = None,
     on_convert: OnFrame | None = None,
@@ -49,7 +50,7 @@ def run_demo(
             raise OutputError(f"{path}: exists already; --overwrite replaces it")
     with appearing(clip, overwrite) as partial:
         render_scene(partial, Scene(seconds=seconds), on_render)
-    report = cyclecast.convert(clip, styled, model, ConvertOptions(overwrite=overwrite), on_convert)
+    report = cyclecast.convert(clip, styled, model, ConvertOptions(work_height=work_height, overwrite=overwrite), on_convert)
     middle = report.frames // 2
     with appearing(picture, overwrite) as partial:
         write_image(partial, np.concatenate([_frame(clip, middle), _frame(styled, middle)], axis=1))

@@ -15,12 +15,13 @@ class FrameGraph(nn.Module):
     """(1, H, W, 3) uint8 BGR -> (1, H, W, 3) uint8 BGR, any H and W from 16 up: padded and cropped inside.
 
     The casts are the first and the last node, the only place where TensorRT takes uint8. Colour order and input range are
-    folded into the first and last convolution, where they cost nothing.
+    folded into the first and last convolution, where they cost nothing. keep_colours: see `with_colours_of`.
     """
 
-    def __init__(self, generator: ResnetGenerator) -> None:
+    def __init__(self, generator: ResnetGenerator, keep_colours: float = 0.0) -> None:
         super().__init__()
         self.stride = generator.stride
+        self.keep_colours = keep_colours
         self.generator = fold_colours(generator).eval()
 
     def forward(self, frame: Tensor) -> Tensor:
@@ -29,7 +30,20 @@ class FrameGraph(nn.Module):
         padded = functional.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
         out = self.generator.model(padded)[:, :, :height, :width] * 127.5  # in [-127.5, 127.5], BGR
         out = out + x if self.generator.skip else out + 127.5
+        if self.keep_colours:
+            out = with_colours_of(x, out, self.keep_colours)
         return torch.clamp(out, 0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def with_colours_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
+    """`styled` in its own brightness, its colours moved by `share` towards the source's; (N, 3, H, W) BGR, both.
+
+    At 1 this is luminance-only transfer (Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"). The
+    rows of the matrix take the difference in colour less its brightness (ITU-R BT.601).
+    """
+    brightness = torch.tensor([0.114, 0.587, 0.299], dtype=styled.dtype)
+    matrix = share * (torch.eye(3, dtype=styled.dtype) - brightness)
+    return styled + functional.conv2d(source - styled, matrix[:, :, None, None])
 
 
 @torch.no_grad()
@@ -52,10 +66,14 @@ def fold_colours(generator: ResnetGenerator) -> ResnetGenerator:
 
 
 @torch.no_grad()
-def reference(generator: ResnetGenerator, frame: Tensor) -> Tensor:
+def reference(generator: ResnetGenerator, frame: Tensor, keep_colours: float = 0.0) -> Tensor:
     """What the graph must give, written out plainly: (H, W, 3) uint8 BGR -> the same, in fp32."""
     height, width = frame.shape[:2]
     x = frame.flip(2).permute(2, 0, 1)[None].float() / 127.5 - 1.0  # (1, 3, H, W) RGB
     x = functional.pad(x, (0, -width % generator.stride, 0, -height % generator.stride), mode="reflect")
     x = generator.float().eval().forward(x)[0, :, :height, :width]
-    return ((x + 1.0) * 127.5).clamp(0, 255).round().byte().permute(1, 2, 0).flip(2)
+    styled = ((x + 1.0) * 127.5).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
+    blue, green, red = (frame.float() - styled).unbind(2)
+    brightness = 0.114 * blue + 0.587 * green + 0.299 * red
+    moved = torch.stack([blue - brightness, green - brightness, red - brightness], dim=2)
+    return (styled + keep_colours * moved).clamp(0, 255).round().byte()

@@ -30,10 +30,13 @@ def export_onnx(
     *,
     size: tuple[int, int] | None = None,
     opset: int = 18,
+    keep_colours: float = 0.0,
     check: bool = True,
     overwrite: bool = False,
 ) -> list[Agreement]:
     """Writes `output` whole or not at all: fp32, no external data; size (width, height) fixes the frame size.
+
+    keep_colours: from 0, the generator's colours, to 1, the frame's own (`with_colours_of`).
 
     check: run it in ONNX Runtime against PyTorch on the checkpoint's own images, and keep it only if they agree to a grey
     level; returns the figures. ConfigError for an opset or a size that no engine takes, OutputError if the file exists or
@@ -43,6 +46,8 @@ def export_onnx(
         raise ConfigError(f"opset must be one of {', '.join(map(str, OPSETS))}, got {opset}")
     if size is not None and min(size) < SMALLEST_FRAME:
         raise ConfigError(f"frames start at {SMALLEST_FRAME}x{SMALLEST_FRAME}, got {size[0]}x{size[1]}")
+    if not 0 <= keep_colours <= 1:
+        raise ConfigError(f"keep_colours must be from 0 to 1, got {keep_colours}")
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already; --overwrite replaces it")
     spec = ModelSpec(
@@ -52,9 +57,10 @@ def export_onnx(
         architecture=trained.architecture,
         size=size,
         steps=trained.steps,
+        keep_colours=keep_colours,
         version=__version__,
     )
-    model = _trace(FrameGraph(trained.network), size, opset)
+    model = _trace(FrameGraph(trained.network, keep_colours), size, opset)
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
     with appearing(output, overwrite) as partial:
@@ -62,13 +68,13 @@ def export_onnx(
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
             raise OutputError(f"cannot be written ({error.strerror})") from error
-        return _checked(partial, trained) if check else []
+        return _checked(partial, trained, keep_colours) if check else []
 
 
-def _checked(path: Path, trained: TrainedGenerator) -> list[Agreement]:
+def _checked(path: Path, trained: TrainedGenerator, keep_colours: float) -> list[Agreement]:
     engine = open_engine(path, "onnxruntime", "cpu", "fp32")
     try:
-        report = verify(engine, trained.network, trained.frames)
+        report = verify(engine, trained.network, trained.frames, keep_colours=keep_colours)
     finally:
         engine.close()
     worst = max(report, key=lambda agreement: agreement.max_abs)

@@ -54,7 +54,11 @@ def compare(size: tuple[int, int], pairs: Iterable[tuple[Image, Image]], precisi
 
 
 def verify(
-    engine: Engine, network: ResnetGenerator, frames: Sequence[Image], sizes: Sequence[tuple[int, int]] = SIZES
+    engine: Engine,
+    network: ResnetGenerator,
+    frames: Sequence[Image],
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    keep_colours: float = 0.0,
 ) -> list[Agreement]:
     """`engine`'s frames against `network`'s in PyTorch fp32, at each size (width, height) that the model takes.
 
@@ -63,7 +67,7 @@ def verify(
     report = []
     for width, height in [engine.size] if engine.size else sizes:
         fitted = [fit(frame, width, height) for frame in frames]
-        pairs = ((engine.run(frame), reference(network, torch.from_numpy(frame)).numpy()) for frame in fitted)
+        pairs = ((engine.run(frame), reference(network, torch.from_numpy(frame), keep_colours).numpy()) for frame in fitted)
         report.append(compare((width, height), pairs, engine.precision))
     return report
 

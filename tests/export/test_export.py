@@ -11,7 +11,7 @@ import torch
 
 from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
-from cyclecast.export.frame_graph import FrameGraph, reference
+from cyclecast.export.frame_graph import FrameGraph, reference, with_colours_of
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.verify import compare, fit, verify
 from cyclecast.runtime.engines import open_engine
@@ -51,9 +51,25 @@ def test_the_graph_makes_the_reference_picture_at_any_size(upsample: str, size: 
     generator = build_generator("resnet6", 8, upsample, skip).eval()  # type: ignore[arg-type]
     frame = torch.from_numpy(moving_pictures(3, *size)[1])
     with torch.no_grad():
-        styled = FrameGraph(generator)(frame[None])[0]
-    assert styled.shape == frame.shape and styled.dtype == torch.uint8
-    assert (styled.int() - reference(generator, frame).int()).abs().max() <= 1
+        styled = {share: FrameGraph(generator, share)(frame[None])[0] for share in (0.0, 0.7)}
+    assert styled[0.0].shape == frame.shape and styled[0.0].dtype == torch.uint8
+    for share, made in styled.items():
+        assert (made.int() - reference(generator, frame, share).int()).abs().max() <= 1
+
+
+def test_colours_can_be_the_sources_and_brightness_the_generators() -> None:
+    torch.manual_seed(0)
+    source, styled = torch.rand(1, 3, 8, 8) * 255, torch.rand(1, 3, 8, 8) * 255
+    weights = torch.tensor([0.114, 0.587, 0.299]).reshape(1, 3, 1, 1)
+
+    def parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        brightness = (x * weights).sum(1, keepdim=True)
+        return brightness, x - brightness
+
+    got = parts(with_colours_of(source, styled, 1.0))
+    torch.testing.assert_close(got[0], parts(styled)[0])
+    torch.testing.assert_close(got[1], parts(source)[1])
+    torch.testing.assert_close(with_colours_of(source, styled, 0.0), styled)
 
 
 def test_reference_is_the_plain_formula() -> None:
@@ -67,7 +83,7 @@ def test_reference_is_the_plain_formula() -> None:
 
 
 def test_export_reports_three_sizes_within_a_grey_level(run: Path, tmp_path: Path) -> None:
-    report = export_onnx(read_generator(run, "b2a"), tmp_path / "m.onnx")
+    report = export_onnx(read_generator(run, "b2a"), tmp_path / "m.onnx", keep_colours=0.5)
     assert [a.size for a in report] == [(131, 97), (256, 256), (640, 360)]
     assert all(a.passed and a.max_abs <= 1 and a.psnr_db > 60 and a.frames == 6 for a in report)
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
@@ -99,8 +115,8 @@ def test_a_graph_that_differs_is_not_kept(run: Path, tmp_path: Path, monkeypatch
     other = build_generator("resnet6", 4, "resize")
 
     class Wrong(FrameGraph):
-        def __init__(self, generator: object) -> None:
-            super().__init__(other)
+        def __init__(self, generator: object, keep_colours: float) -> None:
+            super().__init__(other, keep_colours)
 
     monkeypatch.setattr("cyclecast.export.onnx.FrameGraph", Wrong)
     with pytest.raises(ModelError, match="differs from PyTorch by"):
@@ -112,6 +128,8 @@ def test_what_cannot_be_exported(run: Path, tmp_path: Path) -> None:
     trained = read_generator(run, "a2b")
     with pytest.raises(ConfigError, match="opset must be one of 18, 19, 20"):
         export_onnx(trained, tmp_path / "m.onnx", opset=11)
+    with pytest.raises(ConfigError, match="keep_colours must be from 0 to 1"):
+        export_onnx(trained, tmp_path / "m.onnx", keep_colours=2)
     with pytest.raises(ConfigError, match="frames start at 16x16"):
         export_onnx(trained, tmp_path / "m.onnx", size=(8, 8))
     (tmp_path / "there.onnx").write_text("precious")
