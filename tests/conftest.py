@@ -55,7 +55,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, domains: Path) -> Path:
 
 
 def tiny_config(domains: Path, out: Path, **settings: object):  # type: ignore[no-untyped-def]
-    """A CycleGAN that trains a step in a moment."""
+    """A CycleGAN that trains a step in a moment.
+
+    In fp32, beside engines that compute bf16 in the same process; bf16 and signals are tested through the command line.
+    """
     from cyclecast.training.config import load_config
     from cyclecast.training.recipes.cyclegan import CycleGanConfig
 
@@ -70,6 +73,7 @@ def tiny_config(domains: Path, out: Path, **settings: object):  # type: ignore[n
         "load_size": 40,
         "crop_size": 32,
         "pool_size": 2,
+        "precision": "fp32",
         "augment": True,
     }
     return load_config(CycleGanConfig, settings=small | settings)

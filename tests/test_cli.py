@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -215,6 +216,40 @@ def test_from_folders_of_images_to_a_styled_clip(domains: Path, clip: Path, tmp_
     assert isinstance(verified, list) and [v["passed"] for v in verified] == [True] * 3
     converted = result("convert", clip, tmp_path / "mine.mp4", "--model", tmp_path / "mine.onnx")
     assert (converted["frames"], converted["audio"]) == (12, "copied")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_training_that_is_stopped_and_resumed_ends_with_the_same_weights(number: int, domains: Path, tmp_path: Path) -> None:
+    import torch
+
+    small = [
+        "generator=resnet6",
+        "ngf=8",
+        "ndf=8",
+        "load_size=72",
+        "crop_size=64",
+        "upsample=resize",
+        "augment=true",
+        "log_every=1",
+    ]
+    settings = [part for setting in small for part in ("--set", setting)]
+    start = [str(PROGRAM), "train", "cyclegan", "--data", str(domains), "--steps", "30", *settings, "--out"]
+    subprocess.run([*start, str(tmp_path / "whole")], check=True, capture_output=True, timeout=300)
+
+    process = subprocess.Popen([*start, str(tmp_path / "parts")], stderr=subprocess.PIPE, text=True)
+    log, deadline = tmp_path / "parts" / "losses.jsonl", time.monotonic() + 60
+    while (not log.exists() or log.read_text().count("\n") < 4) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.fullmatch(r"error: stopped at step \d+ of 30, saved; go on with --resume", errors.splitlines()[-1])
+    assert result("train", "cyclegan", "--out", tmp_path / "parts", "--resume")["steps"] == 30
+
+    whole, parts = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))
+    assert whole["precision"] == parts["precision"]  # bf16, where the machine has it
+    for network, weights in whole["networks"].items():
+        assert all(torch.equal(value, parts["networks"][network][key]) for key, value in weights.items())
 
 
 def test_demo(tiny_model: Path, tmp_path: Path) -> None:
