@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
 from cyclecast.video.sinks.file import VideoWriter
 from cyclecast.video.sources.scene import Scene, write_sound
+
+# A shell's background job has Ctrl-C ignored, and its children with it; the tests that press it need the usual state.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
