@@ -24,7 +24,7 @@ from cyclecast.demo import render_scene
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.verify import compare
-from cyclecast.training.networks import ResnetGenerator
+from cyclecast.training.networks.resnet import ResnetGenerator
 from cyclecast.video.convert import ConvertOptions
 from cyclecast.video.sources.file import VideoFile
 from cyclecast.video.sources.scene import Scene

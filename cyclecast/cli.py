@@ -23,7 +23,6 @@ from cyclecast.errors import ConfigError, CyclecastError
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
-    from cyclecast.video.convert import OnFrame
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -188,11 +187,14 @@ def convert(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="cyclegan")],
+    recipe: Annotated[str, typer.Argument(help="gan, dcgan, wgan, cyclegan, pix2pix, cogan, bigan or simgan.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    data: Annotated[Path | None, typer.Option(help="Folder with trainA and trainB (testA and testB give the fixed set).")] = None,
-    domain_a: Annotated[Path | None, typer.Option(help="Folder of images of domain A.")] = None,
-    domain_b: Annotated[Path | None, typer.Option(help="Folder of images of domain B.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with trainA and trainB; with train and val of pairs; or, for gan, dcgan and wgan, of images."),
+    ] = None,
+    domain_a: Annotated[Path | None, typer.Option(help="Images of domain A: a folder, or a file of digits.")] = None,
+    domain_b: Annotated[Path | None, typer.Option(help="Images of domain B: a folder, or a file of digits.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Generator steps in all.")] = None,
@@ -202,13 +204,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, with its settings.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a generator from folders of images; needs the extra `train`.
+    """Train a generator from folders of images or files of digits; needs the extra `train`.
 
     Example: cyclecast train cyclegan --data monet2photo --out runs/monet --set generator=resnet6
     """
     with extra("train"):
         from cyclecast.training import checkpoint
-        from cyclecast.training.config import load_config
+        from cyclecast.training.config import data_settings, load_config
         from cyclecast.training.loop import train as run
         from cyclecast.training.recipes import RECIPES
     if recipe not in RECIPES:
@@ -216,21 +218,30 @@ def train(
     before = checkpoint.load(out / checkpoint.NAME) if resume else {"config": {}}
     saved = before["config"] | ({"precision": before["precision"]} if resume else {})
     flags = {"domain_a": domain_a, "domain_b": domain_b, "steps": steps, "seed": seed, "device": device, "out": out}
-    flagged = data_settings(data) | {key: value for key, value in flags.items() if value is not None}
+    flagged = data_settings(RECIPES[recipe].Config, data) | {key: value for key, value in flags.items() if value is not None}
     chosen = load_config(RECIPES[recipe].Config, base=saved, file=config, settings=flagged | pairs(settings or []))
     with bars(speed="pairs/s") as bar:
         update = bar(f"training {recipe}")
-        report = run(recipe, chosen, resume=resume, until=until, on_progress=lambda p: update(p.step, p.steps))
+        report = run(
+            recipe,
+            chosen,
+            resume=resume,
+            until=until,
+            on_progress=lambda p: update(p.step, p.steps, ", ".join(f"{k} {v:.2f}" for k, v in p.losses.items())),
+        )
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(f"{report.checkpoint}: step {report.steps}, {report.pairs_per_second:.2f} pairs/s", markup=False)
+    console.print(f"{report.page}: the run to look at", markup=False)
 
 
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
-    direction: Annotated[str, typer.Option(help="a2b or b2a.")] = "a2b",
+    direction: Annotated[
+        str | None, typer.Option(help="a2b or b2a; of a latent model, what it draws.  [default: its first]")
+    ] = None,
     size: Annotated[str, typer.Option(help="dynamic, or WIDTHxHEIGHT to fix it.")] = "dynamic",
     opset: Annotated[int, typer.Option(help="18, 19 or 20.")] = 18,
     keep_colours: Annotated[float, typer.Option(min=0, max=1, help="0: the generator's colours; 1: the frame's own.")] = 0.0,
@@ -317,7 +328,7 @@ def finite(value: Any) -> Any:
 
 
 @contextmanager
-def bars(speed: str = "fps") -> Iterator[Callable[[str], OnFrame]]:
+def bars(speed: str = "fps") -> Iterator[Callable[[str], Callable[..., None]]]:
     """Progress bars on stderr, one for each name: count, rate, time left; they go when they are done."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -326,15 +337,16 @@ def bars(speed: str = "fps") -> Iterator[Callable[[str], OnFrame]]:
         TextColumn("{task.completed}/{task.total}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[more]}", style="dim"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
 
-        def bar(name: str) -> OnFrame:
-            task = progress.add_task(name, total=None, rate="")
+        def bar(name: str) -> Callable[..., None]:
+            task = progress.add_task(name, total=None, rate="", more="")
 
-            def update(done: int, total: int | None) -> None:
+            def update(done: int, total: int | None, more: str = "") -> None:
                 now = progress.tasks[task].speed
-                progress.update(task, completed=done, total=total, rate=f"{now:.1f} {speed}" if now else "")
+                progress.update(task, completed=done, total=total, rate=f"{now:.1f} {speed}" if now else "", more=more)
 
             return update
 
@@ -350,14 +362,6 @@ def extra(name: str) -> Iterator[None]:
         if (error.name or "").startswith("cyclecast"):
             raise
         raise CyclecastError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
-
-
-def data_settings(data: Path | None) -> dict[str, Any]:
-    """The settings behind `--data DIR`: trainA and trainB, and testA and testB for the fixed set where they are there."""
-    if data is None:
-        return {}
-    tests = {f"samples_{x.lower()}": data / f"test{x}" if (data / f"test{x}").is_dir() else None for x in "AB"}
-    return {"domain_a": data / "trainA", "domain_b": data / "trainB", **tests}
 
 
 def pairs(settings: list[str]) -> dict[str, str]:

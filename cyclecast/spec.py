@@ -18,13 +18,13 @@ class ModelSpec:
     name: str = "unnamed"
     """What people call it."""
     kind: str = "frame"
-    """frame: uint8 (1, H, W, 3) BGR to the same."""
+    """frame: uint8 (1, H, W, 3) BGR to the same. latent: float32 (N, Z) from N(0, 1) to uint8 (N, H, W, 3) BGR."""
     recipe: str = ""
     """What trained it: cyclegan, …"""
     direction: str = ""
-    """a2b or b2a."""
+    """a2b or b2a; of a latent model: sample, or the domain that it draws."""
     architecture: dict[str, Any] = field(default_factory=dict)
-    """Of the generator: generator, ngf, upsample."""
+    """Of the generator: its name and settings."""
     precision: str = "fp32"
     """Of the weights and of the arithmetic that the graph asks for."""
     size: tuple[int, int] | None = None

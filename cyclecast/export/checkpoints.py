@@ -11,38 +11,48 @@ from numpy.typing import NDArray
 
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.training import checkpoint
-from cyclecast.training.networks import ResnetGenerator, build_generator
-
-DIRECTIONS = ("a2b", "b2a")
+from cyclecast.training.networks import (
+    LATENT_GENERATORS,
+    ImageGenerator,
+    LatentGenerator,
+    build_generator,
+    build_latent_generator,
+)
 
 
 @dataclass(frozen=True)
 class TrainedGenerator:
     """A generator out of a checkpoint, and where it comes from."""
 
-    network: ResnetGenerator
+    network: ImageGenerator | LatentGenerator
     recipe: str
     direction: str
+    """a2b or b2a; of a latent model: sample, or the domain that it draws."""
     architecture: dict[str, Any]
     steps: int
     frames: list[NDArray[np.uint8]]
-    """Real images of the source domain that the run was watched on: (H, W, 3) uint8 BGR each."""
+    """Real images of the source domain that the run was watched on: (H, W, 3) uint8 BGR each; none of a latent model."""
 
 
-def read_generator(path: Path, direction: str) -> TrainedGenerator:
-    """The averaged generator of `direction` ("a2b" or "b2a") in a cyclecast checkpoint, or in the run folder that holds it.
+def read_generator(path: Path, direction: str | None = None) -> TrainedGenerator:
+    """The averaged generator of `direction` in a cyclecast checkpoint, or in the run folder that holds it; None: its first.
 
-    ModelError if the file is no such checkpoint, ConfigError for another direction.
+    ModelError if the file is no such checkpoint, ConfigError for a direction that it does not have.
     """
-    if direction not in DIRECTIONS:
-        raise ConfigError(f"no direction named {direction!r}: {' or '.join(DIRECTIONS)}")
     state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
     try:
-        config, key = state["config"], f"generator_{direction[0]}{direction[2]}"
-        architecture = {name: config[name] for name in ("generator", "ngf", "upsample", "skip")}
-        network = build_generator(**architecture)
-        network.load_state_dict(state["averages"][key])
-        images = state["fixed"][direction].permute(0, 2, 3, 1).flip(3).contiguous().numpy()
-        return TrainedGenerator(network, state["recipe"], direction, architecture, state["step"], list(images))
-    except (KeyError, TypeError, RuntimeError) as error:
+        exports = state["exports"]
+        if direction is None:
+            direction = next(iter(exports))
+        if direction not in exports:
+            raise ConfigError(f"{path}: no direction named {direction!r} in it: {' or '.join(exports)}")
+        export = exports[direction]
+        architecture = export["architecture"]
+        latent = architecture["generator"] in LATENT_GENERATORS
+        network = build_latent_generator(**architecture) if latent else build_generator(**architecture)
+        network.load_state_dict(state["averages"][export["network"]])
+        fixed = state["fixed"].get(direction)
+        images = [] if fixed is None or fixed.ndim != 4 else list(fixed.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
+        return TrainedGenerator(network.eval(), state["recipe"], direction, architecture, state["step"], images)
+    except (KeyError, TypeError, RuntimeError, StopIteration) as error:
         raise ModelError(f"{path}: a checkpoint without a generator that this version knows ({error})") from error

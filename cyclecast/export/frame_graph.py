@@ -1,4 +1,4 @@
-"""The frame graph: uint8 BGR frame -> generator -> uint8 BGR frame, so that no caller can get range, layout or colours wrong."""
+"""The graphs that are frozen: uint8 BGR out, so that no caller can get range, layout or colours wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cyclecast.training.networks import ResnetGenerator
+from cyclecast.training.networks import ImageGenerator, LatentGenerator
+
+MIDDLE = 127.5  # grey levels: a picture in [-1, 1] is (x - MIDDLE) / MIDDLE
 
 
 class FrameGraph(nn.Module):
@@ -18,21 +20,41 @@ class FrameGraph(nn.Module):
     folded into the first and last convolution, where they cost nothing. keep_colours: see `with_colours_of`.
     """
 
-    def __init__(self, generator: ResnetGenerator, keep_colours: float = 0.0) -> None:
+    def __init__(self, generator: ImageGenerator, keep_colours: float = 0.0) -> None:
         super().__init__()
         self.stride = generator.stride
         self.keep_colours = keep_colours
-        self.generator = fold_colours(generator).eval()
+        self.generator, self.centred = fold_colours(generator)
+        self.generator.eval()
 
     def forward(self, frame: Tensor) -> Tensor:
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
         height, width = x.shape[2], x.shape[3]
-        padded = functional.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="reflect")
-        out = self.generator.model(padded)[:, :, :height, :width] * 127.5  # in [-127.5, 127.5], BGR
-        out = out + x if self.generator.skip else out + 127.5
+        padded = pad(x - MIDDLE if self.centred else x, self.stride)
+        out = self.generator.model(padded)[:, :, :height, :width] * MIDDLE  # in [-127.5, 127.5], BGR
+        out = out + x if self.generator.skip else out + MIDDLE
         if self.keep_colours:
             out = with_colours_of(x, out, self.keep_colours)
         return torch.clamp(out, 0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
+
+
+class LatentGraph(nn.Module):
+    """(N, Z) float32 -> (N, H, W, 3) uint8 BGR; a grey generator's value in all three channels."""
+
+    def __init__(self, generator: LatentGenerator) -> None:
+        super().__init__()
+        self.generator = copy.deepcopy(generator).float().eval()
+
+    def forward(self, latent: Tensor) -> Tensor:
+        images = self.generator(latent).flip(1)  # (N, C, H, W) in [-1, 1], BGR
+        levels = torch.clamp((images + 1.0) * MIDDLE, 0.0, 255.0).round().permute(0, 2, 3, 1)
+        return levels.expand(-1, -1, -1, 3).to(torch.uint8)
+
+
+def pad(x: Tensor, stride: int) -> Tensor:
+    """(N, C, H, W) -> sides up to multiples of `stride`, right and below: mirrored, or, past a mirror's reach, repeated."""
+    amount = (0, -x.shape[3] % stride, 0, -x.shape[2] % stride)
+    return functional.pad(x, amount, mode="reflect" if stride <= 16 else "replicate")
 
 
 def with_colours_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
@@ -47,31 +69,35 @@ def with_colours_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
 
 
 @torch.no_grad()
-def fold_colours(generator: ResnetGenerator) -> ResnetGenerator:
-    """A copy whose `model` takes BGR in [0, 255] and gives BGR in [-1, 1].
+def fold_colours(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
+    """A copy whose `model` takes BGR and gives BGR in [-1, 1], and whether it wants its input in [-127.5, 127.5] or [0, 255].
 
-    conv(x / 127.5 - 1) = conv'(x) with w' = w / 127.5 and b' = b - sum(w): exact, because the padding before the first
-    convolution is reflected, not zero. The bias keeps the sums centred, which bf16 and fp16 need.
+    conv(x / 127.5 - 1) = conv'(x) with w' = w / 127.5 and b' = b - sum(w): exact where the padding before the first
+    convolution is a reflection, as in the ResNet. A U-Net pads with zeros, so that its input must be centred first. The bias
+    keeps the sums centred, which bf16 and fp16 need.
     """
     generator = copy.deepcopy(generator).float()
-    convolutions = [layer for layer in generator.modules() if isinstance(layer, nn.Conv2d)]
-    first, last = convolutions[0], convolutions[-1]
-    shift = -first.weight.sum(dim=(1, 2, 3))
-    first.bias = nn.Parameter(shift if first.bias is None else first.bias + shift)
-    first.weight.copy_(first.weight.flip(1) / 127.5)
-    last.weight.copy_(last.weight.flip(0))
+    layers = [layer for layer in generator.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    first, last = layers[0], layers[-1]
+    centred = first.padding != (0, 0)
+    if not centred:
+        shift = -first.weight.sum(dim=(1, 2, 3))
+        first.bias = nn.Parameter(shift if first.bias is None else first.bias + shift)
+    first.weight.copy_(first.weight.flip(1) / MIDDLE)
+    # RGB to BGR; before a PixelShuffle each colour has four channels, which stay together.
+    order = torch.arange(last.out_channels).unflatten(0, (3, -1)).flip(0).flatten()
+    last.weight.copy_(last.weight[:, order] if isinstance(last, nn.ConvTranspose2d) else last.weight[order])
     if last.bias is not None:
-        last.bias.copy_(last.bias.flip(0))
-    return generator
+        last.bias.copy_(last.bias[order])
+    return generator, centred
 
 
 @torch.no_grad()
-def reference(generator: ResnetGenerator, frame: Tensor, keep_colours: float = 0.0) -> Tensor:
+def reference(generator: ImageGenerator, frame: Tensor, keep_colours: float = 0.0) -> Tensor:
     """What the graph must give, written out plainly: (H, W, 3) uint8 BGR -> the same, in fp32."""
     height, width = frame.shape[:2]
     x = frame.flip(2).permute(2, 0, 1)[None].float() / 127.5 - 1.0  # (1, 3, H, W) RGB
-    x = functional.pad(x, (0, -width % generator.stride, 0, -height % generator.stride), mode="reflect")
-    x = generator.float().eval().forward(x)[0, :, :height, :width]
+    x = generator.float().eval().forward(pad(x, generator.stride))[0, :, :height, :width]
     styled = ((x + 1.0) * 127.5).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
     blue, green, red = (frame.float() - styled).unbind(2)
     brightness = 0.114 * blue + 0.587 * green + 0.299 * red

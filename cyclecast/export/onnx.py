@@ -1,4 +1,4 @@
-"""Frame graph -> one ONNX file with its ModelSpec."""
+"""A graph that is frozen -> one ONNX file with its ModelSpec."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import torch
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.export.checkpoints import TrainedGenerator
-from cyclecast.export.frame_graph import FrameGraph
-from cyclecast.export.verify import Agreement, verify
+from cyclecast.export.frame_graph import FrameGraph, LatentGraph
+from cyclecast.export.verify import Agreement, verify, verify_latent
 from cyclecast.files import appearing
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
+from cyclecast.training.networks import LatentGenerator
 
 OPSETS = (18, 19, 20)  # that TensorRT 10.3 to 11, ONNX Runtime and OpenVINO all take
 
@@ -38,10 +39,13 @@ def export_onnx(
 
     keep_colours: from 0, the generator's colours, to 1, the frame's own (`with_colours_of`).
 
-    check: run it in ONNX Runtime against PyTorch on the checkpoint's own images, and keep it only if they agree to a grey
-    level; returns the figures. ConfigError for an opset or a size that no engine takes, OutputError if the file exists or
-    cannot be written, ModelError if the check fails.
+    check: run it in ONNX Runtime against PyTorch on the checkpoint's own images (a latent model: on noise), and keep it only
+    if they agree to a grey level; returns the figures. ConfigError for an opset or a size that no engine takes, and for a
+    frame model's options on a latent model; OutputError if the file exists or cannot be written, ModelError if the check fails.
     """
+    latent = isinstance(trained.network, LatentGenerator)
+    if latent and (size is not None or keep_colours):
+        raise ConfigError(f"{trained.recipe} makes pictures of noise: it has no frames whose size or colours could be kept")
     if opset not in OPSETS:
         raise ConfigError(f"opset must be one of {', '.join(map(str, OPSETS))}, got {opset}")
     if size is not None and min(size) < SMALLEST_FRAME:
@@ -52,6 +56,7 @@ def export_onnx(
         raise OutputError(f"{output}: exists already; --overwrite replaces it")
     spec = ModelSpec(
         name=output.stem,
+        kind="latent" if latent else "frame",
         recipe=trained.recipe,
         direction=trained.direction,
         architecture=trained.architecture,
@@ -60,7 +65,10 @@ def export_onnx(
         keep_colours=keep_colours,
         version=__version__,
     )
-    model = _trace(FrameGraph(trained.network, keep_colours), size, opset)
+    if isinstance(trained.network, LatentGenerator):
+        model = _trace_latent(trained.network, opset)
+    else:
+        model = _trace_frame(FrameGraph(trained.network, keep_colours), size, opset)
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
     with appearing(output, overwrite) as partial:
@@ -72,11 +80,14 @@ def export_onnx(
 
 
 def _checked(path: Path, trained: TrainedGenerator, keep_colours: float) -> list[Agreement]:
-    engine = open_engine(path, "onnxruntime", "cpu", "fp32")
-    try:
-        report = verify(engine, trained.network, trained.frames, keep_colours=keep_colours)
-    finally:
-        engine.close()
+    if isinstance(trained.network, LatentGenerator):
+        report = [verify_latent(path, trained.network)]
+    else:
+        engine = open_engine(path, "onnxruntime", "cpu", "fp32")
+        try:
+            report = verify(engine, trained.network, trained.frames, keep_colours=keep_colours)
+        finally:
+            engine.close()
     worst = max(report, key=lambda agreement: agreement.max_abs)
     if not all(agreement.passed for agreement in report):
         raise ModelError(
@@ -85,39 +96,50 @@ def _checked(path: Path, trained: TrainedGenerator, keep_colours: float) -> list
     return report
 
 
-def _trace(graph: FrameGraph, size: tuple[int, int] | None, opset: int) -> onnx.ModelProto:
+def _trace_frame(graph: FrameGraph, size: tuple[int, int] | None, opset: int) -> onnx.ModelProto:
     width, height = size or (96, 64)
     any_size = {
         1: torch.export.Dim("height", min=SMALLEST_FRAME, max=16384),
         2: torch.export.Dim("width", min=SMALLEST_FRAME, max=16384),
     }
+    example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    return _trace(graph, example, "frame", "styled", None if size else any_size, opset)
+
+
+def _trace_latent(generator: LatentGenerator, opset: int) -> onnx.ModelProto:
+    any_count = {0: torch.export.Dim("count", min=1, max=65536)}
+    return _trace(LatentGraph(generator), torch.zeros(2, generator.latent), "latent", "image", any_count, opset)
+
+
+def _trace(
+    graph: FrameGraph | LatentGraph, example: torch.Tensor, takes: str, gives: str, free: dict[int, Any] | None, opset: int
+) -> onnx.ModelProto:
     with _quiet():
         program = torch.onnx.export(
             graph,
-            (torch.zeros(1, height, width, 3, dtype=torch.uint8),),
+            (example,),
             dynamo=True,
             opset_version=opset,
-            input_names=["frame"],
-            output_names=["styled"],
-            dynamic_shapes=None if size else {"frame": any_size},
+            input_names=[takes],
+            output_names=[gives],
+            dynamic_shapes=None if free is None else {takes: free},
             external_data=False,
             verbose=False,
         )
     assert program is not None  # torch's own promise with dynamo=True
+    for port in (program.model_proto.graph.input[0], program.model_proto.graph.output[0]):
+        for axis, dimension in (free or {}).items():
+            port.type.tensor_type.shape.dim[axis].dim_param = dimension.__name__
     return program.model_proto
 
 
 def _tidy(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Leaves in the file what an engine reads: no traces of the exporter, plain names for the free dimensions."""
+    """Leaves in the file what an engine reads: no traces of the exporter."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     del graph.value_info[:]
-    if spec.size is None:
-        for port in (graph.input[0], graph.output[0]):
-            for axis, name in ((1, "height"), (2, "width")):
-                port.type.tensor_type.shape.dim[axis].dim_param = name
     graph.name = spec.name
     model.producer_name, model.producer_version = "cyclecast", spec.version
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())

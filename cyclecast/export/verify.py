@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from cyclecast.export.frame_graph import reference
+from cyclecast.export.frame_graph import LatentGraph, reference
 from cyclecast.runtime.engine import Engine
-from cyclecast.training.networks import ResnetGenerator
+from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 Image = NDArray[np.uint8]
 SIZES = ((131, 97), (256, 256), (640, 360))  # (width, height): odd, square, wide
@@ -55,7 +57,7 @@ def compare(size: tuple[int, int], pairs: Iterable[tuple[Image, Image]], precisi
 
 def verify(
     engine: Engine,
-    network: ResnetGenerator,
+    network: ImageGenerator,
     frames: Sequence[Image],
     sizes: Sequence[tuple[int, int]] = SIZES,
     keep_colours: float = 0.0,
@@ -70,6 +72,16 @@ def verify(
         pairs = ((engine.run(frame), reference(network, torch.from_numpy(frame), keep_colours).numpy()) for frame in fitted)
         report.append(compare((width, height), pairs, engine.precision))
     return report
+
+
+@torch.no_grad()
+def verify_latent(path: Path, network: LatentGenerator, count: int = 16) -> Agreement:
+    """A latent model's file in ONNX Runtime against PyTorch fp32, on `count` latents from N(0, 1), one seed."""
+    latents = torch.randn(count, network.latent, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    made = np.asarray(session.run(None, {"latent": latents.numpy()})[0], np.uint8)  # (N, H, W, 3)
+    expected = LatentGraph(network)(latents).numpy()
+    return compare((made.shape[2], made.shape[1]), zip(made, expected, strict=True), "fp32")
 
 
 def fit(frame: Image, width: int, height: int) -> Image:

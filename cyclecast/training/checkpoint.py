@@ -15,7 +15,7 @@ from cyclecast.errors import ModelError, OutputError
 from cyclecast.files import appearing
 
 NAME = "checkpoint.pt"  # in a run's folder
-FORMAT = "cyclecast-checkpoint-1"
+FORMAT = "cyclecast-checkpoint-2"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
+import torch
 from torch import Tensor
 from torch.nn import functional
+
+Adversarial = Literal["least_squares", "log", "wasserstein"]
 
 
 def least_squares(scores: Tensor, target: float) -> Tensor:
@@ -11,9 +17,44 @@ def least_squares(scores: Tensor, target: float) -> Tensor:
     return (scores.float() - target).square().mean()
 
 
-def discriminator_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """Least squares, halved so that D learns slower than G (CycleGAN, appendix 7.1)."""
-    return 0.5 * (least_squares(real_scores, 1.0) + least_squares(fake_scores, 0.0))
+def generator_loss(fake_scores: Tensor, kind: Adversarial, real: bool = True) -> Tensor:
+    """What G wants of D's raw scores of its fakes: those of real ones (or, not `real`, of the other side: BiGAN's second net).
+
+    least_squares: towards 1. log: maximise log D (the log D trick of GAN, section 3). wasserstein: as high as can be.
+    """
+    if kind == "least_squares":
+        return least_squares(fake_scores, 1.0 if real else 0.0)
+    scores = fake_scores.float() if real else -fake_scores.float()
+    return functional.softplus(-scores).mean() if kind == "log" else -scores.mean()
+
+
+def saturating_loss(fake_scores: Tensor) -> Tensor:
+    """E[log(1 - D(G(z)))], the minimax game as it stands (GAN, equation 1): flat where D is sure."""
+    return -functional.softplus(fake_scores.float()).mean()
+
+
+def discriminator_loss(real_scores: Tensor, fake_scores: Tensor, kind: Adversarial = "least_squares") -> Tensor:
+    """What D wants: real scores high, fake ones low; mean of both, so that D learns slower than G (CycleGAN, appendix 7.1).
+
+    wasserstein: not halved: minus the estimate of the distance (WGAN, equation 2).
+    """
+    if kind == "least_squares":
+        return 0.5 * (least_squares(real_scores, 1.0) + least_squares(fake_scores, 0.0))
+    if kind == "log":
+        return 0.5 * (functional.softplus(-real_scores.float()).mean() + functional.softplus(fake_scores.float()).mean())
+    return fake_scores.float().mean() - real_scores.float().mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """E[(|gradient of the critic|_2 - 1)^2] between real and fake (Gulrajani et al. 2017, equation 3).
+
+    real, fake: (N, …). The points between them are drawn from torch's generator.
+    """
+    share = torch.rand(len(real), *[1] * (real.ndim - 1)).to(real)
+    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(between).float().sum(), between, create_graph=True)
+    lengths: Tensor = gradient.float().flatten(1).norm(dim=1)
+    return (lengths - 1).square().mean()
 
 
 def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1) -> Tensor:
@@ -34,6 +75,6 @@ def colour_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     return (moved - moved.mean(1, keepdim=True)).abs().mean()
 
 
-def identity_loss(same: Tensor, real: Tensor) -> Tensor:
-    """|G(y) - y|_1 for y already in G's target domain: keeps colours (CycleGAN, section 5.2)."""
-    return functional.l1_loss(same.float(), real)
+def l1_loss(made: Tensor, real: Tensor) -> Tensor:
+    """|made - real|_1, per value: identity (CycleGAN, section 5.2), paired (pix2pix), self-regularisation (SimGAN)."""
+    return functional.l1_loss(made.float(), real)

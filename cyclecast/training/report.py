@@ -1,42 +1,99 @@
-"""Pictures of a run: sheets of the fixed set, and one sheet of it through time."""
+"""The pictures of a run and its page: the fixed set through time, the curves, the settings, the numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import to_bytes
+from cyclecast.training.log import LossLog
+from cyclecast.training.page import Page
 
+PAGE = "index.html"  # in a run's folder
 MOST_ROWS = 9  # of the sheet through time: the first, the last and evenly between
+SMALLEST = 64  # pixels: smaller pictures are enlarged, pixel by pixel
 
 
-def _strip(images: Tensor) -> NDArray[np.uint8]:
-    """(n, 3, S, S) in [-1, 1], RGB -> (S, n * S, 3) uint8 BGR."""
-    row = to_bytes(images).permute(0, 2, 3, 1).numpy()
-    return np.ascontiguousarray(np.concatenate(list(row), axis=1)[..., ::-1])
+def strip(images: Tensor) -> NDArray[np.uint8]:
+    """(n, 3, S, S) in [-1, 1], RGB -> (S', n * S', 3) uint8 BGR in a row; S' at least SMALLEST."""
+    return tile(images, len(images))
 
 
-def write_sheets(folder: Path, step: int, direction: str, originals: Tensor, translated: Tensor) -> None:
-    """Saves this step's translations and redraws `folder/DIRECTION.jpg`: originals on top, then the fixed set through time."""
-    samples = folder / "samples"
-    samples.mkdir(exist_ok=True)
-    cv2.imwrite(str(samples / f"{direction}-{step:07d}.png"), _strip(translated))
-    taken = sorted(samples.glob(f"{direction}-*.png"))
-    chosen = np.unique(np.linspace(0, len(taken) - 1, min(MOST_ROWS, len(taken))).round().astype(int))
-    rows = [_labelled(_strip(originals), "original")]
-    for index in chosen:
-        row = cv2.imread(str(taken[index]))
-        if row is not None and row.shape == rows[0].shape:
-            rows.append(_labelled(np.asarray(row, np.uint8), f"step {int(taken[index].stem.split('-')[1])}"))
-    cv2.imwrite(str(folder / f"{direction}.jpg"), np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])
+def tile(images: Tensor, columns: int) -> NDArray[np.uint8]:
+    """(n, 3, H, W) in [-1, 1], RGB -> one uint8 BGR picture of them, row by row, the last row filled up with white."""
+    pictures = to_bytes(images).permute(0, 2, 3, 1).numpy()
+    times = -(-SMALLEST // pictures.shape[1])
+    pictures = pictures.repeat(times, axis=1).repeat(times, axis=2)
+    missing = -len(pictures) % columns
+    pictures = np.concatenate([pictures, np.full((missing, *pictures.shape[1:]), 255, np.uint8)])
+    rows = [np.concatenate(list(pictures[i : i + columns]), axis=1) for i in range(0, len(pictures), columns)]
+    return np.ascontiguousarray(np.concatenate(rows)[..., ::-1])
 
 
-def _labelled(row: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+def labelled(row: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """The picture with a small caption in its lower left corner."""
     row = row.copy()
     for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         cv2.putText(row, text, (6, row.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thickness, cv2.LINE_AA)
     return row
+
+
+def write_sheet(folder: Path, step: int, name: str, originals: Tensor | None, made: Tensor) -> None:
+    """Saves this step's pictures and redraws `folder/NAME.jpg`: originals, where there are any, and what came of them since.
+
+    originals, made: (n, 3, S, S) in [-1, 1].
+    """
+    samples = folder / "samples"
+    samples.mkdir(exist_ok=True)
+    cv2.imwrite(str(samples / f"{name}-{step:07d}.png"), strip(made))
+    rows = [] if originals is None else [labelled(strip(originals), "original")]
+    width = strip(made).shape[1]
+    for at, picture in through_time(folder, name):
+        if picture.shape[1] == width:
+            rows.append(labelled(picture, f"step {at}"))
+    cv2.imwrite(str(folder / f"{name}.jpg"), np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+def through_time(folder: Path, name: str, most: int = MOST_ROWS) -> list[tuple[int, NDArray[np.uint8]]]:
+    """(step, strip) of the saved samples of `name`: the first, the last and evenly between."""
+    taken = sorted((folder / "samples").glob(f"{name}-*.png"))
+    chosen = np.unique(np.linspace(0, len(taken) - 1, min(most, len(taken))).round().astype(int))
+    pictures = [(int(taken[i].stem.rsplit("-", 1)[1]), cv2.imread(str(taken[i]))) for i in chosen]
+    return [(step, np.asarray(picture, np.uint8)) for step, picture in pictures if picture is not None]
+
+
+def write_page(config: TrainConfig, recipe: str, numbers: Mapping[str, object], data: Mapping[str, object], log: LossLog) -> None:
+    """Redraws the run's page, whole or not at all: numbers, the fixed set through time, curves, data, settings."""
+    page = Page(config.out.name or recipe, f"A {recipe} run")
+    page.facts(numbers)
+    for sheet in sorted(config.out.glob("*.jpg")):
+        picture = cv2.imread(str(sheet))
+        if picture is not None:
+            page.heading(f"The fixed set through training: {sheet.stem}")
+            page.image(np.asarray(picture, np.uint8))
+    curves = log.curves()
+    if curves:
+        page.heading("Losses")
+        for names in grouped(curves).values():
+            page.curves({name: curves[name] for name in names})
+        page.text(f"Means over {config.log_every} steps, as logged; thick lines smoothed.")
+    page.heading("Data and settings")
+    page.facts(data)
+    page.details("All settings", {key: "none" if value is None else value for key, value in config.to_dict().items()})
+    page.write(config.out / PAGE)
+
+
+def grouped(curves: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Names of losses by what they are, so that each chart has one scale: adversarial_ab and adversarial_ba together."""
+    groups: dict[str, list[str]] = {}
+    for name in curves:
+        kind = name.split("_")[0]
+        groups.setdefault("adversarial" if kind in ("adversarial", "discriminator", "generator") else kind, []).append(name)
+    return groups

@@ -17,7 +17,7 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.export.verify import compare, fit, verify
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, ModelSpec
-from cyclecast.training.networks import build_generator
+from cyclecast.training.networks import ResnetGenerator, build_generator
 from cyclecast.video.images import read_image
 from tests.conftest import moving_pictures, shared
 
@@ -49,7 +49,7 @@ def test_uint8_is_cast_at_the_border_and_nowhere_else(tiny_model: Path) -> None:
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (131, 97), (96, 64)], ids=str)
 def test_the_graph_makes_the_reference_picture_at_any_size(upsample: str, size: tuple[int, int], skip: bool) -> None:
     torch.manual_seed(0)
-    generator = build_generator("resnet6", 8, upsample, skip).eval()  # type: ignore[arg-type]
+    generator = build_generator("resnet6", ngf=8, upsample=upsample, skip=skip).eval()
     frame = torch.from_numpy(moving_pictures(3, *size)[1])
     with torch.no_grad():
         styled = {share: FrameGraph(generator, share)(frame[None])[0] for share in (0.0, 0.7)}
@@ -76,7 +76,7 @@ def test_colours_can_be_the_sources_and_brightness_the_generators() -> None:
 
 def test_reference_is_the_plain_formula() -> None:
     torch.manual_seed(0)
-    generator = build_generator("resnet6", 4, "resize").eval()
+    generator = build_generator("resnet6", ngf=4, upsample="resize").eval()
     frame = moving_pictures(3, 32, 16)[0]
     rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
@@ -94,6 +94,7 @@ def test_export_reports_three_sizes_within_a_grey_level(run: Path, tmp_path: Pat
 def test_real_photos_agree_too(tiny_model: Path, run: Path) -> None:
     photos = [read_image(path) for path in sorted(shared("data/monet2photo/testB").glob("*.jpg"))[:4]]
     network = read_generator(run, "a2b").network
+    assert isinstance(network, ResnetGenerator)
     for engine, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "auto")):
         opened = open_engine(tiny_model, engine, "cpu", precision)
         assert all(a.passed for a in verify(opened, network, photos))
@@ -114,7 +115,7 @@ def test_other_opsets(run: Path, tmp_path: Path, opset: int) -> None:
 
 def test_a_graph_that_differs_is_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = read_generator(run, "a2b")
-    other = build_generator("resnet6", 4, "resize")
+    other = build_generator("resnet6", ngf=4, upsample="resize")
 
     class Wrong(FrameGraph):
         def __init__(self, generator: object, keep_colours: float) -> None:

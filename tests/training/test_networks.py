@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cyclecast.training.networks import ReflectionPad, build_discriminator, build_generator, update_average
+from cyclecast.training.networks import build_generator
+from cyclecast.training.networks.layers import ReflectionPad, update_average
+from cyclecast.training.networks.patch import build_discriminator
 
 
 def count(module: torch.nn.Module) -> int:
@@ -13,7 +15,7 @@ def count(module: torch.nn.Module) -> int:
 
 
 def test_resnet9_has_the_papers_size_without_the_biases_that_its_norms_cancel() -> None:
-    generator = build_generator("resnet9", 64, "deconvolution")
+    generator = build_generator("resnet9", ngf=64, upsample="deconvolution")
     cancelled = 64 + 128 + 256 + 18 * 256 + 128 + 64
     assert count(generator) + cancelled == 11_378_179  # pytorch-CycleGAN-and-pix2pix prints 11.378 M
 
@@ -21,13 +23,13 @@ def test_resnet9_has_the_papers_size_without_the_biases_that_its_norms_cancel() 
 @pytest.mark.parametrize("upsample", ["deconvolution", "resize"])
 @pytest.mark.parametrize("name", ["resnet6", "resnet9"])
 def test_generators_keep_shape_and_range(name: str, upsample: str) -> None:
-    out = build_generator(name, 4, upsample)(torch.randn(2, 3, 32, 48))  # type: ignore[arg-type]
+    out = build_generator(name, ngf=4, upsample=upsample)(torch.randn(2, 3, 32, 48))
     assert out.shape == (2, 3, 32, 48)
     assert out.abs().max() <= 1
 
 
 def test_state_dict_keys_are_those_of_the_reference_repository() -> None:
-    keys = set(build_generator("resnet9", 4, "deconvolution").state_dict())
+    keys = set(build_generator("resnet9", ngf=4, upsample="deconvolution").state_dict())
     assert {"model.1.weight", "model.10.conv_block.1.weight", "model.18.conv_block.5.weight", "model.19.weight"} <= keys
     assert {"model.26.weight", "model.26.bias"} <= keys
 
@@ -35,7 +37,7 @@ def test_state_dict_keys_are_those_of_the_reference_repository() -> None:
 def test_resize_cannot_draw_a_grid_into_a_flat_sky_where_deconvolution_does() -> None:
     def relief(upsample: str) -> float:
         torch.manual_seed(0)
-        generator = build_generator("resnet6", 4, upsample).eval()  # type: ignore[arg-type]
+        generator = build_generator("resnet6", ngf=4, upsample=upsample).eval()
         with torch.no_grad():
             middle = generator(torch.full((1, 3, 320, 320), 0.3))[:, :, 152:168, 152:168]  # out of the border's reach
         return float((middle.amax((2, 3)) - middle.amin((2, 3))).max())
@@ -45,7 +47,7 @@ def test_resize_cannot_draw_a_grid_into_a_flat_sky_where_deconvolution_does() ->
 
 
 def test_a_slope_enlarged_stays_a_slope_without_steps() -> None:
-    enlarge = build_generator("resnet6", 4, "resize").model[16][0]  # type: ignore[index]
+    enlarge = build_generator("resnet6", ngf=4, upsample="resize").model[16][0]  # type: ignore[index]
     assert isinstance(enlarge, torch.nn.Upsample)
     slope = torch.arange(16.0).expand(1, 1, 16, 16)
     steps = enlarge(slope)[0, 0, 8].diff()[2:-2]  # away from the border
@@ -54,7 +56,7 @@ def test_a_slope_enlarged_stays_a_slope_without_steps() -> None:
 
 def test_each_score_of_the_discriminator_sees_70_pixels() -> None:
     torch.manual_seed(0)
-    discriminator = build_discriminator(4)
+    discriminator = build_discriminator("basic", 4)
     assert discriminator(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
     for layer in discriminator.modules():  # instance norm looks at everything: without it, what is left is the reach
         if isinstance(layer, torch.nn.InstanceNorm2d):

@@ -2,8 +2,74 @@
 
 from __future__ import annotations
 
-from cyclecast.training.recipes.cyclegan import CycleGan
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
-RECIPES = {
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cyclecast.training.config import TrainConfig
+from cyclecast.training.learner import Learner
+from cyclecast.training.pool import ImagePool
+from cyclecast.training.processes import Processes
+from cyclecast.training.recipes.bigan import BiGan
+from cyclecast.training.recipes.cogan import CoGan
+from cyclecast.training.recipes.cyclegan import CycleGan
+from cyclecast.training.recipes.dcgan import Dcgan
+from cyclecast.training.recipes.gan import Gan
+from cyclecast.training.recipes.pix2pix import Pix2Pix
+from cyclecast.training.recipes.simgan import SimGan
+from cyclecast.training.recipes.wgan import Wgan
+
+
+class Recipe(Protocol):
+    """What the loop asks of a recipe: networks on the CPU, one step, one sheet; the loop owns device, schedule and files."""
+
+    Config: ClassVar[type[Any]]
+    steps: int
+    """Generator steps in all."""
+    rates: dict[str, float]
+    """Of each optimiser at the start."""
+
+    @property
+    def config(self) -> TrainConfig: ...
+    @property
+    def networks(self) -> Mapping[str, nn.Module]: ...
+    @property
+    def averages(self) -> Mapping[str, nn.Module]:
+        """Averages of the weights of the networks of the same names."""
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]: ...
+    @property
+    def pools(self) -> Mapping[str, ImagePool]: ...
+    @property
+    def exports(self) -> dict[str, dict[str, Any]]:
+        """Name of an export -> {network: which average, architecture: what `build_generator` takes}."""
+
+    def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
+        """This process's share of the batch of this step, on the CPU: a pure function of the seed and the step."""
+
+    def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
+        """Every network once (or as often as the recipe says); returns the losses, detached scalars."""
+
+    def fixed_set(self) -> dict[str, Tensor]:
+        """Inputs that are watched through training: images (n, 3, S, S) or latents (n, Z), by name."""
+
+    def sample(self, name: str, inputs: Tensor) -> Tensor:
+        """What the averages make of them: (n, 3, H, W) in [-1, 1]."""
+
+    def data_facts(self) -> dict[str, Any]:
+        """What the data are, for the run's page."""
+
+
+RECIPES: dict[str, Any] = {
+    "gan": Gan,
+    "dcgan": Dcgan,
+    "wgan": Wgan,
     "cyclegan": CycleGan,
+    "pix2pix": Pix2Pix,
+    "cogan": CoGan,
+    "bigan": BiGan,
+    "simgan": SimGan,
 }

@@ -1,0 +1,119 @@
+"""Our CycleGAN step against the straight one: fp32, six generator calls, as the paper's code does it. Same networks, same batch.
+
+ResNet-6, ngf 32, 70x70 PatchGANs with ndf 64, 128x128 crops, identity loss and pools on both sides; batches drawn beforehand.
+
+    python -m benchmarks.train_step [--device cuda] [--batch 4]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cyclecast.training.config import load_config
+from cyclecast.training.learner import Learner, pick_device, pick_memory_format, pick_precision
+from cyclecast.training.pool import ImagePool
+from cyclecast.training.recipes.cyclegan import CycleGan, CycleGanConfig
+
+Batch = tuple[Tensor, Tensor]
+
+
+def straight(networks: dict[str, nn.Module]) -> Callable[[Batch], None]:
+    """The step as one writes it after the paper: each picture through each generator by itself, everything in fp32."""
+    generator_ab, generator_ba = networks["generator_ab"], networks["generator_ba"]
+    judge_a, judge_b = networks["discriminator_a"], networks["discriminator_b"]
+    makers = torch.optim.Adam(itertools.chain(generator_ab.parameters(), generator_ba.parameters()), 2e-4, (0.5, 0.999))
+    judges = torch.optim.Adam(itertools.chain(judge_a.parameters(), judge_b.parameters()), 2e-4, (0.5, 0.999))
+    pool_a, pool_b = ImagePool(50), ImagePool(50)
+
+    def wants(scores: Tensor, target: float) -> Tensor:
+        return functional.mse_loss(scores, torch.full_like(scores, target))
+
+    def step(batch: Batch) -> None:
+        real_a, real_b = batch
+        for weight in itertools.chain(judge_a.parameters(), judge_b.parameters()):
+            weight.requires_grad_(False)
+        makers.zero_grad()
+        fake_b, fake_a = generator_ab(real_a), generator_ba(real_b)
+        loss = wants(judge_b(fake_b), 1.0) + wants(judge_a(fake_a), 1.0)
+        loss = loss + 10 * functional.l1_loss(generator_ba(fake_b), real_a)
+        loss = loss + 10 * functional.l1_loss(generator_ab(fake_a), real_b)
+        loss = loss + 5 * functional.l1_loss(generator_ab(real_b), real_b)
+        loss = loss + 5 * functional.l1_loss(generator_ba(real_a), real_a)
+        loss.backward()
+        makers.step()
+        for weight in itertools.chain(judge_a.parameters(), judge_b.parameters()):
+            weight.requires_grad_(True)
+        judges.zero_grad()
+        for judge, real, fake, pool in ((judge_a, real_a, fake_a, pool_a), (judge_b, real_b, fake_b, pool_b)):
+            (0.5 * (wants(judge(real), 1.0) + wants(judge(pool.exchange(fake.detach())), 0.0))).backward()
+        judges.step()
+
+    return step
+
+
+def ours(recipe: CycleGan, device: torch.device) -> Callable[[Batch], None]:
+    """The recipe's step as the loop calls it."""
+    layout = pick_memory_format("auto", device, 128)
+    learner = Learner(recipe.networks, recipe.optimizers, device, pick_precision("auto", device))
+
+    def step(batch: Batch) -> None:
+        real_a, real_b = (images.contiguous(memory_format=layout) for images in batch)
+        recipe.step((real_a, real_b), learner, 0)
+
+    return step
+
+
+def main() -> None:
+    """Runs both in turn and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=8, help="in each turn")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    device = pick_device(args.device)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, random in enumerate(np.random.default_rng(0).spawn(8)):
+            cv2.imwrite(f"{folder}/{index}.png", cv2.resize(random.integers(0, 256, (9, 9, 3), np.uint8), (160, 160)))
+        settings = {"out": folder, "domain_a": folder, "domain_b": folder, "load_size": 143, "crop_size": 128}
+        networks = {"generator": "resnet6", "ngf": 32, "batch_size": args.batch}
+        recipes = [CycleGan(load_config(CycleGanConfig, settings=settings | networks)) for _ in range(2)]
+        for recipe in recipes:
+            for network in recipe.networks.values():
+                network.to(device)
+        layout = pick_memory_format("auto", device, 128)
+        for network in recipes[0].networks.values():
+            network.to(memory_format=layout)  # type: ignore[call-overload]
+        batches = [recipes[0].data.batch(0, step, args.batch) for step in range(args.steps)]
+        on_device = [(a.to(device), b.to(device)) for a, b in batches]
+        steps = {"ours": ours(recipes[0], device), "straight": straight(recipes[1].networks)}
+        speeds: dict[str, list[float]] = {name: [] for name in steps}
+        for turn in range(args.turns + 1):
+            for name, step in steps.items():
+                started = time.perf_counter()
+                for batch in on_device:
+                    step(batch)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                if turn:  # the first warms both up
+                    speeds[name].append(args.steps * args.batch / (time.perf_counter() - started))
+    ratio = statistics.median(speeds["ours"]) / statistics.median(speeds["straight"])
+    rounded = {f"{name}_pairs_per_second": [round(s, 2) for s in values] for name, values in speeds.items()}
+    facts = {"device": str(device), "precision": pick_precision("auto", device), "threads": torch.get_num_threads()}
+    print(json.dumps({**facts, "batch": args.batch, **rounded, "ratio_of_medians": round(ratio, 2)}))
+
+
+if __name__ == "__main__":
+    main()

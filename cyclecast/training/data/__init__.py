@@ -1,0 +1,44 @@
+"""What is trained on: folders of photos, pairs and label maps, and files of digits.
+
+A batch is a pure function of the seed and the step: a resumed run sees the same images, and each of several processes can draw
+its own share of a batch.
+"""
+
+from cyclecast.training.data.batches import OneDomain, PairedData, UnpairedData
+from cyclecast.training.data.digits import DigitSet, Split, read_digits
+from cyclecast.training.data.domains import Domain, ImageFolder, fixed_set, open_domain
+from cyclecast.training.data.images import (
+    IMAGE_SUFFIXES,
+    Half,
+    list_images,
+    read_image,
+    resize_short_side,
+    to_bytes,
+    to_tensor,
+)
+from cyclecast.training.data.labels import Palette, colourise, nearest_class, palette_of, read_palette
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "DigitSet",
+    "Domain",
+    "Half",
+    "ImageFolder",
+    "OneDomain",
+    "PairedData",
+    "Palette",
+    "Split",
+    "UnpairedData",
+    "colourise",
+    "fixed_set",
+    "list_images",
+    "nearest_class",
+    "open_domain",
+    "palette_of",
+    "read_digits",
+    "read_image",
+    "read_palette",
+    "resize_short_side",
+    "to_bytes",
+    "to_tensor",
+]

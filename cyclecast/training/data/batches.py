@@ -1,0 +1,140 @@
+"""Batches as pure functions: image i of step n is the same whatever was drawn before it, and whoever draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cyclecast.errors import InputError
+from cyclecast.training.data.crops import AlignedImages, View
+from cyclecast.training.data.domains import Domain
+from cyclecast.training.data.images import Half, list_images
+
+
+def sample_randoms(seed: int, step: int, size: int, first: int, domain: int = 0) -> Iterator[np.random.Generator]:
+    """A generator for each of the images first to first + size - 1 of a step's batch, for the domain of that number."""
+    return (np.random.default_rng((seed, step, index, domain)) for index in range(first, first + size))
+
+
+@dataclass(frozen=True)
+class OneDomain:
+    """One domain alone."""
+
+    domain: Domain
+
+    def __len__(self) -> int:
+        return len(self.domain)
+
+    def facts(self) -> dict[str, int]:
+        """For people: how many images there are, and how many of them could not be used so far."""
+        return {"images": len(self.domain), "skipped": len(self.domain.skipped)}
+
+    def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor]:
+        """(real,), (size, 3, S, S): images first to first + size - 1 of the step's batch."""
+        return (_draw(self.domain, seed, step, size, first, 0),)
+
+
+@dataclass(frozen=True)
+class UnpairedData:
+    """Two domains without correspondences."""
+
+    domain_a: Domain
+    domain_b: Domain
+
+    def __len__(self) -> int:
+        return max(len(self.domain_a), len(self.domain_b))
+
+    def facts(self) -> dict[str, int]:
+        """For people: how many images there are, and how many of them could not be used so far."""
+        skipped = len(self.domain_a.skipped) + len(self.domain_b.skipped)
+        return {"images of A": len(self.domain_a), "images of B": len(self.domain_b), "skipped": skipped}
+
+    def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor, Tensor]:
+        """(real_a, real_b), each (size, 3, S, S): images first to first + size - 1 of the step's batch.
+
+        Processes that share a batch draw parts of it: those of first=0 and first=2, 2 images each, are the batch of 4.
+        """
+        real_a = _draw(self.domain_a, seed, step, size, first, 0)
+        real_b = _draw(self.domain_b, seed, step, size, first, 1)
+        return real_a, real_b
+
+
+@dataclass
+class PairedData:
+    """Pairs of images that are resized, cropped and flipped as one.
+
+    Files pair up by their path within the folder, less its suffix. One folder given twice: its files are pairs that stand side
+    by side, A left and B right unless half_a and half_b say otherwise. load_size, crop_size, label maps: see ImageFolder; B is
+    resized to its partner's size. A file without a partner is skipped, an unusable one with its partner; each is named once and
+    counted in `skipped`. InputError if there are no pairs.
+    """
+
+    folder_a: Path
+    folder_b: Path
+    load_size: tuple[int, int]
+    crop_size: int
+    flip: bool = True
+    half_a: Half | None = None
+    half_b: Half | None = None
+
+    def __post_init__(self) -> None:
+        files_a, files_b = list_images(self.folder_a), list_images(self.folder_b)
+        half_a, half_b = self.half_a, self.half_b
+        if self.folder_a.samefile(self.folder_b):
+            half_a, half_b, files_b = half_a or "left", half_b or "right", files_a
+            if half_a == half_b:
+                raise InputError(f"{self.folder_a}: A and B are both its {half_a} half; half_a and half_b must differ")
+        by_stem_a, by_stem_b = _by_stem(self.folder_a, files_a), _by_stem(self.folder_b, files_b)
+        rows = [(path, by_stem_b[stem]) for stem, path in by_stem_a.items() if stem in by_stem_b]
+        if not rows:
+            raise InputError(f"{self.folder_a}, {self.folder_b}: no file names in common, so no pairs")
+        views = (View.of(self.folder_a, half_a), View.of(self.folder_b, half_b))
+        name = f"{self.folder_a}, {self.folder_b}"
+        self._images = AlignedImages(name, rows, views, self.load_size, self.crop_size, self.flip)
+        paired = {path for row in rows for path in row}
+        for path in [*files_a, *files_b]:
+            if path not in paired:
+                self._images.skip(path, f"{path}: no partner of its name")
+
+    def __len__(self) -> int:
+        return len(self._images.rows)
+
+    def facts(self) -> dict[str, int]:
+        """For people: how many pairs there are, and how many files could not be used so far."""
+        return {"pairs": len(self), "skipped files": len(self.skipped)}
+
+    @property
+    def skipped(self) -> set[Path]:
+        """Files without a partner, and files that were met and could not be used."""
+        return self._images.skipped
+
+    def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor, Tensor]:
+        """(real_a, real_b), each (size, 3, crop_size, crop_size), image by image of a place: as UnpairedData.batch."""
+        drawn = [self._images.draw(random) for random in sample_randoms(seed, step, size, first)]
+        return _stack([pair[0] for pair in drawn]), _stack([pair[1] for pair in drawn])
+
+    def first(self, count: int, side: int) -> tuple[Tensor, Tensor]:
+        """The first `count` readable pairs, evenly spread, centre-cropped: two of (n, 3, side, side) in [-1, 1]."""
+        first_a, first_b = self._images.first(count, side)
+        return first_a, first_b
+
+
+def _draw(domain: Domain, seed: int, step: int, size: int, first: int, number: int) -> Tensor:
+    return _stack([domain.draw(random) for random in sample_randoms(seed, step, size, first, number)])
+
+
+def _stack(images: list[Tensor]) -> Tensor:
+    """(n, 3, S, S), in NumPy: a batch is drawn beside a step, and torch would take the step's cores for it."""
+    return torch.from_numpy(np.stack([image.numpy() for image in images]))
+
+
+def _by_stem(folder: Path, files: list[Path]) -> dict[Path, Path]:
+    out: dict[Path, Path] = {}
+    for path in files:
+        out.setdefault(path.relative_to(folder).with_suffix(""), path)
+    return out

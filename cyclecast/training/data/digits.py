@@ -1,0 +1,189 @@
+"""Handwritten digits as a domain, from the files they are passed round in: idx, .npz and HDF5, of MNIST and USPS."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cyclecast.errors import InputError
+from cyclecast.training.data.images import to_tensor
+
+Split = Literal["train", "test"]
+DIGIT_SUFFIXES = (".npz", ".h5", ".hdf5", "-ubyte", ".gz")
+NPZ_KEYS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))  # of images and of labels, by split
+IDX_IMAGES = re.compile(r"(.*)images([-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
+GZIP_MAGIC = b"\x1f\x8b"
+DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+LARGEST = 1 << 30  # bytes of an idx file; a damaged header may promise anything
+PADDED_BELOW = 1.5  # times the digit's side; from here up, a black rim would be most of the picture
+
+
+def fit_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """(S, S) uint8 -> (size, size): a black rim if size is less than 1.5 S, else enlarged (bilinear) or shrunk (area mean)."""
+    side = len(digit)
+    if side <= size < PADDED_BELOW * side:
+        rim = (size - side) // 2
+        out = np.zeros((size, size), np.uint8)
+        out[rim : rim + side, rim : rim + side] = digit
+        return out
+    interpolation = cv2.INTER_AREA if size < side else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(digit, (size, size), interpolation=interpolation), np.uint8)
+
+
+@dataclass
+class DigitSet:
+    """One domain: the digits of a file (see `read_digits`), made `size` pixels wide; never cropped, never flipped.
+
+    Grey, in three equal channels. InputError if the file cannot be read.
+    """
+
+    path: Path
+    size: int
+    split: Split = "train"
+    skipped: set[Path] = field(default_factory=set, init=False)  # none, ever: a file of digits is good or an error
+
+    def __post_init__(self) -> None:
+        self.images, self.labels = read_digits(self.path, self.split)  # (N, S, S) uint8, (N,) int64 from 0 to 9
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, random: np.random.Generator) -> Tensor:
+        """One random digit: (3, size, size) float32 in [-1, 1]."""
+        return self._one(int(random.integers(len(self))), self.size)
+
+    def first(self, count: int, side: int) -> Tensor:
+        """`count` digits, evenly spread over the file: (n, 3, side, side) in [-1, 1]."""
+        return torch.stack([self._one(index, side) for index in range(0, len(self), max(1, len(self) // count))[:count]])
+
+    def tensor(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
+        """The digits at `indices`, as `labels[indices]` names them: (n, 3, size, size) in [-1, 1]."""
+        return torch.stack([self._one(int(index), self.size) for index in indices])
+
+    def _one(self, index: int, size: int) -> Tensor:
+        digit = fit_digit(self.images[index], size)
+        return to_tensor(np.broadcast_to(digit[..., None], (size, size, 3)))
+
+
+def read_digits(path: Path, split: Split = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (N, S, S) uint8, white on black, and labels (N,) int64 from 0 to 9.
+
+    .npz: x_train, y_train, x_test, y_test or train_images, train_labels, test_images, test_labels. .h5, .hdf5: groups train and
+    test of data and target; needs h5py. idx, gzipped or not: `...images-idx3-ubyte` with its `...labels-idx1-ubyte` beside it;
+    the file that is named is read, but for the split test its `t10k` sibling, where there is one. Images are uint8 or floats
+    in [0, 1], square, or flattened squares. InputError for anything else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    name = path.name.lower()
+    try:
+        if name.endswith(".npz"):
+            images, labels = _read_npz(path, split)
+        elif name.endswith((".h5", ".hdf5")):
+            images, labels = _read_hdf5(path, split)
+        elif IDX_IMAGES.fullmatch(name):
+            images, labels = _read_idx_pair(path, split)
+        else:
+            raise InputError(f"{path}: no file of digits: expected .npz, .h5, .hdf5 or ...images-idx3-ubyte, gzipped or not")
+        return _pixels(images), _classes(labels, len(images))
+    except InputError:
+        raise
+    except _Malformed as error:
+        raise InputError(f"{path}: no digits to read ({split}): {error}") from error
+    except DAMAGE as error:
+        raise InputError(f"{path}: damaged: {error or type(error).__name__}") from error
+
+
+class _Malformed(Exception):
+    """The file opens and holds something else."""
+
+
+def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
+    side = math.isqrt(images.shape[1]) if images.ndim == 2 else images.shape[-1] if images.ndim == 3 else 0
+    if not side or not len(images) or images[0].size != side * side:
+        raise _Malformed(f"expected (N, S, S) or (N, S * S) square images, got {images.shape}")
+    if images.dtype.kind == "f":
+        if not bool(((images >= 0) & (images <= 1)).all()):
+            raise _Malformed(f"expected floats in [0, 1], got {images.min()} to {images.max()}")
+        images = np.rint(images * 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise _Malformed(f"expected uint8, or floats in [0, 1], got {images.dtype}")
+    return images.reshape(-1, side, side)
+
+
+def _classes(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
+    if labels.shape != (count,):
+        raise _Malformed(f"{count} images, but labels of shape {labels.shape}")
+    if labels.dtype.kind not in "iuf" or not bool(np.isin(labels, np.arange(10)).all()):
+        raise _Malformed("expected labels from 0 to 9")
+    return labels.astype(np.int64)
+
+
+def _read_npz(path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
+    if not zipfile.is_zipfile(path):
+        raise _Malformed("not an archive of arrays, as np.savez writes them")
+    with np.load(path, allow_pickle=False) as archive:
+        for keys in NPZ_KEYS:
+            images, labels = (key.format(split) for key in keys)
+            if images in archive.files and labels in archive.files:
+                return archive[images], archive[labels]
+        wanted = " or ".join(" and ".join(key.format(split) for key in keys) for keys in NPZ_KEYS)
+        raise _Malformed(f"expected {wanted}, got {', '.join(archive.files) or 'nothing'}")
+
+
+def _read_hdf5(path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
+    try:
+        import h5py  # type: ignore[import-untyped, unused-ignore]
+    except ImportError as error:
+        raise InputError(f"{path}: h5py, which reads it, is not installed: pip install h5py") from error
+    with h5py.File(path, "r") as file:
+        found = [file.get(f"{split}/{name}") for name in ("data", "target")]
+        if not all(isinstance(dataset, h5py.Dataset) for dataset in found):
+            raise _Malformed(f"expected {split}/data and {split}/target, got {', '.join(file) or 'nothing'}")
+        return np.asarray(found[0]), np.asarray(found[1])
+
+
+def _read_idx_pair(path: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    if split == "test":
+        path = _plain_or_gzipped(path.with_name(IDX_IMAGES.sub(r"t10k-images\2idx3-ubyte", path.name))) or path
+    beside = path.with_name(IDX_IMAGES.sub(r"\1labels\2idx1-ubyte", path.name))
+    labels = _plain_or_gzipped(beside)
+    if labels is None:
+        raise _Malformed(f"its labels, {beside.name} or {beside.name}.gz, are not beside it")
+    return _read_idx(path, 3), _read_idx(labels, 1)
+
+
+def _plain_or_gzipped(path: Path) -> Path | None:
+    return next((found for found in (path, path.with_name(f"{path.name}.gz")) if found.is_file()), None)
+
+
+def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """LeCun's format: two zero bytes, 8 for uint8, the number of dimensions, each of them as big-endian int32, the values."""
+    with path.open("rb") as plain:
+        zipped = plain.read(2) == GZIP_MAGIC
+        plain.seek(0)
+        file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if zipped else plain
+        header = file.read(4 + 4 * dimensions)
+        if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < 4 + 4 * dimensions:
+            raise _Malformed(f"{path.name} starts with {header[:4].hex() or 'nothing'}, not with 000008{dimensions:02x}")
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        size = math.prod(shape)
+        values = file.read(min(size, LARGEST) + 1)
+    if len(values) != size:
+        more = "more" if len(values) > size else f"only {len(values)}"
+        raise _Malformed(f"{path.name} promises {size} values and holds {more}")
+    return np.frombuffer(values, np.uint8).reshape(shape)

@@ -1,0 +1,89 @@
+"""One image file: found, decoded, halved, resized, and between uint8 and [-1, 1]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cyclecast.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+SMALLEST_SIDE = 32  # pixels; smaller files are thumbnails or icons, not training images
+
+Half = Literal["left", "right"]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image file under `folder`, sorted. InputError if the folder is missing or holds none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not paths:
+        raise InputError(f"{folder}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+    return paths
+
+
+def decode(path: Path, flags: int) -> NDArray[np.uint8] | None:
+    """What OpenCV makes of the file under its IMREAD `flags`; None if it cannot be decoded to uint8."""
+    try:  # decoded from memory: OpenCV dies on file names that are not UTF-8
+        image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    except (cv2.error, OSError):
+        return None
+    return None if image is None or image.dtype != np.uint8 else np.asarray(image, np.uint8)
+
+
+def read_image(path: Path) -> NDArray[np.uint8] | None:
+    """(H, W, 3) uint8 RGB, upright as its EXIF says; None if it cannot be decoded or is tiny."""
+    image = decode(path, cv2.IMREAD_COLOR_RGB)
+    return None if image is None or is_tiny(image) else image
+
+
+def is_tiny(image: NDArray[np.uint8]) -> bool:
+    """Whether a side is shorter than SMALLEST_SIDE."""
+    return bool(min(image.shape[:2]) < SMALLEST_SIDE)
+
+
+def half_of(image: NDArray[np.uint8], half: Half) -> NDArray[np.uint8]:
+    """(H, W, ...) -> (H, W // 2, ...): one of two pictures that stand side by side; of an odd width, the middle is dropped."""
+    width = image.shape[1] // 2
+    return image[:, :width] if half == "left" else image[:, image.shape[1] - width :]
+
+
+def short_side_shape(image: NDArray[np.uint8], side: int) -> tuple[int, int]:
+    """(height, width) of the image once its shorter side is `side` pixels."""
+    height, width = image.shape[:2]
+    scale = side / min(height, width)
+    return max(side, round(height * scale)), max(side, round(width * scale))
+
+
+def resize(image: NDArray[np.uint8], shape: tuple[int, int], nearest: bool = False) -> NDArray[np.uint8]:
+    """The image at `shape` (height, width): area mean if smaller, cubic if larger; `nearest` makes no new colours."""
+    if nearest:
+        interpolation = cv2.INTER_NEAREST_EXACT
+    else:
+        interpolation = cv2.INTER_AREA if min(shape) < min(image.shape[:2]) else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, shape[::-1], interpolation=interpolation), np.uint8)
+
+
+def resize_short_side(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The image with its shorter side at `side` pixels, its shape kept."""
+    return resize(image, short_side_shape(image, side))
+
+
+def to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) float32 in [-1, 1]."""
+    # In NumPy: torch would wake its threads for each small image, which takes many times longer than the sum.
+    values = np.divide(np.ascontiguousarray(image.transpose(2, 0, 1)), 127.5, dtype=np.float32)
+    values -= 1
+    return torch.from_numpy(values)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """(N, 3, H, W) float in [-1, 1] -> the same shape in uint8."""
+    return images.detach().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()

@@ -1,0 +1,132 @@
+"""A small judge that is trained in a minute: which digit, or which of two domains; its features serve for FID and KID."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cyclecast.errors import InputError
+
+
+class SmallClassifier(nn.Module):
+    """(N, 3, S, S) float in [-1, 1] -> (N, classes) logits; any S of 16 or more.
+
+    Four convolutions with batch norm, three of them with stride 2, the mean over the picture, one linear layer.
+    """
+
+    def __init__(self, classes: int, width: int = 32) -> None:
+        super().__init__()
+        self.num_features = 4 * width
+        layers: list[nn.Module] = []
+        for before, after, kernel, stride in (
+            (3, width, 5, 2),
+            (width, 2 * width, 3, 2),
+            (2 * width, 2 * width, 3, 1),
+            (2 * width, 4 * width, 3, 2),
+        ):
+            layers += [
+                nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+            ]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(self.num_features, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, num_features), what the last layer sees."""
+        out: Tensor = self.body(x).mean((2, 3))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x))
+        return out
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1], as networks take it."""
+    return images.float() / 127.5 - 1.0
+
+
+def shifted(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    """(N, 3, S, S) in [-1, 1]: each image moved by up to `reach` pixels each way, black coming in."""
+    count, _, height, width = images.shape
+    padded = functional.pad(images, (reach,) * 4, value=-1.0).permute(0, 2, 3, 1)
+    top, left = torch.randint(2 * reach + 1, (2, count, 1), generator=generator).to(images.device)
+    ys = top + torch.arange(height, device=images.device)  # (N, H)
+    xs = left + torch.arange(width, device=images.device)
+    sample = torch.arange(count, device=images.device)[:, None, None]
+    return padded[sample, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
+
+
+def train_classifier(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    classes: int,
+    steps: int,
+    batch_size: int = 128,
+    seed: int = 0,
+    learning_rate: float = 5e-3,
+    width: int = 32,
+    shift: int = 0,
+    flip: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> SmallClassifier:
+    """A classifier of these images, in eval mode, on their device; the same for the same seed, torch's own state untouched.
+
+    images: (N, 3, S, S) uint8. labels: (N,) in [0, classes). AdamW, one cycle with its peak at `learning_rate` (Smith and
+    Topin 2018). shift, flip: each image moved by up to so many pixels, mirrored one time in two. on_progress(step, steps).
+    InputError if the two do not fit together.
+    """
+    _check(images, labels, classes)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = SmallClassifier(classes, width).to(images.device)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=steps)
+    batch_size = min(batch_size, len(images))
+    order = torch.empty(0, dtype=torch.long)
+    network.train()
+    for step in range(steps):
+        if len(order) < batch_size:
+            order = torch.randperm(len(images), generator=generator)
+        batch, order = order[:batch_size].to(images.device), order[batch_size:]
+        x = to_unit(images[batch])
+        if shift:
+            x = shifted(x, shift, generator)
+        if flip:
+            mirrored = (torch.rand(batch_size, generator=generator) < 0.5).to(images.device)
+            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+        loss = functional.cross_entropy(network(x), labels[batch].long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if on_progress is not None:
+            on_progress(step + 1, steps)
+    return network.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def classify(classifier: SmallClassifier, images: Tensor, batch_size: int = 500) -> Tensor:
+    """(N,) int64: the likeliest class of each of (N, 3, S, S) uint8."""
+    return torch.cat([classifier(to_unit(batch)).argmax(1) for batch in images.split(batch_size)])
+
+
+def accuracy(classifier: SmallClassifier, images: Tensor, labels: Tensor) -> float:
+    """The share of (N, 3, S, S) uint8 images that the classifier gives their (N,) label."""
+    _check(images, labels, classifier.head.out_features)
+    return float((classify(classifier, images) == labels).double().mean())
+
+
+def _check(images: Tensor, labels: Tensor, classes: int) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
+        raise InputError(f"a classifier takes images as (N, 3, S, S) uint8, got {tuple(images.shape)} {images.dtype}")
+    if labels.shape != images.shape[:1]:
+        raise InputError(f"{len(images)} images need as many labels, got {tuple(labels.shape)}")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(f"labels run from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")

@@ -1,0 +1,157 @@
+"""How far a set of generated images is from a set of real ones: FID and KID, in the features of one network or another."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cyclecast.errors import CyclecastError, InputError
+from cyclecast.training.evaluate.classifier import SmallClassifier, to_unit
+
+FEWEST = 8
+"""Images a set needs; for figures worth telling, hundreds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributionScores:
+    """Both distances of two sets of images; lower is closer."""
+
+    fid: float
+    """Frechet distance of two Gaussians (Heusel et al. 2017). Biased upwards for few images: compare equal counts only."""
+
+    kid_mean: float
+    """Squared MMD under a cubic kernel (Binkowski et al. 2018), mean over subsets. Unbiased: near 0 it can be negative."""
+
+    kid_std: float
+    """Standard deviation over those subsets."""
+
+    features: Literal["inception", "classifier"]
+    """The feature space. Numbers of two spaces say nothing about each other."""
+
+    real: int
+    fake: int
+
+    def named(self) -> dict[str, float]:
+        """The numbers under names to publish: fid, kid_mean, kid_std in Inception's features, else classifier_fid, ..."""
+        prefix = "" if self.features == "inception" else f"{self.features}_"
+        return {f"{prefix}{name}": getattr(self, name) for name in ("fid", "kid_mean", "kid_std")}
+
+
+class ClassifierFeatures(nn.Module):
+    """(N, 3, S, S) uint8 -> (N, num_features) float32: the features of a classifier trained here."""
+
+    space: Literal["classifier"] = "classifier"
+
+    def __init__(self, classifier: SmallClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier.eval()
+        self.num_features = classifier.num_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier.features(to_unit(images))
+
+
+class InceptionFeatures(nn.Module):
+    """(N, 3, H, W) uint8 -> (N, 2048) float32: FID's own Inception v3, images resized with antialiasing to 299x299."""
+
+    space: Literal["inception"] = "inception"
+    num_features = 2048
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.network(images)
+        return out
+
+
+def inception_features(path: Path) -> InceptionFeatures:
+    """Inception v3 from a local file of FID's weights, as torch-fidelity has it (pt_inception-2015-12-05-6726825d.pth).
+
+    InputError if the file is missing or holds something else; CyclecastError if torch-fidelity is not installed.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected Inception weights in torch-fidelity's format")
+    _need("torch_fidelity")
+    fid = _need("torchmetrics.image.fid")
+    try:
+        torch.load(path, map_location="meta", weights_only=True)  # torch-fidelity would run whatever a pickle asks for
+        network = fid.NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
+    except Exception as error:  # what unpickling and load_state_dict raise is no closed list
+        raise InputError(f"{path}: no Inception weights in torch-fidelity's format") from error
+    return InceptionFeatures(network)
+
+
+def fid_kid(
+    real: Tensor,
+    fake: Tensor,
+    extractor: ClassifierFeatures | InceptionFeatures,
+    *,
+    subset_size: int | None = None,
+    subsets: int = 100,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> DistributionScores:
+    """FID and KID of (N, 3, H, W) and (M, 3, H, W) uint8, computed by torchmetrics from features in float64.
+
+    subset_size: KID's, half of the smaller set and at most 1,000 if not given; the subsets are drawn by `seed`. InputError
+    if a set is too small or the images are not of one size; CyclecastError if torchmetrics is not installed.
+    """
+    for name, images in (("real", real), ("fake", fake)):
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != real.shape[1:]:
+            raise InputError(
+                f"the {name} images must be (N, 3, H, W) uint8 as the real ones, got {tuple(images.shape)} {images.dtype}"
+            )
+        if len(images) < (needed := max(FEWEST, subset_size or 0)):
+            raise InputError(f"FID and KID need {needed} images of each kind or more, got {len(images)} {name}")
+    metrics: list[Any] = _metrics(extractor.num_features, subset_size or min(1000, len(real) // 2, len(fake) // 2), subsets)
+    for images, is_real in ((real, True), (fake, False)):
+        features = _features(images, extractor, batch_size)
+        for metric in metrics:
+            metric.update(features, real=is_real)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        fid, (kid_mean, kid_std) = (metric.compute() for metric in metrics)
+    return DistributionScores(
+        fid=float(fid),
+        kid_mean=float(kid_mean),
+        kid_std=float(kid_std),
+        features=extractor.space,
+        real=len(real),
+        fake=len(fake),
+    )
+
+
+def _metrics(num_features: int, subset_size: int, subsets: int) -> list[Any]:
+    """torchmetrics' FID and KID that take features as they are: two metrics, one pass of the extractor."""
+    given = nn.Identity()
+    given.num_features = num_features  # type: ignore[assignment]
+    fid, kid = _need("torchmetrics.image.fid"), _need("torchmetrics.image.kid")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save", UserWarning)  # that it keeps features
+        return [
+            fid.FrechetInceptionDistance(feature=given),
+            kid.KernelInceptionDistance(feature=given, subset_size=subset_size, subsets=subsets),
+        ]
+
+
+@torch.no_grad()
+def _features(images: Tensor, extractor: nn.Module, batch_size: int) -> Tensor:
+    return torch.cat([extractor(batch).double().cpu() for batch in images.split(batch_size)])
+
+
+def _need(module: str) -> ModuleType:
+    """The module; without it, the line to type."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or module).partition(".")[0].replace("_", "-")
+        raise CyclecastError(f"{package} is not installed: pip install {package}") from error

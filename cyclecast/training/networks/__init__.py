@@ -1,0 +1,52 @@
+"""Generators and discriminators, laid out so that the keys of their state dicts are those of pytorch-CycleGAN-and-pix2pix.
+
+An image generator maps (N, 3, H, W) float in [-1, 1], RGB, to the same; H and W multiples of its `stride`. A latent
+generator maps (N, Z), Z its `latent`, to (N, C, S, S). Convolutions that a norm follows have no bias: the norm subtracts it,
+and a large one costs precision in fp16 and bf16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from cyclecast.training.networks.latent import ConvGenerator, MlpGenerator
+from cyclecast.training.networks.layers import initialise
+from cyclecast.training.networks.resnet import ResnetGenerator
+from cyclecast.training.networks.unet import UnetGenerator
+
+ImageGenerator = ResnetGenerator | UnetGenerator
+LatentGenerator = MlpGenerator | ConvGenerator
+
+IMAGE_GENERATORS: dict[str, Callable[..., ImageGenerator]] = {
+    "resnet6": partial(ResnetGenerator, 6),
+    "resnet9": partial(ResnetGenerator, 9),
+    "unet128": partial(UnetGenerator, 7),
+    "unet256": partial(UnetGenerator, 8),
+}
+LATENT_GENERATORS: dict[str, Callable[..., LatentGenerator]] = {"mlp": MlpGenerator, "conv": ConvGenerator}
+
+
+def build_generator(generator: str, **settings: Any) -> ImageGenerator:
+    """The image generator of this name with fresh weights; settings: its constructor's, as a checkpoint's `exports` hold them."""
+    return initialise(IMAGE_GENERATORS[generator](**settings))
+
+
+def build_latent_generator(generator: str, **settings: Any) -> LatentGenerator:
+    """The same for a latent generator."""
+    return initialise(LATENT_GENERATORS[generator](**settings))
+
+
+__all__ = [
+    "IMAGE_GENERATORS",
+    "LATENT_GENERATORS",
+    "ConvGenerator",
+    "ImageGenerator",
+    "LatentGenerator",
+    "MlpGenerator",
+    "ResnetGenerator",
+    "UnetGenerator",
+    "build_generator",
+    "build_latent_generator",
+]

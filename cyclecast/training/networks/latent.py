@@ -1,0 +1,105 @@
+"""Networks of the latent models: a vector in, a picture out, and what judges it."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from cyclecast.training.networks.layers import Norm, Upsample, double, norm
+
+
+class MlpGenerator(nn.Module):
+    """z -> 128-256-512-1024 -> pixels, tanh (after GAN, Goodfellow et al. 2014). (N, Z) -> (N, C, S, S) in [-1, 1]."""
+
+    def __init__(self, latent: int = 100, image_size: int = 28, channels: int = 1) -> None:
+        super().__init__()
+        self.latent, self.shape = latent, (channels, image_size, image_size)
+        layers: list[nn.Module] = [nn.Linear(latent, 128), nn.LeakyReLU(0.2, inplace=True)]
+        for width in (128, 256, 512):
+            layers += [nn.Linear(width, 2 * width), nn.BatchNorm1d(2 * width), nn.LeakyReLU(0.2, inplace=True)]
+        self.model = nn.Sequential(*layers, nn.Linear(1024, math.prod(self.shape)), nn.Tanh())
+
+    def forward(self, latent: Tensor) -> Tensor:
+        out: Tensor = self.model(latent).unflatten(1, self.shape)
+        return out
+
+
+class MlpDiscriminator(nn.Module):
+    """pixels -> 512-256-1. (N, C, S, S) -> (N,) raw scores."""
+
+    def __init__(self, image_size: int = 28, channels: int = 1) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.Linear(channels * image_size**2, 512),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Linear(512, 256),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Linear(256, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.model(images.flatten(1))
+        return out.flatten()
+
+
+def halvings(image_size: int) -> tuple[int, int]:
+    """How often a side can be halved down to 4 .. 7 pixels, and what is left: 28 -> (2, 7), 64 -> (4, 4)."""
+    times = 0
+    while image_size > 7 and image_size % 2 == 0:
+        image_size, times = image_size // 2, times + 1
+    return times, image_size
+
+
+class ConvGenerator(nn.Module):
+    """DCGAN's generator: no fully connected layer, batch norm and ReLU everywhere but at the output, tanh (Radford et al. 2015).
+
+    latent (N, Z) -> (N, C, S, S) in [-1, 1]. upsample: `resize` enlarges, then convolves, in place of the paper's
+    transposed convolution, which draws a checkerboard. ngf: channels at full resolution.
+    """
+
+    def __init__(
+        self, latent: int = 100, image_size: int = 28, channels: int = 1, ngf: int = 64, upsample: Upsample = "resize"
+    ) -> None:
+        super().__init__()
+        self.latent = latent
+        times, side = halvings(image_size)
+        width = ngf * 2**times
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(latent, width, side, bias=False),
+            norm(width, "batch"),
+            nn.ReLU(inplace=True),
+        ]
+        for _ in range(times):
+            layers += [double(width, width // 2, upsample, kernel=4), norm(width // 2, "batch"), nn.ReLU(inplace=True)]
+            width //= 2
+        self.model = nn.Sequential(*layers, nn.Conv2d(ngf, channels, 3, padding=1), nn.Tanh())
+
+    def forward(self, latent: Tensor) -> Tensor:
+        out: Tensor = self.model(latent[:, :, None, None])
+        return out
+
+
+class ConvDiscriminator(nn.Module):
+    """DCGAN's discriminator: strided convolutions, LeakyReLU 0.2, batch norm everywhere but at the input.
+
+    (N, C, S, S) -> (N,) raw scores. kind `none`: for a gradient penalty, which looks at each sample by itself.
+    """
+
+    def __init__(self, image_size: int = 28, channels: int = 1, ndf: int = 64, kind: Norm = "batch") -> None:
+        super().__init__()
+        times, side = halvings(image_size)
+        layers: list[nn.Module] = [nn.Conv2d(channels, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        width = ndf
+        for _ in range(times - 1):
+            layers += [
+                nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=kind == "none"),
+                norm(2 * width, kind),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            width *= 2
+        self.model = nn.Sequential(*layers, nn.Conv2d(width, 1, side))
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.model(images)
+        return out.flatten()

@@ -1,0 +1,132 @@
+"""What the networks share: norms, padding, ways up, initial weights, averages."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Upsample = Literal["deconvolution", "resize", "pixelshuffle"]
+Norm = Literal["instance", "batch", "none"]
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def norm(channels: int, kind: Norm = "instance") -> nn.Module:
+    """instance: as CycleGAN has it, no learnt scale, no running statistics. batch: as DCGAN has it."""
+    if kind == "none":
+        return nn.Identity()
+    return nn.BatchNorm2d(channels) if kind == "batch" else InstanceNorm(channels)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm that leaves pictures with their channels innermost as they are, when it trains on a CPU.
+
+    PyTorch's own turns them round and back at every norm, which costs more than the layout wins at the convolutions.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        trains = input.device.type == "cpu" and input.dtype != torch.float64 and torch.is_grad_enabled()
+        innermost = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+        if trains and innermost and not torch.compiler.is_compiling():
+            out: Tensor = _ChannelsLastInstanceNorm.apply(input, self.eps)  # type: ignore[no-untyped-call]
+            return out
+        return super().forward(input)
+
+
+class _ChannelsLastInstanceNorm(torch.autograd.Function):
+    """Batch norm of each sample by itself: (N, C, H, W) with the channels innermost -> the same."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        out = torch.empty_like(x)
+        means, scales = x.new_empty(2, *x.shape[:2], dtype=torch.float32)  # (N, C) each
+        one, zero = means.new_ones(x.shape[1]), means.new_zeros(x.shape[1])  # in fp32, so that statistics are too
+        for sample, into, mean, scale in zip(x.split(1), out.split(1), means, scales, strict=True):
+            torch.ops.aten.native_batch_norm.out(
+                sample, one, zero, None, None, True, 0.0, eps, out=into, save_mean=mean, save_invstd=scale
+            )
+        ctx.save_for_backward(x, means, scales, one)
+        ctx.eps = eps
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        x, means, scales, one = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        back = torch.ops.aten.native_batch_norm_backward
+        parts = [
+            back(up, sample, one, None, None, mean, scale, True, ctx.eps, [True, False, False])[0]
+            for up, sample, mean, scale in zip(gradient.split(1), x.split(1), means, scales, strict=True)
+        ]
+        return torch.cat(parts), None
+
+
+class ReflectionPad(nn.ReflectionPad2d):
+    """Reflection padding in the dtype it is given: autocast on the CPU would go up to fp32 for it and down again after."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        kind = input.device.type
+        if not torch.is_autocast_enabled(kind):
+            return super().forward(input)
+        with torch.autocast(kind, enabled=False):
+            return super().forward(input)
+
+
+def double(in_channels: int, out_channels: int, how: Upsample, kernel: int = 3, bias: bool = False) -> nn.Module:
+    """(N, C, H, W) -> (N, C', 2H, 2W); kernel: of the deconvolution, 3 (CycleGAN) or 4 (DCGAN, pix2pix).
+
+    `resize` enlarges, then convolves, so it draws no grid (Odena et al. 2016). Bilinear, because after nearest neighbour a
+    difference between two pixels still depends on where in the grid it falls: slopes come out as rows of dots.
+    `pixelshuffle` makes four values for each and lays them out as 2x2 (Shi et al. 2016), equal ones at the start.
+    """
+    if how == "deconvolution":
+        return nn.ConvTranspose2d(in_channels, out_channels, kernel, stride=2, padding=1, output_padding=4 - kernel, bias=bias)
+    if how == "resize":
+        return nn.Sequential(
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias),
+        )
+    return PixelShuffleUp(in_channels, out_channels, bias)
+
+
+class PixelShuffleUp(nn.Sequential):
+    """3x3 convolution to 4 C' channels, then (N, 4 C', H, W) -> (N, C', 2H, 2W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
+        convolution = nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1, padding_mode="reflect", bias=bias)
+        super().__init__(convolution, nn.PixelShuffle(2))
+        self._weight = [convolution.weight]  # in a list: no second name in the state dict
+
+    @torch.no_grad()
+    def level(self) -> None:
+        """The four of a 2x2 start equal, so that the first pictures hold no grid (Aitken et al. 2017, ICNR)."""
+        (weight,) = self._weight
+        weight.copy_(weight[::4].repeat_interleave(4, dim=0))
+
+
+def initialise(module: Module) -> Module:
+    """Weights from N(0, 0.02), of batch norms from N(1, 0.02), biases 0 (DCGAN, section 4; CycleGAN, appendix 7.1).
+
+    In place, drawn from torch's generator. Linear layers keep PyTorch's own start.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+            nn.init.zeros_(layer.bias)
+    for layer in module.modules():
+        if isinstance(layer, PixelShuffleUp):
+            layer.level()
+    return module
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, current: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * current, parameter by parameter, in place; buffers are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1.0 - decay)
+    for old, new in zip(average.buffers(), current.buffers(), strict=True):
+        old.copy_(new)

@@ -1,0 +1,62 @@
+"""Discriminators that judge patches, so that they take pictures of any size (Isola et al. 2017; CycleGAN, appendix 7.2)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from cyclecast.training.networks.layers import Norm, initialise, norm
+
+Discriminator = Literal["basic", "n_layers", "pixel"]
+
+
+class PatchDiscriminator(nn.Module):
+    """C64-C128-C256-C512 of the paper at 3 `layers`: each output judges a 70x70 patch (1: 16x16, 2: 34x34, 4: 142x142).
+
+    (N, C, H, W) -> (N, 1, H / 2^layers - 2, W / 2^layers - 2), raw scores. ndf: channels after the first layer.
+    """
+
+    def __init__(self, ndf: int = 64, layers: int = 3, in_channels: int = 3, kind: Norm = "instance") -> None:
+        super().__init__()
+        parts: list[nn.Module] = [nn.Conv2d(in_channels, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        channels = ndf
+        for layer in range(1, layers + 1):
+            wider = min(2**layer, 8) * ndf
+            parts += [
+                nn.Conv2d(channels, wider, 4, stride=2 if layer < layers else 1, padding=1, bias=False),
+                norm(wider, kind),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            channels = wider
+        self.model = nn.Sequential(*parts, nn.Conv2d(channels, 1, 4, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.model(x)
+        return out
+
+
+class PixelDiscriminator(nn.Module):
+    """1x1 convolutions: each pixel is judged by itself, so only colours count. (N, C, H, W) -> (N, 1, H, W)."""
+
+    def __init__(self, ndf: int = 64, in_channels: int = 3, kind: Norm = "instance") -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(in_channels, ndf, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(ndf, 2 * ndf, 1, bias=False),
+            norm(2 * ndf, kind),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(2 * ndf, 1, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+def build_discriminator(discriminator: Discriminator, ndf: int, layers: int = 3, in_channels: int = 3) -> nn.Module:
+    """basic: the 70x70 PatchGAN; n_layers: the same with `layers` of them; pixel. Fresh weights."""
+    if discriminator == "pixel":
+        return initialise(PixelDiscriminator(ndf, in_channels))
+    return initialise(PatchDiscriminator(ndf, 3 if discriminator == "basic" else layers, in_channels))

@@ -1,0 +1,75 @@
+"""The U-Net generator (Ronneberger et al. 2015; Isola et al. 2017, appendix 6.1.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cyclecast.training.networks.layers import Norm, Upsample, double, norm
+
+
+class UnetLevel(nn.Module):
+    """Down, everything below, up again; beside it the input itself: (N, C, H, W) -> (N, C + C', H, W), but for the outermost.
+
+    The order inside `model` is that of pytorch-CycleGAN-and-pix2pix, so that state-dict keys agree.
+    """
+
+    def __init__(
+        self,
+        outer: int,
+        inner: int,
+        below: UnetLevel | None,
+        *,
+        upsample: Upsample,
+        kind: Norm,
+        image_channels: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.outermost = image_channels is not None
+        down = nn.Conv2d(image_channels or outer, inner, 4, stride=2, padding=1, bias=False)
+        up = double(inner if below is None else 2 * inner, outer, upsample, kernel=4, bias=self.outermost)
+        leaky, relu = nn.LeakyReLU(0.2), nn.ReLU()
+        if below is None:  # 1x1 at the training size: no norm on the way down, which would leave nothing
+            layers = [leaky, down, relu, up, norm(outer, kind)]
+        elif self.outermost:
+            layers = [down, below, relu, up, nn.Tanh()]
+        else:
+            layers = [leaky, down, norm(inner, kind), below, relu, up, norm(outer, kind)]
+            layers += [nn.Dropout(dropout)] if dropout else []
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.model(x)
+        return out if self.outermost else torch.cat([x, out], 1)
+
+
+class UnetGenerator(nn.Module):
+    """`downs` halvings: 7 for 128x128, 8 for 256x256; a skip joins each with its mirror.
+
+    ngf: channels after the first (the papers: 64), doubled up to 8 ngf. dropout: of the inner levels, where pix2pix draws
+    its noise from (0.5). skip: as in the ResNet generator.
+    """
+
+    def __init__(
+        self,
+        downs: int = 8,
+        ngf: int = 64,
+        upsample: Upsample = "deconvolution",
+        skip: bool = False,
+        dropout: float = 0.0,
+        norm: Norm = "instance",
+    ) -> None:
+        super().__init__()
+        self.stride = 2**downs
+        self.skip = skip
+        level = UnetLevel(8 * ngf, 8 * ngf, None, upsample=upsample, kind=norm)
+        for _ in range(downs - 5):
+            level = UnetLevel(8 * ngf, 8 * ngf, level, upsample=upsample, kind=norm, dropout=dropout)
+        for outer in (4 * ngf, 2 * ngf, ngf):
+            level = UnetLevel(outer, 2 * outer, level, upsample=upsample, kind=norm)
+        self.model = UnetLevel(3, ngf, level, upsample=upsample, kind=norm, image_channels=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.model(x)  # (N, 3, H, W) in [-1, 1]
+        return x + out if self.skip else out

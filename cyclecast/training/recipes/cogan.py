@@ -1,0 +1,154 @@
+"""CoGAN (Liu and Tuzel 2016), as CycleGAN compares with it: one latent, two pictures, what they share in shared layers."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam, Optimizer
+
+from cyclecast.training import losses
+from cyclecast.training.augment import augment
+from cyclecast.training.data import fixed_set
+from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.networks import build_latent_generator
+from cyclecast.training.networks.latent import ConvDiscriminator
+from cyclecast.training.networks.layers import initialise
+from cyclecast.training.pool import ImagePool
+from cyclecast.training.processes import Processes
+from cyclecast.training.recipes.translation import EPOCHS, FIXED, TranslationConfig
+
+SEARCH_STEPS, SEARCH_RATE = 100, 0.1  # of the latent behind a picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoGanConfig(TranslationConfig):
+    """Convolutional generators from noise, of side crop_size; `generator` and `skip` have no meaning here."""
+
+    latent: int = 100
+    """Dimensions of the noise, drawn from N(0, 1)."""
+    adversarial: losses.Adversarial = "log"
+    """The paper's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("latent", self.latent >= 1, "at least 1")
+        self._require("adversarial", self.adversarial != "wasserstein", "least_squares or log")
+
+    def architecture(self) -> dict[str, Any]:
+        """Of a latent generator of this size."""
+        shape = {"latent": self.latent, "image_size": self.crop_size, "channels": 3}
+        return {"generator": "conv", **shape, "ngf": self.ngf, "upsample": self.upsample}
+
+
+class CoGan:
+    """Two generators tied in their first layers, two discriminators tied in their last (CoGAN, section 3)."""
+
+    Config = CoGanConfig
+
+    def __init__(self, config: CoGanConfig) -> None:
+        self.config = config
+        self.data = config.open_data()
+        self.steps = config.steps or EPOCHS * max(1, len(self.data) // config.batch_size)
+        generators = {key: build_latent_generator(**config.architecture()) for key in ("generator_a", "generator_b")}
+        discriminators = {
+            key: initialise(ConvDiscriminator(config.crop_size, 3, config.ndf)) for key in ("discriminator_a", "discriminator_b")
+        }
+        # What means something comes first in a generator and last in a discriminator: that half is one and the same.
+        tie(generators["generator_a"].model, generators["generator_b"].model, first=True)
+        tie(discriminators["discriminator_a"].model, discriminators["discriminator_b"].model, first=False)
+        self.networks: dict[str, nn.Module] = {**generators, **discriminators}
+        self.averages = {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in generators.items()}
+        self.exports = {d: {"network": f"generator_{d}", "architecture": config.architecture()} for d in "ab"}
+        betas = (config.beta1, 0.999)
+        self.optimizers: dict[str, Optimizer] = {
+            name: Adam({id(p): p for net in nets.values() for p in net.parameters()}.values(), config.learning_rate, betas)
+            for name, nets in (("generators", generators), ("discriminators", discriminators))
+        }
+        self.rates = {
+            "generators": config.learning_rate,
+            "discriminators": config.learning_rate * config.discriminator_rate,
+        }
+        self.pools: dict[str, ImagePool] = {}
+
+    def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
+        """(real_a, real_b) of this step and process, on the CPU."""
+        size = self.config.batch_size
+        return self.data.batch(self.config.seed, step, size, first=processes.rank * size)
+
+    def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
+        """One step of both generators, then one of both discriminators; both pictures come from one latent."""
+        noise = torch.randn(len(batch[0]), self.config.latent).to(batch[0].device)
+        parts, (fake_a, fake_b) = learn("generators", self._generator_loss, noise)
+        judged, _ = learn("discriminators", self._discriminator_loss, *batch, fake_a, fake_b)
+        return parts | judged
+
+    def _generator_loss(self, noise: Tensor) -> Terms:
+        fakes = {d: self.networks[f"generator_{d}"](noise) for d in "ab"}
+        parts = {
+            f"adversarial_{d}": losses.generator_loss(self._judge(d, fake), self.config.adversarial) for d, fake in fakes.items()
+        }
+        return Terms(parts["adversarial_a"] + parts["adversarial_b"], parts, (fakes["a"], fakes["b"]))
+
+    def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+        parts = {
+            f"discriminator_{d}": losses.discriminator_loss(self._judge(d, real), self._judge(d, fake), self.config.adversarial)
+            for d, real, fake in (("a", real_a, fake_a), ("b", real_b, fake_b))
+        }
+        return Terms(parts["discriminator_a"] + parts["discriminator_b"], parts)
+
+    def _judge(self, domain: str, images: Tensor) -> Tensor:
+        scores: Tensor = self.networks[f"discriminator_{domain}"](augment(images) if self.config.augment else images)
+        return scores
+
+    def fixed_set(self) -> dict[str, Tensor]:
+        """Latents that both generators draw, and images that are translated by the latent found for them."""
+        config, halves = self.config, self.config.layout == "halves"
+        latents = torch.randn(FIXED, config.latent, generator=torch.Generator().manual_seed(config.seed))
+        return {
+            "a": latents,
+            "b": latents,
+            "a2b": fixed_set(config.samples_a or config.domain_a, FIXED, config.crop_size, half="left" if halves else None),
+            "b2a": fixed_set(config.samples_b or config.domain_b, FIXED, config.crop_size, half="right" if halves else None),
+        }
+
+    def data_facts(self) -> dict[str, Any]:
+        """For the run's page."""
+        return {"domain A": self.config.domain_a.name, "domain B": self.config.domain_b.name, **self.data.facts()}
+
+    def sample(self, name: str, inputs: Tensor) -> Tensor:
+        """`a` or `b`: latents (n, Z) -> (n, 3, S, S). `a2b` or `b2a`: images of side crop_size -> the same shape."""
+        if name in ("a", "b"):
+            with torch.no_grad():
+                images: Tensor = self.averages[f"generator_{name}"](inputs)
+            return images
+        source, target = self.averages[f"generator_{name[0]}"], self.averages[f"generator_{name[2]}"]
+        return translate(source, target, inputs, self.config.latent)
+
+
+def tie(one: nn.Sequential, other: nn.Sequential, *, first: bool) -> None:
+    """Makes half of the layers the same objects in both: the first half, or the last."""
+    half = len(one) // 2
+    for index in range(half) if first else range(half, len(one)):
+        other[index] = one[index]
+
+
+def translate(source: nn.Module, target: nn.Module, images: Tensor, latent: int) -> Tensor:
+    """Finds the latents from which `source` draws the images best (L2, by gradient), and lets `target` draw them.
+
+    images: (N, 3, S, S) in [-1, 1]; networks in evaluation mode, their weights left alone.
+    """
+    with torch.enable_grad():
+        latents = torch.zeros(len(images), latent, device=images.device, requires_grad=True)
+        optimizer = Adam([latents], SEARCH_RATE)
+        for _ in range(SEARCH_STEPS):
+            optimizer.zero_grad()
+            functional.mse_loss(source(latents), images, reduction="sum").backward()
+            optimizer.step()
+    with torch.no_grad():
+        drawn: Tensor = target(latents)
+    return drawn

@@ -1,0 +1,209 @@
+"""What the recipes that translate between two domains of images share: settings, data, generators, the fixed set."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from cyclecast.training import losses
+from cyclecast.training.augment import augment
+from cyclecast.training.config import TrainConfig
+from cyclecast.training.data import Half, PairedData, UnpairedData, fixed_set, open_domain
+from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.networks import build_generator
+from cyclecast.training.networks.layers import Upsample
+from cyclecast.training.networks.patch import Discriminator, build_discriminator
+from cyclecast.training.pool import ImagePool
+from cyclecast.training.processes import Processes
+
+EPOCHS = 200  # of the larger domain: 100 at a constant rate and 100 of decay (CycleGAN, appendix 7.1)
+FIXED = 6  # images of each domain that are watched through training
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationConfig(TrainConfig):
+    """CycleGAN's defaults; each departure is a setting."""
+
+    domain_a: Path
+    """Images of domain A: a folder, or a file of digits (MNIST idx or npz, USPS npz or h5)."""
+    domain_b: Path
+    """The same for domain B."""
+    layout: Literal["folders", "halves"] = "folders"
+    """halves: each image shows a pair side by side, A on the left, B on the right; domain_a and domain_b are one folder."""
+    samples_a: Path | None = None
+    """Folder that the fixed set is taken from; None: domain_a."""
+    samples_b: Path | None = None
+    """The same for domain B."""
+    load_size: int = 286
+    """Shorter side before the crop, pixels."""
+    load_size_max: int | None = None
+    """Given, the shorter side is drawn evenly from load_size to this: more scales from few images."""
+    crop_size: int = 256
+    """Side of the square that is trained on, pixels; a multiple of 4 (U-Nets: of 128 or 256)."""
+    flip: bool = True
+    """Half of the images mirrored; never digits."""
+    generator: Literal["resnet6", "resnet9", "unet128", "unet256"] = "resnet9"
+    """Residual blocks: 6 for 128x128, 9 for 256x256 and above; U-Net: the side it takes down to one pixel."""
+    ngf: int = 64
+    """Generator's channels at full resolution."""
+    upsample: Upsample = "deconvolution"
+    """deconvolution (the paper), resize (bilinear, then convolution: no checkerboard) or pixelshuffle."""
+    skip: bool = False
+    """The generator makes what is added to its input; the paper's makes the whole picture."""
+    discriminator: Discriminator = "basic"
+    """basic: the 70x70 PatchGAN; n_layers: with discriminator_layers of them; pixel: 1x1."""
+    discriminator_layers: int = 3
+    """Of n_layers: 1 judges 16x16 pixels, 2 34x34, 3 70x70, 4 142x142."""
+    ndf: int = 64
+    """Discriminator's channels after its first layer."""
+    discriminator_rate: float = 1.0
+    """The discriminators' learning rate, as a factor of learning_rate."""
+    adversarial: losses.Adversarial = "least_squares"
+    """least_squares (the paper), log (with the log D trick) or wasserstein (with a gradient penalty)."""
+    penalty_weight: float = 10.0
+    """Of the gradient penalty of `wasserstein`."""
+    pool_size: int = 50
+    """Past fakes that a discriminator is shown; 0 switches the pool off."""
+    augment: bool = False
+    """Shift and cut what the discriminators see, real and fake alike; for small sets."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = {"unet128": 128, "unet256": 256}.get(self.generator, 4)
+        self._require("crop_size", self.crop_size % least == 0 and self.crop_size >= 32, f"a multiple of {least} from 32 up")
+        self._require("load_size", self.load_size >= self.crop_size, f"at least crop_size, {self.crop_size}")
+        self._require("load_size_max", (self.load_size_max or self.load_size) >= self.load_size, "at least load_size")
+        for name in ("ngf", "ndf"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        layers_fit = self.discriminator == "pixel" or self.crop_size >> self._layers() > 2
+        self._require(
+            "discriminator_layers", 1 <= self.discriminator_layers <= 6 and layers_fit, "fewer for so small a crop_size"
+        )
+        self._require("pool_size", self.pool_size >= 0, "at least 0")
+        self._require_weights("discriminator_rate", "penalty_weight")
+
+    def _layers(self) -> int:
+        return self.discriminator_layers if self.discriminator == "n_layers" else 3
+
+    def _require_weights(self, *names: str) -> None:
+        for name in names:
+            self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
+
+    def architecture(self) -> dict[str, Any]:
+        """Of a generator, as `build_generator` takes it."""
+        return {"generator": self.generator, "ngf": self.ngf, "upsample": self.upsample, "skip": self.skip}
+
+    def build_discriminator(self, in_channels: int = 3) -> nn.Module:
+        """A fresh discriminator as the settings ask for."""
+        return build_discriminator(self.discriminator, self.ndf, self.discriminator_layers, in_channels)
+
+    def open_data(self, paired: bool = False) -> UnpairedData | PairedData:
+        """The two domains; InputError for an empty folder."""
+        load, halves = (self.load_size, self.load_size_max or self.load_size), self.layout == "halves"
+        if paired:
+            return PairedData(self.domain_a, self.domain_b, load, self.crop_size, flip=self.flip)
+        return UnpairedData(
+            open_domain(self.domain_a, load, self.crop_size, half="left" if halves else None, flip=self.flip),
+            open_domain(self.domain_b, load, self.crop_size, half="right" if halves else None, flip=self.flip),
+        )
+
+
+class Translation:
+    """Generators between two domains, whatever holds them together: a recipe adds its losses and one step.
+
+    directions: of the generators that are trained, `a2b` or `b2a`.
+    """
+
+    def __init__(self, config: TranslationConfig, directions: tuple[str, ...], discriminators: dict[str, nn.Module]) -> None:
+        self.config: TranslationConfig = config
+        self.data = config.open_data(paired=self.paired)
+        self.steps = config.steps or EPOCHS * max(1, len(self.data) // config.batch_size)
+        generators = {f"generator_{d[0]}{d[2]}": build_generator(**config.architecture()) for d in directions}
+        self.networks: dict[str, nn.Module] = {**generators, **discriminators}
+        # What is sampled and exported: averages of the generators' weights.
+        self.averages = {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in generators.items()}
+        self.exports = {d: {"network": f"generator_{d[0]}{d[2]}", "architecture": config.architecture()} for d in directions}
+        betas = (config.beta1, 0.999)
+        self.optimizers: dict[str, Optimizer] = {
+            "generators": Adam([p for net in generators.values() for p in net.parameters()], config.learning_rate, betas),
+            "discriminators": Adam([p for net in discriminators.values() for p in net.parameters()], config.learning_rate, betas),
+        }
+        self.rates = {  # at the start; the loop lowers them
+            "generators": config.learning_rate,
+            "discriminators": config.learning_rate * config.discriminator_rate,
+        }
+        self.pools: dict[str, ImagePool] = {}
+
+    paired = False  # whether real_a and real_b of a batch show the same scene
+
+    def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
+        """(real_a, real_b) of this step and process, on the CPU: (N, 3, S, S) float32 in [-1, 1], RGB."""
+        size = self.config.batch_size
+        return self.data.batch(self.config.seed, step, size, first=processes.rank * size)
+
+    def judge(self, name: str, images: Tensor) -> Tensor:
+        """Raw scores of discriminator `name`."""
+        scores: Tensor = self.networks[name](augment(images) if self.config.augment else images)
+        return scores
+
+    def discriminate(self, name: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """What discriminator `name` minimises, and its loss without the gradient penalty that `wasserstein` adds."""
+        real_scores, fake_scores = self.judge(name, torch.cat([real, fake])).chunk(2)
+        loss = losses.discriminator_loss(real_scores, fake_scores, self.config.adversarial)
+        if self.config.adversarial != "wasserstein":
+            return loss, loss
+        return loss + self.config.penalty_weight * losses.gradient_penalty(self.networks[name], real, fake), loss
+
+    def fixed_set(self) -> dict[str, Tensor]:
+        """Images that are translated again and again through training: name of the direction -> (n, 3, S, S)."""
+        config, halves = self.config, self.config.layout == "halves"
+        least = max(getattr(net, "stride", 4) for net in self.averages.values())
+        side = max(config.load_size // least * least, least)
+        sources: dict[str, tuple[Path, Half | None]] = {
+            "a2b": (config.samples_a or config.domain_a, "left" if halves else None),
+            "b2a": (config.samples_b or config.domain_b, "right" if halves else None),
+        }
+        return {d: fixed_set(path, FIXED, side, half=half) for d, (path, half) in sources.items() if d in self.exports}
+
+    def data_facts(self) -> dict[str, Any]:
+        """For the run's page."""
+        return {"domain A": self.config.domain_a.name, "domain B": self.config.domain_b.name, **self.data.facts()}
+
+    @torch.no_grad()
+    def sample(self, name: str, inputs: Tensor) -> Tensor:
+        """(n, 3, H, W) in [-1, 1] through the averaged generator of direction `name` ("a2b" or "b2a"), in fp32."""
+        network = self.averages[f"generator_{name[0]}{name[2]}"]
+        return torch.cat([network(image[None]) for image in inputs])
+
+
+class TwoSided(Translation):
+    """Both directions, each with its own discriminator and its own pool of past fakes; a recipe adds the generators' loss."""
+
+    def __init__(self, config: TranslationConfig) -> None:
+        adversaries = {"discriminator_a": config.build_discriminator(), "discriminator_b": config.build_discriminator()}
+        super().__init__(config, ("a2b", "b2a"), adversaries)
+        self.pools = {"fake_a": ImagePool(config.pool_size), "fake_b": ImagePool(config.pool_size)}
+
+    def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
+        """One step of both generators, then one of both discriminators."""
+        real_a, real_b = batch
+        parts, (fake_a, fake_b) = learn("generators", self.generator_loss, real_a, real_b)
+        old_a, old_b = self.pools["fake_a"].exchange(fake_a), self.pools["fake_b"].exchange(fake_b)
+        judged, _ = learn("discriminators", self._discriminator_loss, real_a, real_b, old_a, old_b)
+        return parts | judged
+
+    def generator_loss(self, real_a: Tensor, real_b: Tensor) -> Terms:
+        """The recipe's; outputs (fake_a, fake_b)."""
+        raise NotImplementedError
+
+    def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+        total_a, loss_a = self.discriminate("discriminator_a", real_a, fake_a)
+        total_b, loss_b = self.discriminate("discriminator_b", real_b, fake_b)
+        return Terms(total_a + total_b, {"discriminator_a": loss_a, "discriminator_b": loss_b})

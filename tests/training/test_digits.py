@@ -1,0 +1,206 @@
+"""Files of digits, whole and damaged, and the domain they make."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cyclecast.errors import InputError
+from cyclecast.training.data import DigitSet, OneDomain, Split, fixed_set, open_domain, read_digits, to_bytes
+from tests.conftest import shared
+
+
+def digits(count: int, side: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (count, side, side), np.uint8), random.integers(0, 10, count, np.uint8)
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def write_idx(folder: Path, name: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Path:
+    (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
+    (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+    return folder / f"{name}-images-idx3-ubyte"
+
+
+def write_npz(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def test_mnist_archives_hold_both_splits(tmp_path: Path) -> None:
+    (train, train_labels), (test, test_labels) = digits(5, 28), digits(3, 28, 1)
+    path = write_npz(tmp_path / "m.npz", x_train=train, y_train=train_labels, x_test=test, y_test=test_labels)
+    images, labels = read_digits(path)
+    assert np.array_equal(images, train) and np.array_equal(labels, train_labels)
+    assert images.dtype == np.uint8 and labels.dtype == np.int64
+    images, labels = read_digits(path, "test")
+    assert np.array_equal(images, test) and np.array_equal(labels, test_labels)
+
+
+def test_flattened_floats_are_the_same_digits(tmp_path: Path) -> None:
+    images, labels = digits(4, 16)
+    flat = images.reshape(4, 256).astype(np.float32) / 255
+    path = write_npz(tmp_path / "usps.npz", train_images=flat, train_labels=labels.astype(np.int32))
+    assert np.array_equal(read_digits(path)[0], images)
+
+
+def test_hdf5_holds_both_splits(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "usps.h5", "w") as file:
+        for seed, split in enumerate(("train", "test")):
+            images, labels = digits(4, 16, seed)
+            file[f"{split}/data"], file[f"{split}/target"] = images.reshape(4, 256) / 255.0, labels
+    splits: list[Split] = ["train", "test"]
+    for seed, split in enumerate(splits):
+        images, labels = digits(4, 16, seed)
+        read, read_labels = read_digits(tmp_path / "usps.h5", split)
+        assert np.array_equal(read, images) and np.array_equal(read_labels, labels)
+    with h5py.File(tmp_path / "empty.h5", "w") as file:
+        file["other"] = np.zeros(3)
+    with pytest.raises(InputError, match="expected train/data and train/target, got other"):
+        read_digits(tmp_path / "empty.h5")
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with pytest.raises(InputError, match="damaged"):
+        read_digits(tmp_path / "text.h5")
+
+
+def test_hdf5_without_h5py_names_the_line_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    (tmp_path / "usps.h5").write_bytes(b"")
+    with pytest.raises(InputError, match="pip install h5py"):
+        read_digits(tmp_path / "usps.h5")
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
+def test_idx_files_are_read_gzipped_or_not(zipped: bool, tmp_path: Path) -> None:
+    images, labels = digits(6, 28)
+    path = write_idx(tmp_path, "train", images, labels)
+    if zipped:
+        for plain in list(tmp_path.iterdir()):
+            plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+            plain.unlink()
+        path = path.with_name(f"{path.name}.gz")
+    read, read_labels = read_digits(path)
+    assert np.array_equal(read, images) and np.array_equal(read_labels, labels)
+
+
+def test_the_idx_file_that_is_named_is_read_but_for_the_test_split_its_t10k_sibling(tmp_path: Path) -> None:
+    train = write_idx(tmp_path, "train", *digits(6, 28))
+    assert len(read_digits(train, "test")[0]) == 6  # it has no sibling yet
+    test = write_idx(tmp_path, "t10k", *digits(2, 28))
+    assert len(read_digits(train, "train")[0]) == 6
+    assert len(read_digits(train, "test")[0]) == 2
+    assert len(read_digits(test, "train")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: b"\0\0\x0d" + whole[3:], "starts with 00000d03, not with 00000803"),
+        (lambda whole: b"", "starts with nothing"),
+        (lambda whole: whole[:9], "starts with 00000803"),
+        (lambda whole: whole[:-5], "holds only"),
+        (lambda whole: whole + b"more", "holds more"),
+        (lambda whole: whole[:4] + b"\xff" * 12 + whole[16:], "holds only"),
+        (lambda whole: gzip.compress(whole)[:-20], "damaged"),
+        (lambda whole: idx(digits(5, 28)[0]), "5 images, but labels of shape"),
+        (lambda whole: idx(digits(0, 28)[0]), "expected .* square images"),
+        (lambda whole: idx(np.zeros((6, 28, 20), np.uint8)), "expected .* square images, got"),
+    ],
+    ids=["magic", "empty", "header", "truncated", "longer", "huge", "gzip", "count", "none", "oblong"],
+)
+def test_a_damaged_idx_file_is_refused(damage: object, message: str, tmp_path: Path) -> None:
+    path = write_idx(tmp_path, "train", *digits(6, 28))
+    assert callable(damage)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=message) as caught:
+        read_digits(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_malformed_archives_are_refused(tmp_path: Path) -> None:
+    images, labels = digits(4, 28)
+    cases: dict[str, dict[str, object]] = {
+        "expected x_train and y_train or train_images and train_labels, got x_train": {"x_train": images},
+        "4 images, but labels of shape": {"x_train": images, "y_train": labels[:3]},
+        "expected labels from 0 to 9": {"x_train": images, "y_train": labels + 10},
+        "expected floats in": {"x_train": images.astype(np.float32), "y_train": labels},
+        "expected uint8": {"x_train": images.astype(np.int64), "y_train": labels},
+        "got \\(4, 27\\)": {"x_train": images.reshape(4, -1)[:, :27], "y_train": labels},
+        "got \\(\\)": {"x_train": np.uint8(1), "y_train": labels},
+        "damaged": {"x_train": np.array([{}, {}, {}, {}], object), "y_train": labels},  # a pickle is never opened
+    }
+    for message, arrays in cases.items():
+        with pytest.raises(InputError, match=message):
+            read_digits(write_npz(tmp_path / "bad.npz", **arrays))
+    whole = write_npz(tmp_path / "bad.npz", x_train=images, y_train=labels).read_bytes()
+    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+        (tmp_path / "bad.npz").write_bytes(content)
+        with pytest.raises(InputError, match="not an archive"):
+            read_digits(tmp_path / "bad.npz")
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_digits(tmp_path / "nowhere.npz")
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"")
+    with pytest.raises(InputError, match="expected .npz, .h5, .hdf5 or ...images-idx3-ubyte"):
+        read_digits(tmp_path / "train-labels-idx1-ubyte")
+    path = write_idx(tmp_path, "train", *digits(2, 28))
+    (tmp_path / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(InputError, match="its labels, train-labels-idx1-ubyte .* are not beside it"):
+        read_digits(path)
+
+
+def test_digits_are_padded_with_black_or_resized_and_never_flipped(tmp_path: Path) -> None:
+    images, labels = digits(3, 28)
+    path = write_npz(tmp_path / "m.npz", x_train=images, y_train=labels)
+    padded = to_bytes(DigitSet(path, 32).tensor([2]))[0]
+    assert np.array_equal(padded[:, 2:30, 2:30].numpy(), np.stack([images[2]] * 3))
+    padded[:, 2:30, 2:30] = 0
+    assert not padded.any()
+    assert DigitSet(path, 42).tensor([0])[..., 0].max() > -1  # from 1.5 times the side up: enlarged, no rim
+    assert DigitSet(path, 14).tensor([0, 1]).shape == (2, 3, 14, 14)
+    drawn = OneDomain(DigitSet(path, 32)).batch(0, 0, 20)[0]
+    known = {image.numpy().tobytes() for image in DigitSet(path, 32).tensor(range(3))}
+    assert {image.numpy().tobytes() for image in drawn} == known
+
+
+def test_a_digit_is_drawn_from_seed_and_step_alone_and_keeps_its_label(tmp_path: Path) -> None:
+    images, labels = digits(12, 16)
+    path = write_npz(tmp_path / "u.npz", train_images=images, train_labels=labels)
+    domain = open_domain(path, (286, 286), 32)
+    assert isinstance(domain, DigitSet) and len(domain) == 12
+    assert domain.labels.tolist() == labels.tolist()
+    data = OneDomain(domain)
+    assert torch.equal(data.batch(1, 4, 4)[0], torch.cat([data.batch(1, 4, 2)[0], data.batch(1, 4, 2, first=2)[0]]))
+    assert torch.equal(fixed_set(path, 4, 32), domain.tensor([0, 3, 6, 9]))
+
+
+def test_the_real_files_are_mnist_and_usps() -> None:
+    folder = shared("data/digits")
+    cases: list[tuple[str, Split, int, int]] = [
+        ("mnist.npz", "train", 60000, 28),
+        ("mnist.npz", "test", 10000, 28),
+        ("usps.npz", "train", 7291, 16),
+        ("usps.npz", "test", 2007, 16),
+        ("t10k-images-idx3-ubyte.gz", "train", 10000, 28),
+        ("t10k-images-idx3-ubyte.gz", "test", 10000, 28),
+    ]
+    for name, split, count, side in cases:
+        images, labels = read_digits(folder / name, split)
+        assert images.shape == (count, side, side) and labels.shape == (count,)
+        assert set(labels.tolist()) == set(range(10))
+        assert images.max() >= 254
+        assert 0.05 < images.mean() / 255 < 0.4  # white on black
+    assert np.array_equal(read_digits(folder / "mnist.npz", "test")[1], read_digits(folder / "t10k-images-idx3-ubyte.gz")[1])

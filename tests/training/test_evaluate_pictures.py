@@ -1,0 +1,190 @@
+"""Distances of sets of images, and what clips do over time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from cyclecast.errors import CyclecastError, InputError
+from cyclecast.training.evaluate.classifier import SmallClassifier
+from cyclecast.training.evaluate.distribution import ClassifierFeatures, DistributionScores, fid_kid, inception_features
+from cyclecast.training.evaluate.flicker import Image, structure_kept, warping_error
+from tests.conftest import shared
+
+
+@pytest.fixture(scope="module")
+def extractor() -> ClassifierFeatures:
+    torch.manual_seed(0)
+    return ClassifierFeatures(SmallClassifier(2, width=4))
+
+
+def pictures(count: int, seed: int, brighter: int = 0) -> Tensor:
+    """Smooth random pictures, (N, 3, 32, 32) uint8."""
+    coarse = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return (110 + brighter + 40 * torch.nn.functional.interpolate(coarse, size=32, mode="bicubic")).clamp(0, 255).byte()
+
+
+def test_equal_sets_are_at_no_distance_and_the_farther_the_larger(extractor: ClassifierFeatures) -> None:
+    real = pictures(200, 1)
+    same, alike, moved, far = (
+        fid_kid(real, fake, extractor) for fake in (real, pictures(200, 2), pictures(200, 2, 30), pictures(200, 2, 80))
+    )
+    assert same.fid == pytest.approx(0, abs=1e-4)
+    assert same.fid < alike.fid < moved.fid < far.fid
+    assert abs(alike.kid_mean) < 0.2 * moved.kid_mean < 0.2 * far.kid_mean
+    assert (moved.real, moved.fake) == (200, 200)
+
+
+def test_fid_is_the_formula_of_its_paper_and_kid_that_of_its_own(extractor: ClassifierFeatures) -> None:
+    real, fake = pictures(60, 1), pictures(50, 2, 30)
+    scores = fid_kid(real, fake, extractor, subset_size=50, subsets=3)
+    with torch.no_grad():
+        x, y = extractor(real).double().numpy(), extractor(fake).double().numpy()
+    roots = np.sqrt(np.linalg.eigvals(np.cov(x.T) @ np.cov(y.T)).astype(complex)).real
+    fid = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(np.cov(x.T) + np.cov(y.T)) - 2 * roots.sum()
+    assert scores.fid == pytest.approx(fid, rel=1e-4)
+    kid = fid_kid(fake, real[:50], extractor, subset_size=50, subsets=1)  # the one subset is everything
+    kernels = [(a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((y, y), (x[:50], x[:50]), (y, x[:50]))]
+    within = sum((k.sum() - np.trace(k)) / (50 * 49) for k in kernels[:2])
+    assert kid.kid_mean == pytest.approx(within - 2 * kernels[2].mean(), rel=1e-4)
+
+
+def test_the_subsets_come_from_the_seed_and_the_random_state_stays(extractor: ClassifierFeatures) -> None:
+    real, fake = pictures(40, 1), pictures(40, 2)
+    state = torch.get_rng_state()
+    first, again, other = (fid_kid(real, fake, extractor, subsets=5, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(state, torch.get_rng_state())
+    assert first == again and first.kid_mean != other.kid_mean and first.fid == other.fid
+
+
+def test_only_inceptions_numbers_are_called_fid_and_kid(extractor: ClassifierFeatures) -> None:
+    ours = fid_kid(pictures(8, 1), pictures(8, 2), extractor, subsets=2)
+    assert list(ours.named()) == ["classifier_fid", "classifier_kid_mean", "classifier_kid_std"]
+    theirs = DistributionScores(fid=1.0, kid_mean=2.0, kid_std=3.0, features="inception", real=8, fake=8)
+    assert theirs.named() == {"fid": 1.0, "kid_mean": 2.0, "kid_std": 3.0}
+
+
+def test_sets_too_small_or_unlike_are_refused(extractor: ClassifierFeatures) -> None:
+    with pytest.raises(InputError, match="need 8 images of each kind or more, got 7 fake"):
+        fid_kid(pictures(8, 1), pictures(7, 2), extractor)
+    with pytest.raises(InputError, match="need 30 images of each kind or more, got 20 real"):
+        fid_kid(pictures(20, 1), pictures(30, 2), extractor, subset_size=30)
+    with pytest.raises(InputError, match="fake images must be"):
+        fid_kid(pictures(8, 1), pictures(8, 2)[..., :16], extractor)
+    with pytest.raises(InputError, match="real images must be"):
+        fid_kid(pictures(8, 1).float(), pictures(8, 2), extractor)
+
+
+def test_inception_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "inception.pth"
+    with pytest.raises(InputError, match="inception.pth: no such file"):
+        inception_features(weights)
+    weights.write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(CyclecastError, match="torch-fidelity is not installed: pip install torch-fidelity"):
+        inception_features(weights)
+
+
+def test_without_torchmetrics_a_distance_names_the_line_to_type(
+    extractor: ClassifierFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
+    with pytest.raises(CyclecastError, match="torchmetrics is not installed: pip install torchmetrics"):
+        fid_kid(pictures(8, 1), pictures(8, 2), extractor)
+
+
+def test_everything_else_does_without_torchmetrics() -> None:
+    rooms = ", ".join(f"cyclecast.training.evaluate.{room}" for room in ("labels", "classifier", "segmentation", "flicker"))
+    code = f"import sys; sys.modules['torchmetrics'] = None\nimport {rooms}, cyclecast.training.evaluate.distribution"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def texture(height: int = 96, width: int = 160) -> Image:
+    coarse = torch.randn(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
+    fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
+    return np.ascontiguousarray((127 + 50 * fine[0]).clamp(0, 255).byte().permute(1, 2, 0).numpy())
+
+
+def panning(frames: int) -> list[Image]:
+    """A window that slides over a texture, 2 pixels right and 1 down a frame: a motion without any error."""
+    whole = texture()
+    return [np.ascontiguousarray(whole[i : i + 72, 2 * i : 2 * i + 128]) for i in range(frames)]
+
+
+def test_a_still_clip_does_not_flicker_at_all() -> None:
+    still = [texture()] * 3
+    flicker = warping_error(still, still)
+    assert (flicker.mean, flicker.frames, flicker.occluded) == (0.0, 2, 0.0)
+
+
+def test_what_only_moves_has_a_small_error_and_noise_a_large_one() -> None:
+    clip = panning(6)
+    random = np.random.default_rng(0)
+    noise = [np.clip(frame + random.normal(0, 0.1 * 255, frame.shape), 0, 255).astype(np.uint8) for frame in clip]
+    moving, noisy = warping_error(clip, clip), warping_error(clip, noise)
+    assert moving.mean < 1e-4
+    assert 0.01 < noisy.mean < 0.02  # two independent draws of variance 0.01, the older one softened by the warp
+    assert moving.frames == noisy.frames == 5
+    assert 0 < moving.occluded == noisy.occluded < 0.2
+
+
+def test_a_style_that_stays_on_the_screen_while_the_picture_moves_is_an_error() -> None:
+    clip = panning(5)
+    stuck = [np.clip(frame.astype(int) + texture(72, 128) // 2 - 60, 0, 255).astype(np.uint8) for frame in clip]
+    negative = [255 - frame for frame in clip]  # moves as the picture does
+    assert warping_error(clip, negative).mean == pytest.approx(warping_error(clip, clip).mean, rel=0.01)
+    assert warping_error(clip, stuck).mean > 10 * warping_error(clip, clip).mean
+
+
+def test_a_real_clip_that_is_made_to_flicker_scores_worse_than_itself() -> None:
+    with av.open(str(shared("media/clips/realshort.mp4"))) as container:
+        frames = [frame.to_ndarray(format="bgr24") for _, frame in zip(range(10), container.decode(video=0), strict=False)]
+    clip = [np.asarray(frame, np.uint8) for frame in frames]
+    lamps = [np.clip(f.astype(int) + (10 if i % 2 else -10), 0, 255).astype(np.uint8) for i, f in enumerate(clip)]
+    own, flickering = warping_error(iter(clip), iter(clip)), warping_error(iter(clip), iter(lamps))
+    assert own.mean < 0.001
+    assert flickering.mean == pytest.approx((20 / 255) ** 2, rel=0.2)
+
+
+def test_a_cut_is_not_flicker() -> None:
+    clip = panning(3)
+    other = [np.ascontiguousarray(np.rot90(frame, 2)[..., ::-1]) for frame in clip]
+    random = np.random.default_rng(1)
+    unlike = [random.integers(0, 255, clip[0].shape, np.uint8)]  # nothing in it can be followed
+    with_cut = warping_error(clip + unlike + other, clip + unlike + other)
+    assert with_cut.frames == 4 and with_cut.mean < 1e-4 and with_cut.occluded > 0.3
+
+
+def test_clips_that_do_not_match_are_refused() -> None:
+    clip = panning(3)
+    with pytest.raises(InputError, match="the styled ends at 2"):
+        warping_error(clip, clip[:2])
+    with pytest.raises(InputError, match="of one size"):
+        warping_error(clip, [frame[:-2] for frame in clip])
+    with pytest.raises(InputError, match="two frames or more"):
+        warping_error(clip[:1], clip[:1])
+    with pytest.raises(InputError, match="uint8 BGR"):
+        warping_error([frame[..., 0] for frame in clip], clip)
+
+
+def test_structure_kept_is_ssim() -> None:
+    source = panning(1)[0]
+    random = np.random.default_rng(0)
+    noisy = np.clip(source + random.normal(0, 25, source.shape), 0, 255).astype(np.uint8)
+    assert structure_kept(source, source) == pytest.approx(1)
+    assert structure_kept(source, np.clip(source * 0.8, 0, 255).astype(np.uint8)) > structure_kept(source, noisy)
+    grey = [np.repeat(frame[..., :1], 3, 2) for frame in (source, noisy)]  # whose luminance is any channel of it
+    x, y = (torch.from_numpy(frame[..., 0].astype(np.float64))[None, None] for frame in grey)
+    _, everywhere = structural_similarity_index_measure(x, y, data_range=255.0, return_full_image=True)
+    assert structure_kept(grey[0], grey[1]) == pytest.approx(everywhere[..., 5:-5, 5:-5].mean().item(), abs=1e-6)
+    with pytest.raises(InputError, match="11x11"):
+        structure_kept(source[:8], noisy[:8])
