@@ -275,6 +275,118 @@ def export(
 
 
 @app.command()
+def evaluate(
+    subject: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, its checkpoint, or a frame model.")],
+    data: Annotated[Path | None, typer.Option(help="As in `train`; default for a run: what it was trained on.")] = None,
+    clip: Annotated[Path | None, typer.Option(help="Of a frame model: measure its flicker on this video.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How much of the clip.")] = 4.0,
+    side: Annotated[int, typer.Option(min=32, help="Of a frame model: pixels of the centre crops of the data.")] = 256,
+    inception: Annotated[Path | None, typer.Option(help="Inception weights for FID and KID, in torch-fidelity's format.")] = None,
+    engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    seed: Annotated[int, typer.Option(help="Of the classifiers that judge.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a generator makes: FID and KID, labels, digits, structure kept, flicker; needs the extra `train`.
+
+    Example: cyclecast evaluate monet --data monet2photo --clip holiday.mp4
+    """
+    with extra("train"):
+        from cyclecast.training.evaluate.run import evaluate_run
+    if Path(subject).is_dir() or subject.endswith((".pt", ".pth")):
+        if clip is not None:
+            raise ConfigError("flicker is measured on a frame model: export the run, then evaluate that")
+        figures = evaluate_run(Path(subject), data, inception=inception, seed=seed)
+    elif data is None and clip is None:
+        raise ConfigError("nothing to measure a frame model on: name --data, --clip or both")
+    else:
+        with opened(subject, engine, device, precision) as model:
+            figures = measure_model(model, data, clip, seconds, side, inception, seed)
+    if as_json:
+        return print_json(figures)
+    table = Table("direction", "figure", "value", title=subject)
+    for direction, values in figures.items():
+        for name, value in values.items():
+            table.add_row(direction, name, f"{value:.5g}" if isinstance(value, float) else str(value))
+    console.print(table)
+
+
+def measure_model(
+    model: Model, data: Path | None, clip: Path | None, seconds: float, side: int, inception: Path | None, seed: int
+) -> dict[str, dict[str, Any]]:
+    """The figures of a frame model under the direction that its metadata tell, a2b where they tell none."""
+    import torch
+
+    from cyclecast.training.config import data_settings
+    from cyclecast.training.evaluate.flicker import warping_error
+    from cyclecast.training.evaluate.translation import Places, evaluate_translation
+    from cyclecast.training.recipes.translation import TranslationConfig
+    from cyclecast.video.sources.file import VideoFile
+
+    def translate(images: torch.Tensor) -> torch.Tensor:
+        frames = images.permute(0, 2, 3, 1).flip(3).contiguous().numpy()  # (N, S, S, 3) BGR
+        return torch.stack([torch.from_numpy(model(frame)) for frame in frames]).flip(3).permute(0, 3, 1, 2).contiguous()
+
+    direction = model.spec.direction or "a2b"
+    figures: dict[str, Any] = {}
+    if data is not None:
+        places = Places.read(data_settings(TranslationConfig, data))
+        figures |= evaluate_translation(translate, direction, places, side=side, inception=inception, seed=seed)
+    if clip is not None:
+
+        def frames() -> Iterator[Any]:
+            with VideoFile(clip) as video:
+                begin = None
+                for frame in video:
+                    at = frame.pts * video.info.time_base
+                    begin = at if begin is None else begin
+                    if at - begin >= seconds:
+                        break
+                    yield frame.image
+
+        flicker, floor = warping_error(frames(), map(model, frames())), warping_error(frames(), frames())
+        figures |= {"warping_error": flicker.mean, "warping_error_of_the_source": floor.mean, "frames": flicker.frames}
+    return {direction: figures}
+
+
+@app.command()
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="digits, latent or street.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data: that of mnist.npz and usps.npz; for street, that of camvid.")],
+    out: Annotated[Path, typer.Option(help="Folder of the page; begun work in it is gone on with.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour: fewer steps, smaller pictures.")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything that is trained.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Repeat an experiment of the GAN papers, from the data to a page; needs the extra `train`.
+
+    digits: CycleGAN between MNIST and USPS. latent: GAN, DCGAN and WGAN on MNIST. street: labels and photos, with CycleGAN's
+    baselines and ablations, on CamVid.
+
+    Example: cyclecast reproduce digits --data data/digits --out runs/digits
+    """
+    with extra("train"):
+        from cyclecast.training.reproduce import EXPERIMENTS
+        from cyclecast.training.reproduce.lab import Lab
+    if experiment not in EXPERIMENTS:
+        raise ConfigError(f"no experiment named {experiment!r}; there are: {', '.join(EXPERIMENTS)}")
+    with bars(speed="steps/s") as bar:
+        stages: dict[str, Callable[..., None]] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bar(stage)
+            stages[stage](done, total)
+
+        page = EXPERIMENTS[experiment](data, Lab(out, seed, device, tell), quick=quick)
+    if as_json:
+        return print_json({"page": str(page), **json.loads((out / "results.json").read_text("utf-8"))})
+    console.print(f"{page}: the experiment to look at", markup=False)
+
+
+@app.command()
 def models(
     name: Annotated[str | None, typer.Argument(help="Print this one's card.")] = None,
     as_json: JsonOption = False,

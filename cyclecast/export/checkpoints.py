@@ -9,15 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclecast.errors import ConfigError, ModelError
-from cyclecast.training import checkpoint
-from cyclecast.training.networks import (
-    LATENT_GENERATORS,
-    ImageGenerator,
-    LatentGenerator,
-    build_generator,
-    build_latent_generator,
-)
+from cyclecast.training import checkpoint, trained
+from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 
 @dataclass(frozen=True)
@@ -40,19 +33,8 @@ def read_generator(path: Path, direction: str | None = None) -> TrainedGenerator
     ModelError if the file is no such checkpoint, ConfigError for a direction that it does not have.
     """
     state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
-    try:
-        exports = state["exports"]
-        if direction is None:
-            direction = next(iter(exports))
-        if direction not in exports:
-            raise ConfigError(f"{path}: no direction named {direction!r} in it: {' or '.join(exports)}")
-        export = exports[direction]
-        architecture = export["architecture"]
-        latent = architecture["generator"] in LATENT_GENERATORS
-        network = build_latent_generator(**architecture) if latent else build_generator(**architecture)
-        network.load_state_dict(state["averages"][export["network"]])
-        fixed = state["fixed"].get(direction)
-        images = [] if fixed is None or fixed.ndim != 4 else list(fixed.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
-        return TrainedGenerator(network.eval(), state["recipe"], direction, architecture, state["step"], images)
-    except (KeyError, TypeError, RuntimeError, StopIteration) as error:
-        raise ModelError(f"{path}: a checkpoint without a generator that this version knows ({error})") from error
+    direction, network = trained.generator(state, direction)
+    fixed = state["fixed"].get(direction)
+    images = [] if fixed is None or fixed.ndim != 4 else list(fixed.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
+    architecture = state["exports"][direction]["architecture"]
+    return TrainedGenerator(network, state["recipe"], direction, architecture, state["step"], images)

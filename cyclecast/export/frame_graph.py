@@ -53,7 +53,9 @@ class LatentGraph(nn.Module):
 
 def pad(x: Tensor, stride: int) -> Tensor:
     """(N, C, H, W) -> sides up to multiples of `stride`, right and below: mirrored, or, past a mirror's reach, repeated."""
-    amount = (0, -x.shape[3] % stride, 0, -x.shape[2] % stride)
+    # Not by -H % stride: the exporter cannot follow that through a U-Net's halvings, and ONNX divides towards 0.
+    height, width = ((side + stride - 1) // stride * stride for side in x.shape[2:])
+    amount = (0, width - x.shape[3], 0, height - x.shape[2])
     return functional.pad(x, amount, mode="reflect" if stride <= 16 else "replicate")
 
 

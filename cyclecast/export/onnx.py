@@ -97,7 +97,8 @@ def _checked(path: Path, trained: TrainedGenerator, keep_colours: float) -> list
 
 
 def _trace_frame(graph: FrameGraph, size: tuple[int, int] | None, opset: int) -> onnx.ModelProto:
-    width, height = size or (96, 64)
+    # As an example several strides each way: from a single one, the exporter would take it for a rule.
+    width, height = size or (96 + graph.stride, 64 + 2 * graph.stride)
     any_size = {
         1: torch.export.Dim("height", min=SMALLEST_FRAME, max=16384),
         2: torch.export.Dim("width", min=SMALLEST_FRAME, max=16384),
@@ -127,10 +128,11 @@ def _trace(
             verbose=False,
         )
     assert program is not None  # torch's own promise with dynamo=True
-    for port in (program.model_proto.graph.input[0], program.model_proto.graph.output[0]):
+    model = program.model_proto  # made anew each time that it is asked for
+    for port in (model.graph.input[0], model.graph.output[0]):
         for axis, dimension in (free or {}).items():
             port.type.tensor_type.shape.dim[axis].dim_param = dimension.__name__
-    return program.model_proto
+    return model
 
 
 def _tidy(model: onnx.ModelProto, spec: ModelSpec) -> None:

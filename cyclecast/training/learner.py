@@ -75,7 +75,7 @@ class Learner:
             scaler.scale(terms.total / self.accumulate).backward()
             outputs = tuple(output.detach().float() for output in terms.outputs)
             done.append(Terms(terms.total.detach(), {k: v.detach().float() for k, v in terms.parts.items()}, outputs))
-        scaler.unscale_(optimizer)
+        # Still scaled: an infinity in one process becomes one in all, so that all skip the step.
         self.processes.average([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
         scaler.step(optimizer)
         scaler.update()

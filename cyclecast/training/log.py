@@ -60,6 +60,7 @@ class LossLog:
         if self._board is not None:
             for name, mean in means.items():
                 self._board.add_scalar(f"loss/{name}", mean, step)
+            self._board.flush()  # a run that is stopped keeps what it has shown
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
         """Name -> (steps, means), as far as they are logged."""

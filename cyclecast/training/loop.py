@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +131,7 @@ def _train(
 
     if first_process:
         log.open(step)
-    with stop_on_signal() as stopped, ThreadPoolExecutor(1, "batches") as ahead:
+    with closing(log), stop_on_signal() as stopped, ThreadPoolExecutor(1, "batches") as ahead:
 
         def fetch(step: int) -> tuple[Tensor, ...]:
             batch: tuple[Tensor, ...] = recipe.batch(step, processes)
@@ -165,7 +165,6 @@ def _train(
             if stop and step < last:
                 save()
                 raise Interrupted(f"stopped at step {step} of {recipe.steps}, saved; go on with --resume")
-    log.close()
     speed = (step - first) * batch / seconds()
     return TrainReport(step, seconds(), speed, losses, str(saved), str(config.out / "index.html"))
 

@@ -94,7 +94,8 @@ class PixelShuffleUp(nn.Sequential):
     """3x3 convolution to 4 C' channels, then (N, 4 C', H, W) -> (N, C', 2H, 2W)."""
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
-        convolution = nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1, padding_mode="reflect", bias=bias)
+        # Padded with its own border: a U-Net's innermost picture is one pixel, which has nothing to mirror.
+        convolution = nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1, padding_mode="replicate", bias=bias)
         super().__init__(convolution, nn.PixelShuffle(2))
         self._weight = [convolution.weight]  # in a list: no second name in the state dict
 

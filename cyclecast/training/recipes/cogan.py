@@ -15,7 +15,7 @@ from cyclecast.training import losses
 from cyclecast.training.augment import augment
 from cyclecast.training.data import fixed_set
 from cyclecast.training.learner import Learner, Terms
-from cyclecast.training.networks import build_latent_generator
+from cyclecast.training.networks import LatentGenerator, build_latent_generator
 from cyclecast.training.networks.latent import ConvDiscriminator
 from cyclecast.training.networks.layers import initialise
 from cyclecast.training.pool import ImagePool
@@ -127,7 +127,7 @@ class CoGan:
                 images: Tensor = self.averages[f"generator_{name}"](inputs)
             return images
         source, target = self.averages[f"generator_{name[0]}"], self.averages[f"generator_{name[2]}"]
-        return translate(source, target, inputs, self.config.latent)
+        return translate(source, target, inputs)
 
 
 def tie(one: nn.Sequential, other: nn.Sequential, *, first: bool) -> None:
@@ -137,13 +137,13 @@ def tie(one: nn.Sequential, other: nn.Sequential, *, first: bool) -> None:
         other[index] = one[index]
 
 
-def translate(source: nn.Module, target: nn.Module, images: Tensor, latent: int) -> Tensor:
+def translate(source: LatentGenerator, target: LatentGenerator, images: Tensor) -> Tensor:
     """Finds the latents from which `source` draws the images best (L2, by gradient), and lets `target` draw them.
 
     images: (N, 3, S, S) in [-1, 1]; networks in evaluation mode, their weights left alone.
     """
     with torch.enable_grad():
-        latents = torch.zeros(len(images), latent, device=images.device, requires_grad=True)
+        latents = torch.zeros(len(images), source.latent, device=images.device, requires_grad=True)
         optimizer = Adam([latents], SEARCH_RATE)
         for _ in range(SEARCH_STEPS):
             optimizer.zero_grad()

@@ -1,0 +1,46 @@
+"""`cyclecast evaluate` of a run: every direction that it trained, by what its recipe and its data allow."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cyclecast.errors import ConfigError
+from cyclecast.training import checkpoint
+from cyclecast.training.config import data_settings
+from cyclecast.training.data import to_bytes
+from cyclecast.training.evaluate.classifier import to_unit
+from cyclecast.training.evaluate.translation import Places, evaluate_samples, evaluate_translation
+from cyclecast.training.recipes import RECIPES
+from cyclecast.training.trained import Translate, latent_generator, translators
+
+
+def evaluate_run(
+    path: Path, data: Path | None = None, *, inception: Path | None = None, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Direction -> its figures (see `evaluate_translation`); of a latent recipe `sample` alone.
+
+    path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. ModelError for
+    no checkpoint, InputError for data that are missing.
+    """
+    state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
+    settings, recipe = state["config"], state["recipe"]
+    if recipe not in RECIPES:
+        raise ConfigError(f"{path}: a run of {recipe!r}, which this version does not know")
+    places = settings | data_settings(RECIPES[recipe].Config, data)
+    if "domain" in places:
+        network, side = latent_generator(state), settings["image_size"]
+        figures = evaluate_samples(network, Path(places["domain"]), side=side, inception=inception, seed=seed)
+        return {"sample": figures}
+    where, side = Places.read(places), settings["crop_size"]
+    return {
+        way: evaluate_translation(partial(_in_bytes, translate), way, where, side=side, inception=inception, seed=seed)
+        for way, translate in translators(state).items()
+    }
+
+
+def _in_bytes(translate: Translate, images: Tensor) -> Tensor:
+    return to_bytes(translate(to_unit(images)))

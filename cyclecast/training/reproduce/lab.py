@@ -1,0 +1,90 @@
+"""What the experiments share: a folder where finished work is kept, so that one that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cyclecast.files import appearing
+from cyclecast.training import checkpoint
+from cyclecast.training.config import load_config
+from cyclecast.training.log import NAME as LOG
+from cyclecast.training.loop import Progress, train
+from cyclecast.training.page import Page
+from cyclecast.training.recipes import RECIPES
+from cyclecast.training.report import labelled, through_time
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where an experiment works, and how it tells of it."""
+
+    out: Path
+    """Folder of the page, the runs and the judges."""
+    seed: int = 0
+    """Of everything that is trained."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    tell: Callable[[str, int, int], None] = lambda stage, done, total: None
+    """Called with a stage's name, what is done of it and all of it."""
+
+    def run(self, name: str, recipe: str, settings: dict[str, Any]) -> Path:
+        """The folder of a finished run of `recipe`: trained now, gone on with, or found finished."""
+        folder = self.out / name
+        chosen = {"seed": self.seed, "device": self.device, "tensorboard": False} | settings | {"out": folder}
+        config = load_config(RECIPES[recipe].Config, settings=chosen)
+
+        def progress(now: Progress) -> None:
+            self.tell(name, now.step, now.steps)
+
+        train(recipe, config, resume=(folder / checkpoint.NAME).exists(), on_progress=progress)
+        return folder
+
+    def judge(self, name: str, fresh: nn.Module, make: Callable[[Callable[[int, int], None]], nn.Module]) -> nn.Module:
+        """A network that judges: `make(on_progress)` the first time, its weights kept for the next; `fresh`: one of its shape."""
+        path = self.out / f"{name}.pt"
+        if path.exists():
+            fresh.load_state_dict(torch.load(path, weights_only=True))
+            return fresh.eval().requires_grad_(False)
+        self.out.mkdir(parents=True, exist_ok=True)
+        network = make(lambda done, total: self.tell(name, done, total))
+        with appearing(path, overwrite=True) as partial:
+            torch.save(network.state_dict(), partial)
+        return network
+
+    def finish(self, page: Page, results: dict[str, Any]) -> Path:
+        """Writes the figures, as JSON, and the page; returns the page's path."""
+        with appearing(self.out / "results.json", overwrite=True) as partial:
+            partial.write_text(json.dumps(results, indent=1), "utf-8")
+        page.write(self.out / "index.html")
+        return self.out / "index.html"
+
+
+def state(run: Path) -> dict[str, Any]:
+    """The checkpoint of a finished run."""
+    return checkpoint.load(run / checkpoint.NAME)
+
+
+def seconds(run: Path) -> float:
+    """How long the run trained, over all its sessions."""
+    return float(state(run)["seconds"])
+
+
+def curves(run: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """The run's losses: name -> (steps, means)."""
+    lines = [json.loads(line) for line in (run / LOG).read_text("utf-8").splitlines()]
+    names = [name for name in (lines[0] if lines else {}) if name != "step"]
+    return {name: ([line["step"] for line in lines], [line[name] for line in lines]) for name in names}
+
+
+def sheet(run: Path, name: str, rows: int = 6) -> NDArray[np.uint8]:
+    """The fixed set `name` through training, as one BGR picture."""
+    return np.concatenate([labelled(picture, f"step {step}") for step, picture in through_time(run, name, rows)])
