@@ -84,6 +84,81 @@ def tiny_config(domains: Path, out: Path, **settings: object):  # type: ignore[n
 
 
 @pytest.fixture(scope="session")
+def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train and val: pairs in one image, the demo's lake on the left, its negative on the right."""
+    root = tmp_path_factory.mktemp("pairs")
+    for name in ("train", "val"):
+        (root / name).mkdir()
+        for index, frame in enumerate(Scene(width=64, height=48, seconds=1, rate=4)):
+            cv2.imwrite(str(root / name / f"{index}.png"), np.concatenate([frame.image, 255 - frame.image], 1))
+    return root
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 digits of 28x28 pixels, in the layout of mnist.npz."""
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    images = np.stack([cv2.resize(picture[..., 0], (28, 28)) for picture in moving_pictures(32)])
+    labels = np.arange(32) % 10
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    return path
+
+
+LATENT = {"image_size": 8, "latent": 4, "batch_size": 4}
+TRANSLATION = {"generator": "resnet6", "load_size": 40, "crop_size": 32}
+CONVOLUTIONS = {"ngf": 2, "ndf": 2}
+SMALLEST: dict[str, dict[str, object]] = {  # of each recipe: a step takes a moment
+    "gan": LATENT,
+    "dcgan": LATENT | CONVOLUTIONS,
+    "wgan": LATENT | CONVOLUTIONS | {"warm_up": False, "critic_steps": 2},
+    "cyclegan": TRANSLATION | CONVOLUTIONS,
+    "pix2pix": TRANSLATION | CONVOLUTIONS,
+    "cogan": TRANSLATION | CONVOLUTIONS | {"latent": 4, "batch_size": 2},
+    "bigan": TRANSLATION | CONVOLUTIONS,
+    "simgan": TRANSLATION | CONVOLUTIONS,
+}
+
+
+@pytest.fixture(scope="session")
+def smallest(domains: Path, side_by_side: Path, digits: Path):  # type: ignore[no-untyped-def]
+    """smallest(recipe, out, **settings): the config of its smallest run, 4 steps in fp32, on data that fit it."""
+    from cyclecast.training.config import data_settings, load_config
+    from cyclecast.training.recipes import RECIPES
+
+    def config(recipe: str, out: Path, **settings: object):  # type: ignore[no-untyped-def]
+        kind = RECIPES[recipe].Config
+        data = digits if "domain" in kind.__dataclass_fields__ else side_by_side if recipe == "pix2pix" else domains
+        common = {"out": out, "steps": 4, "precision": "fp32", "tensorboard": False}
+        return load_config(kind, settings=common | data_settings(kind, data) | SMALLEST[recipe] | settings)
+
+    return config
+
+
+def leaves(value: object, path: str = "") -> dict[str, object]:
+    """Every tensor and number of a nested state, by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in leaves(item, f"{path}/{key}").items()}
+    if isinstance(value, list | tuple):
+        return {k: v for key, item in enumerate(value) for k, v in leaves(item, f"{path}/{key}").items()}
+    return {path: value}
+
+
+def different(one: Path, other: Path) -> list[str]:
+    """What two runs' checkpoints do not have alike, bit for bit, but for where they lie and how long they took."""
+    import torch
+
+    from cyclecast.training import checkpoint
+
+    left, right = (leaves(checkpoint.load(run / checkpoint.NAME)) for run in (one, other))
+
+    def same(a: object, b: object) -> bool:
+        return torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b
+
+    apart = [key for key in left.keys() & right.keys() if not same(left[key], right[key])]
+    return sorted(({*apart} | left.keys() ^ right.keys()) - {"/config/out", "/seconds"})
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     """The frame model of that run: a few thousand weights, any frame size."""
     from cyclecast.export.checkpoints import read_generator

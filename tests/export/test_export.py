@@ -164,4 +164,4 @@ def test_a_checkpoint_alone_is_enough(run: Path, tmp_path: Path) -> None:
     moved.write_bytes((run / "checkpoint.pt").read_bytes())
     trained = read_generator(moved, "b2a")
     assert isinstance(trained, TrainedGenerator)
-    assert len(trained.frames) == 6 and trained.frames[0].shape == (128, 128, 3)
+    assert len(trained.frames) == 6 and trained.frames[0].shape == (40, 40, 3)

@@ -17,16 +17,7 @@ from cyclecast.errors import ConfigError, EngineUnavailable, ModelError, OutputE
 from cyclecast.training import checkpoint
 from cyclecast.training.learner import pick_device
 from cyclecast.training.loop import average_decay, rate_factor, train
-from tests.conftest import tiny_config
-
-
-def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Every tensor and number of a nested state, by its path."""
-    if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in leaves(item, f"{path}/{key}").items()}
-    if isinstance(value, list | tuple):
-        return {k: v for key, item in enumerate(value) for k, v in leaves(item, f"{path}/{key}").items()}
-    return {path: value}
+from tests.conftest import different, leaves, tiny_config
 
 
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(domains: Path, tmp_path: Path) -> None:
@@ -40,14 +31,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(domai
     report = train("cyclegan", parts, resume=True)
 
     assert report.steps == 8
-    whole, resumed = (leaves(checkpoint.load(tmp_path / name / checkpoint.NAME)) for name in ("whole", "parts"))
-    for state in (whole, resumed):
-        del state["/config/out"], state["/seconds"]
-    assert whole.keys() == resumed.keys()
-    different = [
-        k for k, v in whole.items() if not (torch.equal(v, resumed[k]) if isinstance(v, torch.Tensor) else v == resumed[k])
-    ]
-    assert different == []
+    assert different(tmp_path / "whole", tmp_path / "parts") == []
     assert (tmp_path / "whole" / "losses.jsonl").read_text() == (tmp_path / "parts" / "losses.jsonl").read_text()
 
 
@@ -62,7 +46,7 @@ def test_a_run_leaves_sheets_a_log_and_its_config(domains: Path, tmp_path: Path)
     out = tmp_path / "run"
     report = train("cyclegan", tiny_config(domains, out, steps=4, sample_every=2, log_every=2, samples_a=domains / "testA"))
     sheet = cv2.imread(str(out / "a2b.jpg"))
-    assert sheet is not None and sheet.shape == (3 * 128, 6 * 128, 3)  # originals, step 2, step 4; six images of 128 pixels
+    assert sheet is not None and sheet.shape == (3 * 80, 6 * 80, 3)  # originals, step 2, step 4; six images of 40 pixels, doubled
     assert sorted(p.name for p in (out / "samples").iterdir()) == [f"{d}-{n:07d}.png" for d in ("a2b", "b2a") for n in (2, 4)]
     lines = [json.loads(line) for line in (out / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
@@ -111,6 +95,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
 
 def test_rates_and_averages_over_a_run() -> None:
     assert [rate_factor(step, 200) for step in (0, 99, 100, 150, 199)] == [1.0, 1.0, 1.0, 0.5, pytest.approx(0.01)]
+    quarters = [rate_factor(step, 200, schedule) for schedule in ("cosine", "step", "constant") for step in (0, 50, 100, 150)]
+    assert quarters == pytest.approx([1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 1.0, 0.1, 0.01, 0.001, 1.0, 1.0, 1.0, 1.0])
+    assert rate_factor(199, 200, "cosine") < 1e-4
     assert average_decay(0, 0.999) == pytest.approx(0.1)
     assert average_decay(100_000, 0.999) == 0.999
     assert average_decay(5, 0.0) == 0.0

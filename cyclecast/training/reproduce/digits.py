@@ -26,15 +26,15 @@ FOLDERS = {"CycleGAN": "cyclegan", "no identity loss": "no-identity", "no cycle 
 WAYS = {"a2b": ("MNIST", "USPS"), "b2a": ("USPS", "MNIST")}
 
 
-def reproduce_digits(data: Path, lab: Lab, *, quick: bool = False) -> Path:
-    """Trains both variants and the judges, writes the page; returns its path. data: folder with mnist.npz and usps.npz.
+def reproduce_digits(data: Path, lab: Lab) -> Path:
+    """Trains the variants and the judges, writes the page; returns its path. data: folder with mnist.npz and usps.npz.
 
-    quick: a fifth of the steps. InputError if a file is missing.
+    InputError if a file is missing.
     """
     files = {"MNIST": data / "mnist.npz", "USPS": data / "usps.npz"}
     sets = {(name, split): _load(path, split) for name, path in files.items() for split in ("train", "test")}
     judges = {name: _judge(lab, name, *sets[name, "train"]) for name in files}
-    steps = 800 if quick else 4000
+    steps = lab.steps(4000)
     common: dict[str, Any] = {
         "domain_a": files["MNIST"],
         "domain_b": files["USPS"],
@@ -47,7 +47,7 @@ def reproduce_digits(data: Path, lab: Lab, *, quick: bool = False) -> Path:
         "ndf": 32,
         "batch_size": 16,
         "steps": steps,
-        "sample_every": steps // 5,
+        "sample_every": max(1, steps // 5),
         "save_every": 200,
     }
     runs = {name: lab.run(FOLDERS[name], "cyclegan", common | settings) for name, settings in VARIANTS.items()}
@@ -80,7 +80,7 @@ def _judge(lab: Lab, name: str, images: Tensor, labels: Tensor) -> SmallClassifi
         f"judge-{name.lower()}",
         SmallClassifier(10),
         lambda tell: train_classifier(
-            images, labels, classes=10, steps=800 if name == "USPS" else 1500, shift=3, seed=lab.seed, on_progress=tell
+            images, labels, classes=10, steps=lab.steps(800 if name == "USPS" else 1500), shift=3, seed=lab.seed, on_progress=tell
         ),
     )
     assert isinstance(judge, SmallClassifier)

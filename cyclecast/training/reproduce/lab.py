@@ -33,8 +33,14 @@ class Lab:
     """Of everything that is trained."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    effort: float = 1.0
+    """Share of the full number of steps; below a half, smaller pictures too where there is a choice."""
     tell: Callable[[str, int, int], None] = lambda stage, done, total: None
     """Called with a stage's name, what is done of it and all of it."""
+
+    def steps(self, full: int) -> int:
+        """What a stage of `full` steps is given."""
+        return max(2, round(full * self.effort))
 
     def run(self, name: str, recipe: str, settings: dict[str, Any]) -> Path:
         """The folder of a finished run of `recipe`: trained now, gone on with, or found finished."""

@@ -32,10 +32,10 @@ JUDGED = 5000  # samples, against as many real test digits
 EXAMPLES = 12  # latents that a mean of the vector arithmetic is taken over
 
 
-def reproduce_latent(data: Path, lab: Lab, *, quick: bool = False) -> Path:
+def reproduce_latent(data: Path, lab: Lab) -> Path:
     """Trains the three and a judge, writes the page; returns its path. data: folder with mnist.npz.
 
-    quick: a tenth of the steps. InputError if the file is missing; needs scikit-learn and torchmetrics.
+    InputError if the file is missing.
     """
     train, test = DigitSet(data / "mnist.npz", SIDE), DigitSet(data / "mnist.npz", SIDE, "test")
     labels = torch.from_numpy(train.labels)
@@ -43,15 +43,21 @@ def reproduce_latent(data: Path, lab: Lab, *, quick: bool = False) -> Path:
         "judge",
         SmallClassifier(10),
         lambda tell: train_classifier(
-            to_bytes(train.tensor(range(len(train)))), labels, classes=10, steps=1500, shift=2, seed=lab.seed, on_progress=tell
+            to_bytes(train.tensor(range(len(train)))),
+            labels,
+            classes=10,
+            steps=lab.steps(1500),
+            shift=2,
+            seed=lab.seed,
+            on_progress=tell,
         ),
     )
     assert isinstance(judge, SmallClassifier)
     real = to_bytes(test.tensor(range(2 * JUDGED)))
     runs = {}
     for recipe, steps in STEPS.items():
-        steps = steps // 10 if quick else steps
-        schedule = {"steps": steps, "sample_every": steps // 6, "save_every": steps // 6}
+        given = lab.steps(steps)
+        schedule = {"steps": given, "sample_every": max(1, given // 6), "save_every": max(1, given // 6)}
         runs[recipe] = lab.run(recipe, recipe, {"domain": data / "mnist.npz", "image_size": SIDE} | schedule | SETTINGS[recipe])
     noise = torch.randn(JUDGED, 100, generator=torch.Generator().manual_seed(lab.seed + 1))
     floor = fid_kid(real[:JUDGED], real[JUDGED:], ClassifierFeatures(judge), seed=lab.seed)
@@ -67,7 +73,7 @@ def reproduce_latent(data: Path, lab: Lab, *, quick: bool = False) -> Path:
         kinds = int((torch.bincount(read, minlength=10) > JUDGED / 100).sum())
         minutes = seconds(run) / 60
         rows.append([TITLES[recipe], scores.fid, scores.kid_mean, scores.kid_std, kinds, minutes])
-        results[recipe] = scores.named() | {"kinds": kinds, "minutes": minutes, "steps": STEPS[recipe] // (10 if quick else 1)}
+        results[recipe] = scores.named() | {"kinds": kinds, "minutes": minutes, "steps": lab.steps(STEPS[recipe])}
         sections.append((recipe, run, network, read))
     page.text(
         "The distances are taken in the features of a classifier of digits that was trained here, not of Inception: they compare "

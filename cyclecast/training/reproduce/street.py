@@ -56,16 +56,17 @@ UNPAIRED: dict[str, tuple[str, dict[str, Any]]] = {  # method -> recipe and its 
 }
 
 
-def reproduce_street(data: Path, lab: Lab, *, quick: bool = False) -> Path:
+def reproduce_street(data: Path, lab: Lab) -> Path:
     """Trains every method and the judge, writes the page; returns its path.
 
     data: folder with `camvid` (train, train_labels, val, val_labels, classes.csv) and, where it is there, `facades`.
-    quick: 64x64 pixels and 400 steps; else 128x128 and 2,000. InputError if camvid is missing.
+    128x128 pixels; 64x64 of a lab of little effort. InputError if camvid is missing.
     """
-    side, steps, ngf = (64, 400, 16) if quick else (128, 2000, 24)
+    side, ngf = (64, 16) if lab.effort < 0.5 else (128, 24)
+    steps = lab.steps(2000)
     camvid = data / "camvid"
     photos, labels, maps, palette = _validation(camvid, side)
-    judge = _judge(lab, camvid, side, palette, 500 if quick else 1100)
+    judge = _judge(lab, camvid, side, palette)
     common: dict[str, Any] = {
         "load_size": side,
         "load_size_max": side * 9 // 8,
@@ -75,7 +76,7 @@ def reproduce_street(data: Path, lab: Lab, *, quick: bool = False) -> Path:
         "ndf": 2 * ngf,
         "batch_size": 4,
         "steps": steps,
-        "sample_every": steps // 4,
+        "sample_every": max(1, steps // 4),
         "save_every": 100,
         "identity_weight": 0,
     }
@@ -123,7 +124,7 @@ def _validation(camvid: Path, side: int) -> tuple[Tensor, Tensor, Tensor, Palett
     return photos, nearest(to_bytes(maps), palette), maps, palette
 
 
-def _judge(lab: Lab, camvid: Path, side: int, palette: Palette, steps: int) -> SegmentationNet:
+def _judge(lab: Lab, camvid: Path, side: int, palette: Palette) -> SegmentationNet:
     """What labels the generated photos, trained on the real ones."""
     count = len(palette) - 1
 
@@ -136,7 +137,7 @@ def _judge(lab: Lab, camvid: Path, side: int, palette: Palette, steps: int) -> S
             labels,
             classes=count,
             ignore=count,
-            steps=steps,
+            steps=lab.steps(1100),
             crop=side,
             seed=lab.seed,
             batch_size=8,
