@@ -104,9 +104,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-LATENT = {"image_size": 8, "latent": 4, "batch_size": 4}
-TRANSLATION = {"generator": "resnet6", "load_size": 40, "crop_size": 32}
-CONVOLUTIONS = {"ngf": 2, "ndf": 2}
+LATENT: dict[str, object] = {"image_size": 8, "latent": 4, "batch_size": 4}
+TRANSLATION: dict[str, object] = {"generator": "resnet6", "load_size": 40, "crop_size": 32}
+CONVOLUTIONS: dict[str, object] = {"ngf": 2, "ndf": 2}
 SMALLEST: dict[str, dict[str, object]] = {  # of each recipe: a step takes a moment
     "gan": LATENT,
     "dcgan": LATENT | CONVOLUTIONS,

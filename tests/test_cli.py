@@ -132,12 +132,12 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
         (("export", tmp_path / "none.pt", "-o", tmp_path / "m.onnx"), "no such checkpoint"),
         (("export", run, "-o", tmp_path / "m.onnx", "--size", "big"), "a size is WIDTHxHEIGHT or dynamic"),
         (("train", "dogan", "--out", tmp_path / "r"), "no recipe named 'dogan'"),
-        (("train", "cyclegan", "--out", tmp_path / "r", "--data", tmp_path / "empty"), "no such folder"),
+        (("train", "cyclegan", "--out", tmp_path / "r", "--data", tmp_path / "empty"), "neither trainA and trainB in it"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--set", "ngf"), "--set takes key=value"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--resume"), "no such checkpoint"),
         (("models", "manet"), "no such file, and no bundled model"),
         (("demo", "--out", tmp_path / "file" / "d", "-m", tiny_model), "cannot be written there"),
-        (("train", "cyclegan", "--out", tmp_path / "r", "--data", tmp_path / "empty", "--seed", -1), "seed must be from 0"),
+        (("train", "gan", "--out", tmp_path / "r", "--data", tmp_path / "empty", "--seed", -1), "seed must be from 0"),
     ]
     for args, message in cases:
         done = cyclecast_command(*args)
@@ -208,7 +208,7 @@ def test_from_folders_of_images_to_a_styled_clip(domains: Path, clip: Path, tmp_
     settings = [part for setting in small for part in ("--set", setting)]
     run = tmp_path / "run"
     trained = result("train", "cyclegan", "--data", domains, "--out", run, "--steps", 3, *settings)
-    assert set(trained) == {"steps", "seconds", "pairs_per_second", "losses", "checkpoint"} and trained["steps"] == 3
+    assert set(trained) == {"steps", "seconds", "pairs_per_second", "losses", "checkpoint", "page"} and trained["steps"] == 3
     further = result("train", "cyclegan", "--out", run, "--steps", 4, "--resume")  # settings come from the checkpoint
     assert further["steps"] == 4
     exported = result("export", run, "-o", tmp_path / "mine.onnx", "--direction", "b2a")
@@ -216,6 +216,25 @@ def test_from_folders_of_images_to_a_styled_clip(domains: Path, clip: Path, tmp_
     assert isinstance(verified, list) and [v["passed"] for v in verified] == [True] * 3
     converted = result("convert", clip, tmp_path / "mine.mp4", "--model", tmp_path / "mine.onnx")
     assert (converted["frames"], converted["audio"]) == (12, "copied")
+
+
+def test_digits_are_learnt_from_their_file(digits: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = [part for setting in ("batch_size=4", "image_size=8", "latent=4") for part in ("--set", setting)]
+    trained = result("train", "gan", "--data", digits, "--out", run, "--steps", 2, *small)
+    assert (trained["steps"], trained["checkpoint"], trained["page"]) == (2, str(run / "checkpoint.pt"), str(run / "index.html"))
+    losses = trained["losses"]
+    assert isinstance(losses, dict) and set(losses) == {"generator", "discriminator"}
+
+
+def test_pairs_side_by_side_are_learnt_from_their_folder(side_by_side: Path, tmp_path: Path) -> None:
+    settings = ["generator=resnet6", "ngf=2", "ndf=2", "load_size=40", "crop_size=32", "direction=b2a"]
+    small = [part for setting in settings for part in ("--set", setting)]
+    trained = result("train", "pix2pix", "--data", side_by_side, "--out", tmp_path / "run", "--steps", 2, *small)
+    losses = trained["losses"]
+    assert isinstance(losses, dict) and set(losses) == {"adversarial", "paired", "discriminator"}
+    sheet = cv2.imread(str(tmp_path / "run" / "b2a.jpg"))
+    assert sheet is not None and sheet.shape[0] == 2 * 80 and sheet.shape[1] >= 4 * 80  # the four of val, and what came of them
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

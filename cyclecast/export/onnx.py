@@ -97,8 +97,7 @@ def _checked(path: Path, trained: TrainedGenerator, keep_colours: float) -> list
 
 
 def _trace_frame(graph: FrameGraph, size: tuple[int, int] | None, opset: int) -> onnx.ModelProto:
-    # As an example several strides each way: from a single one, the exporter would take it for a rule.
-    width, height = size or (96 + graph.stride, 64 + 2 * graph.stride)
+    width, height = size or (96, 64)
     any_size = {
         1: torch.export.Dim("height", min=SMALLEST_FRAME, max=16384),
         2: torch.export.Dim("width", min=SMALLEST_FRAME, max=16384),

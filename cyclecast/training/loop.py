@@ -27,6 +27,8 @@ from cyclecast.training.processes import Processes, joined
 from cyclecast.training.recipes import RECIPES, Recipe
 from cyclecast.training.report import write_page, write_sheet
 
+DIVERGED = 1e6  # a loss beyond this comes back from nowhere
+
 
 @dataclass(frozen=True)
 class TrainReport:
@@ -148,9 +150,12 @@ def _train(
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rates[name] * rate_factor(step, recipe.steps, config.schedule)
             losses, stop = agreed(recipe.step(tensors, learner, step), stopped.is_set(), processes)
-            bad = [name for name, value in losses.items() if not math.isfinite(value)]
+            bad = [name for name, value in losses.items() if not abs(value) < DIVERGED]
             if bad:
-                raise TrainingDiverged(f"step {step + 1}: {', '.join(bad)} is no number; the checkpoint before it is kept")
+                found = ", ".join(f"{name} is {losses[name]:.3g}" for name in bad)
+                raise TrainingDiverged(
+                    f"step {step + 1}: {found}: no number, or beyond all bounds; the checkpoint before is kept"
+                )
             for name, average in recipe.averages.items():
                 update_average(average, recipe.networks[name], average_decay(step, config.ema_decay))
             step += 1

@@ -18,6 +18,7 @@ from cyclecast.training.page import Page
 
 PAGE = "index.html"  # in a run's folder
 MOST_ROWS = 9  # of the sheet through time: the first, the last and evenly between
+MARGIN = 84  # pixels for captions
 SMALLEST = 64  # pixels: smaller pictures are enlarged, pixel by pixel
 
 
@@ -38,11 +39,11 @@ def tile(images: Tensor, columns: int) -> NDArray[np.uint8]:
 
 
 def labelled(row: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """The picture with a small caption in its lower left corner."""
-    row = row.copy()
-    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(row, text, (6, row.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thickness, cv2.LINE_AA)
-    return row
+    """(H, W, 3) -> (H, MARGIN + W, 3): the picture with a caption to its left."""
+    margin = np.full((row.shape[0], MARGIN, 3), 255, np.uint8)
+    place = (4, row.shape[0] // 2 + 5)
+    cv2.putText(margin, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
+    return np.concatenate([margin, row], axis=1)
 
 
 def write_sheet(folder: Path, step: int, name: str, originals: Tensor | None, made: Tensor) -> None:

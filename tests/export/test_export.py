@@ -17,7 +17,7 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.export.verify import compare, fit, verify
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, ModelSpec
-from cyclecast.training.networks import ResnetGenerator, build_generator
+from cyclecast.training.networks import ImageGenerator, ResnetGenerator, build_generator
 from cyclecast.video.images import read_image
 from tests.conftest import moving_pictures, shared
 
@@ -45,7 +45,7 @@ def test_uint8_is_cast_at_the_border_and_nowhere_else(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["whole", "skip"])
-@pytest.mark.parametrize("upsample", ["deconvolution", "resize"])
+@pytest.mark.parametrize("upsample", ["deconvolution", "resize", "pixelshuffle"])
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (131, 97), (96, 64)], ids=str)
 def test_the_graph_makes_the_reference_picture_at_any_size(upsample: str, size: tuple[int, int], skip: bool) -> None:
     torch.manual_seed(0)
@@ -56,6 +56,45 @@ def test_the_graph_makes_the_reference_picture_at_any_size(upsample: str, size: 
     assert styled[0.0].shape == frame.shape and styled[0.0].dtype == torch.uint8
     for share, made in styled.items():
         assert (made.int() - reference(generator, frame, share).int()).abs().max() <= 1
+
+
+def lively(name: str, **settings: object) -> ImageGenerator:
+    """A generator whose weights are so large that its picture is anything but flat, on frame after frame."""
+    torch.manual_seed(0)
+    generator = build_generator(name, **settings).eval()
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.3)
+    return generator
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["whole", "skip"])
+@pytest.mark.parametrize("upsample", ["deconvolution", "resize", "pixelshuffle"])
+def test_a_unets_graph_makes_the_reference_picture_though_it_pads_with_zeros(upsample: str, skip: bool) -> None:
+    generator = lively("unet128", ngf=2, upsample=upsample, skip=skip)
+    for size in ((16, 16), (131, 97)):
+        frame = torch.from_numpy(moving_pictures(3, *size)[1])
+        with torch.no_grad():
+            made = FrameGraph(generator, 0.3)(frame[None])[0]
+        expected = reference(generator, frame, 0.3)
+        assert made.shape == frame.shape and expected.float().std() > 10
+        assert (made.int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("name", "upsample"), [("unet128", "pixelshuffle"), ("resnet6", "pixelshuffle")])
+def test_the_file_takes_any_size_whatever_the_network(name: str, upsample: str, tmp_path: Path) -> None:
+    generator = lively(name, ngf=2, upsample=upsample)
+    frames = moving_pictures(2, 64, 48)
+    architecture = {"generator": name, "ngf": 2, "upsample": upsample}
+    export_onnx(TrainedGenerator(generator, "cyclegan", "a2b", architecture, 0, frames), tmp_path / "m.onnx", check=False)
+    for runtime in ("onnxruntime", "openvino"):
+        engine = open_engine(tmp_path / "m.onnx", runtime, "cpu", "fp32")
+        assert engine.size is None
+        report = verify(engine, generator, frames, sizes=((16, 16), (131, 97), (128, 256)))
+        assert [(agreement.size, agreement.passed) for agreement in report] == [
+            ((16, 16), True),
+            ((131, 97), True),
+            ((128, 256), True),
+        ]
 
 
 def test_colours_can_be_the_sources_and_brightness_the_generators() -> None:

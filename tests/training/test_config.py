@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from cyclecast.errors import ConfigError, InputError
-from cyclecast.training.config import load_config
+from cyclecast.training.config import data_settings, load_config
+from cyclecast.training.recipes import RECIPES
 from cyclecast.training.recipes.cyclegan import CycleGanConfig
+from cyclecast.training.recipes.dcgan import DcganConfig
+from cyclecast.training.recipes.pix2pix import Pix2PixConfig
 
 PLACES = {"out": "o", "domain_a": "a", "domain_b": "b"}
 
@@ -80,3 +83,97 @@ def test_bad_files(tmp_path: Path) -> None:
         load_config(CycleGanConfig, file=tmp_path / "bad.toml", settings=PLACES)
     with pytest.raises(ConfigError, match="missing: out, domain_a, domain_b"):
         load_config(CycleGanConfig)
+
+
+IMAGES = {"out": "o", "domain": "d"}
+
+
+@pytest.mark.parametrize("text", ["3", 3])
+def test_choices_of_numbers_are_numbers_whatever_they_are_written_as(text: object) -> None:
+    assert load_config(DcganConfig, settings=IMAGES | {"channels": text}).channels == 3
+    with pytest.raises(ConfigError, match="channels must be one of 1, 3, got 2"):
+        load_config(DcganConfig, settings=IMAGES | {"channels": "2"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "message"),
+    [
+        ("gan", {"discriminator_steps": "0"}, "discriminator_steps must be at least 1"),
+        ("gan", {"image_size": "4"}, "image_size must be from 8 to 1024"),
+        ("gan", {"latent": "0"}, "latent must be at least 1"),
+        ("gan", {"batch_size": "1"}, "batch_size must be at least 2"),
+        ("gan", {"batch_size": "4", "accumulate": "4"}, "batch_size must be at least 2 for each"),
+        ("dcgan", {"image_size": "30"}, "image_size must be a multiple of 4"),
+        ("wgan", {"clip": "0"}, "clip must be above 0"),
+        ("wgan", {"critic_steps": "0"}, "critic_steps must be at least 1"),
+        ("cyclegan", {"generator": "unet128", "crop_size": "192", "load_size": "200"}, "crop_size must be a multiple of 128"),
+        ("cyclegan", {"accumulate": "3", "batch_size": "4"}, "accumulate must be a divisor of batch_size, 4"),
+        ("cyclegan", {"discriminator": "n_layers", "discriminator_layers": "5", "crop_size": "64"}, "discriminator_layers"),
+        ("cyclegan", {"variant": "cycle"}, "variant must be one of full, cycle_alone"),
+        ("cyclegan", {"schedule": "cubic"}, "schedule must be one of linear, cosine, step, constant"),
+        ("pix2pix", {"direction": "a2c"}, "direction must be one of a2b, b2a"),
+        ("pix2pix", {"paired_weight": "-1"}, "paired_weight must be 0 or more"),
+        ("cogan", {"adversarial": "wasserstein"}, "adversarial must be least_squares or log"),
+    ],
+)
+def test_each_recipe_names_what_does_not_fit(recipe: str, setting: dict[str, str], message: str) -> None:
+    kind = RECIPES[recipe].Config
+    places = IMAGES if recipe in ("gan", "dcgan", "wgan") else PLACES
+    with pytest.raises(ConfigError, match=message):
+        load_config(kind, settings=places | setting)
+
+
+def test_a_pixel_discriminator_takes_any_crop() -> None:
+    config = load_config(
+        CycleGanConfig, settings=PLACES | {"crop_size": "32", "discriminator": "pixel", "discriminator_layers": "6"}
+    )
+    assert config.discriminator == "pixel"
+
+
+def folders(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).mkdir(parents=True)
+    return root
+
+
+def test_data_finds_two_domains_and_their_tests_where_there_are_any(tmp_path: Path) -> None:
+    both = folders(tmp_path / "both", "trainA", "trainB", "testB")
+    assert data_settings(CycleGanConfig, both) == {
+        "domain_a": both / "trainA",
+        "domain_b": both / "trainB",
+        "samples_a": None,
+        "samples_b": both / "testB",
+        "layout": "folders",
+    }
+
+
+def test_data_finds_photos_and_their_label_maps(tmp_path: Path) -> None:
+    city = folders(tmp_path / "city", "train", "train_labels", "val", "val_labels")
+    assert data_settings(Pix2PixConfig, city) == {
+        "domain_a": city / "train",
+        "domain_b": city / "train_labels",
+        "samples_a": city / "val",
+        "samples_b": city / "val_labels",
+        "layout": "folders",
+    }
+
+
+def test_data_finds_pairs_side_by_side(tmp_path: Path) -> None:
+    pairs = folders(tmp_path / "facades", "train", "val")
+    found = data_settings(Pix2PixConfig, pairs)
+    assert found["layout"] == "halves" and found["domain_a"] == found["domain_b"] == pairs / "train"
+    assert found["samples_a"] == found["samples_b"] == pairs / "val"
+    assert data_settings(Pix2PixConfig, folders(tmp_path / "alone", "train"))["samples_a"] is None
+    assert load_config(Pix2PixConfig, settings={"out": "o", **found}).layout == "halves"
+
+
+def test_data_of_one_domain_is_taken_as_it_is_and_none_is_nothing(tmp_path: Path) -> None:
+    assert data_settings(DcganConfig, tmp_path / "digits.npz") == {"domain": tmp_path / "digits.npz"}
+    assert data_settings(DcganConfig, None) == data_settings(CycleGanConfig, None) == {}
+
+
+def test_data_of_no_known_layout_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none: no such folder"):
+        data_settings(CycleGanConfig, tmp_path / "none")
+    with pytest.raises(InputError, match="neither trainA and trainB in it, nor train with train_labels, nor train with pairs"):
+        data_settings(CycleGanConfig, folders(tmp_path / "half", "trainA", "val"))

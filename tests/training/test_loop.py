@@ -17,6 +17,7 @@ from cyclecast.errors import ConfigError, EngineUnavailable, ModelError, OutputE
 from cyclecast.training import checkpoint
 from cyclecast.training.learner import pick_device
 from cyclecast.training.loop import average_decay, rate_factor, train
+from cyclecast.training.report import MARGIN
 from tests.conftest import different, leaves, tiny_config
 
 
@@ -46,7 +47,11 @@ def test_a_run_leaves_sheets_a_log_and_its_config(domains: Path, tmp_path: Path)
     out = tmp_path / "run"
     report = train("cyclegan", tiny_config(domains, out, steps=4, sample_every=2, log_every=2, samples_a=domains / "testA"))
     sheet = cv2.imread(str(out / "a2b.jpg"))
-    assert sheet is not None and sheet.shape == (3 * 80, 6 * 80, 3)  # originals, step 2, step 4; six images of 40 pixels, doubled
+    assert sheet is not None and sheet.shape == (
+        3 * 80,
+        MARGIN + 6 * 80,
+        3,
+    )  # originals, step 2, step 4; six images of 40 pixels, doubled
     assert sorted(p.name for p in (out / "samples").iterdir()) == [f"{d}-{n:07d}.png" for d in ("a2b", "b2a") for n in (2, 4)]
     lines = [json.loads(line) for line in (out / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from cyclecast.training.networks import build_generator
-from cyclecast.training.networks.layers import ReflectionPad, update_average
-from cyclecast.training.networks.patch import build_discriminator
+from cyclecast.training.networks import ConvGenerator, MlpGenerator, UnetGenerator, build_generator, build_latent_generator
+from cyclecast.training.networks.latent import ConvDiscriminator, MlpDiscriminator, halvings
+from cyclecast.training.networks.layers import InstanceNorm, ReflectionPad, double, initialise, update_average
+from cyclecast.training.networks.patch import Discriminator, build_discriminator
 
 
 def count(module: torch.nn.Module) -> int:
@@ -43,6 +45,7 @@ def test_resize_cannot_draw_a_grid_into_a_flat_sky_where_deconvolution_does() ->
         return float((middle.amax((2, 3)) - middle.amin((2, 3))).max())
 
     assert relief("resize") < 1e-5
+    assert relief("pixelshuffle") < 1e-5  # at the start; what it learns may be otherwise
     assert relief("deconvolution") > 1e-2
 
 
@@ -54,18 +57,23 @@ def test_a_slope_enlarged_stays_a_slope_without_steps() -> None:
     torch.testing.assert_close(steps, torch.full_like(steps, 0.5))
 
 
-def test_each_score_of_the_discriminator_sees_70_pixels() -> None:
+@pytest.mark.parametrize(
+    ("name", "layers", "reach", "scores"),
+    [("n_layers", 1, 16, 126), ("n_layers", 2, 34, 62), ("basic", 1, 70, 30), ("n_layers", 4, 142, 14), ("pixel", 3, 1, 256)],
+)
+def test_each_score_of_the_discriminator_sees_its_patch(name: Discriminator, layers: int, reach: int, scores: int) -> None:
     torch.manual_seed(0)
-    discriminator = build_discriminator("basic", 4)
-    assert discriminator(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
+    discriminator = build_discriminator(name, 2, layers)
+    assert discriminator(torch.zeros(1, 3, 256, 256)).shape == (1, 1, scores, scores)
     for layer in discriminator.modules():  # instance norm looks at everything: without it, what is left is the reach
         if isinstance(layer, torch.nn.InstanceNorm2d):
             layer.forward = torch.nn.Identity().forward  # type: ignore[method-assign]
     image = torch.randn(1, 3, 256, 256, requires_grad=True)
-    discriminator(image)[0, 0, 15, 15].backward()
+    discriminator(image)[0, 0, scores // 2, scores // 2].backward()
     assert image.grad is not None
-    rows = image.grad.abs().sum((0, 1, 3)).nonzero()
-    assert int(rows.max() - rows.min()) + 1 == 70
+    for across in ((0, 1, 3), (0, 1, 2)):
+        seen = image.grad.abs().sum(across).nonzero()
+        assert int(seen.max() - seen.min()) + 1 == reach
 
 
 def test_reflection_pad_keeps_bf16_under_autocast() -> None:
@@ -80,3 +88,121 @@ def test_average_moves_by_its_share() -> None:
     expected = 0.9 * average.weight.detach() + 0.1 * current.weight.detach()
     update_average(average, current, 0.9)
     torch.testing.assert_close(average.weight.detach(), expected)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_instance_norm_of_innermost_channels_is_pytorchs_own(precision: torch.dtype) -> None:
+    torch.manual_seed(0)
+    exact = (3 * torch.randn(3, 5, 7, 6, dtype=torch.float64) + 2).to(precision).double().requires_grad_(True)
+    out = nn.InstanceNorm2d(5)(exact)
+    up = torch.randn_like(out).to(precision).double()
+    out.backward(up)
+    assert exact.grad is not None
+
+    innermost = exact.detach().to(precision).contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    made = InstanceNorm(5)(innermost)
+    assert made.grad_fn.name() != nn.InstanceNorm2d(5)(innermost).grad_fn.name()  # the other way was taken
+    made.backward(up.to(precision))
+    assert innermost.grad is not None
+    for ours, theirs in ((made, out), (innermost.grad, exact.grad)):
+        assert ours.dtype == precision and ours.is_contiguous(memory_format=torch.channels_last)
+        tolerance = 1e-5 if precision == torch.float32 else 0.02
+        torch.testing.assert_close(ours.double(), theirs, atol=tolerance, rtol=tolerance)
+
+
+def test_a_gradient_penalty_through_it_has_the_same_gradient() -> None:
+    def penalty_gradient(x: Tensor, norm: nn.Module) -> Tensor:
+        x = x.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(norm(x).pow(3).sum(), x, create_graph=True)
+        (slope.square().sum(dim=(1, 2, 3)).sqrt() - 1).square().mean().backward()
+        assert x.grad is not None
+        return x.grad
+
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, 4)
+    ours = penalty_gradient(x.contiguous(memory_format=torch.channels_last), InstanceNorm(3))
+    theirs = penalty_gradient(x.double(), nn.InstanceNorm2d(3))
+    assert theirs.abs().max() > 1e-2
+    torch.testing.assert_close(ours.double(), theirs, atol=1e-4, rtol=1e-4)
+
+
+def unet_keys(downs: int) -> set[str]:
+    """Of the weights in pytorch-CycleGAN-and-pix2pix: outermost, middle levels, innermost."""
+    level = "model.model"
+    keys = {f"{level}.0.weight", f"{level}.3.weight", f"{level}.3.bias"}
+    level += ".1.model"
+    for _ in range(downs - 2):
+        keys |= {f"{level}.1.weight", f"{level}.5.weight"}
+        level += ".3.model"
+    return keys | {f"{level}.1.weight", f"{level}.3.weight"}
+
+
+@pytest.mark.parametrize(("name", "downs"), [("unet128", 7), ("unet256", 8)])
+def test_unet_keys_are_those_of_the_reference_repository(name: str, downs: int) -> None:
+    with torch.device("meta"):
+        assert set(build_generator(name, ngf=1).state_dict()) == unet_keys(downs)
+        batch_norm = UnetGenerator(downs, 1, norm="batch", dropout=0.5).state_dict()
+    assert unet_keys(downs) < set(batch_norm)
+    inner = "model.model.1.model.3.model"
+    assert {f"{inner}.2.running_mean", f"{inner}.6.weight"} <= set(batch_norm)
+
+
+def test_unet_has_the_papers_size_and_norms() -> None:
+    with torch.device("meta"):
+        assert count(UnetGenerator(8, 64, norm="batch")) == 54_413_955  # pytorch-CycleGAN-and-pix2pix prints 54.414 M
+        assert count(UnetGenerator(7, 64, norm="batch")) == 41_828_995  # and 41.829 M
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("upsample", ["deconvolution", "resize", "pixelshuffle"])
+def test_unet_keeps_shape_down_to_one_pixel(upsample: str, skip: bool) -> None:
+    generator = build_generator("unet128", ngf=1, upsample=upsample, skip=skip)
+    narrowest: list[torch.Size] = []
+    for layer in generator.modules():
+        if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
+            layer.register_forward_hook(lambda layer, given, out: narrowest.append(out.shape))
+    image = torch.rand(1, 3, 128, 256)
+    out = generator(image)
+    assert generator.stride == 128 and out.shape == image.shape
+    assert min(narrowest) == (1, 1, 64, 128) and narrowest[-1] == (1, 8, 1, 2)
+    assert (out - image * skip).abs().max() <= 1
+
+
+def test_each_pixel_shuffled_up_starts_as_four_equal_ones() -> None:
+    torch.manual_seed(0)
+    up = initialise(nn.Sequential(double(3, 2, "pixelshuffle")))
+    out = up(torch.randn(1, 3, 4, 5))
+    assert out.shape == (1, 2, 8, 10)
+    blocks = out.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+    assert torch.equal(blocks.amin(4), blocks.amax(4)) and not torch.equal(out[:, 0], out[:, 1])
+    assert set(up.state_dict()) == {"0.0.weight"}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("side", "least"), [(28, 7), (32, 4), (64, 4)])
+def test_latent_networks_make_and_judge_pictures_of_any_size(side: int, least: int, channels: int) -> None:
+    assert halvings(side)[1] == least
+    latents = torch.randn(2, 5)
+    shape: dict[str, int] = {"image_size": side, "channels": channels}
+    generators = {
+        "mlp": build_latent_generator("mlp", latent=5, **shape),
+        **{
+            u: build_latent_generator("conv", latent=5, **shape, ngf=1, upsample=u)
+            for u in ("deconvolution", "resize", "pixelshuffle")
+        },
+    }
+    assert isinstance(generators["mlp"], MlpGenerator) and isinstance(generators["resize"], ConvGenerator)
+    for generator in generators.values():
+        images = generator(latents)
+        assert images.shape == (2, channels, side, side) and images.abs().max() <= 1
+        for kind in ("batch", "none"):
+            assert ConvDiscriminator(**shape, ndf=1, kind=kind)(images).shape == (2,)
+        assert MlpDiscriminator(**shape)(images).shape == (2,)
+
+
+def test_a_critic_without_norm_judges_each_picture_by_itself() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(3, 1, 28, 28)
+    for kind, apart in (("none", True), ("batch", False)):
+        critic = ConvDiscriminator(28, 1, 2, kind)  # type: ignore[arg-type]
+        assert torch.allclose(critic(images)[:2], critic(images[:2]), atol=1e-5) == apart

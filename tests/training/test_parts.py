@@ -16,6 +16,74 @@ def test_least_squares_against_numbers_worked_by_hand() -> None:
     assert losses.discriminator_loss(torch.ones(3), scores).item() == pytest.approx(0.5 * 1.25 / 3)
 
 
+SCORES = torch.tensor([-1.0, 0.0, 2.0])
+SOFTPLUS = torch.tensor([1.3132617, 0.6931472, 0.1269280])  # of 1, 0 and -2: log(1 + e^x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "unwanted"),
+    [
+        ("least_squares", (4 + 1 + 1) / 3, (1 + 0 + 4) / 3),
+        ("log", SOFTPLUS.mean().item(), (0.3132617 + 0.6931472 + 2.1269280) / 3),
+        ("wasserstein", -1 / 3, 1 / 3),
+    ],
+)
+def test_adversarial_losses_against_numbers_worked_by_hand(kind: losses.Adversarial, wanted: float, unwanted: float) -> None:
+    assert losses.generator_loss(SCORES, kind).item() == pytest.approx(wanted)
+    assert losses.generator_loss(SCORES, kind, real=False).item() == pytest.approx(unwanted)
+    half = 1.0 if kind == "wasserstein" else 0.5
+    assert losses.discriminator_loss(SCORES, SCORES, kind).item() == pytest.approx(half * (wanted + unwanted))
+
+
+def test_the_saturating_loss_is_log_1_minus_d() -> None:
+    log_1_minus_d = -torch.log1p(SCORES.exp())  # D = sigmoid: log(1 - D(x)) = -log(1 + e^x)
+    assert losses.saturating_loss(SCORES).item() == pytest.approx(log_1_minus_d.mean().item())
+
+
+@pytest.mark.parametrize("kind", ["least_squares", "log", "wasserstein"])
+def test_a_discriminator_that_tells_apart_has_the_lower_loss_and_a_convincing_generator_too(kind: losses.Adversarial) -> None:
+    high, low = torch.ones(4), torch.zeros(4)
+    assert losses.discriminator_loss(high, low, kind) < losses.discriminator_loss(low, high, kind)
+    assert losses.generator_loss(high, kind) < losses.generator_loss(low, kind)
+    assert losses.generator_loss(low, kind, real=False) < losses.generator_loss(high, kind, real=False)
+
+
+def test_the_wasserstein_critics_loss_is_minus_the_distance() -> None:
+    assert losses.discriminator_loss(torch.tensor([3.0, 5.0]), torch.tensor([1.0, 0.0]), "wasserstein").item() == -3.5
+
+
+def test_losses_are_taken_in_fp32() -> None:
+    scores = torch.full((3,), 300.0, dtype=torch.float16)  # its square is none of fp16's numbers
+    for kind in ("least_squares", "log", "wasserstein"):
+        for loss in (losses.generator_loss(scores, kind), losses.discriminator_loss(scores, scores, kind)):
+            assert loss.dtype == torch.float32 and torch.isfinite(loss)
+
+
+def test_gradient_penalty_of_a_linear_critic_is_known() -> None:
+    torch.manual_seed(0)
+    slope = torch.zeros(3, 2, 2)
+    slope[0, 0, 0], slope[2, 1, 0] = 3.0, 4.0  # of length 5, wherever it is taken
+    real, fake = torch.randn(2, 4, 3, 2, 2)
+    weight = slope.clone().requires_grad_(True)
+    penalty = losses.gradient_penalty(lambda images: (images * weight).flatten(1).sum(1), real, fake)
+    assert penalty.item() == pytest.approx(16.0)
+    penalty.backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, 8 * slope / 5)  # d/dw (|w| - 1)^2 = 2 (|w| - 1) w / |w|
+
+
+def test_gradient_penalty_is_taken_between_real_and_fake() -> None:
+    real, fake = torch.zeros(64, 1), torch.ones(64, 1)
+    seen: list[torch.Tensor] = []
+
+    def critic(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images.detach())
+        return images.square().sum(1)
+
+    losses.gradient_penalty(critic, real, fake)
+    assert 0 <= seen[0].min() < 0.2 and 0.8 < seen[0].max() <= 1
+
+
 def test_cycle_loss_at_a_scale_looks_past_fine_patterns() -> None:
     flat = torch.zeros(1, 3, 8, 8)
     dots = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1.0  # a chequerboard

@@ -29,18 +29,13 @@ IDX_IMAGES = re.compile(r"(.*)images([-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
 GZIP_MAGIC = b"\x1f\x8b"
 DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 LARGEST = 1 << 30  # bytes of an idx file; a damaged header may promise anything
-PADDED_BELOW = 1.5  # times the digit's side; from here up, a black rim would be most of the picture
 
 
 def fit_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(S, S) uint8 -> (size, size): a black rim if size is less than 1.5 S, else enlarged (bilinear) or shrunk (area mean)."""
-    side = len(digit)
-    if side <= size < PADDED_BELOW * side:
-        rim = (size - side) // 2
-        out = np.zeros((size, size), np.uint8)
-        out[rim : rim + side, rim : rim + side] = digit
-        return out
-    interpolation = cv2.INTER_AREA if size < side else cv2.INTER_LINEAR
+    """(S, S) uint8 -> (size, size): enlarged (bilinear) or shrunk (area mean), so that sets of other sizes compare."""
+    if size == len(digit):
+        return digit
+    interpolation = cv2.INTER_AREA if size < len(digit) else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(digit, (size, size), interpolation=interpolation), np.uint8)
 
 

@@ -25,7 +25,7 @@ from cyclecast.training.trained import apply
 Translate = Callable[[Tensor], Tensor]  # (N, 3, S, S) uint8, RGB -> the same
 MOST = 500  # images of each kind
 JUDGED_SIDE = 64  # pixels: of what the classifier of two domains looks at
-CLASSIFIER_STEPS, SEGMENTATION_STEPS = 300, 500
+CLASSIFIER_STEPS, DIGIT_STEPS, SEGMENTATION_STEPS = 300, 1000, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def _structure(source: Tensor, made: Tensor) -> float:
 def _digits(translate: Translate, source: Path, target: Path, side: int, seed: int) -> dict[str, Any]:
     known, digits, real = DigitSet(target, side), DigitSet(source, side, "test"), DigitSet(target, side, "test")
     images, labels = _all(known)
-    judge = train_classifier(images, labels, classes=10, steps=1000, shift=3, seed=seed)
+    judge = train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=3, seed=seed)
     asked, truth = _all(digits)
     made = translate(asked)
     count = min(len(made), len(real))
@@ -177,6 +177,6 @@ def evaluate_samples(
         extractor = inception_features(inception)
     else:
         images, labels = _all(DigitSet(domain, side))
-        extractor = ClassifierFeatures(train_classifier(images, labels, classes=10, steps=1000, shift=2, seed=seed))
+        extractor = ClassifierFeatures(train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=2, seed=seed))
     made = to_bytes(apply(network, torch.randn(len(real), network.latent, generator=torch.Generator().manual_seed(seed))))
     return {"images": len(made), **fid_kid(real, made, extractor, seed=seed).named()}

@@ -13,7 +13,6 @@ from torch.optim import Adam, Optimizer
 
 from cyclecast.training import losses
 from cyclecast.training.augment import augment
-from cyclecast.training.data import fixed_set
 from cyclecast.training.learner import Learner, Terms
 from cyclecast.training.networks import LatentGenerator, build_latent_generator
 from cyclecast.training.networks.latent import ConvDiscriminator
@@ -107,18 +106,12 @@ class CoGan:
 
     def fixed_set(self) -> dict[str, Tensor]:
         """Latents that both generators draw, and images that are translated by the latent found for them."""
-        config, halves = self.config, self.config.layout == "halves"
-        latents = torch.randn(FIXED, config.latent, generator=torch.Generator().manual_seed(config.seed))
-        return {
-            "a": latents,
-            "b": latents,
-            "a2b": fixed_set(config.samples_a or config.domain_a, FIXED, config.crop_size, half="left" if halves else None),
-            "b2a": fixed_set(config.samples_b or config.domain_b, FIXED, config.crop_size, half="right" if halves else None),
-        }
+        latents = torch.randn(FIXED, self.config.latent, generator=torch.Generator().manual_seed(self.config.seed))
+        return {"a": latents, "b": latents, **self.config.watched(self.config.crop_size)}
 
     def data_facts(self) -> dict[str, Any]:
         """For the run's page."""
-        return {"domain A": self.config.domain_a.name, "domain B": self.config.domain_b.name, **self.data.facts()}
+        return self.config.domain_names() | self.data.facts()
 
     def sample(self, name: str, inputs: Tensor) -> Tensor:
         """`a` or `b`: latents (n, Z) -> (n, 3, S, S). `a2b` or `b2a`: images of side crop_size -> the same shape."""

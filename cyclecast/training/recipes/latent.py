@@ -43,7 +43,7 @@ class LatentConfig(TrainConfig):
         super().__post_init__()
         self._require("image_size", 8 <= self.image_size <= 1024, "from 8 to 1024")
         self._require("latent", self.latent >= 1, "at least 1")
-        self._require("channels", self.channels in (1, 3), "1 (grey) or 3 (RGB)")
+        self._require("batch_size", self.batch_size >= 2 * self.accumulate, "at least 2 for each part, which batch norm compares")
 
 
 class Latent:

@@ -15,7 +15,7 @@ from torch.optim import Adam, Optimizer
 from cyclecast.training import losses
 from cyclecast.training.augment import augment
 from cyclecast.training.config import TrainConfig
-from cyclecast.training.data import Half, PairedData, UnpairedData, fixed_set, open_domain
+from cyclecast.training.data import PairedData, UnpairedData, fixed_set, open_domain
 from cyclecast.training.learner import Learner, Terms
 from cyclecast.training.networks import build_generator
 from cyclecast.training.networks.layers import Upsample
@@ -77,7 +77,7 @@ class TranslationConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         least = {"unet128": 128, "unet256": 256}.get(self.generator, 4)
-        self._require("crop_size", self.crop_size % least == 0 and self.crop_size >= 32, f"a multiple of {least} from 32 up")
+        self._require("crop_size", self.crop_size % least == 0 and self.crop_size >= 16, f"a multiple of {least} from 16 up")
         self._require("load_size", self.load_size >= self.crop_size, f"at least crop_size, {self.crop_size}")
         self._require("load_size_max", (self.load_size_max or self.load_size) >= self.load_size, "at least load_size")
         for name in ("ngf", "ndf"):
@@ -113,6 +113,18 @@ class TranslationConfig(TrainConfig):
             open_domain(self.domain_a, load, self.crop_size, half="left" if halves else None, flip=self.flip),
             open_domain(self.domain_b, load, self.crop_size, half="right" if halves else None, flip=self.flip),
         )
+
+    def watched(self, side: int) -> dict[str, Tensor]:
+        """Images of A, named a2b, and of B, named b2a, to be looked at through training: (n, 3, side, side) each."""
+        halves = self.layout == "halves"
+        return {
+            "a2b": fixed_set(self.samples_a or self.domain_a, FIXED, side, half="left" if halves else None),
+            "b2a": fixed_set(self.samples_b or self.domain_b, FIXED, side, half="right" if halves else None),
+        }
+
+    def domain_names(self) -> dict[str, str]:
+        """For people."""
+        return {"domain A": self.domain_a.name, "domain B": self.domain_b.name}
 
 
 class Translation:
@@ -163,18 +175,13 @@ class Translation:
 
     def fixed_set(self) -> dict[str, Tensor]:
         """Images that are translated again and again through training: name of the direction -> (n, 3, S, S)."""
-        config, halves = self.config, self.config.layout == "halves"
-        least = max(getattr(net, "stride", 4) for net in self.averages.values())
-        side = max(config.load_size // least * least, least)
-        sources: dict[str, tuple[Path, Half | None]] = {
-            "a2b": (config.samples_a or config.domain_a, "left" if halves else None),
-            "b2a": (config.samples_b or config.domain_b, "right" if halves else None),
-        }
-        return {d: fixed_set(path, FIXED, side, half=half) for d, (path, half) in sources.items() if d in self.exports}
+        least = max(int(getattr(network, "stride", 4)) for network in self.averages.values())
+        watched = self.config.watched(max(self.config.load_size // least * least, least))
+        return {direction: watched[direction] for direction in self.exports}
 
     def data_facts(self) -> dict[str, Any]:
         """For the run's page."""
-        return {"domain A": self.config.domain_a.name, "domain B": self.config.domain_b.name, **self.data.facts()}
+        return self.config.domain_names() | self.data.facts()
 
     @torch.no_grad()
     def sample(self, name: str, inputs: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cyclecast.errors import ConfigError
 from cyclecast.files import appearing
 from cyclecast.training import checkpoint
 from cyclecast.training.config import load_config
@@ -37,28 +39,43 @@ class Lab:
     """Share of the full number of steps; below a half, smaller pictures too where there is a choice."""
     tell: Callable[[str, int, int], None] = lambda stage, done, total: None
     """Called with a stage's name, what is done of it and all of it."""
+    precision: str = "auto"
+    """auto, fp32, bf16 or fp16."""
 
     def steps(self, full: int) -> int:
         """What a stage of `full` steps is given."""
         return max(2, round(full * self.effort))
 
     def run(self, name: str, recipe: str, settings: dict[str, Any]) -> Path:
-        """The folder of a finished run of `recipe`: trained now, gone on with, or found finished."""
+        """The folder of a finished run of `recipe`: trained now, gone on with, or found finished.
+
+        ConfigError if it was begun with another seed or number of steps, which the page would not tell.
+        """
         folder = self.out / name
-        chosen = {"seed": self.seed, "device": self.device, "tensorboard": False} | settings | {"out": folder}
-        config = load_config(RECIPES[recipe].Config, settings=chosen)
+        own = {"seed": self.seed, "device": self.device, "precision": self.precision, "tensorboard": False}
+        config = load_config(RECIPES[recipe].Config, settings=own | settings | {"out": folder})
+        begun = (folder / checkpoint.NAME).exists()
+        for key, saved in state(folder)["config"].items() if begun else ():
+            if key in ("seed", "steps") and saved != (asked := getattr(config, key)):
+                raise ConfigError(f"{folder}: begun with {key} {saved}, not {asked}; choose another folder")
 
         def progress(now: Progress) -> None:
             self.tell(name, now.step, now.steps)
 
-        train(recipe, config, resume=(folder / checkpoint.NAME).exists(), on_progress=progress)
+        train(recipe, config, resume=begun, on_progress=progress)
         return folder
 
     def judge(self, name: str, fresh: nn.Module, make: Callable[[Callable[[int, int], None]], nn.Module]) -> nn.Module:
-        """A network that judges: `make(on_progress)` the first time, its weights kept for the next; `fresh`: one of its shape."""
+        """A network that judges: `make(on_progress)` the first time, its weights kept for the next; `fresh`: one of its shape.
+
+        ConfigError if the file that is kept holds something else.
+        """
         path = self.out / f"{name}.pt"
         if path.exists():
-            fresh.load_state_dict(torch.load(path, weights_only=True))
+            try:
+                fresh.load_state_dict(torch.load(path, weights_only=True))
+            except (RuntimeError, UnpicklingError) as error:
+                raise ConfigError(f"{path}: no judge of this experiment; choose another folder, or delete it") from error
             return fresh.eval().requires_grad_(False)
         self.out.mkdir(parents=True, exist_ok=True)
         network = make(lambda done, total: self.tell(name, done, total))

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cyclecast.errors import InputError
 from cyclecast.training.data import DigitSet, to_bytes
 from cyclecast.training.evaluate.classifier import SmallClassifier, classify, train_classifier
 from cyclecast.training.evaluate.distribution import ClassifierFeatures, fid_kid
@@ -28,16 +29,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "wgan": {"ngf": 32, "ndf": 32, "warm_up": False, "learning_rate": 2e-4},
 }
 TITLES = {"gan": "GAN", "dcgan": "DCGAN", "wgan": "WGAN"}
-JUDGED = 5000  # samples, against as many real test digits
+JUDGED = 5000  # samples, against as many real test digits; fewer where the file has not twice as many
+FEWEST = 12  # samples: the ends of six lines
 EXAMPLES = 12  # latents that a mean of the vector arithmetic is taken over
 
 
 def reproduce_latent(data: Path, lab: Lab) -> Path:
     """Trains the three and a judge, writes the page; returns its path. data: folder with mnist.npz.
 
-    InputError if the file is missing.
+    InputError if the file is missing, or has too few test digits.
     """
     train, test = DigitSet(data / "mnist.npz", SIDE), DigitSet(data / "mnist.npz", SIDE, "test")
+    judged = min(JUDGED, len(test) // 2)
+    if judged < FEWEST:
+        raise InputError(f"{test.path}: {len(test)} test digits; the experiment takes {2 * FEWEST} or more")
     labels = torch.from_numpy(train.labels)
     judge = lab.judge(
         "judge",
@@ -53,14 +58,14 @@ def reproduce_latent(data: Path, lab: Lab) -> Path:
         ),
     )
     assert isinstance(judge, SmallClassifier)
-    real = to_bytes(test.tensor(range(2 * JUDGED)))
+    real = to_bytes(test.tensor(range(2 * judged)))
     runs = {}
     for recipe, steps in STEPS.items():
         given = lab.steps(steps)
         schedule = {"steps": given, "sample_every": max(1, given // 6), "save_every": max(1, given // 6)}
         runs[recipe] = lab.run(recipe, recipe, {"domain": data / "mnist.npz", "image_size": SIDE} | schedule | SETTINGS[recipe])
-    noise = torch.randn(JUDGED, 100, generator=torch.Generator().manual_seed(lab.seed + 1))
-    floor = fid_kid(real[:JUDGED], real[JUDGED:], ClassifierFeatures(judge), seed=lab.seed)
+    noise = torch.randn(judged, 100, generator=torch.Generator().manual_seed(lab.seed + 1))
+    floor = fid_kid(real[:judged], real[judged:], ClassifierFeatures(judge), seed=lab.seed)
     rows: list[list[Any]] = [["other real digits", floor.fid, floor.kid_mean, floor.kid_std, 10, None]]
     results: dict[str, Any] = {"real": floor.named()}
     page = Page("Digits from noise", "GAN, DCGAN and WGAN on MNIST, and what lies between two latents")
@@ -69,8 +74,8 @@ def reproduce_latent(data: Path, lab: Lab) -> Path:
         network = latent_generator(state(run))
         made = to_bytes(apply(network, noise))
         read = classify(judge, made)
-        scores = fid_kid(real[:JUDGED], made, ClassifierFeatures(judge), seed=lab.seed)
-        kinds = int((torch.bincount(read, minlength=10) > JUDGED / 100).sum())
+        scores = fid_kid(real[:judged], made, ClassifierFeatures(judge), seed=lab.seed)
+        kinds = int((torch.bincount(read, minlength=10) > judged / 100).sum())
         minutes = seconds(run) / 60
         rows.append([TITLES[recipe], scores.fid, scores.kid_mean, scores.kid_std, kinds, minutes])
         results[recipe] = scores.named() | {"kinds": kinds, "minutes": minutes, "steps": lab.steps(STEPS[recipe])}
@@ -82,7 +87,7 @@ def reproduce_latent(data: Path, lab: Lab) -> Path:
     page.table(
         ["model", "classifier FID", "classifier KID", "its spread", "kinds of digits made", "minutes"],
         rows,
-        caption=f"{JUDGED} samples against {JUDGED} real test digits, seed {lab.seed}. Kinds: digits that make up 1 % or more.",
+        caption=f"{judged} samples against {judged} real test digits, seed {lab.seed}. Kinds: digits that make up 1 % or more.",
     )
     for recipe, run, network, read in sections:
         results[recipe] |= _section(page, recipe, run, network, noise, read, judge)
@@ -98,8 +103,8 @@ def _section(
     page.image(sheet(run, "sample"), "The same 16 latents through training", scale=0.6)
     page.curves(curves(run))
     page.image(tile(apply(network, between(noise[:6], noise[6:12], 12)), 12), "Along the line between two latents, six times")
-    page.image(map_of_latents(network, noise[:400]), "t-SNE of 400 latents, each shown as its picture")
-    page.image(map_of_latents(network, noise[:400], judge), "The same 400 pictures by t-SNE of the judge's features of them")
+    page.image(map_of_latents(network, noise[:400]), f"t-SNE of {len(noise[:400])} latents, each shown as its picture")
+    page.image(map_of_latents(network, noise[:400], judge), "The same pictures by t-SNE of the judge's features of them")
     picture, figures = arithmetic(network, noise, read, judge)
     page.image(picture, "Vector arithmetic, a row each: bold 'p' - thin 'p' + thin 'q' = bold 'q'? Each is the mean of latents.")
     page.text(
@@ -124,8 +129,11 @@ def map_of_latents(
     made = apply(network, latents)
     with torch.no_grad():
         points = latents if judge is None else judge.features(made)
-    places = TSNE(init="pca", random_state=0, perplexity=15).fit_transform(points.numpy())
-    places = (places - places.min(0)) / np.ptp(places, axis=0)
+    places = np.zeros((len(points), 2))  # all on one place: what a model that makes one picture alone has
+    if points.std(0).any():
+        perplexity = min(15.0, (len(points) - 1) / 3)
+        places = TSNE(init="pca", random_state=0, perplexity=perplexity).fit_transform(points.numpy())
+        places = (places - places.min(0)) / np.ptp(places, axis=0)
     digits = to_bytes(made)[:, 0].numpy()
     size = digits.shape[1]
     canvas = np.zeros((side, side), np.uint8)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.errors import InputError
-from cyclecast.training.data import PairedData, Palette, palette_of, to_bytes
+from cyclecast.training.data import PairedData, Palette, list_images, palette_of, to_bytes
 from cyclecast.training.evaluate.classifier import to_unit
 from cyclecast.training.evaluate.labels import LabelScores, confusion, label_scores
 from cyclecast.training.evaluate.segmentation import SegmentationNet, predict, train_segmentation
@@ -62,10 +62,11 @@ def reproduce_street(data: Path, lab: Lab) -> Path:
     data: folder with `camvid` (train, train_labels, val, val_labels, classes.csv) and, where it is there, `facades`.
     128x128 pixels; 64x64 of a lab of little effort. InputError if camvid is missing.
     """
-    side, ngf = (64, 16) if lab.effort < 0.5 else (128, 24)
-    steps = lab.steps(2000)
+    side, ngf, steps = (64, 16, lab.steps(3000)) if lab.effort < 0.5 else (128, 24, lab.steps(1000))
     camvid = data / "camvid"
     photos, labels, maps, palette = _validation(camvid, side)
+    for folder in (camvid / "train", camvid / "train_labels", *_facade_folders(data / "facades")):
+        list_images(folder)
     judge = _judge(lab, camvid, side, palette)
     common: dict[str, Any] = {
         "load_size": side,
@@ -209,9 +210,14 @@ def agreement(scores: Scores, column: int, methods: tuple[str, ...]) -> str:
     return f"{text}; not: {', '.join(differ)}." if differ else f"{text}."
 
 
+def _facade_folders(facades: Path) -> list[Path]:
+    """Of the pairs, those to train on and those to look at; none where there are no facades."""
+    return [facades / "train", facades / "val"] if facades.is_dir() else []
+
+
 def _facades(page: Page, facades: Path, lab: Lab, paired: dict[str, Any], unpaired: dict[str, Any]) -> None:
     """CycleGAN without the pairs against pix2pix with them on facades, in pictures (CycleGAN, figure 8)."""
-    if not facades.is_dir():
+    if not _facade_folders(facades):
         return
     places = {"domain_a": facades / "train", "domain_b": facades / "train", "layout": "halves"}
     places |= {"samples_a": facades / "val", "samples_b": facades / "val"}

@@ -1,0 +1,222 @@
+"""What `cyclecast evaluate` says of a run or a frame model: the figures that its data allow, under names that are true."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor
+
+import cyclecast
+from cyclecast.cli import measure_model
+from cyclecast.errors import ConfigError, InputError, ModelError
+from cyclecast.training import checkpoint
+from cyclecast.training.config import TrainConfig, data_settings
+from cyclecast.training.data import DigitSet, PairedData, open_domain, to_bytes
+from cyclecast.training.evaluate import translation
+from cyclecast.training.evaluate.flicker import warping_error
+from cyclecast.training.evaluate.run import evaluate_run
+from cyclecast.training.evaluate.translation import Places, evaluate_translation
+from cyclecast.training.loop import train
+from cyclecast.training.recipes.cyclegan import CycleGanConfig
+from cyclecast.video.sources.file import VideoFile
+
+PROGRAM = Path(sys.executable).parent / "cyclecast"
+
+Smallest = Callable[..., TrainConfig]
+
+ALWAYS = {"images", "structure_kept"}
+DISTANCES = {"classifier_fid", "classifier_kid_mean", "classifier_kid_std"}
+FOLDERS = ALWAYS | DISTANCES | {"judged_as_target", "source_judged_as_target"}
+LABELS = {"per_pixel", "per_class", "class_iou"}
+DIGITS = ALWAYS | DISTANCES | {"digit_accuracy", "digit_accuracy_untranslated", "digit_accuracy_of_real_targets"}
+
+
+@pytest.fixture(autouse=True)
+def brief_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of training for each judge, not half a minute."""
+    for name, steps in (("CLASSIFIER_STEPS", 10), ("DIGIT_STEPS", 45), ("SEGMENTATION_STEPS", 14)):
+        monkeypatch.setattr(translation, name, steps)
+
+
+def evaluate_command(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(PROGRAM), "evaluate", *map(str, args)], capture_output=True, text=True, timeout=300)
+
+
+def check(figures: dict[str, Any], names: set[str], images: int) -> None:
+    """Exactly these figures, each a number, the shares from 0 to 1."""
+    assert set(figures) == names and figures["images"] == images
+    assert all(math.isfinite(value) for value in figures.values())
+    shares = names - DISTANCES - ALWAYS
+    assert [name for name in shares if not 0 <= figures[name] <= 1] == []
+    assert -1 <= figures["structure_kept"] <= 1 and figures["classifier_fid"] > -1e-3
+
+
+def test_a_run_on_folders_is_measured_both_ways_on_the_images_that_it_is_given(run: Path, domains: Path) -> None:
+    figures = evaluate_run(run, domains)
+    assert list(figures) == ["a2b", "b2a"]
+    for direction in figures.values():
+        check(direction, FOLDERS, images=8)
+    assert evaluate_run(run / checkpoint.NAME, domains) == figures  # the file is the run, and nothing is left to chance
+    with pytest.raises(InputError, match="need 8 images of each kind or more, got 4 real"):
+        evaluate_run(run)  # what it was trained on: 8 images, of which every second is held back
+
+
+def test_a_run_of_pix2pix_is_measured_the_way_that_it_goes(smallest: Smallest, side_by_side: Path, tmp_path: Path) -> None:
+    train("pix2pix", smallest("pix2pix", tmp_path / "run", direction="b2a", steps=1))
+    with pytest.raises(InputError, match="need 8 images of each kind or more, got 4 real"):
+        evaluate_run(tmp_path / "run")
+    more = tmp_path / "more"
+    for part in ("train", "val"):
+        (more / part).mkdir(parents=True)
+        for copy in range(3):
+            for image in (side_by_side / part).iterdir():
+                (more / part / f"{copy}-{image.name}").write_bytes(image.read_bytes())
+    figures = evaluate_run(tmp_path / "run", more)
+    assert list(figures) == ["b2a"]
+    check(figures["b2a"], FOLDERS, images=12)
+
+
+def test_a_perfect_translator_is_at_its_target_and_an_idle_one_where_it_was(domains: Path) -> None:
+    places = Places.read(data_settings(CycleGanConfig, domains))
+    target = to_bytes(open_domain(domains / "testB", (32, 32), 32).first(8, 32))
+    perfect = evaluate_translation(lambda images: target, "a2b", places, side=32)
+    idle = evaluate_translation(lambda images: images, "a2b", places, side=32)
+    assert perfect["classifier_fid"] == pytest.approx(0, abs=1e-3) and perfect["judged_as_target"] == 1
+    assert idle["classifier_fid"] > 0.1 and idle["judged_as_target"] == idle["source_judged_as_target"] == 0
+    assert idle["structure_kept"] == pytest.approx(1) and perfect["structure_kept"] < 0.999
+    back = evaluate_translation(lambda images: images.flip(1), "b2a", places, side=32)  # B is A with its colours turned round
+    assert back["classifier_fid"] == pytest.approx(0, abs=1e-3) and back["judged_as_target"] == 1
+
+
+def test_a_run_on_digits_is_read_both_ways(smallest: Smallest, drawn_digits: Path, tmp_path: Path) -> None:
+    files = {"domain_a": drawn_digits / "mnist.npz", "domain_b": drawn_digits / "usps.npz"}
+    train("cyclegan", smallest("cyclegan", tmp_path / "run", **files, samples_a=None, samples_b=None))
+    figures = evaluate_run(tmp_path / "run")
+    assert list(figures) == ["a2b", "b2a"]
+    for direction in figures.values():
+        check(direction, DIGITS, images=40)
+        assert direction["digit_accuracy_of_real_targets"] > 0.6
+
+
+def test_digits_that_stay_as_they_are_are_read_as_they_were(drawn_digits: Path) -> None:
+    places = Places(domain_a=drawn_digits / "mnist.npz", domain_b=drawn_digits / "usps.npz")
+    idle = evaluate_translation(lambda images: images, "a2b", places, side=32)
+    assert idle["digit_accuracy"] == idle["digit_accuracy_untranslated"]
+    held = DigitSet(drawn_digits / "usps.npz", 32, "test")
+    real = to_bytes(held.tensor(range(len(held))))
+    perfect = evaluate_translation(lambda images: real, "a2b", places, side=32)  # the labels of both go 0, 1, 2 ...
+    assert perfect["digit_accuracy"] == perfect["digit_accuracy_of_real_targets"]
+    assert perfect["classifier_fid"] == pytest.approx(0, abs=1e-3) and idle["classifier_fid"] > 0.01
+    blank = evaluate_translation(torch.zeros_like, "a2b", places, side=32)
+    assert blank["digit_accuracy"] == 0.1  # one answer for all, and as many of each digit
+    assert blank["digit_accuracy_untranslated"] == idle["digit_accuracy_untranslated"] > 0.2
+
+
+def test_a_run_on_label_maps_is_scored_by_its_labels(smallest: Smallest, drawn_streets: Path, tmp_path: Path) -> None:
+    places = data_settings(CycleGanConfig, drawn_streets / "camvid")
+    train("cyclegan", smallest("cyclegan", tmp_path / "run", **places, steps=1))
+    figures = evaluate_run(tmp_path / "run")
+    assert list(figures) == ["a2b", "b2a"]
+    for direction in figures.values():
+        check(direction, FOLDERS | LABELS, images=8)
+
+
+def test_label_scores_know_right_from_wrong_both_ways(drawn_streets: Path) -> None:
+    camvid = drawn_streets / "camvid"
+    places = Places.read(data_settings(CycleGanConfig, camvid))  # A: photos, the negatives of their label colours; B: labels
+    to_labels, to_photos, wrong = (
+        evaluate_translation(translate, direction, places, side=64)
+        for translate, direction in ((negative, "a2b"), (negative, "b2a"), (torch.zeros_like, "b2a"))
+    )
+    assert {name: to_labels[name] for name in LABELS} == dict.fromkeys(LABELS, 1.0)  # what nobody labelled does not count
+    held, _ = PairedData(camvid / "val", camvid / "val_labels", (64, 64), 64, flip=False).first(8, 64)
+    turned = evaluate_translation(lambda images: to_bytes(held.flip(0)), "a2b", places, side=64)
+    assert 0.1 < turned["per_pixel"] < 0.9
+    assert to_photos["per_pixel"] > max(0.8, wrong["per_pixel"] + 0.1) and to_photos["class_iou"] > 1.5 * wrong["class_iou"]
+
+
+def negative(images: Tensor) -> Tensor:
+    return 255 - images
+
+
+def test_a_run_that_draws_from_noise_is_measured_by_its_samples(smallest: Smallest, drawn_digits: Path, tmp_path: Path) -> None:
+    train("gan", smallest("gan", tmp_path / "run", domain=drawn_digits / "mnist.npz", image_size=16))
+    figures = evaluate_run(tmp_path / "run")
+    assert list(figures) == ["sample"] and set(figures["sample"]) == {"images"} | DISTANCES
+    assert figures["sample"]["images"] == 40 and all(math.isfinite(value) for value in figures["sample"].values())
+    on_others = evaluate_run(tmp_path / "run", drawn_digits / "usps.npz")
+    assert on_others["sample"]["classifier_fid"] != figures["sample"]["classifier_fid"]
+
+
+def test_samples_of_photos_need_inception(smallest: Smallest, domains: Path, tmp_path: Path) -> None:
+    train("gan", smallest("gan", tmp_path / "run", domain=domains / "trainA", image_size=16))
+    with pytest.raises(InputError, match="trainA: one set of images trains no classifier to measure by; name a file"):
+        evaluate_run(tmp_path / "run")
+
+
+def test_what_is_no_run_of_ours_is_refused(run: Path, domains: Path, tmp_path: Path) -> None:
+    state = checkpoint.load(run / checkpoint.NAME)
+    checkpoint.save(tmp_path / checkpoint.NAME, state | {"recipe": "dogan"})
+    with pytest.raises(ConfigError, match="a run of 'dogan', which this version does not know"):
+        evaluate_run(tmp_path, domains)
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        evaluate_run(domains)
+    with pytest.raises(InputError, match="no such folder"):
+        evaluate_run(run, tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def idle_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A frame model that gives back what it gets."""
+    one, other = (helper.make_tensor_value_info(name, TensorProto.UINT8, [1, "h", "w", 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [one], [other])
+    path = tmp_path_factory.mktemp("idle") / "idle.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    return path
+
+
+def test_a_model_that_changes_nothing_flickers_as_its_source_and_keeps_all_of_it(
+    idle_model: Path, clip: Path, domains: Path
+) -> None:
+    with cyclecast.load(idle_model, "onnxruntime") as model:
+        figures = measure_model(model, domains, clip, seconds=4.0, side=32, inception=None, seed=0)
+    assert list(figures) == ["a2b"]
+    found = figures["a2b"]
+    assert set(found) == FOLDERS | {"warping_error", "warping_error_of_the_source", "frames"}
+    with VideoFile(clip) as video:
+        frames = [np.array(frame.image) for frame in video]
+    assert found["warping_error"] == found["warping_error_of_the_source"] == pytest.approx(warping_error(frames, frames).mean)
+    assert (found["frames"], found["images"]) == (11, 8)
+    assert found["structure_kept"] == pytest.approx(1) and found["judged_as_target"] == found["source_judged_as_target"]
+
+
+def test_a_trained_models_flicker_is_measured_for_as_long_as_asked(tiny_model: Path, clip: Path) -> None:
+    done = evaluate_command(tiny_model, "--clip", clip, "--seconds", 0.2, "--engine", "onnxruntime", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["a2b"]
+    assert set(found) == {"warping_error", "warping_error_of_the_source", "frames"}
+    assert found["frames"] == 4  # pairs of those that begin at 0, 47, 94, 120 and 167 ms
+    assert found["warping_error"] > 0 and found["warping_error"] != found["warping_error_of_the_source"]
+    table = evaluate_command(tiny_model, "--clip", clip, "--seconds", 0.2)
+    assert table.returncode == 0 and table.stdout == ""
+    assert all(name in table.stderr for name in found)
+
+
+def test_what_cannot_be_measured_is_one_clear_line(tiny_model: Path, run: Path, clip: Path) -> None:
+    for args, message in (
+        ((tiny_model,), "nothing to measure a frame model on: name --data, --clip or both"),
+        ((run, "--clip", clip), "flicker is measured on a frame model: export the run, then evaluate that"),
+    ):
+        done = evaluate_command(*args, "--json")
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {message}\n")
