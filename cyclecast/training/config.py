@@ -131,7 +131,8 @@ def data_settings(kind: type[TrainConfig], data: Path | None) -> dict[str, Any]:
     if "domain" in fields:
         return {"domain": data}
     if not data.is_dir():
-        raise InputError(f"{data}: no such folder")
+        what = "a file; name two of them by --domain-a and --domain-b" if data.is_file() else "no such folder"
+        raise InputError(f"{data}: {what}")
     layouts = (("trainA", "trainB", "testA", "testB"), ("train", "train_labels", "val", "val_labels"))
     for train_a, train_b, samples_a, samples_b in layouts:
         if (data / train_a).is_dir() and (data / train_b).is_dir():

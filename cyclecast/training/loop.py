@@ -167,7 +167,7 @@ def _train(
                 sample()
             if step % config.save_every == 0 or step == last:
                 save()
-            if stop and step < last:
+            if stop:
                 save()
                 raise Interrupted(f"stopped at step {step} of {recipe.steps}, saved; go on with --resume")
     speed = (step - first) * batch / seconds()
@@ -235,6 +235,10 @@ def restore(recipe: Recipe, learner: Learner, state: dict[str, Any], name: str) 
         saved = state["config"].get(key)
         if saved != asked.get(key):
             raise ConfigError(f"the checkpoint was trained at {key} {saved}, which a resumed run keeps; got {asked.get(key)}")
+    if state["precision"] != learner.precision and "fp16" in (state["precision"], learner.precision):
+        raise ConfigError(
+            f"the checkpoint was trained in {state['precision']}, which a resumed run keeps; got {learner.precision}"
+        )
     pools = state["pools"][learner.processes.rank % len(state["pools"])]
     try:
         for part, targets in (

@@ -53,8 +53,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if count == 1:
         yield Processes()
         return
-    if "MASTER_ADDR" not in os.environ:
-        raise ConfigError(f"WORLD_SIZE is {count}, but not set by torchrun (no MASTER_ADDR); start with torchrun, or unset it")
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ConfigError(f"WORLD_SIZE is {count}, but not set by torchrun (no {missing[0]}); start with torchrun, or unset it")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")

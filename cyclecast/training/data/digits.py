@@ -26,6 +26,7 @@ Split = Literal["train", "test"]
 DIGIT_SUFFIXES = (".npz", ".h5", ".hdf5", "-ubyte", ".gz")
 NPZ_KEYS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))  # of images and of labels, by split
 IDX_IMAGES = re.compile(r"(.*)images([-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
+INK_KEPT = 0.99  # of a set's digits, when their border is cut
 GZIP_MAGIC = b"\x1f\x8b"
 DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 LARGEST = 1 << 30  # bytes of an idx file; a damaged header may promise anything
@@ -43,16 +44,21 @@ def fit_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 class DigitSet:
     """One domain: the digits of a file (see `read_digits`), made `size` pixels wide; never cropped, never flipped.
 
-    Grey, in three equal channels. InputError if the file cannot be read.
+    Grey, in three equal channels. tight: cut to the middle square that holds 99 % of the set's ink, because MNIST's digits have
+    a border about them and USPS's fill their picture. InputError if the file cannot be read.
     """
 
     path: Path
     size: int
     split: Split = "train"
+    tight: bool = False
     skipped: set[Path] = field(default_factory=set, init=False)  # none, ever: a file of digits is good or an error
 
     def __post_init__(self) -> None:
         self.images, self.labels = read_digits(self.path, self.split)  # (N, S, S) uint8, (N,) int64 from 0 to 9
+        if self.tight:
+            margin = border(self.images)
+            self.images = self.images[:, margin : self.images.shape[1] - margin, margin : self.images.shape[2] - margin]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,6 +78,14 @@ class DigitSet:
     def _one(self, index: int, size: int) -> Tensor:
         digit = fit_digit(self.images[index], size)
         return to_tensor(np.broadcast_to(digit[..., None], (size, size, 3)))
+
+
+def border(digits: NDArray[np.uint8]) -> int:
+    """Pixels that can be cut from each side of (N, S, S) so that 99 % of the ink is left."""
+    ink = digits.sum(0, dtype=np.int64)
+    margins = range(1, len(ink) // 2)
+    kept = [margin for margin in margins if ink[margin:-margin, margin:-margin].sum() >= INK_KEPT * ink.sum()]
+    return max(kept, default=0)
 
 
 def read_digits(path: Path, split: Split = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

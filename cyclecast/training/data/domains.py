@@ -75,19 +75,27 @@ class ImageFolder:
         return self._images.first(count, side)[0]
 
 
-def open_domain(path: Path, load_size: tuple[int, int], crop_size: int, *, half: Half | None = None, flip: bool = True) -> Domain:
+def open_domain(
+    path: Path,
+    load_size: tuple[int, int],
+    crop_size: int,
+    *,
+    half: Half | None = None,
+    flip: bool = True,
+    tight: bool = False,
+) -> Domain:
     """A folder as ImageFolder, a file of digits as DigitSet, `crop_size` wide. InputError for anything else.
 
-    load_size, half, flip: of folders alone (see ImageFolder).
+    load_size, half, flip: of folders alone (see ImageFolder). tight: of digits alone (see DigitSet).
     """
     if path.is_dir():
         return ImageFolder(path, load_size, crop_size, flip, half)
     if path.name.lower().endswith(DIGIT_SUFFIXES):
-        return DigitSet(path, crop_size)
+        return DigitSet(path, crop_size, tight=tight)
     what = "neither a folder of images nor a file of digits" if path.exists() else "no such folder"
     raise InputError(f"{path}: {what}; expected a folder, or a file whose name ends in {', '.join(DIGIT_SUFFIXES)}")
 
 
-def fixed_set(path: Path, count: int, side: int, half: Half | None = None) -> Tensor:
+def fixed_set(path: Path, count: int, side: int, half: Half | None = None, tight: bool = False) -> Tensor:
     """`first` of the domain at `path`: (n, 3, side, side) in [-1, 1]."""
-    return open_domain(path, (side, side), side, half=half).first(count, side)
+    return open_domain(path, (side, side), side, half=half, tight=tight).first(count, side)

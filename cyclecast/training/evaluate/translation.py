@@ -37,13 +37,14 @@ class Places:
     samples_a: Path | None = None
     samples_b: Path | None = None
     layout: str = "folders"
+    tight: bool = False
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> Places:
         """Out of settings with more in them; paths may be text."""
         paths = {key: settings.get(key) for key in ("domain_a", "domain_b", "samples_a", "samples_b")}
         found: dict[str, Any] = {key: None if path is None else Path(path) for key, path in paths.items()}
-        return cls(**found, layout=settings.get("layout", "folders"))
+        return cls(**found, layout=settings.get("layout", "folders"), tight=settings.get("tight", False))
 
     def of(self, domain: str) -> tuple[Path, Path | None, Half | None]:
         """Training images, test images if there are any, and the half of each image, of domain `a` or `b`."""
@@ -66,7 +67,7 @@ def evaluate_translation(
     """
     source, target = direction[0], direction[2]
     if not places.of(source)[0].is_dir():
-        return _digits(translate, places.of(source)[0], places.of(target)[0], side, seed)
+        return _digits(translate, places.of(source)[0], places.of(target)[0], side, places.tight, seed)
     source_train, source_held = _split(*places.of(source), side)
     target_train, target_held = _split(*places.of(target), side)
     made = translate(source_held)
@@ -105,8 +106,9 @@ def _structure(source: Tensor, made: Tensor) -> float:
     return float(np.mean([structure_kept(one[..., ::-1], other[..., ::-1]) for one, other in pairs]))
 
 
-def _digits(translate: Translate, source: Path, target: Path, side: int, seed: int) -> dict[str, Any]:
-    known, digits, real = DigitSet(target, side), DigitSet(source, side, "test"), DigitSet(target, side, "test")
+def _digits(translate: Translate, source: Path, target: Path, side: int, tight: bool, seed: int) -> dict[str, Any]:
+    known, digits = DigitSet(target, side, "train", tight), DigitSet(source, side, "test", tight)
+    real = DigitSet(target, side, "test", tight)
     images, labels = _all(known)
     judge = train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=3, seed=seed)
     asked, truth = _all(digits)

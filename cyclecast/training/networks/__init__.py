@@ -22,6 +22,7 @@ LatentGenerator = MlpGenerator | ConvGenerator
 IMAGE_GENERATORS: dict[str, Callable[..., ImageGenerator]] = {
     "resnet6": partial(ResnetGenerator, 6),
     "resnet9": partial(ResnetGenerator, 9),
+    "unet32": partial(UnetGenerator, 5),
     "unet128": partial(UnetGenerator, 7),
     "unet256": partial(UnetGenerator, 8),
 }

@@ -45,7 +45,7 @@ class UnetLevel(nn.Module):
 
 
 class UnetGenerator(nn.Module):
-    """`downs` halvings: 7 for 128x128, 8 for 256x256; a skip joins each with its mirror.
+    """`downs` halvings: 5 for 32x32, 7 for 128x128, 8 for 256x256; a skip joins each with its mirror.
 
     ngf: channels after the first (the papers: 64), doubled up to 8 ngf. dropout: of the inner levels, where pix2pix draws
     its noise from (0.5). skip: as in the ResNet generator.

@@ -46,10 +46,12 @@ class TranslationConfig(TrainConfig):
     load_size_max: int | None = None
     """Given, the shorter side is drawn evenly from load_size to this: more scales from few images."""
     crop_size: int = 256
-    """Side of the square that is trained on, pixels; a multiple of 4 (U-Nets: of 128 or 256)."""
+    """Side of the square that is trained on, pixels; a multiple of 4 (a U-Net: of its own)."""
     flip: bool = True
     """Half of the images mirrored; never digits."""
-    generator: Literal["resnet6", "resnet9", "unet128", "unet256"] = "resnet9"
+    tight: bool = False
+    """Digits cut to the square that holds 99 % of their set's ink: MNIST's have a border about them, USPS's have none."""
+    generator: Literal["resnet6", "resnet9", "unet32", "unet128", "unet256"] = "resnet9"
     """Residual blocks: 6 for 128x128, 9 for 256x256 and above; U-Net: the side it takes down to one pixel."""
     ngf: int = 64
     """Generator's channels at full resolution."""
@@ -60,7 +62,7 @@ class TranslationConfig(TrainConfig):
     discriminator: Discriminator = "basic"
     """basic: the 70x70 PatchGAN; n_layers: with discriminator_layers of them; pixel: 1x1."""
     discriminator_layers: int = 3
-    """Of n_layers: 1 judges 16x16 pixels, 2 34x34, 3 70x70, 4 142x142."""
+    """Of n_layers: 0 judges 10x10 pixels, 1 16x16, 2 34x34, 3 70x70, 4 142x142."""
     ndf: int = 64
     """Discriminator's channels after its first layer."""
     discriminator_rate: float = 1.0
@@ -76,7 +78,7 @@ class TranslationConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = {"unet128": 128, "unet256": 256}.get(self.generator, 4)
+        least = {"unet32": 32, "unet128": 128, "unet256": 256}.get(self.generator, 4)
         self._require("crop_size", self.crop_size % least == 0 and self.crop_size >= 16, f"a multiple of {least} from 16 up")
         self._require("load_size", self.load_size >= self.crop_size, f"at least crop_size, {self.crop_size}")
         self._require("load_size_max", (self.load_size_max or self.load_size) >= self.load_size, "at least load_size")
@@ -84,9 +86,11 @@ class TranslationConfig(TrainConfig):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         layers_fit = self.discriminator == "pixel" or self.crop_size >> self._layers() > 2
         self._require(
-            "discriminator_layers", 1 <= self.discriminator_layers <= 6 and layers_fit, "fewer for so small a crop_size"
+            "discriminator_layers", 0 <= self.discriminator_layers <= 6 and layers_fit, "fewer for so small a crop_size"
         )
         self._require("pool_size", self.pool_size >= 0, "at least 0")
+        one_folder = self.domain_a.is_dir() and self.domain_a == self.domain_b
+        self._require("layout", self.layout == "halves" or not one_folder, "halves where both domains are one folder")
         self._require_weights("discriminator_rate", "penalty_weight")
 
     def _layers(self) -> int:
@@ -110,16 +114,16 @@ class TranslationConfig(TrainConfig):
         if paired:
             return PairedData(self.domain_a, self.domain_b, load, self.crop_size, flip=self.flip)
         return UnpairedData(
-            open_domain(self.domain_a, load, self.crop_size, half="left" if halves else None, flip=self.flip),
-            open_domain(self.domain_b, load, self.crop_size, half="right" if halves else None, flip=self.flip),
+            open_domain(self.domain_a, load, self.crop_size, half="left" if halves else None, flip=self.flip, tight=self.tight),
+            open_domain(self.domain_b, load, self.crop_size, half="right" if halves else None, flip=self.flip, tight=self.tight),
         )
 
     def watched(self, side: int) -> dict[str, Tensor]:
         """Images of A, named a2b, and of B, named b2a, to be looked at through training: (n, 3, side, side) each."""
         halves = self.layout == "halves"
         return {
-            "a2b": fixed_set(self.samples_a or self.domain_a, FIXED, side, half="left" if halves else None),
-            "b2a": fixed_set(self.samples_b or self.domain_b, FIXED, side, half="right" if halves else None),
+            "a2b": fixed_set(self.samples_a or self.domain_a, FIXED, side, "left" if halves else None, self.tight),
+            "b2a": fixed_set(self.samples_b or self.domain_b, FIXED, side, "right" if halves else None, self.tight),
         }
 
     def domain_names(self) -> dict[str, str]:
