@@ -203,3 +203,19 @@ def test_the_real_files_are_mnist_and_usps() -> None:
         assert images.max() >= 254
         assert 0.05 < images.mean() / 255 < 0.4  # white on black
     assert np.array_equal(read_digits(folder / "mnist.npz", "test")[1], read_digits(folder / "t10k-images-idx3-ubyte.gz")[1])
+
+
+def test_tight_digits_lose_their_sets_border_and_hardly_any_ink(tmp_path: Path) -> None:
+    images = np.zeros((4, 28, 28), np.uint8)
+    images[:, 6:22, 8:20] = 200
+    images[0, 1, 1] = 1  # a speck in a corner is no reason to keep the border
+    path = write_npz(tmp_path / "m.npz", x_train=images, y_train=np.arange(4))
+    assert DigitSet(path, 16).images.shape == (4, 28, 28)
+    assert DigitSet(path, 16, tight=True).images.shape == (4, 16, 16)
+    full = write_npz(tmp_path / "u.npz", x_train=np.full((2, 16, 16), 9, np.uint8), y_train=np.arange(2))
+    assert DigitSet(full, 16, tight=True).images.shape == (2, 16, 16)
+
+
+def test_the_real_sets_are_cut_as_their_makers_framed_them() -> None:
+    assert DigitSet(shared("data/digits/mnist.npz"), 32, tight=True).images.shape[1:] == (24, 24)
+    assert DigitSet(shared("data/digits/usps.npz"), 32, tight=True).images.shape[1:] == (16, 16)
