@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cyclecast.training.data import DigitSet, to_bytes
 from cyclecast.training.evaluate.classifier import SmallClassifier, accuracy, classify, to_unit, train_classifier
+from cyclecast.training.evaluate.distribution import ClassifierFeatures, fid_kid
 from cyclecast.training.page import Page
 from cyclecast.training.report import tile
 from cyclecast.training.reproduce.lab import Lab, curves, seconds, sheet, state
@@ -26,6 +26,7 @@ PATCHES = (
     "strokes. One that sees whole digits also asks for USPS's share of each digit (16 % are zeros, against 10 % of MNIST's) and "
     "for its upright ones, and gets them: with 34x34 and 16x16 patches translated sevens became nines and slanted ones sevens."
 )
+FIGURES = ("accuracy", "commonest answer", "classifier FID", "classifier KID")
 FOLDERS = {"CycleGAN": "cyclegan", "adversarial loss alone": "gan-alone"}
 WAYS = {"a2b": ("MNIST", "USPS"), "b2a": ("USPS", "MNIST")}
 
@@ -56,24 +57,28 @@ def reproduce_digits(data: Path, lab: Lab) -> Path:
         "save_every": 200,
     }
     runs = {name: lab.run(FOLDERS[name], "cyclegan", common | settings) for name, settings in VARIANTS.items()}
-    rows, results, kept = [], {}, {}
+    rows: list[list[Any]] = []
+    kept = {}
     for way, (source, target) in WAYS.items():
         images, labels = sets[source, "test"]
-        judge = judges[target]
-        rows.append([f"{source} -> {target}", "no translation", accuracy(judge, images, labels), None])
+        judge, real = judges[target], sets[target, "test"][0]
+
+        def row(by: str, made: Tensor, labels: Tensor, judge: SmallClassifier = judge, real: Tensor = real) -> list[Any]:
+            count = min(len(made), len(real))
+            scores = fid_kid(real[:count], made[:count], ClassifierFeatures(judge), seed=lab.seed)
+            commonest = float(classify(judge, made).bincount(minlength=10).max()) / len(made)
+            return [by, accuracy(judge, made, labels), commonest, scores.fid, scores.kid_mean]
+
+        begun = len(rows)
+        rows.append(row("no translation, border left", *_load(files[source], "test", tight=False)))
+        rows.append(row("no translation", images, labels))
         for name, run in runs.items():
             made = to_bytes(translators(state(run))[way](to_unit(images)))
-            kept[name, way] = (images, labels, made, classify(judge, made))
-            commonest = np.bincount(kept[name, way][3].numpy(), minlength=10).max() / len(made)
-            rows.append([f"{source} -> {target}", name, accuracy(judge, made, labels), float(commonest)])
-        rows.append([f"{target} itself", "the judge on its own test set", accuracy(judge, *sets[target, "test"]), None])
-    for source, target in WAYS.values():
-        uncut = _load(files[source], "test", tight=False)
-        rows.append([f"{source} -> {target}", "no translation, border left", accuracy(judges[target], *uncut), None])
-    for row in rows:
-        results[f"{row[0]}, {row[1]}"] = row[2]
-        if row[3] is not None:
-            results[f"{row[0]}, {row[1]}: commonest answer"] = row[3]
+            kept[name, way] = (images, made)
+            rows.append(row(name, made, labels))
+        rows[begun:] = [[f"{source} -> {target}", *line] for line in rows[begun:]]
+        rows.append([f"{target} itself", "test digits", accuracy(judge, *sets[target, "test"]), None, None, None])
+    results: dict[str, Any] = {f"{line[0]}, {line[1]}": dict(zip(FIGURES, line[2:], strict=True)) for line in rows}
     results["seconds"] = {name: seconds(run) for name, run in runs.items()}
     return lab.finish(_page(runs, rows, kept, steps, lab.seed), results)
 
@@ -107,20 +112,20 @@ def _page(runs: dict[str, Path], rows: list[list[Any]], kept: dict[Any, Any], st
     )
     page.text(
         "MNIST's digits have a border about them, USPS's fill their picture. Here both are cut to the square that holds 99 % of "
-        "their ink, then enlarged to 32x32, which alone brings the untranslated figures up: uncut, they are in the last two rows."
+        "their ink, then enlarged to 32x32, which alone makes MNIST easier to read as USPS: `border left` is without it."
     )
     page.text(PATCHES)
     page.table(
-        ["translation", "by", "accuracy", "commonest answer"],
+        ["translation", "by", *FIGURES],
         rows,
         caption="Accuracy on the whole test set. Commonest answer: the share of the digit that is read most often; near 0.1 if "
-        "all ten are made, near 1 after a collapse.",
+        "all ten are made, near 1 after a collapse. FID and KID: to the target's test digits, in the features of its judge.",
     )
     for name, run in runs.items():
         page.heading(f"{name}: the fixed set through training")
         page.text(f"{steps} steps of 16 pairs, seed {seed}, {seconds(run) / 60:.0f} minutes.")
         for way, (source, target) in WAYS.items():
-            images, _, made, _ = kept[name, way]
+            images, made = kept[name, way]
             page.image(sheet(run, way), f"{source} to {target}, the same digits at six moments", scale=0.7)
             both = to_unit(torch.stack([images[:200:10], made[:200:10]]).flatten(0, 1))
             page.image(tile(both, 20), f"Twenty test digits of {source}, and what became of them as {target}", scale=0.7)

@@ -18,11 +18,12 @@ from cyclecast.errors import ConfigError
 from cyclecast.files import appearing
 from cyclecast.training import checkpoint
 from cyclecast.training.config import load_config
+from cyclecast.training.evaluate.classifier import to_unit
 from cyclecast.training.log import NAME as LOG
 from cyclecast.training.loop import Progress, train
 from cyclecast.training.page import Page
 from cyclecast.training.recipes import RECIPES
-from cyclecast.training.report import labelled, through_time
+from cyclecast.training.report import labelled, strip, through_time
 
 
 @dataclass(frozen=True)
@@ -109,5 +110,7 @@ def curves(run: Path) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def sheet(run: Path, name: str, rows: int = 6) -> NDArray[np.uint8]:
-    """The fixed set `name` through training, as one BGR picture."""
-    return np.concatenate([labelled(picture, f"step {step}") for step, picture in through_time(run, name, rows)])
+    """The fixed set `name` through training, as one BGR picture; on top, where it is of images, what it was made of."""
+    fixed = state(run)["fixed"][name]
+    originals = [labelled(strip(to_unit(fixed)), "original")] if fixed.ndim == 4 else []
+    return np.concatenate(originals + [labelled(picture, f"step {step}") for step, picture in through_time(run, name, rows)])
