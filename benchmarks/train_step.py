@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,7 +24,10 @@ from torch.nn import functional
 
 from cyclecast.training.config import load_config
 from cyclecast.training.learner import Learner, pick_device, pick_memory_format, pick_precision
+from cyclecast.training.loop import agreed
+from cyclecast.training.networks.layers import update_average
 from cyclecast.training.pool import ImagePool
+from cyclecast.training.processes import Processes
 from cyclecast.training.recipes.cyclegan import CycleGan, CycleGanConfig
 
 Batch = tuple[Tensor, Tensor]
@@ -64,13 +68,15 @@ def straight(networks: dict[str, nn.Module]) -> Callable[[Batch], None]:
 
 
 def ours(recipe: CycleGan, device: torch.device) -> Callable[[Batch], None]:
-    """The recipe's step as the loop calls it."""
+    """The recipe's step as the loop calls it, with the average of the weights that the straight step does without."""
     layout = pick_memory_format("auto", device, 128)
     learner = Learner(recipe.networks, recipe.optimizers, device, pick_precision("auto", device))
 
     def step(batch: Batch) -> None:
         real_a, real_b = (images.contiguous(memory_format=layout) for images in batch)
-        recipe.step((real_a, real_b), learner, 0)
+        agreed(recipe.step((real_a, real_b), learner, 0), False, Processes())
+        for name, average in recipe.averages.items():
+            update_average(average, recipe.networks[name], 0.999)
 
     return step
 
@@ -85,9 +91,12 @@ def main() -> None:
     args = parser.parse_args()
     device = pick_device(args.device)
     with tempfile.TemporaryDirectory() as folder:
-        for index, random in enumerate(np.random.default_rng(0).spawn(8)):
-            cv2.imwrite(f"{folder}/{index}.png", cv2.resize(random.integers(0, 256, (9, 9, 3), np.uint8), (160, 160)))
-        settings = {"out": folder, "domain_a": folder, "domain_b": folder, "load_size": 143, "crop_size": 128}
+        for domain, random in zip("ab", np.random.default_rng(0).spawn(2), strict=True):
+            Path(folder, domain).mkdir()
+            for index in range(4):
+                picture = cv2.resize(random.integers(0, 256, (9, 9, 3), np.uint8), (160, 160))
+                cv2.imwrite(f"{folder}/{domain}/{index}.png", picture)
+        settings = {"out": folder, "domain_a": f"{folder}/a", "domain_b": f"{folder}/b", "load_size": 143, "crop_size": 128}
         networks = {"generator": "resnet6", "ngf": 32, "batch_size": args.batch}
         recipes = [CycleGan(load_config(CycleGanConfig, settings=settings | networks)) for _ in range(2)]
         for recipe in recipes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import signal
 import sys
@@ -216,6 +217,8 @@ def train(
     if recipe not in RECIPES:
         raise ConfigError(f"no recipe named {recipe!r}; there are: {', '.join(RECIPES)}")
     before = checkpoint.load(out / checkpoint.NAME) if resume else {"config": {}}
+    if resume and before["recipe"] != recipe:
+        raise ConfigError(f"{out}: a run of {before['recipe']!r}, not of {recipe!r}")
     saved = before["config"] | ({"precision": before["precision"]} if resume else {})
     flags = {"domain_a": domain_a, "domain_b": domain_b, "steps": steps, "seed": seed, "device": device, "out": out}
     flagged = data_settings(RECIPES[recipe].Config, data) | {key: value for key, value in flags.items() if value is not None}
@@ -229,6 +232,8 @@ def train(
             until=until,
             on_progress=lambda p: update(p.step, p.steps, ", ".join(f"{k} {v:.2f}" for k, v in p.losses.items())),
         )
+    if int(os.environ.get("RANK", "0")):
+        return None  # of several processes, the first one tells
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(f"{report.checkpoint}: step {report.steps}, {report.pairs_per_second:.2f} pairs/s", markup=False)

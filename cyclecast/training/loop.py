@@ -163,10 +163,10 @@ def _train(
                 log.add(step, losses)
                 if on_progress:
                     on_progress(Progress(step, recipe.steps, (step - first) * batch / seconds(), losses))
-            if step % config.sample_every == 0 or step == last:
-                sample()
             if step % config.save_every == 0 or step == last:
                 save()
+            if step % config.sample_every == 0 or step == last:
+                sample()
             if stop:
                 save()
                 raise Interrupted(f"stopped at step {step} of {recipe.steps}, saved; go on with --resume")

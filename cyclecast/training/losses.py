@@ -48,11 +48,14 @@ def discriminator_loss(real_scores: Tensor, fake_scores: Tensor, kind: Adversari
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """E[(|gradient of the critic|_2 - 1)^2] between real and fake (Gulrajani et al. 2017, equation 3).
 
-    real, fake: (N, …). The points between them are drawn from torch's generator.
+    real, fake: (N, …). Of a critic of patches, the mean of whose scores is the loss, it is the gradient of that mean. In fp32
+    whatever the rest computes in, as gradients of gradients are small. The points between are drawn from torch's generator.
     """
     share = torch.rand(len(real), *[1] * (real.ndim - 1)).to(real)
-    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(between).float().sum(), between, create_graph=True)
+    between = (share * real.detach() + (1 - share) * fake.detach()).float().requires_grad_(True)
+    with torch.autocast(real.device.type, enabled=False):
+        total = critic(between).reshape(len(between), -1).mean(1).sum()
+        (gradient,) = torch.autograd.grad(total, between, create_graph=True)
     lengths: Tensor = gradient.float().flatten(1).norm(dim=1)
     return (lengths - 1).square().mean()
 

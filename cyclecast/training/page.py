@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyclecast._version import __version__
+from cyclecast.errors import OutputError
 from cyclecast.files import appearing
 from cyclecast.training import chart
 from cyclecast.training.chart import number
@@ -112,7 +113,10 @@ class Page:
     def write(self, path: Path) -> None:
         """Writes the page in place of any that is there, whole or not at all. OutputError if it cannot be written there."""
         with appearing(path, overwrite=True) as partial:
-            partial.write_text(self.html(), encoding="utf-8", errors="replace")
+            try:
+                partial.write_text(self.html(), encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise OutputError(f"cannot be written ({error.strerror})") from error
 
 
 def data_uri(image: NDArray[np.uint8], exact: bool = False, quality: int = 90) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cyclecast.errors import OutputError
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import to_bytes
 from cyclecast.training.log import LossLog
@@ -53,13 +54,21 @@ def write_sheet(folder: Path, step: int, name: str, originals: Tensor | None, ma
     """
     samples = folder / "samples"
     samples.mkdir(exist_ok=True)
-    cv2.imwrite(str(samples / f"{name}-{step:07d}.png"), strip(made))
+    _write(samples / f"{name}-{step:07d}.png", strip(made))
     rows = [] if originals is None else [labelled(strip(originals), "original")]
     width = strip(made).shape[1]
     for at, picture in through_time(folder, name):
         if picture.shape[1] == width:
             rows.append(labelled(picture, f"step {at}"))
-    cv2.imwrite(str(folder / f"{name}.jpg"), np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    _write(folder / f"{name}.jpg", np.concatenate(rows))
+
+
+def _write(path: Path, picture: NDArray[np.uint8]) -> None:
+    encoded = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix == ".jpg" else [])[1]
+    try:
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def through_time(folder: Path, name: str, most: int = MOST_ROWS) -> list[tuple[int, NDArray[np.uint8]]]:

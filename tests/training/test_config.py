@@ -103,7 +103,7 @@ def test_choices_of_numbers_are_numbers_whatever_they_are_written_as(text: objec
         ("gan", {"latent": "0"}, "latent must be at least 1"),
         ("gan", {"batch_size": "1"}, "batch_size must be at least 2"),
         ("gan", {"batch_size": "4", "accumulate": "4"}, "batch_size must be at least 2 for each"),
-        ("dcgan", {"image_size": "30"}, "image_size must be a multiple of 4"),
+        ("dcgan", {"image_size": "30"}, "image_size must be 4 to 7, doubled"),
         ("wgan", {"clip": "0"}, "clip must be above 0"),
         ("wgan", {"critic_steps": "0"}, "critic_steps must be at least 1"),
         ("cyclegan", {"generator": "unet128", "crop_size": "192", "load_size": "200"}, "crop_size must be a multiple of 128"),

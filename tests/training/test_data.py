@@ -122,7 +122,7 @@ def test_half_of_a_side_by_side_image_is_a_domain_of_its_own(tmp_path: Path) -> 
 
 
 def test_a_half_that_is_too_narrow_is_skipped(tmp_path: Path) -> None:
-    write(tmp_path / "narrow.png", gradient(40, 62))
+    write(tmp_path / "narrow.png", gradient(40, 30))
     ImageFolder(tmp_path, (40, 40), 32).draw(np.random.default_rng(0))
     with pytest.raises(InputError, match="none of its 1"):
         ImageFolder(tmp_path, (40, 40), 32, half="right").draw(np.random.default_rng(0))

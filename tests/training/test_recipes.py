@@ -46,10 +46,10 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "wgan": ("wgan", {}, ["generator", "wasserstein_distance"]),
     "wgan-penalty": ("wgan", {"penalty": True}, ["generator", "penalty", "wasserstein_distance"]),
     "cyclegan": ("cyclegan", {}, ADVERSARIAL + CYCLE + IDENTITY + DISCRIMINATORS),
-    "cycle_alone": ("cyclegan", {"variant": "cycle_alone"}, CYCLE + IDENTITY),
+    "cycle_alone": ("cyclegan", {"variant": "cycle_alone"}, CYCLE),
     "gan_alone": ("cyclegan", {"variant": "gan_alone", "identity_weight": 0}, ADVERSARIAL + DISCRIMINATORS),
-    "gan_forward": ("cyclegan", {"variant": "gan_forward"}, [*ADVERSARIAL, "cycle_a", *IDENTITY, *DISCRIMINATORS]),
-    "gan_backward": ("cyclegan", {"variant": "gan_backward"}, [*ADVERSARIAL, "cycle_b", *IDENTITY, *DISCRIMINATORS]),
+    "gan_forward": ("cyclegan", {"variant": "gan_forward"}, [*ADVERSARIAL, "cycle_a", *DISCRIMINATORS]),
+    "gan_backward": ("cyclegan", {"variant": "gan_backward"}, [*ADVERSARIAL, "cycle_b", *DISCRIMINATORS]),
     "unet": ("cyclegan", UNET | {"identity_weight": 0}, ADVERSARIAL + CYCLE + DISCRIMINATORS),
     "log": ("cyclegan", {"adversarial": "log", "augment": True}, ADVERSARIAL + CYCLE + IDENTITY + DISCRIMINATORS),
     "wasserstein": (

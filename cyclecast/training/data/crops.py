@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.errors import ConfigError, InputError
-from cyclecast.training.data.images import SMALLEST_SIDE, Half, half_of, is_tiny, read_image, resize, short_side_shape, to_tensor
+from cyclecast.training.data.images import (
+    SMALLEST_SIDE,
+    Half,
+    half_of,
+    is_tiny,
+    read_image,
+    resize,
+    short_side_shape,
+    spread,
+    to_tensor,
+)
 from cyclecast.training.data.labels import Palette, palette_of, read_labels
 
 log = logging.getLogger(__name__)
@@ -97,7 +107,9 @@ class AlignedImages:
     def first(self, count: int, side: int) -> tuple[Tensor, ...]:
         """The first `count` readable rows, evenly spread, centre-cropped: (n, 3, side, side) in [-1, 1] a column."""
         out: list[tuple[Tensor, ...]] = []
-        for index in range(0, len(self.rows), max(1, len(self.rows) // count)):
+        chosen = spread(len(self.rows), count).tolist()
+        others = (index for index in range(len(self.rows)) if index not in set(chosen))  # in place of what cannot be read
+        for index in (*chosen, *others):
             images = self._read(index) if len(out) < count else None
             if images:
                 out.append(self._cut(images, Crop(side, side)))

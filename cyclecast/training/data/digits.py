@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.errors import InputError
-from cyclecast.training.data.images import to_tensor
+from cyclecast.training.data.images import spread, to_tensor
 
 Split = Literal["train", "test"]
 DIGIT_SUFFIXES = (".npz", ".h5", ".hdf5", "-ubyte", ".gz")
@@ -56,8 +56,8 @@ class DigitSet:
 
     def __post_init__(self) -> None:
         self.images, self.labels = read_digits(self.path, self.split)  # (N, S, S) uint8, (N,) int64 from 0 to 9
-        if self.tight:
-            margin = border(self.images)
+        if self.tight:  # by the training digits, whichever are asked for: a test set has no say in how it is prepared
+            margin = border(self.images if self.split == "train" else read_digits(self.path, "train")[0])
             self.images = self.images[:, margin : self.images.shape[1] - margin, margin : self.images.shape[2] - margin]
 
     def __len__(self) -> int:
@@ -69,11 +69,16 @@ class DigitSet:
 
     def first(self, count: int, side: int) -> Tensor:
         """`count` digits, evenly spread over the file: (n, 3, side, side) in [-1, 1]."""
-        return torch.stack([self._one(index, side) for index in range(0, len(self), max(1, len(self) // count))[:count]])
+        return torch.stack([self._one(int(index), side) for index in spread(len(self), count)])
 
     def tensor(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """The digits at `indices`, as `labels[indices]` names them: (n, 3, size, size) in [-1, 1]."""
         return torch.stack([self._one(int(index), self.size) for index in indices])
+
+    def bytes(self) -> tuple[Tensor, Tensor]:
+        """All of them, (N, 3, size, size) uint8, and their labels (N,) int64."""
+        fitted = np.stack([fit_digit(digit, self.size) for digit in self.images])
+        return torch.from_numpy(fitted)[:, None].expand(-1, 3, -1, -1), torch.from_numpy(self.labels)
 
     def _one(self, index: int, size: int) -> Tensor:
         digit = fit_digit(self.images[index], size)

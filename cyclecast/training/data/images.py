@@ -14,7 +14,7 @@ from torch import Tensor
 from cyclecast.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-SMALLEST_SIDE = 32  # pixels; smaller files are thumbnails or icons, not training images
+SMALLEST_SIDE = 16  # pixels; smaller files are icons, not training images
 
 Half = Literal["left", "right"]
 
@@ -74,6 +74,11 @@ def resize(image: NDArray[np.uint8], shape: tuple[int, int], nearest: bool = Fal
 def resize_short_side(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """The image with its shorter side at `side` pixels, its shape kept."""
     return resize(image, short_side_shape(image, side))
+
+
+def spread(length: int, count: int) -> NDArray[np.int64]:
+    """`count` of the indices 0 to length - 1, evenly spread, or all of them."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(np.int64))
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:

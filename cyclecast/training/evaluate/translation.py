@@ -67,7 +67,7 @@ def evaluate_translation(
     """
     source, target = direction[0], direction[2]
     if not places.of(source)[0].is_dir():
-        return _digits(translate, places.of(source)[0], places.of(target)[0], side, places.tight, seed)
+        return _digits(translate, places.of(source)[0], places.of(target)[0], side, places.tight, inception, seed)
     source_train, source_held = _split(*places.of(source), side)
     target_train, target_held = _split(*places.of(target), side)
     made = translate(source_held)
@@ -106,26 +106,25 @@ def _structure(source: Tensor, made: Tensor) -> float:
     return float(np.mean([structure_kept(one[..., ::-1], other[..., ::-1]) for one, other in pairs]))
 
 
-def _digits(translate: Translate, source: Path, target: Path, side: int, tight: bool, seed: int) -> dict[str, Any]:
+def _digits(
+    translate: Translate, source: Path, target: Path, side: int, tight: bool, inception: Path | None, seed: int
+) -> dict[str, Any]:
     known, digits = DigitSet(target, side, "train", tight), DigitSet(source, side, "test", tight)
     real = DigitSet(target, side, "test", tight)
-    images, labels = _all(known)
+    images, labels = known.bytes()
     judge = train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=3, seed=seed)
-    asked, truth = _all(digits)
+    asked, truth = digits.bytes()
     made = translate(asked)
     count = min(len(made), len(real))
+    extractor = ClassifierFeatures(judge) if inception is None else inception_features(inception)
     return {
         "images": len(made),
         "structure_kept": _structure(asked, made),
         "digit_accuracy": accuracy(judge, made, truth),
         "digit_accuracy_untranslated": accuracy(judge, asked, truth),
-        "digit_accuracy_of_real_targets": accuracy(judge, *_all(real)),
-        **fid_kid(_all(real)[0][:count], made[:count], ClassifierFeatures(judge), seed=seed).named(),
+        "digit_accuracy_of_real_targets": accuracy(judge, *real.bytes()),
+        **fid_kid(real.bytes()[0][:count], made[:count], extractor, seed=seed).named(),
     }
-
-
-def _all(digits: DigitSet) -> tuple[Tensor, Tensor]:
-    return to_bytes(digits.tensor(range(len(digits)))), torch.from_numpy(digits.labels)
 
 
 def _labels(translate: Translate, direction: str, places: Places, side: int, seed: int) -> dict[str, Any]:
@@ -136,7 +135,10 @@ def _labels(translate: Translate, direction: str, places: Places, side: int, see
     if table is None:
         return {}
     train = _pairs(places.of(maps)[0], places.of(photos)[0], side, table)
-    held = _pairs(places.of(maps)[1] or places.of(maps)[0], places.of(photos)[1] or places.of(photos)[0], side, table)
+    if (tests := (places.of(maps)[1], places.of(photos)[1])) == (None, None):
+        train, held = [part[::2] for part in train], [part[1::2] for part in train]
+    else:
+        held = _pairs(tests[0] or places.of(maps)[0], tests[1] or places.of(photos)[0], side, table)
     count = len(table) - (table.names[-1] in ("unlabelled", "void"))
     ignored = None if count == len(table) else count
     if direction[0] == maps:
@@ -150,10 +152,10 @@ def _labels(translate: Translate, direction: str, places: Places, side: int, see
     return {"per_pixel": scores.per_pixel, "per_class": scores.per_class, "class_iou": scores.class_iou}
 
 
-def _pairs(maps: Path, photos: Path, side: int, table: Palette) -> tuple[Tensor, Tensor, Tensor]:
+def _pairs(maps: Path, photos: Path, side: int, table: Palette) -> list[Tensor]:
     """Label pictures and photos (N, 3, S, S) uint8, and the labels (N, S, S)."""
     pictures, taken = PairedData(maps, photos, (side, side), side, flip=False).first(MOST, side)
-    return to_bytes(pictures), to_bytes(taken), nearest(to_bytes(pictures), table)
+    return [to_bytes(pictures), to_bytes(taken), nearest(to_bytes(pictures), table)]
 
 
 def nearest(pictures: Tensor, table: Palette) -> Tensor:
@@ -174,11 +176,11 @@ def evaluate_samples(
             raise InputError(f"{domain}: one set of images trains no classifier to measure by; name a file of Inception weights")
         real = to_bytes(open_domain(domain, (side, side), side).first(MOST, side))
     else:
-        real = _all(DigitSet(domain, side, "test"))[0]
+        real = DigitSet(domain, side, "test").bytes()[0]
     if inception is not None:
         extractor = inception_features(inception)
     else:
-        images, labels = _all(DigitSet(domain, side))
+        images, labels = DigitSet(domain, side).bytes()
         extractor = ClassifierFeatures(train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=2, seed=seed))
     made = to_bytes(apply(network, torch.randn(len(real), network.latent, generator=torch.Generator().manual_seed(seed))))
     return {"images": len(made), **fid_kid(real, made, extractor, seed=seed).named()}

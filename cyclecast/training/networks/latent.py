@@ -44,11 +44,17 @@ class MlpDiscriminator(nn.Module):
 
 
 def halvings(image_size: int) -> tuple[int, int]:
-    """How often a side can be halved down to 4 .. 7 pixels, and what is left: 28 -> (2, 7), 64 -> (4, 4)."""
+    """How often a side can be halved before it is odd or below 8 pixels, and what is left: 28 -> (2, 7), 64 -> (4, 4)."""
     times = 0
     while image_size > 7 and image_size % 2 == 0:
         image_size, times = image_size // 2, times + 1
     return times, image_size
+
+
+def halves_well(image_size: int) -> bool:
+    """Whether a convolutional pair can make pictures of this side: halvings end at 4 to 7 pixels."""
+    times, side = halvings(image_size)
+    return times >= 1 and 4 <= side <= 7
 
 
 class ConvGenerator(nn.Module):

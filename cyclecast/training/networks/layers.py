@@ -127,7 +127,7 @@ def initialise(module: Module) -> Module:
 
 @torch.no_grad()
 def update_average(average: nn.Module, current: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * current, parameter by parameter, in place; buffers are copied."""
+    """average <- decay * average + (1 - decay) * current, in place: parameters, and the statistics of batch norms with them."""
     torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1.0 - decay)
     for old, new in zip(average.buffers(), current.buffers(), strict=True):
-        old.copy_(new)
+        old.lerp_(new, 1.0 - decay) if old.is_floating_point() else old.copy_(new)

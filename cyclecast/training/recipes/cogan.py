@@ -15,7 +15,7 @@ from cyclecast.training import losses
 from cyclecast.training.augment import augment
 from cyclecast.training.learner import Learner, Terms
 from cyclecast.training.networks import LatentGenerator, build_latent_generator
-from cyclecast.training.networks.latent import ConvDiscriminator
+from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
 from cyclecast.training.networks.layers import initialise
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
@@ -26,15 +26,22 @@ SEARCH_STEPS, SEARCH_RATE = 100, 0.1  # of the latent behind a picture
 
 @dataclass(frozen=True, kw_only=True)
 class CoGanConfig(TranslationConfig):
-    """Convolutional generators from noise, of side crop_size; `generator` and `skip` have no meaning here."""
+    """Convolutional generators from noise, of side crop_size. Settings of image generators and patches have no meaning here."""
 
     latent: int = 100
     """Dimensions of the noise, drawn from N(0, 1)."""
     adversarial: losses.Adversarial = "log"
     """The paper's."""
+    load_size: int = 72
+    crop_size: int = 64
+    batch_size: int = 16
+    ngf: int = 32
+    ndf: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require("crop_size", halves_well(self.crop_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
+        self._require("batch_size", self.batch_size >= 2 * self.accumulate, "at least 2 for each part, which batch norm compares")
         self._require("latent", self.latent >= 1, "at least 1")
         self._require("adversarial", self.adversarial != "wasserstein", "least_squares or log")
 

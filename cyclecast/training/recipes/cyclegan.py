@@ -10,13 +10,13 @@ from torch import Tensor
 
 from cyclecast.training import losses
 from cyclecast.training.learner import Learner, Terms
-from cyclecast.training.recipes.translation import TranslationConfig, TwoSided
+from cyclecast.training.recipes.translation import TwoSided, TwoSidedConfig
 
 Variant = Literal["full", "cycle_alone", "gan_alone", "gan_forward", "gan_backward"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CycleGanConfig(TranslationConfig):
+class CycleGanConfig(TwoSidedConfig):
     """The paper's defaults."""
 
     variant: Variant = "full"
@@ -28,12 +28,16 @@ class CycleGanConfig(TranslationConfig):
     colour_weight: float = 0.0
     """Of the loss that keeps the colours of an area, whatever its brightness; the paper has none."""
     identity_weight: float = 5.0
-    """Of the identity loss: half of lambda (CycleGAN, section 5.2)."""
+    """Of the identity loss: half of lambda (CycleGAN, section 5.2); the ablations have none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("cycle_scale", 1 <= self.cycle_scale <= self.crop_size, "from 1 to crop_size")
         self._require_weights("cycle_weight", "colour_weight", "identity_weight")
+
+    def identity(self) -> float:
+        """The weight of the identity loss in this variant."""
+        return self.identity_weight if self.variant == "full" else 0.0
 
     def cycles(self) -> tuple[bool, bool]:
         """Whether A -> B -> A and B -> A -> B are asked to come back."""
@@ -54,10 +58,10 @@ class CycleGan(TwoSided):
 
     def generator_loss(self, real_a: Tensor, real_b: Tensor) -> Terms:
         """Adversarial + lambda cycle + identity (CycleGAN, equation 3)."""
-        config = self.config
+        config, identity = self.config, self.config.identity()
         generator_ab, generator_ba = self.networks["generator_ab"], self.networks["generator_ba"]
         # Translation and identity in one call: instance norm looks at each sample alone, so nothing changes but the speed.
-        if config.identity_weight:
+        if identity:
             fake_b, same_b = generator_ab(torch.cat([real_a, real_b])).chunk(2)
             fake_a, same_a = generator_ba(torch.cat([real_b, real_a])).chunk(2)
         else:
@@ -79,8 +83,8 @@ class CycleGan(TwoSided):
             parts["colour_a"] = losses.colour_loss(fake_b, real_a)
             parts["colour_b"] = losses.colour_loss(fake_a, real_b)
             total = total + config.colour_weight * (parts["colour_a"] + parts["colour_b"])
-        if config.identity_weight:
+        if identity:
             parts["identity_a"] = losses.l1_loss(same_a, real_a)
             parts["identity_b"] = losses.l1_loss(same_b, real_b)
-            total = total + config.identity_weight * (parts["identity_a"] + parts["identity_b"])
+            total = total + identity * (parts["identity_a"] + parts["identity_b"])
         return Terms(total, parts, (fake_a, fake_b))

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from cyclecast.training import losses
 from cyclecast.training.learner import Terms
-from cyclecast.training.recipes.translation import TranslationConfig, TwoSided
+from cyclecast.training.recipes.translation import TwoSided, TwoSidedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimGanConfig(TranslationConfig):
+class SimGanConfig(TwoSidedConfig):
     """A refiner for each direction, on CycleGAN's networks, so that the two can be compared."""
 
     regularisation_weight: float = 10.0

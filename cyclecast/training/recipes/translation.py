@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +60,8 @@ class TranslationConfig(TrainConfig):
     """deconvolution (the paper), resize (bilinear, then convolution: no checkerboard) or pixelshuffle."""
     skip: bool = False
     """The generator makes what is added to its input; the paper's makes the whole picture."""
+    dropout: float = 0.0
+    """Of a U-Net's inner levels, while it trains; pix2pix draws its noise from 0.5."""
     discriminator: Discriminator = "basic"
     """basic: the 70x70 PatchGAN; n_layers: with discriminator_layers of them; pixel: 1x1."""
     discriminator_layers: int = 3
@@ -71,8 +74,6 @@ class TranslationConfig(TrainConfig):
     """least_squares (the paper), log (with the log D trick) or wasserstein (with a gradient penalty)."""
     penalty_weight: float = 10.0
     """Of the gradient penalty of `wasserstein`."""
-    pool_size: int = 50
-    """Past fakes that a discriminator is shown; 0 switches the pool off."""
     augment: bool = False
     """Shift and cut what the discriminators see, real and fake alike; for small sets."""
 
@@ -88,10 +89,12 @@ class TranslationConfig(TrainConfig):
         self._require(
             "discriminator_layers", 0 <= self.discriminator_layers <= 6 and layers_fit, "fewer for so small a crop_size"
         )
-        self._require("pool_size", self.pool_size >= 0, "at least 0")
+        self._require("dropout", 0 <= self.dropout < 1, "from 0 to below 1")
+        self._require("dropout", not self.dropout or self.generator.startswith("unet"), "0 but in a U-Net")
         one_folder = self.domain_a.is_dir() and self.domain_a == self.domain_b
         self._require("layout", self.layout == "halves" or not one_folder, "halves where both domains are one folder")
         self._require_weights("discriminator_rate", "penalty_weight")
+        self._require("compile", not (self.compile and self.adversarial == "wasserstein"), "false with a gradient penalty")
 
     def _layers(self) -> int:
         return self.discriminator_layers if self.discriminator == "n_layers" else 3
@@ -102,7 +105,8 @@ class TranslationConfig(TrainConfig):
 
     def architecture(self) -> dict[str, Any]:
         """Of a generator, as `build_generator` takes it."""
-        return {"generator": self.generator, "ngf": self.ngf, "upsample": self.upsample, "skip": self.skip}
+        common = {"generator": self.generator, "ngf": self.ngf, "upsample": self.upsample, "skip": self.skip}
+        return common | ({"dropout": self.dropout} if self.generator.startswith("unet") else {})
 
     def build_discriminator(self, in_channels: int = 3) -> nn.Module:
         """A fresh discriminator as the settings ask for."""
@@ -175,7 +179,7 @@ class Translation:
         loss = losses.discriminator_loss(real_scores, fake_scores, self.config.adversarial)
         if self.config.adversarial != "wasserstein":
             return loss, loss
-        return loss + self.config.penalty_weight * losses.gradient_penalty(self.networks[name], real, fake), loss
+        return loss + self.config.penalty_weight * losses.gradient_penalty(partial(self.judge, name), real, fake), loss
 
     def fixed_set(self) -> dict[str, Tensor]:
         """Images that are translated again and again through training: name of the direction -> (n, 3, S, S)."""
@@ -194,10 +198,22 @@ class Translation:
         return torch.cat([network(image[None]) for image in inputs])
 
 
+@dataclass(frozen=True, kw_only=True)
+class TwoSidedConfig(TranslationConfig):
+    """Of a recipe with a discriminator for each domain."""
+
+    pool_size: int = 50
+    """Past fakes that a discriminator is shown; 0 switches the pool off."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("pool_size", self.pool_size >= 0, "at least 0")
+
+
 class TwoSided(Translation):
     """Both directions, each with its own discriminator and its own pool of past fakes; a recipe adds the generators' loss."""
 
-    def __init__(self, config: TranslationConfig) -> None:
+    def __init__(self, config: TwoSidedConfig) -> None:
         adversaries = {"discriminator_a": config.build_discriminator(), "discriminator_b": config.build_discriminator()}
         super().__init__(config, ("a2b", "b2a"), adversaries)
         self.pools = {"fake_a": ImagePool(config.pool_size), "fake_b": ImagePool(config.pool_size)}

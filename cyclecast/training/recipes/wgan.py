@@ -11,7 +11,7 @@ from torch.optim import Adam, RMSprop
 
 from cyclecast.training import losses
 from cyclecast.training.learner import Learner, Terms
-from cyclecast.training.networks.latent import ConvDiscriminator
+from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
 from cyclecast.training.networks.layers import Upsample, initialise
 from cyclecast.training.recipes.latent import Latent, LatentConfig
 
@@ -47,9 +47,10 @@ class WganConfig(LatentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("critic_steps", self.critic_steps >= 1, "at least 1")
+        self._require("compile", not (self.compile and self.penalty), "false with a gradient penalty")
         self._require("clip", self.clip > 0, "above 0")
         self._require("penalty_weight", self.penalty_weight >= 0, "0 or more")
-        self._require("image_size", self.image_size % 4 == 0, "a multiple of 4")
+        self._require("image_size", halves_well(self.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
 
 
 class Wgan(Latent):

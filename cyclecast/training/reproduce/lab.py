@@ -19,7 +19,8 @@ from cyclecast.files import appearing
 from cyclecast.training import checkpoint
 from cyclecast.training.config import load_config
 from cyclecast.training.evaluate.classifier import to_unit
-from cyclecast.training.log import NAME as LOG
+from cyclecast.training.learner import pick_device
+from cyclecast.training.log import LossLog
 from cyclecast.training.loop import Progress, train
 from cyclecast.training.page import Page
 from cyclecast.training.recipes import RECIPES
@@ -42,6 +43,11 @@ class Lab:
     """Called with a stage's name, what is done of it and all of it."""
     precision: str = "auto"
     """auto, fp32, bf16 or fp16."""
+
+    def __post_init__(self) -> None:
+        pick_device(self.device)  # before the judges are trained, not after
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed must be from 0 to 4294967295, got {self.seed}")
 
     def steps(self, full: int) -> int:
         """What a stage of `full` steps is given."""
@@ -69,19 +75,22 @@ class Lab:
     def judge(self, name: str, fresh: nn.Module, make: Callable[[Callable[[int, int], None]], nn.Module]) -> nn.Module:
         """A network that judges: `make(on_progress)` the first time, its weights kept for the next; `fresh`: one of its shape.
 
-        ConfigError if the file that is kept holds something else.
+        ConfigError if the file that is kept holds something else, or was begun with another seed or effort.
         """
-        path = self.out / f"{name}.pt"
+        path, mine = self.out / f"{name}.pt", {"seed": self.seed, "effort": self.effort}
         if path.exists():
             try:
-                fresh.load_state_dict(torch.load(path, weights_only=True))
-            except (RuntimeError, UnpicklingError) as error:
+                kept = torch.load(path, weights_only=True)
+                fresh.load_state_dict(kept.pop("weights"))
+            except (RuntimeError, UnpicklingError, KeyError) as error:
                 raise ConfigError(f"{path}: no judge of this experiment; choose another folder, or delete it") from error
+            for key, value in mine.items():
+                if kept.get(key) != value:
+                    raise ConfigError(f"{path}: begun with {key} {kept.get(key)}, not {value}; choose another folder")
             return fresh.eval().requires_grad_(False)
-        self.out.mkdir(parents=True, exist_ok=True)
         network = make(lambda done, total: self.tell(name, done, total))
         with appearing(path, overwrite=True) as partial:
-            torch.save(network.state_dict(), partial)
+            torch.save({**mine, "weights": network.state_dict()}, partial)
         return network
 
     def finish(self, page: Page, results: dict[str, Any]) -> Path:
@@ -104,9 +113,9 @@ def seconds(run: Path) -> float:
 
 def curves(run: Path) -> dict[str, tuple[list[int], list[float]]]:
     """The run's losses: name -> (steps, means)."""
-    lines = [json.loads(line) for line in (run / LOG).read_text("utf-8").splitlines()]
-    names = [name for name in (lines[0] if lines else {}) if name != "step"]
-    return {name: ([line["step"] for line in lines], [line[name] for line in lines]) for name in names}
+    log = LossLog(run, every=1, tensorboard=False)
+    log.load_state_dict(state(run)["log"])
+    return log.curves()
 
 
 def sheet(run: Path, name: str, rows: int = 6) -> NDArray[np.uint8]:
