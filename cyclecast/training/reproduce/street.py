@@ -189,13 +189,14 @@ def _page(
             rows.append(["real photos (the judge's limit)", *asdict(limit).values(), *NONE, None])
         page.table(header, rows)
         page.text(agreement(scores, column, methods))
+    shown = 128 / side
     page.heading("Pictures: eight of the validation set, not chosen")
     chosen = torch.arange(0, len(maps), max(1, len(maps) // 8))[:8]
-    page.image(tile(maps[chosen], 8), "Labels")
-    page.image(tile(photos[chosen], 8), "Their photos")
+    page.image(tile(maps[chosen], 8), "Labels", scale=shown)
+    page.image(tile(photos[chosen], 8), "Their photos", scale=shown)
     for method, (drawn, told) in made.items():
-        page.image(_row(drawn, chosen), f"{method}: photos made of the labels")
-        page.image(_row(told, chosen), f"{method}: labels made of the photos")
+        page.image(_row(drawn, chosen), f"{method}: photos made of the labels", scale=shown)
+        page.image(_row(told, chosen), f"{method}: labels made of the photos", scale=shown)
     return page
 
 
@@ -231,8 +232,12 @@ def _facades(page: Page, facades: Path, lab: Lab, paired: dict[str, Any], unpair
     side = int(unpaired["crop_size"])
     photos, labels = PairedData(facades / "val", facades / "val", (side, side), side, flip=False).first(8, side)
     page.heading("Facades: eight of the validation set, not chosen")
-    page.image(tile(labels, 8), "Labels")
-    page.image(tile(photos, 8), "Their photos")
+    page.image(tile(labels, 8), "Labels", scale=128 / side)
+    page.image(tile(photos, 8), "Their photos", scale=128 / side)
     for name, runs in (("CycleGAN", {"a2b": cycle, "b2a": cycle}), ("pix2pix", pairs)):
-        page.image(tile(translators(state(runs["b2a"]))["b2a"](labels), 8), f"{name}: photos made of the labels")
-        page.image(tile(translators(state(runs["a2b"]))["a2b"](photos), 8), f"{name}: labels made of the photos")
+        page.image(
+            tile(translators(state(runs["b2a"]))["b2a"](labels), 8), f"{name}: photos made of the labels", scale=128 / side
+        )
+        page.image(
+            tile(translators(state(runs["a2b"]))["a2b"](photos), 8), f"{name}: labels made of the photos", scale=128 / side
+        )
