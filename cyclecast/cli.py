@@ -233,7 +233,7 @@ def train(
             on_progress=lambda p: update(p.step, p.steps, ", ".join(f"{k} {v:.2f}" for k, v in p.losses.items())),
         )
     if int(os.environ.get("RANK", "0")):
-        return None  # of several processes, the first one tells
+        return None
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(f"{report.checkpoint}: step {report.steps}, {report.pairs_per_second:.2f} pairs/s", markup=False)
@@ -456,7 +456,8 @@ def bars(speed: str = "fps") -> Iterator[Callable[[str], Callable[..., None]]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[more]}", style="dim"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    others = int(os.environ.get("RANK", "0")) > 0  # of several processes, the first one tells
+    with Progress(*columns, console=console, transient=True, disable=others) as progress:
 
         def bar(name: str) -> Callable[..., None]:
             task = progress.add_task(name, total=None, rate="", more="")

@@ -32,7 +32,7 @@ class ImagePool:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The images as one (K, 3, H, W) tensor, or none at all."""
-        return {"images": torch.stack(self.images)} if self.images else {}
+        return {"images": torch.stack(self.images).cpu()} if self.images else {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
