@@ -21,7 +21,7 @@ from cyclecast.training.reproduce.lab import Lab, curves, seconds, sheet, state
 from cyclecast.training.trained import apply, latent_generator
 
 SIDE = 28
-STEPS = {"gan": 12000, "dcgan": 3000, "wgan": 1000}
+STEPS = {"gan": 12000, "dcgan": 7000, "wgan": 1000}
 SETTINGS: dict[str, dict[str, Any]] = {
     "gan": {},
     "dcgan": {"ngf": 32, "ndf": 32},
