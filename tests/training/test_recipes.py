@@ -139,7 +139,12 @@ def test_an_image_recipe_becomes_a_frame_model(
 
 @pytest.mark.parametrize(
     ("name", "direction", "network", "side"),
-    [("gan", "sample", MlpGenerator, 8), ("wgan", "sample", ConvGenerator, 8), ("cogan", "b", ConvGenerator, 32)],
+    [
+        ("gan", "sample", MlpGenerator, 8),
+        ("dcgan", "sample", ConvGenerator, 8),
+        ("wgan", "sample", ConvGenerator, 8),
+        ("cogan", "b", ConvGenerator, 32),
+    ],
 )
 def test_a_latent_recipe_becomes_a_latent_model_of_any_count(
     name: str, direction: str, network: type, side: int, finished: Callable[[str], Path], tmp_path: Path
