@@ -298,6 +298,7 @@ def evaluate(
     Example: cyclecast evaluate monet --data monet2photo --clip holiday.mp4
     """
     with extra("train"):
+        from cyclecast.measure import measure_model
         from cyclecast.training.evaluate.run import evaluate_run
     if Path(subject).is_dir() or subject.endswith((".pt", ".pth")):
         if clip is not None:
@@ -315,44 +316,6 @@ def evaluate(
         for name, value in values.items():
             table.add_row(direction, name, f"{value:.5g}" if isinstance(value, float) else str(value))
     console.print(table)
-
-
-def measure_model(
-    model: Model, data: Path | None, clip: Path | None, seconds: float, side: int, inception: Path | None, seed: int
-) -> dict[str, dict[str, Any]]:
-    """The figures of a frame model under the direction that its metadata tell, a2b where they tell none."""
-    import torch
-
-    from cyclecast.training.config import data_settings
-    from cyclecast.training.evaluate.flicker import warping_error
-    from cyclecast.training.evaluate.translation import Places, evaluate_translation
-    from cyclecast.training.recipes.translation import TranslationConfig
-    from cyclecast.video.sources.file import VideoFile
-
-    def translate(images: torch.Tensor) -> torch.Tensor:
-        frames = images.permute(0, 2, 3, 1).flip(3).contiguous().numpy()  # (N, S, S, 3) BGR
-        return torch.stack([torch.from_numpy(model(frame)) for frame in frames]).flip(3).permute(0, 3, 1, 2).contiguous()
-
-    direction = model.spec.direction or "a2b"
-    figures: dict[str, Any] = {}
-    if data is not None:
-        places = Places.read(data_settings(TranslationConfig, data))
-        figures |= evaluate_translation(translate, direction, places, side=side, inception=inception, seed=seed)
-    if clip is not None:
-
-        def frames() -> Iterator[Any]:
-            with VideoFile(clip) as video:
-                begin = None
-                for frame in video:
-                    at = frame.pts * video.info.time_base
-                    begin = at if begin is None else begin
-                    if at - begin >= seconds:
-                        break
-                    yield frame.image
-
-        flicker, floor = warping_error(frames(), map(model, frames())), warping_error(frames(), frames())
-        figures |= {"warping_error": flicker.mean, "warping_error_of_the_source": floor.mean, "frames": flicker.frames}
-    return {direction: figures}
 
 
 @app.command()

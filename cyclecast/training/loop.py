@@ -176,7 +176,7 @@ def _train(
 
 def agreed(losses: dict[str, Tensor], stop: bool, processes: Processes) -> tuple[dict[str, float], bool]:
     """The losses averaged over the processes, as numbers, and whether one of them was told to stop; one wait for the device."""
-    values = torch.stack([*(value.detach().float() for value in losses.values())])
+    values = torch.stack([value.detach().float() for value in losses.values()])
     values = torch.cat([values, values.new_tensor([float(stop)])])
     processes.average([values])
     *numbers, asked = values.tolist()

@@ -17,7 +17,7 @@ from cyclecast.training.networks import (
     build_generator,
     build_latent_generator,
 )
-from cyclecast.training.recipes import cogan
+from cyclecast.training.search import translate
 
 Translate = Callable[[Tensor], Tensor]  # (N, 3, S, S) float in [-1, 1], RGB -> the same
 
@@ -61,7 +61,7 @@ def translators(state: dict[str, Any]) -> dict[str, Translate]:
 
 
 def _by_latent(source: LatentGenerator, target: LatentGenerator, images: Tensor) -> Tensor:
-    return torch.cat([cogan.translate(source, target, part) for part in images.split(32)])
+    return torch.cat([translate(source, target, part) for part in images.split(32)])
 
 
 @torch.no_grad()

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 import cyclecast
-from cyclecast.cli import measure_model
 from cyclecast.errors import ConfigError, InputError, ModelError
+from cyclecast.measure import measure_model
 from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig, data_settings
 from cyclecast.training.data import DigitSet, PairedData, open_domain, to_bytes

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from cyclecast.errors import ConfigError, InputError
+from cyclecast.training import search
 from cyclecast.training.evaluate.classifier import SmallClassifier
 from cyclecast.training.evaluate.labels import LabelScores
-from cyclecast.training.recipes import cogan
 from cyclecast.training.reproduce import EXPERIMENTS
 from cyclecast.training.reproduce.digits import FIGURES, FOLDERS, VARIANTS
 from cyclecast.training.reproduce.lab import Lab
@@ -65,7 +65,7 @@ def lab(out: Path, told: Told | None = None, effort: float = 0.0014, **settings:
 def brief_search() -> Iterator[None]:
     """CoGAN looks for the latent of a picture in 2 steps of 100: half of the time would go there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cogan, "SEARCH_STEPS", 2)
+        patch.setattr(search, "STEPS", 2)
         yield
 
 

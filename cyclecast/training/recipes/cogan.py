@@ -8,20 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
-from cyclecast.training import losses
+from cyclecast.training import losses, search
 from cyclecast.training.augment import augment
 from cyclecast.training.learner import Learner, Terms
-from cyclecast.training.networks import LatentGenerator, build_latent_generator
+from cyclecast.training.networks import build_latent_generator
 from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
 from cyclecast.training.networks.layers import initialise
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
 from cyclecast.training.recipes.translation import EPOCHS, FIXED, TranslationConfig
-
-SEARCH_STEPS, SEARCH_RATE = 100, 0.1  # of the latent behind a picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +124,7 @@ class CoGan:
                 images: Tensor = self.averages[f"generator_{name}"](inputs)
             return images
         source, target = self.averages[f"generator_{name[0]}"], self.averages[f"generator_{name[2]}"]
-        return translate(source, target, inputs)
+        return search.translate(source, target, inputs)
 
 
 def tie(one: nn.Sequential, other: nn.Sequential, *, first: bool) -> None:
@@ -135,20 +132,3 @@ def tie(one: nn.Sequential, other: nn.Sequential, *, first: bool) -> None:
     half = len(one) // 2
     for index in range(half) if first else range(half, len(one)):
         other[index] = one[index]
-
-
-def translate(source: LatentGenerator, target: LatentGenerator, images: Tensor) -> Tensor:
-    """Finds the latents from which `source` draws the images best (L2, by gradient), and lets `target` draw them.
-
-    images: (N, 3, S, S) in [-1, 1]; networks in evaluation mode, their weights left alone.
-    """
-    with torch.enable_grad():
-        latents = torch.zeros(len(images), source.latent, device=images.device, requires_grad=True)
-        optimizer = Adam([latents], SEARCH_RATE)
-        for _ in range(SEARCH_STEPS):
-            optimizer.zero_grad()
-            functional.mse_loss(source(latents), images, reduction="sum").backward()
-            optimizer.step()
-    with torch.no_grad():
-        drawn: Tensor = target(latents)
-    return drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -210,7 +211,7 @@ class TwoSidedConfig(TranslationConfig):
         self._require("pool_size", self.pool_size >= 0, "at least 0")
 
 
-class TwoSided(Translation):
+class TwoSided(Translation, ABC):
     """Both directions, each with its own discriminator and its own pool of past fakes; a recipe adds the generators' loss."""
 
     def __init__(self, config: TwoSidedConfig) -> None:
@@ -226,9 +227,9 @@ class TwoSided(Translation):
         judged, _ = learn("discriminators", self._discriminator_loss, real_a, real_b, old_a, old_b)
         return parts | judged
 
+    @abstractmethod
     def generator_loss(self, real_a: Tensor, real_b: Tensor) -> Terms:
         """The recipe's; outputs (fake_a, fake_b)."""
-        raise NotImplementedError
 
     def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
         total_a, loss_a = self.discriminate("discriminator_a", real_a, fake_a)

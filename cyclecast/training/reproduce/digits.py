@@ -19,7 +19,7 @@ from cyclecast.training.trained import translators
 SIDE = 32  # pixels: MNIST's 28 and USPS's 16 enlarged
 VARIANTS: dict[str, dict[str, Any]] = {
     "CycleGAN": {"variant": "full"},
-    "adversarial loss alone": {"variant": "gan_alone", "identity_weight": 0},
+    "adversarial loss alone": {"variant": "gan_alone"},
 }
 FIGURES = ("accuracy", "commonest answer", "classifier FID", "classifier KID")
 FOLDERS = {"CycleGAN": "cyclegan", "adversarial loss alone": "gan-alone"}

@@ -49,7 +49,7 @@ UNPAIRED: dict[str, tuple[str, dict[str, Any]]] = {  # method -> recipe and its 
     "CoGAN": ("cogan", {}),
     "BiGAN": ("bigan", {}),
     "SimGAN": ("simgan", {}),
-    "CycleGAN": ("cyclegan", {}),
+    "CycleGAN": ("cyclegan", {"identity_weight": 0}),
     "cycle alone": ("cyclegan", {"variant": "cycle_alone"}),
     "GAN alone": ("cyclegan", {"variant": "gan_alone"}),
     "GAN + forward cycle": ("cyclegan", {"variant": "gan_forward"}),
@@ -84,18 +84,15 @@ def reproduce_street(data: Path, lab: Lab) -> Path:
         "steps": steps,
         "sample_every": max(1, steps // 4),
         "save_every": 100,
-        "identity_weight": 0,
     }
     places = {"domain_a": camvid / "train_labels", "domain_b": camvid / "train"}
     places |= {"samples_a": camvid / "val_labels", "samples_b": camvid / "val"}
     methods: dict[str, dict[str, Translate]] = {}
     times: dict[str, float] = {}
     for method, (recipe, settings) in UNPAIRED.items():
-        fitting = {k: v for k, v in common.items() if recipe == "cyclegan" or k != "identity_weight"}
-        run = lab.run(method.lower().replace(" + ", "-").replace(" ", "-"), recipe, fitting | places | settings)
+        run = lab.run(method.lower().replace(" + ", "-").replace(" ", "-"), recipe, common | places | settings)
         methods[method], times[method] = translators(state(run)), seconds(run)
-    fitting = {k: v for k, v in common.items() if k != "identity_weight"}
-    both = {way: lab.run(f"pix2pix-{way}", "pix2pix", fitting | places | {"direction": way}) for way in ("a2b", "b2a")}
+    both = {way: lab.run(f"pix2pix-{way}", "pix2pix", common | places | {"direction": way}) for way in ("a2b", "b2a")}
     methods["pix2pix"] = {way: translators(state(run))[way] for way, run in both.items()}
     times["pix2pix"] = sum(map(seconds, both.values()))
 
@@ -109,7 +106,7 @@ def reproduce_street(data: Path, lab: Lab) -> Path:
         to_labels[method] = label_scores(confusion(nearest(told, answers), labels, count, ignore=count))
     limit = label_scores(confusion(predict(judge, to_bytes(photos)), labels, count, ignore=count))
     page = _page(to_photo, to_labels, limit, made, maps, photos, times, side, steps, lab.seed)
-    _facades(page, data / "facades", lab, fitting, common)
+    _facades(page, data / "facades", lab, common)
     results = {
         "labels_to_photo": {name: asdict(scores) for name, scores in to_photo.items()} | {"real photos": asdict(limit)},
         "photo_to_labels": {name: asdict(scores) for name, scores in to_labels.items()},
@@ -221,15 +218,15 @@ def _facade_folders(facades: Path) -> list[Path]:
     return [facades / "train", facades / "val"] if facades.is_dir() else []
 
 
-def _facades(page: Page, facades: Path, lab: Lab, paired: dict[str, Any], unpaired: dict[str, Any]) -> None:
+def _facades(page: Page, facades: Path, lab: Lab, common: dict[str, Any]) -> None:
     """CycleGAN without the pairs against pix2pix with them on facades, in pictures (CycleGAN, figure 8)."""
     if not _facade_folders(facades):
         return
     places = {"domain_a": facades / "train", "domain_b": facades / "train", "layout": "halves"}
     places |= {"samples_a": facades / "val", "samples_b": facades / "val"}
-    cycle = lab.run("facades-cyclegan", "cyclegan", unpaired | places)
-    pairs = {way: lab.run(f"facades-pix2pix-{way}", "pix2pix", paired | places | {"direction": way}) for way in ("a2b", "b2a")}
-    side = int(unpaired["crop_size"])
+    cycle = lab.run("facades-cyclegan", "cyclegan", common | places | {"identity_weight": 0})
+    pairs = {way: lab.run(f"facades-pix2pix-{way}", "pix2pix", common | places | {"direction": way}) for way in ("a2b", "b2a")}
+    side = int(common["crop_size"])
     photos, labels = PairedData(facades / "val", facades / "val", (side, side), side, flip=False).first(8, side)
     page.heading("Facades: eight of the validation set, not chosen")
     page.image(tile(labels, 8), "Labels", scale=128 / side)
