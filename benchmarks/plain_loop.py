@@ -26,26 +26,32 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.export.verify import compare
 from cyclecast.training.networks.resnet import ResnetGenerator
 from cyclecast.video.convert import ConvertOptions
+from cyclecast.video.frame import Image
 from cyclecast.video.sources.file import VideoFile
 from cyclecast.video.sources.scene import Scene
 
 
+@torch.no_grad()
+def plain_frame(generator: ResnetGenerator, frame: Image) -> Image:
+    """What a user writes around a generator, in fp32: (H, W, 3) uint8 BGR -> the same, H and W multiples of 4."""
+    rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.float32) / 127.5 - 1.0
+    styled = generator(torch.from_numpy(rgb.transpose(2, 0, 1))[None])[0]
+    rgb = ((styled.numpy().transpose(1, 2, 0) + 1.0) * 127.5).clip(0, 255).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+
+
 def plain_loop(source: Path, output: Path, generator: ResnetGenerator) -> int:
-    """What a user writes around a generator; returns the frames."""
+    """From file to file, without sound; returns the frames."""
     capture = cv2.VideoCapture(str(source))
     size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
     writer = cv2.VideoWriter(str(output), cv2.VideoWriter.fourcc(*"mp4v"), capture.get(cv2.CAP_PROP_FPS), size)
     frames = 0
-    with torch.no_grad():
-        while True:
-            there, frame = capture.read()
-            if not there:
-                break
-            rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.float32) / 127.5 - 1.0
-            styled = generator(torch.from_numpy(rgb.transpose(2, 0, 1))[None])[0]
-            rgb = ((styled.numpy().transpose(1, 2, 0) + 1.0) * 127.5).clip(0, 255).astype(np.uint8)
-            writer.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-            frames += 1
+    while True:
+        there, frame = capture.read()
+        if not there:
+            break
+        writer.write(plain_frame(generator, np.asarray(frame, np.uint8)))
+        frames += 1
     capture.release()
     writer.release()
     return frames
@@ -58,7 +64,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=50)
     args = parser.parse_args()
     torch.manual_seed(0)
-    generator = ResnetGenerator(64, 9).eval()
+    generator = ResnetGenerator(blocks=9, ngf=64).eval()
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         clip = here / "clip.mp4"

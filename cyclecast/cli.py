@@ -188,7 +188,7 @@ def convert(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="gan, dcgan, wgan, cyclegan, pix2pix, cogan, bigan or simgan.")],
+    recipe: Annotated[str, typer.Argument(help="gan, dcgan, wgan, cyclegan, pix2pix, cogan, bigan, simgan or distill.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     data: Annotated[
         Path | None,
@@ -277,6 +277,45 @@ def export(
     for a in agreements:
         table.add_row(f"{a.size[0]}x{a.size[1]}", str(a.frames), str(a.max_abs), f"{a.mean_abs:.5f}", f"{a.psnr_db:.1f}")
     console.print(table if agreements else f"{output}: written, not verified")
+
+
+@app.command()
+def bench(
+    model: ModelOption = "monet",
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the frames.")] = "1280x720",
+    engine: Annotated[
+        list[str] | None, typer.Option(help="auto, openvino or onnxruntime; repeatable. All that are here by default.")
+    ] = None,
+    device: DeviceOption = "auto",
+    frames: Annotated[int, typer.Option(min=1, help="Frames to time on each engine, in each precision.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Time a model on this machine, frame in to frame out: each engine in its own choice of precision and in fp32.
+
+    Example: cyclecast bench --model monet --size 1280x720
+    """
+    from cyclecast.runtime.bench import measure_engines
+    from cyclecast.runtime.engine import check_size
+    from cyclecast.video.sources.scene import Scene
+
+    wanted = parse_size(size)
+    if wanted is None:
+        raise ConfigError(f"a size is WIDTHxHEIGHT, got {size!r}")
+    check_size(*wanted, None)
+    scene = Scene(*wanted)
+    pictures = [scene.draw(index / 2) for index in range(8)]  # four seconds of it
+    report = measure_engines(model, pictures, engine or (), device, frames, lambda line: console.print(line, markup=False))
+    if as_json:
+        return print_json(dataclasses.asdict(report))
+    table = Table(title=f"{report.model}, {report.size}, {report.frames} frames; {report.machine}")
+    table.add_column("engine", no_wrap=True)
+    table.add_column("device", min_width=9)
+    for name in ("p50 ms", "p95 ms", "p99 ms", "fps", "PSNR dB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.rows:
+        figures = (row.ms.p50, row.ms.p95, row.ms.p99, row.fps, row.psnr_db)
+        table.add_row(f"{row.engine} {row.precision}", row.device, *(f"{figure:.1f}" for figure in figures))
+    console.print(table)
 
 
 @app.command()

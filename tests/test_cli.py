@@ -42,7 +42,7 @@ def result(*args: object) -> dict[str, object]:
 
 def test_every_command_has_help_with_an_example() -> None:
     listing = cyclecast_command("--help").stdout
-    for command in ("demo", "convert", "train", "export", "models"):
+    for command in ("demo", "convert", "train", "export", "bench", "models"):
         assert command in listing
         done = cyclecast_command(command, "--help")
         assert done.returncode == 0
@@ -135,6 +135,10 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
         (("train", "cyclegan", "--out", tmp_path / "r", "--data", tmp_path / "empty"), "neither trainA and trainB in it"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--set", "ngf"), "--set takes key=value"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--resume"), "no such checkpoint"),
+        (("bench", "-m", tiny_model, "--engine", "tensorrt"), "no engine named 'tensorrt'"),
+        (("bench", "-m", tiny_model, "--device", "cuda:0", "--engine", "openvino"), "not on 'cuda:0'"),
+        (("bench", "-m", tiny_model, "--size", "dynamic"), "a size is WIDTHxHEIGHT, got 'dynamic'"),
+        (("bench", "-m", tiny_model, "--size", "8x8"), "frames start at 16x16, got 8x8"),
         (("models", "manet"), "no such file, and no bundled model"),
         (("demo", "--out", tmp_path / "file" / "d", "-m", tiny_model), "cannot be written there"),
         (("train", "gan", "--out", tmp_path / "r", "--data", tmp_path / "empty", "--seed", -1), "seed must be from 0"),
@@ -282,6 +286,23 @@ def test_demo(tiny_model: Path, tmp_path: Path) -> None:
     table = cyclecast_command("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.4, "--overwrite").stdout
     for row in ("engine", "openvino", "960x540", "frames per second", "before and after"):
         assert row in table
+
+
+def test_bench(tiny_model: Path) -> None:
+    got = result("bench", "--model", tiny_model, "--size", "64x48", "--frames", 2)
+    assert (got["model"], got["size"]) == ("tiny", "64x48") and "core" in str(got["machine"])
+    rows = got["rows"]
+    assert isinstance(rows, list) and {"openvino", "onnxruntime"} <= {row["engine"] for row in rows}
+    for row in rows:
+        assert set(row) == {"engine", "device", "precision", "ms", "fps", "psnr_db"}
+        assert set(row["ms"]) == {"p50", "p95", "p99"} and row["fps"] > 0
+        assert (row["psnr_db"] is None) == (row["precision"] == "fp32")  # equal to itself: infinite, which JSON cannot say
+
+
+def test_bench_shows_the_engines_asked_for(tiny_model: Path) -> None:
+    done = cyclecast_command("bench", "-m", tiny_model, "--size", "64x48", "--frames", 2, "--engine", "onnxruntime")
+    assert done.returncode == 0 and done.stdout == ""
+    assert "tiny, 64x48, 2 frames" in done.stderr and "onnxruntime fp32" in done.stderr and "openvino" not in done.stderr
 
 
 def test_models_lists_and_describes() -> None:

@@ -19,7 +19,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     [
         "import cyclecast",
         "import cyclecast.cli",
-        "import cyclecast.runtime.engines, cyclecast.runtime.model",
+        "import cyclecast.runtime.bench, cyclecast.runtime.engines, cyclecast.runtime.model",
         "import sys; sys.argv = ['cyclecast', '--help']\nfrom cyclecast.cli import main\ntry: main()\nexcept SystemExit: pass",
     ],
     ids=["package", "cli", "runtime", "help"],
@@ -32,7 +32,7 @@ def test_loads_neither_torch_nor_an_engine(code: str) -> None:
 
 def test_runtime_and_video_work_with_torch_blocked() -> None:
     rooms = (
-        "cyclecast.runtime.model, cyclecast.runtime.engines.openvino, cyclecast.runtime.engines.onnxruntime, "
+        "cyclecast.runtime.bench, cyclecast.runtime.engines.openvino, cyclecast.runtime.engines.onnxruntime, "
         "cyclecast.video.convert, cyclecast.video.sources.scene, cyclecast.demo"
     )
     done = python(f"import sys\nfor m in ('torch', 'onnx', 'onnxscript'): sys.modules[m] = None\nimport {rooms}")

@@ -31,7 +31,9 @@ class FrameGraph(nn.Module):
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
         height, width = x.shape[2], x.shape[3]
         padded = pad(x - MIDDLE if self.centred else x, self.stride)
-        out = self.generator.model(padded)[:, :, :height, :width] * MIDDLE  # in [-127.5, 127.5], BGR
+        out = self.generator.model(padded)[:, :, :height, :width]  # BGR
+        if self.generator.bounded:
+            out = out * MIDDLE  # in [-127.5, 127.5]
         out = out + x if self.generator.skip else out + MIDDLE
         if self.keep_colours:
             out = with_colours_of(x, out, self.keep_colours)
@@ -72,26 +74,34 @@ def with_colours_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def fold_colours(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
-    """A copy whose `model` takes BGR and gives BGR in [-1, 1], and whether it wants its input in [-127.5, 127.5] or [0, 255].
+    """A copy whose `model` takes BGR and gives BGR, and whether it wants its input in [-127.5, 127.5] or [0, 255].
 
     conv(x / 127.5 - 1) = conv'(x) with w' = w / 127.5 and b' = b - sum(w): exact where the padding before the first
     convolution is a reflection, as in the ResNet. A U-Net pads with zeros, so that its input must be centred first. The bias
-    keeps the sums centred, which bf16 and fp16 need.
+    keeps the sums centred, which bf16 and fp16 need. A network that is not bounded gives grey levels, the others [-1, 1].
     """
     generator = copy.deepcopy(generator).float()
     layers = [layer for layer in generator.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
     first, last = layers[0], layers[-1]
-    centred = first.padding != (0, 0)
+    centred = first.padding != (0, 0) and first.padding_mode == "zeros"
     if not centred:
         shift = -first.weight.sum(dim=(1, 2, 3))
         first.bias = nn.Parameter(shift if first.bias is None else first.bias + shift)
-    first.weight.copy_(first.weight.flip(1) / MIDDLE)
-    # RGB to BGR; before a PixelShuffle each colour has four channels, which stay together.
-    order = torch.arange(last.out_channels).unflatten(0, (3, -1)).flip(0).flatten()
+    first.weight.copy_(first.weight[:, _turned(first.in_channels)] / MIDDLE)
+    order = _turned(last.out_channels)
     last.weight.copy_(last.weight[:, order] if isinstance(last, nn.ConvTranspose2d) else last.weight[order])
     if last.bias is not None:
         last.bias.copy_(last.bias[order])
+    if not generator.bounded:
+        last.weight.mul_(MIDDLE)
+        if last.bias is not None:
+            last.bias.mul_(MIDDLE)
     return generator, centred
+
+
+def _turned(channels: int) -> Tensor:
+    """RGB to BGR; where a PixelShuffle or PixelUnshuffle gives each colour several channels, they stay together."""
+    return torch.arange(channels).view(3, -1).flip(0).flatten()
 
 
 @torch.no_grad()

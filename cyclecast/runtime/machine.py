@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 from pathlib import Path
 
@@ -19,6 +20,12 @@ def processor_name() -> str:
             if line.lower().startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def machine_name() -> str:
+    """The CPU, how many of its logical cores this process may use, and the system: "AMD EPYC, 2 cores, Linux x86_64"."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{processor_name()}, {cores} core{'s' * (cores > 1)}, {platform.system()} {platform.machine()}"
 
 
 def cache_folder(name: str) -> Path | None:

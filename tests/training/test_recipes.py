@@ -25,7 +25,7 @@ from cyclecast.training.config import TrainConfig
 from cyclecast.training.learner import Learner, Terms
 from cyclecast.training.loop import train
 from cyclecast.training.losses import gradient_penalty
-from cyclecast.training.networks import ConvGenerator, MlpGenerator, ResnetGenerator, UnetGenerator
+from cyclecast.training.networks import ConvGenerator, FrameGenerator, MlpGenerator, ResnetGenerator, UnetGenerator
 from cyclecast.training.processes import Processes
 from cyclecast.training.recipes import RECIPES
 from cyclecast.training.recipes.wgan import Wgan
@@ -64,6 +64,12 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
     "pixel": ("cyclegan", {"discriminator": "pixel", "pool_size": 1}, ADVERSARIAL + CYCLE + IDENTITY + DISCRIMINATORS),
     "pixelshuffle": ("cyclegan", {"upsample": "pixelshuffle", "skip": True}, ADVERSARIAL + CYCLE + IDENTITY + DISCRIMINATORS),
+    "projected": (
+        "cyclegan",
+        {"discriminator": "projected", "generator": "frame", "width": 8, "blocks": 3, "identity_weight": 0, "augment": True},
+        ADVERSARIAL + CYCLE + DISCRIMINATORS,
+    ),
+    "no-norm": ("cyclegan", {"norm": "none", "upsample": "resize"}, ADVERSARIAL + CYCLE + IDENTITY + DISCRIMINATORS),
     "pix2pix-a2b": ("pix2pix", {}, ["adversarial", "discriminator", "paired"]),
     "pix2pix-b2a": ("pix2pix", {"direction": "b2a"}, ["adversarial", "discriminator", "paired"]),
     "cogan": ("cogan", {"upsample": "pixelshuffle"}, ["adversarial_a", "adversarial_b", *DISCRIMINATORS]),
@@ -117,6 +123,8 @@ def test_stopped_and_resumed_it_equals_the_uninterrupted_run_bit_for_bit(
     [
         ("unet", "b2a", UnetGenerator),
         ("pixelshuffle", "a2b", ResnetGenerator),
+        ("projected", "b2a", FrameGenerator),
+        ("no-norm", "a2b", ResnetGenerator),
         ("pix2pix-b2a", None, ResnetGenerator),
         ("bigan", "a2b", ResnetGenerator),
         ("simgan", "b2a", ResnetGenerator),

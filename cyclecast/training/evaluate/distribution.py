@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cyclecast.errors import CyclecastError, InputError
 from cyclecast.training.evaluate.classifier import SmallClassifier, to_unit
+from cyclecast.training.networks.features import EfficientNetFeatures
 
 FEWEST = 8
 """Images a set needs; for figures worth telling, hundreds."""
@@ -32,14 +34,14 @@ class DistributionScores:
     kid_std: float
     """Standard deviation over those subsets."""
 
-    features: Literal["inception", "classifier"]
+    features: Literal["inception", "imagenet", "classifier"]
     """The feature space. Numbers of two spaces say nothing about each other."""
 
     real: int
     fake: int
 
     def named(self) -> dict[str, float]:
-        """The numbers under names to publish: fid, kid_mean, kid_std in Inception's features, else classifier_fid, ..."""
+        """The numbers under names to publish: fid, kid_mean, kid_std in Inception's features, else imagenet_fid, ..."""
         prefix = "" if self.features == "inception" else f"{self.features}_"
         return {f"{prefix}{name}": getattr(self, name) for name in ("fid", "kid_mean", "kid_std")}
 
@@ -73,6 +75,31 @@ class InceptionFeatures(nn.Module):
         return out
 
 
+class ImageNetFeatures(nn.Module):
+    """(N, 3, H, W) uint8 -> (N, 352) float32: means of the last maps of EfficientNet-Lite2, images resized to 256x256.
+
+    Of another network than the one that the discriminator `projected` looks through, lest it be judge and party.
+    CyclecastError if its weights are not installed.
+    """
+
+    space: Literal["imagenet"] = "imagenet"
+    side = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = EfficientNetFeatures("lite2").eval()
+        self.num_features = self.network.channels[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        size = (self.side, self.side)
+        resized = functional.interpolate(to_unit(images), size, mode="bicubic", antialias=True)
+        out: Tensor = self.network(resized.clamp(-1, 1))[-1].mean((2, 3))
+        return out
+
+
+Extractor = ClassifierFeatures | ImageNetFeatures | InceptionFeatures
+
+
 def inception_features(path: Path) -> InceptionFeatures:
     """Inception v3 from a local file of FID's weights, as torch-fidelity has it (pt_inception-2015-12-05-6726825d.pth).
 
@@ -93,7 +120,7 @@ def inception_features(path: Path) -> InceptionFeatures:
 def fid_kid(
     real: Tensor,
     fake: Tensor,
-    extractor: ClassifierFeatures | InceptionFeatures,
+    extractor: Extractor,
     *,
     subset_size: int | None = None,
     subsets: int = 100,

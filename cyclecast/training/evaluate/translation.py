@@ -15,7 +15,7 @@ from cyclecast.errors import InputError
 from cyclecast.training.data import DigitSet, Half, PairedData, nearest_class, open_domain, palette_of, to_bytes
 from cyclecast.training.data.labels import Palette
 from cyclecast.training.evaluate.classifier import accuracy, train_classifier
-from cyclecast.training.evaluate.distribution import ClassifierFeatures, InceptionFeatures, fid_kid, inception_features
+from cyclecast.training.evaluate.distribution import ClassifierFeatures, Extractor, ImageNetFeatures, fid_kid, inception_features
 from cyclecast.training.evaluate.flicker import structure_kept
 from cyclecast.training.evaluate.labels import confusion, label_scores
 from cyclecast.training.evaluate.segmentation import predict, train_segmentation
@@ -60,8 +60,9 @@ def evaluate_translation(
 
     Always: structure_kept (SSIM to the source). Digits: digit_accuracy of a classifier of the target's digits, with
     digit_accuracy_untranslated beside it. Label maps: per_pixel, per_class, class_iou, of the nearest label colour or, the
-    other way round, of a segmentation network trained on the real photos. FID and KID: in the features of the Inception
-    weights in the file `inception`, else of a classifier of the two domains (of digits), under names that say so.
+    other way round, of a segmentation network trained on the real photos. Folders: judged_as_target, of a classifier of the
+    two domains. FID and KID to all images of the target: in the features of the Inception weights in the file `inception`,
+    else of EfficientNet-Lite2, of digits of a classifier of them, under names that say so.
 
     side: pixels of the centre crops. InputError if images are missing, or too few.
     """
@@ -72,19 +73,14 @@ def evaluate_translation(
     target_train, target_held = _split(*places.of(target), side)
     made = translate(source_held)
     figures: dict[str, Any] = {"images": len(made), "structure_kept": _structure(source_held, made)}
-    extractor: ClassifierFeatures | InceptionFeatures
-    if inception is not None:
-        extractor = inception_features(inception)
-        shrunk = [made, target_held]
-    else:
-        shrunk = [_shrunk(images) for images in (made, target_held)]
-        both = _shrunk(source_train), _shrunk(target_train)
-        images, labels = torch.cat(both), torch.cat([torch.full((len(part),), i) for i, part in enumerate(both)])
-        judge = train_classifier(images, labels, classes=2, steps=CLASSIFIER_STEPS, batch_size=64, shift=4, flip=True, seed=seed)
-        extractor = ClassifierFeatures(judge)
-        figures["judged_as_target"] = accuracy(judge, shrunk[0], torch.ones(len(made)))
-        figures["source_judged_as_target"] = accuracy(judge, _shrunk(source_held), torch.ones(len(source_held)))
-    figures |= fid_kid(shrunk[1], shrunk[0], extractor, seed=seed).named()
+    extractor: Extractor
+    both = _shrunk(source_train), _shrunk(target_train)
+    images, labels = torch.cat(both), torch.cat([torch.full((len(part),), i) for i, part in enumerate(both)])
+    judge = train_classifier(images, labels, classes=2, steps=CLASSIFIER_STEPS, batch_size=64, shift=4, flip=True, seed=seed)
+    figures["judged_as_target"] = accuracy(judge, _shrunk(made), torch.ones(len(made)))
+    figures["source_judged_as_target"] = accuracy(judge, _shrunk(source_held), torch.ones(len(source_held)))
+    extractor = ImageNetFeatures() if inception is None else inception_features(inception)
+    figures |= fid_kid(torch.cat([target_train, target_held]), made, extractor, seed=seed).named()
     return figures | _labels(translate, direction, places, side, seed)
 
 
@@ -170,7 +166,7 @@ def evaluate_samples(
 
     Digits: in the features of a classifier of them; other images need the Inception weights in `inception`, else InputError.
     """
-    extractor: ClassifierFeatures | InceptionFeatures
+    extractor: Extractor
     if domain.is_dir():
         if inception is None:
             raise InputError(f"{domain}: one set of images trains no classifier to measure by; name a file of Inception weights")

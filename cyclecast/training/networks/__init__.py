@@ -11,12 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from cyclecast.training.networks.frame import FrameGenerator
 from cyclecast.training.networks.latent import ConvGenerator, MlpGenerator
 from cyclecast.training.networks.layers import initialise
 from cyclecast.training.networks.resnet import ResnetGenerator
 from cyclecast.training.networks.unet import UnetGenerator
 
-ImageGenerator = ResnetGenerator | UnetGenerator
+ImageGenerator = ResnetGenerator | UnetGenerator | FrameGenerator
 LatentGenerator = MlpGenerator | ConvGenerator
 
 IMAGE_GENERATORS: dict[str, Callable[..., ImageGenerator]] = {
@@ -25,6 +26,7 @@ IMAGE_GENERATORS: dict[str, Callable[..., ImageGenerator]] = {
     "unet32": partial(UnetGenerator, 5),
     "unet128": partial(UnetGenerator, 7),
     "unet256": partial(UnetGenerator, 8),
+    "frame": FrameGenerator,
 }
 LATENT_GENERATORS: dict[str, Callable[..., LatentGenerator]] = {"mlp": MlpGenerator, "conv": ConvGenerator}
 
@@ -43,6 +45,7 @@ __all__ = [
     "IMAGE_GENERATORS",
     "LATENT_GENERATORS",
     "ConvGenerator",
+    "FrameGenerator",
     "ImageGenerator",
     "LatentGenerator",
     "MlpGenerator",

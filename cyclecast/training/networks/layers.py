@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,14 @@ def double(in_channels: int, out_channels: int, how: Upsample, kernel: int = 3, 
     return PixelShuffleUp(in_channels, out_channels, bias)
 
 
+@runtime_checkable
+class OwnStart(Protocol):
+    """A module whose weights do not start as the others do: `initialise` calls this last."""
+
+    def start(self) -> None:
+        """Sets its weights, in place, drawn from torch's generator."""
+
+
 class PixelShuffleUp(nn.Sequential):
     """3x3 convolution to 4 C' channels, then (N, 4 C', H, W) -> (N, C', 2H, 2W)."""
 
@@ -100,7 +109,7 @@ class PixelShuffleUp(nn.Sequential):
         self._weight = [convolution.weight]  # in a list: no second name in the state dict
 
     @torch.no_grad()
-    def level(self) -> None:
+    def start(self) -> None:
         """The four of a 2x2 start equal, so that the first pictures hold no grid (Aitken et al. 2017, ICNR)."""
         (weight,) = self._weight
         weight.copy_(weight[::4].repeat_interleave(4, dim=0))
@@ -120,9 +129,24 @@ def initialise(module: Module) -> Module:
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
     for layer in module.modules():
-        if isinstance(layer, PixelShuffleUp):
-            layer.level()
+        if isinstance(layer, OwnStart):
+            layer.start()
     return module
+
+
+@torch.no_grad()
+def keep_scale(network: nn.Module, branches: Sequence[nn.Module]) -> None:
+    """Weights of a network without norms that neither swell nor fade what passes (He et al. 2015), in place.
+
+    branches: the last convolution of each residual branch; their sum stays as large as one.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            share = len(branches) ** -0.5 if layer in branches else 1.0
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            layer.weight.mul_(share)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 @torch.no_grad()

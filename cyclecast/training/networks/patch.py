@@ -7,8 +7,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from cyclecast.training.networks.layers import Norm, initialise, norm
+from cyclecast.training.networks.projected import ProjectedDiscriminator
 
-Discriminator = Literal["basic", "n_layers", "pixel"]
+Discriminator = Literal["basic", "n_layers", "pixel", "projected"]
 
 
 class PatchDiscriminator(nn.Module):
@@ -35,6 +36,10 @@ class PatchDiscriminator(nn.Module):
         out: Tensor = self.model(x)
         return out
 
+    def hidden(self, x: Tensor) -> list[Tensor]:
+        """What it sees on the way to its scores: (N, C, H, W) after each of its non-linear layers."""
+        return after_relus(self.model, x)
+
 
 class PixelDiscriminator(nn.Module):
     """1x1 convolutions: each pixel is judged by itself, so only colours count. (N, C, H, W) -> (N, 1, H, W)."""
@@ -54,9 +59,28 @@ class PixelDiscriminator(nn.Module):
         out: Tensor = self.net(x)
         return out
 
+    def hidden(self, x: Tensor) -> list[Tensor]:
+        """As the patch discriminator's."""
+        return after_relus(self.net, x)
 
-def build_discriminator(discriminator: Discriminator, ndf: int, layers: int = 3, in_channels: int = 3) -> nn.Module:
-    """basic: the 70x70 PatchGAN; n_layers: the same with `layers` of them; pixel. Fresh weights."""
+
+def after_relus(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """The outputs of the leaky ReLUs among `layers`."""
+    maps = []
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, nn.LeakyReLU):
+            maps.append(x)
+    return maps
+
+
+AnyDiscriminator = PatchDiscriminator | PixelDiscriminator | ProjectedDiscriminator
+
+
+def build_discriminator(discriminator: Discriminator, ndf: int, layers: int = 3, in_channels: int = 3) -> AnyDiscriminator:
+    """basic: the 70x70 PatchGAN; n_layers: the same with `layers` of them; pixel; projected. Fresh weights."""
+    if discriminator == "projected":
+        return ProjectedDiscriminator(ndf)
     if discriminator == "pixel":
         return initialise(PixelDiscriminator(ndf, in_channels))
     return initialise(PatchDiscriminator(ndf, 3 if discriminator == "basic" else layers, in_channels))

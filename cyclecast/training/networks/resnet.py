@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import ReflectionPad, Upsample, double, norm
+from cyclecast.training.networks.layers import Norm, ReflectionPad, Upsample, double, keep_scale
+from cyclecast.training.networks.layers import norm as normalise
 
 
 class ResnetBlock(nn.Module):
     """x + conv(relu(norm(conv(x)))), reflection padded."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kind: Norm = "instance") -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
             ReflectionPad(1),
-            nn.Conv2d(channels, channels, 3, bias=False),
-            norm(channels),
+            nn.Conv2d(channels, channels, 3, bias=kind == "none"),
+            normalise(channels, kind),
             nn.ReLU(inplace=True),
             ReflectionPad(1),
-            nn.Conv2d(channels, channels, 3, bias=False),
-            norm(channels),
+            nn.Conv2d(channels, channels, 3, bias=kind == "none"),
+            normalise(channels, kind),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,28 +41,57 @@ class ResnetGenerator(nn.Module):
     """
 
     stride = 4
+    bounded = True  # by tanh
 
-    def __init__(self, blocks: int = 9, ngf: int = 64, upsample: Upsample = "deconvolution", skip: bool = False) -> None:
+    def __init__(
+        self,
+        blocks: int = 9,
+        ngf: int = 64,
+        upsample: Upsample = "deconvolution",
+        skip: bool = False,
+        norm: Norm = "instance",
+    ) -> None:
         super().__init__()
         self.skip = skip
+        self.norm = norm
+        bias = norm == "none"
+        # Without norms, zeros show as lines along the border.
+        border: Literal["reflect", "zeros"] = "reflect" if norm == "none" else "zeros"
         layers: list[nn.Module] = [
             ReflectionPad(3),
-            nn.Conv2d(3, ngf, 7, bias=False),
-            norm(ngf),
+            nn.Conv2d(3, ngf, 7, bias=bias),
+            normalise(ngf, norm),
             nn.ReLU(inplace=True),
         ]
         for channels in (ngf, 2 * ngf):
             layers += [
-                nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False),
-                norm(2 * channels),
+                nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, padding_mode=border, bias=bias),
+                normalise(2 * channels, norm),
                 nn.ReLU(inplace=True),
             ]
-        layers += [ResnetBlock(4 * ngf) for _ in range(blocks)]
+        layers += [ResnetBlock(4 * ngf, norm) for _ in range(blocks)]
         for channels in (4 * ngf, 2 * ngf):
-            layers += [double(channels, channels // 2, upsample), norm(channels // 2), nn.ReLU(inplace=True)]
+            layers += [
+                double(channels, channels // 2, upsample, bias=bias),
+                normalise(channels // 2, norm),
+                nn.ReLU(inplace=True),
+            ]
         layers += [ReflectionPad(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Without norms the weights keep the scale; else they start as everywhere."""
+        if self.norm == "none":
+            keep_scale(self, [layer.conv_block[-2] for layer in self.model if isinstance(layer, ResnetBlock)])
+            self.model[-2].weight.mul_(0.1)  # type: ignore[operator]  # tanh, once saturated, learns nothing
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)  # (N, 3, H, W) in [-1, 1]
         return x + out if self.skip else out
+
+    def depths(self) -> Sequence[nn.Module]:
+        """Four modules whose outputs tell how the picture is understood: before the blocks, and at thirds of them."""
+        blocks = [layer for layer in self.model if isinstance(layer, ResnetBlock)]
+        before = self.model[list(self.model).index(blocks[0]) - 1]
+        return [before, *(blocks[len(blocks) * third // 3 - 1] for third in (1, 2, 3))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +53,8 @@ class UnetGenerator(nn.Module):
     its noise from (0.5). skip: as in the ResNet generator.
     """
 
+    bounded = True  # by tanh
+
     def __init__(
         self,
         downs: int = 8,
@@ -73,3 +77,7 @@ class UnetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)  # (N, 3, H, W) in [-1, 1]
         return x + out if self.skip else out
+
+    def depths(self) -> Sequence[nn.Module]:
+        """Four modules whose outputs tell how the picture is understood: the levels below the outermost."""
+        return [level for level in self.modules() if isinstance(level, UnetLevel)][1:5]

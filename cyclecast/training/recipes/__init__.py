@@ -16,6 +16,7 @@ from cyclecast.training.recipes.bigan import BiGan
 from cyclecast.training.recipes.cogan import CoGan
 from cyclecast.training.recipes.cyclegan import CycleGan
 from cyclecast.training.recipes.dcgan import Dcgan
+from cyclecast.training.recipes.distill import Distill
 from cyclecast.training.recipes.gan import Gan
 from cyclecast.training.recipes.pix2pix import Pix2Pix
 from cyclecast.training.recipes.simgan import SimGan
@@ -72,4 +73,5 @@ RECIPES: dict[str, Any] = {
     "cogan": CoGan,
     "bigan": BiGan,
     "simgan": SimGan,
+    "distill": Distill,
 }

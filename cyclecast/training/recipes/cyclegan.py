@@ -26,7 +26,7 @@ class CycleGanConfig(TwoSidedConfig):
     cycle_scale: int = 1
     """Pixels, each way, that the cycle loss averages before it compares; the paper: 1."""
     colour_weight: float = 0.0
-    """Of the loss that keeps the colours of an area, whatever its brightness; the paper has none."""
+    """Of the loss that keeps the mean colour of an area, 8 pixels wide, near the source's; the paper has none."""
     identity_weight: float = 5.0
     """Of the identity loss: half of lambda (CycleGAN, section 5.2); the ablations have none."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,9 @@ from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import PairedData, UnpairedData, fixed_set, open_domain
 from cyclecast.training.learner import Learner, Terms
 from cyclecast.training.networks import build_generator
-from cyclecast.training.networks.layers import Upsample
-from cyclecast.training.networks.patch import Discriminator, build_discriminator
+from cyclecast.training.networks.frame import PRESETS, Preset
+from cyclecast.training.networks.layers import Norm, Upsample
+from cyclecast.training.networks.patch import AnyDiscriminator, Discriminator, build_discriminator
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
 
@@ -53,18 +55,28 @@ class TranslationConfig(TrainConfig):
     """Half of the images mirrored; never digits."""
     tight: bool = False
     """Digits cut to the square that holds 99 % of their set's ink: MNIST's have a border about them, USPS's have none."""
-    generator: Literal["resnet6", "resnet9", "unet32", "unet128", "unet256"] = "resnet9"
-    """Residual blocks: 6 for 128x128, 9 for 256x256 and above; U-Net: the side it takes down to one pixel."""
+    generator: Literal["resnet6", "resnet9", "unet32", "unet128", "unet256", "frame"] = "resnet9"
+    """Residual blocks: 6 for 128x128, 9 for 256x256 and above; U-Net: the side it takes down to one pixel; frame: for video."""
+    preset: Preset = "base"
+    """Of the generator `frame`: nano, small or base; the settings ngf, upsample, norm and skip are the others'."""
+    width: int | None = None
+    """Of the generator `frame`, channels; None: the preset's."""
+    blocks: int | None = None
+    """Of the generator `frame`, residual blocks; None: the preset's."""
+    factor: int = 4
+    """Of the generator `frame`: it works at 1/factor of the resolution, 4 or 8."""
     ngf: int = 64
     """Generator's channels at full resolution."""
     upsample: Upsample = "deconvolution"
     """deconvolution (the paper), resize (bilinear, then convolution: no checkerboard) or pixelshuffle."""
+    norm: Norm = "instance"
+    """Of a ResNet: instance (the paper), batch or none: instance norm forgets the colours of a close crop, none keeps them."""
     skip: bool = False
     """The generator makes what is added to its input; the paper's makes the whole picture."""
     dropout: float = 0.0
     """Of a U-Net's inner levels, while it trains; pix2pix draws its noise from 0.5."""
     discriminator: Discriminator = "basic"
-    """basic: the 70x70 PatchGAN; n_layers: with discriminator_layers of them; pixel: 1x1."""
+    """basic: the 70x70 PatchGAN; n_layers: with discriminator_layers of them; pixel: 1x1; projected: on ImageNet features."""
     discriminator_layers: int = 3
     """Of n_layers: 0 judges 10x10 pixels, 1 16x16, 2 34x34, 3 70x70, 4 142x142."""
     ndf: int = 64
@@ -80,13 +92,18 @@ class TranslationConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = {"unet32": 32, "unet128": 128, "unet256": 256}.get(self.generator, 4)
+        least = {"unet32": 32, "unet128": 128, "unet256": 256, "frame": self.factor}.get(self.generator, 4)
         self._require("crop_size", self.crop_size % least == 0 and self.crop_size >= 16, f"a multiple of {least} from 16 up")
         self._require("load_size", self.load_size >= self.crop_size, f"at least crop_size, {self.crop_size}")
         self._require("load_size_max", (self.load_size_max or self.load_size) >= self.load_size, "at least load_size")
         for name in ("ngf", "ndf"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        layers_fit = self.discriminator == "pixel" or self.crop_size >> self._layers() > 2
+        self._require("width", self.width is None or self.width >= 1, "at least 1")
+        self._require("blocks", self.blocks is None or self.blocks >= 3, "at least 3")
+        self._require("factor", self.factor in (4, 8), "4 or 8")
+        fits = self.discriminator != "projected" or self.crop_size % 32 == 0
+        self._require("crop_size", fits, "a multiple of 32 for the discriminator `projected`")
+        layers_fit = self.discriminator in ("pixel", "projected") or self.crop_size >> self._layers() > 2
         self._require(
             "discriminator_layers", 0 <= self.discriminator_layers <= 6 and layers_fit, "fewer for so small a crop_size"
         )
@@ -106,10 +123,14 @@ class TranslationConfig(TrainConfig):
 
     def architecture(self) -> dict[str, Any]:
         """Of a generator, as `build_generator` takes it."""
+        if self.generator == "frame":
+            width, blocks = PRESETS[self.preset]
+            shape = {"width": self.width or width, "blocks": self.blocks or blocks, "factor": self.factor}
+            return {"generator": "frame", **shape}
         common = {"generator": self.generator, "ngf": self.ngf, "upsample": self.upsample, "skip": self.skip}
-        return common | ({"dropout": self.dropout} if self.generator.startswith("unet") else {})
+        return common | ({"dropout": self.dropout} if self.generator.startswith("unet") else {"norm": self.norm})
 
-    def build_discriminator(self, in_channels: int = 3) -> nn.Module:
+    def build_discriminator(self, in_channels: int = 3) -> AnyDiscriminator:
         """A fresh discriminator as the settings ask for."""
         return build_discriminator(self.discriminator, self.ndf, self.discriminator_layers, in_channels)
 
@@ -142,7 +163,7 @@ class Translation:
     directions: of the generators that are trained, `a2b` or `b2a`.
     """
 
-    def __init__(self, config: TranslationConfig, directions: tuple[str, ...], discriminators: dict[str, nn.Module]) -> None:
+    def __init__(self, config: TranslationConfig, directions: tuple[str, ...], discriminators: Mapping[str, nn.Module]) -> None:
         self.config: TranslationConfig = config
         self.data = config.open_data(paired=self.paired)
         self.steps = config.steps or EPOCHS * max(1, len(self.data) // config.batch_size)
@@ -154,8 +175,10 @@ class Translation:
         betas = (config.beta1, 0.999)
         self.optimizers: dict[str, Optimizer] = {
             "generators": Adam([p for net in generators.values() for p in net.parameters()], config.learning_rate, betas),
-            "discriminators": Adam([p for net in discriminators.values() for p in net.parameters()], config.learning_rate, betas),
         }
+        if discriminators:
+            judges = [p for net in discriminators.values() for p in net.parameters()]
+            self.optimizers["discriminators"] = Adam(judges, config.learning_rate, betas)
         self.rates = {  # at the start; the loop lowers them
             "generators": config.learning_rate,
             "discriminators": config.learning_rate * config.discriminator_rate,

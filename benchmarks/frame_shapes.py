@@ -1,0 +1,112 @@
+"""How wide and how deep the frame generator should be: each shape imitates one teacher for as long, then is timed and judged.
+
+Milliseconds: one 1280x720 frame through our default engine, bytes to bytes. PSNR: to the teacher's pictures of photos that
+neither has seen. KID: to the real pictures of the target domain. The page at the end plots the front.
+
+    python -m benchmarks.frame_shapes --teacher runs/monet-teacher --data DATA/monet2photo --direction b2a --out runs/shapes
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from cyclecast.export.checkpoints import read_generator
+from cyclecast.export.onnx import export_onnx
+from cyclecast.runtime.bench import percentiles, times_ms
+from cyclecast.runtime.engines import open_engine
+from cyclecast.runtime.machine import machine_name
+from cyclecast.training import trained
+from cyclecast.training.config import data_settings
+from cyclecast.training.data import open_domain, to_bytes
+from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
+from cyclecast.training.page import Page
+from cyclecast.training.recipes.distill import DistillConfig
+from cyclecast.training.reproduce.lab import Lab, state
+
+SHAPES = ("16x6x4", "24x6x4", "32x4x4", "32x8x4", "32x12x4", "48x6x4", "64x6x4", "64x6x8", "96x6x8")
+SIDE = 256  # pixels, of the pictures that are judged
+
+
+def milliseconds(run: Path, size: tuple[int, int], turns: int) -> tuple[float, int, str]:
+    """Median of one frame of (width, height), warm; the bytes of the model; the engine."""
+    frame = np.random.default_rng(0).integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
+    frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.onnx"
+        export_onnx(read_generator(run), path, check=False)
+        with closing(open_engine(path)) as engine:
+            times_ms(engine.run, [frame], 5)
+            took = percentiles(times_ms(engine.run, [frame], turns)).p50
+            return took, path.stat().st_size, f"{engine.name} {engine.precision}"
+
+
+def main() -> None:
+    """Trains what is not trained yet, measures everything, writes OUT/index.html and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", type=Path, required=True, help="a run of cyclegan")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--direction", default="a2b", choices=["a2b", "b2a"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="WIDTHxBLOCKSxFACTOR")
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--turns", type=int, default=30)
+    args = parser.parse_args()
+    width, height = map(int, args.size.split("x"))
+    places = data_settings(DistillConfig, args.data)
+    source, target = (places[f"domain_{domain}"] for domain in (args.direction[0], args.direction[2]))
+    photos = open_domain(places[f"samples_{args.direction[0]}"] or source, (SIDE, SIDE), SIDE).first(100, SIDE)
+    real = to_bytes(open_domain(target, (SIDE, SIDE), SIDE).first(500, SIDE))
+    asked = to_bytes(trained.translators(state(args.teacher))[args.direction](photos)).float()
+    lab, extractor, rows = Lab(args.out), ImageNetFeatures(), list[dict[str, Any]]()
+    settings = places | {"teacher": args.teacher, "direction": args.direction, "online": False, "steps": args.steps}
+    settings |= {key: state(args.teacher)["config"][key] for key in ("load_size", "load_size_max", "crop_size", "batch_size")}
+    engine = ""
+    for shape in args.shapes:
+        channels, blocks, factor = map(int, shape.split("x"))
+        run = lab.run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor, "learning_rate": 1e-3})
+        took, size, engine = milliseconds(run, (width, height), args.turns)
+        made = to_bytes(trained.translators(state(run))[args.direction](photos))
+        error = (made.float() - asked).square().mean()
+        rows.append(
+            {
+                "shape": shape,
+                "ms": round(took, 2),
+                "bytes": size,
+                "psnr_db": round(float(10 * torch.log10(255**2 / error)), 2),
+                "kid": round(fid_kid(real, made, extractor).kid_mean, 4),
+            }
+        )
+    kid = round(fid_kid(real, asked.byte(), extractor).kid_mean, 4)
+    results = {
+        "machine": machine_name(),
+        "engine": engine,
+        "size": args.size,
+        "steps": args.steps,
+        "teacher_kid": kid,
+        "rows": rows,
+    }
+    page = Page("Shapes of the frame generator", f"{args.steps} steps of imitation each; {engine}, {args.size}")
+    for name, unit in (("psnr_db", "PSNR to the teacher, dB"), ("kid", "KID, EfficientNet-Lite2")):
+        groups: dict[str, tuple[list[float], list[float]]] = {}
+        for row in sorted(rows, key=lambda row: float(row["ms"])):
+            across, up = groups.setdefault(f"factor {row['shape'].split('x')[2]}", ([], []))
+            across.append(row["ms"])
+            up.append(row[name])
+        page.curves(groups, caption=unit, x="milliseconds", smooth=False)
+    page.table(["width x blocks x factor", "ms", "bytes", "PSNR dB", "KID"], [list(row.values()) for row in rows])
+    lab.finish(page, results)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Real engines on a tiny model, timed: which rows there are, what their figures mean, what is refused."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.runtime.bench import Percentiles, measure_engines, percentiles, psnr_db, times_ms
+from cyclecast.runtime.engine import Image
+from cyclecast.runtime.engines import ENGINES, open_engine
+from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from tests.conftest import moving_pictures
+from tests.runtime.test_engines import model_file
+
+
+def test_every_engine_here_is_timed_in_its_own_precision_and_in_fp32(tiny_model: Path) -> None:
+    lines: list[str] = []
+    report = measure_engines(tiny_model, moving_pictures(3), count=4, tell=lines.append)
+    assert (report.model, report.size, report.frames) == ("tiny", "64x48", 4)
+    assert "core" in report.machine
+    expected = []
+    for name in ENGINES:
+        chosen = open_engine(tiny_model, name).precision
+        expected += [(name, chosen)] if chosen == "fp32" else [(name, chosen), (name, "fp32")]
+    assert [(row.engine, row.precision) for row in report.rows] == expected
+    assert lines == [f"{name} {precision}: 3 frames to warm up, 4 timed" for name, precision in expected]
+    for row in report.rows:
+        assert row.device and 0 < row.ms.p50 <= row.ms.p95 <= row.ms.p99
+        assert row.fps > 0
+        assert row.psnr_db == math.inf if row.precision == "fp32" else 30 < row.psnr_db < math.inf
+
+
+def test_only_the_engines_asked_for_each_once(tiny_model: Path) -> None:
+    asked = ["onnxruntime", "onnxruntime"]
+    assert [row.engine for row in measure_engines(tiny_model, moving_pictures(1), asked, count=1).rows] == ["onnxruntime"]
+    auto = measure_engines(tiny_model, moving_pictures(1), ["auto"], count=1).rows
+    assert {row.engine for row in auto} == {open_engine(tiny_model).name}
+
+
+def test_asked_for_and_absent_is_an_error_left_out_otherwise(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    lines: list[str] = []
+    with pytest.raises(EngineUnavailable, match="pip install openvino"):
+        measure_engines(tiny_model, moving_pictures(1), ["onnxruntime", "openvino"], tell=lines.append)
+    assert lines == []  # before anything was timed
+    report = measure_engines(tiny_model, moving_pictures(1), count=1, tell=lines.append)
+    assert [row.engine for row in report.rows] == ["onnxruntime"]
+    assert lines[0] == "left out: openvino is not installed: pip install openvino"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineUnavailable, match="no engine can run it here: openvino is not installed.*; onnxruntime is not"):
+        measure_engines(tiny_model, moving_pictures(1))
+
+
+def test_an_engine_without_fp32_is_held_against_the_first_that_has_it(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Coarse(OnnxRuntimeEngine):
+        """Its pictures are one grey level off everywhere, which is 20 log10(255) dB."""
+
+        name = "coarse"
+
+        def __init__(self, path: Path, device: str, precision: str) -> None:
+            if precision == "fp32":
+                raise EngineUnavailable("coarse has no fp32")
+            super().__init__(path, "cpu", "auto")
+            self.precision = "fp16"
+
+        def run(self, frame: Image) -> Image:
+            styled = super().run(frame)
+            return np.where(styled > 127, styled - 1, styled + 1).astype(np.uint8)
+
+    pictures = moving_pictures(2)
+    monkeypatch.setitem(ENGINES, "coarse", Coarse)
+    monkeypatch.delitem(ENGINES, "openvino")  # so that the first to have fp32 is the one that Coarse is made of
+    (row,) = measure_engines(tiny_model, pictures, ["coarse"], count=1).rows
+    assert (row.engine, row.precision) == ("coarse", "fp16")
+    assert row.psnr_db == pytest.approx(20 * math.log10(255))
+    monkeypatch.delitem(ENGINES, "onnxruntime")
+    (row,) = measure_engines(tiny_model, pictures, ["coarse"], count=1).rows
+    assert math.isnan(row.psnr_db)
+
+
+def test_what_cannot_be_timed_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    fixed = model_file(tmp_path / "fixed.onnx", TensorProto.UINT8, [1, 48, 64, 3])
+    with pytest.raises(EngineError, match="fixed to 64x48, got a frame of 32x32"):
+        measure_engines(fixed, moving_pictures(1, 32, 32))
+    with pytest.raises(ConfigError, match="no engine named 'tensorflow'"):
+        measure_engines(tiny_model, moving_pictures(1), ["tensorflow"])
+    with pytest.raises(ModelError, match="no such file"):
+        measure_engines("manet", moving_pictures(1))
+    for frames, count in (([], 1), ([*moving_pictures(1), *moving_pictures(1, 32, 32)], 1), (moving_pictures(1), 0)):
+        with pytest.raises(ConfigError, match="frames of one size"):
+            measure_engines(tiny_model, frames, count=count)
+
+
+def test_times_are_of_each_call_the_frames_in_turn() -> None:
+    seen: list[int] = []
+
+    def run(frame: Image) -> None:
+        seen.append(int(frame[0, 0, 0]))
+        until = time.perf_counter() + 0.002
+        while time.perf_counter() < until:
+            pass
+
+    frames = [np.full((16, 16, 3), value, np.uint8) for value in (1, 2)]
+    took = times_ms(run, frames, 5)
+    assert seen == [1, 2, 1, 2, 1] and len(took) == 5
+    assert all(ms >= 2 for ms in took)
+
+
+def test_percentiles_and_psnr_are_what_they_say() -> None:
+    assert percentiles([float(n) for n in range(101)]) == Percentiles(50.0, 95.0, 99.0)
+    black, grey = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 51, np.uint8)
+    assert psnr_db([black], [black]) == math.inf
+    assert psnr_db([grey], [black]) == psnr_db([black], [grey]) == pytest.approx(20 * math.log10(255 / 51))
+    assert psnr_db([black, black], [black, grey]) == pytest.approx(20 * math.log10(255 / 51) + 10 * math.log10(2))
+    assert math.isnan(psnr_db([], [black]))

@@ -1,0 +1,151 @@
+"""A student learns what its teacher does, goes on as if never stopped, and becomes a small frame model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import cyclecast
+from cyclecast.errors import ConfigError, ModelError
+from cyclecast.export.checkpoints import read_generator
+from cyclecast.export.frame_graph import reference
+from cyclecast.export.onnx import export_onnx
+from cyclecast.training import checkpoint
+from cyclecast.training.config import TrainConfig
+from cyclecast.training.loop import train
+from cyclecast.training.networks import FrameGenerator, build_generator
+from cyclecast.training.recipes.distill import Distill, recorded
+from cyclecast.training.steady import steadiness_loss
+from tests.conftest import different, moving_pictures
+
+Smallest = Callable[..., TrainConfig]
+IMITATION = ["channel", "feature", "pixel", "smoothness", "ssim", "style"]
+SMALL: dict[str, Any] = {"width": 8, "blocks": 3, "direction": "b2a"}
+ALL_OF_IT = {"online": True, "adversarial_weight": 1, "steadiness_weight": 1}
+
+
+@pytest.fixture(scope="module")
+def teacher(smallest: Smallest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of cyclegan with fresh weights, nearly: what it paints is arbitrary, and so not its input."""
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    train("cyclegan", smallest("cyclegan", run, steps=2))
+    return run
+
+
+def test_the_student_comes_nearer_to_its_teacher(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"teacher": teacher, "online": False, "learning_rate": 3e-3, "ema_decay": 0.9, "steps": 150}
+    config = smallest("distill", tmp_path / "run", **settings)
+    report = train("distill", config)
+    assert sorted(report.losses) == sorted([*IMITATION, "steadiness"])
+
+    recipe = Distill(config)  # type: ignore[arg-type]
+    images = recipe.fixed_set()["b2a"]
+
+    def error(student: torch.nn.Module) -> float:
+        with torch.no_grad():
+            return float((student(images) - recipe.teacher(images)).abs().mean())
+
+    fresh = error(recipe.averages["generator_ba"])
+    checkpoint.fill(checkpoint.load(tmp_path / "run" / checkpoint.NAME), recipe)
+    assert error(recipe.averages["generator_ba"]) < 0.6 * fresh
+
+
+def test_with_everything_switched_on_it_resumes_bit_for_bit(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+    settings = SMALL | ALL_OF_IT | {"teacher": teacher}
+    whole, parts = (smallest("distill", tmp_path / name, **settings) for name in ("whole", "parts"))
+    told = train("distill", whole).losses
+    assert {"teacher_cycle_a", "teacher_discriminator_b", "adversarial", "discriminator_a", "steadiness", *IMITATION} <= set(told)
+    train("distill", parts, until=2)
+    assert different(tmp_path / "whole", tmp_path / "parts") != []
+    train("distill", parts, resume=True)
+    assert different(tmp_path / "whole", tmp_path / "parts") == []
+
+
+def test_online_the_teacher_goes_on_learning_and_otherwise_stays(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+    before = checkpoint.load(teacher / checkpoint.NAME)
+    for online in (True, False):
+        run = tmp_path / str(online)
+        train("distill", smallest("distill", run, **SMALL, teacher=teacher, online=online, steps=2))
+        state = checkpoint.load(run / checkpoint.NAME)
+        kept = state["averages"]["teacher_generator_ba"] if online else state["networks"]["teacher"]
+        same = all(torch.equal(kept[key], value) for key, value in before["averages"]["generator_ba"].items())
+        assert same is not online
+
+
+def test_the_students_discriminator_starts_as_the_teachers(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+    config = smallest("distill", tmp_path / "run", **SMALL, teacher=teacher, adversarial_weight=1)
+    started = Distill(config).networks["discriminator_a"].state_dict()  # type: ignore[arg-type]
+    saved = checkpoint.load(teacher / checkpoint.NAME)["networks"]["discriminator_a"]
+    assert all(torch.equal(started[key], value) for key, value in saved.items())
+
+
+def test_a_student_becomes_a_frame_model_of_any_size(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+    train("distill", smallest("distill", tmp_path / "run", **SMALL, teacher=teacher, online=False, steps=2))
+    trained = read_generator(tmp_path / "run")
+    assert isinstance(trained.network, FrameGenerator) and trained.direction == "b2a"
+    with torch.no_grad():
+        for parameter in trained.network.parameters():  # far from the identity, so that each fold has to be right
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    assert all(agreement.passed for agreement in export_onnx(trained, tmp_path / "m.onnx"))
+    with cyclecast.load(tmp_path / "m.onnx", "onnxruntime") as model:
+        assert (model.spec.recipe, model.spec.architecture) == ("distill", trained.architecture)
+        for width, height in ((52, 38), (16, 17)):
+            frame = moving_pictures(1, width, height)[0]
+            expected = reference(trained.network, torch.from_numpy(frame)).numpy()
+            assert np.abs(model(frame).astype(int) - expected).max() <= 1
+            assert np.abs(expected.astype(int) - frame).mean() > 2
+
+
+def test_what_is_no_teacher_is_refused(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        Distill(smallest("distill", tmp_path / "a", teacher=tmp_path / "nothing"))  # type: ignore[arg-type]
+    train("simgan", smallest("simgan", tmp_path / "simgan", steps=1))
+    with pytest.raises(ConfigError, match="online must be false"):
+        Distill(smallest("distill", tmp_path / "b", teacher=tmp_path / "simgan"))  # type: ignore[arg-type]
+    train("dcgan", smallest("dcgan", tmp_path / "dcgan", steps=1))
+    with pytest.raises((ModelError, ConfigError)):
+        Distill(smallest("distill", tmp_path / "c", teacher=tmp_path / "dcgan", online=False))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["resnet6", "resnet9", "unet32", "frame"])
+def test_four_depths_are_recorded_in_order(name: str) -> None:
+    settings = {"width": 8, "blocks": 3} if name == "frame" else {"ngf": 4}
+    network: Any = build_generator(name, **settings)
+    with recorded(network.depths()) as maps:
+        network(torch.zeros(2, 3, 32, 32))
+    assert len(maps) == 4 and all(each.ndim == 4 and len(each) == 2 for each in maps)
+    with recorded(network.depths()) as later:
+        pass
+    network(torch.zeros(2, 3, 32, 32))
+    assert later == []  # nothing is left hanging on
+
+
+def test_what_moves_with_its_input_is_steady_and_what_stays_is_not() -> None:
+    torch.manual_seed(0)
+    images = torch.nn.functional.avg_pool2d(torch.randn(4, 3, 72, 72), 9, 1)  # smooth: 64x64
+
+    def pointwise(x: Tensor) -> Tensor:
+        return 0.5 * x
+
+    def pinned(x: Tensor) -> Tensor:
+        return x + torch.linspace(-1, 1, 64).sin().mul(20).sin()  # a pattern that does not move with the picture
+
+    torch.manual_seed(1)
+    moving = float(steadiness_loss(pointwise, images, pointwise(images)))
+    torch.manual_seed(1)
+    staying = float(steadiness_loss(pinned, images, pinned(images)))
+    assert moving < 0.02 and staying > moving + 0.05
+
+
+def test_noise_that_is_passed_on_is_not_steady() -> None:
+    torch.manual_seed(0)
+    images = torch.zeros(4, 3, 64, 64)
+    passed_on = steadiness_loss(lambda x: x, images, images).item()
+    levelled = steadiness_loss(lambda x: x.mean((2, 3), keepdim=True).expand_as(x), images, images).item()
+    assert 0.01 < passed_on < 0.05 and levelled < 0.002
