@@ -16,6 +16,7 @@ from cyclecast.training.networks.frame import PRESETS, Preset
 from cyclecast.training.networks.latent import ConvDiscriminator, MlpDiscriminator, halvings
 from cyclecast.training.networks.layers import InstanceNorm, ReflectionPad, double, initialise, update_average
 from cyclecast.training.networks.patch import Discriminator, build_discriminator
+from tests.conftest import shared
 
 
 def count(module: torch.nn.Module) -> int:
