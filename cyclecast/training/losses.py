@@ -103,18 +103,20 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def feature_loss(made: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Mean over layers of |made - real|_1, in units of what the layer's values are on average (Johnson et al. 2016, 3.2)."""
+    """Mean over layers of |made - real|_1, in units of what both layers' values are on average (Johnson et al. 2016, 3.2)."""
     pairs = [(a.float(), b.float()) for a, b in zip(made, real, strict=True)]
-    return torch.stack([(a - b).abs().mean() / b.abs().mean().clamp_min(1e-6) for a, b in pairs]).mean()
+    return torch.stack([(a - b).abs().mean() / _size(a.abs(), b.abs()) for a, b in pairs]).mean()
 
 
 def style_loss(made: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Mean over layers of the distance of Gram matrices, relative to the real ones' size (Gatys et al. 2016)."""
-    terms = []
-    for a, b in zip(made, real, strict=True):
-        gram_a, gram_b = _gram(a.float()), _gram(b.float())
-        terms.append((gram_a - gram_b).square().mean() / gram_b.square().mean().clamp_min(1e-12))
-    return torch.stack(terms).mean()
+    """Mean over layers of the square distance of Gram matrices, relative to their squares (Gatys et al. 2016)."""
+    pairs = [(_gram(a.float()), _gram(b.float())) for a, b in zip(made, real, strict=True)]
+    return torch.stack([(a - b).square().mean() / _size(a.square(), b.square()) for a, b in pairs]).mean()
+
+
+def _size(one: Tensor, other: Tensor) -> Tensor:
+    """What to measure a difference by, as a plain number: a picture of nothing on either side must not divide by nothing."""
+    return ((one.mean() + other.mean()) / 2).clamp_min(1e-12).detach()
 
 
 def _gram(maps: Tensor) -> Tensor:

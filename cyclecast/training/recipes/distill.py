@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.training import checkpoint, losses, trained
@@ -33,6 +35,11 @@ class DistillConfig(TwoSidedConfig):
     """Which of the teacher's generators is imitated."""
     online: bool = True
     """The teacher (a run of cyclegan) goes on learning beside the student; false: it stays as it is."""
+    teacher_scale: float = 1.0
+    """The teacher sees the pictures at this share of their size, so that the student's strokes are larger by as much: of a
+    teacher of 256-pixel paintings, 0.5 suits 1280x720."""
+    teacher_shifts: int = 2
+    """Each way: the teacher's picture is the mean of so many squared, moved against its grid, which cancels out; 1: one call."""
     generator: Literal["resnet6", "resnet9", "unet32", "unet128", "unet256", "frame"] = "frame"
     """The student."""
     ssim_weight: float = 10.0
@@ -56,6 +63,9 @@ class DistillConfig(TwoSidedConfig):
         super().__post_init__()
         names = ("ssim", "pixel", "feature", "style", "smoothness", "channel", "steadiness", "adversarial")
         self._require_weights(*(f"{name}_weight" for name in names))
+        self._require("teacher_shifts", 1 <= self.teacher_shifts <= 8, "from 1 to 8")
+        self._require("teacher_scale", 0.1 <= self.teacher_scale <= 1, "from 0.1 to 1")
+        self._require("teacher_scale", self.teacher_scale == 1 or not self.online, "1 for a teacher that learns online")
 
 
 class Distill(Translation):
@@ -121,12 +131,13 @@ class Distill(Translation):
         config, teacher = self.config, self.teacher
         student: Any = self.networks[self.student]
         with torch.no_grad(), recorded(teacher.depths()) as deep:  # type: ignore[operator]
-            asked = teacher(source).float().clamp(-1, 1)
+            asked = without_grid(teacher, source, config.teacher_scale, config.teacher_shifts)
             seen = self.judge_of_both.hidden(asked)
         with recorded(student.depths()) as shallow:
             made = student(source).float()
         hidden = self.judge_of_both.hidden(made)
         pooled = [connect(small.mean((2, 3))) for connect, small in zip(self.connectors, shallow, strict=True)]
+        taught = [large.float().mean((2, 3)).unflatten(0, (-1, len(source))).mean(0) for large in deep]
         parts = {
             "ssim": losses.ssim_loss(made, asked),
             "pixel": losses.l1_loss(made, asked),
@@ -134,7 +145,7 @@ class Distill(Translation):
             "style": losses.style_loss(hidden, seen),
             "smoothness": losses.total_variation(made),
             "channel": torch.stack(
-                [(mine.float() - its.float().mean((2, 3))).square().mean() for mine, its in zip(pooled, deep, strict=True)]
+                [(mine.float() - its).square().mean() for mine, its in zip(pooled, taught, strict=True)]
             ).mean(),
         }
         if config.steadiness_weight:
@@ -145,8 +156,42 @@ class Distill(Translation):
         return Terms(total, parts, (made,))
 
     def _discriminator_loss(self, real: Tensor, fake: Tensor) -> Terms:
-        total, loss = self.discriminate(self.adversary, real, fake)
+        total, loss = self.discriminate(self.adversary, enlarged(real, self.config.teacher_scale), fake)
         return Terms(total, {self.adversary: loss})
+
+
+def without_grid(teacher: nn.Module, source: Tensor, scale: float = 1.0, shifts: int = 2) -> Tensor:
+    """What the teacher makes of (N, 3, H, W), at `scale` of its size and brought back, less its own grid; in [-1, 1], fp32.
+
+    The mean of shifts x shifts calls, at evenly spaced parts of the teacher's stride, from a random place on: what it draws
+    on its grid falls elsewhere in each and cancels out; what belongs to the picture adds up.
+    """
+    height, width = source.shape[2:]
+    stride = int(teacher.stride)  # type: ignore[arg-type]
+    reach = min(max(shifts, round(stride / scale)), height // 2, width // 2)
+    step = max(1, reach // shifts)
+    top, left = torch.randint(step, (2,)).tolist()
+    padded = functional.pad(source, (reach,) * 4, mode="reflect")
+    places = [(top + step * row, left + step * column) for row in range(shifts) for column in range(shifts)]
+    seen = torch.cat([padded[:, :, y : y + height + reach, x : x + width + reach] for y, x in places])
+    sides = list(seen.shape[2:])
+    small = [max(2 * stride, math.ceil(side * scale / stride) * stride) for side in sides]
+    made = teacher(seen if small == sides else _resized(seen, small)).float().clamp(-1, 1)
+    made = made if small == sides else _resized(made, sides).clamp(-1, 1)
+    parts = zip(made.chunk(len(places)), places, strict=True)
+    back = [part[:, :, reach - y : reach - y + height, reach - x : reach - x + width] for part, (y, x) in parts]
+    return torch.stack(back).mean(0)
+
+
+def enlarged(images: Tensor, share: float) -> Tensor:
+    """(N, C, H, W): the middle `share` of each, as large as the whole: strokes of the size that the student is to draw."""
+    height, width = images.shape[2:]
+    top, left = (round(side * (1 - share) / 2) for side in (height, width))
+    return _resized(images[:, :, top : height - top, left : width - left], [height, width]).clamp(-1, 1)
+
+
+def _resized(images: Tensor, size: list[int]) -> Tensor:
+    return functional.interpolate(images, size, mode="bicubic", antialias=True)
 
 
 @contextmanager
