@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check models clean
+.PHONY: demo test check models model clean
 
 demo: $(VENV)/.base
 	$(BIN)/cyclecast demo --out demo --overwrite
@@ -18,11 +18,18 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Rebuilds the bundled model from its data, in two stages, in about an hour on two cores. DATA holds monet2photo.
+# Rebuilds the bundled models from their data: a teacher, its student, the export. DATA holds the three sets.
 models: $(VENV)/.dev
-	$(BIN)/cyclecast train cyclegan --config cyclecast/models/monet.toml --data $(DATA)/monet2photo --out runs/monet --until 3085
-	$(BIN)/cyclecast train cyclegan --out runs/monet --resume --steps 5000 --set colour_weight=8
-	$(BIN)/cyclecast export runs/monet -o cyclecast/models/monet.onnx --direction b2a --keep-colours 0.7 --overwrite
+	$(MAKE) model NAME=monet PLACES="--data $(DATA)/monet2photo"
+	$(MAKE) model NAME=winter PLACES="--data $(DATA)/summer2winter"
+	$(MAKE) model NAME=ukiyoe PLACES="--domain-a $(DATA)/ukiyoe2photo/trainA --domain-b $(DATA)/monet2photo/trainB \
+		--set samples_b=$(DATA)/monet2photo/testB"
+
+model: $(VENV)/.dev
+	$(BIN)/cyclecast train cyclegan --config cyclecast/models/$(NAME)-teacher.toml $(PLACES) --out runs/$(NAME)-teacher
+	$(BIN)/cyclecast train distill --config cyclecast/models/$(NAME).toml $(PLACES) --set teacher=runs/$(NAME)-teacher \
+		--out runs/$(NAME)-student
+	$(BIN)/cyclecast export runs/$(NAME)-student -o cyclecast/models/$(NAME).onnx --overwrite
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

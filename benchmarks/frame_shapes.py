@@ -73,7 +73,7 @@ def main() -> None:
     engine = ""
     for shape in args.shapes:
         channels, blocks, factor = map(int, shape.split("x"))
-        run = lab.run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor, "learning_rate": 1e-3})
+        run = lab.run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor})
         took, size, engine = milliseconds(run, (width, height), args.turns)
         made = to_bytes(trained.translators(state(run))[args.direction](photos))
         error = (made.float() - asked).square().mean()

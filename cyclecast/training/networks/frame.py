@@ -30,18 +30,19 @@ class PlainBlock(nn.Module):
 
 
 class FrameGenerator(nn.Module):
-    """PixelUnshuffle, `blocks` residual blocks of `width` channels at 1/factor of the resolution, PixelShuffle; + its input.
+    """PixelUnshuffle, `blocks` residual blocks of `width` channels at 1/factor of the resolution, PixelShuffle.
 
-    Detail passes by the network, which makes only what is added. Its output can leave [-1, 1], to be clamped. No norms: a
-    frame costs one pass, and a change in one corner of a video leaves the others as they were. The way up could draw a grid
-    of `factor` pixels where an adversary rewards any texture: let it imitate a teacher that draws none (recipe `distill`).
+    No norms: a frame costs one pass, and a change in one corner of a video leaves the others as they were. Its output can
+    leave [-1, 1], to be clamped. skip: it makes what is added to its input, which suits a change of colours; a painting
+    replaces the detail of its input, and a network that has to cancel it first learns it far worse. The way up could draw a
+    grid of `factor` pixels where an adversary rewards any texture: let it imitate a teacher without one (recipe `distill`).
     """
 
-    skip = True
     bounded = False  # its last layer is linear, so that an export can fold the range of bytes into it
 
-    def __init__(self, width: int = 48, blocks: int = 6, factor: int = 4) -> None:
+    def __init__(self, width: int = 48, blocks: int = 6, factor: int = 4, skip: bool = False) -> None:
         super().__init__()
+        self.skip = skip
         self.stride = factor
         values = 3 * factor**2
         # Mirrored at the border, so that a frame's range folds into these weights exactly; zeros further in cost nothing.
@@ -52,13 +53,13 @@ class FrameGenerator(nn.Module):
 
     @torch.no_grad()
     def start(self) -> None:
-        """At first it gives its input, nearly."""
+        """At first it gives grey, or with the skip its input, nearly: what it makes is small."""
         keep_scale(self, [layer.body[2] for layer in self.model if isinstance(layer, PlainBlock)])
         self.model[-2].weight.mul_(0.1)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.model(x)  # (N, 3, H, W), H and W multiples of factor and at least 2 * factor
-        return out
+        out: Tensor = self.model(x)  # (N, 3, H, W), H and W multiples of factor and at least 2 * factor
+        return x + out if self.skip else out
 
     def depths(self) -> Sequence[nn.Module]:
         """Four modules whose outputs tell how the picture is understood: before the blocks, and at thirds of them."""

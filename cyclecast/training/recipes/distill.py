@@ -44,9 +44,9 @@ class DistillConfig(TwoSidedConfig):
     """The student."""
     ssim_weight: float = 10.0
     """Of 1 - SSIM to the teacher's picture (OMGD, equation 6)."""
-    pixel_weight: float = 5.0
+    pixel_weight: float = 10.0
     """Of the mean absolute difference to the teacher's picture; OMGD has none, but then VGG sees to the colours."""
-    feature_weight: float = 5.0
+    feature_weight: float = 2.0
     """Of the difference in what the teacher's discriminator sees in both pictures, in place of VGG."""
     style_weight: float = 1.0
     """Of the difference of those features' Gram matrices."""
@@ -54,7 +54,7 @@ class DistillConfig(TwoSidedConfig):
     """Of the student's total variation."""
     channel_weight: float = 1.0
     """Of the channels' means at four depths, the student's brought to the teacher's by connectors."""
-    steadiness_weight: float = 10.0
+    steadiness_weight: float = 2.0
     """Of how far the picture moves otherwise than its input does, or shows its noise."""
     adversarial_weight: float = 0.0
     """Of the student's own discriminator, which starts as the teacher's."""

@@ -58,7 +58,7 @@ class TranslationConfig(TrainConfig):
     generator: Literal["resnet6", "resnet9", "unet32", "unet128", "unet256", "frame"] = "resnet9"
     """Residual blocks: 6 for 128x128, 9 for 256x256 and above; U-Net: the side it takes down to one pixel; frame: for video."""
     preset: Preset = "base"
-    """Of the generator `frame`: nano, small or base; the settings ngf, upsample, norm and skip are the others'."""
+    """Of the generator `frame`: nano, small or base; the settings ngf, upsample and norm are the others'."""
     width: int | None = None
     """Of the generator `frame`, channels; None: the preset's."""
     blocks: int | None = None
@@ -125,7 +125,12 @@ class TranslationConfig(TrainConfig):
         """Of a generator, as `build_generator` takes it."""
         if self.generator == "frame":
             width, blocks = PRESETS[self.preset]
-            shape = {"width": self.width or width, "blocks": self.blocks or blocks, "factor": self.factor}
+            shape = {
+                "width": self.width or width,
+                "blocks": self.blocks or blocks,
+                "factor": self.factor,
+                "skip": self.skip,
+            }
             return {"generator": "frame", **shape}
         common = {"generator": self.generator, "ngf": self.ngf, "upsample": self.upsample, "skip": self.skip}
         return common | ({"dropout": self.dropout} if self.generator.startswith("unet") else {"norm": self.norm})

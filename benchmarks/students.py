@@ -1,0 +1,131 @@
+"""Students against their teachers, and against the same network trained without one: likeness, structure, steadiness, a sheet.
+
+Each works at the scale that it learned: photos of 256 pixels are enlarged for a student by as much as its strokes are, and
+its pictures shrunk again; the frames of a clip are shrunk for a teacher, and its pictures enlarged. KID is to all pictures of
+the target domain. Writes one sheet for each student (photos unseen in training, teacher, student; strips of clips) to --out.
+
+    python -m benchmarks.students runs/monet-student --others runs/monet-plain --clips CLIP CLIP --out runs/sheets
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+import cyclecast
+from cyclecast.export.checkpoints import read_generator
+from cyclecast.export.onnx import export_onnx
+from cyclecast.measure import beginning
+from cyclecast.training.data import open_domain, to_bytes
+from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
+from cyclecast.training.evaluate.flicker import structure_kept, warping_error
+from cyclecast.training.evaluate.translation import Places
+from cyclecast.training.report import labelled
+from cyclecast.training.reproduce.lab import state
+from cyclecast.video.frame import Image
+
+Paint = Callable[[Image], Image]
+SIDE = 256  # pixels of the photos
+
+
+def at_scale(paint: Paint, scale: float) -> Paint:
+    """`paint` on frames brought to `scale` of their size, its pictures brought back."""
+
+    def scaled(frame: Image) -> Image:
+        if scale == 1:
+            return paint(frame)
+        height, width = frame.shape[:2]
+        size = round(width * scale), round(height * scale)
+        seen = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        back = cv2.INTER_CUBIC if scale < 1 else cv2.INTER_AREA
+        return np.asarray(cv2.resize(paint(np.asarray(seen, np.uint8)), (width, height), interpolation=back), np.uint8)
+
+    return scaled
+
+
+def figures(
+    paint: Paint, on_frames: Paint, photos: list[Image], real: torch.Tensor, clips: list[Path], seconds: float
+) -> dict[str, Any]:
+    """KID (mean and deviation over five drawings of its subsets), SSIM to the photo, warping error of each clip."""
+    made = [paint(photo) for photo in photos]
+    pictures = torch.from_numpy(np.stack(made)[..., ::-1].copy()).permute(0, 3, 1, 2)
+    extractor = ImageNetFeatures()
+    kids = [fid_kid(real, pictures, extractor, seed=seed, subset_size=50).kid_mean for seed in range(5)]
+    errors = {}
+    for clip in clips:
+        errors[clip.stem] = warping_error(beginning(clip, seconds), map(on_frames, beginning(clip, seconds))).mean
+    return {
+        "kid": round(statistics.mean(kids), 4),
+        "kid_deviation": round(statistics.stdev(kids), 4),
+        "structure_kept": round(statistics.mean(map(structure_kept, photos, made)), 3),
+        "warping_error": {name: round(1e4 * error, 2) for name, error in errors.items()},  # in 1e-4
+    }
+
+
+def sheet(photos: list[Image], painters: dict[str, Paint], clips: list[Path], on_frames: dict[str, Paint]) -> Image:
+    """Eight photos and what each painter makes of them, then four frames of each clip."""
+    rows = [labelled(np.concatenate(photos[:8], 1), "photo")]
+    rows += [labelled(np.concatenate([paint(photo) for photo in photos[:8]], 1), name) for name, paint in painters.items()]
+    width = rows[0].shape[1]
+    for clip in clips:
+        frames = list(beginning(clip, 2.0))
+        chosen = frames[:: max(1, len(frames) // 4)][:4]
+        for name, paint in {"clip": at_scale(lambda frame: frame, 1), **on_frames}.items():
+            strip = labelled(np.concatenate([paint(frame) for frame in chosen], 1), name)
+            rows.append(np.asarray(cv2.resize(strip, (width, round(strip.shape[0] * width / strip.shape[1]))), np.uint8))
+    return np.concatenate(rows)
+
+
+def main() -> None:
+    """Prints one JSON object; the sheets are beside."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("students", nargs="+", type=Path, help="runs of distill")
+    parser.add_argument("--others", nargs="*", type=Path, default=[], help="runs to compare with, at the scale of the teacher")
+    parser.add_argument("--clips", nargs="*", type=Path, default=[])
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--photos", type=int, default=100)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
+
+        def painter(run: Path, direction: str) -> Paint:
+            path = Path(folder) / f"{run.name}.onnx"
+            export_onnx(read_generator(run, direction), path, check=False, overwrite=True)
+            return opened.enter_context(cyclecast.load(path))
+
+        for run in args.students:
+            settings = state(run)["config"]
+            direction, scale, places = settings["direction"], settings["teacher_scale"], Places.read(settings)
+            train, held, _ = places.of(direction[0])
+            photos = to_bytes(open_domain(held or train, (SIDE, SIDE), SIDE).first(args.photos, SIDE))
+            frames = list(photos.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
+            real = to_bytes(open_domain(places.of(direction[2])[0], (SIDE, SIDE), SIDE).first(500, SIDE))
+            subjects = {"teacher": (Path(settings["teacher"]), 1.0), "student": (run, 1 / scale)}
+            subjects |= {other.name: (other, 1.0) for other in args.others}
+            painters, on_frames = {}, {}
+            for name, (subject, own) in subjects.items():
+                paint = painter(subject, direction)
+                painters[name], on_frames[name] = at_scale(paint, own), at_scale(paint, own * scale)
+            results[run.name] = {
+                name: figures(paint, on_frames[name], frames, real, args.clips, args.seconds) for name, paint in painters.items()
+            }
+            idle = at_scale(lambda frame: frame, 1)
+            results[run.name]["photo itself"] = figures(idle, idle, frames, real, args.clips, args.seconds)
+            cv2.imwrite(str(args.out / f"{run.name}.jpg"), sheet(frames, painters, args.clips, on_frames))
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
