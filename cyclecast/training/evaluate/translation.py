@@ -61,8 +61,8 @@ def evaluate_translation(
     Always: structure_kept (SSIM to the source). Digits: digit_accuracy of a classifier of the target's digits, with
     digit_accuracy_untranslated beside it. Label maps: per_pixel, per_class, class_iou, of the nearest label colour or, the
     other way round, of a segmentation network trained on the real photos. Folders: judged_as_target, of a classifier of the
-    two domains. FID and KID to all images of the target: in the features of the Inception weights in the file `inception`,
-    else of EfficientNet-Lite2, of digits of a classifier of them, under names that say so.
+    two domains. FID and KID to the target's test images, or to all where there are none: in the features of the Inception
+    weights in the file `inception`, else of EfficientNet-Lite2 (digits: of a classifier of them), under names that say so.
 
     side: pixels of the centre crops. InputError if images are missing, or too few.
     """
@@ -80,7 +80,8 @@ def evaluate_translation(
     figures["judged_as_target"] = accuracy(judge, _shrunk(made), torch.ones(len(made)))
     figures["source_judged_as_target"] = accuracy(judge, _shrunk(source_held), torch.ones(len(source_held)))
     extractor = ImageNetFeatures() if inception is None else inception_features(inception)
-    figures |= fid_kid(torch.cat([target_train, target_held]), made, extractor, seed=seed).named()
+    real = target_held if places.of(target)[1] else torch.cat([target_train, target_held])
+    figures |= fid_kid(real, made, extractor, seed=seed).named()
     return figures | _labels(translate, direction, places, side, seed)
 
 
