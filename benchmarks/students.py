@@ -60,7 +60,7 @@ def figures(
     made = [paint(photo) for photo in photos]
     pictures = torch.from_numpy(np.stack(made)[..., ::-1].copy()).permute(0, 3, 1, 2)
     extractor = ImageNetFeatures()
-    kids = [fid_kid(real, pictures, extractor, seed=seed, subset_size=50).kid_mean for seed in range(5)]
+    kids = [fid_kid(real, pictures, extractor, seed=seed).kid_mean for seed in range(5)]
     errors = {}
     for clip in clips:
         errors[clip.stem] = warping_error(beginning(clip, seconds), map(on_frames, beginning(clip, seconds))).mean

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from cyclecast.training.loop import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,3 +40,35 @@ def test_hd_frames_are_measured_against_the_papers_generator_in_its_plain_loop(t
     for row in figures["sizes"]:
         assert len(row["ours_ms"]) == len(row["reference_ms"]) == 2 and min(row["ours_ms"] + row["reference_ms"]) > 0
         assert row["ratio_of_medians"] > 0
+
+
+@pytest.fixture(scope="module")
+def teacher(smallest: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A painter that has learnt next to nothing."""
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    train("cyclegan", smallest("cyclegan", run, steps=1, norm="none"))
+    return run
+
+
+def test_shapes_of_the_frame_generator_are_timed_and_judged(teacher: Path, domains: Path, tmp_path: Path) -> None:
+    small = ["--steps", "2", "--shapes", "8x3x4", "8x3x8", "--size", "64x48", "--turns", "2"]
+    places = ["--teacher", str(teacher), "--data", str(domains), "--direction", "b2a", "--out", str(tmp_path / "shapes")]
+    figures = figures_of("frame_shapes", *places, *small)
+    assert [row["shape"] for row in figures["rows"]] == ["8x3x4", "8x3x8"]
+    assert all(row["ms"] > 0 and row["psnr_db"] > 0 and row["bytes"] < 200_000 for row in figures["rows"])
+    page = (tmp_path / "shapes" / "index.html").read_text("utf-8")
+    assert "factor 4" in page and "factor 8" in page
+
+
+def test_students_are_set_beside_their_teachers(teacher: Path, smallest: Callable[..., Any], clip: Path, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    settings = {"teacher": teacher, "direction": "b2a", "online": False, "teacher_scale": 0.5, "width": 8, "blocks": 3}
+    train("distill", smallest("distill", student, steps=2, **settings))
+    places = [str(student), "--others", str(teacher), "--clips", str(clip), "--out", str(tmp_path / "sheets")]
+    figures = figures_of("students", *places, "--photos", "8", "--seconds", "0.2")["student"]
+    assert set(figures) == {"teacher", "student", teacher.name, "photo itself"}
+    assert figures["photo itself"]["structure_kept"] == 1
+    assert figures["teacher"] == figures[teacher.name]  # one run under two names
+    assert figures["student"]["kid"] != figures["teacher"]["kid"]
+    assert all(row["warping_error"][clip.stem] >= 0 for row in figures.values())
+    assert (tmp_path / "sheets" / "student.jpg").stat().st_size > 10_000
