@@ -17,11 +17,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
-from cyclecast.runtime.bench import percentiles, times_ms
+from cyclecast.runtime.bench import decibels, percentiles, times_ms
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.machine import machine_name
 from cyclecast.training import trained
@@ -76,13 +75,12 @@ def main() -> None:
         run = lab.run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor})
         took, size, engine = milliseconds(run, (width, height), args.turns)
         made = to_bytes(trained.translators(state(run))[args.direction](photos))
-        error = (made.float() - asked).square().mean()
         rows.append(
             {
                 "shape": shape,
                 "ms": round(took, 2),
                 "bytes": size,
-                "psnr_db": round(float(10 * torch.log10(255**2 / error)), 2),
+                "psnr_db": round(decibels(float((made.float() - asked).square().mean())), 2),
                 "kid": round(fid_kid(real, made, extractor).kid_mean, 4),
             }
         )

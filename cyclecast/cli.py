@@ -89,8 +89,8 @@ def demo(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     work_height: Annotated[
-        int, typer.Option(min=16, help="Paint at this height: fewer lines, larger strokes, more speed.")
-    ] = 360,
+        int | None, typer.Option(min=16, help="Paint at this height: fewer lines, larger strokes, more speed.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of the scene.")] = 4.0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -118,7 +118,7 @@ def demo(
     rows = {
         "engine": f"{facts['engine']} {facts['precision']} on {facts['device']}",
         "model": opened_model.name,
-        "size": f"{report.width}x{report.height}, painted at a height of {work_height}",
+        "size": f"{report.width}x{report.height}" + (f", painted at a height of {work_height}" if work_height else ""),
         "frames": f"{report.frames}, sound {report.audio}",
         "frames per second": f"{report.fps:.1f} (model alone {1000 / report.stages_ms['model']:.1f})",
         "clip": str(made.clip),

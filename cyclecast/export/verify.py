@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from cyclecast.export.frame_graph import LatentGraph, reference
+from cyclecast.runtime.bench import decibels
 from cyclecast.runtime.engine import Engine
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
@@ -35,11 +35,6 @@ class Agreement:
     passed: bool
 
 
-def psnr(mean_square: float) -> float:
-    """Decibels against 255; infinite for 0."""
-    return math.inf if mean_square == 0 else 10.0 * math.log10(255.0**2 / mean_square)
-
-
 def compare(size: tuple[int, int], pairs: Iterable[tuple[Image, Image]], precision: str) -> Agreement:
     """Measures pairs of equal-sized frames against the tolerance of `precision`."""
     most, total, square, values, frames = 0, 0.0, 0.0, 0, 0
@@ -50,9 +45,9 @@ def compare(size: tuple[int, int], pairs: Iterable[tuple[Image, Image]], precisi
         square += float((difference.astype(np.float64) ** 2).sum())
         values += difference.size
         frames += 1
-    decibels = psnr(square / values)
+    psnr_db = decibels(square / values)
     levels, least = TOLERANCE[precision]
-    return Agreement(size, frames, most, total / values, decibels, most <= levels and decibels >= least)
+    return Agreement(size, frames, most, total / values, psnr_db, most <= levels and psnr_db >= least)
 
 
 def verify(

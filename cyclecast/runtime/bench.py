@@ -115,8 +115,12 @@ def psnr_db(expected: Sequence[Image], got: Sequence[Image]) -> float:
     if not expected:
         return math.nan
     squares = [np.square(one.astype(np.float32) - other).mean(dtype=np.float64) for one, other in zip(expected, got, strict=True)]
-    error = float(np.mean(squares))
-    return 10 * math.log10(255**2 / error) if error else math.inf
+    return decibels(float(np.mean(squares)))
+
+
+def decibels(mean_square: float) -> float:
+    """PSNR against 255 of a mean square difference; infinite for 0."""
+    return 10.0 * math.log10(255.0**2 / mean_square) if mean_square else math.inf
 
 
 def _present(path: Path, frame: Image, names: Sequence[str], device: str, tell: Tell) -> dict[str, list[str]]:
