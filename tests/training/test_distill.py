@@ -20,7 +20,7 @@ from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.loop import train
 from cyclecast.training.networks import FrameGenerator, build_generator
-from cyclecast.training.recipes.distill import Distill, enlarged, recorded, without_grid
+from cyclecast.training.recipes.distill import Distill, recorded, without_grid
 from cyclecast.training.steady import steadiness_loss
 from tests.conftest import different, moving_pictures
 
@@ -186,10 +186,19 @@ def test_what_is_taught_lies_where_the_picture_is(scale: float) -> None:
     torch.testing.assert_close(taught[..., 16:-16, 16:-16], ramp[..., 16:-16, 16:-16], atol=0.01, rtol=0)
 
 
-def test_paintings_are_enlarged_as_much_as_the_strokes() -> None:
-    picture = torch.zeros(1, 3, 64, 64)
-    picture[..., 24:40, 24:40] = 1.0
-    twice = enlarged(picture, 0.5)
-    assert twice.shape == picture.shape
-    assert (twice > 0.5).float().mean().item() == pytest.approx(0.25, abs=0.02)
-    assert torch.equal(enlarged(picture, 1.0), picture)
+def test_the_discriminator_sees_the_student_at_its_teachers_scale(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"teacher": teacher, "online": False, "adversarial_weight": 1, "teacher_scale": 0.5, "crop_size": 64}
+    recipe = Distill(smallest("distill", tmp_path / "run", **settings, load_size=64))  # type: ignore[arg-type]
+    sides: list[int] = []
+    recipe.networks["discriminator_a"].register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[2]))
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    assert "adversarial" in recipe._student_loss(images).parts
+    recipe._discriminator_loss(images, images)
+    assert sides == [32, 32]
+
+
+def test_a_scale_that_the_projected_discriminator_cannot_take_is_refused(smallest: Smallest, tmp_path: Path) -> None:
+    train("cyclegan", smallest("cyclegan", tmp_path / "teacher", steps=1, discriminator="projected"))
+    settings = {"teacher": tmp_path / "teacher", "online": False, "adversarial_weight": 1, "teacher_scale": 0.5}
+    with pytest.raises(ConfigError, match="multiple of 32"):
+        Distill(smallest("distill", tmp_path / "run", **settings))  # type: ignore[arg-type]

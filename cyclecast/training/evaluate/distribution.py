@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from cyclecast.errors import CyclecastError, InputError
 from cyclecast.training.evaluate.classifier import SmallClassifier, to_unit
-from cyclecast.training.networks.features import EfficientNetFeatures
+from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, pretrained
 
 FEWEST = 8
 """Images a set needs; for figures worth telling, hundreds."""
@@ -76,7 +76,7 @@ class InceptionFeatures(nn.Module):
 
 
 class ImageNetFeatures(nn.Module):
-    """(N, 3, H, W) uint8 -> (N, 352) float32: means of the last maps of EfficientNet-Lite2, images resized to 256x256.
+    """(N, 3, H, W) uint8 -> (N, 1280) float32: what EfficientNet-Lite2's last layer sees, images resized to 256x256.
 
     Of another network than the one that the discriminator `projected` looks through, lest it be judge and party.
     CyclecastError if its weights are not installed.
@@ -88,12 +88,13 @@ class ImageNetFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.network = EfficientNetFeatures("lite2").eval()
-        self.num_features = self.network.channels[-1]
+        self.head = FrozenConvolution(pretrained("lite2"), "_conv_head", "_bn1")
+        self.num_features = len(self.head.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         size = (self.side, self.side)
         resized = functional.interpolate(to_unit(images), size, mode="bicubic", antialias=True)
-        out: Tensor = self.network(resized.clamp(-1, 1))[-1].mean((2, 3))
+        out: Tensor = self.head(self.network(resized.clamp(-1, 1))[-1]).mean((2, 3))
         return out
 
 

@@ -81,6 +81,9 @@ class Distill(Translation):
         discriminator = _discriminator(state, self.adversary)
         super().__init__(config, (config.direction,), {self.adversary: discriminator} if config.adversarial_weight else {})
         self.pools = {"fake": ImagePool(config.pool_size)} if config.adversarial_weight else {}
+        side = round(config.crop_size * config.teacher_scale)
+        if config.adversarial_weight and state["config"]["discriminator"] == "projected" and side % 32:
+            raise ConfigError(f"crop_size x teacher_scale must be a multiple of 32 for the teacher's discriminator, got {side}")
         self.teaching: CycleGan | None = None
         if config.online:
             self.teaching = _teacher_at_work(state, config)
@@ -151,12 +154,18 @@ class Distill(Translation):
         if config.steadiness_weight:
             parts["steadiness"] = steadiness_loss(student, source, made)
         if config.adversarial_weight:
-            parts["adversarial"] = losses.generator_loss(self.judge(self.adversary, made), config.adversarial)
+            parts["adversarial"] = losses.generator_loss(self.judge(self.adversary, self._as_seen(made)), config.adversarial)
         total = sum((getattr(config, f"{name}_weight") * value for name, value in parts.items()), made.new_zeros(()))
         return Terms(total, parts, (made,))
 
+    def _as_seen(self, made: Tensor) -> Tensor:
+        """The student's pictures at the scale of its teacher, where its strokes are as large as those of the real ones."""
+        side = round(self.config.crop_size * self.config.teacher_scale)
+        return made if side == self.config.crop_size else _resized(made, [side, side])
+
     def _discriminator_loss(self, real: Tensor, fake: Tensor) -> Terms:
-        total, loss = self.discriminate(self.adversary, enlarged(real, self.config.teacher_scale), fake)
+        fake = self._as_seen(fake)
+        total, loss = self.discriminate(self.adversary, real[:, :, : fake.shape[2], : fake.shape[3]], fake)
         return Terms(total, {self.adversary: loss})
 
 
@@ -181,13 +190,6 @@ def without_grid(teacher: nn.Module, source: Tensor, scale: float = 1.0, shifts:
     parts = zip(made.chunk(len(places)), places, strict=True)
     back = [part[:, :, reach - y : reach - y + height, reach - x : reach - x + width] for part, (y, x) in parts]
     return torch.stack(back).mean(0)
-
-
-def enlarged(images: Tensor, share: float) -> Tensor:
-    """(N, C, H, W): the middle `share` of each, as large as the whole: strokes of the size that the student is to draw."""
-    height, width = images.shape[2:]
-    top, left = (round(side * (1 - share) / 2) for side in (height, width))
-    return _resized(images[:, :, top : height - top, left : width - left], [height, width]).clamp(-1, 1)
 
 
 def _resized(images: Tensor, size: list[int]) -> Tensor:
