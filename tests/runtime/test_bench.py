@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +60,16 @@ def test_asked_for_and_absent_is_an_error_left_out_otherwise(tiny_model: Path, m
         measure_engines(tiny_model, moving_pictures(1))
 
 
-def test_an_engine_without_fp32_is_held_against_the_first_that_has_it(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def engines() -> Iterator[dict[str, Any]]:
+    """The engines, to be changed; put back in their order, which `auto` goes by."""
+    before = dict(ENGINES)
+    yield ENGINES
+    ENGINES.clear()
+    ENGINES.update(before)
+
+
+def test_an_engine_without_fp32_is_held_against_the_first_that_has_it(tiny_model: Path, engines: dict[str, Any]) -> None:
     class Coarse(OnnxRuntimeEngine):
         """Its pictures are one grey level off everywhere, which is 20 log10(255) dB."""
 
@@ -75,12 +86,12 @@ def test_an_engine_without_fp32_is_held_against_the_first_that_has_it(tiny_model
             return np.where(styled > 127, styled - 1, styled + 1).astype(np.uint8)
 
     pictures = moving_pictures(2)
-    monkeypatch.setitem(ENGINES, "coarse", Coarse)
-    monkeypatch.delitem(ENGINES, "openvino")  # so that the first to have fp32 is the one that Coarse is made of
+    engines["coarse"] = Coarse
+    del engines["openvino"]  # so that the first to have fp32 is the one that Coarse is made of
     (row,) = measure_engines(tiny_model, pictures, ["coarse"], count=1).rows
     assert (row.engine, row.precision) == ("coarse", "fp16")
     assert row.psnr_db == pytest.approx(20 * math.log10(255))
-    monkeypatch.delitem(ENGINES, "onnxruntime")
+    del engines["onnxruntime"]
     (row,) = measure_engines(tiny_model, pictures, ["coarse"], count=1).rows
     assert math.isnan(row.psnr_db)
 

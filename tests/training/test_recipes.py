@@ -184,7 +184,8 @@ def test_a_latent_recipe_becomes_a_latent_model_of_any_count(
 
 
 def test_every_recipe_has_its_case() -> None:
-    assert {recipe for recipe, _, _ in CASES.values()} == set(RECIPES)
+    own = {"distill"}  # it needs a teacher: test_distill.py
+    assert {recipe for recipe, _, _ in CASES.values()} == set(RECIPES) - own
 
 
 class Recording(Learner):
