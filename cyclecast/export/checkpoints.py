@@ -32,7 +32,7 @@ def read_generator(path: Path, direction: str | None = None) -> TrainedGenerator
 
     ModelError if the file is no such checkpoint, ConfigError for a direction that it does not have.
     """
-    state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
+    state = checkpoint.load(path)
     direction, network = trained.generator(state, direction)
     fixed = state["fixed"].get(direction)
     images = [] if fixed is None or fixed.ndim != 4 else list(fixed.permute(0, 2, 3, 1).flip(3).contiguous().numpy())

@@ -44,7 +44,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The saved state, on the CPU. Nothing but plain data is unpickled. ModelError if it is not one of ours."""
+    """The state saved in a file, or in a run's folder, on the CPU. Only plain data is unpickled. ModelError if it is not ours."""
+    path = path / NAME if path.is_dir() else path
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

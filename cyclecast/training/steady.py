@@ -18,8 +18,7 @@ def steadiness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor, outputs
     """|network(T(x) + noise) - T(network(x))|_1 per value, T a motion of its own for each image.
 
     inputs, outputs: (N, C, H, W) in [-1, 1], outputs = network(inputs). T shifts by whole pixels, or shifts and zooms; noise
-    is normal, its strength drawn evenly. No video is needed (Rivoir et al. and others compare along motion that they know;
-    here the motion is made). Random numbers come from torch's generator.
+    is normal, its strength drawn evenly. No video is needed: the motion is made here. Random numbers come from torch's generator.
     """
     where = _motions(len(inputs), inputs.shape[2], inputs.shape[3]).to(inputs.device)  # (N, H, W, 2) in [-1, 1]
     moved = _take(inputs, where)

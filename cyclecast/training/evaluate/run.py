@@ -26,7 +26,7 @@ def evaluate_run(
     path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. ModelError for
     no checkpoint, InputError for data that are missing.
     """
-    state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
+    state = checkpoint.load(path)
     settings, recipe = state["config"], state["recipe"]
     if recipe not in RECIPES:
         raise ConfigError(f"{path}: a run of {recipe!r}, which this version does not know")

@@ -29,9 +29,9 @@ class Mix(nn.Module):
 class ProjectedDiscriminator(nn.Module):
     """(N, 3, H, W), H and W multiples of 32 -> raw scores (N, 4, h, w): one map for each level of features, weighing the same.
 
-    The features are mixed over channels and from coarse to fine by random weights (Projected GANs, section 3.2), so that no
-    level alone gives a fake away. Small heads under spectral norm judge them. ndf: the heads' channels. Few real images
-    teach it much sooner than pixels would. CyclecastError where the ImageNet weights are not installed.
+    The features are mixed over channels and from coarse to fine by random weights (Projected GANs, random projections), so
+    that no level alone gives a fake away. Small heads under spectral norm judge them. ndf: the heads' channels. Few real
+    images teach it much sooner than pixels would. CyclecastError where the ImageNet weights are not installed.
     """
 
     def __init__(self, ndf: int = 64, width: int = 64) -> None:

@@ -21,7 +21,7 @@ from cyclecast.training.networks import ImageGenerator, LatentGenerator
 from cyclecast.training.networks.patch import AnyDiscriminator, build_discriminator
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.recipes.cyclegan import CycleGan, CycleGanConfig
-from cyclecast.training.recipes.translation import Translation, TwoSidedConfig
+from cyclecast.training.recipes.translation import Generator, Translation, TwoSidedConfig
 from cyclecast.training.steady import steadiness_loss
 
 
@@ -40,10 +40,10 @@ class DistillConfig(TwoSidedConfig):
     teacher of 256-pixel paintings, 0.5 suits 1280x720."""
     teacher_shifts: int = 2
     """Each way: the teacher's picture is the mean of so many squared, moved against its grid, which cancels out; 1: one call."""
-    generator: Literal["resnet6", "resnet9", "unet32", "unet128", "unet256", "frame"] = "frame"
+    generator: Generator = "frame"
     """The student."""
     ssim_weight: float = 10.0
-    """Of 1 - SSIM to the teacher's picture (OMGD, equation 6)."""
+    """Of 1 - SSIM to the teacher's picture (OMGD)."""
     pixel_weight: float = 10.0
     """Of the mean absolute difference to the teacher's picture; OMGD has none, but then VGG sees to the colours."""
     feature_weight: float = 2.0
@@ -75,7 +75,7 @@ class Distill(Translation):
     config: DistillConfig
 
     def __init__(self, config: DistillConfig) -> None:
-        state = checkpoint.load(config.teacher / checkpoint.NAME if config.teacher.is_dir() else config.teacher)
+        state = checkpoint.load(config.teacher)
         source, target = config.direction[0], config.direction[2]
         self.source, self.student, self.adversary = source, f"generator_{source}{target}", f"discriminator_{target}"
         discriminator = _discriminator(state, self.adversary)

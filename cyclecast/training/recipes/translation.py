@@ -27,6 +27,7 @@ from cyclecast.training.networks.patch import AnyDiscriminator, Discriminator, b
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
 
+Generator = Literal["resnet6", "resnet9", "unet32", "unet128", "unet256", "frame"]
 EPOCHS = 200  # of the larger domain: 100 at a constant rate and 100 of decay (CycleGAN, appendix 7.1)
 FIXED = 6  # images of each domain that are watched through training
 
@@ -55,7 +56,7 @@ class TranslationConfig(TrainConfig):
     """Half of the images mirrored; never digits."""
     tight: bool = False
     """Digits cut to the square that holds 99 % of their set's ink: MNIST's have a border about them, USPS's have none."""
-    generator: Literal["resnet6", "resnet9", "unet32", "unet128", "unet256", "frame"] = "resnet9"
+    generator: Generator = "resnet9"
     """Residual blocks: 6 for 128x128, 9 for 256x256 and above; U-Net: the side it takes down to one pixel; frame: for video."""
     preset: Preset = "base"
     """Of the generator `frame`: nano, small or base; the settings ngf, upsample and norm are the others'."""
