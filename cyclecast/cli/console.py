@@ -1,0 +1,114 @@
+"""What the commands share: options of one wording, progress and tables on stderr, JSON on stdout, sizes and settings read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+import cyclecast
+from cyclecast.errors import ConfigError, CyclecastError
+
+if TYPE_CHECKING:
+    from cyclecast.runtime.model import Model
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled name (`cyclecast models`) or an ONNX frame model.")]
+EngineOption = Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or cuda:N.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else there.")]
+
+
+@contextmanager
+def opened(model: str, engine: str, device: str, precision: str) -> Iterator[Model]:
+    """The model, open; what runs it is said on stderr, above all what `auto` chose."""
+    with cyclecast.load(model, engine, device, precision) as loaded:
+        facts = engine_facts(loaded)
+        console.print(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}", markup=False)
+        yield loaded
+
+
+def engine_facts(model: Model) -> dict[str, str]:
+    """What every report says of the engine."""
+    return {"engine": model.engine.name, "device": model.engine.device, "precision": model.engine.precision}
+
+
+@contextmanager
+def bars(speed: str = "fps") -> Iterator[Callable[[str], Callable[..., None]]]:
+    """Progress bars on stderr, one for each name: count, rate, time left; they go when they are done."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[more]}", style="dim"),
+    )
+    others = int(os.environ.get("RANK", "0")) > 0  # of several processes, the first one tells
+    with Progress(*columns, console=console, transient=True, disable=others) as progress:
+
+        def bar(name: str) -> Callable[..., None]:
+            task = progress.add_task(name, total=None, rate="", more="")
+
+            def update(done: int, total: int | None, more: str = "") -> None:
+                now = progress.tasks[task].speed
+                progress.update(task, completed=done, total=total, rate=f"{now:.1f} {speed}" if now else "", more=more)
+
+            return update
+
+        yield bar
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object on stdout; what JSON has no number for, such as the PSNR of equal pictures, is null."""
+    print(json.dumps(finite(value), allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """The same nested value with None for NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports that an extra brings; without it, the line to type."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cyclecast"):
+            raise
+        raise CyclecastError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
+
+
+def pairs(settings: list[str]) -> dict[str, str]:
+    """key=value, each."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ConfigError(f"--set takes key=value, got {setting!r}")
+    return {key.strip(): value.strip() for key, value in (setting.split("=", 1) for setting in settings)}
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """WIDTHxHEIGHT, or None for `dynamic`."""
+    if text == "dynamic":
+        return None
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise ConfigError(f"a size is WIDTHxHEIGHT or dynamic, got {text!r}")
+    return int(match[1]), int(match[2])
