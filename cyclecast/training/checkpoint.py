@@ -6,6 +6,8 @@ Randomness needs no state here: batches, augmentation and pool draw from generat
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,15 +45,32 @@ def save(path: Path, state: dict[str, Any]) -> None:
             raise OutputError(f"cannot save the checkpoint ({reason})") from error
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The state saved in a file, or in a run's folder, on the CPU. Only plain data is unpickled. ModelError if it is not ours."""
+def read(path: Path) -> Any:
+    """Whatever torch.save wrote into a file, or into a run's folder, on the CPU. ModelError if it is more than plain data."""
     path = path / NAME if path.is_dir() else path
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that torch.save did not write: they are refused in a moment
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such checkpoint") from None
     except Exception as error:  # on a file of another kind the restricted unpickler raises whatever it stumbles over
-        raise ModelError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from error
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        reason = (
+            f": it wants to run code ({code[1]}), expected tensors, numbers and names alone; save a state_dict()"
+            if code
+            else f" ({type(error).__name__}): expected what torch.save writes, a run's {NAME} or a generator's state dict"
+        )
+        raise ModelError(f"{path}: cannot be read as a checkpoint{reason}") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The state of a run in a file, or in the run's folder. ModelError if it is not ours."""
+    return checked(path, read(path))
+
+
+def checked(path: Path, state: Any) -> dict[str, Any]:
+    """What was read from `path`, if it is a checkpoint of ours; else ModelError."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"{path}: not a cyclecast checkpoint (expected format {FORMAT!r})")
     return state

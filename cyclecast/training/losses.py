@@ -78,6 +78,12 @@ def colour_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     return functional.avg_pool2d(translated.float() - source, scale).abs().mean()
 
 
+def brightness_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
+    """The same of the areas' brightness (luma, ITU-R BT.601) of (N, 3, H, W), RGB: what is light stays light, in any hue."""
+    weights = source.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return functional.avg_pool2d(((translated.float() - source) * weights).sum(1, keepdim=True), scale).abs().mean()
+
+
 def l1_loss(made: Tensor, real: Tensor) -> Tensor:
     """|made - real|_1, per value: identity (CycleGAN, section 5.2), paired (pix2pix), self-regularisation (SimGAN)."""
     return functional.l1_loss(made.float(), real)

@@ -1,8 +1,8 @@
 """Generators and discriminators, laid out so that the keys of their state dicts are those of pytorch-CycleGAN-and-pix2pix.
 
 An image generator maps (N, 3, H, W) float in [-1, 1], RGB, to the same; H and W multiples of its `stride`. A latent
-generator maps (N, Z), Z its `latent`, to (N, C, S, S). Convolutions that a norm follows have no bias: the norm subtracts it,
-and a large one costs precision in fp16 and bf16.
+generator maps (N, Z), Z its `latent`, to (N, C, S, S). Convolutions that a norm follows have no bias, the others have one: the
+norm subtracts it, and a large one costs precision in fp16 and bf16.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ ImageGenerator = ResnetGenerator | UnetGenerator | FrameGenerator
 LatentGenerator = MlpGenerator | ConvGenerator
 
 IMAGE_GENERATORS: dict[str, Callable[..., ImageGenerator]] = {
+    "resnet": ResnetGenerator,
     "resnet6": partial(ResnetGenerator, 6),
     "resnet9": partial(ResnetGenerator, 9),
+    "unet": UnetGenerator,
     "unet32": partial(UnetGenerator, 5),
     "unet128": partial(UnetGenerator, 7),
     "unet256": partial(UnetGenerator, 8),

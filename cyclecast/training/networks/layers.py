@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-Upsample = Literal["deconvolution", "resize", "pixelshuffle"]
+Upsample = Literal["deconvolution", "resize", "nearest", "pixelshuffle"]
 Norm = Literal["instance", "batch", "none"]
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -78,14 +78,15 @@ def double(in_channels: int, out_channels: int, how: Upsample, kernel: int = 3, 
     """(N, C, H, W) -> (N, C', 2H, 2W); kernel: of the deconvolution, 3 (CycleGAN) or 4 (DCGAN, pix2pix).
 
     `resize` enlarges, then convolves, so it draws no grid (Odena et al. 2016). Bilinear, because after nearest neighbour a
-    difference between two pixels still depends on where in the grid it falls: slopes come out as rows of dots.
-    `pixelshuffle` makes four values for each and lays them out as 2x2 (Shi et al. 2016), equal ones at the start.
+    difference between two pixels still depends on where in the grid it falls: slopes come out as rows of dots. `nearest` does
+    just that, for weights that were trained with it. `pixelshuffle` makes four values for each and lays them out as 2x2 (Shi
+    et al. 2016), equal ones at the start.
     """
     if how == "deconvolution":
         return nn.ConvTranspose2d(in_channels, out_channels, kernel, stride=2, padding=1, output_padding=4 - kernel, bias=bias)
-    if how == "resize":
+    if how in ("resize", "nearest"):
         return nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Upsample(scale_factor=2, mode="bilinear" if how == "resize" else "nearest"),
             nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias),
         )
     return PixelShuffleUp(in_channels, out_channels, bias)

@@ -27,13 +27,20 @@ class CycleGanConfig(TwoSidedConfig):
     """Pixels, each way, that the cycle loss averages before it compares; the paper: 1."""
     colour_weight: float = 0.0
     """Of the loss that keeps the mean colour of an area, 8 pixels wide, near the source's; the paper has none."""
+    brightness_weight: float = 0.0
+    """The same of its mean brightness, which leaves hues free: a print has a palette of its own; the paper has none."""
+    smoothness_weight_a: float = 0.0
+    """Of the total variation of what is made for domain A: flat areas between edges, as prints have them; the paper has none."""
+    smoothness_weight_b: float = 0.0
+    """The same for domain B."""
     identity_weight: float = 5.0
     """Of the identity loss: half of lambda (CycleGAN, section 5.2); the ablations have none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("cycle_scale", 1 <= self.cycle_scale <= self.crop_size, "from 1 to crop_size")
-        self._require_weights("cycle_weight", "colour_weight", "identity_weight")
+        self._require_weights("cycle_weight", "colour_weight", "brightness_weight")
+        self._require_weights("smoothness_weight_a", "smoothness_weight_b", "identity_weight")
 
     def identity(self) -> float:
         """The weight of the identity loss in this variant."""
@@ -83,6 +90,14 @@ class CycleGan(TwoSided):
             parts["colour_a"] = losses.colour_loss(fake_b, real_a)
             parts["colour_b"] = losses.colour_loss(fake_a, real_b)
             total = total + config.colour_weight * (parts["colour_a"] + parts["colour_b"])
+        if config.brightness_weight:
+            parts["brightness_a"] = losses.brightness_loss(fake_b, real_a)
+            parts["brightness_b"] = losses.brightness_loss(fake_a, real_b)
+            total = total + config.brightness_weight * (parts["brightness_a"] + parts["brightness_b"])
+        for domain, fake, weight in (("a", fake_a, config.smoothness_weight_a), ("b", fake_b, config.smoothness_weight_b)):
+            if weight:
+                parts[f"smoothness_{domain}"] = losses.total_variation(fake)
+                total = total + weight * parts[f"smoothness_{domain}"]
         if identity:
             parts["identity_a"] = losses.l1_loss(same_a, real_a)
             parts["identity_b"] = losses.l1_loss(same_b, real_b)

@@ -19,7 +19,7 @@ class DcganConfig(GanConfig):
     ndf: int = 64
     """Discriminator's channels after its first layer."""
     upsample: Upsample = "resize"
-    """resize (enlarge, then convolve), deconvolution (the paper's transposed convolution) or pixelshuffle."""
+    """resize (enlarge, then convolve), nearest (likewise), deconvolution (the paper's transposed convolution) or pixelshuffle."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

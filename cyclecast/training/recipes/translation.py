@@ -69,7 +69,7 @@ class TranslationConfig(TrainConfig):
     ngf: int = 64
     """Generator's channels at full resolution."""
     upsample: Upsample = "deconvolution"
-    """deconvolution (the paper), resize (bilinear, then convolution: no checkerboard) or pixelshuffle."""
+    """deconvolution (the paper), resize (bilinear, then convolution: no checkerboard), nearest (likewise) or pixelshuffle."""
     norm: Norm = "instance"
     """Of a ResNet: instance (the paper), batch or none: instance norm forgets the colours of a close crop, none keeps them."""
     skip: bool = False
