@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclecast.errors import ConfigError, ModelError
+from cyclecast.export import state_dicts
 from cyclecast.training import checkpoint, trained
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
@@ -24,17 +26,37 @@ class TrainedGenerator:
     architecture: dict[str, Any]
     steps: int
     frames: list[NDArray[np.uint8]]
-    """Real images of the source domain that the run was watched on: (H, W, 3) uint8 BGR each; none of a latent model."""
+    """Real images of the source domain that the run was watched on: (H, W, 3) uint8 BGR each; none of a latent model, and none
+    where there was no run of ours."""
 
 
-def read_generator(path: Path, direction: str | None = None) -> TrainedGenerator:
+def read_generator(path: Path, direction: str | None = None, upsample: str | None = None) -> TrainedGenerator:
     """The averaged generator of `direction` in a cyclecast checkpoint, or in the run folder that holds it; None: its first.
 
-    ModelError if the file is no such checkpoint, ConfigError for a direction that it does not have.
+    Or the generator in a state dict of pytorch-CycleGAN-and-pix2pix; its direction is b2a if the file's name holds `_G_B`, else
+    a2b, and upsample (bilinear or nearest; None: bilinear) says how its resize-convolutions enlarge.
+
+    ModelError if the file is neither, ConfigError for a direction that it does not have or an upsample that does not fit it.
     """
-    state = checkpoint.load(path)
+    state = checkpoint.read(path)
+    if not isinstance(state, dict) or "format" not in state:
+        return _of_state_dict(path, state, direction, upsample)
+    if upsample is not None:
+        raise ConfigError(f"{path}: a checkpoint that says itself how its generator enlarges: leave upsample out")
+    state = checkpoint.checked(path, state)
     direction, network = trained.generator(state, direction)
     fixed = state["fixed"].get(direction)
     images = [] if fixed is None or fixed.ndim != 4 else list(fixed.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
     architecture = state["exports"][direction]["architecture"]
     return TrainedGenerator(network, state["recipe"], direction, architecture, state["step"], images)
+
+
+def _of_state_dict(path: Path, state: object, direction: str | None, upsample: str | None) -> TrainedGenerator:
+    direction = direction or ("b2a" if "_G_B" in path.name else "a2b")
+    if direction not in ("a2b", "b2a"):
+        raise ConfigError(f"{path}: direction must be a2b or b2a, got {direction!r}")
+    try:
+        network, architecture = state_dicts.read_state_dict(state, upsample)
+    except (ConfigError, ModelError) as error:
+        raise type(error)(f"{path}: {error}") from error
+    return TrainedGenerator(network, state_dicts.REPOSITORY, direction, architecture, 0, [])

@@ -17,21 +17,26 @@ class FrameGraph(nn.Module):
     """(1, H, W, 3) uint8 BGR -> (1, H, W, 3) uint8 BGR, any H and W from 16 up: padded and cropped inside.
 
     The casts are the first and the last node, the only place where TensorRT takes uint8. Colour order and input range are
-    folded into the first and last convolution, where they cost nothing. keep_colours: see `with_colours_of`.
+    folded into the first and last convolution, where they cost nothing. keep_colours: see `with_colours_of`. half: the
+    network computes in fp16, but for its norms; what is outside of it stays in fp32.
     """
 
-    def __init__(self, generator: ImageGenerator, keep_colours: float = 0.0) -> None:
+    def __init__(self, generator: ImageGenerator, keep_colours: float = 0.0, half: bool = False) -> None:
         super().__init__()
         self.stride = generator.stride
         self.keep_colours = keep_colours
         self.generator, self.centred = fold_colours(generator)
         self.generator.eval()
+        self.kind = torch.float32
+        if half:
+            self.kind = torch.float16
+            halve(self.generator)
 
     def forward(self, frame: Tensor) -> Tensor:
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
         height, width = x.shape[2], x.shape[3]
         padded = pad(x - MIDDLE if self.centred else x, self.stride)
-        out = self.generator.model(padded)[:, :, :height, :width]  # BGR
+        out = self.generator.model(padded.to(self.kind)).float()[:, :, :height, :width]  # BGR
         if self.generator.bounded:
             out = out * MIDDLE  # in [-127.5, 127.5]
         out = out + x if self.generator.skip else out + MIDDLE
@@ -41,16 +46,41 @@ class FrameGraph(nn.Module):
 
 
 class LatentGraph(nn.Module):
-    """(N, Z) float32 -> (N, H, W, 3) uint8 BGR; a grey generator's value in all three channels."""
+    """(N, Z) float32 -> (N, H, W, 3) uint8 BGR; a grey generator's value in all three channels. half: as in `FrameGraph`."""
 
-    def __init__(self, generator: LatentGenerator) -> None:
+    def __init__(self, generator: LatentGenerator, half: bool = False) -> None:
         super().__init__()
         self.generator = copy.deepcopy(generator).float().eval()
+        self.kind = torch.float32
+        if half:
+            self.kind = torch.float16
+            halve(self.generator)
 
     def forward(self, latent: Tensor) -> Tensor:
-        images = self.generator(latent).flip(1)  # (N, C, H, W) in [-1, 1], BGR
+        images = self.generator(latent.to(self.kind)).float().flip(1)  # (N, C, H, W) in [-1, 1], BGR
         levels = torch.clamp((images + 1.0) * MIDDLE, 0.0, 255.0).round().permute(0, 2, 3, 1)
         return levels.expand(-1, -1, -1, 3).to(torch.uint8)
+
+
+def halve(network: nn.Module) -> None:
+    """Weights to fp16, in place; norms stay in fp32, as their sums over a frame leave the range of fp16."""
+    network.half()
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.InstanceNorm2d | nn.BatchNorm1d | nn.BatchNorm2d):
+                setattr(module, name, NormInFp32(child))
+
+
+class NormInFp32(nn.Module):
+    """(N, C, H, W) fp16 -> the same, by way of fp32."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(x.float())
+        return out.to(x.dtype)
 
 
 def pad(x: Tensor, stride: int) -> Tensor:

@@ -14,15 +14,17 @@ import torch
 
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError, OutputError
+from cyclecast.export.agreement import Agreement
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
-from cyclecast.export.verify import Agreement, verify, verify_latent
+from cyclecast.export.verify import verify, verify_latent
 from cyclecast.files import appearing
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
 from cyclecast.training.networks import LatentGenerator
 
 OPSETS = (18, 19, 20)  # that TensorRT 10.3 to 11, ONNX Runtime and OpenVINO all take
+PRECISIONS = ("fp32", "fp16")
 
 
 def export_onnx(
@@ -30,22 +32,27 @@ def export_onnx(
     output: Path,
     *,
     size: tuple[int, int] | None = None,
+    precision: str = "fp32",
     opset: int = 18,
     keep_colours: float = 0.0,
     check: bool = True,
     overwrite: bool = False,
 ) -> list[Agreement]:
-    """Writes `output` whole or not at all: fp32, no external data; size (width, height) fixes the frame size.
+    """Writes `output` whole or not at all, without external data; size (width, height) fixes the frame size.
 
-    keep_colours: from 0, the generator's colours, to 1, the frame's own (`with_colours_of`).
+    precision: fp32, or fp16 for GPUs: half the bytes, the arithmetic in fp16 but for the norms. keep_colours: from 0, the
+    generator's colours, to 1, the frame's own (`with_colours_of`).
 
     check: run it in ONNX Runtime against PyTorch on the checkpoint's own images (a latent model: on noise), and keep it only
-    if they agree to a grey level; returns the figures. ConfigError for an opset or a size that no engine takes, and for a
-    frame model's options on a latent model; OutputError if the file exists or cannot be written, ModelError if the check fails.
+    if they agree to a grey level (fp16: to 45 dB); returns the figures. ConfigError for an opset or a size that no engine
+    takes, and for a frame model's options on a latent model; OutputError if the file exists or cannot be written, ModelError
+    if the check fails.
     """
     latent = isinstance(trained.network, LatentGenerator)
     if latent and (size is not None or keep_colours):
         raise ConfigError(f"{trained.recipe} makes pictures of noise: it has no frames whose size or colours could be kept")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if opset not in OPSETS:
         raise ConfigError(f"opset must be one of {', '.join(map(str, OPSETS))}, got {opset}")
     if size is not None and min(size) < SMALLEST_FRAME:
@@ -60,15 +67,16 @@ def export_onnx(
         recipe=trained.recipe,
         direction=trained.direction,
         architecture=trained.architecture,
+        precision=precision,
         size=size,
         steps=trained.steps,
         keep_colours=keep_colours,
         version=__version__,
     )
     if isinstance(trained.network, LatentGenerator):
-        model = _trace_latent(trained.network, opset)
+        model = _trace_latent(trained.network, precision == "fp16", opset)
     else:
-        model = _trace_frame(FrameGraph(trained.network, keep_colours), size, opset)
+        model = _trace_frame(FrameGraph(trained.network, keep_colours, precision == "fp16"), size, opset)
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
     with appearing(output, overwrite) as partial:
@@ -76,14 +84,14 @@ def export_onnx(
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
             raise OutputError(f"cannot be written ({error.strerror})") from error
-        return _checked(partial, trained, keep_colours) if check else []
+        return _checked(partial, trained, precision, keep_colours) if check else []
 
 
-def _checked(path: Path, trained: TrainedGenerator, keep_colours: float) -> list[Agreement]:
+def _checked(path: Path, trained: TrainedGenerator, precision: str, keep_colours: float) -> list[Agreement]:
     if isinstance(trained.network, LatentGenerator):
-        report = [verify_latent(path, trained.network)]
+        report = [verify_latent(path, trained.network, precision)]
     else:
-        engine = open_engine(path, "onnxruntime", "cpu", "fp32")
+        engine = open_engine(path, "onnxruntime", "cpu", precision)
         try:
             report = verify(engine, trained.network, trained.frames, keep_colours=keep_colours)
         finally:
@@ -106,9 +114,9 @@ def _trace_frame(graph: FrameGraph, size: tuple[int, int] | None, opset: int) ->
     return _trace(graph, example, "frame", "styled", None if size else any_size, opset)
 
 
-def _trace_latent(generator: LatentGenerator, opset: int) -> onnx.ModelProto:
+def _trace_latent(generator: LatentGenerator, half: bool, opset: int) -> onnx.ModelProto:
     any_count = {0: torch.export.Dim("count", min=1, max=65536)}
-    return _trace(LatentGraph(generator), torch.zeros(2, generator.latent), "latent", "image", any_count, opset)
+    return _trace(LatentGraph(generator, half), torch.zeros(2, generator.latent), "latent", "image", any_count, opset)
 
 
 def _trace(

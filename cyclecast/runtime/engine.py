@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclecast.errors import EngineError, ModelError
-from cyclecast.spec import SMALLEST_FRAME
+from cyclecast.spec import SMALLEST_FRAME, ModelSpec
 
 Image = NDArray[np.uint8]
 Compiled = TypeVar("Compiled")
@@ -51,10 +51,10 @@ class Engine(Protocol):
 
 
 class BySize(Generic[Compiled]):
-    """What was built for each of the last `SIZES_KEPT` frame sizes."""
+    """What was built for each of the last `SIZES_KEPT` frame sizes; drop: frees one that is not needed any more."""
 
-    def __init__(self, build: Callable[[int, int], Compiled]) -> None:
-        self._build = build
+    def __init__(self, build: Callable[[int, int], Compiled], drop: Callable[[Compiled], None] | None = None) -> None:
+        self._build, self._drop = build, drop
         self._built: OrderedDict[tuple[int, int], Compiled] = OrderedDict()
         self._closed = False
 
@@ -66,14 +66,27 @@ class BySize(Generic[Compiled]):
         if key not in self._built:
             self._built[key] = self._build(width, height)
             if len(self._built) > SIZES_KEPT:
-                self._built.popitem(last=False)
+                self._release(self._built.popitem(last=False)[1])
         self._built.move_to_end(key)
         return self._built[key]
 
     def close(self) -> None:
         """Drops them all; `get` is an EngineError from now on."""
-        self._built.clear()
+        while self._built:
+            self._release(self._built.popitem()[1])
         self._closed = True
+
+    def _release(self, built: Compiled) -> None:
+        if self._drop is not None:
+            self._drop(built)
+
+
+def stated_precision(metadata: str | None) -> str:
+    """The precision that a model's own metadata asks for; fp32 where they do not say."""
+    try:
+        return ModelSpec.from_json(metadata).precision if metadata else "fp32"
+    except (ValueError, TypeError):  # `Model` tells of it
+        return "fp32"
 
 
 Port = tuple[str, Sequence[int | None]]  # element type as the library names it, dimensions with None for any

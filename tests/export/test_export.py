@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from cyclecast.errors import ConfigError, ModelError, OutputError
+from cyclecast.export.agreement import compare, fit
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.frame_graph import FrameGraph, reference, with_colours_of
 from cyclecast.export.onnx import export_onnx
-from cyclecast.export.verify import compare, fit, verify
+from cyclecast.export.verify import verify
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, ModelSpec
 from cyclecast.training.networks import ImageGenerator, ResnetGenerator, build_generator
@@ -157,8 +158,8 @@ def test_a_graph_that_differs_is_not_kept(run: Path, tmp_path: Path, monkeypatch
     other = build_generator("resnet6", ngf=4, upsample="resize")
 
     class Wrong(FrameGraph):
-        def __init__(self, generator: object, keep_colours: float) -> None:
-            super().__init__(other, keep_colours)
+        def __init__(self, generator: object, keep_colours: float, half: bool) -> None:
+            super().__init__(other, keep_colours, half)
 
     monkeypatch.setattr("cyclecast.export.onnx.FrameGraph", Wrong)
     with pytest.raises(ModelError, match="differs from PyTorch by"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
-from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, check_styled, frame_size
+from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, check_styled, frame_size, stated_precision
 from cyclecast.runtime.machine import processor_name
 from cyclecast.spec import METADATA_KEY
 
@@ -17,7 +17,6 @@ class OnnxRuntimeEngine:
     """One session for each frame size, the graph's free dimensions fixed to it."""
 
     name = "onnxruntime"
-    precision = "fp32"
 
     def __init__(self, path: Path, device: str, precision: str) -> None:
         try:
@@ -27,8 +26,6 @@ class OnnxRuntimeEngine:
                 "onnxruntime is not installed: pip install onnxruntime, or for NVIDIA GPUs cyclecast[gpu]; never both"
             ) from error
         self._onnxruntime = onnxruntime
-        if precision not in ("auto", "fp32"):
-            raise EngineUnavailable(f"onnxruntime computes this model in fp32, not in {precision}")
         self.device, self._providers = self._pick_device(device)
         self._path = path
         session = self._open({})
@@ -36,6 +33,9 @@ class OnnxRuntimeEngine:
         self.size = frame_size(path, _ports(session.get_inputs()), _ports(session.get_outputs()))
         self._free = [name if isinstance(name, str) else None for name in free[1:3]]  # symbols of H and W
         self.metadata: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self.precision = stated_precision(self.metadata)
+        if precision not in ("auto", self.precision):
+            raise EngineUnavailable(f"onnxruntime computes this model in {self.precision}, not in {precision}")
         self._input = session.get_inputs()[0].name
         self._sessions = BySize(self._specialise)
 

@@ -1,0 +1,393 @@
+"""A generator's file of pytorch-CycleGAN-and-pix2pix makes the picture here that it makes there.
+
+The modules below are put together anew from what is known of that project's: which ones, in which order, which work in place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cyclecast.errors import ConfigError, ModelError
+from cyclecast.export.checkpoints import TrainedGenerator, read_generator
+from cyclecast.export.onnx import export_onnx
+from cyclecast.runtime.engines import open_engine
+from cyclecast.spec import ModelSpec
+from cyclecast.training.networks import build_generator
+from tests.conftest import moving_pictures
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
+REPOSITORY = "pytorch-CycleGAN-and-pix2pix"
+
+
+class Net(nn.Module):
+    """A module, or several in a row, kept under the name `model`."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = nn.Sequential(*layers) if layers[1:] else layers[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.model(x)
+        return out
+
+
+class Beside(Net):
+    """A U-Net's level: the row's output beside its input, which the row has changed in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.model(x)], 1)
+
+
+class Block(nn.Module):
+    """A ResNet's block."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.conv_block(x)
+        return out
+
+
+def resnet(
+    blocks: int, ngf: int, norm: str = "instance", up: str = "deconvolution", dropout: bool = False, bias: bool | None = None
+) -> Net:
+    """up: deconvolution, or the mode of an Upsample before a convolution. bias: None as that project has it, by the norm."""
+    bias, normed = norm == "instance" if bias is None else bias, NORMS[norm]
+
+    def half(width: int) -> list[nn.Module]:
+        return [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3, bias=bias), normed(width)]
+
+    def way_up(width: int) -> list[nn.Module]:
+        if up == "deconvolution":
+            return [nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)]
+        return [nn.Upsample(scale_factor=2, mode=up), nn.ReflectionPad2d(1), nn.Conv2d(width, width // 2, 3, bias=bias)]
+
+    layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7, bias=bias), normed(ngf), nn.ReLU(True)]
+    for width in (ngf, 2 * ngf):
+        layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias), normed(2 * width), nn.ReLU(True)]
+    dropped = [nn.Dropout(0.5)] if dropout else []
+    layers += [Block(*half(4 * ngf), nn.ReLU(True), *dropped, *half(4 * ngf)) for _ in range(blocks)]
+    for width in (4 * ngf, 2 * ngf):
+        layers += [*way_up(width), normed(width // 2), nn.ReLU(True)]
+    return Net(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh())
+
+
+def unet(downs: int, ngf: int, norm: str = "batch", dropout: bool = False, bias: bool | None = None) -> Net:
+    """bias: as above; the last convolution always has one."""
+    bias, normed = norm == "instance" if bias is None else bias, NORMS[norm]
+
+    def down(width: int, to: int) -> nn.Module:
+        return nn.Conv2d(width, to, 4, stride=2, padding=1, bias=bias)
+
+    def up(width: int, to: int, bias: bool = bias) -> nn.Module:
+        return nn.ConvTranspose2d(width, to, 4, stride=2, padding=1, bias=bias)
+
+    def leaky() -> nn.Module:
+        return nn.LeakyReLU(0.2, True)
+
+    widest = 8 * ngf
+    level = Beside(leaky(), down(widest, widest), nn.ReLU(True), up(widest, widest), normed(widest))
+    widths = [widest] * (downs - 5) + [4 * ngf, 2 * ngf, ngf]
+    for index, width in enumerate(widths):
+        inner = min(2 * width, widest)
+        dropped = [nn.Dropout(0.5)] if dropout and index < downs - 5 else []
+        layers = [leaky(), down(width, inner), normed(inner), level, nn.ReLU(True), up(2 * inner, width), normed(width)]
+        level = Beside(*layers, *dropped)
+    return Net(Net(down(3, ngf), level, nn.ReLU(True), up(2 * ngf, 3, True), nn.Tanh()))
+
+
+@torch.no_grad()
+def lively(network: Net, seed: int = 0) -> Net:
+    """In use, with weights, biases and running statistics drawn so that the picture is neither flat nor saturated."""
+    draw = torch.Generator().manual_seed(seed)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            reach = layer.weight[0, 0].numel() / (4 if isinstance(layer, nn.ConvTranspose2d) else 1)
+            layer.weight.normal_(0, (2 / (reach * layer.in_channels)) ** 0.5, generator=draw)
+            if layer.bias is not None:
+                layer.bias.normal_(0, 0.3, generator=draw)
+        elif isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.weight.uniform_(0.7, 1.3, generator=draw)
+            layer.bias.normal_(0, 0.3, generator=draw)
+            layer.running_mean.normal_(0, 0.3, generator=draw)
+            layer.running_var.uniform_(0.5, 1.5, generator=draw)
+    row: Any = network.eval().model
+    *others, last, _ = row.model if isinstance(row, Net) else row
+    made = last(nn.Sequential(*others)(noise(256)))
+    last.weight.mul_(0.5 / made.std())
+    last.bias.sub_(made.mean((0, 2, 3))).mul_(0.5 / made.std()).add_(torch.tensor([-0.1, 0.0, 0.2]))
+    return network
+
+
+def noise(side: int) -> Tensor:
+    """(1, 3, side, side) in [-1, 1]."""
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def saved(network: nn.Module, path: Path) -> Path:
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def same_picture(original: Net, trained: TrainedGenerator, side: int) -> None:
+    """The picture in [-1, 1], to 1e-4, which is anything but flat."""
+    with torch.no_grad():
+        expected, got = original(noise(side)), trained.network(noise(side))
+    assert expected.std() > 0.1 and (expected.abs() < 0.98).float().mean() > 0.9
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["bare", "biases"])
+@pytest.mark.parametrize("dropout", [False, True], ids=["", "dropout"])
+@pytest.mark.parametrize("up", ["deconvolution", "bilinear", "nearest"])
+@pytest.mark.parametrize("norm", list(NORMS))
+@pytest.mark.parametrize(("blocks", "ngf"), [(1, 3), (6, 4), (9, 2)])
+def test_a_resnet_is_read_off_its_keys(
+    blocks: int, ngf: int, norm: str, up: str, dropout: bool, bias: bool, tmp_path: Path
+) -> None:
+    original = lively(resnet(blocks, ngf, norm, up, dropout, bias))
+    trained = read_generator(saved(original, tmp_path / "latest_net_G.pth"), upsample="nearest" if up == "nearest" else None)
+    upsample = {"deconvolution": "deconvolution", "bilinear": "resize", "nearest": "nearest"}[up]
+    assert trained.architecture == {"generator": "resnet", "blocks": blocks, "ngf": ngf, "upsample": upsample, "norm": norm}
+    same_picture(original, trained, 48)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["bare", "biases"])
+@pytest.mark.parametrize("dropout", [False, True], ids=["", "dropout"])
+@pytest.mark.parametrize("norm", list(NORMS))
+@pytest.mark.parametrize(("downs", "ngf"), [(5, 3), (7, 4), (8, 2)])
+def test_a_unet_is_read_off_its_keys(downs: int, ngf: int, norm: str, dropout: bool, bias: bool, tmp_path: Path) -> None:
+    original = lively(unet(downs, ngf, norm, dropout, bias))
+    trained = read_generator(saved(original, tmp_path / "latest_net_G.pth"))
+    assert trained.architecture == {"generator": "unet", "downs": downs, "ngf": ngf, "upsample": "deconvolution", "norm": norm}
+    same_picture(original, trained, 256)
+
+
+def test_the_originals_put_together_here_have_the_published_sizes() -> None:
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in net.parameters()) for net in (resnet(9, 64), unet(8, 64), unet(7, 64))]
+    assert sizes == [11_378_179, 54_413_955, 41_828_995]  # the project prints 11.378 M, 54.414 M, 41.829 M
+
+
+def test_wrapped_names_half_precision_and_old_statistics_change_nothing(tmp_path: Path) -> None:
+    original = lively(resnet(2, 3))
+    state: dict[str, Tensor] = {f"module.{key}": value for key, value in original.state_dict().items()}
+    for layer, channels in (("2", 3), ("10.conv_block.2", 12), ("11.conv_block.6", 12)):
+        state |= {f"module.model.{layer}.running_{name}": torch.rand(channels) for name in ("mean", "var")}
+        state[f"module.model.{layer}.num_batches_tracked"] = torch.tensor(7)
+    torch.save(state, tmp_path / "old.pth")
+    trained = read_generator(tmp_path / "old.pth")
+    assert trained.architecture["norm"] == "instance"
+    same_picture(original, trained, 48)
+
+    halved = original.half()
+    torch.save(nn.DataParallel(halved).state_dict(), tmp_path / "half.pth", _use_new_zipfile_serialization=False)
+    same_picture(halved.float(), read_generator(tmp_path / "half.pth"), 48)
+
+
+def test_a_batch_norm_from_before_it_counted_batches(tmp_path: Path) -> None:
+    original = lively(unet(5, 2))
+    state = original.state_dict()
+    torch.save({key: state[key] for key in state if not key.endswith("num_batches_tracked")}, tmp_path / "old.pth")
+    same_picture(original, read_generator(tmp_path / "old.pth"), 64)
+
+
+@pytest.mark.parametrize(
+    ("original", "biased"),
+    [
+        (resnet(6, 3), [17]),
+        (resnet(4, 3, "batch", bias=True), [13]),
+        (unet(6, 2, "instance"), [0, 5, 11]),
+        (unet(6, 2), [0, 5, 11]),
+    ],
+    ids=["resnet", "resnet-batch", "unet", "unet-batch"],
+)
+def test_only_convolutions_without_a_norm_keep_a_bias(original: Net, biased: list[int], tmp_path: Path) -> None:
+    """In fp16 a large one that cancels costs precision. Of a U-Net: the outermost and innermost way down, and the last."""
+    network = read_generator(saved(lively(original), tmp_path / "g.pth")).network
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    assert [index for index, layer in enumerate(convolutions) if layer.bias is not None] == biased
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "direction"),
+    [
+        ("latest_net_G_A.pth", None, "a2b"),
+        ("200_net_G_B.pth", None, "b2a"),
+        ("latest_net_G.pth", None, "a2b"),
+        ("latest_net_G_A.pth", "b2a", "b2a"),
+    ],
+)
+def test_the_direction_is_in_the_files_name(name: str, asked: str | None, direction: str, tmp_path: Path) -> None:
+    path = saved(resnet(1, 1), tmp_path / name)
+    trained = read_generator(path, asked)
+    assert (trained.recipe, trained.direction, trained.steps, trained.frames) == (REPOSITORY, direction, 0, [])
+    with pytest.raises(ConfigError, match=r"net_G.*: direction must be a2b or b2a, got 'sample'"):
+        read_generator(path, "sample")
+
+
+def test_the_architecture_builds_the_network_again(tmp_path: Path) -> None:
+    for original, upsample in ((resnet(4, 2, "batch", "nearest"), "nearest"), (unet(6, 2), None)):
+        trained = read_generator(saved(lively(original), tmp_path / "g.pth"), upsample=upsample)
+        again = build_generator(**json.loads(json.dumps(trained.architecture))).eval()
+        again.load_state_dict(trained.network.state_dict())
+        same_picture(original, TrainedGenerator(again, "", "", {}, 0, []), 64)
+
+
+def test_upsample_is_of_resize_convolutions_alone(run: Path, tmp_path: Path) -> None:
+    for original in (resnet(1, 1), unet(5, 1)):
+        with pytest.raises(ConfigError, match="has deconvolutions, which do not enlarge by nearest"):
+            read_generator(saved(original, tmp_path / "g.pth"), upsample="nearest")
+    with pytest.raises(ConfigError, match="upsample must be bilinear or nearest, got 'cubic'"):
+        read_generator(saved(resnet(1, 1, up="bilinear"), tmp_path / "g.pth"), upsample="cubic")
+    with pytest.raises(ConfigError, match="says itself how its generator enlarges"):
+        read_generator(run, upsample="nearest")
+
+
+class Runs:
+    """Pickled, it would make a folder when loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_file_that_wants_to_run_code_is_refused_and_says_so(zipped: bool, tmp_path: Path) -> None:
+    path, made = tmp_path / "latest_net_G.pth", tmp_path / "made"
+    torch.save(resnet(1, 1).state_dict() | {"x": Runs(made)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelError, match=r"latest_net_G.pth: .* wants to run code \(posix.mkdir\), expected tensors"):
+        read_generator(path)
+    path.write_bytes(pickle.dumps(Runs(made)))  # not even torch's format
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        read_generator(path)
+    assert not made.exists()
+
+
+def test_a_whole_module_is_code_too(tmp_path: Path) -> None:
+    torch.save(resnet(1, 1), tmp_path / "net.pth")
+    with pytest.raises(ModelError, match=r"wants to run code \(tests.*Net\), .*; save a state_dict\(\)"):
+        read_generator(tmp_path / "net.pth")
+
+
+def judge(*widths: int) -> Net:
+    """That project's PatchGAN, near enough: its first and last convolution."""
+    layers = [nn.Conv2d(*pair, 4) for pair in zip((3, *widths), (*widths, 1), strict=True)]
+    return Net(*layers)
+
+
+def changed(network: nn.Module, **tensors: Tensor | None) -> dict[str, Any]:
+    """Its state dict with some tensors, `__` for dots, replaced or (None) left out."""
+    state = network.state_dict() | {key.replace("__", "."): value for key, value in tensors.items()}
+    return {key: value for key, value in state.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("held", "reason"),
+    [
+        (judge(8, 16).state_dict(), "a discriminator (model.0.weight is 8x3x4x4), expected a generator"),
+        (nn.Linear(2, 2).state_dict(), "holds weight, bias, expected a generator of pytorch-CycleGAN-and-pix2pix"),
+        ({f"layer{i}": torch.zeros(1) for i in range(9)}, "holds layer0, layer1, layer2 and 6 more, expected"),
+        ({"epoch": 3, "net": {}}, "holds epoch, net, expected a generator's state dict: tensors alone"),
+        ({}, "holds nothing, expected a generator"),
+        ([torch.zeros(1)], "holds a list, expected a generator's state dict"),
+        (resnet(2, 4).half().state_dict() | {"model.12.weight": torch.zeros(1)}, "model.12.weight is 1, expected 16x8x3x3 of"),
+        (changed(resnet(2, 4), model__19__bias=torch.zeros(5)), "model.19.bias is 5, expected 3 of generator resnet, blocks 2"),
+        (changed(resnet(2, 4), model__7__weight=None), "has no model.7.weight, expected of generator resnet, blocks 2, ngf 4"),
+        (changed(resnet(2, 4), model__1__weight=None), "has no convolution model.1.weight"),
+        (changed(resnet(2, 4), model__2__weight=torch.ones(4)), "holds model.2.weight, which has no place in generator resnet"),
+        (changed(resnet(2, 4), model__1__weight=torch.zeros(4, 1, 7, 7)), "model.1.weight is 4x1x7x7, expected 4x3x7x7"),
+        (changed(resnet(2, 4, "batch"), model__5__running_var=None), "has no model.5.running_var, expected of"),
+        (
+            changed(unet(5, 2), model__model__3__bias=None, extra=torch.zeros(1)),
+            "holds extra, which has no place in generator unet",
+        ),
+        ({"model.model.0.weight": torch.zeros(2, 3, 4, 4)}, "a U-Net of 1 halvings, expected 5 or more"),
+    ],
+)
+def test_other_state_dicts_are_refused_with_the_reason(held: Any, reason: str, tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "latest_net_D.pth")
+    with pytest.raises(ModelError) as refused:
+        read_generator(tmp_path / "latest_net_D.pth")
+    assert f"latest_net_D.pth: {reason}" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_padding_with_zeros_shows_in_the_keys_and_is_refused(tmp_path: Path) -> None:
+    state = resnet(1, 2).state_dict()
+    moved = {key.replace("conv_block.1.", "conv_block.0.").replace("conv_block.5.", "conv_block.3."): state[key] for key in state}
+    torch.save(moved, tmp_path / "g.pth")
+    with pytest.raises(ModelError, match=r"has no model.10.conv_block.1.weight, expected of generator resnet"):
+        read_generator(tmp_path / "g.pth")
+
+
+def test_files_of_another_kind_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "garbage.pth").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "empty.pth").touch()
+    cut = saved(resnet(1, 1), tmp_path / "cut.pth")
+    cut.write_bytes(cut.read_bytes()[:2000])
+    for path in (tiny_model, tmp_path / "garbage.pth", tmp_path / "empty.pth", cut):
+        with pytest.raises(
+            ModelError, match=rf"{path.name}: cannot be read as a checkpoint \(\w+\): expected what torch.save writes"
+        ):
+            read_generator(path)
+
+
+FAMILIES = {
+    "resnet": (resnet(3, 4), None),
+    "resnet-bilinear": (resnet(2, 4, up="bilinear", dropout=True), None),
+    "resnet-nearest-batch": (resnet(2, 4, "batch", "nearest", bias=True), "nearest"),
+    "unet-batch": (unet(7, 4, dropout=True), None),
+    "unet-instance": (unet(6, 4, "instance"), None),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_exported_file_makes_the_originals_picture(family: str, tmp_path: Path) -> None:
+    original, upsample = lively(FAMILIES[family][0]), FAMILIES[family][1]
+    trained = read_generator(saved(original, tmp_path / "latest_net_G_B.pth"), upsample=upsample)
+    export_onnx(trained, tmp_path / "m.onnx", check=False)
+    engine = open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu", "fp32")
+    for frame in moving_pictures(2, 256, 128):
+        rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)[None] / 127.5 - 1
+        with torch.no_grad():
+            made = ((original(rgb)[0] + 1) * 127.5).permute(1, 2, 0).numpy()[..., ::-1].round()
+        assert made.std() > 10
+        assert np.abs(engine.run(frame) - made).max() <= 1
+    spec = ModelSpec.from_json(engine.metadata or "")
+    assert (spec.recipe, spec.direction, spec.steps, spec.architecture) == (REPOSITORY, "b2a", 0, trained.architecture)
+
+
+def test_without_a_run_there_is_nothing_to_check_on_unless_it_is_given(tmp_path: Path) -> None:
+    trained = read_generator(saved(resnet(1, 2), tmp_path / "g.pth"))
+    with pytest.raises(ConfigError, match="no frame to compare the model on"):
+        export_onnx(trained, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_the_command_checks_it_on_a_drawn_scene(tmp_path: Path) -> None:
+    path = saved(lively(resnet(2, 4, up="bilinear")), tmp_path / "latest_net_G_B.pth")
+    program = str(Path(sys.executable).parent / "cyclecast")
+    done = subprocess.run(
+        [program, "export", str(path), "-o", str(tmp_path / "m.onnx"), "--json"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert [(report["frames"], report["passed"]) for report in json.loads(done.stdout)["verified"]] == [(3, True)] * 3
+    assert "latest_net_G_B.pth: b2a, generator resnet, blocks 2, ngf 4, upsample resize, norm instance\n" in done.stderr
+    assert "taken for bilinear; --upsample nearest is the other way" in done.stderr
