@@ -27,12 +27,17 @@ def test_every_engine_here_is_timed_in_its_own_precision_and_in_fp32(tiny_model:
     report = measure_engines(tiny_model, moving_pictures(3), count=4, tell=lines.append)
     assert (report.model, report.size, report.frames) == ("tiny", "64x48", 4)
     assert "core" in report.machine
-    expected = []
+    expected, absent = [], []
     for name in ENGINES:
-        chosen = open_engine(tiny_model, name).precision
+        try:
+            chosen = open_engine(tiny_model, name).precision
+        except EngineUnavailable as error:
+            absent.append(f"left out: {error}")
+            continue
         expected += [(name, chosen)] if chosen == "fp32" else [(name, chosen), (name, "fp32")]
+    assert {"openvino", "onnxruntime"} <= {name for name, _ in expected}
     assert [(row.engine, row.precision) for row in report.rows] == expected
-    assert lines == [f"{name} {precision}: 3 frames to warm up, 4 timed" for name, precision in expected]
+    assert lines == absent + [f"{name} {precision}: 3 frames to warm up, 4 timed" for name, precision in expected]
     for row in report.rows:
         assert row.device and 0 < row.ms.p50 <= row.ms.p95 <= row.ms.p99
         assert row.fps > 0
@@ -54,9 +59,9 @@ def test_asked_for_and_absent_is_an_error_left_out_otherwise(tiny_model: Path, m
     assert lines == []  # before anything was timed
     report = measure_engines(tiny_model, moving_pictures(1), count=1, tell=lines.append)
     assert [row.engine for row in report.rows] == ["onnxruntime"]
-    assert lines[0] == "left out: openvino is not installed: pip install openvino"
+    assert "left out: openvino is not installed: pip install openvino" in lines
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineUnavailable, match="no engine can run it here: openvino is not installed.*; onnxruntime is not"):
+    with pytest.raises(EngineUnavailable, match="no engine can run it here: .*openvino is not installed.*; onnxruntime is not"):
         measure_engines(tiny_model, moving_pictures(1))
 
 

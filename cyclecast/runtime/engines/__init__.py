@@ -9,22 +9,30 @@ from cyclecast.errors import ConfigError, EngineUnavailable
 from cyclecast.runtime.engine import Engine
 from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
+from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
+from cyclecast.runtime.plan import engine_of_plan
 
 ENGINES: dict[str, Callable[[Path, str, str], Engine]] = {  # `auto` takes the first that this machine has
+    "tensorrt": TensorRtEngine,
+    "tensorrt-rtx": TensorRtRtxEngine,
     "openvino": OpenVinoEngine,
     "onnxruntime": OnnxRuntimeEngine,
 }
 
 
 def open_engine(model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
-    """Opens the frame model at `model`; what was chosen is in the engine's name, device and precision.
+    """Opens the frame model, or the plan, at `model`; what was chosen is in the engine's name, device and precision.
 
-    engine: "auto" or a key of `ENGINES`. device: "auto", "cpu", "gpu" or "cuda:N". precision: "auto" or "fp32", "bf16".
-    EngineUnavailable if what was asked for is not here, ModelError if the file is not a frame model.
+    engine: "auto" or a key of `ENGINES`; a plan has its own. device: "auto", "cpu", "gpu" or "cuda:N". precision: "auto",
+    "fp32", "bf16" or "fp16". EngineUnavailable if what was asked for is not here, ModelError if the file is not a frame model.
     """
+    if engine != "auto" and engine not in ENGINES:
+        raise ConfigError(f"no engine named {engine!r}; there are: auto, {', '.join(ENGINES)}")
+    own = engine_of_plan(model)
+    if own is not None and engine not in ("auto", own):
+        raise ConfigError(f"{model}: a plan of {own}, which {engine} cannot run")
+    engine = own or engine
     if engine != "auto":
-        if engine not in ENGINES:
-            raise ConfigError(f"no engine named {engine!r}; there are: auto, {', '.join(ENGINES)}")
         return ENGINES[engine](model, device, precision)
     absent = []
     for opener in ENGINES.values():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, frame_size
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
+from cyclecast.runtime.engine import BySize, Image, check_frame, check_size
 from cyclecast.runtime.machine import cache_folder
-from cyclecast.spec import METADATA_KEY
+from cyclecast.runtime.onnx_file import describe, read_model
 
 if TYPE_CHECKING:
     import openvino
@@ -34,9 +34,7 @@ class OpenVinoEngine:
         self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
         self.precision = self._pick_precision(precision)
         self._path = path
-        model = self._read()
-        self.size = frame_size(path, _ports(model.inputs), _ports(model.outputs))
-        self.metadata = self._metadata(model)
+        self.size, self.metadata = describe(path, read_model(self._core, path))
         self._compiled = BySize(self._compile)
 
     def _pick_device(self, device: str) -> str:
@@ -59,21 +57,9 @@ class OpenVinoEngine:
             raise EngineUnavailable(f"{self.device} does not compute {precision}")
         return precision
 
-    def _read(self) -> openvino.Model:
-        try:
-            return self._core.read_model(str(self._path))
-        except RuntimeError as error:
-            if not self._path.is_file():
-                raise ModelError(f"{self._path}: no such model") from error
-            raise ModelError(f"{self._path}: openvino cannot read it as a model") from error
-
-    def _metadata(self, model: openvino.Model) -> str | None:
-        where = ["framework", METADATA_KEY]
-        return str(model.get_rt_info(where).astype(str)) if model.has_rt_info(where) else None
-
     def _compile(self, width: int, height: int) -> openvino.InferRequest:
         check_size(width, height, self.size)
-        model = self._read()
+        model = read_model(self._core, self._path)
         try:
             if self.size is None:
                 model.reshape([1, height, width, 3])
@@ -104,13 +90,6 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         self._compiled.close()
-
-
-def _ports(ports: Any) -> list[tuple[str, list[int | None]]]:
-    return [
-        (port.element_type.get_type_name(), [d.get_length() if d.is_static else None for d in port.partial_shape])
-        for port in ports
-    ]
 
 
 def _last_line(error: Exception) -> str:

@@ -1,0 +1,79 @@
+"""PyTorch as an engine, the reference for the others: it rebuilds the network that a frame model was exported of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from cyclecast.errors import EngineError, EngineUnavailable, ModelError
+from cyclecast.export.frame_graph import FrameGraph
+from cyclecast.runtime.engine import Image, check_frame, check_size
+from cyclecast.runtime.machine import processor_name
+from cyclecast.runtime.onnx_file import describe
+from cyclecast.spec import ModelSpec
+from cyclecast.training.networks import IMAGE_GENERATORS, build_generator
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchEngine:
+    """Runs `FrameGraph`, eager, with the weights in the file: models that `cyclecast export` wrote, and no others.
+
+    bf16 (and fp16, of an fp32 model on a GPU) is autocast; by itself it computes in the precision that the model has.
+    """
+
+    name = "torch"
+
+    def __init__(self, path: Path, device: str, precision: str) -> None:
+        self.size, self.metadata = describe(path)
+        spec = ModelSpec.from_json(self.metadata) if self.metadata else ModelSpec()
+        if spec.architecture.get("generator") not in IMAGE_GENERATORS:
+            raise EngineUnavailable(f"torch runs models that cyclecast exported; {path} does not say of what network it is")
+        self._device = self._pick_device(device)
+        self.device = processor_name() if self._device.type == "cpu" else torch.cuda.get_device_name(self._device)
+        self.precision = spec.precision if precision == "auto" else precision
+        if self.precision not in PRECISIONS or (spec.precision == "fp16" and self.precision != "fp16"):
+            raise EngineUnavailable(f"torch computes this model in {spec.precision} or less, not in {precision}")
+        self._autocast = self.precision != spec.precision
+        graph = FrameGraph(build_generator(**spec.architecture), spec.keep_colours, spec.precision == "fp16")
+        self._load(graph, path)
+        self._graph: FrameGraph | None = graph.to(self._device).eval().requires_grad_(False)
+
+    def _pick_device(self, device: str) -> torch.device:
+        kind, _, index = device.partition(":")
+        if kind in ("auto", "cpu"):
+            return torch.device("cpu")
+        if kind not in ("gpu", "cuda") or not (index or "0").isdigit():
+            raise EngineUnavailable(f"torch runs on cpu, gpu or cuda:N, not on {device!r}")
+        if int(index or 0) >= torch.cuda.device_count():
+            raise EngineUnavailable(f"torch finds no GPU {device!r} here")
+        return torch.device("cuda", int(index or 0))
+
+    def _load(self, graph: FrameGraph, path: Path) -> None:
+        """The file's weights go by the names that they have in the graph: colours are folded into them already."""
+        stored = {tensor.name: tensor for tensor in onnx.load(str(path)).graph.initializer}
+        try:
+            state = {key: torch.from_numpy(numpy_helper.to_array(stored[key]).copy()) for key in graph.state_dict()}
+            graph.load_state_dict(state)
+        except (KeyError, RuntimeError) as error:
+            raise ModelError(f"{path}: its weights are not those of the network that it names ({error})") from error
+
+    def prepare(self, width: int, height: int) -> None:
+        check_size(width, height, self.size)
+
+    @torch.no_grad()
+    def run(self, frame: Image) -> Image:
+        check_frame(frame, self.size)
+        if self._graph is None:
+            raise EngineError("the engine is closed")
+        sent = torch.from_numpy(np.ascontiguousarray(frame))[None].to(self._device)
+        with torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self._autocast):
+            styled: torch.Tensor = self._graph(sent)[0]
+        return np.asarray(styled.cpu().numpy(), np.uint8)
+
+    def close(self) -> None:
+        self._graph = None

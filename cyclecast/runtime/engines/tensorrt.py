@@ -1,0 +1,147 @@
+"""TensorRT, and TensorRT for RTX: the quickest engines on NVIDIA GPUs and Jetson boards, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cyclecast.errors import EngineError, EngineUnavailable, ModelError
+from cyclecast.files import appearing
+from cyclecast.runtime.cuda import Gpu, Lane
+from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, stated_precision
+from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.onnx_file import describe
+from cyclecast.runtime.plan import PlanFacts, engine_of_plan, kept_plan, library, read_facts
+
+
+class TensorRtEngine:
+    """Runs a plan as it is, or builds one of an ONNX frame model for each frame size and keeps it in the user's cache."""
+
+    name = "tensorrt"
+
+    def __init__(self, path: Path, device: str, precision: str) -> None:
+        self._trt = library(self.name)
+        self._gpu = Gpu(self._index(device))
+        self.device = f"cuda:{self._gpu.index}, {self._gpu.name}"
+        self._path = path
+        self._facts = read_facts(path) if engine_of_plan(path) else None
+        if engine_of_plan(path):
+            self._engine = self._deserialize(path)
+            self.size, self.metadata, self.precision = self._said_by_plan()
+        else:
+            self.size, self.metadata = describe(path)
+            self.precision = stated_precision(self.metadata)
+        if precision not in ("auto", self.precision):
+            raise EngineUnavailable(f"{self.name} computes this model in {self.precision}, not in {precision}; export it so")
+        self._lanes = BySize(self._open, drop=lambda opened: opened[0].close())
+
+    def _index(self, device: str) -> int:
+        kind, _, index = device.partition(":")
+        if kind not in ("auto", "gpu", "cuda") or not (index or "0").isdigit():
+            raise EngineUnavailable(f"{self.name} runs on gpu or cuda:N, not on {device!r}")
+        return int(index or 0)
+
+    def _deserialize(self, path: Path) -> Any:
+        runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
+        self._runtime = runtime  # must outlive its engines
+        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        if engine is None:
+            raise ModelError(f"{path}: {self._mismatch(read_facts(path))}; build it again from the ONNX file on this machine")
+        return engine
+
+    def _mismatch(self, facts: PlanFacts | None) -> str:
+        here = f"{self.name} {self._trt.__version__} on SM {self._gpu.capability}"
+        if facts is None:
+            return f"no plan that {here} can load"
+        targets = ", ".join(map(str, facts.sm))
+        return f"a plan of {facts.engine} {facts.version} for SM {targets}, which {here} cannot load"
+
+    def _said_by_plan(self) -> tuple[tuple[int, int] | None, str | None, str]:
+        if self._facts is None:
+            raise ModelError(f"{self._path}: not a plan of cyclecast; build it with `cyclecast build`")
+        smallest, best, largest = self._facts.sizes
+        return best if smallest == largest else None, self._facts.metadata, self._facts.precision
+
+    def _open(self, width: int, height: int) -> tuple[Lane, Any]:
+        check_size(width, height, self.size)
+        self._gpu.use()
+        if self._facts is None:
+            engine = self._deserialize(kept_plan(self._path, self.name, (width, height), self._gpu.capability))
+        else:
+            self._check_range(width, height)
+            engine = self._engine
+        context = self._context(engine)
+        lane = Lane(self._gpu, (height, width, 3))
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        takes = self._trt.TensorIOMode.INPUT
+        for name in names:
+            entry = engine.get_tensor_mode(name) == takes
+            if entry and -1 in tuple(engine.get_tensor_shape(name)):
+                context.set_input_shape(name, (1, height, width, 3))
+            context.set_tensor_address(name, int(lane.device_in if entry else lane.device_out))
+
+        def infer(stream: int) -> None:
+            if not context.execute_async_v3(stream):
+                raise EngineError(f"{self.name} failed on a frame of {width}x{height}")
+
+        lane.enqueue(infer)  # warms up: kernels load, and those of RTX are compiled
+        lane.wait()
+        self._warmed(context)
+        if self._records(context, int(lane.stream)):
+            lane.record(infer)
+        return lane, infer
+
+    def _check_range(self, width: int, height: int) -> None:
+        assert self._facts is not None
+        (low_width, low_height), _, (high_width, high_height) = self._facts.sizes
+        if not (low_width <= width <= high_width and low_height <= height <= high_height):
+            took = f"{low_width}x{low_height} to {high_width}x{high_height}"
+            raise EngineError(f"the plan was built for frames of {took}, got one of {width}x{height}")
+
+    def _context(self, engine: Any) -> Any:
+        return engine.create_execution_context()
+
+    def _warmed(self, context: Any) -> None:
+        """After the first frame of a size."""
+
+    def _records(self, context: Any, stream: int) -> bool:
+        """Whether the work may be captured as a CUDA graph."""
+        return True
+
+    def prepare(self, width: int, height: int) -> None:
+        self._lanes.get(width, height)
+
+    def run(self, frame: Image) -> Image:
+        lane, infer = self._lanes.get(*check_frame(frame, self.size))
+        self._gpu.use()
+        return lane.run(frame, infer)
+
+    def close(self) -> None:
+        self._lanes.close()
+
+
+class TensorRtRtxEngine(TensorRtEngine):
+    """TensorRT for RTX: its plans hold no kernels; those are compiled at a size's first frame, and kept in the user's cache."""
+
+    name = "tensorrt-rtx"
+
+    def _context(self, engine: Any) -> Any:
+        settings = engine.create_runtime_config()
+        self._cache = settings.create_runtime_cache()
+        self._kept = self._cache_file()
+        if self._kept is not None and self._kept.is_file():
+            self._cache.deserialize(self._kept.read_bytes())  # of another GPU or driver it takes nothing
+        settings.set_runtime_cache(self._cache)
+        return engine.create_execution_context(settings)
+
+    def _cache_file(self) -> Path | None:
+        folder = cache_folder("tensorrt-rtx")
+        return folder and folder / f"{self._trt.__version__}-sm{self._gpu.capability}.kernels"
+
+    def _warmed(self, context: Any) -> None:
+        if self._kept is not None:
+            with appearing(self._kept, overwrite=True) as partial:
+                partial.write_bytes(bytes(self._cache.serialize()))
+
+    def _records(self, context: Any, stream: int) -> bool:
+        return bool(context.is_stream_capturable(stream))

@@ -1,0 +1,46 @@
+"""What an ONNX frame model says of itself, without running it; OpenVINO, which is always installed, reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclecast.errors import EngineUnavailable, ModelError
+from cyclecast.runtime.engine import frame_size
+from cyclecast.spec import METADATA_KEY
+
+if TYPE_CHECKING:
+    import openvino
+
+
+def read_model(core: openvino.Core, path: Path) -> openvino.Model:
+    """The graph in `path`. ModelError if it is none."""
+    try:
+        return core.read_model(str(path))
+    except RuntimeError as error:
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model") from error
+        raise ModelError(f"{path}: openvino cannot read it as a model") from error
+
+
+def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int, int] | None, str | None]:
+    """The fixed (width, height) of a frame model, None if it takes any, and its ModelSpec's JSON, if it has one.
+
+    model: the file's graph, where it has been read already. ModelError if it is not a frame model.
+    """
+    if model is None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise EngineUnavailable("openvino, which reads models, is not installed: pip install openvino") from error
+        model = read_model(openvino.Core(), path)
+    where = ["framework", METADATA_KEY]
+    metadata = str(model.get_rt_info(where).astype(str)) if model.has_rt_info(where) else None
+    return frame_size(path, _ports(model.inputs), _ports(model.outputs)), metadata
+
+
+def _ports(ports: Any) -> list[tuple[str, list[int | None]]]:
+    return [
+        (port.element_type.get_type_name(), [d.get_length() if d.is_static else None for d in port.partial_shape])
+        for port in ports
+    ]

@@ -1,0 +1,289 @@
+"""From a frame model to a TensorRT plan: built once, kept in the user's cache. For TensorRT 10.3 to 11 and TensorRT for RTX.
+
+A plan carries what it is (`PlanFacts`) in the name of its network, so that it stays one file that any TensorRT program loads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.files import appearing
+from cyclecast.runtime.engine import check_size, stated_precision
+from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.onnx_file import describe
+
+Size = tuple[int, int]  # (width, height)
+OnBuild = Callable[[float], None]  # is given the share that is done, from 0 to 1
+
+LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}  # engine -> Python module; the extra is named alike
+RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities that TensorRT for RTX builds ahead of time for
+MARK = '{"cyclecast_plan": '
+MAGIC = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt", b"ptrt": "tensorrt"}  # a plan's first bytes -> its engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFacts:
+    """What a plan was built of, with and for."""
+
+    engine: str
+    """tensorrt or tensorrt-rtx."""
+    version: str
+    """Of the library that built it."""
+    sm: tuple[int, ...]
+    """Compute capabilities that it runs on, 89 for 8.9."""
+    sizes: tuple[Size, Size, Size]
+    """The smallest (width, height) that it takes, the one it is best at, and the largest."""
+    precision: str
+    """Of the convolutions: fp32, fp16 or mixed."""
+    model_hash: str
+    """SHA-256 of the ONNX file."""
+    metadata: str | None
+    """The ModelSpec's JSON, if the model has one."""
+
+    def to_json(self) -> str:
+        """One line that starts with `MARK`."""
+        return MARK + json.dumps(dataclasses.asdict(self)) + "}"
+
+
+def engine_of_plan(path: Path) -> str | None:
+    """The engine that runs the plan at `path`; None of another file. ModelError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return MAGIC.get(file.read(4))
+    except OSError as error:
+        raise ModelError(f"{path}: no such model") from error
+
+
+def read_facts(plan: Path) -> PlanFacts | None:
+    """What a plan says of itself, without any library; None if it was not built here. ModelError if it cannot be read."""
+    try:
+        content = plan.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{plan}: cannot be read ({error.strerror})") from error
+    start = content.find(MARK.encode())
+    if start < 0:
+        return None
+    text = content[start : content.index(b"\0", start)].decode("utf-8", "replace")
+    try:
+        values = json.JSONDecoder().raw_decode(text)[0]["cyclecast_plan"]
+        smallest, best, largest = ((int(width), int(height)) for width, height in values.pop("sizes"))
+        return PlanFacts(sm=tuple(values.pop("sm")), sizes=(smallest, best, largest), **values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{plan}: a plan of another version of cyclecast; build it again") from error
+
+
+def library(engine: str) -> Any:
+    """The Python module of `engine`. EngineUnavailable, with the line to type, if it is not installed."""
+    try:
+        return importlib.import_module(LIBRARIES[engine])
+    except ImportError as error:
+        raise EngineUnavailable(f"{engine} is not installed: pip install 'cyclecast[{engine}]'") from error
+
+
+def build_plan(
+    model: Path,
+    engine: str,
+    size: Size | None = None,
+    *,
+    between: tuple[Size, Size] | None = None,
+    sm: Sequence[int] = (),
+    workspace_mib: int | None = None,
+    on_build: OnBuild | None = None,
+) -> tuple[bytes, PlanFacts]:
+    """Builds the ONNX frame model for frames of `size`; strongly typed, so an fp16 plan comes of an fp16 model.
+
+    size: (width, height); None for a model that is fixed to one. between: the smallest and the largest that the plan takes
+    beside it; None: `size` alone, which is quickest. sm: compute capabilities to build for; TensorRT itself builds for the
+    GPU that it runs on only, TensorRT for RTX for any of `RTX_TARGETS`, without a GPU. on_build: see `OnBuild`; what it
+    raises ends the build. Raises EngineUnavailable (library or GPU missing), ModelError (no frame model, or one with
+    operators that TensorRT does not have), ConfigError (sizes or compute capabilities that do not fit), EngineError (the
+    build failed).
+    """
+    trt = library(engine)
+    fixed, metadata = describe(model)
+    sizes = _sizes(size, between, fixed)
+    log = _logger(trt)
+    builder = _builder(trt, log, engine, sm)
+    network, parser = _parsed(trt, builder, log, model)
+    config = builder.create_builder_config()
+    if workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
+    for index, capability in enumerate(sm):
+        config.num_compute_capabilities = len(sm)
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
+    if fixed is None:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(network.get_input(0).name, *((1, height, width, 3) for width, height in sizes))
+        config.add_optimization_profile(profile)
+    facts = PlanFacts(
+        engine=engine,
+        version=str(trt.__version__),
+        sm=tuple(sm) or (_own_capability(),),
+        sizes=sizes,
+        precision=_precision(network),
+        model_hash=hashlib.sha256(model.read_bytes()).hexdigest(),
+        metadata=metadata,
+    )
+    if metadata and facts.precision != stated_precision(metadata):
+        said = stated_precision(metadata)
+        raise ModelError(f"{model}: says {said}, but its convolutions are {facts.precision}; export it again")
+    network.name = facts.to_json()
+    monitor = _monitor(trt, on_build)
+    config.progress_monitor = monitor
+    with _TimingCache(config, facts):
+        plan = builder.build_serialized_network(network, config)
+    del parser  # it owns the weights until here
+    if monitor.raised is not None:
+        raise monitor.raised
+    if plan is None:
+        raise EngineError(f"{engine} cannot build {model} for {_words(sizes)}: {log.last or 'it says no more'}")
+    if on_build is not None:
+        on_build(1.0)
+    return bytes(plan), facts
+
+
+def kept_plan(model: Path, engine: str, size: Size, sm: int, on_build: OnBuild | None = None) -> Path:
+    """A plan of the ONNX model for this size and the GPU at hand out of the user's cache, built if it is not there yet.
+
+    Its name holds all that a plan depends on: library and version, compute capability, the model's content and the size.
+    """
+    version = str(library(engine).__version__)
+    content = hashlib.sha256(model.read_bytes()).hexdigest()[:24]
+    folder = cache_folder("plans")
+    if folder is None:
+        raise EngineError("plans are kept in the user's cache, which cannot be written; set XDG_CACHE_HOME to a folder that can")
+    path = folder / f"{engine}-{version}-sm{sm}-{size[0]}x{size[1]}-{content}.plan"
+    if not path.is_file():
+        targets = (sm,) if engine == "tensorrt-rtx" and sm in RTX_TARGETS else ()
+        plan, _ = build_plan(model, engine, size, sm=targets, on_build=on_build)
+        with appearing(path, overwrite=True) as partial:
+            partial.write_bytes(plan)
+    return path
+
+
+def _builder(trt: Any, log: Any, engine: str, sm: Sequence[int]) -> Any:
+    unknown = [capability for capability in sm if capability not in RTX_TARGETS]
+    if sm and engine != "tensorrt-rtx":
+        raise ConfigError(f"{engine} builds for the GPU that it runs on; tensorrt-rtx builds for others")
+    if unknown:
+        raise ConfigError(f"{engine} builds for SM {', '.join(map(str, RTX_TARGETS))}, not for {unknown[0]}")
+    if not sm:
+        _own_capability()
+    return trt.Builder(log)
+
+
+def _own_capability() -> int:
+    from cyclecast.runtime.cuda import Gpu
+
+    return Gpu(0).capability
+
+
+def _parsed(trt: Any, builder: Any, log: Any, model: Path) -> tuple[Any, Any]:
+    """The network and the parser, which must outlive the build."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(model)):
+        reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise ModelError(f"{model}: TensorRT cannot read it: {reasons[0] if reasons else log.last}")
+    return network, parser
+
+
+def _sizes(size: Size | None, between: tuple[Size, Size] | None, fixed: Size | None) -> tuple[Size, Size, Size]:
+    size = size or fixed
+    if size is None:
+        raise ConfigError("a plan is built for a size: name it as WIDTHxHEIGHT")
+    smallest, largest = between or (size, size)
+    for one in (smallest, size, largest):
+        check_size(*one, fixed)
+    if not all(low <= best <= high for low, best, high in zip(smallest, size, largest, strict=True)):
+        raise ConfigError(f"{_words((smallest, size, largest))}: each size must hold the one before it")
+    return smallest, size, largest
+
+
+def _words(sizes: tuple[Size, Size, Size]) -> str:
+    smallest, best, largest = (f"{width}x{height}" for width, height in sizes)
+    return best if smallest == largest else f"{smallest} to {largest}, best at {best}"
+
+
+def _precision(network: Any) -> str:
+    """Of the convolutions. In a strongly typed network the builder keeps to these types."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    found = {layer.get_output(0).dtype.name for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")}
+    return {frozenset({"HALF"}): "fp16", frozenset({"FLOAT"}): "fp32", frozenset[str](): "fp32"}.get(frozenset(found), "mixed")
+
+
+class _TimingCache:
+    """What TensorRT measured of kernels, kept from build to build; TensorRT for RTX measures nothing, and has none."""
+
+    def __init__(self, config: Any, facts: PlanFacts) -> None:
+        folder = cache_folder("timing") if facts.engine == "tensorrt" else None
+        self._path = folder and folder / f"{facts.version}-sm{facts.sm[0]}.cache"
+        self._config = config
+
+    def __enter__(self) -> None:
+        if self._path is not None:
+            known = self._path.read_bytes() if self._path.is_file() else b""
+            self._config.set_timing_cache(self._config.create_timing_cache(known), ignore_mismatch=False)
+
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None:
+            with appearing(self._path, overwrite=True) as partial:
+                partial.write_bytes(bytes(self._config.get_timing_cache().serialize()))
+
+
+def _logger(trt: Any) -> Any:
+    """Keeps the last error, and says nothing itself."""
+
+    class Quiet(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self.last = message
+
+    return Quiet()
+
+
+def _monitor(trt: Any, on_build: OnBuild | None) -> Any:
+    """Turns TensorRT's nested phases into one share that never goes back; an exception in it ends the build."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.phases: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps, steps done
+            self.most = 0.0
+            self.raised: BaseException | None = None
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            self.phases[name] = (parent, max(1, steps), 0)
+
+        def phase_finish(self, name: str) -> None:
+            self.phases.pop(name, None)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            parent, steps, _ = self.phases[name]
+            self.phases[name] = (parent, steps, step + 1)
+            if self.raised is None:
+                try:  # an exception must not cross TensorRT's own frames
+                    self.most = max(self.most, min(1.0, self.share(None)))
+                    if on_build is not None:
+                        on_build(self.most)
+                except BaseException as error:
+                    self.raised = error
+            return self.raised is None
+
+        def share(self, parent: str | None) -> float:
+            parts = [(done + self.share(name)) / steps for name, (above, steps, done) in self.phases.items() if above == parent]
+            return max(parts, default=0.0)
+
+    return Monitor()

@@ -1,0 +1,165 @@
+"""Frame models become plans of TensorRT for RTX, built for real on a machine that needs no GPU for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.export.checkpoints import TrainedGenerator
+from cyclecast.export.onnx import export_onnx
+from cyclecast.runtime.engines import open_engine
+from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.model import find_model
+from cyclecast.runtime.plan import RTX_TARGETS, PlanFacts, build_plan, engine_of_plan, read_facts
+from cyclecast.spec import ModelSpec
+from cyclecast.training.networks import build_generator
+from tests.conftest import moving_pictures
+
+pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "resnet": {"generator": "resnet6", "ngf": 4},
+    "resnet-resize": {"generator": "resnet6", "ngf": 4, "upsample": "resize"},
+    "resnet-batch": {"generator": "resnet6", "ngf": 4, "norm": "batch"},
+    "unet": {"generator": "unet128", "ngf": 4},
+    "frame": {"generator": "frame", "width": 8, "blocks": 2},
+    "frame-skip": {"generator": "frame", "width": 8, "blocks": 2, "skip": True},
+}
+
+
+@pytest.fixture(
+    scope="module", params=[(family, precision) for family in FAMILIES for precision in ("fp32", "fp16")], ids="-".join
+)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Each family of generators in each precision, as a frame model of any size."""
+    family, precision = request.param
+    architecture = FAMILIES[family]
+    torch.manual_seed(0)
+    trained = TrainedGenerator(build_generator(**architecture).eval(), "cyclegan", "a2b", architecture, 0, [])
+    path = tmp_path_factory.mktemp("models") / f"{family}.onnx"
+    export_onnx(trained, path, precision=precision, check=False)
+    return path, precision
+
+
+@pytest.mark.parametrize("between", [None, ((64, 64), (640, 480))], ids=["one size", "a range"])
+def test_every_family_builds_for_every_gpu_in_its_precision(
+    model: tuple[Path, str], between: tuple[tuple[int, int], tuple[int, int]] | None, tmp_path: Path
+) -> None:
+    path, precision = model
+    plan, facts = build_plan(path, "tensorrt-rtx", (256, 144), between=between, sm=RTX_TARGETS)
+    (tmp_path / "m.plan").write_bytes(plan)
+    assert (facts.sm, facts.precision) == (RTX_TARGETS, precision)
+    assert facts.sizes == (((64, 64), (256, 144), (640, 480)) if between else ((256, 144),) * 3)
+    assert engine_of_plan(tmp_path / "m.plan") == "tensorrt-rtx"
+    assert read_facts(tmp_path / "m.plan") == facts
+    assert facts.metadata is not None and ModelSpec.from_json(facts.metadata).precision == precision
+
+
+@pytest.mark.parametrize("sm", RTX_TARGETS)
+def test_the_bundled_model_builds_for_each_gpu_alone(sm: int) -> None:
+    plan, facts = build_plan(find_model("monet"), "tensorrt-rtx", (1280, 720), sm=(sm,))
+    assert facts.sm == (sm,) and len(plan) > find_model("monet").stat().st_size // 2
+
+
+def test_progress_rises_to_one_and_can_stop_the_build(tiny_model: Path) -> None:
+    told: list[float] = []
+    build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,), on_build=told.append)
+    assert told == sorted(told) and 0 < told[0] < 0.5 and told[-1] == 1.0
+
+    def stop(share: float) -> None:
+        if share > 0.1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,), on_build=stop)
+
+
+def test_a_fixed_model_needs_no_size(tmp_path: Path) -> None:
+    architecture: dict[str, Any] = {"generator": "frame", "width": 8, "blocks": 1}
+    trained = TrainedGenerator(build_generator(**architecture).eval(), "distill", "a2b", architecture, 0, [])
+    export_onnx(trained, tmp_path / "m.onnx", size=(64, 48), check=False)
+    assert build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=(89,))[1].sizes == ((64, 48),) * 3
+    with pytest.raises(EngineError, match="fixed to 64x48, got a frame of 128x96"):
+        build_plan(tmp_path / "m.onnx", "tensorrt-rtx", (128, 96), sm=(89,))
+
+
+def test_what_cannot_be_built(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a plan is built for a size"):
+        build_plan(tiny_model, "tensorrt-rtx", sm=(89,))
+    with pytest.raises(ConfigError, match="builds for SM 75, .*, not for 87"):
+        build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(87,))
+    with pytest.raises(ConfigError, match="128x128 to 64x64, best at 64x48: each size must hold"):
+        build_plan(tiny_model, "tensorrt-rtx", (64, 48), between=((128, 128), (64, 64)), sm=(89,))
+    with pytest.raises(EngineError, match="frames start at 16x16"):
+        build_plan(tiny_model, "tensorrt-rtx", (8, 8), sm=(89,))
+    with pytest.raises(ModelError, match="no such model"):
+        build_plan(tmp_path / "none.onnx", "tensorrt-rtx", (64, 48), sm=(89,))
+    ports = [helper.make_tensor_value_info(name, TensorProto.UINT8, [1, 48, 64, 3]) for name in ("frame", "styled")]
+    graph = helper.make_graph([helper.make_node("BitwiseNot", ["frame"], ["styled"])], "g", ports[:1], ports[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(tmp_path / "m.onnx"))
+    with pytest.raises((ModelError, EngineError), match="m.onnx.*[Bb]itwise|m.onnx: TensorRT cannot read it"):
+        build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=(89,))
+
+
+def test_a_graph_that_does_not_compute_what_it_says_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(tiny_model))
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "cyclecast")
+    entry.value = entry.value.replace('"fp32"', '"fp16"')
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match="says fp16, but its convolutions are fp32"):
+        build_plan(tmp_path / "m.onnx", "tensorrt-rtx", (64, 48), sm=(89,))
+
+
+def test_a_plan_runs_on_its_own_engine_only(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.plan").write_bytes(build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,))[0])
+    with pytest.raises(ConfigError, match="a plan of tensorrt-rtx, which openvino cannot run"):
+        open_engine(tmp_path / "m.plan", "openvino")
+    try:
+        engine = open_engine(tmp_path / "m.plan")
+    except EngineUnavailable as error:
+        assert "no NVIDIA GPU can be used" in str(error)
+    else:
+        assert engine.name == "tensorrt-rtx"
+
+
+def test_a_file_that_is_no_plan_of_ours(tiny_model: Path, tmp_path: Path) -> None:
+    assert engine_of_plan(tiny_model) is None
+    (tmp_path / "foreign.plan").write_bytes(b"ftrt" + bytes(100))
+    assert engine_of_plan(tmp_path / "foreign.plan") == "tensorrt" and read_facts(tmp_path / "foreign.plan") is None
+    (tmp_path / "odd.plan").write_bytes(b'vtrt..{"cyclecast_plan": {"engine": 1}}\0')
+    with pytest.raises(ModelError, match="another version of cyclecast"):
+        read_facts(tmp_path / "odd.plan")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", ["tensorrt", "tensorrt-rtx"])
+def test_a_plan_makes_pytorchs_picture(engine: str, tiny_model: Path, tmp_path: Path) -> None:
+    try:
+        opened = open_engine(tiny_model, engine)
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
+    expected = open_engine(tiny_model, "onnxruntime", "cpu")
+    for frame in moving_pictures(4, 320, 180):
+        assert np.abs(opened.run(frame).astype(int) - expected.run(frame)).max() <= 1
+    folder = cache_folder("plans")
+    assert folder is not None and any(path.name.startswith(f"{engine}-") for path in folder.iterdir())
+
+
+def test_facts_survive_the_round_trip() -> None:
+    facts = PlanFacts(
+        engine="tensorrt",
+        version="10.3.0",
+        sm=(87,),
+        sizes=((16, 16), (1280, 720), (1920, 1080)),
+        precision="fp16",
+        model_hash="00",
+        metadata='{"name": "é \\"quoted\\""}',
+    )
+    assert "\n" not in facts.to_json() and facts.to_json().isascii()
