@@ -42,7 +42,7 @@ def result(*args: object) -> dict[str, object]:
 
 def test_every_command_has_help_with_an_example() -> None:
     listing = cyclecast_command("--help").stdout
-    for command in ("demo", "convert", "train", "export", "bench", "models"):
+    for command in ("demo", "convert", "train", "export", "adopt", "bench", "models"):
         assert command in listing
         done = cyclecast_command(command, "--help")
         assert done.returncode == 0
@@ -126,7 +126,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
         (("convert", clip, out, "-m", "manet"), "manet: no such file, and no bundled model of that name"),
         (("convert", clip, tmp_path / "there.mp4", "-m", tiny_model), "exists already; --overwrite replaces it"),
         (("convert", clip, tmp_path / "file" / "o.mp4", "-m", tiny_model), "cannot be written there"),
-        (("convert", clip, out, "-m", tiny_model, "--engine", "tensorrt"), "no engine named 'tensorrt'"),
+        (("convert", clip, out, "-m", tiny_model, "--engine", "tensorflow"), "no engine named 'tensorflow'"),
         (("convert", clip, out, "-m", tiny_model, "--device", "cuda:0"), "not on 'cuda:0'"),
         (("convert", clip, out, "-m", tiny_model, "--codec", "mpeg99"), "no codec named"),
         (("export", tmp_path / "none.pt", "-o", tmp_path / "m.onnx"), "no such checkpoint"),
@@ -135,7 +135,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
         (("train", "cyclegan", "--out", tmp_path / "r", "--data", tmp_path / "empty"), "neither trainA and trainB in it"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--set", "ngf"), "--set takes key=value"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--resume"), "no such checkpoint"),
-        (("bench", "-m", tiny_model, "--engine", "tensorrt"), "no engine named 'tensorrt'"),
+        (("bench", "-m", tiny_model, "--engine", "tensorflow"), "no engine named 'tensorflow'"),
         (("bench", "-m", tiny_model, "--device", "cuda:0", "--engine", "openvino"), "not on 'cuda:0'"),
         (("bench", "-m", tiny_model, "--size", "dynamic"), "a size is WIDTHxHEIGHT, got 'dynamic'"),
         (("bench", "-m", tiny_model, "--size", "8x8"), "frames start at 16x16, got 8x8"),

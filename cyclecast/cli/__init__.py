@@ -11,7 +11,8 @@ import typer
 import cyclecast
 from cyclecast.cli.footage import convert, demo
 from cyclecast.cli.learning import evaluate, reproduce, train
-from cyclecast.cli.model import bench, export, models
+from cyclecast.cli.machine import doctor
+from cyclecast.cli.model import adopt, bench, export, models
 from cyclecast.errors import CyclecastError
 
 INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From training a CycleGAN-type generator to live video.",
 )
-for command in (demo, convert, train, export, bench, evaluate, reproduce, models):  # the order of `--help`
+for command in (demo, convert, train, export, adopt, bench, evaluate, reproduce, models, doctor):  # the order of `--help`
     app.command()(command)
 
 

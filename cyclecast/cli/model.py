@@ -1,4 +1,4 @@
-"""Commands about a model as a file: `export`, `bench`, `models`."""
+"""Commands about a model as a file: `export`, `adopt`, `bench`, `models`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from cyclecast.errors import ConfigError
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint, the folder of a run, or a latest_net_G.pth of pytorch-CycleGAN-and-pix2pix.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     direction: Annotated[
-        str | None, typer.Option(help="a2b or b2a; of a latent model, what it draws.  [default: its first]")
+        str | None,
+        typer.Option(help="a2b or b2a; of a latent model, what it draws.  [default: its first; of a .pth, its name's]"),
+    ] = None,
+    upsample: Annotated[
+        str | None, typer.Option(help="Of a .pth's resize-convolutions: bilinear or nearest.  [default: bilinear]")
     ] = None,
     size: Annotated[str, typer.Option(help="dynamic, or WIDTHxHEIGHT to fix it.")] = "dynamic",
     opset: Annotated[int, typer.Option(help="18, 19 or 20.")] = 18,
@@ -33,7 +39,15 @@ def export(
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
-    trained = read_generator(checkpoint, direction)
+        from cyclecast.export.state_dicts import REPOSITORY, described
+    trained = read_generator(checkpoint, direction, upsample)
+    if trained.recipe == REPOSITORY:  # no run of ours, so it brings no pictures to be checked on
+        from cyclecast.video.sources.scene import Scene
+
+        console.print(f"{checkpoint}: {trained.direction}, {described(trained.architecture)}", markup=False)
+        if upsample is None and trained.architecture["upsample"] == "resize":
+            console.print("its keys do not say how it enlarges: taken for bilinear; --upsample nearest is the other way")
+        trained = dataclasses.replace(trained, frames=[frame.image for frame in Scene(640, 360, seconds=3, rate=1)])
     agreements = export_onnx(
         trained,
         output,
@@ -49,6 +63,47 @@ def export(
     for a in agreements:
         table.add_row(f"{a.size[0]}x{a.size[1]}", str(a.frames), str(a.max_abs), f"{a.mean_abs:.5f}", f"{a.psnr_db:.1f}")
     console.print(table if agreements else f"{output}: written, not verified")
+
+
+def adopt(
+    foreign: Annotated[Path, typer.Argument(help="Somebody's image-to-image ONNX model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The frame model to write.")],
+    layout: Annotated[str | None, typer.Option(help="nchw or nhwc.  [default: found]")] = None,
+    range: Annotated[str | None, typer.Option(help="0..255, 0..1 or -1..1, of what it takes.  [default: found]")] = None,
+    output_range: Annotated[str | None, typer.Option(help="The same of what it gives.  [default: found]")] = None,
+    color: Annotated[str | None, typer.Option(help="bgr or rgb.  [default: found]")] = None,
+    multiple: Annotated[int | None, typer.Option(help="Pad sides to multiples of this.  [default: found]")] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare it with the original.")] = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a frame model of somebody's ONNX model: raw frames of any size in and out; needs the extra `adopt`, not torch.
+
+    What its file does not tell is tried out or asked for; what was found is printed, and why.
+
+    Example: cyclecast adopt candy.onnx -o candy-frames.onnx --color rgb
+    """
+    with extra("adopt"):
+        from cyclecast.export.adopt import adopt as adopt_model
+        from cyclecast.export.adopt.evidence import Given
+    from cyclecast.video.sources.scene import Scene
+
+    adopted = adopt_model(
+        foreign,
+        output,
+        [Scene(640, 360).draw(0.0)],
+        Given(layout=layout, range=range, output_range=output_range, color=color, multiple=multiple),
+        check=not no_verify,
+        overwrite=overwrite,
+        tell=lambda finding: console.print(str(finding), markup=False),
+    )
+    if as_json:
+        found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
+        return print_json({"output": str(output), "found": found, "verified": verified})
+    table = Table("size", "frames", "max", "mean", "PSNR dB", title=f"{output} against {foreign}, grey levels")
+    for a in adopted.agreements:
+        table.add_row(f"{a.size[0]}x{a.size[1]}", str(a.frames), str(a.max_abs), f"{a.mean_abs:.5f}", f"{a.psnr_db:.1f}")
+    console.print(table if adopted.agreements else f"{output}: written, not verified")
 
 
 def bench(
