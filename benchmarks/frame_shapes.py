@@ -31,7 +31,7 @@ from cyclecast.training.page import Page
 from cyclecast.training.recipes.distill import DistillConfig
 from cyclecast.training.reproduce.lab import Lab, state
 
-SHAPES = ("16x6x4", "24x6x4", "32x4x4", "32x8x4", "32x12x4", "48x6x4", "64x6x4", "64x6x8", "96x6x8")
+SHAPES = ("16x6x4", "24x6x4", "32x6x4", "32x10x4", "32x14x4", "48x6x4", "48x10x4", "64x6x4", "64x8x8", "96x8x8")
 SIDE = 256  # pixels, of the pictures that are judged
 
 

@@ -21,9 +21,9 @@ import torch
 
 import cyclecast
 from cyclecast.demo import render_scene
+from cyclecast.export.agreement import compare
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.onnx import export_onnx
-from cyclecast.export.verify import compare
 from cyclecast.training.networks.resnet import ResnetGenerator
 from cyclecast.video.convert import ConvertOptions
 from cyclecast.video.frame import Image

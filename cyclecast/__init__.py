@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cyclecast._version import __version__
 
 if TYPE_CHECKING:
+    from cyclecast.runtime.engine import Engine
     from cyclecast.runtime.model import Model
     from cyclecast.video.convert import ConversionReport, ConvertOptions, OnFrame
 
@@ -22,10 +23,26 @@ __all__ = ["__version__", "convert", "load"]
 
 
 def load(model: str | Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Model:
-    """Opens a bundled model by name ("monet") or an ONNX frame model by path; see `cyclecast.runtime.model.load`."""
+    """Opens a bundled model by name ("monet"), an ONNX frame model or a plan by path.
+
+    engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime" or "torch". device: "auto", "cpu", "gpu" or "cuda:N".
+    precision: "auto", "fp32", "bf16" or "fp16". Raises ModelError (no frame model), EngineUnavailable (asked for and not on
+    this machine).
+    """
     from cyclecast.runtime import model as runtime
 
-    return runtime.load(model, engine, device, precision)
+    return runtime.load(model, engine, device, precision, open_engine)
+
+
+def open_engine(path: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
+    """As `cyclecast.runtime.engines.open_engine`; and "torch", the reference, which needs the extra `train`."""
+    if engine == "torch":
+        from cyclecast.export.torch_engine import TorchEngine
+
+        return TorchEngine(path, device, precision)
+    from cyclecast.runtime import engines
+
+    return engines.open_engine(path, engine, device, precision)
 
 
 def convert(

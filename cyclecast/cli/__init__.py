@@ -12,7 +12,8 @@ import cyclecast
 from cyclecast.cli.footage import convert, demo
 from cyclecast.cli.learning import evaluate, reproduce, train
 from cyclecast.cli.machine import doctor
-from cyclecast.cli.model import adopt, bench, export, models
+from cyclecast.cli.model import adopt, export, models
+from cyclecast.cli.proof import bench, build, verify
 from cyclecast.errors import CyclecastError
 
 INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM
@@ -24,7 +25,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From training a CycleGAN-type generator to live video.",
 )
-for command in (demo, convert, train, export, adopt, bench, evaluate, reproduce, models, doctor):  # the order of `--help`
+for command in (
+    demo,
+    convert,
+    train,
+    export,
+    adopt,
+    build,
+    verify,
+    bench,
+    evaluate,
+    reproduce,
+    models,
+    doctor,
+):  # the order of `--help`
     app.command()(command)
 
 

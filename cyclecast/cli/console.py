@@ -6,26 +6,30 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 import cyclecast
 from cyclecast.errors import ConfigError, CyclecastError
 
 if TYPE_CHECKING:
+    from cyclecast.export.agreement import Agreement
     from cyclecast.runtime.model import Model
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="A bundled name (`cyclecast models`) or an ONNX frame model.")]
-EngineOption = Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="A bundled name (`cyclecast models`), an ONNX frame model or a plan.")
+]
+EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, openvino, onnxruntime or torch.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or cuda:N.")]
-PrecisionOption = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else there.")]
 
@@ -71,6 +75,15 @@ def bars(speed: str = "fps") -> Iterator[Callable[[str], Callable[..., None]]]:
         yield bar
 
 
+def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
+    """One row for each size that was compared; the differences in grey levels."""
+    table = Table("size", "frames", "max", "mean", "PSNR dB", "", title=title)
+    for a in agreements:
+        verdict = "ok" if a.passed else "differs"
+        table.add_row(f"{a.size[0]}x{a.size[1]}", str(a.frames), str(a.max_abs), f"{a.mean_abs:.5f}", f"{a.psnr_db:.1f}", verdict)
+    return table
+
+
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout; what JSON has no number for, such as the PSNR of equal pictures, is null."""
     print(json.dumps(finite(value), allow_nan=False))
@@ -112,3 +125,11 @@ def parse_size(text: str) -> tuple[int, int] | None:
     if not match:
         raise ConfigError(f"a size is WIDTHxHEIGHT or dynamic, got {text!r}")
     return int(match[1]), int(match[2])
+
+
+def required_size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT."""
+    size = parse_size(text)
+    if size is None:
+        raise ConfigError(f"a size is WIDTHxHEIGHT, got {text!r}")
+    return size

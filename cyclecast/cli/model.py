@@ -1,4 +1,4 @@
-"""Commands about a model as a file: `export`, `adopt`, `bench`, `models`."""
+"""Commands about a model as a file: `export`, `adopt`, `models`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from cyclecast.cli.console import DeviceOption, JsonOption, ModelOption, OverwriteOption, console, extra, parse_size, print_json
+from cyclecast.cli.console import JsonOption, OverwriteOption, agreement_table, console, extra, parse_size, print_json
 from cyclecast.errors import ConfigError
 
 
@@ -25,6 +24,7 @@ def export(
     upsample: Annotated[
         str | None, typer.Option(help="Of a .pth's resize-convolutions: bilinear or nearest.  [default: bilinear]")
     ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or fp16: half the bytes, for GPUs.")] = "fp32",
     size: Annotated[str, typer.Option(help="dynamic, or WIDTHxHEIGHT to fix it.")] = "dynamic",
     opset: Annotated[int, typer.Option(help="18, 19 or 20.")] = 18,
     keep_colours: Annotated[float, typer.Option(min=0, max=1, help="0: the generator's colours; 1: the frame's own.")] = 0.0,
@@ -52,6 +52,7 @@ def export(
         trained,
         output,
         size=parse_size(size),
+        precision=precision,
         opset=opset,
         keep_colours=keep_colours,
         check=not no_verify,
@@ -59,10 +60,8 @@ def export(
     )
     if as_json:
         return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
-    table = Table("size", "frames", "max", "mean", "PSNR dB", title=f"{output} in ONNX Runtime against PyTorch, grey levels")
-    for a in agreements:
-        table.add_row(f"{a.size[0]}x{a.size[1]}", str(a.frames), str(a.max_abs), f"{a.mean_abs:.5f}", f"{a.psnr_db:.1f}")
-    console.print(table if agreements else f"{output}: written, not verified")
+    title = f"{output} in ONNX Runtime against PyTorch, grey levels"
+    console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
 
 
 def adopt(
@@ -100,48 +99,8 @@ def adopt(
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
         return print_json({"output": str(output), "found": found, "verified": verified})
-    table = Table("size", "frames", "max", "mean", "PSNR dB", title=f"{output} against {foreign}, grey levels")
-    for a in adopted.agreements:
-        table.add_row(f"{a.size[0]}x{a.size[1]}", str(a.frames), str(a.max_abs), f"{a.mean_abs:.5f}", f"{a.psnr_db:.1f}")
-    console.print(table if adopted.agreements else f"{output}: written, not verified")
-
-
-def bench(
-    model: ModelOption = "monet",
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the frames.")] = "1280x720",
-    engine: Annotated[
-        list[str] | None, typer.Option(help="auto, openvino or onnxruntime; repeatable. All that are here by default.")
-    ] = None,
-    device: DeviceOption = "auto",
-    frames: Annotated[int, typer.Option(min=1, help="Frames to time on each engine, in each precision.")] = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """Time a model on this machine, frame in to frame out: each engine in its own choice of precision and in fp32.
-
-    Example: cyclecast bench --model monet --size 1280x720
-    """
-    from cyclecast.runtime.bench import measure_engines
-    from cyclecast.runtime.engine import check_size
-    from cyclecast.video.sources.scene import Scene
-
-    wanted = parse_size(size)
-    if wanted is None:
-        raise ConfigError(f"a size is WIDTHxHEIGHT, got {size!r}")
-    check_size(*wanted, None)
-    scene = Scene(*wanted)
-    pictures = [scene.draw(index / 2) for index in range(8)]  # four seconds of it
-    report = measure_engines(model, pictures, engine or (), device, frames, lambda line: console.print(line, markup=False))
-    if as_json:
-        return print_json(dataclasses.asdict(report))
-    table = Table(title=f"{report.model}, {report.size}, {report.frames} frames; {report.machine}")
-    table.add_column("engine", no_wrap=True)
-    table.add_column("device", min_width=9)
-    for name in ("p50 ms", "p95 ms", "p99 ms", "fps", "PSNR dB"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in report.rows:
-        figures = (row.ms.p50, row.ms.p95, row.ms.p99, row.fps, row.psnr_db)
-        table.add_row(f"{row.engine} {row.precision}", row.device, *(f"{figure:.1f}" for figure in figures))
-    console.print(table)
+    title = f"{output} against {foreign}, grey levels"
+    console.print(agreement_table(adopted.agreements, title) if adopted.agreements else f"{output}: written, not verified")
 
 
 def models(

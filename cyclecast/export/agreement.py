@@ -1,19 +1,26 @@
-"""Two ways to compute the same frames: numbers, a tolerance, a verdict. Without torch."""
+"""Two ways to compute the same frames: numbers, a tolerance, a verdict. Without torch; needs onnx and onnxruntime."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
+import onnxruntime
 from numpy.typing import NDArray
 
+from cyclecast.errors import ConfigError, ModelError
 from cyclecast.runtime.bench import decibels
+from cyclecast.runtime.engine import Engine
 
 Image = NDArray[np.uint8]
 SIZES = ((131, 97), (256, 256), (640, 360))  # (width, height): odd, square, wide
-TOLERANCE = {"fp32": (1, 0.0), "bf16": (255, 45.0), "fp16": (255, 45.0)}  # most grey levels off, least PSNR in dB
+# Most grey levels off, least PSNR in dB; mixed: convolutions of two kinds, in somebody else's model.
+HALF = (255, 45.0)
+TOLERANCE = {"fp32": (1, 0.0), "bf16": HALF, "fp16": HALF, "mixed": HALF}  # most grey levels off, least PSNR in dB
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,43 @@ def compare(size: tuple[int, int], pairs: Iterable[tuple[Image, Image]], precisi
     psnr_db = decibels(square / values)
     levels, least = TOLERANCE[precision]
     return Agreement(size, frames, most, total / values, psnr_db, most <= levels and psnr_db >= least)
+
+
+def compare_engines(
+    engine: Engine, other: Engine, frames: Sequence[Image], sizes: Sequence[tuple[int, int]] = SIZES
+) -> list[Agreement]:
+    """One engine's frames against another's, at each size (width, height) that both take, by the coarser one's tolerance.
+
+    frames: real images, as `fit` takes them. ConfigError without any, or if the two are fixed to different sizes.
+    """
+    if not frames:
+        raise ConfigError("no frame to compare the model on: give real ones")
+    fixed = {one.size for one in (engine, other) if one.size is not None}
+    if len(fixed) > 1:
+        raise ConfigError("the two models are fixed to different sizes: they make no frames that could be compared")
+    coarser = max(engine.precision, other.precision, key=lambda precision: TOLERANCE[precision][0])
+    report = []
+    for width, height in fixed or sizes:
+        fitted = [fit(frame, width, height) for frame in frames]
+        report.append(compare((width, height), ((engine.run(frame), other.run(frame)) for frame in fitted), coarser))
+    return report
+
+
+def count_nan(path: Path, frames: Sequence[Image], size: tuple[int, int] | None = None) -> int:
+    """Values of the pictures that are no numbers, before the last cast hides them; computed by ONNX Runtime on the CPU.
+
+    size: (width, height) that the frames are fitted to; None: their own. ModelError if the graph does not end in a cast.
+    """
+    model = onnx.load(str(path))
+    (styled,) = model.graph.output
+    last = next((node for node in model.graph.node if styled.name in node.output), None)
+    if last is None or last.op_type != "Cast":
+        raise ModelError(f"{path}: its last node is no cast to uint8, so that what was before it cannot be seen")
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(last.input[0]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    takes = session.get_inputs()[0].name
+    fitted = frames if size is None else [fit(frame, *size) for frame in frames]
+    return sum(int(np.isnan(session.run([last.input[0]], {takes: frame[None]})[0]).sum()) for frame in fitted)
 
 
 def fit(frame: Image, width: int, height: int) -> Image:

@@ -10,10 +10,44 @@ import onnxruntime
 import torch
 
 from cyclecast.errors import ConfigError
-from cyclecast.export.agreement import SIZES, Agreement, Image, compare, fit
+from cyclecast.export.agreement import SIZES, Agreement, Image, compare, compare_engines
+from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
 from cyclecast.runtime.engine import Engine
+from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
+
+
+class Reference:
+    """A generator as an engine, by the plain formula (`reference`) in fp32 on the CPU: what all others are held against."""
+
+    name, device, precision = "pytorch", "cpu", "fp32"
+    size: tuple[int, int] | None = None
+    metadata: str | None = None
+
+    def __init__(self, network: ImageGenerator, keep_colours: float = 0.0) -> None:
+        self._network, self._keep_colours = network, keep_colours
+
+    def prepare(self, width: int, height: int) -> None:
+        """Nothing is compiled."""
+
+    def run(self, frame: Image) -> Image:
+        return reference(self._network, torch.from_numpy(frame), self._keep_colours).numpy()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def of_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
+    """The generator of a checkpoint that a model with these metadata was exported of, by its direction and colours kept.
+
+    ConfigError if it makes pictures of noise; else as `read_generator`.
+    """
+    spec = ModelSpec.from_json(metadata) if metadata else ModelSpec()
+    network = read_generator(checkpoint, spec.direction or None).network
+    if isinstance(network, LatentGenerator):
+        raise ConfigError(f"{checkpoint}: makes pictures of noise, no frames that could be compared")
+    return Reference(network, spec.keep_colours)
 
 
 def verify(
@@ -23,18 +57,8 @@ def verify(
     sizes: Sequence[tuple[int, int]] = SIZES,
     keep_colours: float = 0.0,
 ) -> list[Agreement]:
-    """`engine`'s frames against `network`'s in PyTorch fp32, at each size (width, height) that the model takes.
-
-    frames: real images, (H, W, 3) uint8 BGR, any size: cropped to the size's shape and resized to it. ConfigError without any.
-    """
-    if not frames:
-        raise ConfigError("no frame to compare the model on: give real ones, or leave the check out")
-    report = []
-    for width, height in [engine.size] if engine.size else sizes:
-        fitted = [fit(frame, width, height) for frame in frames]
-        pairs = ((engine.run(frame), reference(network, torch.from_numpy(frame), keep_colours).numpy()) for frame in fitted)
-        report.append(compare((width, height), pairs, engine.precision))
-    return report
+    """`engine`'s frames against `network`'s in PyTorch fp32; the rest as `compare_engines`."""
+    return compare_engines(engine, Reference(network, keep_colours), frames, sizes)
 
 
 @torch.no_grad()

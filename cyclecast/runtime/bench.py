@@ -14,7 +14,7 @@ import numpy as np
 
 from cyclecast.errors import ConfigError, EngineUnavailable
 from cyclecast.runtime.engine import Engine, Image, check_frame
-from cyclecast.runtime.engines import ENGINES, open_engine
+from cyclecast.runtime.engines import ENGINES, Opener, open_engine
 from cyclecast.runtime.machine import machine_name
 from cyclecast.runtime.model import find_model
 
@@ -65,14 +65,15 @@ def measure_engines(
     device: str = "auto",
     count: int = 50,
     tell: Tell | None = None,
+    opener: Opener = open_engine,
 ) -> Bench:
     """Times `count` frames through `model` on each engine, in its `auto` precision and, where that is another, in fp32.
 
     model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they are
     repeated in turn. engines: keys of `ENGINES` or "auto"; none: all that this machine has. device: as in `load`. tell: is
-    given a line before each row, and one for each engine left out. Raises ModelError (no frame model), EngineError (it
-    cannot take such frames), EngineUnavailable (asked for and not on this machine, or none is), ConfigError (no frames, or
-    of several sizes; no such engine).
+    given a line before each row, and one for each engine left out. opener: opens them; `cyclecast.open_engine` knows torch
+    too. Raises ModelError (no frame model), EngineError (it cannot take such frames), EngineUnavailable (asked for and not on
+    this machine, or none is), ConfigError (no frames, or of several sizes; no such engine).
     """
     tell = tell or (lambda line: None)
     path = find_model(model)
@@ -80,11 +81,11 @@ def measure_engines(
         raise ConfigError("a benchmark takes frames of one size, and times at least one of them")
     height, width = frames[0].shape[:2]
     rows = []
-    for name, precisions in _present(path, frames[0], engines, device, tell).items():
+    for name, precisions in _present(path, frames[0], engines, device, tell, opener).items():
         timed = []
         for precision in precisions:
             tell(f"{name} {precision}: {len(frames)} frames to warm up, {count} timed")
-            with closing(open_engine(path, name, device, precision)) as engine:
+            with closing(opener(path, name, device, precision)) as engine:
                 engine.prepare(width, height)
                 pictures = [engine.run(frame) for frame in frames]
                 timed.append((engine.device, times_ms(engine.run, frames, count), pictures))
@@ -123,14 +124,14 @@ def decibels(mean_square: float) -> float:
     return 10.0 * math.log10(255.0**2 / mean_square) if mean_square else math.inf
 
 
-def _present(path: Path, frame: Image, names: Sequence[str], device: str, tell: Tell) -> dict[str, list[str]]:
+def _present(path: Path, frame: Image, names: Sequence[str], device: str, tell: Tell, opener: Opener) -> dict[str, list[str]]:
     """Engine -> its precisions, fp32 last; each engine opened once and asked whether it takes the frame, before any is timed."""
     found, absent = {}, []
     for name in names or ENGINES:
         try:
-            with closing(open_engine(path, name, device)) as engine:
+            with closing(opener(path, name, device, "auto")) as engine:
                 check_frame(frame, engine.size)
-                found[engine.name] = _precisions(path, engine, device)
+                found[engine.name] = _precisions(path, engine, device, opener)
         except EngineUnavailable as error:
             if names:
                 raise
@@ -141,12 +142,12 @@ def _present(path: Path, frame: Image, names: Sequence[str], device: str, tell: 
     return found
 
 
-def _precisions(path: Path, engine: Engine, device: str) -> list[str]:
+def _precisions(path: Path, engine: Engine, device: str, opener: Opener) -> list[str]:
     """What `auto` chose, and fp32 if that is another which the engine has."""
     if engine.precision == "fp32":
         return ["fp32"]
     try:
-        open_engine(path, engine.name, device, "fp32").close()
+        opener(path, engine.name, device, "fp32").close()
     except EngineUnavailable:
         return [engine.precision]
     return [engine.precision, "fp32"]

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from cyclecast.errors import ModelError
 from cyclecast.runtime.engine import Engine, Image
-from cyclecast.runtime.engines import open_engine
+from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.spec import ModelSpec
 
 BUNDLED = Path(__file__).parent.parent / "models"
@@ -58,11 +58,9 @@ class Model:
         self.close()
 
 
-def load(model: str | Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Model:
-    """Opens a bundled model by name ("monet") or an ONNX frame model by path.
-
-    engine: "auto", "openvino" or "onnxruntime". device: "auto", "cpu", "gpu" or "cuda:N". precision: "auto", "fp32" or
-    "bf16". Raises ModelError (no frame model), EngineUnavailable (asked for and not on this machine).
-    """
+def load(
+    model: str | Path, engine: str = "auto", device: str = "auto", precision: str = "auto", opener: Opener = open_engine
+) -> Model:
+    """Opens a bundled model by name ("monet"), an ONNX frame model or a plan by path; the rest, and errors: see `open_engine`."""
     path = find_model(model)
-    return Model(path.stem, open_engine(path, engine, device, precision))
+    return Model(path.stem, opener(path, engine, device, precision))

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import reference
@@ -30,14 +31,17 @@ def name(request: pytest.FixtureRequest, tiny_model: Path) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def engine(name: str, tiny_model: Path) -> Engine:
-    """Each engine on the tiny model in its most exact precision."""
-    return open_engine(tiny_model, name, "auto", "fp32")
+@pytest.fixture(params=[*ENGINES, "torch"])
+def engine(request: pytest.FixtureRequest, tiny_model: Path) -> Engine:
+    """Each engine, the reference too, on the tiny model in its most exact precision; skipped by name where it is not here."""
+    try:
+        return cyclecast.open_engine(tiny_model, request.param, "auto", "fp32")
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
 
 
 def test_says_who_it_is(engine: Engine) -> None:
-    assert engine.name in ENGINES
+    assert engine.name in (*ENGINES, "torch")
     assert engine.device and engine.precision == "fp32" and engine.size is None
     assert engine.metadata is not None
     assert ModelSpec.from_json(engine.metadata).recipe == "cyclegan"

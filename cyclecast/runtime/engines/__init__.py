@@ -12,6 +12,8 @@ from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
 from cyclecast.runtime.plan import engine_of_plan
 
+Opener = Callable[[Path, str, str, str], Engine]  # model, engine, device, precision, as `open_engine` takes them
+
 ENGINES: dict[str, Callable[[Path, str, str], Engine]] = {  # `auto` takes the first that this machine has
     "tensorrt": TensorRtEngine,
     "tensorrt-rtx": TensorRtRtxEngine,

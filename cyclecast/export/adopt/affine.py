@@ -1,0 +1,101 @@
+"""Arithmetic read out of a graph: what it does first to its input, and what its last layers hold its output in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]  # (3,): one for each channel
+
+# Operators that leave the values as they are, or between those around them: `data` is their first input.
+MOVING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Pad", "Dropout"}
+KEEPING = MOVING | {"Slice", "Crop", "Gather", "DepthToSpace", "Resize", "Upsample", "AveragePool", "MaxPool"}
+HELD = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
+
+
+def preprocessing(graph: onnx.GraphProto, name: str) -> tuple[Values, Values] | None:
+    """(a, b) of the a * x + b by channel that the graph begins with; None if it begins with something else."""
+    constants = _constants(graph)
+    scale, shift, any_step = np.ones(3), np.zeros(3), False
+    while True:
+        readers = [node for node in graph.node if name in node.input and node.op_type != "Shape"]
+        if len(readers) != 1:
+            break
+        if readers[0].op_type not in MOVING:
+            step = _affine(readers[0], name, constants)
+            if step is None:
+                break
+            scale, shift, any_step = scale * step[0], shift * step[0] + step[1], True
+        name = readers[0].output[0]
+    return (scale, shift) if any_step else None
+
+
+def bounds(graph: onnx.GraphProto, name: str) -> tuple[float, float] | None:
+    """The interval that `name` cannot leave, by a Tanh, a Sigmoid or a Clip and what follows it; None if there is no such."""
+    constants = _constants(graph)
+    makers = {output: node for node in graph.node for output in node.output}
+    steps: list[tuple[Values, Values]] = []
+    while name in makers:
+        node = makers[name]
+        held = HELD.get(node.op_type) or _clip(node, constants)
+        if held is not None:
+            ends = np.array([[held[0]] * 3, [held[1]] * 3])
+            for scale, shift in reversed(steps):
+                ends = ends * scale + shift
+            return float(ends.min()), float(ends.max())
+        data = [value for value in node.input if value not in constants]
+        if node.op_type not in KEEPING:
+            step = _affine(node, data[0], constants) if len(data) == 1 else None
+            if step is None:
+                return None
+            steps.append(step)
+        if not data:
+            return None
+        name = data[0]
+    return None
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
+    found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name in ("value", "value_float", "value_floats"):
+            value = onnx.helper.get_attribute_value(node.attribute[0])
+            array = onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.array(value)
+            found[node.output[0]] = array
+    return found
+
+
+def _affine(node: onnx.NodeProto, data: str, constants: dict[str, NDArray[Any]]) -> tuple[Values, Values] | None:
+    """(a, b) of a node that computes a * data + b with one value or one for each of three channels."""
+    settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "ImageScaler":
+        bias = np.array(settings.get("bias", [0.0]), np.float64)
+        return (np.full(3, settings.get("scale", 1.0)), np.ones(3) * bias) if bias.size in (1, 3) else None
+    if node.op_type == "Affine":
+        return np.full(3, settings.get("alpha", 1.0)), np.full(3, settings.get("beta", 0.0))
+    if node.op_type not in ("Add", "Sub", "Mul", "Div") or list(node.input).count(data) != 1:
+        return None
+    first = node.input[0] == data
+    other = constants.get(node.input[1 if first else 0])
+    if other is None or other.size not in (1, 3):
+        return None
+    value = np.ones(3) * other.astype(np.float64).ravel()
+    if node.op_type == "Add":
+        return np.ones(3), value
+    if node.op_type == "Sub":
+        return (np.ones(3), -value) if first else (-np.ones(3), value)
+    if node.op_type == "Mul":
+        return value, np.zeros(3)
+    return (1 / value, np.zeros(3)) if first and value.all() else None
+
+
+def _clip(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> tuple[float, float] | None:
+    """Both ends of a Clip: attributes before opset 11, inputs since."""
+    if node.op_type != "Clip":
+        return None
+    ends = [a.f for name in ("min", "max") for a in node.attribute if a.name == name]
+    ends = ends or [float(constants[value]) for value in node.input[1:] if value in constants]
+    return (ends[0], ends[1]) if len(ends) == 2 else None

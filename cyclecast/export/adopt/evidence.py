@@ -1,0 +1,277 @@
+"""What a foreign model says of its pictures: layout, range, colours, size. Nothing is guessed without saying why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cyclecast.errors import ConfigError, ModelError
+from cyclecast.export.adopt.affine import bounds, preprocessing
+from cyclecast.export.adopt.foreign import COLORS, EXPECTED, LAYOUTS, RANGES, Array, Foreign, Original, Port, pad
+from cyclecast.spec import SMALLEST_FRAME
+
+MULTIPLES = (1, 4, 8, 16, 32, 64)
+PROBES = ((131, 259), (SMALLEST_FRAME, SMALLEST_FRAME))  # (H, W): padded to no more than each multiple in turn; the smallest
+IMAGENET = np.array([0.485, 0.456, 0.406])  # mean red, green and blue, which networks subtract
+
+Evidence = tuple[str, str]  # a value, and what speaks for it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the user tells of a model; None is to be found out. ConfigError for values that do not exist."""
+
+    layout: str | None = None
+    """nchw or nhwc."""
+    range: str | None = None
+    """0..255, 0..1 or -1..1: of the input, and of the output where nothing else is found."""
+    output_range: str | None = None
+    color: str | None = None
+    """bgr or rgb."""
+    multiple: int | None = None
+    """Sides are padded to multiples of it."""
+
+    def __post_init__(self) -> None:
+        for name, values in (("layout", LAYOUTS), ("range", RANGES), ("output_range", RANGES), ("color", COLORS)):
+            value = getattr(self, name)
+            if value is not None and value not in values:
+                raise ConfigError(f"{name} must be one of {', '.join(values)}, got {value!r}")
+        if self.multiple is not None and self.multiple < 1:
+            raise ConfigError(f"multiple must be 1 or more, got {self.multiple}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something found out of a model, or told by the user."""
+
+    what: str
+    value: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.value}: {self.why}"
+
+
+def find_layout(foreign: Foreign, given: str | None) -> Finding:
+    """The axis of three channels; ConfigError where two fit, ModelError where none does."""
+    takes = foreign.takes
+    why = f"its input is {takes}" if takes.dims else "its input's shape is not in the file"
+    fits = list(LAYOUTS)
+    if takes.dims:
+        fits = [name for name in fits if all(side is None or side >= SMALLEST_FRAME for side in _sides(takes, name))]
+        sure = [name for name in fits if takes.dims[LAYOUTS[name]] == 3]
+        fits = sure or [name for name in fits if takes.dims[LAYOUTS[name]] is None]
+    if not fits or (given and takes.dims and takes.dims[LAYOUTS[given]] not in (3, None)):
+        raise ModelError(f"{why}; {EXPECTED}" + (f", and not {given}" if given and fits else ""))
+    if given:
+        return Finding("layout", given, "given")
+    if len(fits) > 1:
+        raise ConfigError(f"{why}, which both layouts fit: give --layout nchw or --layout nhwc")
+    return Finding("layout", fits[0], why)
+
+
+def fixed_size(takes: Port, layout: str) -> tuple[int, int] | None:
+    """(width, height) of an input that takes one size, None of one that takes any; ModelError for one free in one direction."""
+    if not takes.dims:
+        return None
+    height, width = _sides(takes, layout)
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise ModelError(f"its input is {takes}, free in one direction only; expected both free or both fixed")
+    return width, height
+
+
+def _sides(takes: Port, layout: str) -> tuple[int | None, ...]:
+    return takes.dims[2:] if layout == "nchw" else takes.dims[1:3]
+
+
+def find_multiple(original: Original, size: tuple[int, int] | None, given: int | None) -> tuple[str, int, Finding]:
+    """The output's layout, what a frame's sides must be multiples of, and how it is known: at an odd size and the smallest.
+
+    ModelError if what it makes is no picture, or not of its input's size.
+    """
+    if size is not None:
+        if given is not None:
+            raise ConfigError(f"takes {size[0]}x{size[1]} only: --multiple is for models of any size")
+        layout = _output_layout(original, size[1], size[0], 1)
+        return layout, 1, Finding("size", f"{size[0]}x{size[1]}", "fixed: frames are stretched to it and its pictures back")
+    problems: list[ModelError] = []
+    for multiple in MULTIPLES if given is None else (given,):
+        try:
+            layout = [_output_layout(original, *probe, multiple) for probe in PROBES][0]
+        except ModelError as error:
+            problems.append(error)
+            continue
+        at = " and ".join(f"{width}x{height}" for height, width in PROBES)
+        if given is not None:
+            return layout, multiple, Finding("multiple", str(multiple), "given")
+        if multiple == 1:
+            return layout, 1, Finding("size", "any", f"its pictures have their frame's size at {at}")
+        return layout, multiple, Finding("multiple", str(multiple), f"padded to fewer, {problems[-1]}")
+    raise problems[0]
+
+
+def _output_layout(original: Original, height: int, width: int, multiple: int) -> str:
+    x = pad(np.zeros((1, 3, height, width), np.float32), multiple)
+    sides, shape = x.shape[2:], original(x).shape
+    pictures = {}
+    if len(shape) == 4 and shape[0] == 1:
+        pictures = {name: (shape[2:], shape[1:3])[axis == 3] for name, axis in LAYOUTS.items() if shape[axis] == 3}
+    for name in (original.layout, *LAYOUTS):
+        if pictures.get(name) == sides:
+            return name
+    if not pictures:
+        raise ModelError(f"its output is {shape}; {EXPECTED}")
+    got = next(iter(pictures.values()))
+    raise ModelError(f"it makes {got[1]}x{got[0]} of {sides[1]}x{sides[0]}; expected the same size")
+
+
+def find_color(foreign: Foreign, given: str | None) -> Finding:
+    """RGB or BGR, of what it takes and of what it gives; ConfigError where nothing tells or what tells disagrees."""
+    return _settled("color", COLORS, given, color_evidence(foreign))
+
+
+def color_evidence(foreign: Foreign) -> list[Evidence]:
+    """Words, and the order in which it subtracts ImageNet's mean colour."""
+    evidence = [(match[1].lower(), said) for said, text in _texts(foreign) for match in re.finditer(COLOR_WORDS, text)]
+    zero = _zero(foreign)
+    if zero is not None and (zero > 0).all():
+        share = zero / zero.sum()
+        for color, order in (("rgb", IMAGENET), ("bgr", IMAGENET[::-1])):
+            if np.allclose(share, order / order.sum(), atol=0.01):
+                evidence.append((color, f"its first layers turn {_numbers(zero)} into 0"))
+    return evidence
+
+
+def find_range(
+    foreign: Foreign, look: Callable[[str], Array], given: str | None, given_output: str | None
+) -> tuple[Finding, Finding]:
+    """The range of what it takes, and of what it gives.
+
+    look: what the model makes of a picture that is fed in a range. Where the file does not tell, a model is taken to give
+    what it takes, if that holds for one range only; else a ConfigError.
+    """
+    limits = bounds(foreign.model.graph, foreign.gives.name)
+    held = None if limits is None else _range_of(*limits)
+    evidence = [(value, said) for said, text in _texts(foreign) for value in _range_words(text)]
+    if foreign.takes.kind == np.uint8:
+        evidence.append(("0..255", "its input is uint8"))
+    elif re.search(r"_255(?!\d)", foreign.takes.name):
+        evidence.append(("0..255", f"its input is named {foreign.takes.name}"))
+    evidence += _first_step(foreign)
+    if not given and not evidence and foreign.gives.kind != np.uint8:
+        evidence = _kept_range(look, held)
+    takes = _settled("range", tuple(RANGES), given, evidence)
+    if given_output:
+        return takes, Finding("output range", given_output, "given")
+    if foreign.gives.kind == np.uint8:
+        return takes, Finding("output range", "0..255", "its output is uint8")
+    if held and limits is not None:
+        return takes, Finding("output range", held, f"its last layers hold it in {limits[0]:.4g}..{limits[1]:.4g}")
+    low, high = _spread(look(takes.value))
+    seen = _range_of(low, high)
+    comes = f"a test picture comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"
+    if seen and (seen == "0..255") != (takes.value == "0..255"):
+        return takes, Finding("output range", seen, comes)
+    return takes, Finding("output range", takes.value, f"as its input; {comes}")
+
+
+def _settled(what: str, values: tuple[str, ...], given: str | None, evidence: list[Evidence]) -> Finding:
+    found = {value: why for value, why in reversed(evidence)}
+    if given:
+        against = [why for value, why in found.items() if value != given]
+        return Finding(what, given, f"given, although {against[0]}" if against else "given")
+    if len(found) == 1:
+        return Finding(what, *found.popitem())
+    ask = " or ".join(f"--{what} {value}" for value in values)
+    if found:
+        told = "; ".join(f"{value}: {why}" for value, why in found.items())
+        raise ConfigError(f"its {what} could be several ({told}): give {ask}")
+    raise ConfigError(f"nothing in it tells its {what}: give {ask}")
+
+
+COLOR_WORDS = re.compile(r"(?i)(?<![a-z])(rgb|bgr)(?![a-z])")
+RANGE_WORDS = re.compile(
+    r"[\[(](-1|0)(?:\.0)?, ?(255|1)(?:\.0)?[\])]|(?<![\d.])(-1|0)(?:\.0)? ?(?:\.\.|to|-) ?(255|1)(?:\.0)?(?![\d.])"
+)
+
+
+def _texts(foreign: Foreign) -> Iterator[tuple[str, str]]:
+    """What people wrote into the file: where it stands, and the text."""
+    graph = foreign.model.graph
+    for entry in foreign.model.metadata_props:
+        yield f"its metadata say {entry.key} {entry.value}"[:120], f"{entry.key} {entry.value}"
+    for port in (*graph.input, *graph.output):
+        if port.name in (foreign.takes.name, foreign.gives.name):
+            name = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", port.name)
+            yield f"it names {port.name}", name
+            yield f"it says of {port.name}: {port.doc_string}"[:120], port.doc_string
+
+
+def _range_words(text: str) -> Iterator[str]:
+    nominal = {"nominalrange_0_255": "0..255", "normalized_0_1": "0..1", "normalized_1_1": "-1..1"}
+    key, _, value = text.partition(" ")
+    if key.lower() == "image.nominalpixelrange" and value.lower() in nominal:
+        yield nominal[value.lower()]
+    for words in re.findall(RANGE_WORDS, text):
+        name = "..".join(filter(None, words))
+        if name in RANGES:
+            yield name
+
+
+def _zero(foreign: Foreign) -> Array | None:
+    """The input that the first computation turns into 0, a value for each channel."""
+    step = preprocessing(foreign.model.graph, foreign.takes.name)
+    return None if step is None or not step[0].all() else -step[1] / step[0]
+
+
+def _first_step(foreign: Foreign) -> list[Evidence]:
+    """The range that a first computation a * x + b is made for: its zero is the middle or the end of it, or a scales it."""
+    step, zero = preprocessing(foreign.model.graph, foreign.takes.name), _zero(foreign)
+    if step is None or zero is None:
+        return []
+    if (zero == 0).all():
+        scale = np.abs(step[0])
+        if ((scale > 0.003) & (scale < 0.03)).all():
+            return [("0..255", f"its first layer divides by {_numbers(1 / scale)}")]
+        return [("0..1", f"its first layer multiplies by {_numbers(scale)}")] if ((scale > 200) & (scale < 300)).all() else []
+    why = f"its first layers turn {_numbers(zero)} into 0"
+    for name, low, high in (("0..255", 60, 160), ("0..1", 0.3, 0.65), ("-1..1", -1.02, -0.98)):
+        if ((zero > low) & (zero < high)).all():
+            return [(name, why)]
+    return []
+
+
+def _kept_range(look: Callable[[str], Array], held: str | None) -> list[Evidence]:
+    """The range that comes back as it was fed, if there is one only."""
+    if held:
+        return [(held, "taken to be that of its output")]
+    kept = []
+    for name in RANGES:
+        low, high = _spread(look(name))
+        if _range_of(low, high) == name:
+            kept.append((name, f"fed in it, a test picture comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"))
+    return [(name, f"{why}; no other range comes back") for name, why in kept] if len(kept) == 1 else []
+
+
+def _spread(y: Array) -> tuple[float, float]:
+    low, high = np.percentile(np.nan_to_num(y.astype(np.float64), posinf=1e9, neginf=-1e9), (5, 95))
+    return float(low), float(high)
+
+
+def _range_of(low: float, high: float) -> str | None:
+    """The range that values between these two are in, overshooting or not filling it; None if it cannot be told."""
+    if low > -150 and 100 < high < 450 and high - low > 50:
+        return "0..255"
+    if -1.6 < low < -0.35 and 0.3 < high < 1.6:
+        return "-1..1"
+    return "0..1" if -0.15 < low < high < 1.6 and high > 0.4 and high - low > 0.1 else None
+
+
+def _numbers(values: Array) -> str:
+    distinct = dict.fromkeys(f"{value:.6g}" for value in values)
+    return ", ".join(distinct)

@@ -1,0 +1,191 @@
+"""The frame graph around a foreign one: raw frames in, raw frames out, whatever the model itself wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cyclecast.errors import ModelError
+from cyclecast.export.adopt.foreign import RANGES, Array, Convention, pad_mode
+from cyclecast.export.adopt.modern import modern
+from cyclecast.spec import METADATA_KEY, ModelSpec
+
+PREFIX = "model/"  # before every name of the foreign graph, so that it cannot meet ours
+MOVING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"}  # what may stand between a uint8 border and its Cast
+TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+MIDDLE = 128  # grey levels: whole numbers stay whole without it
+
+
+def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpec) -> onnx.ModelProto:
+    """A copy of the foreign model that takes `frame` and gives `styled`, both uint8 (1, H, W, 3) BGR, any H and W from 16 up.
+
+    The casts are the first and the last node, the only place where TensorRT takes uint8. ModelError if the model cannot be
+    brought to opset 18, or is no valid graph.
+    """
+    model = onnx.compose.add_prefix(modern(foreign), PREFIX)
+    graph = model.graph
+    takes, gives = graph.input[0], graph.output[0]
+    kind = _without_uint8_input(graph, takes)
+    _without_uint8_output(graph, gives)
+    before, after = Nodes("before"), Nodes("after")
+    sides = _before(before, takes.name, kind, convention)
+    _after(after, gives.name, sides, convention)
+    inner = list(graph.node)
+    del graph.node[:], graph.value_info[:], graph.input[:], graph.output[:]
+    graph.node.extend([*before.nodes, *inner, *after.nodes])
+    graph.initializer.extend([*before.constants, *after.constants])
+    shape: list[int | str | None] = [1, "height", "width", 3]
+    graph.input.append(helper.make_tensor_value_info("frame", TensorProto.UINT8, shape))
+    graph.output.append(helper.make_tensor_value_info("styled", TensorProto.UINT8, shape))
+    _sign(model, spec)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker's and the shape inference's share no base
+        raise ModelError(f"no valid model: {' '.join(str(error).split())[:200]}") from error
+    return model
+
+
+class Nodes:
+    """Nodes and constants that are added to a graph, each value under a new name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def add(self, operator: str, *values: str | Array | Sequence[int], output: str = "", **settings: Any) -> str:
+        """One node; values that are no names become constants (sequences: int64). Returns the name of what it makes."""
+        names = [value if isinstance(value, str) else self._constant(np.asarray(value)) for value in values]
+        output = output or f"{self.name}/{operator}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, names, [output], f"{self.name}/node_{len(self.nodes)}", **settings))
+        return output
+
+    def _constant(self, value: Array) -> str:
+        name = f"{self.name}/constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+
+def _before(nodes: Nodes, output: str, kind: int, convention: Convention) -> str:
+    """From `frame` to `output`, which the model takes; returns the frame's (height, width)."""
+    x = nodes.add("Transpose", nodes.add("Cast", "frame", to=TensorProto.FLOAT), perm=TO_NCHW)
+    sides = _sides(nodes, x)
+    low, high = RANGES[convention.range]
+    scale = (high - low) / 255
+    if convention.size is not None:  # centred meanwhile, since bf16 holds small numbers more finely
+        x = _resized(nodes, nodes.add("Sub", x, _single(MIDDLE)), convention.size[::-1])
+        low += MIDDLE * scale
+    elif convention.multiple > 1:
+        x = _padded(nodes, x, sides, convention.multiple)
+    x = _recoloured(nodes, x, scale, low, convention.color)
+    if convention.layout == "nhwc":
+        x = nodes.add("Transpose", x, perm=TO_NHWC)
+    if kind == TensorProto.UINT8:
+        x = nodes.add("Round", x)
+    nodes.add("Cast", x, output=output, to=kind)
+    return sides
+
+
+def _after(nodes: Nodes, output: str, sides: str, convention: Convention) -> None:
+    """From `output`, which the model gives, to `styled`; sides: the frame's (height, width)."""
+    x = nodes.add("Cast", output, to=TensorProto.FLOAT)
+    if convention.gives_layout == "nhwc":
+        x = nodes.add("Transpose", x, perm=TO_NCHW)
+    if convention.size is None and convention.multiple > 1:
+        x = nodes.add("Slice", x, [0, 0], sides, [2, 3])
+    low, high = RANGES[convention.gives_range]
+    scale = 255 / (high - low)
+    x = _recoloured(nodes, x, scale, -low * scale, convention.color)
+    x = nodes.add("Clip", x, _single(0), _single(255))
+    if convention.size is not None:
+        x = _resized(nodes, x, sides)
+    nodes.add("Cast", nodes.add("Transpose", nodes.add("Round", x), perm=TO_NHWC), output="styled", to=TensorProto.UINT8)
+
+
+def _sides(nodes: Nodes, x: str) -> str:
+    return nodes.add("Gather", nodes.add("Shape", x), [2, 3])
+
+
+def _padded(nodes: Nodes, x: str, sides: str, multiple: int) -> str:
+    """As `foreign.pad`."""
+    whole = nodes.add("Mul", nodes.add("Div", nodes.add("Add", sides, [multiple - 1]), [multiple]), [multiple])
+    amount = nodes.add("Concat", [0] * 6, nodes.add("Sub", whole, sides), axis=0)
+    return nodes.add("Pad", x, amount, mode=pad_mode(multiple))
+
+
+def _resized(nodes: Nodes, x: str, to: str | Sequence[int]) -> str:
+    """(1, 3, H, W) -> (1, 3, *to), linear: by less than 2 to the next whole multiple of `to`, of which the mean is taken.
+
+    So every pixel counts in a strong shrink too, without antialias=1, which TensorRT does not have.
+    """
+    ratio = nodes.add("Max", nodes.add("Div", _sides(nodes, x), to), [1])
+    whole = nodes.add("Mul", ratio, to)
+    settings = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    x = nodes.add("Resize", x, "", "", nodes.add("Concat", [1, 3], whole, axis=0), **settings)
+    height, width = (nodes.add("Gather", to, [axis]) for axis in (0, 1))
+    rows, columns = (nodes.add("Gather", ratio, [axis]) for axis in (0, 1))
+    x = nodes.add("Reshape", x, nodes.add("Concat", [3], height, rows, [-1], axis=0))
+    x = nodes.add("ReduceMean", x, [2], keepdims=0)  # (3, height, width * columns)
+    x = nodes.add("Reshape", x, nodes.add("Concat", [1, 3], height, width, columns, axis=0))
+    return nodes.add("ReduceMean", x, [4], keepdims=0)
+
+
+def _recoloured(nodes: Nodes, x: str, scale: float, shift: float, color: str) -> str:
+    """x * scale + shift, RGB's channels turned round: by a Gather, as quick as a convolution, or quicker, and exact."""
+    x = nodes.add("Gather", x, [2, 1, 0], axis=1) if color == "rgb" else x
+    x = x if scale == 1 else nodes.add("Mul", x, _single(scale))
+    return x if shift == 0 else nodes.add("Add", x, _single(shift))
+
+
+def _single(value: float) -> Array:
+    return np.array(value, np.float32)
+
+
+def _without_uint8_input(graph: onnx.GraphProto, takes: onnx.ValueInfoProto) -> int:
+    """The kind to feed: float32 in place of uint8 where the graph itself begins with moves and a Cast."""
+    kind: int = takes.type.tensor_type.elem_type
+    if kind != TensorProto.UINT8:
+        return kind
+    names = [takes.name]
+    for name in names:
+        for node in graph.node:
+            if name in node.input and node.op_type in MOVING:
+                names.append(node.output[0])
+            elif name in node.input and node.op_type not in ("Cast", "Shape"):
+                return kind
+    return int(TensorProto.FLOAT)
+
+
+def _without_uint8_output(graph: onnx.GraphProto, gives: onnx.ValueInfoProto) -> None:
+    """Takes out a Cast to uint8 that only moves follow; it cuts off what is behind the point, and so does Floor."""
+    if gives.type.tensor_type.elem_type != TensorProto.UINT8:
+        return
+    makers = {value: index for index, node in enumerate(graph.node) for value in node.output}
+    index = makers.get(gives.name)
+    while index is not None and graph.node[index].op_type in MOVING:
+        index = makers.get(graph.node[index].input[0])
+    if index is None or graph.node[index].op_type != "Cast":
+        return
+    cast = graph.node[index]
+    value = f"{cast.output[0]}/float"
+    nodes = list(graph.node)
+    nodes[index : index + 1] = [
+        helper.make_node("Cast", cast.input, [value], to=TensorProto.FLOAT),
+        helper.make_node("Floor", [value], cast.output),
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _sign(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Our metadata beside its author's and licence; what it said of its pictures no longer holds."""
+    kept = [entry for entry in model.metadata_props if not entry.key.lower().startswith("image.") and entry.key != METADATA_KEY]
+    kept.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=spec.to_json()))
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.graph.name = spec.name
+    model.producer_name, model.producer_version = "cyclecast", spec.version

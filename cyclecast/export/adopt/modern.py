@@ -1,0 +1,73 @@
+"""Old ONNX files in operators that every engine knows: opset 18 or later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from cyclecast.errors import ModelError
+
+OPSET = 18
+IR_VERSION = 8  # of ONNX 1.12 and 1.13, which brought opset 18
+END = 2**31 - 1  # as the end of a Slice: up to the end, however far
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard operators that the file is written in."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
+def modern(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in opset 18, or in its own if that is later. ModelError if onnx cannot bring it there.
+
+    ImageScaler, Affine and Crop, which went with ONNX 1.5 and which ONNX Runtime alone still runs, become Mul, Add and Slice.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    weights = {tensor.name for tensor in copy.graph.initializer}
+    inputs = [port for port in copy.graph.input if port.name not in weights]  # before IR 4, weights are inputs too
+    del copy.graph.input[:]
+    copy.graph.input.extend(inputs)
+    copy.ir_version = max(copy.ir_version, IR_VERSION)
+    if opset_of(copy) >= OPSET:
+        return copy
+    _replace_experimental(copy.graph)
+    del copy.graph.value_info[:]
+    try:
+        return onnx.version_converter.convert_version(copy, OPSET)
+    except Exception as error:  # its assertions and its checker's share no other base
+        reason = " ".join(str(error).split())[-160:]
+        raise ModelError(f"onnx cannot bring it from opset {opset_of(model)} to {OPSET}: {reason}") from error
+
+
+def _replace_experimental(graph: onnx.GraphProto) -> None:
+    kind = helper.tensor_dtype_to_np_dtype(graph.input[0].type.tensor_type.elem_type)
+    nodes: list[onnx.NodeProto] = []
+    for index, node in enumerate(graph.node):
+        settings = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.domain or node.op_type not in ("ImageScaler", "Affine", "Crop"):
+            nodes.append(node)
+        elif node.op_type == "Crop":
+            nodes.append(helper.make_node("Slice", node.input, node.output, **_borders(**settings)))
+        else:
+            scale, shift = settings.get("scale", 1.0), np.array(settings.get("bias", [0.0])).reshape(1, -1, 1, 1)
+            if node.op_type == "Affine":
+                scale, shift = settings.get("alpha", 1.0), np.array(settings.get("beta", 0.0))
+            names = [f"{node.op_type}_{index}/{part}" for part in ("scale", "shift", "scaled")]
+            for name, value in zip(names, (np.array(scale), shift), strict=False):
+                graph.initializer.append(numpy_helper.from_array(value.astype(kind), name))
+            nodes.append(helper.make_node("Mul", [node.input[0], names[0]], [names[2]]))
+            nodes.append(helper.make_node("Add", [names[2], names[1]], node.output))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _borders(border: Sequence[int] = (0, 0, 0, 0), scale: Sequence[int] = ()) -> dict[str, Any]:
+    """A Crop's attributes as those of a Slice; border: left, top, right, bottom; scale: the height and width that are left."""
+    left, top, right, bottom = border
+    ends = [top + scale[0], left + scale[1]] if scale else [-bottom or END, -right or END]
+    return {"axes": [2, 3], "starts": [top, left], "ends": ends}

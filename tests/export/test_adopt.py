@@ -1,0 +1,558 @@
+"""Somebody's ONNX model becomes a frame model that makes the same pictures, and says how it was understood."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cyclecast.errors import ConfigError, CyclecastError, ModelError, OutputError
+from cyclecast.export.adopt import Adopted, adopt
+from cyclecast.export.adopt.evidence import Given
+from cyclecast.export.agreement import compare
+from cyclecast.runtime.engines import open_engine
+from cyclecast.spec import METADATA_KEY, ModelSpec
+from cyclecast.video.images import read_image
+from cyclecast.video.sources.scene import Scene
+from tests.conftest import moving_pictures, shared
+
+FRAMES = [Scene(160, 120).draw(0.0)]
+RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
+MIX = np.array([[0.6, 0.3, 0.0], [0.1, 0.5, 0.2], [0.0, 0.2, 0.5]])  # of red, green, blue
+LIFT = np.array([0.05, 0.1, 0.25])  # of white
+KINDS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
+
+Image = np.ndarray[Any, np.dtype[np.uint8]]
+Nodes = list[onnx.NodeProto]
+
+
+def expected(frame: Image) -> Image:
+    """What every `mixer` makes of a frame, whatever it wants: each colour mixed with the others and lifted."""
+    mixed = frame[..., ::-1].astype(np.float64) @ MIX.T + 255 * LIFT
+    return np.asarray(mixed.clip(0, 255).round()[..., ::-1], np.uint8)
+
+
+def save(path: Path, nodes: Nodes, constants: dict[str, Any], shapes: list[Any], opset: int = 18, **settings: Any) -> Path:
+    """A model of these nodes from `x` to `y`; shapes: of both; settings: kinds, names, docs, metadata."""
+    kinds = [KINDS[kind] for kind in settings.get("kinds", ("float32", "float32"))]
+    names = settings.get("names", ("x", "y"))
+    docs = settings.get("docs", ("", ""))
+    for node in nodes:
+        for ports in (node.input, node.output):
+            ports[:] = [{"x": names[0], "y": names[1]}.get(name, name) for name in ports]
+    ports = [
+        helper.make_tensor_value_info(name, kind, shape, doc)
+        for name, kind, shape, doc in zip(names, kinds, shapes, docs, strict=True)
+    ]
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "theirs", ports[:1], ports[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    helper.set_model_props(model, settings.get("metadata", {}))
+    onnx.save(model, str(path))
+    return path
+
+
+def mixer(path: Path, layout: str = "nchw", range: str = "0..255", color: str = "rgb", **settings: Any) -> Path:
+    """A model that mixes colours, in its own layout, range, order and kind; size: (height, width), or two names."""
+    low, high = RANGES[range]
+    order = slice(None) if color == "rgb" else slice(None, None, -1)
+    kind = settings.get("kind", "float32")
+    inside = np.float16 if kind == "float16" else np.float32
+    matrix, lift = MIX[order, order], low + (high - low) * LIFT[order] - low * MIX[order, order].sum(1)
+    nodes, value = [], "x"
+    if kind == "uint8":
+        nodes, value = [helper.make_node("Cast", ["x"], ["float"], to=TensorProto.FLOAT)], "float"
+    if layout == "nhwc":
+        nodes.append(helper.make_node("Transpose", [value], ["planes"], perm=[0, 3, 1, 2]))
+        value = "planes"
+    constants = {
+        "matrix": matrix.astype(inside)[:, :, None, None],
+        "lift": lift.astype(inside),
+        "low": inside(low),
+        "high": inside(high),
+    }
+    nodes.append(helper.make_node("Conv", [value, "matrix", "lift"], ["mixed"]))
+    nodes.append(helper.make_node("Clip", ["mixed", "low", "high"], ["clipped"]))
+    value = "clipped"
+    if kind == "uint8":
+        nodes.append(helper.make_node("Round", [value], ["whole"]))
+        nodes.append(helper.make_node("Cast", ["whole"], ["bytes"], to=TensorProto.UINT8))
+        value = "bytes"
+    perm = [0, 2, 3, 1] if layout == "nhwc" else [0, 1, 2, 3]
+    nodes.append(helper.make_node("Transpose", [value], ["y"], perm=perm))
+    size = settings.pop("size", ("h", "w"))
+    shape = [1, 3, *size] if layout == "nchw" else [1, *size, 3]
+    return save(path, nodes, constants, [shape, shape], kinds=(kind, kind), **settings)
+
+
+def plain(path: Path, nodes: Nodes, constants: dict[str, Any] | None = None, **settings: Any) -> Path:
+    """A model of these nodes on (1, 3, h, w) float32."""
+    shape = settings.pop("shape", [1, 3, "h", "w"])
+    return save(path, nodes, constants or {}, [shape, settings.pop("gives", shape)], **settings)
+
+
+def styled(path: Path, frame: Image, engine: str = "onnxruntime") -> Image:
+    with closing(open_engine(path, engine, "cpu", "auto" if engine == "onnxruntime" else "fp32")) as opened:
+        return opened.run(frame)
+
+
+def told(adopted: Adopted) -> dict[str, tuple[str, str]]:
+    return {finding.what: (finding.value, finding.why) for finding in adopted.findings}
+
+
+node = helper.make_node
+RGB = Given(color="rgb")
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+@pytest.mark.parametrize("range", RANGES)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_every_convention_makes_the_same_picture_on_every_engine(layout: str, range: str, color: str, tmp_path: Path) -> None:
+    theirs = mixer(tmp_path / "theirs.onnx", layout, range, color)
+    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Given(color=color))
+    found = told(adopted)
+    assert (found["layout"][0], found["range"][0], found["output range"][0]) == (layout, range, range)
+    assert [a.size for a in adopted.agreements] == [(131, 97), (256, 256), (640, 360)]
+    assert all(a.max_abs <= 1 for a in adopted.agreements)
+    for size, engine in (((16, 16), "onnxruntime"), ((131, 97), "onnxruntime"), ((131, 97), "openvino")):
+        frame = moving_pictures(3, *size)[1]
+        assert np.abs(styled(tmp_path / "ours.onnx", frame, engine).astype(int) - expected(frame)).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["float16", "uint8"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_other_kinds_of_numbers(layout: str, kind: str, tmp_path: Path) -> None:
+    adopted = adopt(mixer(tmp_path / "theirs.onnx", layout, kind=kind), tmp_path / "ours.onnx", FRAMES, RGB)
+    assert told(adopted)["output range"][0] == "0..255"
+    assert adopted.spec.precision == ("fp16" if kind == "float16" else "fp32")
+    frame = moving_pictures(3, 97, 51)[1]
+    for engine in ("onnxruntime", "openvino"):
+        assert np.abs(styled(tmp_path / "ours.onnx", frame, engine).astype(int) - expected(frame)).max() <= 1
+
+
+def test_convolutions_of_two_precisions_are_told(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "whole"], ["first"]),
+        node("Cast", ["first"], ["small"], to=TensorProto.FLOAT16),
+        node("Conv", ["small", "half"], ["second"]),
+        node("Cast", ["second"], ["large"], to=TensorProto.FLOAT),
+        node("Sigmoid", ["large"], ["y"]),
+    ]
+    eye = np.eye(3, dtype=np.float32)[:, :, None, None]
+    path = plain(tmp_path / "theirs.onnx", nodes, {"whole": eye, "half": eye.astype(np.float16)})
+    assert adopt(path, tmp_path / "ours.onnx", FRAMES, RGB).spec.precision == "mixed"
+    frame = moving_pictures(3, 97, 51)[1]
+    one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
+    assert np.abs(one.astype(int) - other).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["float32", "uint8"])
+def test_the_file_is_a_frame_model_with_uint8_at_its_borders_alone(kind: str, tmp_path: Path) -> None:
+    path = mixer(tmp_path / "theirs.onnx", kind=kind, metadata={"author": "somebody", "Image.BitmapPixelFormat": "Rgb8"})
+    adopt(path, tmp_path / "ours.onnx", FRAMES)
+    model = onnx.load(str(tmp_path / "ours.onnx"), load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    (frame,), (out,) = model.graph.input, model.graph.output
+    for port, name in ((frame, "frame"), (out, "styled")):
+        tensor = port.type.tensor_type
+        assert (port.name, tensor.elem_type) == (name, TensorProto.UINT8)
+        assert [d.dim_param or d.dim_value for d in tensor.shape.dim] == [1, "height", "width", 3]
+    assert [n.op_type for n in model.graph.node if "frame" in n.input] == ["Cast"]
+    assert model.graph.node[0].op_type == "Cast" and list(model.graph.node[-1].output) == ["styled"]
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    assert inferred and all(value.type.tensor_type.elem_type != TensorProto.UINT8 for value in inferred)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["author"] == "somebody" and "Image.BitmapPixelFormat" not in metadata
+    spec = ModelSpec.from_json(metadata[METADATA_KEY])
+    assert (spec.name, spec.kind, spec.recipe, spec.size) == ("ours", "frame", "adopted", None)
+    assert spec.architecture == {
+        "layout": "nchw",
+        "range": "0..255",
+        "output_range": "0..255",
+        "color": "rgb",
+        "size": None,
+        "multiple": 1,
+    }
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_model_of_one_size_takes_all(layout: str, tmp_path: Path) -> None:
+    theirs = mixer(tmp_path / "theirs.onnx", layout, "-1..1", size=(48, 64))
+    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
+    assert told(adopted)["size"][0] == "64x48" and [a.size for a in adopted.agreements] == [(64, 48)]
+    frame = moving_pictures(3, 64, 48)[1]
+    assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
+    for width, height in ((16, 16), (500, 97), (63, 300)):
+        frame = moving_pictures(3, width, height)[1]
+        small = cv2.resize(frame, (64, 48), interpolation=cv2.INTER_AREA)
+        wanted = cv2.resize(expected(np.asarray(small, np.uint8)), (width, height), interpolation=cv2.INTER_LINEAR)
+        made = [styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino")]
+        assert compare((width, height), [(made[0], np.asarray(wanted, np.uint8))], "fp32").psnr_db > 30
+        assert np.abs(made[0].astype(int) - made[1]).max() <= 1
+
+
+def test_a_strong_shrink_counts_every_pixel(tmp_path: Path) -> None:
+    adopt(mixer(tmp_path / "theirs.onnx", size=(16, 16)), tmp_path / "ours.onnx", FRAMES, RGB)
+    stripes = np.zeros((160, 160, 3), np.uint8)
+    stripes[:, ::8] = 240  # that the nearest pixels alone would take for black, or for white
+    grey = np.full((160, 160, 3), 30, np.uint8)
+    assert np.abs(styled(tmp_path / "ours.onnx", stripes).astype(int) - expected(grey)).mean() < 8
+
+
+def halved_twice(path: Path, **settings: Any) -> Path:
+    """Two convolutions of stride 2, then enlarged by 4: 102 pixels become 104."""
+    weight = np.zeros((3, 3, 3, 3), np.float32)
+    weight[:, :, 1, 1] = np.eye(3)
+    nodes = [
+        node("Conv", ["x", "w"], ["half"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Conv", ["half", "w"], ["quarter"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Resize", ["quarter", "", "scales"], ["big"], mode="nearest", coordinate_transformation_mode="asymmetric"),
+        node("Clip", ["big", "low", "high"], ["y"]),
+    ]
+    constants = {"w": weight, "scales": np.array([1, 1, 4, 4], np.float32), "low": np.float32(0), "high": np.float32(1)}
+    return plain(path, nodes, constants, gives=[1, 3, "h2", "w2"], **settings)
+
+
+def shuffled(path: Path) -> Path:
+    """Eight by eight pixels become channels and come back: another number of them is an error."""
+    nodes = [
+        node("SpaceToDepth", ["x"], ["deep"], blocksize=8),
+        node("DepthToSpace", ["deep"], ["wide"], blocksize=8),
+        node("Tanh", ["wide"], ["y"]),
+    ]
+    return plain(path, nodes)
+
+
+def mirrored(path: Path) -> Path:
+    """A mirror 20 pixels wide, which a frame of 16 does not have."""
+    pads = np.array([0, 0, 20, 20, 0, 0, 20, 20])
+    starts, ends, axes = np.array([20, 20]), np.array([-20, -20]), np.array([2, 3])
+    nodes = [
+        node("Pad", ["x", "pads"], ["wide"], mode="reflect"),
+        node("Slice", ["wide", "starts", "ends", "axes"], ["back"]),
+        node("Sigmoid", ["back"], ["y"]),
+    ]
+    return plain(path, nodes, {"pads": pads, "starts": starts, "ends": ends, "axes": axes})
+
+
+@pytest.mark.parametrize(("build", "multiple"), [(halved_twice, 4), (shuffled, 8), (mirrored, 32)])
+def test_sides_are_padded_to_what_the_model_can_take(build: Callable[[Path], Path], multiple: int, tmp_path: Path) -> None:
+    adopted = adopt(build(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES, RGB)
+    assert told(adopted)["multiple"][0] == str(multiple) and adopted.spec.architecture["multiple"] == multiple
+    assert all(a.passed for a in adopted.agreements)
+    for width, height in ((16, 16), (17, 31), (102, 150)):
+        frame = moving_pictures(3, width, height)[1]
+        one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
+        assert one.shape == frame.shape and one.std() > 1
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_a_multiple_can_be_given(tmp_path: Path) -> None:
+    adopted = adopt(halved_twice(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, Given(color="rgb", multiple=12))
+    assert told(adopted)["multiple"] == ("12", "given")
+    with pytest.raises(ModelError, match=r"t.onnx: it makes 261x132 of 261x132|it makes .* of .*; expected the same size"):
+        adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, Given(color="rgb", multiple=3))
+    mixer(tmp_path / "fixed.onnx", size=(48, 64))
+    with pytest.raises(ConfigError, match="takes 64x48 only: --multiple is for models of any size"):
+        adopt(tmp_path / "fixed.onnx", tmp_path / "p.onnx", FRAMES, Given(color="rgb", multiple=3))
+    assert not (tmp_path / "p.onnx").exists()
+
+
+def old(path: Path, opset: int = 7) -> Path:
+    """As converters of 2018 wrote: ImageScaler, Crop, Affine and an Upsample, weights among the inputs, IR 3."""
+    nodes = [
+        node("ImageScaler", ["x"], ["centred"], bias=[-123.68, -116.779, -103.939], scale=1.0),
+        node("Pad", ["centred"], ["wide"], mode="reflect", pads=[0, 0, 3, 3, 0, 0, 3, 3]),
+        node("Conv", ["wide", "w"], ["half"], strides=[2, 2], pads=[1, 1, 1, 1], kernel_shape=[3, 3]),
+        node("Upsample", ["half"], ["whole"], mode="nearest", scales=[1.0, 1.0, 2.0, 2.0]),
+        node("Crop", ["whole"], ["cut"], border=[2, 1, 4, 5]),
+        node("Tanh", ["cut"], ["bounded"]),
+        node("Affine", ["bounded"], ["y"], alpha=150.0, beta=127.5),
+    ]
+    weight = np.zeros((3, 3, 3, 3), np.float32)
+    weight[:, :, 1, 1] = np.eye(3) / 100
+    shape = [1, 3, 48, 64]
+    plain(path, nodes, {"w": weight}, shape=shape, opset=opset)
+    model = onnx.load(str(path))
+    model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, weight.shape))
+    model.ir_version = 3
+    onnx.save(model, str(path))
+    return path
+
+
+def test_old_files_are_brought_to_opset_18(tmp_path: Path) -> None:
+    adopted = adopt(old(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES)
+    found = told(adopted)
+    assert found["range"] == ("0..255", "its first layers turn 123.68, 116.779, 103.939 into 0")
+    assert found["output range"] == ("0..255", "its last layers hold it in -22.5..277.5")
+    assert found["color"] == ("rgb", "its first layers turn 123.68, 116.779, 103.939 into 0")
+    model = onnx.load(str(tmp_path / "ours.onnx"))
+    assert [o.version for o in model.opset_import if o.domain == ""] == [18]
+    assert {"ImageScaler", "Crop", "Affine", "Upsample"}.isdisjoint(n.op_type for n in model.graph.node)
+    frame = moving_pictures(3, 97, 51)[1]
+    one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
+    assert one.std() > 10 and np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_a_newer_opset_stays(tmp_path: Path) -> None:
+    adopt(mixer(tmp_path / "theirs.onnx", opset=20), tmp_path / "ours.onnx", FRAMES, RGB)
+    assert [o.version for o in onnx.load(str(tmp_path / "ours.onnx")).opset_import if o.domain == ""] == [20]
+
+
+def lifted(path: Path, bias: float = 60.0, **settings: Any) -> Path:
+    """y = 0.5 x + bias: nothing in its layers tells what it takes."""
+    constants = {"w": np.eye(3, dtype=np.float32)[:, :, None, None] / 2, "b": np.full(3, bias, np.float32)}
+    return plain(path, [node("Conv", ["x", "w", "b"], ["y"])], constants, **settings)
+
+
+def test_a_range_is_found_by_what_comes_back(tmp_path: Path) -> None:
+    value, why = told(adopt(lifted(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, RGB))["range"]
+    assert value == "0..255" and "a test picture comes back in" in why and "no other range comes back" in why
+    lifted(tmp_path / "t.onnx", bias=0.0)  # of any range it gives the same range
+    with pytest.raises(
+        ConfigError, match=r"t.onnx: nothing in it tells its range: give --range 0..255 or --range 0..1 or --range"
+    ):
+        adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, RGB)
+
+
+FIRST_STEPS: list[tuple[list[tuple[str, Any]], str, str | None]] = [
+    ([("Div", 255.0)], "0..255", None),
+    ([("Mul", 1 / 127.5), ("Sub", 1.0)], "0..255", None),
+    ([("Sub", 0.5), ("Div", 0.5)], "0..1", None),
+    ([("Mul", 255.0)], "0..1", None),
+    ([("Add", 1.0), ("Mul", 127.5)], "-1..1", None),
+    ([("Sub", [0.485, 0.456, 0.406]), ("Div", [0.229, 0.224, 0.225])], "0..1", "rgb"),
+    ([("Mul", 255.0), ("Sub", [103.939, 116.779, 123.68])], "0..1", "bgr"),
+    ([("Sub", [123.675, 116.28, 103.53]), ("Div", [58.395, 57.12, 57.375])], "0..255", "rgb"),
+]
+
+
+@pytest.mark.parametrize(("steps", "range", "color"), FIRST_STEPS)
+def test_what_a_graph_does_first_tells_what_it_takes(
+    steps: list[tuple[str, Any]], range: str, color: str | None, tmp_path: Path
+) -> None:
+    nodes, constants, value = [], {}, "x"
+    for index, (operator, number) in enumerate(steps):
+        constants[f"c{index}"] = np.float32(number) if isinstance(number, float) else np.array(number, np.float32)[:, None, None]
+        nodes.append(node(operator, [value, f"c{index}"], [f"v{index}"]))
+        value = f"v{index}"
+    nodes += [node("Tanh", [value], ["bounded"]), node("Mul", ["bounded", "loud"], ["y"])]
+    path = plain(tmp_path / "t.onnx", nodes, constants | {"loud": np.float32(255)})
+    found = told(adopt(path, tmp_path / "o.onnx", FRAMES, None if color else RGB))
+    assert (found["range"][0], found["color"][0]) == (range, color or "rgb")
+
+
+WORDS: list[tuple[dict[str, Any], str | None, str | None]] = [
+    ({"metadata": {"Image.NominalPixelRange": "Normalized_0_1", "Image.BitmapPixelFormat": "Bgr8"}}, "0..1", "bgr"),
+    ({"metadata": {"Image.ColorSpaceGamma": "SRGB", "color": "rgb"}}, None, "rgb"),
+    ({"docs": ("RGB picture, (1, 3, H, W), in [-1, 1]", "")}, "-1..1", "rgb"),
+    ({"docs": ("", "values from 0 to 255, BGR")}, "0..255", "bgr"),
+    ({"names": ("input_bgr_255", "y")}, "0..255", "bgr"),
+    ({"names": ("inputRGB", "bgr_is_no_part_of_abgrund")}, None, "both"),
+]
+
+
+@pytest.mark.parametrize(("settings", "range", "color"), WORDS)
+def test_what_people_wrote_into_the_file_is_read(
+    settings: dict[str, Any], range: str | None, color: str | None, tmp_path: Path
+) -> None:
+    path = lifted(tmp_path / "t.onnx", bias=0.25, **settings)
+    if color == "both":
+        with pytest.raises(ConfigError, match=r"its color could be several \(.*\): give --color bgr or --color rgb"):
+            adopt(path, tmp_path / "o.onnx", FRAMES, Given(range="0..1"))
+        return
+    found = told(adopt(path, tmp_path / "o.onnx", FRAMES, Given(range=None if range else "0..1")))
+    assert (found["range"][0], found["color"][0]) == (range or "0..1", color)
+    given = told(adopt(path, tmp_path / "p.onnx", FRAMES, Given(range="0..1", color="rgb" if color == "bgr" else "bgr")))
+    assert given["color"][1].startswith("given, although it")
+
+
+def test_output_may_have_a_range_of_its_own(tmp_path: Path) -> None:
+    theirs = plain(tmp_path / "t.onnx", [node("Sigmoid", ["x"], ["y"])])
+    found = told(adopt(theirs, tmp_path / "o.onnx", FRAMES, Given(color="rgb", range="-1..1")))
+    assert (found["range"][0], found["output range"]) == ("-1..1", ("0..1", "its last layers hold it in 0..1"))
+    weights = {"w": 255 * np.eye(3, dtype=np.float32)[:, :, None, None]}
+    loud = plain(tmp_path / "loud.onnx", [node("Conv", ["x", "w"], ["y"])], weights)
+    assert told(adopt(loud, tmp_path / "p.onnx", FRAMES, Given(color="rgb", range="0..1")))["output range"][0] == "0..255"
+    told_so = adopt(loud, tmp_path / "q.onnx", FRAMES, Given(color="rgb", range="0..1", output_range="0..1"))
+    assert told(told_so)["output range"] == ("0..1", "given")
+
+
+def test_weights_in_a_file_of_their_own_move_in(tmp_path: Path) -> None:
+    theirs = mixer(tmp_path / "theirs.onnx")
+    model = onnx.load(str(theirs))
+    onnx.save(model, str(theirs), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
+    (tmp_path / "weights.bin").unlink()
+    frame = moving_pictures(3, 64, 48)[1]
+    assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
+    with pytest.raises(ModelError, match="theirs.onnx: its weights lie in a file of their own, which must stand beside it"):
+        adopt(theirs, tmp_path / "o.onnx", FRAMES, RGB)
+
+
+def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> None:
+    def path(name: str) -> Path:
+        return tmp_path / f"{name}.onnx"
+
+    path("text").write_text("no model")
+    path("empty").touch()
+    gone = mixer(path("fixed"), size=(48, 64))
+    latent = onnx.load(str(gone))
+    helper.set_model_props(latent, {METADATA_KEY: ModelSpec(kind="latent").to_json()})
+    onnx.save(latent, str(path("latent")))
+    bytes_only = mixer(path("raw"), "nhwc", kind="uint8")
+    plain(path("classifier"), [node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)], {"axes": np.array([2, 3])}, gives=[1, 3])
+    plain(path("grey"), [node("Tanh", ["x"], ["y"])], shape=[1, 1, "h", "w"])
+    plain(path("mask"), [node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array([1])}, gives=[1, 1, "h", "w"])
+    plain(path("twice"), [node("Concat", ["x", "x"], ["y"], axis=3)], gives=[1, 3, "h", "w2"])
+    plain(path("batch"), [node("Tanh", ["x"], ["y"])], shape=[4, 3, "h", "w"])
+    plain(path("half free"), [node("Tanh", ["x"], ["y"])], shape=[1, 3, "h", 64])
+    plain(path("unknown"), [node("Tanh", ["x"], ["y"])], shape=[1, "c", "h", "w"])
+    plain(path("flat"), [node("Tanh", ["x"], ["y"])], shape=[1, 64])
+    plain(path("nonsense"), [node("Nonsense", ["x"], ["y"])])
+    pair = onnx.load(str(plain(path("pair"), [node("Tanh", ["x"], ["y"])])))
+    pair.graph.input.append(helper.make_tensor_value_info("style", TensorProto.FLOAT, [1, 3, "h", "w"]))
+    onnx.save(pair, str(path("pair")))
+    numbers = onnx.load(str(path("flat")))
+    numbers.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(numbers, str(path("numbers")))
+    path("there").write_text("precious")
+    adopt(gone, path("ours before"), FRAMES, RGB, check=False)
+    before = sorted(tmp_path.iterdir())
+    cases: list[tuple[Path, Given, type[CyclecastError], str]] = [
+        (path("none"), RGB, ModelError, "none.onnx: no such model"),
+        (path("text"), RGB, ModelError, "text.onnx: cannot be read as an ONNX model"),
+        (path("empty"), RGB, ModelError, "empty.onnx: cannot be read as an ONNX model"),
+        (path("ours before"), RGB, ModelError, "ours before.onnx: a frame model already: use it as it is"),
+        (bytes_only, Given(), ModelError, "raw.onnx: a frame model already: use it as it is, or give --color rgb"),
+        (path("latent"), RGB, ModelError, "a latent model: it makes pictures of noise"),
+        (path("classifier"), RGB, ModelError, "its output is (1, 3); expected a picture, (1, 3, H, W) or (1, H, W, 3)"),
+        (path("grey"), RGB, ModelError, "its input is (1, 1, ?, ?); expected a picture"),
+        (path("mask"), RGB, ModelError, "its output is (1, 1, 131, 259); expected a picture"),
+        (path("twice"), RGB, ModelError, "it makes 518x131 of 259x131; expected the same size"),
+        (path("batch"), RGB, ModelError, "its input is (4, 3, ?, ?); expected a picture"),
+        (path("half free"), RGB, ModelError, "free in one direction only"),
+        (
+            path("unknown"),
+            RGB,
+            ConfigError,
+            "its input is (1, ?, ?, ?), which both layouts fit: give --layout nchw or --layout nhwc",
+        ),
+        (path("fixed"), Given(color="rgb", layout="nhwc"), ModelError, "its input is (1, 3, 48, 64); expected a picture"),
+        (path("flat"), RGB, ModelError, "its input is (1, 64); expected a picture"),
+        (path("nonsense"), RGB, ModelError, "ONNX Runtime cannot open it"),
+        (path("pair"), RGB, ModelError, "it has 2 inputs and 1 outputs; expected one picture in, one out"),
+        (path("numbers"), RGB, ModelError, "its input is int64; expected float32, float16 or uint8"),
+        (path("fixed"), Given(), ConfigError, "fixed.onnx: nothing in it tells its color: give --color bgr or --color rgb"),
+    ]
+    for theirs, given, kind, message in cases:
+        with pytest.raises(kind) as caught:
+            adopt(theirs, tmp_path / "ours.onnx", FRAMES, given)
+        assert message in str(caught.value) and "\n" not in str(caught.value), theirs
+        assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(OutputError, match="exists already; --overwrite replaces it"):
+        adopt(path("fixed"), path("there"), FRAMES, RGB)
+    assert path("there").read_text() == "precious"
+    adopt(path("unknown"), path("ours"), FRAMES, Given(color="rgb", layout="nhwc"))
+    for setting in ({"layout": "chw"}, {"range": "0..2"}, {"output_range": "x"}, {"color": "grey"}, {"multiple": 0}):
+        with pytest.raises(ConfigError, match=f"{next(iter(setting))} must be"):
+            Given(**setting)
+
+
+def test_all_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing in it tells its range: give .*; nothing in it tells its color: give"):
+        adopt(lifted(tmp_path / "t.onnx", bias=0.0), tmp_path / "o.onnx", FRAMES)
+
+
+def test_raw_frames_in_rgb_are_turned(tmp_path: Path) -> None:
+    adopt(mixer(tmp_path / "theirs.onnx", "nhwc", kind="uint8"), tmp_path / "ours.onnx", FRAMES, RGB)
+    frame = moving_pictures(3, 64, 48)[1]
+    assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
+
+
+def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = onnx.load(str(mixer(tmp_path / "other.onnx", color="bgr")))
+    mixer(tmp_path / "theirs.onnx")
+    monkeypatch.setattr("cyclecast.export.adopt.graph.modern", lambda model: other)
+    with pytest.raises(ModelError, match="not kept: the frame model differs from .*theirs.onnx by [0-9]+ grey levels at"):
+        adopt(tmp_path / "theirs.onnx", tmp_path / "ours.onnx", FRAMES, RGB)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other.onnx", "theirs.onnx"]
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_needs_no_torch(tmp_path: Path) -> None:
+    mixer(tmp_path / "theirs.onnx", range="-1..1")
+    out = tmp_path / "ours.onnx"
+    args = ["cyclecast", "adopt", str(tmp_path / "theirs.onnx"), "-o", str(out), "--range", "-1..1", "--color", "rgb", "--json"]
+    start = f"import sys; sys.argv = {args!r}\n"
+    main = "from cyclecast.cli import main\nmain()"
+    done = python(f"{start}for name in ('torch', 'onnxscript'): sys.modules[name] = None\n{main}")
+    assert done.returncode == 0, done.stderr
+    assert "layout nchw: its input is (1, 3, ?, ?)" in done.stderr and '"verified": [{' in done.stdout
+    assert out.is_file()
+    table = python(start.replace("'--json'", "'--overwrite'") + main)
+    assert table.returncode == 0 and table.stdout == ""
+    assert "131x97" in table.stderr and "color rgb: given" in table.stderr
+    again = python(start + main)
+    assert (again.returncode, again.stderr) == (1, f"error: {out}: exists already; --overwrite replaces it\n")
+    without = python(f"{start}sys.modules['onnx'] = None\n{main}")
+    assert without.returncode == 1
+    assert without.stderr == "error: onnx is not installed: pip install 'cyclecast[adopt]'\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [("h", "w"), (48, 64)], ids=["any size", "one size"])
+def test_tensorrt_builds_it(size: tuple[object, object], kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
+    from cyclecast.runtime.plan import build_plan
+
+    adopt(mixer(tmp_path / "theirs.onnx", "nhwc", kind=kind, size=size), tmp_path / "ours.onnx", FRAMES, RGB)
+    between = ((16, 16), (640, 360))
+    plan, facts = build_plan(tmp_path / "ours.onnx", "tensorrt-rtx", (131, 97), between=between, sm=(89,))
+    assert plan and facts.precision == ("fp16" if kind == "float16" else "fp32")
+
+
+def test_tensorrt_builds_one_that_pads(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
+    from cyclecast.runtime.plan import build_plan
+
+    adopt(halved_twice(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES, RGB)
+    plan, _ = build_plan(tmp_path / "ours.onnx", "tensorrt-rtx", (131, 97), between=((16, 16), (640, 360)), sm=(89,))
+    assert plan
+
+
+THEIRS = [
+    *(f"gnsmrky_fns/{name}_256x256_onnxjs013.onnx" for name in ("candy_nc16", "rain-princess_nc16", "udnie_nc16")),
+    "gnsmrky_fns/mosaic_nc8_128x128.onnx",
+    *(f"winml_fns/{name}.onnx" for name in ("candy", "mosaic", "udnie")),
+]
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_models_that_nobody_here_wrote(name: str, tmp_path: Path) -> None:
+    path, photo = shared(f"models/{name}"), read_image(shared("media/images/Landscape_1.jpg"))
+    frame = np.asarray(cv2.resize(photo, (320, 240), interpolation=cv2.INTER_AREA), np.uint8)
+    winml = name.startswith("winml")
+    if not winml:
+        with pytest.raises(ConfigError, match="nothing in it tells its color: give --color bgr or --color rgb"):
+            adopt(path, tmp_path / "ours.onnx", [frame])
+    adopted = adopt(path, tmp_path / "ours.onnx", [frame], None if winml else RGB)
+    found = told(adopted)
+    assert (found["layout"][0], found["range"][0], found["output range"][0]) == ("nchw", "0..255", "0..255")
+    assert found["color"][0] == ("bgr" if winml else "rgb")
+    assert [a.max_abs <= 1 for a in adopted.agreements] == [True]
+    one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
+    assert compare((320, 240), [(one, other)], "fp32").psnr_db > 55
+    assert one.shape == frame.shape and one.std() > 30
