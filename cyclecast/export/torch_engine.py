@@ -21,7 +21,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 class TorchEngine:
-    """Runs `FrameGraph`, eager, with the weights in the file: models that `cyclecast export` wrote, and no others.
+    """Runs `FrameGraph`, eager, with the weights in the file: models that `cyclecast export` wrote, without batch norms.
 
     bf16 (and fp16, of an fp32 model on a GPU) is autocast; by itself it computes in the precision that the model has.
     """
@@ -33,6 +33,10 @@ class TorchEngine:
         spec = ModelSpec.from_json(self.metadata) if self.metadata else ModelSpec()
         if spec.architecture.get("generator") not in IMAGE_GENERATORS:
             raise EngineUnavailable(f"torch runs models that cyclecast exported; {path} does not say of what network it is")
+        if spec.architecture.get("norm") == "batch":
+            raise EngineUnavailable(
+                "torch has no batch norms to rebuild: export folds them into convolutions; use onnxruntime, or verify --against"
+            )
         self._device = self._pick_device(device)
         self.device = processor_name() if self._device.type == "cpu" else torch.cuda.get_device_name(self._device)
         self.precision = spec.precision if precision == "auto" else precision
@@ -54,12 +58,22 @@ class TorchEngine:
         return torch.device("cuda", int(index or 0))
 
     def _load(self, graph: FrameGraph, path: Path) -> None:
-        """The file's weights go by the names that they have in the graph: colours are folded into them already."""
+        """The file's weights go by the names that they have in the graph: colours are folded into them already.
+
+        Biases that are all zero are not in the file, nor is how many batches a norm has seen.
+        """
         stored = {tensor.name: tensor for tensor in onnx.load(str(path)).graph.initializer}
+        state = graph.state_dict()
+        for key, value in state.items():
+            if key in stored:
+                state[key] = torch.from_numpy(numpy_helper.to_array(stored[key]).copy())
+            elif key.endswith(".bias"):
+                state[key] = torch.zeros_like(value)
+            elif not key.endswith(".num_batches_tracked"):
+                raise ModelError(f"{path}: has no {key}, which the network that it names has")
         try:
-            state = {key: torch.from_numpy(numpy_helper.to_array(stored[key]).copy()) for key in graph.state_dict()}
             graph.load_state_dict(state)
-        except (KeyError, RuntimeError) as error:
+        except RuntimeError as error:
             raise ModelError(f"{path}: its weights are not those of the network that it names ({error})") from error
 
     def prepare(self, width: int, height: int) -> None:

@@ -159,8 +159,9 @@ def cuda_devices() -> list[Device]:
 
 def openvino_facts(module: str) -> dict[str, Any]:
     """{version, devices: {name: (full name, capabilities)}}."""
-    import openvino
+    from cyclecast.runtime.onnx_file import openvino_library
 
+    openvino = openvino_library()
     core = openvino.Core()
 
     def about(device: str) -> tuple[str, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -273,3 +275,14 @@ def test_bundled_models_are_small_described_and_run() -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(ModelError, match="manet: no such file, and no bundled model .*monet"):
         load("manet")
+
+
+def test_openvino_reports_to_nobody(tiny_model: Path) -> None:
+    program = (
+        "import sys, pathlib, cyclecast\n"
+        "cyclecast.load(sys.argv[1], 'openvino').close()\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__, sys.modules['openvino_telemetry'])"
+    )
+    told = subprocess.run([sys.executable, "-c", program, str(tiny_model)], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"]

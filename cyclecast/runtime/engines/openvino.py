@@ -10,7 +10,7 @@ import numpy as np
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
 from cyclecast.runtime.engine import BySize, Image, check_frame, check_size
 from cyclecast.runtime.machine import cache_folder
-from cyclecast.runtime.onnx_file import describe, read_model
+from cyclecast.runtime.onnx_file import describe, openvino_library, read_model
 
 if TYPE_CHECKING:
     import openvino
@@ -24,12 +24,8 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, path: Path, device: str, precision: str) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise EngineUnavailable("openvino is not installed: pip install openvino") from error
-        self._openvino = openvino
-        self._core = openvino.Core()
+        self._openvino = openvino_library()
+        self._core = self._openvino.Core()
         self._target = self._pick_device(device)
         self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
         self.precision = self._pick_precision(precision)
