@@ -159,9 +159,9 @@ def cuda_devices() -> list[Device]:
 
 def openvino_facts(module: str) -> dict[str, Any]:
     """{version, devices: {name: (full name, capabilities)}}."""
-    from cyclecast.runtime.onnx_file import openvino_library
+    from cyclecast.runtime.onnx_file import import_openvino
 
-    openvino = openvino_library()
+    openvino = import_openvino()
     core = openvino.Core()
 
     def about(device: str) -> tuple[str, list[str]]:

@@ -15,18 +15,24 @@ if TYPE_CHECKING:
     import openvino
 
 
-def openvino_library() -> ModuleType:
+def import_openvino() -> ModuleType:
     """The module openvino, which then calls nobody: without this its import reports to its maker, from a process of its own.
 
-    EngineUnavailable if it is not installed.
+    ImportError if it cannot be loaded.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so that it takes its own silent stand-in
-    try:
-        import openvino
-    except ImportError as error:
-        raise EngineUnavailable("openvino is not installed: pip install openvino") from error
+    import openvino
+
     module: ModuleType = openvino
     return module
+
+
+def openvino_library() -> ModuleType:
+    """The same; EngineUnavailable, with the line to type, if it cannot be loaded."""
+    try:
+        return import_openvino()
+    except ImportError as error:
+        raise EngineUnavailable("openvino is not installed: pip install openvino") from error
 
 
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
