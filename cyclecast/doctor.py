@@ -14,16 +14,14 @@ from typing import Any
 import cyclecast
 from cyclecast.apart import NO_ANSWER
 from cyclecast.runtime import installed
-from cyclecast.runtime.gpus import Gpus, find_gpus
+from cyclecast.runtime.gpus import RTX_TARGETS, Gpus, find_gpus
 from cyclecast.runtime.installed import Device, Library, Owners
 from cyclecast.runtime.machine import System, describe_system
 from cyclecast.video.cameras import Cameras, find_cameras
-from cyclecast.video.codecs import Codecs, find_codecs
+from cyclecast.video.codecs import ENCODERS, Codecs, find_codecs
 from cyclecast.video.opencv import OpenCv, find_opencv
 
-RTX = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")  # compute capabilities that TensorRT for RTX is made for
 AT_ONCE = 4  # things looked at
-NEEDED = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}  # what `convert` encodes with
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ def _of_video(video: Codecs, opencv: OpenCv) -> Iterator[Problem]:
         yield Problem(f"PyAV cannot be loaded: {video.failure}", "pip install --force-reinstall 'av>=17,<19'", True)
     else:
         works = {encoder.name for encoder in video.encoders if encoder.works or _silent(encoder.failure)}
-        absent = [f"{name} ({codec})" for codec, name in NEEDED.items() if name not in works]
+        absent = [f"{encoder.name} ({codec})" for codec, encoder in ENCODERS.items() if encoder.name not in works]
         if absent:
             what = f"this build of FFmpeg does not encode with {', '.join(absent)}; PyAV's wheels do"
             yield Problem(what, "pip install --force-reinstall --only-binary av 'av>=17,<19'", True)
@@ -236,7 +234,8 @@ def _line_for_nvidia(gpus: Gpus, engines: list[Library]) -> str:
     runtime = next(engine for engine in engines if engine.name == "onnxruntime")
     if any(package.startswith("onnxruntime-gpu") for package in runtime.packages):
         return "pip install 'onnxruntime-gpu[cuda,cudnn]'    # CUDA's libraries"
-    return installed.INSTALL["tensorrt-rtx" if any(gpu.compute_capability in RTX for gpu in gpus.nvidia) else "tensorrt"]
+    rtx = any(gpu.sm in RTX_TARGETS for gpu in gpus.nvidia)
+    return installed.INSTALL["tensorrt-rtx" if rtx else "tensorrt"]
 
 
 def _join_group(group: str) -> str:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -157,6 +158,16 @@ def different(one: Path, other: Path) -> list[str]:
 
     apart = [key for key in left.keys() & right.keys() if not same(left[key], right[key])]
     return sorted(({*apart} | left.keys() ^ right.keys()) - {"/config/out", "/seconds"})
+
+
+FAMILIES: dict[str, dict[str, Any]] = {  # of image generators, small: as `build_generator` takes them
+    "resnet": {"generator": "resnet6", "ngf": 4},
+    "resnet-resize": {"generator": "resnet6", "ngf": 4, "upsample": "resize"},
+    "resnet-batch": {"generator": "resnet6", "ngf": 4, "norm": "batch"},
+    "unet": {"generator": "unet128", "ngf": 4},
+    "frame": {"generator": "frame", "width": 8, "blocks": 2},
+    "frame-skip": {"generator": "frame", "width": 8, "blocks": 2, "skip": True},
+}
 
 
 @pytest.fixture(scope="session")

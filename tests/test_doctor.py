@@ -32,9 +32,8 @@ from cyclecast.runtime.installed import INSTALL, Device, Library
 from cyclecast.runtime.machine import describe_system
 from cyclecast.video import cameras, codecs
 from cyclecast.video.cameras import Camera, Cameras, find_cameras, measure_camera
-from cyclecast.video.codecs import Codecs, EncoderFacts
+from cyclecast.video.codecs import ENCODERS, Codecs, EncoderFacts
 from cyclecast.video.opencv import OpenCv, find_opencv
-from cyclecast.video.sinks.file import ENCODERS
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="of Linux's files")

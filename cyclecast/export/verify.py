@@ -10,10 +10,10 @@ import onnxruntime
 import torch
 
 from cyclecast.errors import ConfigError
-from cyclecast.export.agreement import SIZES, Agreement, Image, compare, compare_engines
+from cyclecast.export.agreement import SIZES, Agreement, compare, compare_engines
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
-from cyclecast.runtime.engine import Engine
+from cyclecast.runtime.engine import Engine, Image
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 

@@ -29,7 +29,6 @@ class Gpu:
         if index >= count:
             raise EngineUnavailable(f"no GPU cuda:{index}: this machine has {count}")
         self.index = index
-        self.use()
         attribute = runtime.cudaDeviceAttr
         (major,) = self.call("cudaDeviceGetAttribute", attribute.cudaDevAttrComputeCapabilityMajor, index)
         (minor,) = self.call("cudaDeviceGetAttribute", attribute.cudaDevAttrComputeCapabilityMinor, index)

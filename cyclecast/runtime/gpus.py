@@ -12,6 +12,7 @@ from cyclecast.runtime.machine import board_name, read_text
 
 MAKERS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x106b": "Apple", "0x15ad": "VMware", "0x1af4": "virtio"}
 QUERY = ("name", "driver_version", "compute_cap", "memory.total")
+RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities (SM) that TensorRT for RTX builds for
 SECONDS = 10.0  # that nvidia-smi may take: it wakes a sleeping driver
 
 
@@ -24,6 +25,11 @@ class NvidiaGpu:
     compute_capability: str | None
     """8.9, which TensorRT calls SM 89."""
     memory_mib: int | None
+
+    @property
+    def sm(self) -> int | None:
+        """89 for 8.9."""
+        return int(self.compute_capability.replace(".", "")) if self.compute_capability else None
 
 
 @dataclass(frozen=True)

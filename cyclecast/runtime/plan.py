@@ -16,7 +16,9 @@ from typing import Any
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.files import appearing
+from cyclecast.runtime.cuda import Gpu
 from cyclecast.runtime.engine import check_size, stated_precision
+from cyclecast.runtime.gpus import RTX_TARGETS
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
 
@@ -24,7 +26,6 @@ Size = tuple[int, int]  # (width, height)
 OnBuild = Callable[[float], None]  # is given the share that is done, from 0 to 1
 
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}  # engine -> Python module; the extra is named alike
-RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities that TensorRT for RTX builds ahead of time for
 MARK = '{"cyclecast_plan": '
 MAGIC = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt", b"ptrt": "tensorrt"}  # a plan's first bytes -> its engine
 
@@ -95,6 +96,7 @@ def build_plan(
     *,
     between: tuple[Size, Size] | None = None,
     sm: Sequence[int] = (),
+    gpu: int = 0,
     workspace_mib: int | None = None,
     on_build: OnBuild | None = None,
 ) -> tuple[bytes, PlanFacts]:
@@ -102,16 +104,17 @@ def build_plan(
 
     size: (width, height); None for a model that is fixed to one. between: the smallest and the largest that the plan takes
     beside it; None: `size` alone, which is quickest. sm: compute capabilities to build for; TensorRT itself builds for the
-    GPU that it runs on only, TensorRT for RTX for any of `RTX_TARGETS`, without a GPU. on_build: see `OnBuild`; what it
-    raises ends the build. Raises EngineUnavailable (library or GPU missing), ModelError (no frame model, or one with
-    operators that TensorRT does not have), ConfigError (sizes or compute capabilities that do not fit), EngineError (the
-    build failed).
+    GPU that it runs on only, the one of index `gpu`, TensorRT for RTX for any of `RTX_TARGETS`, without a GPU. on_build: see
+    `OnBuild`; what it raises ends the build. Raises EngineUnavailable (library or GPU missing), ModelError (no frame model,
+    or one with operators that TensorRT does not have), ConfigError (sizes or compute capabilities that do not fit),
+    EngineError (the build failed).
     """
     trt = library(engine)
     fixed, metadata = describe(model)
     sizes = _sizes(size, between, fixed)
     log = _logger(trt)
-    builder = _builder(trt, log, engine, sm)
+    targets = _targets(engine, sm, gpu)
+    builder = trt.Builder(log)
     network, parser = _parsed(trt, builder, log, model)
     config = builder.create_builder_config()
     if workspace_mib is not None:
@@ -126,7 +129,7 @@ def build_plan(
     facts = PlanFacts(
         engine=engine,
         version=str(trt.__version__),
-        sm=tuple(sm) or (_own_capability(),),
+        sm=targets,
         sizes=sizes,
         precision=_precision(network),
         model_hash=hashlib.sha256(model.read_bytes()).hexdigest(),
@@ -150,8 +153,8 @@ def build_plan(
     return bytes(plan), facts
 
 
-def kept_plan(model: Path, engine: str, size: Size, sm: int, on_build: OnBuild | None = None) -> Path:
-    """A plan of the ONNX model for this size and the GPU at hand out of the user's cache, built if it is not there yet.
+def kept_plan(model: Path, engine: str, size: Size, gpu: Gpu) -> Path:
+    """A plan of the ONNX model for this size and this GPU out of the user's cache, built if it is not there yet.
 
     Its name holds all that a plan depends on: library and version, compute capability, the model's content and the size.
     """
@@ -160,30 +163,26 @@ def kept_plan(model: Path, engine: str, size: Size, sm: int, on_build: OnBuild |
     folder = cache_folder("plans")
     if folder is None:
         raise EngineError("plans are kept in the user's cache, which cannot be written; set XDG_CACHE_HOME to a folder that can")
-    path = folder / f"{engine}-{version}-sm{sm}-{size[0]}x{size[1]}-{content}.plan"
+    path = folder / f"{engine}-{version}-sm{gpu.capability}-{size[0]}x{size[1]}-{content}.plan"
     if not path.is_file():
-        targets = (sm,) if engine == "tensorrt-rtx" and sm in RTX_TARGETS else ()
-        plan, _ = build_plan(model, engine, size, sm=targets, on_build=on_build)
+        plan, _ = build_plan(model, engine, size, gpu=gpu.index)
         with appearing(path, overwrite=True) as partial:
             partial.write_bytes(plan)
     return path
 
 
-def _builder(trt: Any, log: Any, engine: str, sm: Sequence[int]) -> Any:
+def _targets(engine: str, sm: Sequence[int], gpu: int) -> tuple[int, ...]:
+    """The compute capabilities to build for: those asked for, or that of the GPU at hand, which the build then works on."""
     unknown = [capability for capability in sm if capability not in RTX_TARGETS]
     if sm and engine != "tensorrt-rtx":
         raise ConfigError(f"{engine} builds for the GPU that it runs on; tensorrt-rtx builds for others")
     if unknown:
         raise ConfigError(f"{engine} builds for SM {', '.join(map(str, RTX_TARGETS))}, not for {unknown[0]}")
-    if not sm:
-        _own_capability()
-    return trt.Builder(log)
-
-
-def _own_capability() -> int:
-    from cyclecast.runtime.cuda import Gpu
-
-    return Gpu(0).capability
+    if sm:
+        return tuple(sm)
+    own = Gpu(gpu)
+    own.use()
+    return (own.capability,)
 
 
 def _parsed(trt: Any, builder: Any, log: Any, model: Path) -> tuple[Any, Any]:

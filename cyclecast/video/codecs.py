@@ -1,4 +1,4 @@
-"""Which encoders really encode here: FFmpeg lists those of hardware that this machine does not have."""
+"""What we encode with, and which encoders really encode here: FFmpeg lists hardware that this machine does not have."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ SOFTWARE = {
     "vp9": ("libvpx-vp9",),
 }
 HARDWARE = ("nvenc", "qsv", "vaapi", "amf", "videotoolbox", "mf", "v4l2m2m", "vulkan", "rkmpp")  # h264_nvenc, …
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An FFmpeg encoder and its defaults: crf is its quality scale, lower is better."""
+
+    name: str
+    crf: int
+    preset: str | None
+
+
+ENCODERS = {  # codec -> what `convert` encodes it with
+    "h264": Encoder("libx264", 18, "veryfast"),
+    "hevc": Encoder("libx265", 22, "veryfast"),
+    "av1": Encoder("libsvtav1", 30, "10"),
+    "vp9": Encoder("libvpx-vp9", 31, None),
+}
 
 
 @dataclass(frozen=True)

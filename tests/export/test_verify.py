@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,16 +23,7 @@ from cyclecast.export.torch_engine import TorchEngine
 from cyclecast.runtime.engines import open_engine
 from cyclecast.training.networks import build_generator
 from cyclecast.video.images import read_image
-from tests.conftest import moving_pictures, shared
-
-FAMILIES: dict[str, dict[str, Any]] = {
-    "resnet": {"generator": "resnet6", "ngf": 8},
-    "resnet-resize": {"generator": "resnet6", "ngf": 8, "upsample": "resize"},
-    "resnet-batch": {"generator": "resnet6", "ngf": 8, "norm": "batch"},
-    "unet": {"generator": "unet128", "ngf": 8},
-    "frame": {"generator": "frame", "width": 16, "blocks": 4},
-    "frame-skip": {"generator": "frame", "width": 16, "blocks": 4, "skip": True},
-}
+from tests.conftest import FAMILIES, moving_pictures, shared
 
 
 def cyclecast_command(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -15,23 +15,15 @@ from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelE
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.engines import open_engine
+from cyclecast.runtime.gpus import RTX_TARGETS
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.model import find_model
-from cyclecast.runtime.plan import RTX_TARGETS, PlanFacts, build_plan, engine_of_plan, read_facts
+from cyclecast.runtime.plan import PlanFacts, build_plan, engine_of_plan, read_facts
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import build_generator
-from tests.conftest import moving_pictures
+from tests.conftest import FAMILIES, moving_pictures
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
-
-FAMILIES: dict[str, dict[str, Any]] = {
-    "resnet": {"generator": "resnet6", "ngf": 4},
-    "resnet-resize": {"generator": "resnet6", "ngf": 4, "upsample": "resize"},
-    "resnet-batch": {"generator": "resnet6", "ngf": 4, "norm": "batch"},
-    "unet": {"generator": "unet128", "ngf": 4},
-    "frame": {"generator": "frame", "width": 8, "blocks": 2},
-    "frame-skip": {"generator": "frame", "width": 8, "blocks": 2, "skip": True},
-}
 
 
 @pytest.fixture(

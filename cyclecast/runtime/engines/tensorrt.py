@@ -22,12 +22,17 @@ class TensorRtEngine:
     def __init__(self, path: Path, device: str, precision: str) -> None:
         self._trt = library(self.name)
         self._gpu = Gpu(self._index(device))
+        self._gpu.use()
+        self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))  # outlives its engines
         self.device = f"cuda:{self._gpu.index}, {self._gpu.name}"
         self._path = path
-        self._facts = read_facts(path) if engine_of_plan(path) else None
-        if engine_of_plan(path):
+        self._facts: PlanFacts | None = None
+        if engine_of_plan(path) is not None:
+            self._facts = self._facts_of(path)
             self._engine = self._deserialize(path)
-            self.size, self.metadata, self.precision = self._said_by_plan()
+            smallest, best, largest = self._facts.sizes
+            self.size = best if smallest == largest else None
+            self.metadata, self.precision = self._facts.metadata, self._facts.precision
         else:
             self.size, self.metadata = describe(path)
             self.precision = stated_precision(self.metadata)
@@ -42,36 +47,38 @@ class TensorRtEngine:
         return int(index or 0)
 
     def _deserialize(self, path: Path) -> Any:
-        runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
-        self._runtime = runtime  # must outlive its engines
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
-            raise ModelError(f"{path}: {self._mismatch(read_facts(path))}; build it again from the ONNX file on this machine")
+            facts = self._facts_of(path)
+            built = f"{facts.engine} {facts.version} for SM {', '.join(map(str, facts.sm))}"
+            here = f"{self.name} {self._trt.__version__} on SM {self._gpu.capability}"
+            raise ModelError(f"{path}: a plan of {built}, which {here} cannot load; build it again from the ONNX file here")
         return engine
 
-    def _mismatch(self, facts: PlanFacts | None) -> str:
-        here = f"{self.name} {self._trt.__version__} on SM {self._gpu.capability}"
+    def _facts_of(self, path: Path) -> PlanFacts:
+        facts = read_facts(path)
         if facts is None:
-            return f"no plan that {here} can load"
-        targets = ", ".join(map(str, facts.sm))
-        return f"a plan of {facts.engine} {facts.version} for SM {targets}, which {here} cannot load"
-
-    def _said_by_plan(self) -> tuple[tuple[int, int] | None, str | None, str]:
-        if self._facts is None:
-            raise ModelError(f"{self._path}: not a plan of cyclecast; build it with `cyclecast build`")
-        smallest, best, largest = self._facts.sizes
-        return best if smallest == largest else None, self._facts.metadata, self._facts.precision
+            raise ModelError(f"{path}: not a plan of cyclecast; build it with `cyclecast build`")
+        return facts
 
     def _open(self, width: int, height: int) -> tuple[Lane, Any]:
         check_size(width, height, self.size)
         self._gpu.use()
         if self._facts is None:
-            engine = self._deserialize(kept_plan(self._path, self.name, (width, height), self._gpu.capability))
+            engine = self._deserialize(kept_plan(self._path, self.name, (width, height), self._gpu))
         else:
             self._check_range(width, height)
             engine = self._engine
         context = self._context(engine)
         lane = Lane(self._gpu, (height, width, 3))
+        try:
+            return lane, self._warm(engine, context, lane, width, height)
+        except BaseException:
+            lane.close()
+            raise
+
+    def _warm(self, engine: Any, context: Any, lane: Lane, width: int, height: int) -> Any:
+        """Binds the lane's memory, runs a first frame, records the work as a graph; returns what puts it on a stream."""
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         takes = self._trt.TensorIOMode.INPUT
         for name in names:
@@ -89,7 +96,7 @@ class TensorRtEngine:
         self._warmed(context)
         if self._records(context, int(lane.stream)):
             lane.record(infer)
-        return lane, infer
+        return infer
 
     def _check_range(self, width: int, height: int) -> None:
         assert self._facts is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,25 +17,10 @@ from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
 from cyclecast.errors import ConfigError, InputError, OutputError
+from cyclecast.video.codecs import ENCODERS
 from cyclecast.video.frame import Colour, Frame, StreamInfo
 from cyclecast.video.sources.file import EXACT_COLOURS, open_container
 
-
-@dataclass(frozen=True)
-class Encoder:
-    """An FFmpeg encoder and its defaults: crf is its quality scale, lower is better."""
-
-    name: str
-    crf: int
-    preset: str | None
-
-
-ENCODERS = {
-    "h264": Encoder("libx264", 18, "veryfast"),
-    "hevc": Encoder("libx265", 22, "veryfast"),
-    "av1": Encoder("libsvtav1", 30, "10"),
-    "vp9": Encoder("libvpx-vp9", 31, None),
-}
 CONTAINERS = {
     ".mp4": "h264",
     ".m4v": "h264",
