@@ -16,7 +16,13 @@ def export(
     checkpoint: Annotated[
         Path, typer.Argument(help="A checkpoint, the folder of a run, or a latest_net_G.pth of pytorch-CycleGAN-and-pix2pix.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add it to a model repository of Triton Inference Server; then CHECKPOINT may be a finished model, too."
+        ),
+    ] = None,
     direction: Annotated[
         str | None,
         typer.Option(help="a2b or b2a; of a latent model, what it draws.  [default: its first; of a .pth, its name's]"),
@@ -36,6 +42,12 @@ def export(
 
     Example: cyclecast export runs/monet -o monet.onnx --direction b2a
     """
+    if output is None and triton is None:
+        raise typer.BadParameter("name the ONNX file to write with --output, or a model repository with --triton")
+    if output is None:
+        assert triton is not None
+        config = _add_to_repository(str(checkpoint), triton, overwrite)
+        return print_json({"output": str(config), "verified": []}) if as_json else None
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
@@ -58,10 +70,25 @@ def export(
         check=not no_verify,
         overwrite=overwrite,
     )
+    if triton is not None:
+        _add_to_repository(str(output), triton, overwrite)
     if as_json:
         return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
     title = f"{output} in ONNX Runtime against PyTorch, grey levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
+
+
+def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:
+    with extra("adopt"):
+        from cyclecast.export.triton import write_repository
+    from cyclecast.runtime.model import find_model
+
+    if Path(model).is_dir() or Path(model).suffix in (".pt", ".pth"):
+        raise typer.BadParameter("a checkpoint becomes an ONNX file first: name it with --output")
+    path = find_model(model)
+    config = write_repository(path, path.stem, folder, overwrite)
+    console.print(f"{config}: tritonserver --model-repository {folder} serves it as {path.stem}", markup=False)
+    return config
 
 
 def adopt(

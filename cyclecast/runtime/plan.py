@@ -44,6 +44,10 @@ class PlanFacts:
     """The smallest (width, height) that it takes, the one it is best at, and the largest."""
     precision: str
     """Of the convolutions: fp32, fp16 or mixed."""
+    takes: str
+    """The name of its input, a frame."""
+    gives: str
+    """The name of its output, a frame."""
     model_hash: str
     """SHA-256 of the ONNX file."""
     metadata: str | None
@@ -132,6 +136,8 @@ def build_plan(
         sm=targets,
         sizes=sizes,
         precision=_precision(network),
+        takes=network.get_input(0).name,
+        gives=network.get_output(0).name,
         model_hash=hashlib.sha256(model.read_bytes()).hexdigest(),
         metadata=metadata,
     )

@@ -60,13 +60,16 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return (lengths - 1).square().mean()
 
 
-def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1) -> Tensor:
+def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1, colours: bool = True) -> Tensor:
     """|F(G(x)) - x|_1, per value (CycleGAN, equation 2); both averaged over scale x scale pixels first.
 
     At scale 1, as in the paper, G hides what it must give back in fine patterns that F can read (Chu et al. 2017); a larger
-    scale lets paint replace detail.
+    scale lets paint replace detail. Without colours, of the brightness alone: what lost its colours need not find them again.
     """
-    return functional.l1_loss(functional.avg_pool2d(reconstructed.float(), scale), functional.avg_pool2d(real, scale))
+    reconstructed = reconstructed.float()
+    if not colours:
+        reconstructed, real = _luma(reconstructed), _luma(real)
+    return functional.l1_loss(functional.avg_pool2d(reconstructed, scale), functional.avg_pool2d(real, scale))
 
 
 def colour_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
@@ -80,8 +83,25 @@ def colour_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
 
 def brightness_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     """The same of the areas' brightness (luma, ITU-R BT.601) of (N, 3, H, W), RGB: what is light stays light, in any hue."""
-    weights = source.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return functional.avg_pool2d(((translated.float() - source) * weights).sum(1, keepdim=True), scale).abs().mean()
+    return functional.avg_pool2d(_luma(translated.float() - source), scale).abs().mean()
+
+
+def whitening_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
+    """How far the areas' mean colours have moved other than towards white; of (N, 3, H, W), RGB.
+
+    Hues may fade and brightness may rise, as under snow: a meadow may turn white, a sky may not turn brown or dark.
+    """
+    made, real = functional.avg_pool2d(translated.float(), scale), functional.avg_pool2d(source, scale)
+    made_luma, real_luma = _luma(made), _luma(real)
+    made, real = made - made_luma, real - real_luma
+    faded = (made * real).sum(1, keepdim=True) / real.square().sum(1, keepdim=True).clamp_min(1e-6)
+    turned = (made - faded.detach().clamp(0.0, 1.0) * real).abs().mean()
+    return turned + (real_luma - made_luma).clamp_min(0.0).mean()
+
+
+def _luma(images: Tensor) -> Tensor:
+    """(N, 1, H, W) of (N, 3, H, W), RGB (ITU-R BT.601)."""
+    return (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def l1_loss(made: Tensor, real: Tensor) -> Tensor:

@@ -151,6 +151,8 @@ def test_facts_survive_the_round_trip() -> None:
         sm=(87,),
         sizes=((16, 16), (1280, 720), (1920, 1080)),
         precision="fp16",
+        takes="frame",
+        gives="styled",
         model_hash="00",
         metadata='{"name": "é \\"quoted\\""}',
     )

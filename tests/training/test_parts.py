@@ -102,6 +102,31 @@ def test_colour_loss_sees_areas_and_not_texture() -> None:
     assert losses.colour_loss(speckled, source).item() == pytest.approx(0.0, abs=1e-6)
 
 
+def test_cycle_loss_without_colours_takes_any_hue_of_the_same_brightness() -> None:
+    green, grey = torch.tensor([-1.0, 1.0, -1.0]).reshape(1, 3, 1, 1), 2 * 0.587 - 1
+    source = green.expand(1, 3, 8, 8)
+    assert losses.cycle_loss(torch.full((1, 3, 8, 8), grey), source, colours=False).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.cycle_loss(torch.full((1, 3, 8, 8), grey + 0.2), source, colours=False).item() == pytest.approx(0.2)
+    assert losses.cycle_loss(torch.full((1, 3, 8, 8), grey), source).item() > 0.5
+
+
+def test_whitening_loss_lets_colours_fade_and_lighten_and_nothing_else() -> None:
+    def area(red: float, green: float, blue: float) -> torch.Tensor:
+        return torch.tensor([red, green, blue]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)
+
+    meadow = area(-0.5, 0.2, -0.6)
+    white, lighter, faded = area(1, 1, 1), area(-0.2, 0.5, -0.3), 0.5 * (meadow + area(0.3, 0.3, 0.3))
+    for allowed in (meadow, white, lighter, faded):
+        assert losses.whitening_loss(allowed, meadow).item() == pytest.approx(0.0, abs=1e-6)
+    darker, brown, stronger = meadow - 0.3, area(0.2, 0.2, -0.6), area(-0.6, 0.4, -0.7)
+    assert losses.whitening_loss(darker, meadow).item() == pytest.approx(0.3, abs=1e-6)
+    for other in (brown, stronger):
+        assert losses.whitening_loss(other, meadow).item() > 0.05
+    moved = torch.full((1, 3, 8, 8), 0.1, requires_grad=True)
+    losses.whitening_loss(moved, meadow).backward()
+    assert moved.grad is not None and moved.grad.isfinite().all()
+
+
 def test_ssim_loss_is_its_formula_in_every_window() -> None:
     torch.manual_seed(0)
     one, other = torch.rand(2, 1, 2, 20, 16) * 2 - 1

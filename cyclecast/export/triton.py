@@ -1,0 +1,94 @@
+"""A model repository of Triton Inference Server: `NAME/config.pbtxt` and `NAME/1/` with the model itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from cyclecast.errors import ModelError, OutputError
+from cyclecast.files import appearing
+from cyclecast.runtime.plan import engine_of_plan, read_facts
+
+TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or an output, in Triton's terms."""
+
+    name: str
+    type: str
+    """TYPE_UINT8, TYPE_FP32."""
+    dims: tuple[int, ...]
+    """-1 where any size will do."""
+
+
+def write_repository(model: Path, name: str, folder: Path, overwrite: bool = False) -> Path:
+    """Adds the model to the repository in `folder`, ready for `tritonserver --model-repository`; returns its config.pbtxt.
+
+    model: an ONNX frame model or latent model, which Triton's ONNX Runtime runs, or a TensorRT plan, for servers with the
+    TensorRT and the kind of GPU that built it. The server takes frames one by one: its batch is the first dimension, 1. The
+    config appears last, so a server that watches the folder never sees half a model. ModelError for what Triton cannot run,
+    OutputError if the repository has a model of that name (unless `overwrite`) or cannot be written.
+    """
+    if engine_of_plan(model) is None:
+        platform, file, (inputs, outputs) = "onnxruntime_onnx", "model.onnx", _ports_of_onnx(model)
+    else:
+        platform, file, (inputs, outputs) = "tensorrt_plan", "model.plan", _ports_of_plan(model)
+    config = folder / name / "config.pbtxt"
+    if config.exists() and not overwrite:
+        raise OutputError(f"{config}: exists already; --overwrite replaces it")
+    config.unlink(missing_ok=True)
+    with appearing(folder / name / "1" / file, overwrite) as partial:
+        try:
+            shutil.copyfile(model, partial)
+        except OSError as error:
+            raise OutputError(f"cannot be written ({error.strerror})") from error
+    for other in {"model.onnx", "model.plan"} - {file}:
+        (folder / name / "1" / other).unlink(missing_ok=True)
+    with appearing(config, overwrite) as partial:
+        partial.write_text(_config(name, platform, inputs, outputs), "utf-8")
+    return config
+
+
+def _ports_of_onnx(path: Path) -> tuple[list[Port], list[Port]]:
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"{path}: cannot be read as an ONNX model") from error
+    weights = {tensor.name for tensor in graph.initializer}
+    return [_port(path, value) for value in graph.input if value.name not in weights], [_port(path, v) for v in graph.output]
+
+
+def _port(path: Path, value: onnx.ValueInfoProto) -> Port:
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in TYPES:
+        raise ModelError(f"{path}: {value.name} is neither uint8 nor float32, so this is no frame model")
+    dims = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
+    return Port(value.name, TYPES[tensor.elem_type], dims)
+
+
+def _ports_of_plan(path: Path) -> tuple[list[Port], list[Port]]:
+    facts = read_facts(path)
+    if facts is None:
+        raise ModelError(f"{path}: not a plan of cyclecast; build it with `cyclecast build`")
+    if facts.engine != "tensorrt":
+        raise ModelError(f"{path}: a plan of {facts.engine}, which Triton does not run; it runs ONNX files and TensorRT plans")
+    smallest, (width, height), largest = facts.sizes
+    dims = (1, height, width, 3) if smallest == largest else (1, -1, -1, 3)
+    return [Port(facts.takes, "TYPE_UINT8", dims)], [Port(facts.gives, "TYPE_UINT8", dims)]
+
+
+def _config(name: str, platform: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+    lines = [f'name: "{name}"', f'platform: "{platform}"', "max_batch_size: 0"]
+    for kind, ports in (("input", inputs), ("output", outputs)):
+        for port in ports:
+            dims = ", ".join(map(str, port.dims))
+            lines.append(f'{kind} [ {{ name: "{port.name}" data_type: {port.type} dims: [ {dims} ] }} ]')
+    lines.append("instance_group [ { count: 1 kind: KIND_AUTO } ]  # on every GPU; on the CPU where there is none")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,77 @@
+"""The model repository that `cyclecast export --triton` writes, read by Triton's own schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+from typer.testing import CliRunner
+
+from cyclecast.cli import app
+from cyclecast.errors import ModelError, OutputError
+from cyclecast.export.triton import write_repository
+from cyclecast.runtime.model import find_model
+from cyclecast.runtime.plan import PlanFacts
+
+
+def _read(config: Path) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(config.read_text("utf-8"), model_config_pb2.ModelConfig())
+
+
+def test_a_bundled_model_is_served_as_it_is(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, ["export", "monet", "--triton", str(tmp_path)])
+    assert outcome.exit_code == 0, outcome.output
+    config = _read(tmp_path / "monet" / "config.pbtxt")
+    assert (config.name, config.platform, config.max_batch_size) == ("monet", "onnxruntime_onnx", 0)
+    for port, name in ((config.input[0], "frame"), (config.output[0], "styled")):
+        assert (port.name, port.data_type, list(port.dims)) == (name, model_config_pb2.TYPE_UINT8, [1, -1, -1, 3])
+    assert (tmp_path / "monet" / "1" / "model.onnx").read_bytes() == find_model("monet").read_bytes()
+
+
+def test_a_second_one_of_the_same_name_replaces_it_only_when_asked(tmp_path: Path) -> None:
+    monet, ukiyoe = find_model("monet"), find_model("ukiyoe")
+    write_repository(monet, "style", tmp_path)
+    with pytest.raises(OutputError, match="exists already"):
+        write_repository(ukiyoe, "style", tmp_path)
+    assert (tmp_path / "style" / "1" / "model.onnx").read_bytes() == monet.read_bytes()
+    write_repository(ukiyoe, "style", tmp_path, overwrite=True)
+    assert (tmp_path / "style" / "1" / "model.onnx").read_bytes() == ukiyoe.read_bytes()
+
+
+@pytest.mark.parametrize(("largest", "dims"), [((1280, 720), [1, 720, 1280, 3]), ((1920, 1080), [1, -1, -1, 3])])
+def test_a_plan_is_served_with_the_sizes_that_it_takes(tmp_path: Path, largest: tuple[int, int], dims: list[int]) -> None:
+    plan = _plan(tmp_path / "monet.plan", b"ftrt", "tensorrt", largest)
+    config = _read(write_repository(plan, "monet", tmp_path / "repository"))
+    assert config.platform == "tensorrt_plan"
+    assert (config.input[0].name, list(config.input[0].dims)) == ("frame", dims)
+    assert (tmp_path / "repository" / "monet" / "1" / "model.plan").read_bytes() == plan.read_bytes()
+
+
+def test_what_triton_cannot_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="tensorrt-rtx, which Triton does not run"):
+        write_repository(_plan(tmp_path / "m.plan", b"vtrt", "tensorrt-rtx", (1280, 720)), "m", tmp_path)
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ModelError, match="cannot be read as an ONNX model"):
+        write_repository(tmp_path / "text.onnx", "text", tmp_path)
+    assert not (tmp_path / "m").exists() and not (tmp_path / "text").exists()
+    outcome = CliRunner().invoke(app, ["export", str(tmp_path), "--triton", str(tmp_path / "repository")])
+    assert outcome.exit_code == 2 and "--output" in outcome.output
+
+
+def _plan(path: Path, magic: bytes, engine: str, largest: tuple[int, int]) -> Path:
+    """A plan as far as its facts go: full TensorRT builds none without a GPU."""
+    facts = PlanFacts(
+        engine=engine,
+        version="10.13.0",
+        sm=(89,),
+        sizes=((1280, 720), (1280, 720), largest),
+        precision="fp16",
+        takes="frame",
+        gives="styled",
+        model_hash="00",
+        metadata=None,
+    )
+    path.write_bytes(magic + facts.to_json().encode() + b"\0")
+    return path

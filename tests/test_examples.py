@@ -1,0 +1,82 @@
+"""The C++ examples, compiled and run where a compiler and the libraries are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cyclecast
+from cyclecast.runtime.model import find_model
+from cyclecast.video.sources.scene import Scene
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+WIDTH, HEIGHT = 213, 121
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """examples/frames_onnxruntime.cpp, compiled against the library that Python's onnxruntime brings."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    include = next((folder for folder in _folders_of_headers() if (folder / "onnxruntime_cxx_api.h").is_file()), None)
+    if include is None:
+        pytest.skip("no headers of ONNX Runtime: Debian's libonnxruntime-dev, or ONNXRUNTIME_INCLUDE=FOLDER")
+    import onnxruntime
+
+    library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"), None)
+    if library is None:
+        pytest.skip("this onnxruntime brings no shared library")
+    folder = tmp_path_factory.mktemp("frames")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (folder / name).symlink_to(library)
+    program = folder / "frames"
+    words = ["-std=c++17", "-O1", "-Wall", f"-I{include}", f"-L{folder}", f"-Wl,-rpath,{folder}", "-o", str(program)]
+    source = str(EXAMPLES / "frames_onnxruntime.cpp")
+    subprocess.run([compiler, source, *words, "-lonnxruntime"], check=True, timeout=120)
+    return program
+
+
+def _folders_of_headers() -> list[Path]:
+    named = os.environ.get("ONNXRUNTIME_INCLUDE")
+    return [Path(named)] if named else [Path("/usr/include/onnxruntime"), Path("/usr/local/include/onnxruntime")]
+
+
+def _run(program: Path, *words: str, video: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([program, *words], input=video, capture_output=True, timeout=60)
+
+
+def test_the_onnxruntime_example_makes_the_frames_that_python_makes(frames: Path) -> None:
+    video = [frame.image for frame in Scene(WIDTH, HEIGHT, seconds=1, rate=3)]
+    done = _run(frames, str(find_model("monet")), str(WIDTH), str(HEIGHT), video=b"".join(f.tobytes() for f in video))
+    assert done.returncode == 0, done.stderr
+    made = np.frombuffer(done.stdout, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
+    with cyclecast.load("monet", "onnxruntime", "cpu") as model:
+        expected = np.stack([model(frame) for frame in video])
+    assert np.abs(made.astype(int) - expected).max() <= 1
+
+
+def test_it_says_what_is_wrong_in_a_line(frames: Path, tmp_path: Path) -> None:
+    monet, size = str(find_model("monet")), (str(WIDTH), str(HEIGHT))
+    short = _run(frames, monet, *size, video=b"cut")
+    assert short.returncode == 1 and b"is the video 213x121?" in short.stderr
+    absent = _run(frames, str(tmp_path / "none.onnx"), *size)
+    assert absent.returncode == 1 and b"none.onnx" in absent.stderr
+    assert _run(frames, monet).returncode == 2
+
+
+def test_the_tensorrt_example_compiles() -> None:
+    compiler, cuda = shutil.which("c++"), "-I/usr/local/cuda/include"
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    headers = b"#include <NvInfer.h>\n#include <cuda_runtime_api.h>\n"
+    if subprocess.run([compiler, "-E", "-x", "c++", cuda, "-"], input=headers, capture_output=True).returncode:
+        pytest.skip("no headers of TensorRT and CUDA")
+    subprocess.run(
+        [compiler, "-std=c++17", "-Wall", "-fsyntax-only", cuda, EXAMPLES / "frames_tensorrt.cpp"], check=True, timeout=120
+    )
