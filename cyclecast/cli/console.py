@@ -28,7 +28,7 @@ ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="A bundled name (`cyclecast models`), an ONNX frame model or a plan.")
 ]
 EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, openvino, onnxruntime or torch.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu, cuda:N; of onnxruntime also tensorrt:N.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else there.")]

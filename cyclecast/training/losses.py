@@ -87,16 +87,18 @@ def brightness_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tenso
 
 
 def whitening_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
-    """How far the areas' mean colours have moved other than towards white; of (N, 3, H, W), RGB.
+    """How far the areas' mean colours have moved other than as under snow; of (N, 3, H, W), RGB.
 
-    Hues may fade and brightness may rise, as under snow: a meadow may turn white, a sky may not turn brown or dark.
+    Hues may fade and brightness may rise, but what is blue, sky and water, stays as blue as it was: a meadow may turn white,
+    a sky neither brown nor dark nor grey.
     """
     made, real = functional.avg_pool2d(translated.float(), scale), functional.avg_pool2d(source, scale)
     made_luma, real_luma = _luma(made), _luma(real)
     made, real = made - made_luma, real - real_luma
-    faded = (made * real).sum(1, keepdim=True) / real.square().sum(1, keepdim=True).clamp_min(1e-6)
-    turned = (made - faded.detach().clamp(0.0, 1.0) * real).abs().mean()
-    return turned + (real_luma - made_luma).clamp_min(0.0).mean()
+    strength = real.square().sum(1, keepdim=True).clamp_min(1e-6)
+    blue = real[:, 2:].clamp_min(0.0) / strength.sqrt()
+    kept = torch.minimum(torch.maximum((made * real).sum(1, keepdim=True).detach() / strength, blue), torch.ones_like(blue))
+    return (made - kept * real).abs().mean() + (real_luma - made_luma).clamp_min(0.0).mean()
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -16,12 +16,14 @@ from onnx import numpy_helper
 
 import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
-from cyclecast.export.agreement import compare_engines, count_nan
+from cyclecast.export.agreement import compare, compare_engines, count_nan
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
+from cyclecast.export.frame_graph import LatentGraph
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.torch_engine import TorchEngine
 from cyclecast.runtime.engines import open_engine
-from cyclecast.training.networks import build_generator
+from cyclecast.runtime.onnx_file import openvino_library
+from cyclecast.training.networks import ConvGenerator, build_generator
 from cyclecast.video.images import read_image
 from tests.conftest import FAMILIES, moving_pictures, shared
 
@@ -66,6 +68,32 @@ def test_every_family_makes_the_same_picture_in_every_engine(exported: tuple[Pat
         assert len(report) == 3
         assert all(agreement.passed for agreement in report), report  # fp32: a grey level; fp16 and bf16: 45 dB
         assert count_nan(path, photos, (256, 256)) == 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_dcgan_draws_the_same_picture_in_every_library(precision: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = ConvGenerator(latent=100, image_size=64, channels=3, ngf=16)
+    for weight in (weight for weight in network.parameters() if weight.ndim > 1):
+        torch.nn.init.normal_(weight, std=0.1)  # strong enough for a picture
+    for _ in range(30):
+        network(torch.randn(16, 100))  # its norms' statistics
+    network.eval()
+    path = tmp_path / "dcgan.onnx"
+    (in_onnxruntime,) = export_onnx(TrainedGenerator(network, "dcgan", "sample", {}, 0, []), path, precision=precision)
+    assert in_onnxruntime.passed
+    latents = torch.randn(8, 100)
+    expected = LatentGraph(network)(latents).numpy()
+    assert expected.std() > 20  # a picture, not a grey wall
+    core = openvino_library().Core()
+    computed = (
+        {"fp32": "f32", "bf16": "bf16"} if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else {"fp32": "f32"}
+    )
+    for name, hint in computed.items():
+        model = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        made = model({"latent": latents.numpy()})[0]
+        least = precision if name == "fp32" else name
+        assert compare((64, 64), zip(made, expected, strict=True), least).passed, (name, precision)
 
 
 def test_values_that_are_no_numbers_are_counted(tiny_model: Path, tmp_path: Path) -> None:

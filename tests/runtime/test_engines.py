@@ -18,6 +18,7 @@ from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import reference
 from cyclecast.runtime.engine import BySize, Engine
 from cyclecast.runtime.engines import ENGINES, open_engine
+from cyclecast.runtime.engines.onnxruntime import in_place
 from cyclecast.runtime.model import Model, bundled_models, load
 from cyclecast.spec import ModelSpec
 from tests.conftest import moving_pictures
@@ -218,10 +219,24 @@ def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(EngineUnavailable, match="has no CUDA"):
             open_engine(tiny_model, "onnxruntime", "gpu")
+        with pytest.raises(EngineUnavailable, match="has no CUDA"):
+            open_engine(tiny_model, "onnxruntime", "tensorrt:0")
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(EngineUnavailable, match="pip install openvino"):
         open_engine(tiny_model, "openvino")
     assert open_engine(tiny_model, "auto").name == "onnxruntime"  # auto goes on to the next, and says so by its name
+
+
+def test_a_session_that_stays_in_place_gives_each_frame_an_array_of_its_own(tiny_model: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(tiny_model), providers=["CPUExecutionProvider"])
+    run = in_place(session, (1, 48, 64, 3), "cpu", 0)
+    frames = moving_pictures(3)
+    made = [run(frame[None])[0] for frame in frames]
+    engine = open_engine(tiny_model, "onnxruntime", "cpu")
+    for one, frame in zip(made, frames, strict=True):
+        assert np.array_equal(one, engine.run(frame))
 
 
 def test_auto_takes_bf16_where_the_processor_computes_it(tiny_model: Path) -> None:

@@ -122,6 +122,9 @@ def test_whitening_loss_lets_colours_fade_and_lighten_and_nothing_else() -> None
     assert losses.whitening_loss(darker, meadow).item() == pytest.approx(0.3, abs=1e-6)
     for other in (brown, stronger):
         assert losses.whitening_loss(other, meadow).item() > 0.05
+    sky = area(-0.4, 0.0, 0.6)
+    assert losses.whitening_loss(sky + 0.2, sky).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.whitening_loss(area(0.1, 0.1, 0.1), sky).item() > 0.2  # grey
     moved = torch.full((1, 3, 8, 8), 0.1, requires_grad=True)
     losses.whitening_loss(moved, meadow).backward()
     assert moved.grad is not None and moved.grad.isfinite().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,15 @@ import numpy as np
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, check_styled, frame_size, stated_precision
-from cyclecast.runtime.machine import processor_name
+from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.spec import METADATA_KEY
+
+Provider = tuple[str, dict[str, Any]]
+RECORDS = {  # what makes a provider record a frame's work as a CUDA graph, and then start it in one call
+    "CUDAExecutionProvider": {"enable_cuda_graph": "1"},
+    "TensorrtExecutionProvider": {"trt_cuda_graph_enable": "1"},
+}
+Run = Callable[[Image], Image]  # (1, H, W, 3) uint8 to a new array of the same
 
 
 class OnnxRuntimeEngine:
@@ -26,7 +34,7 @@ class OnnxRuntimeEngine:
                 "onnxruntime is not installed: pip install onnxruntime, or for NVIDIA GPUs cyclecast[gpu]; never both"
             ) from error
         self._onnxruntime = onnxruntime
-        self.device, self._providers = self._pick_device(device)
+        self.device, self._gpu, self._providers = self._pick_device(device)
         self._path = path
         session = self._open({})
         free = session.get_inputs()[0].shape if session.get_inputs() else []
@@ -39,17 +47,27 @@ class OnnxRuntimeEngine:
         self._input = session.get_inputs()[0].name
         self._sessions = BySize(self._specialise)
 
-    def _pick_device(self, device: str) -> tuple[str, list[tuple[str, dict[str, int]]]]:
-        """The device in words, and the provider that computes on it."""
+    def _pick_device(self, device: str) -> tuple[str, int | None, list[Provider]]:
+        """The device in words, the GPU's index, and the providers that compute, the first one first."""
         if device in ("auto", "cpu"):
-            return processor_name(), [("CPUExecutionProvider", {})]
-        kind, _, index = device.partition(":")
-        if kind not in ("gpu", "cuda") or not (index or "0").isdigit():
-            raise EngineUnavailable(f"onnxruntime runs on cpu, gpu or cuda:N, not on {device!r}")
-        if "CUDAExecutionProvider" not in self._onnxruntime.get_available_providers():
+            return processor_name(), None, [("CPUExecutionProvider", {})]
+        kind, _, number = device.partition(":")
+        if kind not in ("gpu", "cuda", "tensorrt") or not (number or "0").isdigit():
+            raise EngineUnavailable(f"onnxruntime runs on cpu, gpu, cuda:N or tensorrt:N, not on {device!r}")
+        index = int(number or 0)
+        cuda: Provider = ("CUDAExecutionProvider", {"device_id": index})
+        providers = [cuda]
+        if kind == "tensorrt":
+            kept = cache_folder("onnxruntime-tensorrt")
+            cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(kept)} if kept else {}
+            providers = [("TensorrtExecutionProvider", {"device_id": index, **cache}), cuda]
+        present = self._onnxruntime.get_available_providers()
+        if cuda[0] not in present:
             raise EngineUnavailable("this onnxruntime has no CUDA: pip uninstall onnxruntime, then pip install cyclecast[gpu]")
+        if providers[0][0] not in present:
+            raise EngineUnavailable("this onnxruntime has no TensorRT: --engine tensorrt needs none of it")
         self._onnxruntime.preload_dlls(directory="")
-        return f"cuda:{int(index or 0)}", [("CUDAExecutionProvider", {"device_id": int(index or 0)})]
+        return f"{'tensorrt' if kind == 'tensorrt' else 'cuda'}:{index}", index, providers
 
     def _require_provider(self, session: Any) -> None:
         """The session as it is, not as it was asked for: providers that fail to load drop out without an error."""
@@ -57,7 +75,7 @@ class OnnxRuntimeEngine:
         if wanted not in got:
             raise EngineUnavailable(f"onnxruntime could not start {wanted} and would have run on {', '.join(got)}")
 
-    def _open(self, dimensions: dict[str, int]) -> Any:
+    def _open(self, dimensions: dict[str, int], recorded: bool = False) -> Any:
         options = self._onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: warnings about shapes would land on the user's terminal
         # Threads that spin between frames steal the cores from decoder and encoder.
@@ -67,31 +85,57 @@ class OnnxRuntimeEngine:
         if not self._path.is_file():
             raise ModelError(f"{self._path}: no such model")
         try:
-            session = self._onnxruntime.InferenceSession(str(self._path), options, providers=self._providers)
+            providers = [(name, settings | (RECORDS.get(name, {}) if recorded else {})) for name, settings in self._providers]
+            session = self._onnxruntime.InferenceSession(str(self._path), options, providers=providers)
         except Exception as error:  # its exception types are private and share no other base
             raise ModelError(f"{self._path}: onnxruntime cannot read it as a model") from error
         self._require_provider(session)
         return session
 
-    def _specialise(self, width: int, height: int) -> Any:
+    def _specialise(self, width: int, height: int) -> Run:
         check_size(width, height, self.size)
         sizes = zip(self._free, (height, width), strict=True)
-        return self._open({name: value for name, value in sizes if name is not None})
+        fixed = {name: value for name, value in sizes if name is not None}
+        if self._gpu is None:
+            session = self._open(fixed)
+            return lambda batch: np.asarray(session.run(None, {self._input: batch})[0], np.uint8)
+        try:
+            session = self._open(fixed, recorded=True)
+        except ModelError:  # part of this graph computes on the CPU, and cannot be recorded
+            session = self._open(fixed)
+        return in_place(session, (1, height, width, 3), "cuda", self._gpu)
 
     def prepare(self, width: int, height: int) -> None:
         self._sessions.get(width, height)
 
     def run(self, frame: Image) -> Image:
         width, height = check_frame(frame, self.size)
-        session = self._sessions.get(width, height)
+        run = self._sessions.get(width, height)
         try:
-            (styled,) = session.run(None, {self._input: np.ascontiguousarray(frame)[None]})
+            styled = run(np.ascontiguousarray(frame)[None])
         except Exception as error:  # as above
             raise EngineError(f"onnxruntime failed on a frame of {width}x{height}: {error}") from error
-        return check_styled(np.asarray(styled[0], np.uint8), frame)
+        return check_styled(styled[0], frame)
 
     def close(self) -> None:
         self._sessions.close()
+
+
+def in_place(session: Any, shape: tuple[int, ...], device: str, index: int) -> Run:
+    """Runs a session with its one input and its one output, uint8, at fixed addresses on a device, as CUDA graphs need it."""
+    from onnxruntime import OrtValue
+
+    takes, gives = (OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, device, index) for _ in range(2))
+    binding = session.io_binding()
+    binding.bind_ortvalue_input(session.get_inputs()[0].name, takes)
+    binding.bind_ortvalue_output(session.get_outputs()[0].name, gives)
+
+    def run(batch: Image) -> Image:
+        takes.update_inplace(batch)
+        session.run_with_iobinding(binding)
+        return np.array(gives.numpy())  # on a CPU that is the memory which the next frame is written to
+
+    return run
 
 
 def _ports(ports: Any) -> list[tuple[str, list[int | None]]]:
