@@ -19,25 +19,16 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 # Rebuilds the bundled models from their data: teachers, students, exports; an hour on two cores. DATA holds the folders.
-# All three learn from the same photos.
+# The prints have no photos of their own: both models learn from the same ones.
 MONET = --data $(DATA)/monet2photo
 UKIYOE = --domain-a $(DATA)/ukiyoe2photo/trainA --domain-b $(DATA)/monet2photo/trainB --set samples_b=$(DATA)/monet2photo/testB
-WINTER = --domain-a $(DATA)/monet2photo/trainB --domain-b runs/snow --set samples_a=$(DATA)/monet2photo/testB
-models: $(VENV)/.dev runs/snow
+models: $(VENV)/.dev
 	$(BIN)/cyclecast train cyclegan --config cyclecast/models/monet-teacher.toml $(MONET) --out runs/monet-teacher
 	$(BIN)/cyclecast train distill --config cyclecast/models/monet.toml $(MONET) --set teacher=runs/monet-teacher --out runs/monet-student
 	$(BIN)/cyclecast export runs/monet-student -o cyclecast/models/monet.onnx --overwrite
 	$(BIN)/cyclecast train cyclegan --config cyclecast/models/ukiyoe-teacher.toml $(UKIYOE) --out runs/ukiyoe-teacher
 	$(BIN)/cyclecast train distill --config cyclecast/models/ukiyoe.toml $(UKIYOE) --set teacher=runs/ukiyoe-teacher --out runs/ukiyoe-student
 	$(BIN)/cyclecast export runs/ukiyoe-student -o cyclecast/models/ukiyoe.onnx --overwrite
-	$(BIN)/cyclecast train cyclegan --config cyclecast/models/winter-teacher.toml $(WINTER) --out runs/winter-teacher
-	$(BIN)/cyclecast train distill --config cyclecast/models/winter.toml $(WINTER) --set teacher=runs/winter-teacher --out runs/winter-student
-	$(BIN)/cyclecast export runs/winter-student -o cyclecast/models/winter.onnx --overwrite
-
-# Of the winter pictures those that show snow.
-runs/snow: cyclecast/models/winter-snow.txt
-	rm -rf $@ && mkdir -p $@
-	while read -r name; do ln -s "$(abspath $(DATA))/summer2winter/trainB/$$name" $@/; done < $<
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -86,19 +86,21 @@ def brightness_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tenso
     return functional.avg_pool2d(_luma(translated.float() - source), scale).abs().mean()
 
 
-def whitening_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
-    """How far the areas' mean colours have moved other than as under snow; of (N, 3, H, W), RGB.
+def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
+    """How far the areas' mean colours are from what snow makes of them; of (N, 3, H, W), RGB in [-1, 1].
 
-    Hues may fade and brightness may rise, but what is blue, sky and water, stays as blue as it was: a meadow may turn white,
-    a sky neither brown nor dark nor grey.
+    What is green gets most of the way to white; other hues may fade and brighten, but what is blue, sky and water, stays as
+    blue as it was, and nothing gets darker.
     """
     made, real = functional.avg_pool2d(translated.float(), scale), functional.avg_pool2d(source, scale)
     made_luma, real_luma = _luma(made), _luma(real)
     made, real = made - made_luma, real - real_luma
     strength = real.square().sum(1, keepdim=True).clamp_min(1e-6)
-    blue = real[:, 2:].clamp_min(0.0) / strength.sqrt()
+    green, blue = (real[:, channel : channel + 1].clamp_min(0.0) / strength.sqrt() for channel in (1, 2))
     kept = torch.minimum(torch.maximum((made * real).sum(1, keepdim=True).detach() / strength, blue), torch.ones_like(blue))
-    return (made - kept * real).abs().mean() + (real_luma - made_luma).clamp_min(0.0).mean()
+    covered = 0.6 * (2.5 * green).clamp_max(1.0) * (4.0 * strength.sqrt()).clamp_max(1.0)  # of meadows and trees in full
+    light = real_luma + covered * (1.0 - real_luma)
+    return (made - kept * real).abs().mean() + (light - made_luma).clamp_min(0.0).mean()
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -110,23 +110,19 @@ def test_cycle_loss_without_colours_takes_any_hue_of_the_same_brightness() -> No
     assert losses.cycle_loss(torch.full((1, 3, 8, 8), grey), source).item() > 0.5
 
 
-def test_whitening_loss_lets_colours_fade_and_lighten_and_nothing_else() -> None:
+def test_snow_loss_whitens_what_is_green_and_keeps_the_sky() -> None:
     def area(red: float, green: float, blue: float) -> torch.Tensor:
         return torch.tensor([red, green, blue]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)
 
-    meadow = area(-0.5, 0.2, -0.6)
-    white, lighter, faded = area(1, 1, 1), area(-0.2, 0.5, -0.3), 0.5 * (meadow + area(0.3, 0.3, 0.3))
-    for allowed in (meadow, white, lighter, faded):
-        assert losses.whitening_loss(allowed, meadow).item() == pytest.approx(0.0, abs=1e-6)
-    darker, brown, stronger = meadow - 0.3, area(0.2, 0.2, -0.6), area(-0.6, 0.4, -0.7)
-    assert losses.whitening_loss(darker, meadow).item() == pytest.approx(0.3, abs=1e-6)
-    for other in (brown, stronger):
-        assert losses.whitening_loss(other, meadow).item() > 0.05
-    sky = area(-0.4, 0.0, 0.6)
-    assert losses.whitening_loss(sky + 0.2, sky).item() == pytest.approx(0.0, abs=1e-6)
-    assert losses.whitening_loss(area(0.1, 0.1, 0.1), sky).item() > 0.2  # grey
+    meadow, sand, sky = area(-0.5, 0.2, -0.6), area(0.6, 0.2, -0.3), area(-0.4, 0.0, 0.6)
+    for allowed, of in ((area(1, 1, 1), meadow), (sand, sand), (sand + 0.2, sand), (area(0.5, 0.5, 0.5), sand), (sky + 0.2, sky)):
+        assert losses.snow_loss(allowed, of).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.snow_loss(meadow, meadow).item() > 0.4  # no snow on it
+    assert losses.snow_loss(sand - 0.3, sand).item() == pytest.approx(0.3, abs=1e-6)  # darker
+    for other, of in ((area(1, 0.5, 1), meadow), (area(0.1, 0.4, -0.5), sand), (area(0.1, 0.1, 0.1), sky)):  # pink, green, grey
+        assert losses.snow_loss(other, of).item() > 0.1
     moved = torch.full((1, 3, 8, 8), 0.1, requires_grad=True)
-    losses.whitening_loss(moved, meadow).backward()
+    losses.snow_loss(moved, meadow).backward()
     assert moved.grad is not None and moved.grad.isfinite().all()
 
 

@@ -31,8 +31,8 @@ class CycleGanConfig(TwoSidedConfig):
     """Of the loss that keeps the mean colour of an area, 8 pixels wide, near the source's; the paper has none."""
     brightness_weight: float = 0.0
     """The same of its mean brightness, which leaves hues free: a print has a palette of its own; the paper has none."""
-    whitening_weight_b: float = 0.0
-    """Of the loss that lets areas turn white on the way to domain B, and nothing else: not brown; the paper has none."""
+    snow_weight_b: float = 0.0
+    """Of the loss that whitens what is green on the way to domain B, and keeps skies: summer to winter; the paper has none."""
     smoothness_weight_a: float = 0.0
     """Of the total variation of what is made for domain A: flat areas between edges, as prints have them; the paper has none."""
     smoothness_weight_b: float = 0.0
@@ -43,7 +43,7 @@ class CycleGanConfig(TwoSidedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("cycle_scale", 1 <= self.cycle_scale <= self.crop_size, "from 1 to crop_size")
-        self._require_weights("cycle_weight", "colour_weight", "brightness_weight", "whitening_weight_b")
+        self._require_weights("cycle_weight", "colour_weight", "brightness_weight", "snow_weight_b")
         self._require_weights("smoothness_weight_a", "smoothness_weight_b", "identity_weight")
 
     def identity(self) -> float:
@@ -98,9 +98,9 @@ class CycleGan(TwoSided):
             parts["brightness_a"] = losses.brightness_loss(fake_b, real_a)
             parts["brightness_b"] = losses.brightness_loss(fake_a, real_b)
             total = total + config.brightness_weight * (parts["brightness_a"] + parts["brightness_b"])
-        if config.whitening_weight_b:
-            parts["whitening_b"] = losses.whitening_loss(fake_b, real_a)
-            total = total + config.whitening_weight_b * parts["whitening_b"]
+        if config.snow_weight_b:
+            parts["snow_b"] = losses.snow_loss(fake_b, real_a)
+            total = total + config.snow_weight_b * parts["snow_b"]
         for domain, fake, weight in (("a", fake_a, config.smoothness_weight_a), ("b", fake_b, config.smoothness_weight_b)):
             if weight:
                 parts[f"smoothness_{domain}"] = losses.total_variation(fake)
