@@ -44,10 +44,12 @@ def export(
     """
     if output is None and triton is None:
         raise typer.BadParameter("name the ONNX file to write with --output, or a model repository with --triton")
-    if output is None:
-        assert triton is not None
+    if triton is not None and output is None:
+        if (direction, upsample, precision, size, opset, keep_colours) != (None, None, "fp32", "dynamic", 18, 0.0):
+            raise typer.BadParameter("without --output a finished model is added as it is; these options make another one")
         config = _add_to_repository(str(checkpoint), triton, overwrite)
         return print_json({"output": str(config), "verified": []}) if as_json else None
+    assert output is not None
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx

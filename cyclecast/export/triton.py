@@ -12,7 +12,9 @@ from google.protobuf.message import DecodeError
 
 from cyclecast.errors import ModelError, OutputError
 from cyclecast.files import appearing
+from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import engine_of_plan, read_facts
+from cyclecast.spec import METADATA_KEY, ModelSpec
 
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
@@ -58,17 +60,19 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
 
 def _ports_of_onnx(path: Path) -> tuple[list[Port], list[Port]]:
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path}: cannot be read as an ONNX model") from error
+    metadata = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    if metadata is None or ModelSpec.from_json(metadata).kind != "latent":
+        describe(path)  # refuses what is no frame model
+    graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
-    return [_port(path, value) for value in graph.input if value.name not in weights], [_port(path, v) for v in graph.output]
+    return [_port(value) for value in graph.input if value.name not in weights], [_port(value) for value in graph.output]
 
 
-def _port(path: Path, value: onnx.ValueInfoProto) -> Port:
+def _port(value: onnx.ValueInfoProto) -> Port:
     tensor = value.type.tensor_type
-    if tensor.elem_type not in TYPES:
-        raise ModelError(f"{path}: {value.name} is neither uint8 nor float32, so this is no frame model")
     dims = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
     return Port(value.name, TYPES[tensor.elem_type], dims)
 

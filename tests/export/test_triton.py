@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 from google.protobuf import text_format
+from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
 from typer.testing import CliRunner
 
@@ -55,7 +57,15 @@ def test_what_triton_cannot_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ModelError, match="cannot be read as an ONNX model"):
         write_repository(tmp_path / "text.onnx", "text", tmp_path)
-    assert not (tmp_path / "m").exists() and not (tmp_path / "text").exists()
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 10])
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "scores", [value], [made])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(tmp_path / "scores.onnx"))
+    with pytest.raises(ModelError, match="not a frame model"):
+        write_repository(tmp_path / "scores.onnx", "scores", tmp_path)
+    assert not any((tmp_path / name).exists() for name in ("m", "text", "scores"))
+    outcome = CliRunner().invoke(app, ["export", "monet", "--triton", str(tmp_path / "repository"), "--precision", "fp16"])
+    assert outcome.exit_code == 2 and not (tmp_path / "repository").exists()
     outcome = CliRunner().invoke(app, ["export", str(tmp_path), "--triton", str(tmp_path / "repository")])
     assert outcome.exit_code == 2 and "--output" in outcome.output
 
