@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from cyclecast.video.convert import ConversionReport, ConvertOptions, OnFrame
 from cyclecast.video.frame import Image
 from cyclecast.video.images import write_image
 from cyclecast.video.sinks.file import VideoWriter
-from cyclecast.video.sources.file import VideoFile
+from cyclecast.video.sinks.film import assemble
+from cyclecast.video.sources.companions import Companions
+from cyclecast.video.sources.file import VideoFile, Window
 from cyclecast.video.sources.scene import Scene, write_sound
 
 
@@ -63,11 +66,14 @@ def render_scene(path: Path, scene: Scene, on_frame: OnFrame | None = None) -> N
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "sound.m4a"
         write_sound(sound, float(total / scene.info.rate))
-        with VideoWriter(path, scene.info, sound_of=sound) as writer:
+        pictures = Path(folder) / "pictures.mp4"
+        with VideoWriter(pictures, scene.info) as writer:
             for frame in scene:
                 writer.write(frame)
                 if on_frame:
                     on_frame(writer.frames, total)
+        with Companions(sound, Fraction(0), Window(), path.suffix) as companions:
+            assemble([writer.part()], scene.info, path, companions)
 
 
 def _frame(path: Path, index: int) -> Image:

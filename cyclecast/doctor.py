@@ -18,7 +18,8 @@ from cyclecast.runtime.gpus import RTX_TARGETS, Gpus, find_gpus
 from cyclecast.runtime.installed import Device, Library, Owners
 from cyclecast.runtime.machine import System, describe_system
 from cyclecast.video.cameras import Cameras, find_cameras
-from cyclecast.video.codecs import ENCODERS, Codecs, find_codecs
+from cyclecast.video.codecs import Codecs, find_codecs
+from cyclecast.video.encoders import ENCODERS
 from cyclecast.video.opencv import OpenCv, find_opencv
 
 AT_ONCE = 4  # things looked at

@@ -1,12 +1,14 @@
-"""Files that appear whole or not at all. Standard library only."""
+"""Files that appear whole or not at all, and lists that grow line by line. Standard library only."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from cyclecast.errors import OutputError
 
@@ -40,3 +42,20 @@ def appearing(output: Path, overwrite: bool = False) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one in each line; none if it is not there. A last line that was cut short is taken off."""
+    lines: list[dict[str, Any]] = []
+    end = 0
+    with suppress(FileNotFoundError), open(path, "rb+") as file:
+        for line in file:
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError
+                lines.append(json.loads(line))
+            except ValueError:
+                file.truncate(end)
+                break
+            end += len(line)
+    return lines

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
-from cyclecast.video.sinks.file import VideoWriter
+from cyclecast.video.sinks.file import Encoding, VideoWriter
+from cyclecast.video.sinks.film import assemble
+from cyclecast.video.sources.companions import Companions
+from cyclecast.video.sources.file import Window
 from cyclecast.video.sources.scene import Scene, write_sound
 
 # A shell's background job has Ctrl-C ignored, and its children with it; the tests that press it need the usual state.
@@ -198,14 +201,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sound = folder / "sound.m4a"
     write_sound(sound, 0.6)
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(1, 1, 1, 1), Fraction(1))
-    with VideoWriter(folder / "uneven.mp4", info, crf=1, sound_of=sound) as writer:
+    with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=1)) as writer:
         for index, image in enumerate(moving_pictures(12)):
             writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
+    with Companions(sound, Fraction(0), Window(), ".mp4") as companions:
+        assemble([writer.part()], info, folder / "uneven.mp4", companions)
     return folder / "uneven.mp4"
 
 
 class Negative:
     """A frame function that a test can check by eye or by number: every value turned round."""
+
+    identity: str | None = "negative"
 
     def __init__(self) -> None:
         self.prepared: list[tuple[int, int]] = []
@@ -219,6 +226,8 @@ class Negative:
 
 class Same(Negative):
     """Gives back what it gets."""
+
+    identity = "same"
 
     def __call__(self, frame: Image) -> Image:
         return frame

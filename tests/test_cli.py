@@ -20,7 +20,7 @@ import cyclecast
 from cyclecast.demo import render_scene
 from cyclecast.video.convert import ConvertOptions
 from cyclecast.video.frame import Colour, Frame, StreamInfo
-from cyclecast.video.sinks.file import VideoWriter
+from cyclecast.video.sinks.file import Encoding, VideoWriter
 from cyclecast.video.sources.scene import Scene
 from tests.conftest import moving_pictures
 
@@ -106,7 +106,7 @@ def test_a_batch_does_the_rest_when_one_file_is_bad(clip: Path, tiny_model: Path
     assert "cannot be read as a video" in files["bad.mp4"]["error"]
     assert files["good.mp4"]["frames"] == 12 and files["photo.png"]["frames"] == 1
     made = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
-    assert made == ["good.mp4", "sub/photo.png"]
+    assert made == [".cyclecast-batch.jsonl", "good.mp4", "sub/photo.png"]
     assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
 
 
@@ -156,7 +156,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_conversion_that_is_stopped_leaves_nothing(number: int, tiny_model: Path, tmp_path: Path) -> None:
     info = StreamInfo(320, 180, Fraction(25), Fraction(1, 25), None, Colour(), Fraction(1))
-    with VideoWriter(tmp_path / "long.mp4", info, preset="ultrafast") as writer:
+    with VideoWriter(tmp_path / "long.mp4", info, Encoding("h264", preset="ultrafast")) as writer:
         for pts, image in enumerate(moving_pictures(10, 320, 180) * 60):
             writer.write(Frame(image, pts, 1))
     out = tmp_path / "out"
@@ -175,12 +175,12 @@ def test_a_conversion_that_is_stopped_leaves_nothing(number: int, tiny_model: Pa
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not list(out.glob(".long.*.mp4")) and time.monotonic() < deadline:
+    while not list(out.glob(".long.mp4.cyclecast/open-*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "error: interrupted"
+    assert errors.splitlines()[-1] == f"error: {out / 'long.mp4'}: interrupted"
     assert list(out.iterdir()) == []
 
 
@@ -265,7 +265,7 @@ def test_training_that_is_stopped_and_resumed_ends_with_the_same_weights(number:
         time.sleep(0.01)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert re.fullmatch(r"error: stopped at step \d+ of 30, saved; go on with --resume", errors.splitlines()[-1])
     assert result("train", "cyclegan", "--out", tmp_path / "parts", "--resume")["steps"] == 30
 

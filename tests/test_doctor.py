@@ -32,7 +32,8 @@ from cyclecast.runtime.installed import INSTALL, Device, Library
 from cyclecast.runtime.machine import describe_system
 from cyclecast.video import cameras, codecs
 from cyclecast.video.cameras import Camera, Cameras, find_cameras, measure_camera
-from cyclecast.video.codecs import ENCODERS, Codecs, EncoderFacts
+from cyclecast.video.codecs import Codecs, EncoderFacts
+from cyclecast.video.encoders import ENCODERS, known_encoders
 from cyclecast.video.opencv import OpenCv, find_opencv
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"
@@ -102,7 +103,7 @@ def test_every_encoder_that_ffmpeg_lists_is_tried(here: dict[str, Any]) -> None:
     video = here["video"]
     assert video["version"] == av.__version__
     assert video["libraries"]["libavcodec"] == ".".join(map(str, av.library_versions["libavcodec"]))
-    known = {name for _, name in codecs.known_encoders()}
+    known = {name for _, name in known_encoders()}
     tried = {encoder["name"]: encoder for encoder in video["encoders"]}
     assert set(tried) <= known
     for name in known - set(tried):
@@ -381,8 +382,8 @@ def test_a_display_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_encoder_is_believed_when_it_has_made_packets() -> None:
     assert codecs.try_encoders(["libx264"]) == [EncoderFacts("libx264", "h264", None, True, None)]
-    listed = [name for _, name in codecs.known_encoders() if name in av.codecs_available]
-    (broken,) = codecs.try_encoders([next(name for _, name in codecs.known_encoders() if name not in listed)])
+    listed = [name for _, name in known_encoders() if name in av.codecs_available]
+    (broken,) = codecs.try_encoders([next(name for _, name in known_encoders() if name not in listed)])
     assert not broken.works and broken.failure
 
 

@@ -14,7 +14,7 @@ from cyclecast.cli.learning import evaluate, reproduce, train
 from cyclecast.cli.machine import doctor
 from cyclecast.cli.model import adopt, export, models
 from cyclecast.cli.proof import bench, build, verify
-from cyclecast.errors import CyclecastError
+from cyclecast.errors import CyclecastError, Interrupted
 
 INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM
 
@@ -47,6 +47,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
+    except Interrupted as error:
+        fail(str(error), code=INTERRUPTED)
     except CyclecastError as error:
         fail(str(error))
     except ImportError as error:

@@ -8,11 +8,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import cyclecast
@@ -49,8 +50,8 @@ def engine_facts(model: Model) -> dict[str, str]:
 
 
 @contextmanager
-def bars(speed: str = "fps") -> Iterator[Callable[[str], Callable[..., None]]]:
-    """Progress bars on stderr, one for each name: count, rate, time left; they go when they are done."""
+def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
+    """Progress bars on stderr, one for each name: count, rate, time left. All go at the end, a passing one as the next comes."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -61,13 +62,17 @@ def bars(speed: str = "fps") -> Iterator[Callable[[str], Callable[..., None]]]:
         TextColumn("{task.fields[more]}", style="dim"),
     )
     others = int(os.environ.get("RANK", "0")) > 0  # of several processes, the first one tells
-    with Progress(*columns, console=console, transient=True, disable=others) as progress:
+    with Progress(*columns, console=console, transient=True, disable=others or not console.is_terminal) as progress:
+        passing_tasks: list[TaskID] = []
 
-        def bar(name: str) -> Callable[..., None]:
+        def bar(name: str, speed: str = speed, passing: bool = False) -> Callable[..., None]:
+            while passing and passing_tasks:
+                progress.remove_task(passing_tasks.pop())
             task = progress.add_task(name, total=None, rate="", more="")
+            passing_tasks.extend([task] if passing else [])
 
             def update(done: int, total: int | None, more: str = "") -> None:
-                now = progress.tasks[task].speed
+                now = progress.tasks[progress.task_ids.index(task)].speed
                 progress.update(task, completed=done, total=total, rate=f"{now:.1f} {speed}" if now else "", more=more)
 
             return update
@@ -115,6 +120,16 @@ def pairs(settings: list[str]) -> dict[str, str]:
         if "=" not in setting:
             raise ConfigError(f"--set takes key=value, got {setting!r}")
     return {key.strip(): value.strip() for key, value in (setting.split("=", 1) for setting in settings)}
+
+
+def parse_time(text: str) -> Fraction:
+    """Seconds of `90`, `1:30` or `0:01:30.5`, exactly."""
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
+        raise ConfigError(f"a time is seconds, MM:SS or HH:MM:SS, got {text!r}")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = seconds * 60 + Fraction(part)
+    return seconds
 
 
 def parse_size(text: str) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,9 +21,13 @@ from cyclecast.cli.console import (
     console,
     engine_facts,
     opened,
+    parse_time,
     print_json,
 )
-from cyclecast.errors import CyclecastError
+from cyclecast.errors import CyclecastError, Interrupted
+
+if TYPE_CHECKING:
+    from cyclecast.video.convert import ConversionReport
 
 
 def demo(
@@ -87,10 +91,19 @@ def convert(
     codec: Annotated[str | None, typer.Option(help="h264, hevc, av1 or vp9; default by container.")] = None,
     crf: Annotated[int | None, typer.Option(min=0, max=63, help="Quality, lower is better; default by codec.")] = None,
     preset: Annotated[str | None, typer.Option(help="The encoder's own speed preset; x264: ultrafast ... veryslow.")] = None,
+    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format, as FFmpeg names it; default yuv420p.")] = None,
+    encoder: Annotated[
+        str, typer.Option(help="auto (hardware that works here, else software), software, nvenc, qsv, vaapi, videotoolbox ...")
+    ] = "auto",
+    decoder: Annotated[str, typer.Option(help="auto, software, cuda, vaapi, videotoolbox ...")] = "auto",
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.")] = False,
+    start: Annotated[str, typer.Option(help="Where to begin: seconds, or [HH:]MM:SS.")] = "0",
+    duration: Annotated[str | None, typer.Option(help="How much to convert from there; default: to the end.")] = None,
     work_height: Annotated[
         int | None, typer.Option(min=16, help="Run the model at this height, deliver the source's size.")
     ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where an earlier run was cut short; or start anew.")] = True,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Passed-over damage is no failure.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,32 +111,73 @@ def convert(
 
     Example: cyclecast convert holiday.mp4 painted.mp4 --model monet
     """
-    from cyclecast.video.convert import ConvertOptions, convert_file, plan
+    from cyclecast.video.batch import Ledger, plan
+    from cyclecast.video.convert import ConvertOptions, convert_file, signature
 
     options = ConvertOptions(
-        codec=codec, crf=crf, preset=preset, audio=not no_audio, work_height=work_height, overwrite=overwrite
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        pix_fmt=pix_fmt,
+        encoder=encoder,
+        decoder=decoder,
+        audio=not no_audio,
+        start=parse_time(start),
+        duration=None if duration is None else parse_time(duration),
+        work_height=work_height,
+        resume=resume,
+        overwrite=overwrite,
     )
     planned = plan(sources, output)
     several = len(planned) > 1 or planned[0][0] != Path(sources[0])  # a folder or glob is several, whatever it holds
+    ledger = Ledger(Path(output), resume) if several else None
     results: list[dict[str, Any]] = []
-    with opened(model, engine, device, precision) as opened_model:
+    with opened(model, engine, device, precision) as opened_model, bars() as bar:
         facts = engine_facts(opened_model)
-        for source, target in planned:
+        batch = bar("files", speed="files/s") if several else None
+        for number, (source, target) in enumerate(planned):
+            if batch:
+                batch(number, len(planned))
             try:
-                with bars() as bar:
-                    report = convert_file(source, target, opened_model, options, bar(source.name))
-                results.append(dataclasses.asdict(report))
-                console.print(f"{target}: {report.frames} frames, {report.fps:.1f} fps, sound {report.audio}", markup=False)
-                for left_out in report.dropped:
-                    console.print(f"{target}: without {left_out}", markup=False)
-                if report.damage:
-                    console.print(f"error: {source}: {report.damage}; what can be decoded is in {target}", markup=False)
+                made_of = signature(source, opened_model, options) if ledger and source.is_file() else {}
+                if ledger and ledger.has(target, made_of):
+                    results.append({"source": str(source), "output": str(target), "skipped": "done by an earlier run"})
+                    say(f"{target}: done by an earlier run")
+                    continue
+                report = convert_file(source, target, opened_model, options, bar(source.name, passing=True), say)
+                if ledger:
+                    ledger.add(target, made_of)
+            except Interrupted:
+                raise
             except CyclecastError as error:
                 if not several:
                     raise
                 results.append({"source": str(source), "error": str(error)})
-                console.print(f"error: {error}", markup=False)
+                say(f"error: {error}")
+            else:
+                results.append(dataclasses.asdict(report))
+                tell(report)
+    failed = any("error" in result for result in results)
+    if ledger:
+        ledger.close(all_done=not failed)
     if as_json:
         print_json({**facts, "files": results} if several else {**results[0], **facts})
-    if any(result.get("error") or result.get("damage") for result in results):
+    if failed or (not keep_going and any(result.get("damage") for result in results)):
         raise typer.Exit(1)
+
+
+def say(line: str) -> None:
+    """One line on stderr, above the bars."""
+    console.print(line, markup=False)
+
+
+def tell(report: ConversionReport) -> None:
+    """What became of a file, and all that is not as it was."""
+    resumed = f", {report.resumed_frames} of them by an earlier run" if report.resumed_frames else ""
+    say(f"{report.output}: {report.frames} frames{resumed}, {report.fps:.1f} fps, sound {report.audio}")
+    for left_out in report.dropped:
+        say(f"{report.output}: without {left_out}")
+    for notice in report.notices:
+        say(f"{report.output}: {notice}")
+    if report.damage:
+        say(f"error: {report.source}: {report.damage}; what can be decoded is in {report.output}")

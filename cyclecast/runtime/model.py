@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import TracebackType
 
@@ -32,13 +33,20 @@ def find_model(name: str | Path) -> Path:
 class Model:
     """A generator that turns frames into frames: model(frame) -> frame, (H, W, 3) uint8 BGR both."""
 
-    def __init__(self, name: str, engine: Engine) -> None:
+    def __init__(self, name: str, engine: Engine, digest: str | None = None) -> None:
         self.name = name
         self.engine = engine
+        self._digest = digest
         try:
             self.spec = ModelSpec.from_json(engine.metadata) if engine.metadata else ModelSpec(name=name)
         except (ValueError, TypeError) as error:
             raise ModelError(f"{name}: its cyclecast metadata cannot be read ({error})") from error
+
+    @property
+    def identity(self) -> str | None:
+        """Models of one identity make the same of a frame: file, engine, device, precision; None: not opened from a file."""
+        engine = self.engine
+        return self._digest and f"{self._digest} {engine.name} {engine.device} {engine.precision}"
 
     def __call__(self, frame: Image) -> Image:
         return self.engine.run(frame)
@@ -63,4 +71,5 @@ def load(
 ) -> Model:
     """Opens a bundled model by name ("monet"), an ONNX frame model or a plan by path; the rest, and errors: see `open_engine`."""
     path = find_model(model)
-    return Model(path.stem, opener(path, engine, device, precision))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Model(path.stem, opener(path, engine, device, precision), digest)

@@ -86,11 +86,28 @@ def brightness_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tenso
     return functional.avg_pool2d(_luma(translated.float() - source), scale).abs().mean()
 
 
+def structure_loss(translated: Tensor, source: Tensor, window: int = 15) -> Tensor:
+    """1 - the correlation of both brightnesses within windows: light and dark may move, but neither fade nor change places.
+
+    (N, 3, H, W), RGB, sides of `window` or more; 0 where all forms are kept, 1 where there is no relation, 2 for a negative. The
+    structure term of SSIM (Wang et al. 2004, equation 6).
+    """
+    made, real = _luma(translated.float()), _luma(source)
+    steady = 0.5 * (0.03 * 2.0) ** 2
+
+    def mean(image: Tensor) -> Tensor:
+        return functional.avg_pool2d(image, window, 1)
+
+    covariance = mean(made * real) - mean(made) * mean(real)
+    variances = (mean(made.square()) - mean(made).square()) * (mean(real.square()) - mean(real).square())
+    return 1.0 - ((covariance + steady) / (variances.clamp_min(0.0) + steady**2).sqrt()).mean()
+
+
 def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     """How far the areas' mean colours are from what snow makes of them; of (N, 3, H, W), RGB in [-1, 1].
 
-    What is green gets most of the way to white; other hues may fade and brighten, but what is blue, sky and water, stays as
-    blue as it was, and nothing gets darker.
+    What is green gets most of the way to white; other hues may fade and brighten by up to 0.3, but what is blue, sky and water,
+    stays as blue as it was, and nothing gets darker.
     """
     made, real = functional.avg_pool2d(translated.float(), scale), functional.avg_pool2d(source, scale)
     made_luma, real_luma = _luma(made), _luma(real)
@@ -98,9 +115,10 @@ def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     strength = real.square().sum(1, keepdim=True).clamp_min(1e-6)
     green, blue = (real[:, channel : channel + 1].clamp_min(0.0) / strength.sqrt() for channel in (1, 2))
     kept = torch.minimum(torch.maximum((made * real).sum(1, keepdim=True).detach() / strength, blue), torch.ones_like(blue))
-    covered = 0.6 * (2.5 * green).clamp_max(1.0) * (4.0 * strength.sqrt()).clamp_max(1.0)  # of meadows and trees in full
+    covered = 0.85 * (2.5 * green).clamp_max(1.0) * (4.0 * strength.sqrt()).clamp_max(1.0)  # of meadows and trees in full
     light = real_luma + covered * (1.0 - real_luma)
-    return (made - kept * real).abs().mean() + (light - made_luma).clamp_min(0.0).mean()
+    off = (light - made_luma).clamp_min(0.0) + (made_luma - light - 0.3).clamp_min(0.0)
+    return (made - kept * real).abs().mean() + off.mean()
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -1,39 +1,41 @@
-"""The batch job: which file goes where, and one file after the other through a function, whole or not at all."""
+"""The batch job: one file through a function, whole or not at all, and after any interruption from where it was."""
 
 from __future__ import annotations
 
-import glob
+import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 
-from cyclecast.errors import ConfigError, InputError, OutputError
+from cyclecast._version import __version__
+from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError
 from cyclecast.files import appearing
 from cyclecast.video import images, pipeline
-from cyclecast.video.frame import Frame, FrameFunction, Image
-from cyclecast.video.sinks.file import CONTAINERS, VideoWriter
-from cyclecast.video.sources.file import VideoFile
+from cyclecast.video.codecs import choose_encoder
+from cyclecast.video.decoders import choose_decoder
+from cyclecast.video.frame import Frame, FrameFunction, Image, StreamInfo
+from cyclecast.video.job import End, Job
+from cyclecast.video.sinks.file import CONTAINERS, Encoding, VideoWriter, even
+from cyclecast.video.sinks.film import assemble, assemble_gif
+from cyclecast.video.sources.companions import Companions
+from cyclecast.video.sources.file import VideoFile, Window
 
-VIDEO_SUFFIXES = frozenset(CONTAINERS) | {
-    ".avi",
-    ".gif",
-    ".ts",
-    ".m2ts",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".flv",
-    ".ogv",
-    ".3gp",
-}
+GIF = ".gif"
+PART_FRAMES = 120  # what a crash can cost, at most; each part begins with a key frame
+SAMPLED = 1 << 20  # bytes at both ends of a source, by which it is known again
 
 OnFrame = Callable[[int, "int | None"], None]
 """Told how many frames are done, and how many there should be (None: nobody knows)."""
+OnNews = Callable[[str], None]
+"""Told, in words, what should be known before the work begins."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ class ConversionReport:
     frames: int
     seconds: float
     fps: float
+    """Frames of this run in a second of it."""
     width: int
     height: int
     audio: str
-    """copied or none."""
+    """copied, transcoded or none."""
     dropped: list[str]
     """What the output has not from the source, in words."""
+    notices: list[str]
+    """What is not as it was, in words."""
     damage: str | None
     """What of the source could not be decoded, in words; the rest is in the output."""
     resumed_frames: int
@@ -69,72 +74,32 @@ class ConvertOptions:
     """The encoder's quality scale, lower is better."""
     preset: str | None = None
     """The encoder's own name for how hard it tries."""
+    pix_fmt: str | None = None
+    """FFmpeg's name of the output's pixel format, such as yuv444p or yuv420p10le; None: yuv420p."""
+    encoder: str = "auto"
+    """auto: hardware that works here, else software; software; or one of `encoders.HARDWARE`."""
+    decoder: str = "auto"
+    """The same of decoders: `decoders.DEVICES`."""
     audio: bool = True
-    """Copy the sound."""
+    """Take the sound along."""
+    start: Fraction = Fraction(0)
+    """Seconds of the source to leave out at its beginning; what is shown then has time 0."""
+    duration: Fraction | None = None
+    """Seconds to convert from there; None: to the end."""
     work_height: int | None = None
     """Run the function at this height, deliver at the source's size."""
+    resume: bool = True
+    """Go on where an earlier run of the same job was cut short."""
     overwrite: bool = False
     """Replace an output that exists."""
 
     def __post_init__(self) -> None:
         if self.work_height is not None and self.work_height < 16:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
-
-
-def plan(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
-    """(source, output) of each file. Globs and folders are unrolled, a folder's tree is mirrored under `output`.
-
-    One file goes to `output` itself, unless that is a folder (or ends in a separator); several need a folder. What lies
-    under `output` is no source. InputError for a source that matches nothing, ConfigError for several sources and an
-    output that names a file.
-    """
-    found: list[tuple[Path, Path]] = []  # file, its place under an output folder
-    unrolled, target = False, Path(output)
-    for source in map(str, sources):
-        path = Path(source)
-        if os.path.isdir(path):
-            unrolled = True
-            inside = [p for p in sorted(path.rglob("*")) if _is_convertible(p) and not _is_under(p, target)]
-            if not inside:
-                raise InputError(f"{source}: no images or videos in this folder")
-            found += [(p, p.relative_to(path)) for p in inside]
-        elif glob.has_magic(source) and not os.path.exists(path):
-            unrolled = True
-            matches = [Path(match) for match in sorted(glob.glob(source, recursive=True)) if os.path.isfile(match)]
-            if not matches:
-                raise InputError(f"{source}: matches no file")
-            found += [(p, Path(p.name)) for p in matches]
-        else:
-            found.append((path, Path(path.name)))
-    is_folder = os.path.isdir(target) or str(output).endswith(("/", os.sep))
-    if not is_folder and len(found) == 1 and not unrolled:
-        return [(found[0][0], target)]
-    if not is_folder and target.suffix.lower() in images.SUFFIXES | frozenset(CONTAINERS):
-        raise ConfigError(f"several files cannot go into the one file {output}; name a folder")
-    planned = [(source, target / _output_name(place)) for source, place in found]
-    _refuse_collisions(planned)
-    return planned
-
-
-def _is_convertible(path: Path) -> bool:
-    return path.suffix.lower() in images.SUFFIXES | VIDEO_SUFFIXES and path.is_file()
-
-
-def _is_under(path: Path, folder: Path) -> bool:
-    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
-
-
-def _output_name(place: Path) -> Path:
-    writable = images.SUFFIXES | frozenset(CONTAINERS)
-    return place if place.suffix.lower() in writable else place.with_suffix(".mp4")
-
-
-def _refuse_collisions(planned: list[tuple[Path, Path]]) -> None:
-    taken: dict[Path, Path] = {}
-    for source, output in planned:
-        if output in taken:
-            raise ConfigError(f"{taken[output]} and {source} would both become {output}")
-        taken[output] = source
+        if self.start < 0:
+            raise ConfigError(f"start must be 0 or later, got {float(self.start):g}")
+        if self.duration is not None and self.duration <= 0:
+            raise ConfigError(f"duration must be more than 0, got {float(self.duration):g}")
 
 
 def convert_file(
@@ -143,67 +108,198 @@ def convert_file(
     function: FrameFunction,
     options: ConvertOptions | None = None,
     on_frame: OnFrame | None = None,
+    on_news: OnNews | None = None,
 ) -> ConversionReport:
     """One video or image through `function`. The output appears under its name when it is whole, or not at all.
 
-    InputError if the source cannot be read, OutputError if the output exists or cannot be written; what `function` raises.
+    InputError if the source cannot be read, OutputError if the output exists or cannot be written, Interrupted after Ctrl-C
+    or SIGTERM; what `function` raises. What is done of a video by then stays in a folder beside the output, see `job`.
     """
     options = options or ConvertOptions()
-    convert = convert_image if source.suffix.lower() in images.SUFFIXES else convert_video
     if os.path.isdir(source):
         raise InputError(f"{source}: is a folder")
     if not os.path.exists(source):
         raise InputError(f"{source}: no such file")
     if os.path.exists(output) and os.path.samefile(source, output):
         raise OutputError(f"{output}: is the source itself")
-    with appearing(output, options.overwrite) as partial:
-        return convert(source, output, partial, function, options, on_frame)
+    if source.suffix.lower() in images.SUFFIXES:
+        with appearing(output, options.overwrite) as partial:
+            return convert_image(source, output, partial, function, options, on_frame)
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder")
+    if os.path.lexists(output) and not options.overwrite:
+        raise OutputError(f"{output}: exists already; --overwrite replaces it")
+    return convert_video(source, output, function, options, on_frame, on_news)
 
 
 def convert_video(
     source: Path,
     output: Path,
-    partial: Path,
     function: FrameFunction,
     options: ConvertOptions,
-    on_frame: OnFrame | None,
+    on_frame: OnFrame | None = None,
+    on_news: OnNews | None = None,
 ) -> ConversionReport:
-    """Decode, model and encode side by side; each frame keeps its time, the sound is copied."""
+    """Decode, model and encode side by side, part after part; then the parts become one file with all that goes beside them."""
     started = time.perf_counter()
-    with VideoFile(source) as video:
+    window, decoder = Window(options.start, options.duration), choose_decoder(options.decoder)
+    asked = encoding_for(output, options)
+    with VideoFile(source, window, decoder.hwaccel()) as video:
         info = video.info
+        size = (even(info.width), even(info.height))
+        wanted = "software" if output.suffix.lower() == GIF else options.encoder
+        chosen = choose_encoder(asked.codec, wanted, pix_fmt=asked.pix_fmt, size=size)
+        encoding = replace(asked, hardware=chosen.hardware)
         width, height = _work_size(info.width, info.height, options.work_height)
         function.prepare(width, height)
-
-        def style(frame: Frame) -> Frame:
-            return Frame(_styled(frame.image, function, options.work_height), frame.pts, frame.duration)
-
-        with VideoWriter(
-            partial,
-            info,
-            codec=options.codec,
-            crf=options.crf,
-            preset=options.preset,
-            sound_of=source if options.audio else None,
-        ) as writer:
-            work = pipeline.run(
-                iter(video), style, writer.write, (lambda done: on_frame(done, info.frames)) if on_frame else None
-            )
-    seconds = time.perf_counter() - started
+        with _job(output, signature(source, function, options) | {"encoder": chosen.name}, options.resume) as job:
+            for news in (job.news, f"encoder {chosen.described()}, decoder {decoder.described()}"):
+                if news and on_news:
+                    on_news(f"{output.name}: {news}")
+            resumed = job.frames
+            try:
+                work = _convert_parts(video, function, options, encoding, job, on_frame)
+                joining = time.perf_counter()
+                if not job.frames:
+                    raise InputError(f"{source}: has no frames in the part that was asked for")
+                film, companions = _assemble(source, output, info, options, job)
+                job.publish(film, output, options.overwrite)
+            except KeyboardInterrupt as interrupt:
+                raise Interrupted(f"{output}: interrupted{_kept(job)}") from interrupt
+            except OutputError as error:
+                raise OutputError(f"{output}: {error}{_kept(job)}") from error
+            except CyclecastError as error:
+                raise type(error)(f"{error}{_kept(job)}") from error
+            frames, end = job.frames, job.end
+    assert end is not None
+    ended = time.perf_counter()
+    work.encode += ended - joining
+    seconds, made = ended - started, frames - resumed
+    damage = [found for found in (end.damage, companions.damage) if found]
     return ConversionReport(
         source=str(source),
         output=str(output),
-        frames=writer.frames,
+        frames=frames,
         seconds=round(seconds, 3),
-        fps=round(writer.frames / seconds, 2),
+        fps=round(made / seconds, 2),
         width=info.width,
         height=info.height,
-        audio=writer.sound,
-        dropped=writer.dropped,
-        damage=video.damage,
-        resumed_frames=0,
-        stages_ms=_per_frame(work, writer.frames),
+        audio=companions.sound,
+        dropped=companions.dropped,
+        notices=end.notices,
+        damage="; ".join(damage) or None,
+        resumed_frames=resumed,
+        stages_ms=_per_frame(work, made),
     )
+
+
+def _convert_parts(
+    video: VideoFile, function: FrameFunction, options: ConvertOptions, encoding: Encoding, job: Job, on_frame: OnFrame | None
+) -> pipeline.StageSeconds:
+    """Every frame that no part has yet, through `function` into parts."""
+    if job.end is not None:
+        return pipeline.StageSeconds()
+    done, total = job.frames, video.info.frames
+    place = job.place()
+    if place is not None:
+        video.go_on(place)
+
+    def style(frame: Frame) -> Frame:
+        return Frame(_styled(frame.image, function, options.work_height), frame.pts, frame.duration)
+
+    def tell(count: int) -> None:
+        if on_frame:
+            on_frame(done + count, total)
+
+    with Parts(job, video.info, encoding, lambda: video.steady) as parts:
+        work = pipeline.run(iter(video), style, parts.write, tell)
+    job.close_source(End(video.notices, video.damage))
+    return work
+
+
+class Parts:
+    """Frames into parts of `PART_FRAMES`, each handed to the job as it is whole. A context manager."""
+
+    def __init__(self, job: Job, info: StreamInfo, encoding: Encoding, steady: Callable[[], bool]) -> None:
+        self._job, self._info, self._encoding, self._steady = job, info, encoding, steady
+        self._index = job.next_index()
+        self._writer: VideoWriter | None = None
+
+    def write(self, frame: Frame) -> None:
+        """Encodes one frame."""
+        if self._writer is None:
+            self._writer = VideoWriter(self._job.open_path(self._index), self._info, self._encoding, first=frame.pts)
+        self._writer.write(frame)
+        if self._writer.frames == PART_FRAMES:
+            self._close()
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        assert writer is not None
+        with writer:
+            pass
+        self._job.close_part(self._index, writer.part(), self._steady())
+        self._index += 1
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if self._writer is None:
+            return
+        if error is None:
+            self._close()
+        else:
+            self._writer.__exit__(kind, error, trace)
+
+
+def encoding_for(output: Path, options: ConvertOptions) -> Encoding:
+    """How the parts of this output are encoded; those of a GIF without loss, as it is made of them in the end."""
+    suffix = output.suffix.lower()
+    if suffix == GIF:
+        asked = [name for name in ("codec", "crf", "preset", "pix_fmt") if getattr(options, name) is not None]
+        if asked:
+            raise ConfigError(f"{output}: a GIF has no {asked[0]}")
+        return Encoding("h264", crf=0, preset="ultrafast", pix_fmt="yuv444p")
+    if suffix not in CONTAINERS:
+        raise OutputError(f"{output}: no container of that name; there are: {', '.join([*CONTAINERS, GIF])}")
+    return Encoding(options.codec or CONTAINERS[suffix], options.crf, options.preset, options.pix_fmt)
+
+
+def _assemble(source: Path, output: Path, info: StreamInfo, options: ConvertOptions, job: Job) -> tuple[Path, Companions]:
+    """The finished file, in the job's folder, and what went along."""
+    suffix = output.suffix.lower()
+    film = job.folder / f"film{suffix}"
+    window = Window(options.start, options.duration)
+    with Companions(source, info.start, window, suffix, options.audio) as companions:
+        (assemble_gif if suffix == GIF else assemble)(job.parts, info, film, companions)
+    return film, companions
+
+
+def _job(output: Path, signature: dict[str, Any], resume: bool) -> Job:
+    try:
+        return Job(output, signature, resume)
+    except OutputError as error:
+        raise OutputError(f"{output}: {error}") from error
+
+
+def _kept(job: Job) -> str:
+    return f"; {job.frames} frames are kept, the same command goes on behind them" if job.frames else ""
+
+
+def signature(source: Path, function: FrameFunction, options: ConvertOptions) -> dict[str, Any]:
+    """What an output depends on, in JSON's terms; a function without an identity is like no other, not even itself before."""
+    with open(source, "rb") as file:
+        sample = file.read(SAMPLED)
+        file.seek(max(0, os.path.getsize(source) - SAMPLED))
+        sample += file.read(SAMPLED)
+    stat = os.stat(source)
+    return {
+        "source": [stat.st_size, stat.st_mtime_ns, hashlib.sha256(sample).hexdigest()],
+        "model": function.identity or os.urandom(8).hex(),
+        "options": {name: str(value) for name, value in asdict(options).items() if name not in ("resume", "overwrite")},
+        "version": [__version__, av.__version__, PART_FRAMES],
+    }
 
 
 def convert_image(
@@ -216,11 +312,11 @@ def convert_image(
 ) -> ConversionReport:
     """The same for a picture; it counts as one frame."""
     started = time.perf_counter()
-    image = images.read_image(source)
+    still = images.read_still(source)
     decoded = time.perf_counter()
-    styled = _styled(image, function, options.work_height)
+    styled = _styled(still.image, function, options.work_height)
     modelled = time.perf_counter()
-    images.write_image(partial, styled)
+    dropped = images.write_still(partial, replace(still, image=styled))
     ended = time.perf_counter()
     if on_frame:
         on_frame(1, 1)
@@ -230,11 +326,12 @@ def convert_image(
         frames=1,
         seconds=round(ended - started, 3),
         fps=round(1 / (ended - started), 2),
-        width=image.shape[1],
-        height=image.shape[0],
+        width=still.image.shape[1],
+        height=still.image.shape[0],
         audio="none",
-        dropped=[],
-        damage=None,
+        dropped=dropped,
+        notices=list(still.notes),
+        damage=still.damage,
         resumed_frames=0,
         stages_ms=_per_frame(pipeline.StageSeconds(decoded - started, modelled - decoded, ended - modelled), 1),
     )

@@ -53,7 +53,14 @@ class Frame:
 
 
 class FrameFunction(Protocol):
-    """What a video is run through: (H, W, 3) uint8 BGR in and out, any size; `prepare` compiles for one ahead of time."""
+    """What a video is run through: (H, W, 3) uint8 BGR in and out, any size; `prepare` compiles for one ahead of time.
+
+    identity: functions of one identity make the same of a frame, so that one may go on where the other was cut short; None:
+    nobody knows.
+    """
+
+    @property
+    def identity(self) -> str | None: ...
 
     def __call__(self, frame: Image, /) -> Image: ...
 

@@ -31,6 +31,8 @@ class CycleGanConfig(TwoSidedConfig):
     """Of the loss that keeps the mean colour of an area, 8 pixels wide, near the source's; the paper has none."""
     brightness_weight: float = 0.0
     """The same of its mean brightness, which leaves hues free: a print has a palette of its own; the paper has none."""
+    structure_weight: float = 0.0
+    """Of the loss that keeps what is lighter than its surroundings, 15 pixels wide, lighter; the paper has none."""
     snow_weight_b: float = 0.0
     """Of the loss that whitens what is green on the way to domain B, and keeps skies: summer to winter; the paper has none."""
     smoothness_weight_a: float = 0.0
@@ -43,8 +45,8 @@ class CycleGanConfig(TwoSidedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("cycle_scale", 1 <= self.cycle_scale <= self.crop_size, "from 1 to crop_size")
-        self._require_weights("cycle_weight", "colour_weight", "brightness_weight", "snow_weight_b")
-        self._require_weights("smoothness_weight_a", "smoothness_weight_b", "identity_weight")
+        self._require_weights("cycle_weight", "colour_weight", "brightness_weight", "structure_weight")
+        self._require_weights("snow_weight_b", "smoothness_weight_a", "smoothness_weight_b", "identity_weight")
 
     def identity(self) -> float:
         """The weight of the identity loss in this variant."""
@@ -98,6 +100,10 @@ class CycleGan(TwoSided):
             parts["brightness_a"] = losses.brightness_loss(fake_b, real_a)
             parts["brightness_b"] = losses.brightness_loss(fake_a, real_b)
             total = total + config.brightness_weight * (parts["brightness_a"] + parts["brightness_b"])
+        if config.structure_weight:
+            parts["structure_a"] = losses.structure_loss(fake_b, real_a)
+            parts["structure_b"] = losses.structure_loss(fake_a, real_b)
+            total = total + config.structure_weight * (parts["structure_a"] + parts["structure_b"])
         if config.snow_weight_b:
             parts["snow_b"] = losses.snow_loss(fake_b, real_a)
             total = total + config.snow_weight_b * parts["snow_b"]

@@ -2,56 +2,95 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
+import cv2
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from cyclecast.errors import InputError
+from cyclecast.video.colour import HDR, ToBgr, delivered
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
 
-# swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND: without the last two a plain grey comes back 5 levels off, tinted.
-EXACT_COLOURS = 0x2 | 0x2000 | 0x40000
 LATEST_START = Fraction(1)  # second; a file that begins later, begins at 0 in the output
 
 
-def open_container(path: Path) -> InputContainer:
-    """PyAV's container for reading; InputError in one line if it is none."""
+@dataclass(frozen=True)
+class Window:
+    """The part of a film that is wanted: from `start` seconds of its own clock, for `duration` seconds (None: to its end)."""
+
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an earlier run stopped: after so many frames, the last of which had this pts."""
+
+    frames: int
+    pts: int
+    steady: bool
+    """Up to there every frame came with a time of its own and could be decoded, so a file may be entered in its middle."""
+
+
+def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
+    """PyAV's container for reading; InputError in one line if it is none, or has nothing that `hwaccel` decodes."""
     try:  # absolute, or a colon in a name would read as a protocol
-        return av.open(os.path.abspath(path), metadata_errors="replace")
+        return av.open(os.path.abspath(path), metadata_errors="replace", hwaccel=hwaccel)
     except (av.FFmpegError, OSError) as error:
         if not os.path.exists(path):
             raise InputError(f"{path}: no such file") from error
         raise InputError(f"{path}: cannot be read as a video ({error.strerror})") from error
+    except RuntimeError as error:  # how PyAV says that hardware knows none of the codecs
+        raise InputError(f"{path}: {error}") from error
 
 
 class VideoFile:
     """The main video stream of a file: `info`, and frames by iterating once. A context manager.
 
     What cannot be decoded is passed over and, once the frames are through, told by `damage`. InputError if the file is
-    missing, is no video, has no picture that can be decoded, or its clock jumps back.
+    missing, is no video, has no picture that can be decoded, ends before `window` begins, or its clock jumps back.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._container = open_container(path)
+    def __init__(self, path: Path, window: Window | None = None, hwaccel: HWAccel | None = None) -> None:
+        self.path, self._hwaccel = path, hwaccel
+        self.notices: list[str] = []
+        """What is not as it was, in words: HDR, sizes that change; complete after the last frame."""
+        self.steady = True
+        """As `Place.steady`, of the frames so far."""
+        self._window = window or Window()
+        self._done = Place(0, 0, True)
+        self._open()
+        try:
+            self.info = self._describe()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _open(self) -> None:
+        """At the first frame."""
+        self._container = open_container(self.path, self._hwaccel)
         self._packets = self._undecodable = 0
+        self._entry: int | None = None
         try:
             stream = self._container.streams.best("video")  # a cover picture is none
             if not isinstance(stream, av.VideoStream):
-                raise InputError(f"{path}: has no video stream")
+                raise InputError(f"{self.path}: has no video stream")
             self._stream = stream
             self._stream.thread_type = "AUTO"
             self._frames = self._decode()
-            self._first = next(self._frames, None)
-            if self._first is None:
-                raise InputError(f"{path}: no frame of it can be decoded")
-            self.info = self._describe(self._first)
+            first = next(self._frames, None)
+            if first is None:
+                raise InputError(f"{self.path}: no frame of it can be decoded")
+            self._first = first
         except BaseException:
             self._container.close()
             raise
@@ -62,30 +101,38 @@ class VideoFile:
         told = []
         if self._undecodable:
             told.append(f"{self._undecodable} packets cannot be decoded")
-        if self._packets < self._stream.frames:
+        if self._window.duration is None and self._packets < self._stream.frames:
             told.append(f"{self._stream.frames - self._packets} of {self._stream.frames} frames are missing")
         return f"damaged: {', '.join(told)}" if told else None
 
-    def _describe(self, first: av.VideoFrame) -> StreamInfo:
-        stream, context = self._stream, self._stream.codec_context
+    def _describe(self) -> StreamInfo:
+        stream, context, first = self._stream, self._stream.codec_context, self._first
         time_base, rate = stream.time_base, stream.average_rate or stream.guessed_rate
         if time_base is None:
             raise InputError(f"{self.path}: its video stream has no time base")
         rate = rate or Fraction(25)
         seconds = stream.duration * time_base if stream.duration else Fraction(self._container.duration or 0, 1_000_000)
+        frames = stream.frames or round(seconds * rate)
+        if self._window != Window():
+            seconds = max(Fraction(0), (seconds or frames / rate) - self._window.start)
+            frames = round(rate * (seconds if self._window.duration is None else min(seconds, self._window.duration)))
         width, height = first.width, first.height
         aspect = stream.sample_aspect_ratio or Fraction(1)
         if first.rotation % 180:
             width, height, aspect = height, width, 1 / aspect
+        colour = Colour(context.colorspace, context.color_range, context.color_primaries, context.color_trc)
+        if colour.transfer in HDR:
+            self.notices.append(f"HDR ({HDR[colour.transfer]}) was mapped to the range of a screen, BT.709")
+        self._bgr = ToBgr(colour)
         return StreamInfo(
             width=width,
             height=height,
             rate=rate,
             time_base=time_base,
-            frames=stream.frames or round(seconds * rate) or None,
-            colour=Colour(context.colorspace, context.color_range, context.color_primaries, context.color_trc),
+            frames=frames or None,
+            colour=delivered(colour),
             pixel_aspect=aspect,
-            start=self._start((first.pts or 0) * time_base),
+            start=self._start((first.pts or 0) * time_base) + self._window.start,
         )
 
     def _start(self, first: Fraction) -> Fraction:
@@ -110,27 +157,93 @@ class VideoFile:
             if packet is None:
                 return
             self._packets += packet.size > 0
+            self._entry = packet.dts if self._entry is None else self._entry
             try:
                 yield from packet.decode()
             except av.FFmpegError:
                 self._undecodable += 1
 
+    def go_on(self, place: Place) -> None:
+        """Makes iteration begin after this place, where an earlier run of the same window stopped."""
+        self._done = place
+
+    def _enter(self, pts: int) -> bool:
+        """Goes to the last key frame no later than `pts` of the stream; False, and back at the start, if there is none.
+
+        What is decoded from a key frame on is what it would be in a run from the start.
+        """
+        first = self._first.pts
+        if first is None or pts <= first:
+            return False
+        try:
+            self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
+            self._packets, self._entry = 0, None
+            self._frames = self._decode()
+            frame = next(self._frames, None)
+        except (av.FFmpegError, OSError):
+            frame = None
+        if frame is None or frame.pts is None or frame.pts > pts or self._entry is None or self._undecodable:
+            self._container.close()
+            self._open()
+            return False
+        if self._stream.frames:  # the header counts them: those passed over were there
+            self._packets += bisect.bisect_left([entry.timestamp for entry in self._stream.index_entries], self._entry)
+        self._first = frame
+        return True
+
     def __iter__(self) -> Iterator[Frame]:
-        """Every frame that can be decoded, each at its own time less `info.start`."""
-        step = max(1, round(1 / (self.info.rate * self.info.time_base)))  # ticks, for frames that say nothing
-        start, longest_step_back = round(self.info.start / self.info.time_base), round(1 / self.info.time_base)
-        pts = start - step
-        frame = self._first
+        """Every frame of the window that can be decoded, each at its own time less `info.start`."""
+        info, done = self.info, self._done
+        start = round(info.start / info.time_base)
+        end = None if self._window.duration is None else round(self._window.duration / info.time_base)
+        wanted = done.pts if done.frames else 0
+        entered = done.steady and wanted + start > 0 and self._enter(wanted + start)
+        passed = done.frames if not entered else 0  # still to be passed over, of those in the window
+        for frame, pts, duration in self._timed(start):
+            if pts < 0 and self._window.start:
+                continue
+            if end is not None and pts >= end:
+                return
+            if entered and done.frames and pts <= done.pts:
+                continue
+            if passed:
+                passed -= 1
+                continue
+            yield Frame(self._upright(frame), pts, duration)
+
+    def _timed(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int]]:
+        """(frame, pts, duration) from `_first` on."""
+        info = self.info
+        step = max(1, round(1 / (info.rate * info.time_base)))  # ticks, for frames that say nothing
+        longest_step_back = round(1 / info.time_base)
+        frame: av.VideoFrame | None = self._first
+        last: int | None = None
         while frame is not None:
-            now = pts + step if frame.pts is None else frame.pts
-            if now < pts - longest_step_back:
-                back = float((pts - now) * self.info.time_base)
+            pts = frame.pts
+            if last is None:
+                pts = 0 if pts is None else pts
+            elif pts is None:
+                pts = last + step
+            elif pts < last - longest_step_back:
+                back = float((last - pts) * info.time_base)
                 raise InputError(
                     f"{self.path}: its clock jumps back by {back:.1f} s, as in files strung together; split it there"
                 )
-            pts = now
-            yield Frame(upright(frame), pts - start, frame.duration or 0)
+            self.steady = self.steady and pts == frame.pts and (last is None or pts > last) and not self._undecodable
+            last = pts
+            yield frame, pts - start, frame.duration or 0
             frame = next(self._frames, None)
+
+    def _upright(self, frame: av.VideoFrame) -> Image:
+        """As `ToBgr`; a frame of another size than the first is brought to that."""
+        image = self._bgr(frame)
+        wanted = (self.info.width, self.info.height)
+        if image.shape[1::-1] != wanted:
+            note = f"frames that are not of the first one's size, such as {image.shape[1]}x{image.shape[0]}, were resized"
+            if not self.notices or not self.notices[-1].startswith("frames that are not"):
+                self.notices.append(note)
+            image = np.asarray(cv2.resize(image, wanted, interpolation=cv2.INTER_AREA), np.uint8)
+        return image
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -141,10 +254,3 @@ class VideoFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def upright(frame: av.VideoFrame) -> Image:
-    """(H, W, 3) uint8 BGR, converted with the frame's own matrix and range, turned as its display matrix says."""
-    image = np.asarray(frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOURS), np.uint8)
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

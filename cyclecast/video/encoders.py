@@ -1,0 +1,223 @@
+"""FFmpeg's encoders as we use them: what they are called, and what each understands by quality, preset and pixel format."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cyclecast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from av.codec.hwaccel import HWAccel
+
+SOFTWARE = {
+    "h264": ("libx264", "libopenh264"),
+    "hevc": ("libx265",),
+    "av1": ("libsvtav1", "libaom-av1", "librav1e"),
+    "vp9": ("libvpx-vp9",),
+}
+HARDWARE = (
+    "nvenc",
+    "qsv",
+    "vaapi",
+    "amf",
+    "videotoolbox",
+    "mf",
+    "v4l2m2m",
+    "vulkan",
+    "rkmpp",
+)  # h264_nvenc, …; in the order of `auto`
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An FFmpeg encoder and its defaults: crf is its quality scale, lower is better."""
+
+    name: str
+    crf: int
+    preset: str | None
+
+
+ENCODERS = {  # codec -> what `convert` encodes it with, in software
+    "h264": Encoder("libx264", 18, "veryfast"),
+    "hevc": Encoder("libx265", 22, "veryfast"),
+    "av1": Encoder("libsvtav1", 30, "10"),
+    "vp9": Encoder("libvpx-vp9", 31, "5"),
+}
+WORST = {"h264": 51, "hevc": 51, "av1": 63, "vp9": 63}  # the end of the codec's crf
+BITS_PER_PIXEL = {"h264": 0.2, "hevc": 0.12}  # at the default crf, where an encoder knows bits only: chosen, not measured
+FF_QP2LAMBDA = 118  # libavutil/avutil.h: what FFmpeg multiplies -q:v with
+
+SPEEDS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]  # x264's
+PRESETS = {  # hardware -> its own names for SPEEDS; what is not here has none
+    "nvenc": ["p1", "p1", "p2", "p2", "p3", "p4", "p5", "p6", "p7", "p7"],
+    "qsv": ["veryfast", "veryfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "veryslow"],
+    "amf": ["speed", "speed", "speed", "speed", "speed", "balanced", "quality", "quality", "quality", "quality"],
+}
+OTHER_LAYOUT = {  # the same samples in another order: what hardware takes instead
+    "yuv420p": "nv12",
+    "yuv422p": "nv16",
+    "yuv420p10le": "p010le",
+    "yuv422p10le": "p210le",
+    "yuv444p10le": "yuv444p10msble",
+}
+UPLOADED = ("nv12", "p010le")  # to encoders that take frames on their device only
+
+
+@dataclass(frozen=True)
+class ChosenEncoder:
+    """An encoder and the language it speaks."""
+
+    codec: str
+    """h264, hevc, av1 or vp9."""
+    name: str
+    """FFmpeg's: libx264, h264_nvenc, …"""
+    hardware: str | None = None
+    """One of `HARDWARE`; None: software."""
+    passed: tuple[str, ...] = ()
+    """Hardware that was tried before it, each with the reason why it is not used."""
+
+    def options(
+        self, crf: int | None = None, preset: str | None = None, *, width: int, height: int, rate: Fraction | float
+    ) -> dict[str, str]:
+        """FFmpeg's options for this quality and speed; None: the encoder's own.
+
+        crf: 0 to 51 for h264 and hevc, 0 to 63 for av1 and vp9, lower is better; the same number is not the same quality in
+        another encoder. preset: the encoder's own name; hardware that has presets also takes x264's. width, height, rate: in
+        pixels and frames per second, for encoders that know bits only. ConfigError for a crf or preset that it has not.
+        """
+        default = ENCODERS[self.codec]
+        quality = self._checked(default.crf if crf is None else crf)
+        bits = BITS_PER_PIXEL.get(self.codec, 0.1) * 2 ** ((default.crf - quality) / 6) * width * height * float(rate)
+        return self._quality(quality, str(round(bits))) | self._speed(preset)
+
+    def _checked(self, crf: int) -> int:
+        best, worst = int(self.hardware is not None or self.codec == "av1"), WORST[self.codec]  # their 0 means: as you like
+        if not best <= crf <= worst:
+            raise ConfigError(f"{self.name} takes a crf of {best} to {worst}, got {crf}")
+        return crf
+
+    def _quality(self, crf: int, bits: str) -> dict[str, str]:
+        long_scale = WORST[self.codec] == 63
+        quantizer = str(4 * crf if long_scale else crf)  # av1's and vp9's go to 255
+        percent = max(1, round(100 - 100 * crf / WORST[self.codec]))  # higher is better
+        match self.hardware:
+            case None if self.name == "libvpx-vp9":
+                return {"crf": str(crf), "b": "0", "deadline": "good", "row-mt": "1"}
+            case None if self.name == "libx265":
+                return {"crf": str(crf), "x265-params": "log-level=error"}  # it writes to the terminal by itself
+            case None:
+                return {"crf": str(crf)}
+            case "nvenc":
+                return {"rc": "vbr", "cq": str(crf), "b": "0"}
+            case "qsv":
+                return {"global_quality": str(max(1, round(crf * 51 / 63)) if long_scale else crf)}
+            case "vaapi":
+                return {"rc_mode": "CQP", "global_quality": quantizer}
+            case "vulkan":
+                return {"rc_mode": "cqp", "qp": quantizer}
+            case "amf":
+                kinds = ("qp_i", "qp_p") if self.codec == "hevc" else ("qp_i", "qp_p", "qp_b")
+                return {"rc": "cqp"} | dict.fromkeys(kinds, quantizer)
+            case "videotoolbox" if platform.machine() == "arm64":  # FFmpeg refuses it on other Macs
+                return {"flags": "+qscale", "global_quality": str(percent * FF_QP2LAMBDA)}
+            case "mf":
+                return {"hw_encoding": "1", "rate_control": "quality", "quality": str(percent)}
+        return {"b": bits}
+
+    def _speed(self, preset: str | None) -> dict[str, str]:
+        if self.hardware is None:
+            own = preset or ENCODERS[self.codec].preset
+            return {"cpu-used" if self.name == "libvpx-vp9" else "preset": str(own)}
+        if preset is None:
+            return {}
+        own_names = PRESETS.get(self.hardware, [])
+        if preset in own_names:
+            return {"preset": preset}
+        if own_names and preset in SPEEDS:
+            return {"preset": own_names[SPEEDS.index(preset)]}
+        there = f"it has {', '.join(dict.fromkeys(own_names))}, and takes x264's" if own_names else "it has none"
+        raise ConfigError(f"{self.name} has no preset {preset!r}; {there}")
+
+    def pix_fmt(self, wanted: str | None = None) -> str:
+        """The pixel format to hand over: `wanted`, yuv420p by default, or the same samples in the order that the encoder takes.
+
+        ConfigError if it takes neither; it lists what there is.
+        """
+        name, taken = wanted or "yuv420p", self._formats()
+        for form in (name, OTHER_LAYOUT.get(name)):
+            if form in taken:
+                return form
+        raise ConfigError(f"{self.name} takes no {name} pixels; it takes {', '.join(taken)}")
+
+    def _formats(self) -> list[str]:
+        """YUV and grey, in memory. Where FFmpeg lists none, the driver decides."""
+        import av
+
+        listed = av.Codec(self.name, "w").video_formats
+        if not listed:
+            return ["yuv420p", "nv12"]
+        named = [form.name for form in listed if form.components and not form.is_rgb]
+        return [name for name in named if not name.startswith(("yuvj", "yuva"))] or list(UPLOADED)
+
+    def hwaccel(self) -> HWAccel | None:
+        """For `add_stream(…, hwaccel=…)`: PyAV uploads each frame to the device. None for encoders that take frames in memory."""
+        import av
+        from av.codec.hwaccel import HWAccel
+
+        codec = av.Codec(self.name, "w")
+        if not codec.video_formats or any(form.components for form in codec.video_formats):
+            return None
+        types = [config.device_type for config in codec.hardware_configs if config.format and not config.format.components]
+        return HWAccel(types[0]) if types else None
+
+    def described(self) -> str:
+        """For people: `libx264 in software (nvenc: Cannot load libcuda.so.1)`."""
+        why = f" ({'; '.join(self.passed)})" if self.passed else ""
+        return f"{self.name} in {'hardware' if self.hardware else 'software'}{why}"
+
+
+def hardware_of(name: str) -> str | None:
+    """nvenc for h264_nvenc; None for software."""
+    kind = name.rpartition("_")[2]
+    return kind if kind in HARDWARE else None
+
+
+def known_encoders() -> Iterable[tuple[str, str]]:
+    """(codec, name) of all that are looked for."""
+    for codec, names in SOFTWARE.items():
+        yield from ((codec, name) for name in (*names, *(f"{codec}_{kind}" for kind in HARDWARE)))
+
+
+@contextlib.contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """Around the opening of an encoder: threads that become real-time inside are put back; only Linux has such.
+
+    Where root runs it, SVT-AV1's `enc_switch_to_real_time` gives the thread that opens it SCHED_FIFO 99. Its own threads inherit
+    that, and so would every process started later: on few cores nothing else runs any more.
+    """
+    before = _real_time()
+    try:
+        yield
+    finally:
+        for thread in _real_time() - before:
+            with contextlib.suppress(OSError):  # it has ended
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _real_time() -> set[int]:
+    """Threads of this process, by Linux's id, that are scheduled as SCHED_FIFO."""
+    if not hasattr(os, "sched_getscheduler") or not os.path.isdir("/proc/self/task"):
+        return set()
+    found = set()
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with contextlib.suppress(OSError):
+            if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO:
+                found.add(thread)
+    return found
