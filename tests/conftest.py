@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cyclecast.video.convert import PART_FRAMES
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
 from cyclecast.video.sinks.file import Encoding, VideoWriter
 from cyclecast.video.sinks.film import assemble
@@ -22,6 +23,7 @@ from cyclecast.video.sources.scene import Scene, write_sound
 # A shell's background job has Ctrl-C ignored, and its children with it; the tests that press it need the usual state.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONG_FRAMES = 3 * PART_FRAMES + 10  # of the long clip
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
@@ -207,6 +209,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Companions(sound, Fraction(0), Window(), ".mp4") as companions:
         assemble([writer.part()], info, folder / "uneven.mp4", companions)
     return folder / "uneven.mp4"
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three parts and a bit, at uneven times, with sound."""
+    folder = tmp_path_factory.mktemp("long")
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(1, 1, 1, 1), Fraction(1))
+    with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=5, preset="veryfast")) as writer:
+        for index, image in enumerate(moving_pictures(LONG_FRAMES)):
+            writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
+    write_sound(folder / "sound.m4a", LONG_FRAMES / 25)
+    with Companions(folder / "sound.m4a", Fraction(0), Window(), ".mp4") as companions:
+        assemble([writer.part()], info, folder / "long.mp4", companions)
+    return folder / "long.mp4"
 
 
 class Negative:

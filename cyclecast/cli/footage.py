@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,7 @@ from cyclecast.cli.console import (
     bars,
     console,
     engine_facts,
+    extra,
     opened,
     parse_time,
     print_json,
@@ -27,7 +30,7 @@ from cyclecast.cli.console import (
 from cyclecast.errors import CyclecastError, Interrupted
 
 if TYPE_CHECKING:
-    from cyclecast.video.convert import ConversionReport
+    from cyclecast.video.convert import ConversionReport, PartsMaker
 
 
 def demo(
@@ -104,6 +107,7 @@ def convert(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on where an earlier run was cut short; or start anew.")] = True,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Passed-over damage is no failure.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="Spread videos over a Ray cluster: its address, or auto.")] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -132,7 +136,11 @@ def convert(
     several = len(planned) > 1 or planned[0][0] != Path(sources[0])  # a folder or glob is several, whatever it holds
     ledger = Ledger(Path(output), resume) if several else None
     results: list[dict[str, Any]] = []
-    with opened(model, engine, device, precision) as opened_model, bars() as bar:
+    with (
+        opened(model, engine, device, precision) as opened_model,
+        spread(cluster, model, engine, device, precision) as maker,
+        bars() as bar,
+    ):
         facts = engine_facts(opened_model)
         batch = bar("files", speed="files/s") if several else None
         for number, (source, target) in enumerate(planned):
@@ -144,7 +152,7 @@ def convert(
                     results.append({"source": str(source), "output": str(target), "skipped": "done by an earlier run"})
                     say(f"{target}: done by an earlier run")
                     continue
-                report = convert_file(source, target, opened_model, options, bar(source.name, passing=True), say)
+                report = convert_file(source, target, opened_model, options, bar(source.name, passing=True), say, maker)
                 if ledger:
                     ledger.add(target, made_of)
             except Interrupted:
@@ -164,6 +172,21 @@ def convert(
         print_json({**facts, "files": results} if several else {**results[0], **facts})
     if failed or (not keep_going and any(result.get("damage") for result in results)):
         raise typer.Exit(1)
+
+
+@contextmanager
+def spread(address: str | None, model: str, engine: str, device: str, precision: str) -> Iterator[PartsMaker | None]:
+    """The cluster, if one is asked for; what it is is said."""
+    if address is None:
+        yield None
+        return
+    from cyclecast.runtime.model import find_model
+
+    with extra("cluster"):
+        from cyclecast.cluster import Cluster
+    with Cluster(address, find_model(model), engine, device, precision) as maker:
+        say(maker.described)
+        yield maker
 
 
 def say(line: str) -> None:

@@ -100,22 +100,23 @@ def structure_loss(translated: Tensor, source: Tensor, window: int = 15) -> Tens
 
     covariance = mean(made * real) - mean(made) * mean(real)
     variances = (mean(made.square()) - mean(made).square()) * (mean(real.square()) - mean(real).square())
-    return 1.0 - ((covariance + steady) / (variances.clamp_min(0.0) + steady**2).sqrt()).mean()
+    return 1.0 - ((covariance + steady) / (variances.clamp_min(1e-8).sqrt() + steady)).mean()
 
 
 def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     """How far the areas' mean colours are from what snow makes of them; of (N, 3, H, W), RGB in [-1, 1].
 
-    What is green gets most of the way to white; other hues may fade and brighten by up to 0.3, but what is blue, sky and water,
-    stays as blue as it was, and nothing gets darker.
+    What is green gets most of the way to white; other hues, skies, earth, skin, stay as they were but may brighten by up to 0.3;
+    nothing gets darker.
     """
     made, real = functional.avg_pool2d(translated.float(), scale), functional.avg_pool2d(source, scale)
     made_luma, real_luma = _luma(made), _luma(real)
     made, real = made - made_luma, real - real_luma
     strength = real.square().sum(1, keepdim=True).clamp_min(1e-6)
-    green, blue = (real[:, channel : channel + 1].clamp_min(0.0) / strength.sqrt() for channel in (1, 2))
-    kept = torch.minimum(torch.maximum((made * real).sum(1, keepdim=True).detach() / strength, blue), torch.ones_like(blue))
-    covered = 0.85 * (2.5 * green).clamp_max(1.0) * (4.0 * strength.sqrt()).clamp_max(1.0)  # of meadows and trees in full
+    green, blue = ((4.0 * real[:, channel : channel + 1] / strength.sqrt()).clamp(0.0, 1.0) for channel in (1, 2))
+    green = green * (1.0 - blue)  # 1 from the yellow green of meadows on, 0 for skies
+    kept = torch.maximum((made * real).sum(1, keepdim=True).detach() / strength, 1.0 - green).clamp_max(1.0)
+    covered = 0.85 * green * (4.0 * strength.sqrt()).clamp_max(1.0)
     light = real_luma + covered * (1.0 - real_luma)
     off = (light - made_luma).clamp_min(0.0) + (made_luma - light - 0.3).clamp_min(0.0)
     return (made - kept * real).abs().mean() + off.mean()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import cv2
@@ -26,7 +26,7 @@ from cyclecast.video.job import End, Job
 from cyclecast.video.sinks.file import CONTAINERS, Encoding, VideoWriter, even
 from cyclecast.video.sinks.film import assemble, assemble_gif
 from cyclecast.video.sources.companions import Companions
-from cyclecast.video.sources.file import VideoFile, Window
+from cyclecast.video.sources.file import Place, VideoFile, Window
 
 GIF = ".gif"
 PART_FRAMES = 120  # what a crash can cost, at most; each part begins with a key frame
@@ -36,6 +36,14 @@ OnFrame = Callable[[int, "int | None"], None]
 """Told how many frames are done, and how many there should be (None: nobody knows)."""
 OnNews = Callable[[str], None]
 """Told, in words, what should be known before the work begins."""
+
+
+class PartsMaker(Protocol):
+    """Makes the parts of a video elsewhere, such as `cluster.Cluster`: all that the job has not, then `job.close_source`."""
+
+    def __call__(
+        self, video: VideoFile, window: Window, options: ConvertOptions, encoding: Encoding, job: Job, on_frame: OnFrame | None, /
+    ) -> pipeline.StageSeconds: ...
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,7 @@ def convert_file(
     options: ConvertOptions | None = None,
     on_frame: OnFrame | None = None,
     on_news: OnNews | None = None,
+    maker: PartsMaker | None = None,
 ) -> ConversionReport:
     """One video or image through `function`. The output appears under its name when it is whole, or not at all.
 
@@ -129,7 +138,7 @@ def convert_file(
         raise OutputError(f"{output}: is a folder")
     if os.path.lexists(output) and not options.overwrite:
         raise OutputError(f"{output}: exists already; --overwrite replaces it")
-    return convert_video(source, output, function, options, on_frame, on_news)
+    return convert_video(source, output, function, options, on_frame, on_news, maker)
 
 
 def convert_video(
@@ -139,6 +148,7 @@ def convert_video(
     options: ConvertOptions,
     on_frame: OnFrame | None = None,
     on_news: OnNews | None = None,
+    maker: PartsMaker | None = None,
 ) -> ConversionReport:
     """Decode, model and encode side by side, part after part; then the parts become one file with all that goes beside them."""
     started = time.perf_counter()
@@ -152,13 +162,20 @@ def convert_video(
         encoding = replace(asked, hardware=chosen.hardware)
         width, height = _work_size(info.width, info.height, options.work_height)
         function.prepare(width, height)
-        with _job(output, signature(source, function, options) | {"encoder": chosen.name}, options.resume) as job:
+        made_of = signature(source, function, options) | {"encoder": chosen.name, "place of work": maker is None}
+        with _job(output, made_of, options.resume) as job:
             for news in (job.news, f"encoder {chosen.described()}, decoder {decoder.described()}"):
                 if news and on_news:
                     on_news(f"{output.name}: {news}")
+            place = job.place() if maker is None else None
             resumed = job.frames
             try:
-                work = _convert_parts(video, function, options, encoding, job, on_frame)
+                if job.end is not None:
+                    work = pipeline.StageSeconds()
+                elif maker is not None:
+                    work = maker(video, window, options, encoding, job, on_frame)
+                else:
+                    work = _convert_parts(video, place, function, options, encoding, job, on_frame)
                 joining = time.perf_counter()
                 if not job.frames:
                     raise InputError(f"{source}: has no frames in the part that was asked for")
@@ -194,25 +211,25 @@ def convert_video(
 
 
 def _convert_parts(
-    video: VideoFile, function: FrameFunction, options: ConvertOptions, encoding: Encoding, job: Job, on_frame: OnFrame | None
+    video: VideoFile,
+    place: Place | None,
+    function: FrameFunction,
+    options: ConvertOptions,
+    encoding: Encoding,
+    job: Job,
+    on_frame: OnFrame | None,
 ) -> pipeline.StageSeconds:
-    """Every frame that no part has yet, through `function` into parts."""
-    if job.end is not None:
-        return pipeline.StageSeconds()
+    """Every frame behind `place`, through `function` into parts."""
     done, total = job.frames, video.info.frames
-    place = job.place()
     if place is not None:
         video.go_on(place)
-
-    def style(frame: Frame) -> Frame:
-        return Frame(_styled(frame.image, function, options.work_height), frame.pts, frame.duration)
 
     def tell(count: int) -> None:
         if on_frame:
             on_frame(done + count, total)
 
     with Parts(job, video.info, encoding, lambda: video.steady) as parts:
-        work = pipeline.run(iter(video), style, parts.write, tell)
+        work = pipeline.run(iter(video), lambda frame: style(frame, function, options.work_height), parts.write, tell)
     job.close_source(End(video.notices, video.damage))
     return work
 
@@ -343,6 +360,11 @@ def _per_frame(work: pipeline.StageSeconds, frames: int) -> dict[str, float]:
 
 def _work_size(width: int, height: int, work_height: int | None) -> tuple[int, int]:
     return (width, height) if work_height is None else (max(16, round(width * work_height / height)), work_height)
+
+
+def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Frame:
+    """The frame through `function`, run at `work_height` lines if that is given."""
+    return Frame(_styled(frame.image, function, work_height), frame.pts, frame.duration)
 
 
 def _styled(image: Image, function: FrameFunction, work_height: int | None) -> Image:

@@ -50,10 +50,10 @@ class Job:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / "lock", timeout=0)
             self._lock.acquire()
-        except OSError as error:
-            raise OutputError(f"cannot be written there ({error.strerror})") from error
         except Timeout as error:
             raise OutputError("another conversion is writing it") from error
+        except OSError as error:
+            raise OutputError(f"cannot be written there ({error.strerror})") from error
         self._signature = json.loads(json.dumps(signature))
         if not (resume and self._read()):
             self._begin()
@@ -68,9 +68,14 @@ class Job:
         """How many pictures are in them."""
         return sum(part.frames for part in self.parts)
 
+    def has(self, index: int) -> bool:
+        """This part is closed."""
+        return index in self._parts
+
     def place(self) -> Place | None:
-        """Where the film goes on behind the parts that have no gap before them; None at its start."""
+        """Where the film goes on behind the parts that have no gap before them; None at its start. The others are given up."""
         count = self.next_index()
+        self._parts = {index: self._parts[index] for index in range(count)}
         if not count:
             return None
         done = [self._parts[index] for index in range(count)]

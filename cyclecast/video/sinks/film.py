@@ -25,6 +25,7 @@ def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, companions: Co
         with cast(OutputContainer, open_output(path)) as out, av.open(str(parts[0].path)) as template:
             stream: Any = out.add_stream_from_template(template.streams.video[0], opaque=True)
             stream.time_base = info.time_base
+            stream.codec_context.framerate = info.rate
             companions.add_to(out, stream)
             out.start_encoding()
             for packet in _packets(parts, info.time_base, path.suffix.lower() in MP4_FAMILY):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import heapq
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import cv2
@@ -17,10 +19,12 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from cyclecast.errors import InputError
-from cyclecast.video.colour import HDR, ToBgr, delivered
+from cyclecast.video.colour import HDR, ToBgr, delivered, orientation
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
 
 LATEST_START = Fraction(1)  # second; a file that begins later, begins at 0 in the output
+LARGEST = 1 << 27  # pixels; a header that was damaged can ask for more memory than there is
+TIMED_AS_DECODED = {("avi", "h264"), ("avi", "hevc")}  # container, codec: pictures come out of order, and no time says so
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,17 @@ class Place:
     pts: int
     steady: bool
     """Up to there every frame came with a time of its own and could be decoded, so a file may be entered in its middle."""
+
+
+@dataclass
+class Count:
+    """What a reader met."""
+
+    packets: int = 0
+    frames: int = 0
+    undecodable: int = 0
+    unreadable: bool = False
+    """The file breaks off in a way that its container does not allow."""
 
 
 def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
@@ -78,14 +93,15 @@ class VideoFile:
     def _open(self) -> None:
         """At the first frame."""
         self._container = open_container(self.path, self._hwaccel)
-        self._packets = self._undecodable = 0
+        self._count, self._before = Count(), 0
         self._entry: int | None = None
         try:
-            stream = self._container.streams.best("video")  # a cover picture is none
-            if not isinstance(stream, av.VideoStream):
-                raise InputError(f"{self.path}: has no video stream")
-            self._stream = stream
-            self._stream.thread_type = "AUTO"
+            self._stream = self._main(self._container)
+            # What the header counts may lie outside of the edit list, or be of no size: a picture that is shown once more.
+            entries = self._stream.index_entries if self._stream.frames else ()
+            self._expected = sum(entry.size > 0 for entry in entries) or self._stream.frames
+            name = self._stream.codec_context.codec.canonical_name
+            self._as_decoded = (self._container.format.name, name) in TIMED_AS_DECODED
             self._frames = self._decode()
             first = next(self._frames, None)
             if first is None:
@@ -95,14 +111,30 @@ class VideoFile:
             self._container.close()
             raise
 
+    def _main(self, container: InputContainer) -> av.VideoStream:
+        """Its video stream, ready to be decoded; a cover picture is none."""
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream):
+            raise InputError(f"{self.path}: has no video stream")
+        if stream.codec_context is None:
+            raise InputError(f"{self.path}: the codec of its video is unknown here")
+        if stream.width * stream.height > LARGEST:
+            raise InputError(f"{self.path}: says that its frames are {stream.width}x{stream.height}, more than {LARGEST} pixels")
+        stream.codec_context.options = {"max_pixels": str(LARGEST)}
+        stream.thread_type = "AUTO"
+        return stream
+
     @property
     def damage(self) -> str | None:
         """What was wrong with the frames so far, in words; complete after the last one."""
         told = []
-        if self._undecodable:
-            told.append(f"{self._undecodable} packets cannot be decoded")
-        if self._window.duration is None and self._packets < self._stream.frames:
-            told.append(f"{self._stream.frames - self._packets} of {self._stream.frames} frames are missing")
+        packets = self._before + self._count.packets
+        if self._count.undecodable:
+            told.append(f"{self._count.undecodable} packets cannot be decoded")
+        if self._window.duration is None and packets < self._expected:
+            told.append(f"{self._expected - packets} of {self._expected} frames are missing")
+        elif self._count.unreadable:
+            told.append("it cannot be read to its end")
         return f"damaged: {', '.join(told)}" if told else None
 
     def _describe(self) -> StreamInfo:
@@ -118,7 +150,7 @@ class VideoFile:
             frames = round(rate * (seconds if self._window.duration is None else min(seconds, self._window.duration)))
         width, height = first.width, first.height
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        if first.rotation % 180:
+        if orientation(first)[0]:
             width, height, aspect = height, width, 1 / aspect
         colour = Colour(context.colorspace, context.color_range, context.color_primaries, context.color_trc)
         if colour.transfer in HDR:
@@ -143,25 +175,67 @@ class VideoFile:
         return begin if begin >= LATEST_START else Fraction(0)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says."""
-        packets = self._container.demux(self._stream)
-        while True:
+        """All that can be decoded, from where the container is to the end, whatever the header says."""
+        count, last = self._count, None
+        for frame in self._decoded(self._container, self._stream, count):
+            yield frame
+            last = frame.pts
+        silent = count.packets - count.frames - count.undecodable
+        if silent > 0 and (last is not None or not count.frames):
+            yield from self._end_behind(last, silent)
+
+    def _decoded(self, container: InputContainer, stream: av.VideoStream, count: Count) -> Iterator[av.VideoFrame]:
+        """Packet by packet, so that a damaged one costs its own frames only."""
+        shown: list[int] = []  # the times of packets whose frames have not come: a heap
+        for packet in _packets(container, stream, count):
+            if packet is not None:
+                count.packets += 1
+                self._entry = packet.dts if self._entry is None else self._entry
+                if self._as_decoded and packet.pts is not None:
+                    heapq.heappush(shown, packet.pts)
             try:
-                packet = next(packets, None)
-            except (
-                av.FFmpegError,
-                IndexError,
-            ):  # unreadable from here on; the latter is how PyAV meets a stream it did not expect
-                self._undecodable += 1
-                return
-            if packet is None:
-                return
-            self._packets += packet.size > 0
-            self._entry = packet.dts if self._entry is None else self._entry
-            try:
-                yield from packet.decode()
-            except av.FFmpegError:
-                self._undecodable += 1
+                frames = stream.decode(packet)
+            except (av.FFmpegError, MemoryError):
+                count.undecodable += 1
+                if shown:
+                    heapq.heappop(shown)  # its own, or one near it
+                continue
+            for frame in frames:
+                count.frames += 1
+                if shown:
+                    frame.pts = heapq.heappop(shown)
+                yield frame
+
+    def _end_behind(self, last: int | None, silent: int) -> Iterator[av.VideoFrame]:
+        """The frames after `last` (None: all), decoded on one thread, when `silent` packets gave neither frame nor error.
+
+        PyAV drops what several threads have in hand at the end of a file once there is an error among it.
+        """
+        count = Count()
+        with open_container(self.path, self._hwaccel) as container:
+            stream = self._main(container)
+            stream.codec_context.thread_count = 1
+            if last is not None:
+                try:
+                    container.seek(last, stream=stream, backward=True, any_frame=False)
+                except (av.FFmpegError, OSError):
+                    return
+            came = 0
+            for frame in self._decoded(container, stream, count):
+                if last is None or (frame.pts is not None and frame.pts > last):
+                    came += 1
+                    yield frame
+        self._count.frames += came
+        self._count.undecodable += max(0, min(count.undecodable, silent - came))
+
+    def times(self) -> list[int]:
+        """When each picture of the window is shown, in ticks as `Frame.pts`, by what its packet says; nothing is decoded."""
+        start = round(self.info.start / self.info.time_base)
+        end = None if self._window.duration is None else round(self._window.duration / self.info.time_base)
+        with open_container(self.path) as container:
+            packets = _packets(container, self._main(container), Count())
+            shown = sorted(packet.pts - start for packet in packets if packet and packet.pts is not None)
+        return [pts for pts in shown if (pts >= 0 or not self._window.start) and (end is None or pts < end)]
 
     def go_on(self, place: Place) -> None:
         """Makes iteration begin after this place, where an earlier run of the same window stopped."""
@@ -173,21 +247,22 @@ class VideoFile:
         What is decoded from a key frame on is what it would be in a run from the start.
         """
         first = self._first.pts
-        if first is None or pts <= first:
+        if first is None or pts <= first or self._as_decoded:
             return False
         try:
             self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
-            self._packets, self._entry = 0, None
+            self._count, self._entry = Count(), None
             self._frames = self._decode()
             frame = next(self._frames, None)
         except (av.FFmpegError, OSError):
             frame = None
-        if frame is None or frame.pts is None or frame.pts > pts or self._entry is None or self._undecodable:
+        index = [entry.timestamp for entry in self._stream.index_entries] if self._expected else []
+        is_clean = frame is not None and frame.pts is not None and frame.pts <= pts and not self._count.undecodable
+        if frame is None or not is_clean or self._entry is None or len(index) < self._expected:
             self._container.close()
             self._open()
             return False
-        if self._stream.frames:  # the header counts them: those passed over were there
-            self._packets += bisect.bisect_left([entry.timestamp for entry in self._stream.index_entries], self._entry)
+        self._before = bisect.bisect_left(index, self._entry)  # the packets passed over were there
         self._first = frame
         return True
 
@@ -197,15 +272,19 @@ class VideoFile:
         start = round(info.start / info.time_base)
         end = None if self._window.duration is None else round(self._window.duration / info.time_base)
         wanted = done.pts if done.frames else 0
-        entered = done.steady and wanted + start > 0 and self._enter(wanted + start)
-        passed = done.frames if not entered else 0  # still to be passed over, of those in the window
+        if done.steady and wanted + start > 0:
+            self._enter(wanted + start)
+        passed = 0 if done.steady else done.frames  # still to be passed over, of those in the window
+        reached = not (done.frames and done.steady)
         for frame, pts, duration in self._timed(start):
             if pts < 0 and self._window.start:
                 continue
             if end is not None and pts >= end:
                 return
-            if entered and done.frames and pts <= done.pts:
-                continue
+            if not reached:
+                reached = pts >= done.pts
+                if pts <= done.pts:
+                    continue
             if passed:
                 passed -= 1
                 continue
@@ -229,9 +308,9 @@ class VideoFile:
                 raise InputError(
                     f"{self.path}: its clock jumps back by {back:.1f} s, as in files strung together; split it there"
                 )
-            self.steady = self.steady and pts == frame.pts and (last is None or pts > last) and not self._undecodable
+            self.steady = self.steady and pts == frame.pts and (last is None or pts > last) and not self._count.undecodable
             last = pts
-            yield frame, pts - start, frame.duration or 0
+            yield frame, pts - start, frame.duration or step
             frame = next(self._frames, None)
 
     def _upright(self, frame: av.VideoFrame) -> Image:
@@ -254,3 +333,15 @@ class VideoFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _packets(container: InputContainer, stream: av.VideoStream, count: Count) -> Iterator[av.Packet[Any] | None]:
+    """Those of the stream that are not empty, then None: the decoder gives out what it still has."""
+    packets = container.demux(stream)
+    try:
+        yield from (packet for packet in packets if packet.size)  # an empty one would end the decoder's work
+    except av.FFmpegError:  # unreadable from here on
+        count.unreadable = True
+    except IndexError:  # how PyAV ends if a stream appeared that the header did not name; all others are through
+        pass
+    yield None
