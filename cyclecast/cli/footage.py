@@ -27,9 +27,9 @@ from cyclecast.cli.console import (
     parse_time,
     print_json,
 )
-from cyclecast.errors import CyclecastError, Interrupted
 
 if TYPE_CHECKING:
+    from cyclecast.video.batch import Outcome
     from cyclecast.video.convert import ConversionReport, PartsMaker
 
 
@@ -107,6 +107,7 @@ def convert(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on where an earlier run was cut short; or start anew.")] = True,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Passed-over damage is no failure.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Images that are read and written at a time.")] = 2,
     cluster: Annotated[str | None, typer.Option(help="Spread videos over a Ray cluster: its address, or auto.")] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -115,8 +116,8 @@ def convert(
 
     Example: cyclecast convert holiday.mp4 painted.mp4 --model monet
     """
-    from cyclecast.video.batch import Ledger, plan
-    from cyclecast.video.convert import ConvertOptions, convert_file, signature
+    from cyclecast.video.batch import Ledger, convert_all, plan
+    from cyclecast.video.convert import ConvertOptions, convert_file
 
     options = ConvertOptions(
         codec=codec,
@@ -134,7 +135,6 @@ def convert(
     )
     planned = plan(sources, output)
     several = len(planned) > 1 or planned[0][0] != Path(sources[0])  # a folder or glob is several, whatever it holds
-    ledger = Ledger(Path(output), resume) if several else None
     results: list[dict[str, Any]] = []
     with (
         opened(model, engine, device, precision) as opened_model,
@@ -142,32 +142,29 @@ def convert(
         bars() as bar,
     ):
         facts = engine_facts(opened_model)
-        batch = bar("files", speed="files/s") if several else None
-        for number, (source, target) in enumerate(planned):
-            if batch:
-                batch(number, len(planned))
-            try:
-                made_of = signature(source, opened_model, options) if ledger and source.is_file() else {}
-                if ledger and ledger.has(target, made_of):
-                    results.append({"source": str(source), "output": str(target), "skipped": "done by an earlier run"})
-                    say(f"{target}: done by an earlier run")
-                    continue
-                report = convert_file(source, target, opened_model, options, bar(source.name, passing=True), say, maker)
-                if ledger:
-                    ledger.add(target, made_of)
-            except Interrupted:
-                raise
-            except CyclecastError as error:
-                if not several:
-                    raise
-                results.append({"source": str(source), "error": str(error)})
-                say(f"error: {error}")
-            else:
-                results.append(dataclasses.asdict(report))
-                tell(report)
+        if not several:
+            ((source, target),) = planned
+            report = convert_file(source, target, opened_model, options, bar(source.name), say, maker)
+            tell(report)
+            results.append(dataclasses.asdict(report))
+        else:
+            ledger, whole = Ledger(Path(output), resume), bar("files", speed="files/s")
+            outcomes = convert_all(
+                planned,
+                opened_model,
+                options,
+                ledger,
+                jobs=jobs,
+                bucketed=opened_model.engine.size is None,
+                bar=lambda name: bar(name, passing=True),
+                on_news=say,
+                maker=maker,
+            )
+            for number, outcome in enumerate(outcomes, 1):
+                whole(number, len(planned))
+                results.append(told(outcome))
+            ledger.close(all_done=not any("error" in result for result in results))
     failed = any("error" in result for result in results)
-    if ledger:
-        ledger.close(all_done=not failed)
     if as_json:
         print_json({**facts, "files": results} if several else {**results[0], **facts})
     if failed or (not keep_going and any(result.get("damage") for result in results)):
@@ -192,6 +189,19 @@ def spread(address: str | None, model: str, engine: str, device: str, precision:
 def say(line: str) -> None:
     """One line on stderr, above the bars."""
     console.print(line, markup=False)
+
+
+def told(outcome: Outcome) -> dict[str, Any]:
+    """The JSON of one file of a batch, once people have been told."""
+    names = {"source": str(outcome.source), "output": str(outcome.output)}
+    if outcome.error is not None:
+        say(f"error: {outcome.error}")
+        return names | {"error": outcome.error}
+    if outcome.report is None:
+        say(f"{outcome.output}: done by an earlier run")
+        return names | {"skipped": "done by an earlier run"}
+    tell(outcome.report)
+    return dataclasses.asdict(outcome.report)
 
 
 def tell(report: ConversionReport) -> None:

@@ -115,11 +115,10 @@ def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     strength = real.square().sum(1, keepdim=True).clamp_min(1e-6)
     green, blue = ((4.0 * real[:, channel : channel + 1] / strength.sqrt()).clamp(0.0, 1.0) for channel in (1, 2))
     green = green * (1.0 - blue)  # 1 from the yellow green of meadows on, 0 for skies
-    kept = torch.maximum((made * real).sum(1, keepdim=True).detach() / strength, 1.0 - green).clamp_max(1.0)
     covered = 0.85 * green * (4.0 * strength.sqrt()).clamp_max(1.0)
     light = real_luma + covered * (1.0 - real_luma)
     off = (light - made_luma).clamp_min(0.0) + (made_luma - light - 0.3).clamp_min(0.0)
-    return (made - kept * real).abs().mean() + off.mean()
+    return (made - (1.0 - green) * real).abs().mean() + off.mean()
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -1,21 +1,36 @@
-"""Which file goes where, when there are many; and which of them an earlier run has done."""
+"""Many files: which goes where, each through the function, and which of them an earlier run has done."""
 
 from __future__ import annotations
 
 import glob
 import json
 import os
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclecast.errors import ConfigError, InputError, OutputError
+from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError
 from cyclecast.files import read_lines
 from cyclecast.video import images
-from cyclecast.video.convert import GIF
+from cyclecast.video.convert import (
+    GIF,
+    ConversionReport,
+    ConvertOptions,
+    OnFrame,
+    OnNews,
+    PartsMaker,
+    convert_file,
+    signature,
+)
+from cyclecast.video.frame import FrameFunction, Image
 from cyclecast.video.sinks.file import CONTAINERS
 
 WRITABLE = images.SUFFIXES | frozenset(CONTAINERS) | {GIF}
+MANY = 5  # stills of as many sizes, each compiled for, would outweigh what padding costs
 READABLE = WRITABLE | {".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".vob"}
 
 
@@ -74,6 +89,99 @@ def _refuse_collisions(planned: list[tuple[Path, Path]]) -> None:
         taken[output] = source
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file of a batch."""
+
+    source: Path
+    output: Path
+    report: ConversionReport | None = None
+    """None: it failed, or an earlier run had done it."""
+    error: str | None = None
+
+
+def convert_all(
+    planned: Sequence[tuple[Path, Path]],
+    function: FrameFunction,
+    options: ConvertOptions,
+    ledger: Ledger,
+    *,
+    jobs: int = 1,
+    bucketed: bool = True,
+    bar: Callable[[str], OnFrame] | None = None,
+    on_news: OnNews | None = None,
+    maker: PartsMaker | None = None,
+) -> Iterator[Outcome]:
+    """Every file in turn; one that fails does not hold up the others.
+
+    jobs: stills that are read and written at a time, next to the function, which takes one picture at a time; videos do all
+    at once by themselves. bucketed: the function takes any size, see `images.Bucketed`; it is used from `MANY` stills on. bar:
+    makes a progress bar for a video. Raises Interrupted after Ctrl-C or SIGTERM.
+    """
+    one_by_one = OneByOne(function)
+    stills = [source for source, _ in planned if _is_still(source)]
+    for_stills = images.Bucketed(one_by_one) if bucketed and len(stills) >= MANY else one_by_one
+    waiting: deque[Future[Outcome]] = deque()
+    done = 0
+
+    def convert(source: Path, output: Path, function: FrameFunction, on_frame: OnFrame | None) -> Outcome:
+        try:
+            made_of = signature(source, function, options) if source.is_file() else {}
+            if ledger.has(output, made_of):
+                return Outcome(source, output)
+            report = convert_file(source, output, function, options, on_frame, on_news, maker)
+            ledger.add(output, made_of)
+        except Interrupted:
+            raise
+        except CyclecastError as error:
+            return Outcome(source, output, error=str(error))
+        return Outcome(source, output, report)
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for source, output in planned:
+            if _is_still(source):
+                waiting.append(pool.submit(convert, source, output, for_stills, None))
+            while waiting and (len(waiting) > jobs or not _is_still(source)):
+                yield waiting.popleft().result()
+                done += 1
+            if not _is_still(source):
+                yield convert(source, output, one_by_one, bar(source.name) if bar else None)
+                done += 1
+        while waiting:
+            yield waiting.popleft().result()
+            done += 1
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"interrupted; {done} of {len(planned)} files are done, the same command does the rest") from interrupt
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _is_still(path: Path) -> bool:
+    return path.suffix.lower() in images.SUFFIXES
+
+
+class OneByOne:
+    """A frame function for several threads: one picture at a time."""
+
+    def __init__(self, function: FrameFunction) -> None:
+        self._function, self._lock = function, threading.Lock()
+
+    @property
+    def identity(self) -> str | None:
+        """That of the function."""
+        return self._function.identity
+
+    def prepare(self, width: int, height: int) -> None:
+        """As the function."""
+        with self._lock:
+            self._function.prepare(width, height)
+
+    def __call__(self, frame: Image) -> Image:
+        with self._lock:
+            return self._function(frame)
+
+
 class Ledger:
     """Which files of a batch are done, in a hidden file of the output folder, so that a batch that was cut short can go on.
 
@@ -83,7 +191,7 @@ class Ledger:
     NAME = ".cyclecast-batch.jsonl"
 
     def __init__(self, folder: Path, resume: bool = True) -> None:
-        self._path = folder / self.NAME
+        self._path, self._lock = folder / self.NAME, threading.Lock()
         try:
             lines = read_lines(self._path) if resume else []
             if not lines:
@@ -98,9 +206,10 @@ class Ledger:
 
     def add(self, output: Path, signature: dict[str, Any]) -> None:
         """It is whole and has its name. OutputError if that cannot be noted."""
+        line = json.dumps({"output": self._name(output), "signature": signature}) + "\n"
         try:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"output": self._name(output), "signature": signature}) + "\n")
+            with self._lock, open(self._path, "a", encoding="utf-8") as file:
+                file.write(line)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be written ({error.strerror})") from error
 

@@ -6,7 +6,7 @@ import bisect
 import heapq
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +51,10 @@ class Count:
 
     packets: int = 0
     frames: int = 0
-    undecodable: int = 0
+    entry: int = 0
+    """Decoding time of the first packet."""
+    undecodable: list[int] = field(default_factory=list)
+    """Decoding times of the packets at which an error came up."""
     unreadable: bool = False
     """The file breaks off in a way that its container does not allow."""
 
@@ -94,7 +97,6 @@ class VideoFile:
         """At the first frame."""
         self._container = open_container(self.path, self._hwaccel)
         self._count, self._before = Count(), 0
-        self._entry: int | None = None
         try:
             self._stream = self._main(self._container)
             # What the header counts may lie outside of the edit list, or be of no size: a picture that is shown once more.
@@ -130,7 +132,7 @@ class VideoFile:
         told = []
         packets = self._before + self._count.packets
         if self._count.undecodable:
-            told.append(f"{self._count.undecodable} packets cannot be decoded")
+            told.append(f"{len(self._count.undecodable)} packets cannot be decoded")
         if self._window.duration is None and packets < self._expected:
             told.append(f"{self._expected - packets} of {self._expected} frames are missing")
         elif self._count.unreadable:
@@ -180,23 +182,24 @@ class VideoFile:
         for frame in self._decoded(self._container, self._stream, count):
             yield frame
             last = frame.pts
-        silent = count.packets - count.frames - count.undecodable
-        if silent > 0 and (last is not None or not count.frames):
-            yield from self._end_behind(last, silent)
+        if count.packets > count.frames + len(count.undecodable) and (last is not None or not count.frames):
+            yield from self._end_behind(last)
 
     def _decoded(self, container: InputContainer, stream: av.VideoStream, count: Count) -> Iterator[av.VideoFrame]:
         """Packet by packet, so that a damaged one costs its own frames only."""
         shown: list[int] = []  # the times of packets whose frames have not come: a heap
+        at = 0
         for packet in _packets(container, stream, count):
             if packet is not None:
+                at = packet.dts or 0
+                count.entry = count.entry if count.packets else at
                 count.packets += 1
-                self._entry = packet.dts if self._entry is None else self._entry
                 if self._as_decoded and packet.pts is not None:
                     heapq.heappush(shown, packet.pts)
             try:
                 frames = stream.decode(packet)
             except (av.FFmpegError, MemoryError):
-                count.undecodable += 1
+                count.undecodable.append(at)
                 if shown:
                     heapq.heappop(shown)  # its own, or one near it
                 continue
@@ -206,8 +209,8 @@ class VideoFile:
                     frame.pts = heapq.heappop(shown)
                 yield frame
 
-    def _end_behind(self, last: int | None, silent: int) -> Iterator[av.VideoFrame]:
-        """The frames after `last` (None: all), decoded on one thread, when `silent` packets gave neither frame nor error.
+    def _end_behind(self, last: int | None) -> Iterator[av.VideoFrame]:
+        """The frames after `last` (None: all), decoded on one thread, when there are packets that gave neither frame nor error.
 
         PyAV drops what several threads have in hand at the end of a file once there is an error among it.
         """
@@ -220,13 +223,12 @@ class VideoFile:
                     container.seek(last, stream=stream, backward=True, any_frame=False)
                 except (av.FFmpegError, OSError):
                     return
-            came = 0
             for frame in self._decoded(container, stream, count):
                 if last is None or (frame.pts is not None and frame.pts > last):
-                    came += 1
+                    self._count.frames += 1
                     yield frame
-        self._count.frames += came
-        self._count.undecodable += max(0, min(count.undecodable, silent - came))
+        told = sum(at >= count.entry for at in self._count.undecodable)
+        self._count.undecodable += count.undecodable[told:]
 
     def times(self) -> list[int]:
         """When each picture of the window is shown, in ticks as `Frame.pts`, by what its packet says; nothing is decoded."""
@@ -251,18 +253,18 @@ class VideoFile:
             return False
         try:
             self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
-            self._count, self._entry = Count(), None
+            self._count = Count()
             self._frames = self._decode()
             frame = next(self._frames, None)
         except (av.FFmpegError, OSError):
             frame = None
         index = [entry.timestamp for entry in self._stream.index_entries] if self._expected else []
         is_clean = frame is not None and frame.pts is not None and frame.pts <= pts and not self._count.undecodable
-        if frame is None or not is_clean or self._entry is None or len(index) < self._expected:
+        if frame is None or not is_clean or len(index) < self._expected:
             self._container.close()
             self._open()
             return False
-        self._before = bisect.bisect_left(index, self._entry)  # the packets passed over were there
+        self._before = bisect.bisect_left(index, self._count.entry)  # the packets passed over were there
         self._first = frame
         return True
 
