@@ -149,6 +149,7 @@ def convert(
             results.append(dataclasses.asdict(report))
         else:
             ledger, whole = Ledger(Path(output), resume), bar("files", speed="files/s")
+            whole(0, len(planned))
             outcomes = convert_all(
                 planned,
                 opened_model,
@@ -206,8 +207,11 @@ def told(outcome: Outcome) -> dict[str, Any]:
 
 def tell(report: ConversionReport) -> None:
     """What became of a file, and all that is not as it was."""
-    resumed = f", {report.resumed_frames} of them by an earlier run" if report.resumed_frames else ""
-    say(f"{report.output}: {report.frames} frames{resumed}, {report.fps:.1f} fps, sound {report.audio}")
+    if report.frames == 1 and report.audio == "none":
+        say(f"{report.output}: a picture of {report.width}x{report.height}")
+    else:
+        resumed = f", {report.resumed_frames} of them by an earlier run" if report.resumed_frames else ""
+        say(f"{report.output}: {report.frames} frames{resumed}, {report.fps:.1f} fps, sound {report.audio}")
     for left_out in report.dropped:
         say(f"{report.output}: without {left_out}")
     for notice in report.notices:

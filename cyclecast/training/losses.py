@@ -98,7 +98,7 @@ def structure_loss(translated: Tensor, source: Tensor, window: int = 15) -> Tens
     def mean(image: Tensor) -> Tensor:
         return functional.avg_pool2d(image, window, 1)
 
-    covariance = mean(made * real) - mean(made) * mean(real)
+    covariance: Tensor = mean(made * real) - mean(made) * mean(real)
     variances = (mean(made.square()) - mean(made).square()) * (mean(real.square()) - mean(real).square())
     return 1.0 - ((covariance + steady) / (variances.clamp_min(1e-8).sqrt() + steady)).mean()
 

@@ -11,22 +11,30 @@ import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import Type
 
+from cyclecast.errors import InputError
 from cyclecast.video.frame import Colour, Image
 
 # swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND: without the last two a plain grey comes back 5 levels off, tinted.
 EXACT_COLOURS = 0x2 | 0x2000 | 0x40000
 # H.273's matrix -> swscale's name of it. Unspecified is taken as BT.601 both ways, so it comes out as it went in.
-MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020", 10: "BT2020"}
+MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
+RGB, UNSPECIFIED, CONSTANT_LUMINANCE = 0, 2, 10
+NEAREST = {3: UNSPECIFIED, CONSTANT_LUMINANCE: 9}  # matrices that swscale refuses -> what comes next to them
 FULL_RANGE = 2
 HDR = {16: "PQ", 18: "HLG"}  # H.273's transfer characteristics that reach beyond the white of a screen
+# PyAV's rotation -> what `orientation` says of it
+TURNS = {90: (True, False, True), -90: (True, True, False), 180: (False, True, True), -180: (False, True, True)}
 SDR = Colour(matrix=1, range=1, primaries=1, transfer=1)
 
 
-def delivered(colour: Colour) -> Colour:
-    """What the output says of its colours: the same, but BT.709 where HDR was mapped, and no matrix of RGB sources."""
+def delivered(colour: Colour, is_rgb: bool = False) -> Colour:
+    """What the output says of its colours: the same, but BT.709 where HDR was mapped or the source has no matrix, being RGB."""
     if colour.transfer in HDR:
         return SDR
-    return colour if colour.matrix in MATRICES else replace(colour, matrix=Colour.matrix)
+    if is_rgb or colour.matrix == RGB:
+        return replace(colour, matrix=SDR.matrix, range=SDR.range)
+    matrix = NEAREST.get(colour.matrix, colour.matrix)
+    return replace(colour, matrix=matrix if matrix in MATRICES else UNSPECIFIED)
 
 
 class ToBgr:
@@ -36,7 +44,13 @@ class ToBgr:
         self._tones = ToneMapping() if colour.transfer in HDR else None
 
     def __call__(self, frame: av.VideoFrame) -> Image:
-        """By the frame's own matrix and range, turned as its display matrix says; HDR is mapped to BT.709."""
+        """By the frame's own matrix and range, turned as its display matrix says; HDR is mapped to BT.709.
+
+        InputError for a matrix that nothing here converts, such as YCgCo.
+        """
+        matrix = frame.colorspace = NEAREST.get(frame.colorspace, frame.colorspace)
+        if matrix not in MATRICES and matrix not in (RGB, UNSPECIFIED):
+            raise InputError(f"its colours are in a form that is not known here (matrix {matrix} of ITU-T H.273)")
         transposed, flipped_x, flipped_y = orientation(frame)
         if self._tones is not None:
             frame = self._tones(frame)
@@ -48,7 +62,10 @@ class ToBgr:
 
 
 class ToneMapping:
-    """HDR (PQ, HLG) to BT.709 by FFmpeg's own perceptual mapping; 20 ms for 1280x720 on a core of a Xeon, 2026-11-23."""
+    """HDR (PQ, HLG) to BT.709 by FFmpeg's own perceptual mapping; 20 ms for 1280x720 on a core of a Xeon, 2026-11-23.
+
+    The first frame takes 4 s of that core: a table is made.
+    """
 
     def __init__(self) -> None:
         self._graph: Graph | None = None
@@ -78,7 +95,10 @@ def _tone_mapping_graph(width: int, height: int, form: str) -> Graph:
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """(transposed, then flipped left to right, then upside down) by the display matrix (ISO 14496-12, 6.2.2)."""
-    data: Any = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
+    try:
+        data: Any = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
+    except ValueError:  # PyAV 18 has no name for one of the others, such as the EXIF of MJPEG; of mirroring it then says nothing
+        return TURNS.get(round(frame.rotation), (False, False, False))
     if data is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()

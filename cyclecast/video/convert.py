@@ -241,11 +241,13 @@ class Parts:
         self._job, self._info, self._encoding, self._steady = job, info, encoding, steady
         self._index = job.next_index()
         self._writer: VideoWriter | None = None
+        self._last: int | None = None  # pts, of the part before
 
     def write(self, frame: Frame) -> None:
         """Encodes one frame."""
         if self._writer is None:
-            self._writer = VideoWriter(self._job.open_path(self._index), self._info, self._encoding, first=frame.pts)
+            first = frame.pts if self._last is None else max(frame.pts, self._last + 1)
+            self._writer = VideoWriter(self._job.open_path(self._index), self._info, self._encoding, first)
         self._writer.write(frame)
         if self._writer.frames == PART_FRAMES:
             self._close()
@@ -255,6 +257,7 @@ class Parts:
         assert writer is not None
         with writer:
             pass
+        self._last = writer.last
         self._job.close_part(self._index, writer.part(), self._steady())
         self._index += 1
 

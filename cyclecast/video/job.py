@@ -161,7 +161,7 @@ class Job:
     def __exit__(self, *_: object) -> None:
         """Leaves the folder if there is something in it to go on with."""
         if self._parts:
-            for path in self.folder.glob("open-*"):  # of no use, and the disk may be full
+            for path in (*self.folder.glob("open-*"), *self.folder.glob("film*")):  # of no use, and the disk may be full
                 path.unlink(missing_ok=True)
             self._lock.release()
         else:

@@ -275,7 +275,7 @@ def test_by_size_keeps_the_last_few() -> None:
 
 def test_bundled_models_are_small_described_and_run() -> None:
     bundled = bundled_models()
-    assert {"monet", "ukiyoe"} <= set(bundled)
+    assert {"monet", "ukiyoe", "winter"} <= set(bundled)
     for name, path in bundled.items():
         assert path.stat().st_size < 1_500_000
         assert path.with_suffix(".md").is_file() and path.with_suffix(".toml").is_file()

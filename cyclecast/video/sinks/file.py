@@ -129,7 +129,7 @@ class VideoWriter:
 
     def write(self, frame: Frame) -> None:
         """Encodes one frame; a time that does not move on is moved on by a tick, which is what a player would do."""
-        pts = max(frame.pts, self.last + 1) if self.frames else frame.pts
+        pts = max(frame.pts, self.last + 1 if self.frames else self._first)
         image = frame.image
         height, width = image.shape[:2]
         if (width, height) != (self.info.width, self.info.height):

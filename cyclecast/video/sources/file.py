@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import bisect
-import heapq
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import av
 import cv2
@@ -21,10 +19,9 @@ from av.container import InputContainer
 from cyclecast.errors import InputError
 from cyclecast.video.colour import HDR, ToBgr, delivered, orientation
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
+from cyclecast.video.sources.decoding import Count, can_be_entered, frames_of, main_stream, missing_bytes, packets_of
 
 LATEST_START = Fraction(1)  # second; a file that begins later, begins at 0 in the output
-LARGEST = 1 << 27  # pixels; a header that was damaged can ask for more memory than there is
-TIMED_AS_DECODED = {("avi", "h264"), ("avi", "hevc")}  # container, codec: pictures come out of order, and no time says so
 
 
 @dataclass(frozen=True)
@@ -43,20 +40,6 @@ class Place:
     pts: int
     steady: bool
     """Up to there every frame came with a time of its own and could be decoded, so a file may be entered in its middle."""
-
-
-@dataclass
-class Count:
-    """What a reader met."""
-
-    packets: int = 0
-    frames: int = 0
-    entry: int = 0
-    """Decoding time of the first packet."""
-    undecodable: list[int] = field(default_factory=list)
-    """Decoding times of the packets at which an error came up."""
-    unreadable: bool = False
-    """The file breaks off in a way that its container does not allow."""
 
 
 def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
@@ -98,12 +81,11 @@ class VideoFile:
         self._container = open_container(self.path, self._hwaccel)
         self._count, self._before = Count(), 0
         try:
-            self._stream = self._main(self._container)
+            self._stream = main_stream(self._container, self.path)
             # What the header counts may lie outside of the edit list, or be of no size: a picture that is shown once more.
             entries = self._stream.index_entries if self._stream.frames else ()
             self._expected = sum(entry.size > 0 for entry in entries) or self._stream.frames
-            name = self._stream.codec_context.codec.canonical_name
-            self._as_decoded = (self._container.format.name, name) in TIMED_AS_DECODED
+            self._missing = missing_bytes(self.path)
             self._frames = self._decode()
             first = next(self._frames, None)
             if first is None:
@@ -113,28 +95,14 @@ class VideoFile:
             self._container.close()
             raise
 
-    def _main(self, container: InputContainer) -> av.VideoStream:
-        """Its video stream, ready to be decoded; a cover picture is none."""
-        stream = container.streams.best("video")
-        if not isinstance(stream, av.VideoStream):
-            raise InputError(f"{self.path}: has no video stream")
-        if stream.codec_context is None:
-            raise InputError(f"{self.path}: the codec of its video is unknown here")
-        if stream.width * stream.height > LARGEST:
-            raise InputError(f"{self.path}: says that its frames are {stream.width}x{stream.height}, more than {LARGEST} pixels")
-        stream.codec_context.options = {"max_pixels": str(LARGEST)}
-        stream.thread_type = "AUTO"
-        return stream
-
     @property
     def damage(self) -> str | None:
         """What was wrong with the frames so far, in words; complete after the last one."""
-        told = []
-        packets = self._before + self._count.packets
-        if self._count.undecodable:
-            told.append(f"{len(self._count.undecodable)} packets cannot be decoded")
+        told, packets = self._count.told(), self._before + self._count.packets
         if self._window.duration is None and packets < self._expected:
             told.append(f"{self._expected - packets} of {self._expected} frames are missing")
+        elif self._window.duration is None and self._missing:
+            told.append(f"its last {self._missing} bytes are missing")
         elif self._count.unreadable:
             told.append("it cannot be read to its end")
         return f"damaged: {', '.join(told)}" if told else None
@@ -164,7 +132,7 @@ class VideoFile:
             rate=rate,
             time_base=time_base,
             frames=frames or None,
-            colour=delivered(colour),
+            colour=delivered(colour, first.format.is_rgb),
             pixel_aspect=aspect,
             start=self._start((first.pts or 0) * time_base) + self._window.start,
         )
@@ -179,63 +147,42 @@ class VideoFile:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """All that can be decoded, from where the container is to the end, whatever the header says."""
         count, last = self._count, None
-        for frame in self._decoded(self._container, self._stream, count):
+        for frame in frames_of(self._container, self._stream, count):
             yield frame
             last = frame.pts
         if count.packets > count.frames + len(count.undecodable) and (last is not None or not count.frames):
             yield from self._end_behind(last)
-
-    def _decoded(self, container: InputContainer, stream: av.VideoStream, count: Count) -> Iterator[av.VideoFrame]:
-        """Packet by packet, so that a damaged one costs its own frames only."""
-        shown: list[int] = []  # the times of packets whose frames have not come: a heap
-        at = 0
-        for packet in _packets(container, stream, count):
-            if packet is not None:
-                at = packet.dts or 0
-                count.entry = count.entry if count.packets else at
-                count.packets += 1
-                if self._as_decoded and packet.pts is not None:
-                    heapq.heappush(shown, packet.pts)
-            try:
-                frames = stream.decode(packet)
-            except (av.FFmpegError, MemoryError):
-                count.undecodable.append(at)
-                if shown:
-                    heapq.heappop(shown)  # its own, or one near it
-                continue
-            for frame in frames:
-                count.frames += 1
-                if shown:
-                    frame.pts = heapq.heappop(shown)
-                yield frame
 
     def _end_behind(self, last: int | None) -> Iterator[av.VideoFrame]:
         """The frames after `last` (None: all), decoded on one thread, when there are packets that gave neither frame nor error.
 
         PyAV drops what several threads have in hand at the end of a file once there is an error among it.
         """
-        count = Count()
+        count, known = Count(), self._count.undecodable
         with open_container(self.path, self._hwaccel) as container:
-            stream = self._main(container)
+            stream = main_stream(container, self.path)
             stream.codec_context.thread_count = 1
             if last is not None:
                 try:
                     container.seek(last, stream=stream, backward=True, any_frame=False)
                 except (av.FFmpegError, OSError):
                     return
-            for frame in self._decoded(container, stream, count):
+            for frame in frames_of(container, stream, count):
+                told = sum(at >= count.entry for at in known)
+                self._count.undecodable = known + count.undecodable[told:]
                 if last is None or (frame.pts is not None and frame.pts > last):
                     self._count.frames += 1
+                    self._count.patched_frames += frame.is_corrupt
                     yield frame
-        told = sum(at >= count.entry for at in self._count.undecodable)
-        self._count.undecodable += count.undecodable[told:]
+        told = sum(at >= count.entry for at in known)
+        self._count.undecodable = known + count.undecodable[told:]
 
     def times(self) -> list[int]:
         """When each picture of the window is shown, in ticks as `Frame.pts`, by what its packet says; nothing is decoded."""
         start = round(self.info.start / self.info.time_base)
         end = None if self._window.duration is None else round(self._window.duration / self.info.time_base)
         with open_container(self.path) as container:
-            packets = _packets(container, self._main(container), Count())
+            packets = packets_of(container, main_stream(container, self.path), Count())
             shown = sorted(packet.pts - start for packet in packets if packet and packet.pts is not None)
         return [pts for pts in shown if (pts >= 0 or not self._window.start) and (end is None or pts < end)]
 
@@ -249,7 +196,7 @@ class VideoFile:
         What is decoded from a key frame on is what it would be in a run from the start.
         """
         first = self._first.pts
-        if first is None or pts <= first or self._as_decoded:
+        if first is None or pts <= first or not can_be_entered(self._container, self._stream):
             return False
         try:
             self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
@@ -259,8 +206,9 @@ class VideoFile:
         except (av.FFmpegError, OSError):
             frame = None
         index = [entry.timestamp for entry in self._stream.index_entries] if self._expected else []
-        is_clean = frame is not None and frame.pts is not None and frame.pts <= pts and not self._count.undecodable
-        if frame is None or not is_clean or len(index) < self._expected:
+        # A later frame than the first packet's: what is called a key frame is where an image begins to be renewed, bit by bit.
+        is_clean = frame is not None and frame.pts == self._count.first and not self._count.flawed
+        if frame is None or frame.pts is None or frame.pts > pts or not is_clean or len(index) < self._expected:
             self._container.close()
             self._open()
             return False
@@ -310,14 +258,17 @@ class VideoFile:
                 raise InputError(
                     f"{self.path}: its clock jumps back by {back:.1f} s, as in files strung together; split it there"
                 )
-            self.steady = self.steady and pts == frame.pts and (last is None or pts > last) and not self._count.undecodable
+            self.steady = self.steady and pts == frame.pts and (last is None or pts > last) and not self._count.flawed
             last = pts
             yield frame, pts - start, frame.duration or step
             frame = next(self._frames, None)
 
     def _upright(self, frame: av.VideoFrame) -> Image:
         """As `ToBgr`; a frame of another size than the first is brought to that."""
-        image = self._bgr(frame)
+        try:
+            image = self._bgr(frame)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
         wanted = (self.info.width, self.info.height)
         if image.shape[1::-1] != wanted:
             note = f"frames that are not of the first one's size, such as {image.shape[1]}x{image.shape[0]}, were resized"
@@ -335,15 +286,3 @@ class VideoFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _packets(container: InputContainer, stream: av.VideoStream, count: Count) -> Iterator[av.Packet[Any] | None]:
-    """Those of the stream that are not empty, then None: the decoder gives out what it still has."""
-    packets = container.demux(stream)
-    try:
-        yield from (packet for packet in packets if packet.size)  # an empty one would end the decoder's work
-    except av.FFmpegError:  # unreadable from here on
-        count.unreadable = True
-    except IndexError:  # how PyAV ends if a stream appeared that the header did not name; all others are through
-        pass
-    yield None

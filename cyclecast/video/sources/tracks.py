@@ -1,0 +1,236 @@
+"""The tracks of a film beside its pictures: copied, or decoded and encoded anew for a container that cannot hold them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Protocol, TypeAlias, cast
+
+import av
+from av.container import OutputContainer
+from av.format import Flags
+
+Packet: TypeAlias = "av.Packet[Any]"
+BITS_PER_CHANNEL = 96_000  # of sound that is encoded anew: transparent for AAC and Opus
+QUICKTIME_LANGUAGES = {  # what ISO 639-2 calls them -> the only name that FFmpeg's QuickTime knows
+    **{"cze": "ces", "deu": "ger", "ell": "gre", "fre": "fra", "isl": "ice", "mkd": "mac", "nld": "dut", "rum": "ron"},
+    **{"slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi"},
+}
+SMALLEST_GAP = Fraction(1, 25)  # second; less is a matter of rounding
+# Written by the container anew, or true of the source's streams alone.
+OWN_TAGS = frozenset(
+    {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id", "bps", "number_of_frames"}
+    | {"number_of_bytes", "filename", "mimetype", "rotate", "timecode"}
+)
+
+
+class Track(Protocol):
+    """One stream on its way.
+
+    preroll: how much before a window it is to be told, in seconds, though nothing of that is written.
+    """
+
+    preroll: Fraction
+
+    def take(self, packet: Packet | None) -> Sequence[Packet]:
+        """A packet of the source, whose times are seconds of the output already; what is to be written for it (None: it ends)."""
+        ...
+
+
+class Copied:
+    """Packets as they are."""
+
+    preroll = Fraction(0)
+
+    def __init__(self, out: OutputContainer, stream: Any) -> None:
+        self._stream = out.add_stream_from_template(stream)
+        self._is_strict = stream.type == "audio" and not Flags(out.format.flags) & Flags.ts_nonstrict
+        self._next: int | None = None  # the earliest time that is free, in the output's ticks
+        self._sample = 0  # bytes, for all channels; 0: its packets are no plain samples
+        if stream.type == "audio":
+            known = stream.codec_context
+            if known.layout.nb_channels and known.layout.name.endswith(" channels"):
+                self._stream.codec_context.layout = f"{known.layout.nb_channels}c"  # the usual one of so many
+            bits = re.fullmatch(r"pcm_[sfu](\d+)[bl]?e?", known.codec.canonical_name)
+            self._sample = int(bits[1]) // 8 * known.layout.nb_channels if bits else 0
+        describe(self._stream, stream)
+
+    def take(self, packet: Packet | None) -> Sequence[Packet]:
+        """As in `Track`."""
+        if packet is None:
+            return ()
+        packet.stream = self._stream
+        return self._apart(packet) if self._is_strict else (packet,)
+
+    def _apart(self, packet: Packet) -> Sequence[Packet]:
+        """MP4 wants each packet to have a time of its own, which those of less than a source's tick have not.
+
+        Of plain samples it counts how many there are, so a gap between them becomes silence.
+        """
+        tick = self._stream.time_base
+        dts, pts, duration = (round((time or 0) * packet.time_base / tick) for time in (packet.dts, packet.pts, packet.duration))
+        gap = 0 if self._next is None else dts - self._next
+        silence: list[Packet] = []
+        if self._sample and gap > SMALLEST_GAP / tick:
+            assert self._next is not None
+            second = int(1 / tick)
+            for begin in range(self._next, dts, second):
+                silence.append(av.Packet(bytes(self._sample * min(second, dts - begin))))
+                silence[-1].stream, silence[-1].time_base = self._stream, tick
+                silence[-1].pts = silence[-1].dts = begin
+        elif gap < 0:
+            dts, pts = dts - gap, pts - gap
+        packet.dts, packet.pts, packet.duration, packet.time_base = dts, pts, duration, tick
+        self._next = dts + (packet.size // self._sample if self._sample else 1)
+        return (*silence, packet)
+
+
+class Sound:
+    """Sound that the container cannot hold, decoded and encoded with a codec that it can.
+
+    cut: what lies before time 0 is not wanted.
+    """
+
+    preroll = Fraction(1, 4)  # decoders need some packets before they say what they should
+
+    def __init__(self, out: OutputContainer, stream: av.AudioStream, codec: str, cut: bool) -> None:
+        self._cut = cut
+        self._context = stream.codec_context
+        rate, rates = self._context.sample_rate, av.Codec(codec, "w").audio_rates or []
+        self._rate = rate if rate in rates and codec != "libopus" else 48_000
+        self._layout = "mono" if self._context.layout.nb_channels == 1 else "stereo"
+        self._stream = cast(av.AudioStream, out.add_stream(codec, rate=self._rate, layout=self._layout))
+        self._stream.codec_context.bit_rate = BITS_PER_CHANNEL * self._stream.codec_context.channels
+        self._stream.time_base = Fraction(1, self._rate)
+        self._form: tuple[str, str, int] | None = None  # of what is decoded: broadcasts change it on the way
+        self._resampler: av.AudioResampler | None = None
+        describe(self._stream, stream)
+
+    def take(self, packet: Packet | None) -> Sequence[Packet]:
+        """As in `Track`; a packet that cannot be decoded leaves a gap."""
+        frames: list[av.AudioFrame] = []
+        with contextlib.suppress(av.FFmpegError):
+            frames = self._context.decode(packet)
+        if self._cut:
+            frames = [f for f in frames if (f.pts or 0) * (f.time_base or 0) + Fraction(f.samples, f.sample_rate) > 0]
+        made = [packet for frame in frames for part in self._resampled(frame) for packet in self._stream.encode(part)]
+        if packet is None:
+            made += [packet for part in self._rest() for packet in self._stream.encode(part)]
+            made += self._stream.encode(None)
+        return made
+
+    def _resampled(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        made: list[av.AudioFrame] = []
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None or form != self._form:
+            made = self._rest()
+            self._form = form
+            self._resampler = av.AudioResampler(self._stream.codec_context.format, self._layout, self._rate)
+        return made + [self._timed(part) for part in self._resampler.resample(frame)]
+
+    def _rest(self) -> list[av.AudioFrame]:
+        """What is left in the resampler."""
+        if self._resampler is None:
+            return []
+        return [self._timed(part) for part in self._resampler.resample(None) if part is not None]
+
+    def _timed(self, part: av.AudioFrame) -> av.AudioFrame:
+        """In the encoder's ticks."""
+        if part.pts is not None and part.time_base is not None:
+            part.pts = round(part.pts * part.time_base * self._rate)
+        part.time_base = Fraction(1, self._rate)
+        return part
+
+
+class Subtitles:
+    """Text in the container's own form; styling that it has no words for is lost."""
+
+    preroll = Fraction(0)
+
+    def __init__(self, out: OutputContainer, stream: Any, codec: str) -> None:
+        self._context: Any = stream.codec_context
+        self._context.open(strict=False)
+        self._stream = cast(Any, out.add_stream(codec))
+        self._encoder = self._stream.codec_context
+        self._encoder.subtitle_header = self._context.subtitle_header
+        self._encoder.time_base = self._stream.time_base = Fraction(1, 1000)
+        describe(self._stream, stream)
+
+    def take(self, packet: Packet | None) -> Sequence[Packet]:
+        """As in `Track`; a text that cannot be read is left out."""
+        if packet is None:
+            return ()
+        try:
+            text = self._context.decode2(packet)
+            if text is None or not len(text):
+                return ()
+            made = self._encoder.encode_subtitle(text)
+        except av.FFmpegError:  # of no use to a player either
+            return ()
+        made.stream, made.time_base = self._stream, packet.time_base
+        made.pts = made.dts = packet.pts
+        made.duration = packet.duration
+        return (made,)
+
+
+class Clock:
+    """Of one track of the source: what has no time follows what came before it, and none goes back.
+
+    is_text: a line that comes late is shown late; sound that comes late is lost, and counted.
+    """
+
+    def __init__(self, is_text: bool) -> None:
+        self._is_text = is_text
+        self._last: int | None = None
+        self._end: int | None = None
+        self.lost = 0
+
+    def set(self, packet: Packet) -> bool:
+        """Gives the packet both of its times; False if it is to be left out."""
+        dts = packet.dts if packet.dts is not None else packet.pts
+        dts = self._end if dts is None else dts
+        if dts is None:
+            return False
+        pts = dts if packet.pts is None else packet.pts
+        if self._last is not None and dts < self._last:
+            if not self._is_text:
+                self.lost += 1
+                return False
+            dts = self._last
+        packet.dts, packet.pts = dts, max(pts, dts)
+        self._last, self._end = dts, dts + (packet.duration or 0)
+        return True
+
+
+def can_hold(form: str, stream: Any) -> bool:
+    """Whether a container of this format takes the stream as it is: by writing a header, as lists of what it could are wrong."""
+    trial: Any = av.open(io.BytesIO(), "w", format=form)
+    try:
+        trial.add_stream_from_template(stream)
+        trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    finally:
+        with contextlib.suppress(av.FFmpegError):
+            trial.close()
+    return True
+
+
+def describe(stream: Any, source: Any) -> None:
+    """Language, title and role."""
+    tags = kept_tags(source.metadata)
+    form = stream.container.format.name
+    if form in ("mp4", "mov", "ipod") and "title" in tags:
+        tags["handler_name"] = tags["title"]  # where they have it
+    if form == "mov" and "language" in tags:
+        tags["language"] = QUICKTIME_LANGUAGES.get(tags["language"], tags["language"])
+    stream.metadata.update(tags)
+    stream.disposition = source.disposition
+
+
+def kept_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Without those that are not true of the output; Matroska's may end in a language, as BPS-eng."""
+    return {key: value for key, value in tags.items() if key.lower().split("-")[0] not in OWN_TAGS and "_STAT" not in key}
