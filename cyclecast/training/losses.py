@@ -113,8 +113,10 @@ def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     made_luma, real_luma = _luma(made), _luma(real)
     made, real = made - made_luma, real - real_luma
     strength = real.square().sum(1, keepdim=True).clamp_min(1e-6)
-    r, g, b = (real / strength.sqrt()).split(1, dim=1)
-    green = (-4.0 * b).clamp(0.0, 1.0) * (1.0 + 6.0 * (g - r)).clamp(0.0, 1.0)  # from yellow grass on, 0 for earth and skies
+    r, g, b = torch.split(real / strength.sqrt(), 1, dim=1)
+    green: Tensor = (-4.0 * b).clamp(0.0, 1.0) * (1.0 + 6.0 * (g - r)).clamp(
+        0.0, 1.0
+    )  # from yellow grass on, 0 for earth and skies
     covered = 0.85 * green * (4.0 * strength.sqrt()).clamp_max(1.0)
     light = real_luma + covered * (1.0 - real_luma)
     off = (light - made_luma).clamp_min(0.0) + (made_luma - light - 0.3).clamp_min(0.0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -198,13 +199,11 @@ def codec_facts() -> dict[str, Any]:
 def encode_each(names: Sequence[str], pix_fmt: str | None = None, size: Sequence[int] = SMALL) -> list[str | None]:
     """Of each encoder why it makes nothing of five frames, in FFmpeg's own words; None if it does."""
     import av
-    import av.logging
 
-    av.logging.set_level(av.logging.ERROR)
     codecs = {name: codec for codec, name in known_encoders()}
     failures: list[str | None] = []
     for name in names:
-        with av.logging.Capture(local=False) as logged:
+        with overheard() as logged:
             try:
                 _encode(ChosenEncoder(codecs[name], name, hardware_of(name)), pix_fmt, *size)
                 failures.append(None)
@@ -212,6 +211,23 @@ def encode_each(names: Sequence[str], pix_fmt: str | None = None, size: Sequence
                 first = next((message.strip() for _, _, message in logged if message.strip()), None)  # others follow from it
                 failures.append(first or getattr(error, "strerror", None) or str(error))
     return failures
+
+
+@contextmanager
+def overheard() -> Iterator[list[tuple[int, str, str]]]:
+    """FFmpeg's errors, as (level, who, message), while this lasts.
+
+    Not longer: while Python listens, a codec's thread with something to say waits for Python's lock, and whoever closes the
+    codec has that lock and waits for the thread.
+    """
+    import av.logging
+
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=False) as logged:
+            yield logged
+    finally:
+        av.logging.set_level(None)
 
 
 def _encode(encoder: ChosenEncoder, pix_fmt: str | None, width: int, height: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cyclecast.apart import call
 from cyclecast.errors import ConfigError, EngineUnavailable
-from cyclecast.video.codecs import HARDWARE_SECONDS, may_be_here
+from cyclecast.video.codecs import HARDWARE_SECONDS, may_be_here, overheard
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -98,14 +98,12 @@ def why_not(device: str) -> str | None:
 def decode_on(device: str) -> str | None:
     """Why this device decodes neither H.264 nor HEVC, in FFmpeg's own words; None if it does. May hang or crash."""
     import av
-    import av.logging
     from av.codec.hwaccel import HWAccel
 
-    av.logging.set_level(av.logging.ERROR)
     first = None
     for codec, encoder in TRIED.items():
         video = made(encoder)
-        with av.logging.Capture(local=False) as logged:
+        with overheard() as logged:
             try:
                 frames = decoded(video, HWAccel(device, allow_software_fallback=False))
                 if frames == decoded(video, None):

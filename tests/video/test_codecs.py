@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.logging
 import numpy as np
 import pytest
 
@@ -237,3 +238,8 @@ def test_no_encoder_takes_the_machine_for_itself(name: str) -> None:
         context.open()
     policies = {thread: os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
     assert set(policies.values()) == {os.SCHED_OTHER}, policies
+
+
+def test_nobody_listens_to_ffmpeg_after_a_trial() -> None:
+    assert encode_each(["libx264", "h264_nvenc"])[0] is None
+    assert av.logging.get_level() is None  # else a codec that is closed may wait for ever for a thread of its own
