@@ -10,7 +10,7 @@ demo: $(VENV)/.base
 	$(BIN)/cyclecast demo --out demo --overwrite
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
