@@ -131,13 +131,15 @@ class Job:
         if others:
             self.news = f"starting anew: not the same {', '.join(others)} as in the run that was interrupted"
             return False
+        lost = False
         for line in lines[1:]:
             if "part" in line:
                 path = self.folder / line["path"]
+                lost = lost or not path.is_file()
                 if path.is_file():
                     part = Part(path, *(line[name] for name in ("frames", "first", "last", "end", "reordered")))
                     self._parts[line["part"]] = (part, line["steady"])
-            elif "end" in line:
+            elif "end" in line and not lost:
                 self.end = End(**line["end"])
         if self._parts:
             self.news = f"going on after {self.frames} frames of a run that was interrupted"

@@ -173,6 +173,22 @@ def test_only_the_joining_is_left(long_clip: Path, uninterrupted: str, tmp_path:
     assert report.resumed_frames == report.frames == FRAMES and content(out) == uninterrupted
 
 
+def test_a_part_that_is_lost_when_only_the_joining_is_left_is_made_again(
+    long_clip: Path, uninterrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.mp4"
+
+    def full(*_: object) -> None:
+        raise OutputError("writing failed (No space left on device)")
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError):
+        patch.setattr("cyclecast.video.convert.assemble", full)
+        convert_file(long_clip, out, Negative(), QUICK)
+    (folder_of(out) / "000002.mp4").unlink()
+    report = convert_file(long_clip, out, Negative(), QUICK)
+    assert report.resumed_frames == 2 * PART_FRAMES and report.frames == FRAMES and content(out) == uninterrupted
+
+
 def test_two_at_once_are_an_error(long_clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     with Job(out, {}), pytest.raises(OutputError, match=r"out\.mp4: another conversion is writing it"):

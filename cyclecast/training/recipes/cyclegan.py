@@ -92,18 +92,14 @@ class CycleGan(TwoSided):
         if backward:
             parts["cycle_b"] = losses.cycle_loss(generator_ab(fake_a), real_b, config.cycle_scale, config.cycle_colours)
             total = total + config.cycle_weight * parts["cycle_b"]
-        if config.colour_weight:
-            parts["colour_a"] = losses.colour_loss(fake_b, real_a)
-            parts["colour_b"] = losses.colour_loss(fake_a, real_b)
-            total = total + config.colour_weight * (parts["colour_a"] + parts["colour_b"])
-        if config.brightness_weight:
-            parts["brightness_a"] = losses.brightness_loss(fake_b, real_a)
-            parts["brightness_b"] = losses.brightness_loss(fake_a, real_b)
-            total = total + config.brightness_weight * (parts["brightness_a"] + parts["brightness_b"])
-        if config.structure_weight:
-            parts["structure_a"] = losses.structure_loss(fake_b, real_a)
-            parts["structure_b"] = losses.structure_loss(fake_a, real_b)
-            total = total + config.structure_weight * (parts["structure_a"] + parts["structure_b"])
+        for name, weight, kept in (
+            ("colour", config.colour_weight, losses.colour_loss),
+            ("brightness", config.brightness_weight, losses.brightness_loss),
+            ("structure", config.structure_weight, losses.structure_loss),
+        ):
+            if weight:
+                parts[f"{name}_a"], parts[f"{name}_b"] = kept(fake_b, real_a), kept(fake_a, real_b)
+                total = total + weight * (parts[f"{name}_a"] + parts[f"{name}_b"])
         if config.snow_weight_b:
             parts["snow_b"] = losses.snow_loss(fake_b, real_a)
             total = total + config.snow_weight_b * parts["snow_b"]
