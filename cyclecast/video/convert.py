@@ -309,11 +309,14 @@ def _kept(job: Job) -> str:
 
 def signature(source: Path, function: FrameFunction, options: ConvertOptions) -> dict[str, Any]:
     """What an output depends on, in JSON's terms; a function without an identity is like no other, not even itself before."""
-    with open(source, "rb") as file:
-        sample = file.read(SAMPLED)
-        file.seek(max(0, os.path.getsize(source) - SAMPLED))
-        sample += file.read(SAMPLED)
-    stat = os.stat(source)
+    try:
+        with open(source, "rb") as file:
+            stat = os.fstat(file.fileno())
+            sample = file.read(SAMPLED)
+            file.seek(max(0, stat.st_size - SAMPLED))
+            sample += file.read(SAMPLED)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
     return {
         "source": [stat.st_size, stat.st_mtime_ns, hashlib.sha256(sample).hexdigest()],
         "model": function.identity or os.urandom(8).hex(),
