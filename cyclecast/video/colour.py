@@ -9,7 +9,7 @@ from typing import Any, cast
 import av
 import numpy as np
 from av.filter import Graph
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Colour, Image
@@ -95,8 +95,8 @@ def _tone_mapping_graph(width: int, height: int, form: str) -> Graph:
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """(transposed, then flipped left to right, then upside down) by the display matrix (ISO 14496-12, 6.2.2)."""
-    try:
-        data: Any = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
+    try:  # not `frame.side_data`: the two would hold each other, and a hundred frames wait for the garbage collector
+        data: Any = cast(Any, SideDataContainer)(frame).get(Type.DISPLAYMATRIX)
     except ValueError:  # PyAV 18 has no name for one of the others, such as the EXIF of MJPEG; of mirroring it then says nothing
         return TURNS.get(round(frame.rotation), (False, False, False))
     if data is None:

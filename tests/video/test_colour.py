@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,13 @@ def test_all_eight_orientations_come_out_upright(upright: Path, tmp_path: Path, 
         frame: Any = next(container.decode(video=0))
         assert [kind for kind in frame.side_data if "MATRIX" in str(kind)] == [] and frame.rotation == 0
         np.testing.assert_allclose(frame.to_ndarray(format="bgr24").astype(int), expected.astype(int), atol=12)
+
+
+def test_nothing_holds_a_frame_once_it_is_upright() -> None:
+    frame = from_bgr(np.zeros((16, 16, 3), np.uint8), Colour(), "yuv420p")
+    before = sys.getrefcount(frame)
+    ToBgr(Colour())(frame)
+    assert sys.getrefcount(frame) == before  # its own side data would, until the garbage collector comes
 
 
 def pq(nits: float) -> float:
