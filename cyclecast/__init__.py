@@ -3,12 +3,15 @@
     model = cyclecast.load("monet")                        # a bundled model, or the path of an ONNX frame model
     styled = model(frame)                                  # (H, W, 3) uint8 BGR -> the same
     report = cyclecast.convert("in.mp4", "out.mp4", model)
+    for shown in cyclecast.stream(0, model):               # live, the newest frame first
+        show(shown.image)
 
 Importing this package loads neither torch nor an engine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +21,12 @@ if TYPE_CHECKING:
     from cyclecast.runtime.engine import Engine
     from cyclecast.runtime.model import Model
     from cyclecast.video.convert import ConversionReport, ConvertOptions, OnFrame
+    from cyclecast.video.live.capture import OnNews
+    from cyclecast.video.live.options import LiveOptions
+    from cyclecast.video.live.shown import Shown
+    from cyclecast.video.sources.grabbing import Wish
 
-__all__ = ["__version__", "convert", "load"]
+__all__ = ["__version__", "convert", "load", "stream"]
 
 
 def load(model: str | Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Model:
@@ -62,3 +69,34 @@ def convert(
         with load(model) as opened:
             return convert_file(Path(source), Path(output), opened, options, on_frame)
     return convert_file(Path(source), Path(output), model, options, on_frame)
+
+
+def stream(
+    source: int | str,
+    model: Model | str | Path,
+    wish: Wish | None = None,
+    options: LiveOptions | None = None,
+    on_news: OnNews | None = None,
+) -> Iterator[Shown]:
+    """Styled pictures of a live source as they come, the newest first; ends where the source ends, or when the loop is left.
+
+    source: 0, "/dev/video0", "rtsp://…", a file, "pattern://1280x720@30" …, see `cyclecast.video.sources.live`. model: what
+    `load` gave, or a name or path to load. wish: size and rate. Each `Shown` has its `image`, (H, W, 3) uint8 BGR, the `source`
+    image, and the time `at` which it was captured. A source that is lost is waited for. Raises InputError (it cannot be
+    opened), ConfigError (`target_fps` needs a name or path, for a second copy of the model is opened), and what `load` does.
+    """
+    from cyclecast.errors import ConfigError
+    from cyclecast.video.live.look import Lent
+    from cyclecast.video.live.stream import open_stream
+
+    if isinstance(model, str | Path):
+        opened = open_stream(str(source), [str(model)], load, wish, options, on_news)
+    elif options is not None and options.target_fps is not None:
+        raise ConfigError("target_fps needs the name or path of a model, not an open one")
+    else:
+        lent = Lent(model.name, model)
+        opened = open_stream(str(source), [model.name], lambda name: lent, wish, options, on_news)
+    try:
+        yield from opened
+    finally:
+        opened.close()

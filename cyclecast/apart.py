@@ -56,6 +56,16 @@ def call(function: Callable[..., Any], *arguments: Any, seconds: float) -> Answe
     return Answer(value, failure, ended.said)
 
 
+def start(function: Callable[[], None]) -> subprocess.Popen[str]:
+    """function() in a process of its own that goes on beside this one, its standard streams in our hands as text.
+
+    function: of a module's top level. It needs no guard in the program's main module, as `multiprocessing` would.
+    """
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {function.__module__} import {function.__name__}; {function.__name__}()"
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
+
+
 def serve() -> None:
     """The other end of `call`: reads the request from the command line, answers on what was stdout, and leaves at once."""
     answers = os.dup(1)

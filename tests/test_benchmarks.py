@@ -72,3 +72,23 @@ def test_students_are_set_beside_their_teachers(teacher: Path, smallest: Callabl
     assert figures["student"]["kid"] != figures["teacher"]["kid"]
     assert all(row["warping_error"][clip.stem] >= 0 for row in figures.values())
     assert (tmp_path / "sheets" / "student.jpg").stat().st_size > 10_000
+
+
+def test_latency_is_measured_against_the_models_time_and_by_the_clock_in_the_picture() -> None:
+    figures = figures_of("latency", "--size", "320x240", "--fps", "20", "--seconds", "1.5", "--slow-ngf", "4")
+    assert [row["model"].rpartition("/")[2] for row in figures["rows"]] == ["monet", "resnet9-4.onnx"]
+    for row in figures["rows"]:
+        assert row["captured"] == row["shown"] + row["skipped"] and row["shown"] > 0
+        assert row["allowed_p99_ms"] == pytest.approx(row["model_ms"]["p50"] + 100, abs=0.1)
+        assert row["p99_over_allowed"] == pytest.approx(row["latency_ms"]["p99"] / row["allowed_p99_ms"], abs=0.01)
+    assert figures["clock"]["largest_difference_ms"] < 50  # a frame
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_a_soak_counts_memory_threads_and_handles() -> None:
+    places = ["--minutes", "0.1", "--every", "0.2", "--settled", "1.5", "--first", "1.5"]
+    figures = figures_of("soak", *places, "--", "pattern://160x96@20", "--sink", "null")
+    assert figures["samples"] > 10
+    for name in ("mib", "threads", "handles"):
+        assert figures[name]["first"] > 0 and figures[name]["last"] > 0
+    assert figures["report"]["shown"] > 50

@@ -11,6 +11,7 @@ import typer
 import cyclecast
 from cyclecast.cli.footage import convert, demo
 from cyclecast.cli.learning import evaluate, reproduce, train
+from cyclecast.cli.live import live
 from cyclecast.cli.machine import doctor
 from cyclecast.cli.model import adopt, export, models
 from cyclecast.cli.proof import bench, build, verify
@@ -28,6 +29,7 @@ app = typer.Typer(
 for command in (
     demo,
     convert,
+    live,
     train,
     export,
     adopt,

@@ -112,10 +112,21 @@ def open_capture(source: str | int) -> cv2.VideoCapture:
     device = isinstance(source, int) or bool(re.fullmatch(r"/dev/video\d+", source))
     capture = cv2.VideoCapture(source, system if device else cv2.CAP_ANY)
     if not capture.isOpened():
-        raise InputError("cannot be opened" + ("; another program may be using it" if device else ""))
+        raise InputError("cannot be opened" + (_why_closed(source) if device else ""))
     if device:
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
     return capture
+
+
+def _why_closed(source: str | int) -> str:
+    """What keeps a device from being opened, as the end of a sentence."""
+    node = Path(f"/dev/video{source}" if isinstance(source, int) else source)
+    if platform.system() == "Linux" and not node.exists():
+        return f": there is no {node}; `cyclecast doctor` lists what there is"
+    if platform.system() == "Linux" and not _may_open(node):
+        group = _group(node)
+        return f": it belongs to group {group}, and this user does not; sudo usermod -aG {group} $USER, then log in again"
+    return "; another program may be using it"
 
 
 def watch(source: str | int, seconds: float) -> dict[str, Any]:

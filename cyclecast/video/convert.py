@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import av
-import cv2
-import numpy as np
 
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError
@@ -21,12 +19,13 @@ from cyclecast.files import appearing
 from cyclecast.video import images, pipeline
 from cyclecast.video.codecs import choose_encoder
 from cyclecast.video.decoders import choose_decoder
-from cyclecast.video.frame import Frame, FrameFunction, Image, StreamInfo
+from cyclecast.video.frame import Frame, FrameFunction, StreamInfo
 from cyclecast.video.job import End, Job
 from cyclecast.video.sinks.file import CONTAINERS, Encoding, VideoWriter, even
 from cyclecast.video.sinks.film import assemble, assemble_gif
 from cyclecast.video.sources.companions import Companions
 from cyclecast.video.sources.file import Place, VideoFile, Window
+from cyclecast.video.styling import restyled, work_size
 
 GIF = ".gif"
 PART_FRAMES = 120  # what a crash can cost, at most; each part begins with a key frame
@@ -160,7 +159,7 @@ def convert_video(
         wanted = "software" if output.suffix.lower() == GIF else options.encoder
         chosen = choose_encoder(asked.codec, wanted, pix_fmt=asked.pix_fmt, size=size)
         encoding = replace(asked, hardware=chosen.hardware)
-        width, height = _work_size(info.width, info.height, options.work_height)
+        width, height = work_size(info.width, info.height, options.work_height)
         function.prepare(width, height)
         made_of = signature(source, function, options) | {"encoder": chosen.name, "place of work": maker is None}
         with _job(output, made_of, options.resume) as job:
@@ -337,7 +336,7 @@ def convert_image(
     started = time.perf_counter()
     still = images.read_still(source)
     decoded = time.perf_counter()
-    styled = _styled(still.image, function, options.work_height)
+    styled = restyled(still.image, function, options.work_height)
     modelled = time.perf_counter()
     dropped = images.write_still(partial, replace(still, image=styled))
     ended = time.perf_counter()
@@ -364,20 +363,6 @@ def _per_frame(work: pipeline.StageSeconds, frames: int) -> dict[str, float]:
     return {name: round(1000 * seconds / max(frames, 1), 3) for name, seconds in vars(work).items()}
 
 
-def _work_size(width: int, height: int, work_height: int | None) -> tuple[int, int]:
-    return (width, height) if work_height is None else (max(16, round(width * work_height / height)), work_height)
-
-
 def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Frame:
     """The frame through `function`, run at `work_height` lines if that is given."""
-    return Frame(_styled(frame.image, function, work_height), frame.pts, frame.duration)
-
-
-def _styled(image: Image, function: FrameFunction, work_height: int | None) -> Image:
-    height, width = image.shape[:2]
-    size = _work_size(width, height, work_height)
-    if size == (width, height):
-        return function(image)
-    shrink = cv2.INTER_AREA if size[1] < height else cv2.INTER_CUBIC
-    styled = function(np.asarray(cv2.resize(image, size, interpolation=shrink), np.uint8))
-    return np.asarray(cv2.resize(styled, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return Frame(restyled(frame.image, function, work_height), frame.pts, frame.duration)

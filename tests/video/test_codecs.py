@@ -71,7 +71,10 @@ def facts(data: bytes) -> tuple[str, str, int]:
 @pytest.mark.parametrize("chosen", LISTED, ids=lambda chosen: chosen.name)
 @pytest.mark.parametrize("crf", [None, 1, 51])
 def test_every_option_is_one_that_the_encoder_has(chosen: ChosenEncoder, crf: int | None) -> None:
-    table = av.CodecContext.create(chosen.name, "w").supported_options
+    context = av.CodecContext.create(chosen.name, "w")
+    if not hasattr(context, "supported_options"):
+        pytest.skip("PyAV lists them from 18 on")
+    table = context.supported_options
     known = {option.name: option for option in (*table.generic, *table.private)}
     for preset in (None, *(SPEEDS if chosen.hardware in PRESETS else ())):
         for name, value in chosen.options(crf, preset, **SIZE).items():

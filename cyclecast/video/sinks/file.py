@@ -71,11 +71,14 @@ class Part:
 class VideoWriter:
     """Encodes frames of one size into a file. A context manager; `close` finishes the file.
 
-    `first`: the pts that becomes 0. OutputError if the container cannot hold what it is given or the file cannot be written,
+    `first`: the pts that becomes 0. `growing`: what is in the file can be played at any time, also if it is never finished.
+    OutputError if the container cannot hold what it is given or the file cannot be written,
     ConfigError for settings that the encoder does not take.
     """
 
-    def __init__(self, path: Path, info: StreamInfo, encoding: Encoding | None = None, first: int = 0) -> None:
+    def __init__(
+        self, path: Path, info: StreamInfo, encoding: Encoding | None = None, first: int = 0, growing: bool = False
+    ) -> None:
         suffix = path.suffix.lower()
         if suffix not in CONTAINERS:
             raise OutputError(f"no container of that name; there are: {', '.join(CONTAINERS)}")
@@ -92,7 +95,7 @@ class VideoWriter:
         self._delay: int | None = None  # of the first frame, between decoding and showing, in ticks
         self._open = contextlib.ExitStack()
         try:
-            self._container = cast(OutputContainer, self._open.enter_context(open_output(path)))
+            self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing)))
             self._stream = self._add_video(encoding)
             self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -199,12 +202,14 @@ class VideoWriter:
             self._let_go()
 
 
-def open_output(path: Path) -> Any:
-    """PyAV's container for writing; times stay what they are."""
+def open_output(path: Path, growing: bool = False) -> Any:
+    """PyAV's container for writing; times stay what they are. growing: it can be played before it is finished."""
     # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the pictures.
     options = {"avoid_negative_ts": "disabled"}
     if path.suffix.lower() in MP4_FAMILY:
-        options["movflags"] = "+faststart"  # the index in front: a player can begin before the whole file has come
+        # The index in front: a player can begin before the whole file has come. One that grows has an index for each second.
+        options |= {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"} if growing else {}
+        options.setdefault("movflags", "+faststart")
     return av.open(os.path.abspath(path), "w", options=options)
 
 

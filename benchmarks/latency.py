@@ -1,0 +1,110 @@
+"""How late a live picture is: `cyclecast live` on the test pattern, with the bundled `monet` and with a model ten times too slow.
+
+Each row has p99 of the latency against what was promised, the model's own time (median) and two frame times, and the mean latency
+of the last quarter of the run against that of the first. The slow model is a ResNet-9 of the paper, narrower, its weights random
+and seeded. Then, in a run of its own, a program that embeds `cyclecast.stream` reads the clock that the pattern draws into each
+picture: what is told of the latency must be what is in the picture.
+
+    python -m benchmarks.latency
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cyclecast
+from cyclecast.export.checkpoints import TrainedGenerator
+from cyclecast.export.onnx import export_onnx
+from cyclecast.training.networks.resnet import ResnetGenerator
+from cyclecast.video.clock import TURN, read_clock, since
+from cyclecast.video.live.meter import Histogram
+
+
+def live(pattern: str, model: str, seconds: float) -> dict[str, Any]:
+    """The JSON of a live run into nothing."""
+    command = [sys.executable, "-m", "cyclecast", "live", pattern, "--model", model, "--sink", "null"]
+    done = subprocess.run([*command, "--seconds", str(seconds), "--json"], capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert isinstance(report, dict)
+    return report
+
+
+def judged(report: dict[str, Any], fps: float) -> dict[str, Any]:
+    """The figures that were promised something, with the promise."""
+    late, model, quarters = report["latency_ms"], report["model_ms"]["p50"], report["quarters_ms"]
+    allowed = model + 2 * 1000 / fps
+    return {
+        "model": report["model"],
+        "model_ms": report["model_ms"],
+        "latency_ms": late,
+        "allowed_p99_ms": round(allowed, 1),
+        "p99_over_allowed": round(late["p99"] / allowed, 3),
+        "quarters_ms": quarters,
+        "last_quarter_over_first": round(quarters[3] / quarters[0], 3),
+        "captured": report["captured"],
+        "shown": report["shown"],
+        "skipped": report["skipped"],
+        "fps": report["fps"],
+    }
+
+
+def clock(pattern: str, model: str, seconds: float) -> dict[str, Any]:
+    """Latency by the clock in the picture against latency by the time of capture that comes with it, in milliseconds."""
+    told, seen, worst, unread = Histogram(), Histogram(), 0.0, 0
+    begin = time.perf_counter()
+    for shown in cyclecast.stream(pattern, model):
+        handed = time.perf_counter()
+        in_picture = read_clock(shown.image)
+        if in_picture is None:  # the model has painted over it
+            unread += 1
+            in_picture = read_clock(shown.source)
+        assert in_picture is not None
+        late = since(in_picture, handed % (TURN / 1000))
+        told.add(handed - shown.at)
+        seen.add(late)
+        worst = max(worst, abs(late - (handed - shown.at)))
+        if handed - begin > seconds:
+            break
+    p50 = {"told_ms": told.percentiles().p50, "in_picture_ms": seen.percentiles().p50}
+    return {"model": model, **p50, "largest_difference_ms": round(1000 * worst, 2), "unread_when_styled": unread}
+
+
+def slow_model(folder: Path, ngf: int) -> Path:
+    """A frame model that takes as long as a ResNet-9 of this width does."""
+    torch.manual_seed(0)
+    network = ResnetGenerator(blocks=9, ngf=ngf).eval()
+    path = folder / f"resnet9-{ngf}.onnx"
+    export_onnx(TrainedGenerator(network, "cyclegan", "a2b", {}, 0, []), path, check=False)
+    return path
+
+
+def main() -> None:
+    """Runs all of it and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--fps", type=float, default=30)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--slow-ngf", type=int, default=24, help="width of the slow ResNet-9")
+    args = parser.parse_args()
+    pattern = f"pattern://{args.size}@{args.fps:g}"
+    with tempfile.TemporaryDirectory() as folder:
+        slow = slow_model(Path(folder), args.slow_ngf)
+        rows = [judged(live(pattern, model, args.seconds), args.fps) for model in ("monet", str(slow))]
+    print(
+        json.dumps(
+            {"pattern": pattern, "seconds": args.seconds, "rows": rows, "clock": clock(pattern, "monet", args.seconds / 4)}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

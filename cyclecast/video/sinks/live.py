@@ -1,0 +1,53 @@
+"""Live sinks by the name that `--sink` takes; what is no name is a file to record into."""
+
+from __future__ import annotations
+
+from cyclecast.errors import OutputError
+from cyclecast.video.live.shown import Shown
+from cyclecast.video.sinks.recording import Recording
+from cyclecast.video.sinks.sink import Desk, Sink, SinkOpener
+from cyclecast.video.sinks.virtual_camera import VirtualCamera
+from cyclecast.video.sinks.window import Window
+
+
+class Null:
+    """Takes pictures and does nothing: for measuring."""
+
+    name = "null"
+    in_main_thread = False
+
+    def __init__(self, address: str, desk: Desk) -> None: ...
+
+    def show(self, shown: Shown) -> None: ...
+
+    def idle(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _web(address: str, desk: Desk) -> Sink:
+    try:
+        from cyclecast.video.sinks.web import WebPage
+    except ModuleNotFoundError as error:
+        raise OutputError(f"{error.name} is not installed: pip install 'cyclecast[web]'") from error
+    return WebPage(address, desk)
+
+
+SINKS: dict[str, SinkOpener] = {
+    "window": Window,
+    "virtual": VirtualCamera,  # virtual, virtual:///dev/video10
+    "web": _web,  # web, web://0.0.0.0:8080
+    "null": Null,
+    "file": Recording,
+}
+
+
+def open_sink(address: str, desk: Desk) -> Sink:
+    """Opens a sink by its address. OutputError, EngineUnavailable or ConfigError in one line if that fails."""
+    return SINKS[sink_kind(address)](address, desk)
+
+
+def sink_kind(address: str) -> str:
+    """The key of `SINKS` that an address means."""
+    name = address.partition("://")[0]
+    return name if name in SINKS else "file"
