@@ -108,10 +108,13 @@ def open_capture(source: str | int) -> cv2.VideoCapture:
     os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")  # with them, Windows takes 20 s to open a camera
     import cv2
 
-    system = {"Linux": cv2.CAP_V4L2, "Darwin": cv2.CAP_AVFOUNDATION}.get(platform.system(), cv2.CAP_ANY)
+    own = {"Linux": [cv2.CAP_V4L2], "Darwin": [cv2.CAP_AVFOUNDATION], "Windows": [cv2.CAP_DSHOW, cv2.CAP_MSMF]}
     device = isinstance(source, int) or bool(re.fullmatch(r"/dev/video\d+", source))
-    capture = cv2.VideoCapture(source, system if device else cv2.CAP_ANY)
-    if not capture.isOpened():
+    for system in own.get(platform.system(), [cv2.CAP_ANY]) if device else [cv2.CAP_ANY]:
+        capture = cv2.VideoCapture(source, system)
+        if capture.isOpened():
+            break
+    else:
         raise InputError("cannot be opened" + (_why_closed(source) if device else ""))
     if device:
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))

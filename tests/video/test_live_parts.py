@@ -13,11 +13,13 @@ import pytest
 
 from cyclecast.video.clock import TURN, draw_clock, read_clock, since
 from cyclecast.video.frame import Image
+from cyclecast.video.live.capturing import fitted
 from cyclecast.video.live.governor import STEPS, Governor
 from cyclecast.video.live.look import Lent, Look
 from cyclecast.video.live.meter import STRETCHES, Histogram, Meter
 from cyclecast.video.live.newest import Newest
 from cyclecast.video.live.shown import Shown, beside
+from cyclecast.video.sources.grabbing import Wish
 from tests.conftest import Same
 
 
@@ -185,3 +187,17 @@ def test_split_and_notice_leave_the_pictures_as_they_are() -> None:
     assert shown.image.max() > 150 and np.median(shown.image) == 100
     assert (shown.image[:, :3] == 100).all() and (shown.image[:, -3:] == 100).all()
     assert (source == 10).all() and (styled == 200).all()
+
+
+@pytest.mark.parametrize(
+    ("wish", "size"),
+    [
+        (Wish(), (640, 480)),
+        (Wish(width=320), (320, 240)),
+        (Wish(height=120), (160, 120)),
+        (Wish(320, 320), (320, 240)),
+        (Wish(1280, 720), (640, 480)),
+    ],
+)
+def test_a_source_is_shrunk_into_the_box_that_was_asked_for(wish: Wish, size: tuple[int, int]) -> None:
+    assert fitted(np.zeros((480, 640, 3), np.uint8), wish).shape[1::-1] == size

@@ -56,6 +56,22 @@ def test_noisy_footage_flickers_less_and_firmer_is_steadier(footage: tuple[list[
     assert full < 0.6 * none and full < half < 0.85 * none
 
 
+def test_where_the_camera_moves_flicker_goes_too() -> None:
+    """The camera turns by 4 pixels a frame, while each picture is mottled anew."""
+    wide, random = Scene(width=400, height=180).draw(0), np.random.default_rng(0)
+    sources = [np.ascontiguousarray(wide[:, 4 * index : 4 * index + 320]) for index in range(16)]
+    mottles = [cv2.GaussianBlur(random.normal(0, 60, source.shape), (0, 0), 3) for source in sources]
+    styled = [(255.0 - source + mottle).clip(0, 255).astype(np.uint8) for source, mottle in zip(sources, mottles, strict=True)]
+    none, full = (warping_error(sources[4:], pictures[4:]).mean for pictures in (styled, steadied(sources, styled)))
+    assert full < 0.5 * none
+
+
+def test_colours_that_a_place_no_longer_has_are_let_go(scene: list[Image]) -> None:
+    """The source stands still and the model makes something else of it all the same: no ghost of what it made before."""
+    dark, bright = np.full_like(scene[0], 40), np.full_like(scene[0], 200)
+    np.testing.assert_array_equal(steadied([scene[0]] * 3, [dark, dark, bright])[-1], bright)
+
+
 def test_strokes_stay_sharp(footage: tuple[list[Image], list[Image]]) -> None:
     sources, styled = footage
     after, before = (

@@ -121,13 +121,9 @@ def paced(grabs: Iterator[Grabbed], fps: float | None, out: IO[str]) -> Iterator
 
 
 def fitted(image: Image, wish: Wish) -> Image:
-    """The picture within the size that was asked for, its shape kept."""
+    """The picture, shrunk into the box that was asked for; its shape is kept, and it is never enlarged."""
     height, width = image.shape[:2]
-    scale = min((wish.width or width) / width, (wish.height or height) / height) if wish.width or wish.height else 1.0
-    if wish.width and not wish.height:
-        scale = wish.width / width
-    elif wish.height and not wish.width:
-        scale = wish.height / height
+    scale = min(1.0, (wish.width or width) / width, (wish.height or height) / height)
     return resized(image, (max(2, round(width * scale)), max(2, round(height * scale))))
 
 
