@@ -92,3 +92,10 @@ def test_a_soak_counts_memory_threads_and_handles() -> None:
     for name in ("mib", "threads", "handles"):
         assert figures[name]["first"] > 0 and figures[name]["last"] > 0
     assert figures["report"]["shown"] > 50
+
+
+def test_the_steady_picture_is_measured_against_none(clip: Path, tiny_model: Path) -> None:
+    small = ["--noise", "3", "--sizes", "64x48", "--turns", "1", "--seconds", "0.5"]
+    figures = figures_of("steady", str(clip), "--models", str(tiny_model), *small)
+    assert figures["clips"].keys() == {clip.name}
+    assert figures["sizes"][0]["median_ms"]["steady"] > 0

@@ -369,3 +369,48 @@ def test_an_open_model_stays_open_when_its_stream_is_left() -> None:
 def test_options_that_cannot_be(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LiveOptions(**settings)  # type: ignore[arg-type]
+
+
+def test_a_recording_that_fails_is_over_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sink, news = Collecting(), list[str]()
+    one = session(sinks={"one": sink.open}, news=news, seconds=None)
+
+    def press() -> None:
+        wait_for(lambda: len(sink.pictures) > 2)
+        film = one.record()
+        assert film is not None
+        film.unlink()
+        film.mkdir()  # nothing can be written there any more
+        wait_for(lambda: one.recording is None)
+        count = len(sink.pictures)
+        wait_for(lambda: len(sink.pictures) > count + 5)
+        one.quit()
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    report = one.run()
+    thread.join(LIMIT)
+    assert [found.failure is None for found in report.sinks] == [True, False]
+    assert any("failed and is left out" in line for line in news)
+
+
+def test_the_end_does_not_wait_for_a_model_that_is_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go, opening = threading.Event(), threading.Event()
+    monkeypatch.setattr("cyclecast.video.live.look.OPENING", 0.1)
+
+    def opener(name: str) -> OpenModel:
+        if name == "slow":
+            opening.set()
+            let_go.wait(LIMIT)
+        return Lent(name, Same())
+
+    stream = open_stream(PATTERN, ["same", "slow"], opener)
+    try:
+        stream.look.choose("slow")
+        assert opening.wait(LIMIT)
+        began = time.monotonic()
+        stream.close()
+        assert time.monotonic() - began < 10
+    finally:
+        let_go.set()

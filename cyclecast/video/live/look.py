@@ -12,6 +12,8 @@ from cyclecast.video.frame import FrameFunction, Image
 from cyclecast.video.live.capture import OnNews
 from cyclecast.video.styling import restyled, work_size
 
+OPENING = 5.0  # seconds that a model may still take to open when the run ends: a plan can take minutes
+
 
 class OpenModel(FrameFunction, Protocol):
     """A frame function that has a name and is closed in the end."""
@@ -190,11 +192,11 @@ class Look:
             self._ready = AtWork(name, model, height)
 
     def close(self) -> None:
-        """Frees what is open; to be called when no thread runs the model any more."""
+        """Frees what is open; to be called when no thread runs the model any more. One that is being opened is left behind."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._changer.join()
+        self._changer.join(OPENING)
         for left in (self._ready, self._at_work):
             if left is not None:
                 left.model.close()

@@ -138,6 +138,11 @@ class Meter:
         return 0.0 if self._first is None else self._last - self._first
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since the first frame was shown, whether others came or not; 0 before it."""
+        return 0.0 if self._first is None else time.perf_counter() - self._first
+
+    @property
     def fps(self) -> float:
         """Over all that time."""
         return (self.shown - 1) / self.seconds if self.seconds > 0 else 0.0

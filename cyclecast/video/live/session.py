@@ -128,7 +128,7 @@ class Session:
                 outlet.pump(LOOK_ROUND / len(in_main))
             if not in_main:
                 self._stop.wait(LOOK_ROUND)
-            if self._options.seconds is not None and self.meter.seconds >= self._options.seconds:
+            if self._options.seconds is not None and self.meter.elapsed >= self._options.seconds:
                 return
             if self._options.verbose and time.perf_counter() - told >= 1:
                 told += 1
@@ -185,6 +185,8 @@ class Session:
         self._news(f"{outlet.sink.name} failed and is left out: {outlet.failure}")
         with self._lock:
             left = [other for other in self._outlets if other.failure is None]
+            if outlet is self._recorder:
+                self._recorder = self.recording = None
         if not left and not self._stop.is_set():
             self._failure = OutputError(f"{outlet.sink.name}: {outlet.failure}")
             self._stop.set()
