@@ -20,7 +20,9 @@ from tests.video.displays import Display, a_display, eventually, needs, quarters
 WIDTH, HEIGHT = 640, 400
 SHOW = """
 import cv2
+from cyclecast.video.sinks.window import share_x11
 from tests.video.displays import quarters
+share_x11()
 cv2.namedWindow("quarters", cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
 cv2.resizeWindow("quarters", 320, 200)
 while True:

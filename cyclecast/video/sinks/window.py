@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -15,14 +18,13 @@ from cyclecast.video.live.shown import Shown
 from cyclecast.video.opencv import find_opencv
 from cyclecast.video.sinks.sink import Desk
 
-NAME, WAITING = "cyclecast", "cyclecast is waiting"  # of the window and the one before it, for OpenCV
+NAME = "cyclecast"  # of the window, for OpenCV
 SCALES = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 12)  # opencv#26180: before, Qt never enlarges
 FITS = (1280, 720)  # (width, height) that a window has at most when it opens: there is room for it on most screens
 FRESH = 0.5  # seconds between two readings of the rate, so that it can be read
 NOTE = 3.0  # seconds that a note stays
 HELP = 12.0  # seconds that the list of keys stays
 STEP = 0.02  # of the width, by which an arrow moves the line of the split
-SETTLING = 100  # milliseconds for the window to appear
 LEFT, RIGHT, ESCAPE = "left", "right", "esc"
 QUIT = ("q", ESCAPE)
 SPECIAL = {  # what `cv2.waitKeyEx` gives: Qt and GTK, Windows, macOS
@@ -49,7 +51,7 @@ WHITE, AMBER, RED = (255, 255, 255), (90, 200, 255), (60, 60, 255)  # BGR
 class Window:
     """Shows pictures in a window of OpenCV's, of the size of the first picture; it can be resized and keeps the picture's shape.
 
-    Until the first picture comes, a small one says what is waited for. OutputError if no window can open here.
+    OutputError if no window can open here.
     """
 
     name = "window"
@@ -74,7 +76,6 @@ class Window:
         self._recording: Path | None = None
         self._recording_since = 0.0
         self._edge = 0.5  # of the split, while it is off
-        self._wait()
 
     def show(self, shown: Shown) -> None:
         """Shows one picture and does what the keys say. Ends the run if the window has been closed."""
@@ -87,32 +88,19 @@ class Window:
         """Keeps the window alive."""
         if self._shown is not None:
             self._draw(self._shown)
-        elif not is_open(WAITING) or key_name(cv2.waitKeyEx(1)) in QUIT:
-            self._quit()
-
-    def _wait(self) -> None:
-        image = np.zeros((96, 480, 3), np.uint8)
-        panel(image, [[(f"waiting for {self._desk.feed.name}", WHITE)], [("q quits", AMBER)]])
-        cv2.namedWindow(WAITING, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
-        cv2.imshow(WAITING, image)
-        cv2.waitKeyEx(1)
 
     def _open(self, image: Image) -> None:
         height, width = image.shape[:2]
         scale = min(1.0, FITS[0] / width, FITS[1] / height)
         ratio = cv2.WINDOW_FREERATIO if SCALES else cv2.WINDOW_KEEPRATIO  # the former, for `framed` keeps it
+        share_x11()
         cv2.namedWindow(NAME, cv2.WINDOW_NORMAL | ratio | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(NAME, round(width * scale), round(height * scale))
         cv2.setWindowTitle(NAME, f"cyclecast: {self._desk.feed.name}")
-        cv2.imshow(NAME, image)
-        cv2.waitKeyEx(SETTLING)
-        cv2.destroyWindow(
-            WAITING
-        )  # not before: Qt loses the first events of its only window, on a busy machine, and never draws it
         self._say("h lists the keys")
 
     def _draw(self, shown: Shown) -> None:
-        if self._closed or not is_open(NAME):
+        if self._closed or not is_open():
             self._quit()
             return
         cv2.imshow(NAME, self._lettered(shown, framed(shown.image, window_size())))
@@ -201,16 +189,26 @@ class Window:
 
     def close(self) -> None:
         """Takes the window away."""
-        for name in (WAITING, NAME):
-            if is_open(name):
-                cv2.destroyWindow(name)
-                cv2.waitKeyEx(1)
+        if self._shown is not None and is_open():
+            cv2.destroyWindow(NAME)
+            cv2.waitKeyEx(1)
 
 
-def is_open(name: str) -> bool:
+def share_x11() -> None:
+    """To be called before a window opens: without it, one on a busy machine may stay black for good.
+
+    OpenCV's wheels bring a libX11-xcb of their own to the system's libX11. Where the two are of different versions, the former
+    does not get through to the latter that events are Qt's to read, and both read them. Loaded first, the system's own is used.
+    """
+    if platform.system() == "Linux":
+        with suppress(OSError):
+            ctypes.CDLL("libX11-xcb.so.1", mode=ctypes.RTLD_GLOBAL)
+
+
+def is_open() -> bool:
     """Whether the window is there; with its close button, people take it away."""
     try:
-        return cv2.getWindowProperty(name, cv2.WND_PROP_VISIBLE) >= 1
+        return cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1
     except cv2.error:  # Qt's way to say that there is no window at all
         return False
 
@@ -245,8 +243,6 @@ def framed(image: Image, size: tuple[int, int]) -> Image:
 
 def key_name(code: int) -> str:
     """A key by what `cv2.waitKeyEx` gives for it: its character, in lower case, or its name; empty if it means nothing here."""
-    if code == -1:
-        return ""
     for plain in (code, code & 0xFFFF):  # GTK adds the state of Shift and Num Lock above
         if plain in SPECIAL:
             return SPECIAL[plain]
