@@ -1,7 +1,7 @@
 """How late a live picture is: `cyclecast live` on the test pattern, with the bundled `monet` and with a model ten times too slow.
 
-Each row has p99 of the latency against what was promised, p99 of the model's own time and two frame times, and the mean latency of
-the last quarter of the run against that of the first. The slow model is a ResNet-9 of the paper, narrower, its weights random
+Each row has p99 of the latency against what was promised, p99 of the model's own time and two frame times, and the mean latency
+of the last quarter of the run against that of the first. The slow model is a ResNet-9 of the paper, narrower, its weights random
 and seeded. Then, in a run of its own, a program that embeds `cyclecast.stream` reads the clock that the pattern draws into each
 picture: what is told of the latency must be what is in the picture.
 

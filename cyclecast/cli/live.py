@@ -22,7 +22,7 @@ from cyclecast.cli.footage import say
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
-    from cyclecast.video.live.session import LiveReport
+    from cyclecast.video.session import LiveReport
 
 
 def live(
@@ -63,7 +63,7 @@ def live(
     Example: cyclecast live 0 --model monet --model winter --sink window --sink virtual
     """
     from cyclecast.video.live.options import LiveOptions
-    from cyclecast.video.live.session import Session
+    from cyclecast.video.session import Session
     from cyclecast.video.sinks.live import SINKS, sink_kind
     from cyclecast.video.sinks.recording import Recording
     from cyclecast.video.sources.grabbing import Wish

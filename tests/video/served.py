@@ -16,7 +16,7 @@ from cyclecast.video.clock import read_clock, since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.look import Lent
 from cyclecast.video.live.options import LiveOptions
-from cyclecast.video.live.session import Session
+from cyclecast.video.session import Session
 from cyclecast.video.sinks.sink import Desk, Sink
 from tests.conftest import Negative, Same
 

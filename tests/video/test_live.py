@@ -19,9 +19,9 @@ from cyclecast.video.clock import TURN, read_clock, since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.look import Lent, OpenModel
 from cyclecast.video.live.options import LiveOptions
-from cyclecast.video.live.session import LiveReport, Session
 from cyclecast.video.live.shown import Shown
 from cyclecast.video.live.stream import open_stream
+from cyclecast.video.session import LiveReport, Session
 from cyclecast.video.sinks.live import Null, open_sink
 from cyclecast.video.sinks.sink import Desk, Sink, SinkOpener
 from tests.conftest import Negative, Same

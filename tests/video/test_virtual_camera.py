@@ -17,7 +17,7 @@ from cyclecast.errors import OutputError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.inbox import Inbox
 from cyclecast.video.live.look import Lent
-from cyclecast.video.live.session import Session
+from cyclecast.video.session import Session
 from cyclecast.video.sinks.live import open_sink
 from cyclecast.video.sinks.sink import Sink
 from cyclecast.video.sinks.virtual_camera import VirtualCamera, fitted, why_not

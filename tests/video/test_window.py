@@ -19,7 +19,7 @@ from cyclecast.errors import OutputError
 from cyclecast.video.clock import read_clock, since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.look import Lent
-from cyclecast.video.live.session import Session
+from cyclecast.video.session import Session
 from cyclecast.video.sinks.live import open_sink
 from cyclecast.video.sinks.window import AMBER, KEYS, WHITE, framed, key_name, panel
 from cyclecast.video.sources.file import VideoFile

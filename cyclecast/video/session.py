@@ -16,9 +16,9 @@ from cyclecast.video.live.capture import OnNews
 from cyclecast.video.live.look import Opener
 from cyclecast.video.live.meter import Percentiles
 from cyclecast.video.live.options import LiveOptions
-from cyclecast.video.live.outlet import Outlet, SinkReport
 from cyclecast.video.live.shown import Shown
 from cyclecast.video.live.stream import BROWSER, Feed, open_stream
+from cyclecast.video.outlet import Outlet, SinkReport
 from cyclecast.video.sinks.recording import Recording
 from cyclecast.video.sinks.sink import Sink, SinkOpener
 from cyclecast.video.sources.grabbing import Wish
