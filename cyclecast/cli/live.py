@@ -62,6 +62,7 @@ def live(
 
     Example: cyclecast live 0 --model monet --model winter --sink window --sink virtual
     """
+    from cyclecast.runtime.model import find_model
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.session import Session
     from cyclecast.video.sinks.live import SINKS, sink_kind
@@ -86,10 +87,13 @@ def live(
             say(f"{opened.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
         return opened
 
+    models = model or ["monet"]
+    for name in models[1:]:  # opened when they are chosen, but told now if they are not there
+        find_model(name)
     openers = SINKS | {"file": partial(Recording, overwrite=overwrite)}
     session = Session(
         source,
-        model or ["monet"],
+        models,
         load,
         sink or ["window"],
         lambda address, desk: openers[sink_kind(address)](address, desk),

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cyclecast.errors import ModelError
 from cyclecast.video.clock import read_clock, since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.look import Lent
@@ -86,6 +87,8 @@ def serving(
         return pages[0]
 
     def opener(name: str) -> Lent:
+        if name not in STYLES:
+            raise ModelError(f"{name}: no such file")
         return Lent(name, STYLES[name]())
 
     session = Session(source, styles, opener, [address], open_sink, None, LiveOptions(**options), news.append)

@@ -222,6 +222,7 @@ def test_a_model_that_does_not_open_leaves_the_one_at_work() -> None:
     try:
         stream.look.choose("absent")
         wait_for(lambda: any("absent" in line for line in news))
+        wait_for(lambda: stream.look.wanted == stream.look.model == "same")
         assert next(iter(stream)).model == "same"
         with pytest.raises(ConfigError, match="no model 'other' was given; there are: same, absent"):
             stream.look.choose("other")

@@ -123,6 +123,7 @@ def test_a_file_is_played_in_real_time_and_ends_where_it_ends(clip: Path) -> Non
         ([PATTERN, "--sink", "film.txt"], "error: film.txt: a sink is window, virtual, web, null, or a file to record into"),
         ([PATTERN, "--sink", "there.mp4"], "error: there.mp4: exists already; --overwrite replaces it"),
         ([PATTERN, "--sink", "null", "--model", "absent"], "error: absent: no such file, and no bundled model of that name"),
+        ([PATTERN, "--sink", "null", "-m", "monet", "-m", "absent"], "error: absent: no such file, and no bundled model"),
         ([PATTERN, "--sink", "null", "--engine", "none"], "error: no engine named 'none'"),
         (["/dev/video77", "--sink", "null"], "error: camera /dev/video77: cannot be opened"),
     ],

@@ -140,6 +140,15 @@ def test_the_picture_moves_and_changes_with_the_style(browser: Browser) -> None:
         eventually(lambda: float(browser.text("fps")) > 3 and int(browser.text("latency")) > 0, "the numbers")
 
 
+def test_a_style_that_cannot_be_opened_is_told(browser: Browser) -> None:
+    with serving(styles=("same", "absent")) as served, browser.visiting(served):
+        eventually(lambda: browser.halves() == (False, False), "a picture")
+        browser.driver.find_elements(By.CLASS_NAME, "style")[1].click()
+        eventually(lambda: "absent did not take over" in browser.text("toasts"), "a word about it", seconds=10)
+        assert browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "same"
+        assert browser.run("return document.querySelector('.style[aria-busy=true]')") is None
+
+
 def test_the_slider_shows_the_source_at_its_left(browser: Browser) -> None:
     with serving(styles=("swapped",)) as served, browser.visiting(served):
         eventually(lambda: browser.halves() == (True, True), "the style")

@@ -97,6 +97,11 @@ class Look:
         return self._at_work.given
 
     @property
+    def wanted(self) -> str:
+        """The name of the model that was asked for last: another than `model` while it is being opened."""
+        return self._wanted[0]
+
+    @property
     def opened(self) -> OpenModel:
         """The model at work."""
         return self._at_work.model

@@ -133,7 +133,9 @@ class Window:
             measured = self._desk.meter.now()
             self._status = f"{measured.fps:.1f} fps  latency {measured.latency_ms:.0f} ms"
             self._status_until = now + FRESH
-        return f"{Path(shown.model).stem}  {self._status}"
+        look = self._desk.look
+        opening = f"  opening {Path(look.wanted).stem} ..." if look.wanted != look.model else ""
+        return f"{Path(shown.model).stem}  {self._status}{opening}"
 
     def _press(self, key: str) -> None:
         try:

@@ -132,6 +132,7 @@ def describe(desk: Desk, viewers: Viewers) -> dict[str, Any]:
         "browser": isinstance(feed, Inbox),
         "models": look.models,
         "model": look.model,
+        "wanted": look.wanted,
         "mirror": look.mirror,
         "split": look.split,
         "size": None if newest is None else [newest.styled.shape[1], newest.styled.shape[0]],
