@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cyclecast.errors import OutputError
+
+SAMPLE = 1 << 20  # bytes at either end of a file, by which it is known again
 
 
 @contextmanager
@@ -59,3 +62,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
                 break
             end += len(line)
     return lines
+
+
+def digest_of_ends(path: Path) -> str:
+    """The size of a file and a digest of both its ends: the same of every copy, and quick for the longest film.
+
+    OSError if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(file.read(SAMPLE))
+        file.seek(max(0, size - SAMPLE))
+        digest.update(file.read(SAMPLE))
+    return f"{size} {digest.hexdigest()}"

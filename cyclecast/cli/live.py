@@ -65,8 +65,7 @@ def live(
     from cyclecast.runtime.model import find_model
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.session import Session
-    from cyclecast.video.sinks.live import SINKS, sink_kind
-    from cyclecast.video.sinks.recording import Recording
+    from cyclecast.video.sinks.live import open_sink
     from cyclecast.video.sources.grabbing import Wish
 
     options = LiveOptions(
@@ -90,13 +89,12 @@ def live(
     models = model or ["monet"]
     for name in models[1:]:  # opened when they are chosen, but told now if they are not there
         find_model(name)
-    openers = SINKS | {"file": partial(Recording, overwrite=overwrite)}
     session = Session(
         source,
         models,
         load,
         sink or ["window"],
-        lambda address, desk: openers[sink_kind(address)](address, desk),
+        partial(open_sink, overwrite=overwrite),
         Wish(width, height, fps, loop),
         options,
         say,

@@ -15,8 +15,8 @@ import ray
 
 import cyclecast
 from cyclecast.cluster.room import room_of, written_once
-from cyclecast.cluster.source import mark_of
 from cyclecast.errors import EngineError, OutputError
+from cyclecast.files import digest_of_ends
 from cyclecast.runtime.model import Model
 from cyclecast.video import pipeline
 from cyclecast.video.convert import style
@@ -43,7 +43,7 @@ class Asked:
     precision: str
     source: str
     mark: str
-    """By which the source is known, as `source.mark_of`."""
+    """By which the source is known, as `digest_of_ends`."""
     blocks: list[Any] | None
     """The source itself, as references; None until a machine has needed it."""
     window: Window
@@ -133,7 +133,7 @@ def _source(asked: Asked, film: Path) -> Path | None:
     """The source where this machine has it under the same name, else a copy, fetched once; None if it was not sent."""
     path = Path(asked.source)
     with contextlib.suppress(OSError):  # a machine that may not read it has it not
-        if mark_of(path) == asked.mark:
+        if digest_of_ends(path) == asked.mark:
             return path
     if asked.blocks is None:
         return None

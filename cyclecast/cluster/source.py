@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import ray
 
 from cyclecast.errors import EngineError, InputError
+from cyclecast.files import digest_of_ends
 
 BLOCK = 32 << 20  # bytes of a source that is sent to machines which do not have it
-SAMPLE = 1 << 20  # bytes at both ends of a source, by which a machine knows it again
 
 
 class Source:
@@ -21,7 +20,7 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.mark = mark_of(path)
+            self.mark = digest_of_ends(path)
             self._was = self._state()
         except OSError as error:
             raise self._unreadable(error) from error
@@ -56,13 +55,3 @@ class Source:
 
     def _unreadable(self, error: OSError) -> InputError:
         return InputError(f"{self.path}: cannot be read ({error.strerror})")
-
-
-def mark_of(path: Path) -> str:
-    """The size and a digest of both ends: the same of every copy. OSError if it cannot be read."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.sha256(file.read(SAMPLE))
-        file.seek(max(0, size - SAMPLE))
-        digest.update(file.read(SAMPLE))
-    return f"{size} {digest.hexdigest()}"

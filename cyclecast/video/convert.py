@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import av
 
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError
-from cyclecast.files import appearing
+from cyclecast.files import appearing, digest_of_ends
 from cyclecast.video import images, pipeline
 from cyclecast.video.codecs import choose_encoder
 from cyclecast.video.decoders import choose_decoder
@@ -29,7 +28,6 @@ from cyclecast.video.styling import restyled, work_size
 
 GIF = ".gif"
 PART_FRAMES = 120  # what a crash can cost, at most; each part begins with a key frame
-SAMPLED = 1 << 20  # bytes at both ends of a source, by which it is known again
 
 OnFrame = Callable[[int, "int | None"], None]
 """Told how many frames are done, and how many there should be (None: nobody knows)."""
@@ -309,15 +307,11 @@ def _kept(job: Job) -> str:
 def signature(source: Path, function: FrameFunction, options: ConvertOptions) -> dict[str, Any]:
     """What an output depends on, in JSON's terms; a function without an identity is like no other, not even itself before."""
     try:
-        with open(source, "rb") as file:
-            stat = os.fstat(file.fileno())
-            sample = file.read(SAMPLED)
-            file.seek(max(0, stat.st_size - SAMPLED))
-            sample += file.read(SAMPLED)
+        known_by = [digest_of_ends(source), os.stat(source).st_mtime_ns]
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
     return {
-        "source": [stat.st_size, stat.st_mtime_ns, hashlib.sha256(sample).hexdigest()],
+        "source": known_by,
         "model": function.identity or os.urandom(8).hex(),
         "options": {name: str(value) for name, value in asdict(options).items() if name not in ("resume", "overwrite")},
         "version": [__version__, av.__version__, PART_FRAMES],

@@ -42,9 +42,13 @@ SINKS: dict[str, SinkOpener] = {
 }
 
 
-def open_sink(address: str, desk: Desk) -> Sink:
-    """Opens a sink by its address. OutputError, EngineUnavailable or ConfigError in one line if that fails."""
-    return SINKS[sink_kind(address)](address, desk)
+def open_sink(address: str, desk: Desk, overwrite: bool = False) -> Sink:
+    """Opens a sink by its address; overwrite: a file that exists is replaced.
+
+    OutputError, EngineUnavailable or ConfigError in one line if that fails.
+    """
+    kind = sink_kind(address)
+    return Recording(address, desk, overwrite) if kind == "file" else SINKS[kind](address, desk)
 
 
 def sink_kind(address: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +79,12 @@ def fitted(image: Image, size: tuple[int, int]) -> Image:
 def load_pyvirtualcam() -> Any:
     """The library. OutputError with the line that installs it."""
     try:
-        return import_module("pyvirtualcam")
+        import pyvirtualcam
     except ModuleNotFoundError as error:
         raise OutputError("pyvirtualcam is not installed: pip install 'cyclecast[live]'") from error
     except ImportError as error:
         raise OutputError(f"pyvirtualcam cannot be loaded: {error}") from error
+    return pyvirtualcam
 
 
 def why_not(device: str | None, root: Path = Path("/")) -> str | None:

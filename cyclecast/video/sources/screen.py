@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -52,9 +51,10 @@ def open_screen(address: str, wish: Wish) -> LiveSource:
 def load_mss() -> Any:
     """The library. InputError with the line that installs it."""
     try:
-        return import_module("mss")
+        import mss
     except ModuleNotFoundError as error:
         raise InputError("mss is not installed: pip install 'cyclecast[live]'") from error
+    return mss
 
 
 def parsed(address: str) -> tuple[int, dict[str, int]]:
