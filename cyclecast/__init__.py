@@ -11,7 +11,7 @@ Importing this package loads neither torch nor an engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,16 +29,23 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "convert", "load", "stream"]
 
 
-def load(model: str | Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Model:
+def load(
+    model: str | Path,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    on_build: Callable[[float], None] | None = None,
+) -> Model:
     """Opens a bundled model by name ("monet"), an ONNX frame model or a plan by path.
 
     engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime" or "torch". device: "auto", "cpu", "gpu" or "cuda:N".
-    precision: "auto", "fp32", "bf16" or "fp16". Raises ModelError (no frame model), EngineUnavailable (asked for and not on
-    this machine).
+    precision: "auto", "fp32", "bf16" or "fp16". on_build: told the share that is done, 0 to 1, while TensorRT builds a
+    plan for a frame size, which may take minutes. Raises ModelError (no frame model), EngineUnavailable (asked for and not
+    on this machine).
     """
     from cyclecast.runtime import model as runtime
 
-    return runtime.load(model, engine, device, precision, open_engine)
+    return runtime.load(model, engine, device, precision, on_build, open_engine)
 
 
 def open_engine(path: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:

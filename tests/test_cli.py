@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import cyclecast
+from cyclecast.cli.console import opened
 from cyclecast.demo import render_scene
 from cyclecast.video.convert import ConvertOptions
 from cyclecast.video.frame import Colour, Frame, StreamInfo
@@ -303,6 +304,15 @@ def test_bench_shows_the_engines_asked_for(tiny_model: Path) -> None:
     done = cyclecast_command("bench", "-m", tiny_model, "--size", "64x48", "--frames", 2, "--engine", "onnxruntime")
     assert done.returncode == 0 and done.stdout == ""
     assert "tiny, 64x48, 2 frames" in done.stderr and "onnxruntime fp32" in done.stderr and "openvino" not in done.stderr
+
+
+def test_a_plan_that_an_engine_builds_by_itself_is_told_of(capsys: pytest.CaptureFixture[str], tiny_model: Path) -> None:
+    with opened(str(tiny_model), "openvino", "auto", "auto") as model:
+        assert model.engine.on_build is not None
+        for share in (0.0, 0.1, 0.19, 0.45, 0.79, 1.0):
+            model.engine.on_build(share)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "building a plan" in line]
+    assert [line.rsplit(": ", 1)[1] for line in lines] == ["0 %", "40 %", "60 %", "100 %"]
 
 
 def test_models_lists_and_describes() -> None:

@@ -38,10 +38,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 @contextmanager
 def opened(model: str, engine: str, device: str, precision: str) -> Iterator[Model]:
     """The model, open; what runs it is said on stderr, above all what `auto` chose."""
-    with cyclecast.load(model, engine, device, precision) as loaded:
+    with cyclecast.load(model, engine, device, precision, building(model)) as loaded:
         facts = engine_facts(loaded)
         console.print(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}", markup=False)
         yield loaded
+
+
+def building(model: str) -> Callable[[float], None]:
+    """Tells, a line each fifth, of a plan that an engine builds by itself: the first time that a GPU meets a model and a size."""
+    told = -1
+
+    def tell(share: float) -> None:
+        nonlocal told
+        fifth = int(5 * share)
+        if fifth != told:
+            console.print(f"{model}: building a plan for this GPU and size, which is kept: {20 * fifth} %", markup=False)
+        told = fifth
+
+    return tell
 
 
 def engine_facts(model: Model) -> dict[str, str]:

@@ -15,6 +15,7 @@ from cyclecast.cli.console import (
     JsonOption,
     OverwriteOption,
     PrecisionOption,
+    building,
     engine_facts,
     print_json,
 )
@@ -80,7 +81,7 @@ def live(
     facts: dict[str, str] = {}
 
     def load(name: str) -> Model:
-        opened = cyclecast.load(name, engine, device, precision)
+        opened = cyclecast.load(name, engine, device, precision, building(name))
         if not facts:
             facts.update(engine_facts(opened))
             say(f"{opened.name} on {facts['engine']} {facts['precision']}, {facts['device']}")

@@ -20,6 +20,7 @@ from cyclecast.cli.console import (
     PrecisionOption,
     agreement_table,
     bars,
+    building,
     console,
     extra,
     print_json,
@@ -199,7 +200,7 @@ def bench(
     say = partial(console.print, markup=False)
     scene = Scene(*wanted)
     pictures = [scene.draw(index / 2) for index in range(8)]  # four seconds of it
-    report = measure_engines(model, pictures, engine or (), device, frames, say, cyclecast.open_engine)
+    report = measure_engines(model, pictures, engine or (), device, frames, say, building(model), cyclecast.open_engine)
     if as_json:
         return print_json(dataclasses.asdict(report))
     table = Table(title=f"{report.model}, {report.size}, {report.frames} frames; {report.machine}")

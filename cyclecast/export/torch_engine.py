@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.export.frame_graph import FrameGraph
-from cyclecast.runtime.engine import Image, check_frame, check_size
+from cyclecast.runtime.engine import AtOnce, Image, check_frame, check_size
 from cyclecast.runtime.machine import processor_name
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.spec import ModelSpec
@@ -20,7 +20,7 @@ from cyclecast.training.networks import IMAGE_GENERATORS, build_generator
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TorchEngine:
+class TorchEngine(AtOnce):
     """Runs `FrameGraph`, eager, with the weights in the file: models that `cyclecast export` wrote, without batch norms.
 
     bf16 (and fp16, of an fp32 model on a GPU) is autocast; by itself it computes in the precision that the model has.

@@ -13,12 +13,12 @@ from cyclecast.errors import ConfigError
 from cyclecast.export.agreement import SIZES, Agreement, compare, compare_engines
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
-from cyclecast.runtime.engine import Engine, Image
+from cyclecast.runtime.engine import AtOnce, Engine, Image
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 
-class Reference:
+class Reference(AtOnce):
     """A generator as an engine, by the plain formula (`reference`) in fp32 on the CPU: what all others are held against."""
 
     name, device, precision = "pytorch", "cpu", "fp32"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cyclecast.errors import ConfigError, EngineUnavailable
-from cyclecast.runtime.engine import Engine, Image, check_frame
+from cyclecast.runtime.engine import IN_FLIGHT, Engine, Image, OnBuild, Pending, check_frame
 from cyclecast.runtime.engines import ENGINES, Opener, open_engine
 from cyclecast.runtime.machine import machine_name
 from cyclecast.runtime.model import find_model
@@ -39,7 +40,7 @@ class Row:
     precision: str
     ms: Percentiles
     fps: float
-    """Frames over the time of all of them, so the slow ones count."""
+    """Frames over the time of all of them, two under way, as a conversion keeps them; the slow ones count."""
     psnr_db: float
     """Against fp32 on the same frames: this engine's; where it has none, that of the first engine that runs on the CPU.
     Infinite where they are equal, as fp32 is to itself; NaN where nothing here computes fp32."""
@@ -65,15 +66,17 @@ def measure_engines(
     device: str = "auto",
     count: int = 50,
     tell: Tell | None = None,
+    on_build: OnBuild | None = None,
     opener: Opener = open_engine,
 ) -> Bench:
     """Times `count` frames through `model` on each engine, in its `auto` precision and, where that is another, in fp32.
 
     model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they are
     repeated in turn. engines: keys of `ENGINES` or "auto"; none: all that this machine has. device: as in `load`. tell: is
-    given a line before each row, and one for each engine left out. opener: opens them; `cyclecast.open_engine` knows torch
-    too. Raises ModelError (no frame model), EngineError (it cannot take such frames), EngineUnavailable (asked for and not on
-    this machine, or none is), ConfigError (no frames, or of several sizes; no such engine).
+    given a line before each row, and one for each engine left out. on_build: see `Engine`. opener: opens them;
+    `cyclecast.open_engine` knows torch too. Raises ModelError (no frame model), EngineError (it cannot take such frames),
+    EngineUnavailable (asked for and not on this machine, or none is), ConfigError (no frames, or of several sizes; no such
+    engine).
     """
     tell = tell or (lambda line: None)
     path = find_model(model)
@@ -86,13 +89,14 @@ def measure_engines(
         for precision in precisions:
             tell(f"{name} {precision}: {len(frames)} frames to warm up, {count} timed")
             with closing(opener(path, name, device, precision)) as engine:
+                engine.on_build = on_build
                 engine.prepare(width, height)
                 pictures = [engine.run(frame) for frame in frames]
-                timed.append((engine.device, times_ms(engine.run, frames, count), pictures))
-        exact = timed[-1][2] if precisions[-1] == "fp32" else _in_fp32(path, frames)
-        for precision, (where, took, pictures) in zip(precisions, timed, strict=True):
-            fps = 1000 * len(took) / sum(took)
-            rows.append(Row(name, where, precision, percentiles(took), fps, psnr_db(exact, pictures)))
+                took = percentiles(times_ms(engine.run, frames, count))
+                timed.append((engine.device, took, frames_per_second(engine.begin, frames, count), pictures))
+        exact = timed[-1][3] if precisions[-1] == "fp32" else _in_fp32(path, frames)
+        for precision, (where, took, fps, pictures) in zip(precisions, timed, strict=True):
+            rows.append(Row(name, where, precision, took, fps, psnr_db(exact, pictures)))
     return Bench(machine_name(), path.stem, f"{width}x{height}", count, rows)
 
 
@@ -104,6 +108,19 @@ def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int
         run(frame)
         times.append(1000 * (time.perf_counter() - started))
     return times
+
+
+def frames_per_second(begin: Callable[[Image], Pending], frames: Sequence[Image], count: int) -> float:
+    """Of `count` frames, taken in turn, `IN_FLIGHT` of them under way at a time."""
+    under_way: deque[Pending] = deque()
+    started = time.perf_counter()
+    for frame in islice(cycle(frames), count):
+        under_way.append(begin(frame))
+        if len(under_way) == IN_FLIGHT:
+            under_way.popleft()()
+    while under_way:
+        under_way.popleft()()
+    return count / (time.perf_counter() - started)
 
 
 def percentiles(times: Sequence[float]) -> Percentiles:

@@ -15,7 +15,10 @@ from cyclecast.spec import SMALLEST_FRAME, ModelSpec
 
 Image = NDArray[np.uint8]
 Compiled = TypeVar("Compiled")
+OnBuild = Callable[[float], None]  # is given the share that is done, from 0 to 1
+Pending = Callable[[], Image]  # waits for the picture of a frame that was begun, and gives it; called once
 
+IN_FLIGHT = 2  # frames that an engine works on at a time: one is copied while the other is computed
 SIZES_KEPT = 4  # compiled graphs an engine holds at once, one a frame size
 
 
@@ -36,6 +39,8 @@ class Engine(Protocol):
     """(width, height) that the model is fixed to, or None for any from 16x16 up."""
     metadata: str | None
     """The ModelSpec's JSON, if the file has one."""
+    on_build: OnBuild | None
+    """Told while the engine builds for a frame size, which may take minutes; what it raises ends the build. None at first."""
 
     def prepare(self, width: int, height: int) -> None:
         """Compiles for this frame size, which the first frame of the size would do otherwise."""
@@ -45,9 +50,31 @@ class Engine(Protocol):
         """(H, W, 3) uint8 BGR -> a new (H, W, 3) uint8 BGR array. EngineError if the frame does not fit the model."""
         ...
 
+    def begin(self, frame: Image) -> Pending:
+        """As `run`, without waiting for the picture; `IN_FLIGHT` frames at a time, a further one waits for the oldest.
+
+        The frame must stay as it is until its picture is there. What computes in the caller's own thread does so at once.
+        """
+        ...
+
     def close(self) -> None:
         """Frees what the engine holds; running a frame afterwards is an error."""
         ...
+
+
+class AtOnce:
+    """Of an engine that computes in the caller's own thread: `begin` has the picture when it returns, and no size takes long."""
+
+    on_build: OnBuild | None = None
+
+    def begin(self, frame: Image) -> Pending:
+        """See `Engine`."""
+        styled = self.run(frame)
+        return lambda: styled
+
+    def run(self, frame: Image) -> Image:
+        """See `Engine`."""
+        raise NotImplementedError
 
 
 class BySize(Generic[Compiled]):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cyclecast.errors import ModelError
-from cyclecast.runtime.engine import Engine, Image
+from cyclecast.runtime.engine import Engine, Image, OnBuild, Pending
 from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.spec import ModelSpec
 
@@ -51,6 +51,10 @@ class Model:
     def __call__(self, frame: Image) -> Image:
         return self.engine.run(frame)
 
+    def begin(self, frame: Image) -> Pending:
+        """Starts on a frame and gives back what waits for its picture; two may be under way."""
+        return self.engine.begin(frame)
+
     def prepare(self, width: int, height: int) -> None:
         """Compiles for this frame size ahead of the first frame."""
         self.engine.prepare(width, height)
@@ -67,9 +71,19 @@ class Model:
 
 
 def load(
-    model: str | Path, engine: str = "auto", device: str = "auto", precision: str = "auto", opener: Opener = open_engine
+    model: str | Path,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    on_build: OnBuild | None = None,
+    opener: Opener = open_engine,
 ) -> Model:
-    """Opens a bundled model by name ("monet"), an ONNX frame model or a plan by path; the rest, and errors: see `open_engine`."""
+    """Opens a bundled model by name ("monet"), an ONNX frame model or a plan by path; the rest, and errors: see `open_engine`.
+
+    on_build: see `Engine`.
+    """
     path = find_model(model)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model(path.stem, opener(path, engine, device, precision), digest)
+    opened = opener(path, engine, device, precision)
+    opened.on_build = on_build
+    return Model(path.stem, opened, digest)

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ from typing import Any
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.files import appearing
 from cyclecast.runtime.cuda import Gpu
-from cyclecast.runtime.engine import check_size, stated_precision
+from cyclecast.runtime.engine import OnBuild, check_size, stated_precision
 from cyclecast.runtime.gpus import RTX_TARGETS
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
 
 Size = tuple[int, int]  # (width, height)
-OnBuild = Callable[[float], None]  # is given the share that is done, from 0 to 1
 
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}  # engine -> Python module; the extra is named alike
 MARK = '{"cyclecast_plan": '
@@ -145,6 +144,8 @@ def build_plan(
         said = stated_precision(metadata)
         raise ModelError(f"{model}: says {said}, but its convolutions are {facts.precision}; export it again")
     network.name = facts.to_json()
+    if on_build is not None:
+        on_build(0.0)
     monitor = _monitor(trt, on_build)
     config.progress_monitor = monitor
     with _TimingCache(config, facts):
@@ -159,8 +160,8 @@ def build_plan(
     return bytes(plan), facts
 
 
-def kept_plan(model: Path, engine: str, size: Size, gpu: Gpu) -> Path:
-    """A plan of the ONNX model for this size and this GPU out of the user's cache, built if it is not there yet.
+def kept_plan(model: Path, engine: str, size: Size, gpu: Gpu, on_build: OnBuild | None = None) -> Path:
+    """A plan of the ONNX model for this size and this GPU out of the user's cache; if it is not there yet it is built, as told.
 
     Its name holds all that a plan depends on: library and version, compute capability, the model's content and the size.
     """
@@ -171,7 +172,7 @@ def kept_plan(model: Path, engine: str, size: Size, gpu: Gpu) -> Path:
         raise EngineError("plans are kept in the user's cache, which cannot be written; set XDG_CACHE_HOME to a folder that can")
     path = folder / f"{engine}-{version}-sm{gpu.capability}-{size[0]}x{size[1]}-{content}.plan"
     if not path.is_file():
-        plan, _ = build_plan(model, engine, size, gpu=gpu.index)
+        plan, _ = build_plan(model, engine, size, gpu=gpu.index, on_build=on_build)
         with appearing(path, overwrite=True) as partial:
             partial.write_bytes(plan)
     return path

@@ -28,6 +28,7 @@ from cyclecast.video.convert import (
 )
 from cyclecast.video.frame import FrameFunction, Image
 from cyclecast.video.sinks.file import CONTAINERS
+from cyclecast.video.styling import begun
 
 WRITABLE = images.SUFFIXES | frozenset(CONTAINERS) | {GIF}
 MANY = 5  # stills of as many sizes, each compiled for, would outweigh what padding costs
@@ -180,6 +181,17 @@ class OneByOne:
     def __call__(self, frame: Image) -> Image:
         with self._lock:
             return self._function(frame)
+
+    def begin(self, frame: Image) -> Callable[[], Image]:
+        """As the function, where it works ahead."""
+        with self._lock:
+            wait = begun(frame, self._function)
+
+        def locked() -> Image:
+            with self._lock:
+                return wait()
+
+        return locked
 
 
 class Ledger:

@@ -24,7 +24,7 @@ from cyclecast.video.sinks.file import CONTAINERS, Encoding, VideoWriter, even
 from cyclecast.video.sinks.film import assemble, assemble_gif
 from cyclecast.video.sources.companions import Companions
 from cyclecast.video.sources.file import Place, VideoFile, Window
-from cyclecast.video.styling import restyled, work_size
+from cyclecast.video.styling import begun, restyled, work_size
 
 GIF = ".gif"
 PART_FRAMES = 120  # what a crash can cost, at most; each part begins with a key frame
@@ -357,6 +357,7 @@ def _per_frame(work: pipeline.StageSeconds, frames: int) -> dict[str, float]:
     return {name: round(1000 * seconds / max(frames, 1), 3) for name, seconds in vars(work).items()}
 
 
-def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Frame:
-    """The frame through `function`, run at `work_height` lines if that is given."""
-    return Frame(restyled(frame.image, function, work_height), frame.pts, frame.duration)
+def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Callable[[], Frame]:
+    """Starts on the frame, as `styling.begun`; what is given back waits for the styled one."""
+    wait = begun(frame.image, function, work_height)
+    return lambda: Frame(wait(), frame.pts, frame.duration)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,3 +66,10 @@ class FrameFunction(Protocol):
     def __call__(self, frame: Image, /) -> Image: ...
 
     def prepare(self, width: int, height: int) -> None: ...
+
+
+@runtime_checkable
+class WorkingAhead(FrameFunction, Protocol):
+    """One that works on two frames at a time: `begin` starts on a frame and gives back what waits for the picture."""
+
+    def begin(self, frame: Image, /) -> Callable[[], Image]: ...

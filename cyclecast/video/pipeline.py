@@ -13,6 +13,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
 
+UNDER_WAY = 2  # items that the function works on at a time
 DEPTH = 4  # items between two stages: enough to ride out a slow one, few enough that memory stays flat
 INTERRUPTIBLE = 0.5  # seconds: Windows delivers Ctrl-C only between waits
 
@@ -78,14 +79,15 @@ class StageSeconds:
 
 def run(
     source: Iterator[A],
-    function: Callable[[A], B],
+    function: Callable[[A], Callable[[], B]],
     sink: Callable[[B], None],
     on_item: Callable[[int], None] | None = None,
 ) -> StageSeconds:
     """Every item of `source` through `function` into `sink`, in order; `function` runs in the caller's thread.
 
-    on_item is told, in the sink's thread, how many have arrived. Whatever a stage raises first is raised here, once all
-    threads have ended; Ctrl-C too.
+    function: starts on an item and gives back what waits for the result; that is called once the item after it has been
+    begun. on_item is told, in the sink's thread, how many have arrived. Whatever a stage raises first is raised here, once
+    all threads have ended; Ctrl-C too.
     """
     seconds = StageSeconds()
     decoded: BoundedQueue[A] = BoundedQueue(DEPTH)
@@ -115,11 +117,22 @@ def run(
             decoded.put(item)
 
     def model() -> None:
-        for item in decoded:
+        under_way: deque[Callable[[], B]] = deque()
+
+        def fetch() -> None:
             started = time.perf_counter()
-            result = function(item)
+            result = under_way.popleft()()
             seconds.model += time.perf_counter() - started
             styled.put(result)
+
+        for item in decoded:
+            started = time.perf_counter()
+            under_way.append(function(item))
+            seconds.model += time.perf_counter() - started
+            if len(under_way) == UNDER_WAY:
+                fetch()
+        while under_way:
+            fetch()
         styled.finish()
 
     def encode() -> None:

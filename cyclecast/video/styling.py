@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
-from cyclecast.video.frame import FrameFunction, Image
+from cyclecast.video.frame import FrameFunction, Image, WorkingAhead
 
 SMALLEST = 16  # pixels, the shortest side that a frame model takes
 
@@ -17,11 +19,18 @@ def work_size(width: int, height: int, work_height: int | None) -> tuple[int, in
 
 def restyled(image: Image, function: FrameFunction, work_height: int | None = None) -> Image:
     """(H, W, 3) uint8 BGR through `function`, run at `work_height` lines if that is given -> a new one of the same size."""
+    return begun(image, function, work_height)()
+
+
+def begun(image: Image, function: FrameFunction, work_height: int | None = None) -> Callable[[], Image]:
+    """As `restyled`, without waiting for the picture if the function works ahead: what is given back waits."""
     height, width = image.shape[:2]
-    size = work_size(width, height, work_height)
-    if size == (width, height):
-        return function(image)
-    return resized(function(resized(image, size)), (width, height))
+    small = resized(image, work_size(width, height, work_height))
+    if isinstance(function, WorkingAhead):
+        wait = function.begin(small)
+        return lambda: resized(wait(), (width, height))
+    styled = resized(function(small), (width, height))
+    return lambda: styled
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:

@@ -101,6 +101,32 @@ def test_runs_in_a_thread_of_its_own(engine: Engine) -> None:
     np.testing.assert_array_equal(out[0], engine.run(picture))
 
 
+def test_two_frames_are_under_way_and_each_has_its_own_picture(engine: Engine) -> None:
+    frames = moving_pictures(4)
+    expected = [engine.run(frame) for frame in frames]
+    first, second = engine.begin(frames[0]), engine.begin(frames[1])
+    np.testing.assert_array_equal(first(), expected[0])
+    third = engine.begin(frames[2])
+    np.testing.assert_array_equal(second(), expected[1])
+    np.testing.assert_array_equal(third(), expected[2])
+
+
+def test_more_frames_than_it_works_on_wait_for_the_oldest(engine: Engine) -> None:
+    frames = moving_pictures(5)
+    expected = [engine.run(frame) for frame in frames]
+    waiting = [engine.begin(frame) for frame in frames]
+    for picture, wait in zip(reversed(expected), reversed(waiting), strict=True):  # in no order, nothing is mixed up
+        np.testing.assert_array_equal(wait(), picture)
+
+
+def test_a_frame_that_nobody_waits_for_does_not_hold_up_the_end(engine: Engine) -> None:
+    frames = moving_pictures(2)
+    wait = engine.begin(frames[0])
+    engine.begin(frames[1])
+    engine.close()
+    assert wait().shape == frames[0].shape
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [

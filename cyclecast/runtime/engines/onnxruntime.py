@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
-from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, check_styled, frame_size, stated_precision
+from cyclecast.runtime.engine import AtOnce, BySize, Image, check_frame, check_size, check_styled, frame_size, stated_precision
 from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.spec import METADATA_KEY
 
@@ -21,7 +21,7 @@ RECORDS = {  # what makes a provider record a frame's work as a CUDA graph, and 
 Run = Callable[[Image], Image]  # (1, H, W, 3) uint8 to a new array of the same
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(AtOnce):
     """One session for each frame size, the graph's free dimensions fixed to it."""
 
     name = "onnxruntime"

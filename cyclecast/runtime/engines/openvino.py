@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
-from cyclecast.runtime.engine import BySize, Image, check_frame, check_size
+from cyclecast.runtime.engine import IN_FLIGHT, BySize, Image, OnBuild, Pending, check_frame, check_size
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe, openvino_library, read_model
 
@@ -30,8 +33,9 @@ class OpenVinoEngine:
         self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
         self.precision = self._pick_precision(precision)
         self._path = path
+        self.on_build: OnBuild | None = None  # a size compiles in well under a second
         self.size, self.metadata = describe(path, read_model(self._core, path))
-        self._compiled = BySize(self._compile)
+        self._requests = BySize(self._compile, drop=_settle)
 
     def _pick_device(self, device: str) -> str:
         target = {"auto": "CPU", "cpu": "CPU", "gpu": "GPU"}.get(device)
@@ -53,7 +57,7 @@ class OpenVinoEngine:
             raise EngineUnavailable(f"{self.device} does not compute {precision}")
         return precision
 
-    def _compile(self, width: int, height: int) -> openvino.InferRequest:
+    def _compile(self, width: int, height: int) -> deque[_Request]:
         check_size(width, height, self.size)
         model = read_model(self._core, self._path)
         try:
@@ -62,7 +66,7 @@ class OpenVinoEngine:
             compiled = self._core.compile_model(model, self._target, self._properties())
         except RuntimeError as error:
             raise EngineError(f"openvino cannot compile {self._path} for {width}x{height}: {_last_line(error)}") from error
-        return compiled.create_infer_request()
+        return deque(_Request(self._openvino, compiled) for _ in range(IN_FLIGHT))
 
     def _properties(self) -> dict[str, str]:
         properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
@@ -70,22 +74,66 @@ class OpenVinoEngine:
         return properties if folder is None else properties | {"CACHE_DIR": str(folder)}
 
     def prepare(self, width: int, height: int) -> None:
-        self._compiled.get(width, height)
+        self._requests.get(width, height)
 
     def run(self, frame: Image) -> Image:
-        request = self._compiled.get(*check_frame(frame, self.size))
-        frame = np.ascontiguousarray(frame)
-        styled = np.empty_like(frame)  # ours to give away: the request writes straight into it
-        try:
-            request.set_input_tensor(self._openvino.Tensor(frame[None], shared_memory=True))
-            request.set_output_tensor(self._openvino.Tensor(styled[None], shared_memory=True))
-            request.infer()
-        except RuntimeError as error:
-            raise EngineError(f"openvino failed on a frame of {frame.shape[1]}x{frame.shape[0]}: {_last_line(error)}") from error
-        return styled
+        return self.begin(frame)()
+
+    def begin(self, frame: Image) -> Pending:
+        requests = self._requests.get(*check_frame(frame, self.size))
+        requests.rotate()
+        return requests[0].begin(frame)
 
     def close(self) -> None:
-        self._compiled.close()
+        self._requests.close()
+
+
+class _Request:
+    """One frame under way, with the memory that OpenVINO reads and writes by itself: it must not go while that is at work."""
+
+    def __init__(self, library: ModuleType, compiled: openvino.CompiledModel) -> None:
+        self._library = library
+        self._request = compiled.create_infer_request()
+        self._memory: tuple[Image, Image] | None = None  # after the request: it goes later
+
+    def begin(self, frame: Image) -> Pending:
+        """Starts on the frame, when the one before is done."""
+        frame = np.ascontiguousarray(frame)
+        styled = np.empty_like(frame)  # ours to give away: the request writes straight into it
+        self._wait(frame)
+        self._memory = frame, styled
+        try:
+            self._request.set_input_tensor(self._library.Tensor(frame[None], shared_memory=True))
+            self._request.set_output_tensor(self._library.Tensor(styled[None], shared_memory=True))
+            self._request.start_async()
+        except RuntimeError as error:
+            raise _failed(frame, error) from error
+
+        def wait() -> Image:
+            self._wait(frame)
+            return styled
+
+        return wait
+
+    def _wait(self, frame: Image) -> None:
+        try:
+            self._request.wait()
+        except RuntimeError as error:
+            raise _failed(frame, error) from error
+
+    def settle(self) -> None:
+        """Waits until it is at work no more, whatever came of it."""
+        with suppress(RuntimeError):
+            self._request.wait()
+
+
+def _settle(requests: deque[_Request]) -> None:
+    for request in requests:
+        request.settle()
+
+
+def _failed(frame: Image, error: RuntimeError) -> EngineError:
+    return EngineError(f"openvino failed on a frame of {frame.shape[1]}x{frame.shape[0]}: {_last_line(error)}")
 
 
 def _last_line(error: Exception) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.files import appearing
-from cyclecast.runtime.cuda import Gpu, Lane
-from cyclecast.runtime.engine import BySize, Image, check_frame, check_size, stated_precision
+from cyclecast.runtime.cuda import Gpu, Lane, Lanes
+from cyclecast.runtime.engine import BySize, Image, OnBuild, Pending, check_frame, check_size, stated_precision
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import PlanFacts, engine_of_plan, kept_plan, library, read_facts
@@ -27,6 +27,7 @@ class TensorRtEngine:
         self.device = f"cuda:{self._gpu.index}, {self._gpu.name}"
         self._path = path
         self._facts: PlanFacts | None = None
+        self.on_build: OnBuild | None = None
         if engine_of_plan(path) is not None:
             self._facts = self._facts_of(path)
             self._engine = self._deserialize(path)
@@ -38,7 +39,7 @@ class TensorRtEngine:
             self.precision = stated_precision(self.metadata)
         if precision not in ("auto", self.precision):
             raise EngineUnavailable(f"{self.name} computes this model in {self.precision}, not in {precision}; export it so")
-        self._lanes = BySize(self._open, drop=lambda opened: opened[0].close())
+        self._lanes = BySize(self._open, drop=Lanes.close)
 
     def _index(self, device: str) -> int:
         kind, _, index = device.partition(":")
@@ -61,42 +62,42 @@ class TensorRtEngine:
             raise ModelError(f"{path}: not a plan of cyclecast; build it with `cyclecast build`")
         return facts
 
-    def _open(self, width: int, height: int) -> tuple[Lane, Any]:
+    def _open(self, width: int, height: int) -> Lanes:
         check_size(width, height, self.size)
         self._gpu.use()
         if self._facts is None:
-            engine = self._deserialize(kept_plan(self._path, self.name, (width, height), self._gpu))
+            engine = self._deserialize(kept_plan(self._path, self.name, (width, height), self._gpu, self.on_build))
         else:
             self._check_range(width, height)
             engine = self._engine
+        return Lanes(lambda: self._lane(engine, width, height))
+
+    def _lane(self, engine: Any, width: int, height: int) -> Lane:
+        """A lane with an execution context of its own: bound to its memory, warmed up, recorded as a graph."""
         context = self._context(engine)
+        if context is None:
+            raise EngineError(f"{self.name} has not the memory to run {self._path} on frames of {width}x{height}")
         lane = Lane(self._gpu, (height, width, 3))
         try:
-            return lane, self._warm(engine, context, lane, width, height)
+            takes = self._trt.TensorIOMode.INPUT
+            for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
+                entry = engine.get_tensor_mode(name) == takes
+                if entry and -1 in tuple(engine.get_tensor_shape(name)):
+                    context.set_input_shape(name, (1, height, width, 3))
+                context.set_tensor_address(name, int(lane.device_in if entry else lane.device_out))
+
+            def infer(stream: int) -> None:
+                if not context.execute_async_v3(stream):
+                    raise EngineError(f"{self.name} failed on a frame of {width}x{height}")
+
+            lane.load(infer)
+            self._warmed()
+            if self._records(context, int(lane.stream)):
+                lane.record()
         except BaseException:
             lane.close()
             raise
-
-    def _warm(self, engine: Any, context: Any, lane: Lane, width: int, height: int) -> Any:
-        """Binds the lane's memory, runs a first frame, records the work as a graph; returns what puts it on a stream."""
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        takes = self._trt.TensorIOMode.INPUT
-        for name in names:
-            entry = engine.get_tensor_mode(name) == takes
-            if entry and -1 in tuple(engine.get_tensor_shape(name)):
-                context.set_input_shape(name, (1, height, width, 3))
-            context.set_tensor_address(name, int(lane.device_in if entry else lane.device_out))
-
-        def infer(stream: int) -> None:
-            if not context.execute_async_v3(stream):
-                raise EngineError(f"{self.name} failed on a frame of {width}x{height}")
-
-        lane.enqueue(infer)  # warms up: kernels load, and those of RTX are compiled
-        lane.wait()
-        self._warmed(context)
-        if self._records(context, int(lane.stream)):
-            lane.record(infer)
-        return infer
+        return lane
 
     def _check_range(self, width: int, height: int) -> None:
         assert self._facts is not None
@@ -108,7 +109,7 @@ class TensorRtEngine:
     def _context(self, engine: Any) -> Any:
         return engine.create_execution_context()
 
-    def _warmed(self, context: Any) -> None:
+    def _warmed(self) -> None:
         """After the first frame of a size."""
 
     def _records(self, context: Any, stream: int) -> bool:
@@ -119,9 +120,12 @@ class TensorRtEngine:
         self._lanes.get(width, height)
 
     def run(self, frame: Image) -> Image:
-        lane, infer = self._lanes.get(*check_frame(frame, self.size))
+        return self.begin(frame)()
+
+    def begin(self, frame: Image) -> Pending:
+        lanes = self._lanes.get(*check_frame(frame, self.size))
         self._gpu.use()
-        return lane.run(frame, infer)
+        return lanes.begin(frame)
 
     def close(self) -> None:
         self._lanes.close()
@@ -145,7 +149,7 @@ class TensorRtRtxEngine(TensorRtEngine):
         folder = cache_folder("tensorrt-rtx")
         return folder and folder / f"{self._trt.__version__}-sm{self._gpu.capability}.kernels"
 
-    def _warmed(self, context: Any) -> None:
+    def _warmed(self) -> None:
         if self._kept is not None:
             with appearing(self._kept, overwrite=True) as partial:
                 partial.write_bytes(bytes(self._cache.serialize()))

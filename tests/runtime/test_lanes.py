@@ -1,0 +1,262 @@
+"""Memory, streams and graphs of the GPU engines, on a CUDA runtime of the host's own memory: this machine may have no GPU.
+
+What it stands in for is NVIDIA's library, not a room of ours: work lies on a stream until somebody waits for it, as late as a
+GPU may do it; memory that work still needs must not be freed; and nothing else may happen while a graph is captured.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cyclecast.errors import EngineError, EngineUnavailable
+from cyclecast.runtime.cuda import Gpu, Lane, Lanes
+from cyclecast.runtime.engine import IN_FLIGHT, Image
+
+SHAPE = (16, 24, 3)
+Work = Callable[[], None]
+
+
+class HostCuda:
+    """The part of `cuda.bindings.runtime` that the engines use."""
+
+    cudaError_t = SimpleNamespace(cudaSuccess=0)
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+    cudaDeviceAttr = SimpleNamespace(cudaDevAttrComputeCapabilityMajor=8, cudaDevAttrComputeCapabilityMinor=7)
+
+    def __init__(self) -> None:
+        self.memory: dict[int, Any] = {}
+        self.streams: dict[int, list[tuple[Work, set[int]]]] = {}  # what is to be done, and the addresses it needs
+        self.graphs: dict[int, list[tuple[Work, set[int]]]] = {}
+        self.captured: tuple[int, list[tuple[Work, set[int]]]] | None = None
+        self.launches = 0
+        self.failing: dict[str, int] = {}  # function -> the call of it that fails, counted down
+        self._handles = itertools.count(1)
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if not name.startswith("cuda") or not callable(found):
+            return found
+
+        def call(*arguments: Any) -> tuple[Any, ...]:
+            self.failing[name] = self.failing.get(name, 0) - 1
+            return (1,) if self.failing[name] == 0 else (0, *(found(*arguments) or ()))
+
+        return call
+
+    def cudaGetErrorString(self, error: int) -> tuple[bytes]:
+        return (b"out of memory",)
+
+    def cudaGetDeviceCount(self) -> tuple[int]:
+        return (1,)
+
+    def cudaDeviceGetAttribute(self, attribute: int, index: int) -> tuple[int]:
+        return (attribute,)
+
+    def cudaGetDeviceProperties(self, index: int) -> tuple[Any]:
+        return (SimpleNamespace(name=b"Host\0\0"),)
+
+    def cudaSetDevice(self, index: int) -> None:
+        assert index == 0
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int]:
+        handle = next(self._handles)
+        self.streams[handle] = []
+        return (handle,)
+
+    def cudaHostAlloc(self, size: int, flags: int) -> tuple[int]:
+        return (self._allocate(size),)
+
+    def cudaMalloc(self, size: int) -> tuple[int]:
+        return (self._allocate(size),)
+
+    def _allocate(self, size: int) -> int:
+        assert self.captured is None, "allocated while a graph is captured"
+        buffer = (ctypes.c_uint8 * size)(*[171] * size)  # what lies there before is nobody's
+        self.memory[ctypes.addressof(buffer)] = buffer
+        return ctypes.addressof(buffer)
+
+    def cudaFree(self, address: int) -> None:
+        needed = {one for stream in self.streams.values() for _, addresses in stream for one in addresses}
+        assert address not in needed, "freed while work on a stream needs it"
+        del self.memory[address]
+
+    cudaFreeHost = cudaFree
+
+    def put(self, stream: int, work: Work, *addresses: int) -> None:
+        assert self.captured is None or self.captured[0] == stream
+        (self.streams[stream] if self.captured is None else self.captured[1]).append((work, set(addresses)))
+
+    def cudaMemcpyAsync(self, to: int, of: int, size: int, kind: int, stream: int) -> None:
+        def copy() -> None:
+            ctypes.memmove(to, of, size)
+
+        self.put(stream, copy, to, of)
+
+    def cudaStreamSynchronize(self, stream: int) -> None:
+        assert self.captured is None, "waited while a graph is captured"
+        while self.streams[stream]:
+            self.streams[stream].pop(0)[0]()
+
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> None:
+        self.captured = (stream, [])
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[int]:
+        assert self.captured is not None
+        handle = next(self._handles)
+        self.graphs[handle], self.captured = self.captured[1], None
+        return (handle,)
+
+    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[int]:
+        handle = next(self._handles)
+        self.graphs[handle] = list(self.graphs[graph])
+        return (handle,)
+
+    def cudaGraphLaunch(self, graph: int, stream: int) -> None:
+        self.launches += 1
+        self.streams[stream].extend(self.graphs[graph])
+
+    def cudaStreamDestroy(self, handle: int) -> None:
+        assert not self.streams.pop(handle)
+
+    def cudaGraphDestroy(self, handle: int) -> None:
+        del self.graphs[handle]
+
+    cudaGraphExecDestroy = cudaGraphDestroy
+
+    @property
+    def held(self) -> int:
+        """What has not been freed."""
+        return len(self.memory) + len(self.streams) + len(self.graphs)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostCuda]:
+    """In place of NVIDIA's; whatever a test takes of it must be given back."""
+    host = HostCuda()
+    monkeypatch.setitem(sys.modules, "cuda.bindings", SimpleNamespace(runtime=host))
+    yield host
+    assert host.held == 0
+
+
+def opener(cuda: HostCuda, record: bool = True) -> Callable[[], Lane]:
+    """Opens lanes whose model makes the negative."""
+
+    def negative(lane: Lane) -> Callable[[int], None]:
+        size = int(np.prod(SHAPE))
+
+        def work() -> None:
+            frame = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(lane.device_in))
+            np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(lane.device_out))[:] = 255 - frame
+
+        return lambda stream: cuda.put(stream, work, lane.device_in, lane.device_out)
+
+    def open_lane() -> Lane:
+        lane = Lane(Gpu(0), SHAPE)
+        try:
+            lane.load(negative(lane))
+            if record:
+                lane.record()
+        except EngineError:
+            lane.close()
+            raise
+        return lane
+
+    return open_lane
+
+
+def frames(count: int) -> list[Image]:
+    return [np.full(SHAPE, (10 * index, 10 * index + 1, 10 * index + 2), np.uint8) for index in range(count)]
+
+
+def test_a_gpu_says_what_it_is(cuda: HostCuda) -> None:
+    gpu = Gpu(0)
+    assert (gpu.name, gpu.capability) == ("Host", 87)
+    with pytest.raises(EngineUnavailable, match="no GPU cuda:1: this machine has 1"):
+        Gpu(1)
+
+
+@pytest.mark.parametrize("record", [True, False], ids=["graph", "no graph"])
+def test_a_lane_gives_each_frame_its_picture(cuda: HostCuda, record: bool) -> None:
+    lane = opener(cuda, record)()
+    pictures = [lane.begin(frame)() for frame in frames(3)]
+    for frame, picture in zip(frames(3), pictures, strict=True):
+        np.testing.assert_array_equal(picture, 255 - frame)
+    assert cuda.launches == (3 if record else 0)
+    lane.close()
+
+
+def test_two_lanes_work_at_a_time_and_a_third_frame_waits_for_the_oldest(cuda: HostCuda) -> None:
+    lanes = Lanes(opener(cuda))
+    one_lane = len(cuda.memory)
+    lanes.begin(frames(1)[0])()
+    assert len(cuda.memory) == one_lane  # frame after frame needs one
+
+    waiting = [lanes.begin(frame) for frame in frames(2)]
+    assert len(cuda.memory) == IN_FLIGHT * one_lane
+    assert sum(map(bool, cuda.streams.values())) == IN_FLIGHT  # both have work on them that nobody has waited for
+    waiting += [lanes.begin(frame) for frame in frames(5)[2:]]
+    assert len(cuda.memory) == IN_FLIGHT * one_lane
+    for frame, wait in zip(reversed(frames(5)), reversed(waiting), strict=True):
+        np.testing.assert_array_equal(wait(), 255 - frame)
+    lanes.close()
+
+
+def test_a_frame_may_change_as_soon_as_it_has_been_begun(cuda: HostCuda) -> None:
+    lanes, frame = Lanes(opener(cuda)), frames(2)[1]
+    expected = 255 - frame
+    wait = lanes.begin(frame)
+    frame[:] = 0
+    np.testing.assert_array_equal(wait(), expected)
+    lanes.close()
+
+
+def test_closing_keeps_the_pictures_under_way(cuda: HostCuda) -> None:
+    lanes = Lanes(opener(cuda))
+    waiting = [lanes.begin(frame) for frame in frames(2)]
+    lanes.close()
+    assert cuda.held == 0
+    for frame, wait in zip(frames(2), waiting, strict=True):
+        np.testing.assert_array_equal(wait(), 255 - frame)
+
+
+OPENING = ["cudaStreamCreateWithFlags", "cudaHostAlloc", "cudaMalloc", "cudaStreamSynchronize", "cudaGraphInstantiate"]
+
+
+@pytest.mark.parametrize("function", OPENING)
+def test_a_lane_that_cannot_be_opened_gives_all_back(cuda: HostCuda, function: str) -> None:
+    cuda.failing[function] = 1
+    lane = None
+    with pytest.raises(EngineError, match=f"{function}: out of memory"):
+        lane = opener(cuda)()
+    assert lane is None
+
+
+def test_a_frame_that_fails_is_told_and_the_next_ones_go_on(cuda: HostCuda) -> None:
+    lanes = Lanes(opener(cuda))
+    cuda.failing["cudaStreamSynchronize"] = 1
+    wait = lanes.begin(frames(1)[0])
+    with pytest.raises(EngineError, match="cudaStreamSynchronize: out of memory"):
+        wait()
+    with pytest.raises(EngineError, match="failed on the GPU"):
+        wait()
+    np.testing.assert_array_equal(lanes.begin(frames(2)[1])(), 255 - frames(2)[1])
+    lanes.close()
+
+
+def test_without_the_memory_for_a_second_lane_the_first_goes_on(cuda: HostCuda) -> None:
+    lanes = Lanes(opener(cuda))
+    first = lanes.begin(frames(1)[0])
+    cuda.failing["cudaMalloc"] = 1
+    second = lanes.begin(frames(2)[1])
+    np.testing.assert_array_equal(second(), 255 - frames(2)[1])
+    np.testing.assert_array_equal(first(), 255 - frames(1)[0])
+    lanes.close()
