@@ -104,9 +104,19 @@ def find_problems(
     yield from _of_gpus(gpus, engines)
     yield from _of_video(video, opencv)
     yield from _of_cameras(cameras, opencv)
-    if not system.cache.writable:
-        what = f"{system.cache.path} cannot be written: models are compiled again each time"
+    yield from _of_disks(system)
+
+
+def _of_disks(system: System) -> Iterator[Problem]:
+    cache = system.cache
+    if not cache.writable:
+        what = f"{cache.path} cannot be written: models are compiled again each time"
         yield Problem(what, "export XDG_CACHE_HOME=/a/folder/that/can", False)
+    low = [folder for folder in (cache, system.outputs) if folder.full]
+    if low:
+        what = f"{low[0].free_bytes / 2**30:.1f} GiB free in {' and '.join(folder.path for folder in low)}"
+        empty = f"rm -r {cache.path}    # compiled models, {system.cache_bytes >> 20} MiB; made again when they are needed\n"
+        yield Problem(what, (empty if system.cache_bytes else "") + "df -h    # which disk has room? work there", False)
 
 
 def _of_engines(gpus: Gpus, engines: list[Library], torch: Library) -> Iterator[Problem]:
@@ -193,7 +203,10 @@ def _of_cameras(cameras: Cameras, opencv: OpenCv) -> Iterator[Problem]:
             who = f"fuser -v {camera.source}    # " if camera.source.startswith("/") else "# "
             yield Problem(what, f"{who}which program has it? else plug it in again", False)
     if any(camera.kind == "csi" for camera in cameras.devices) and opencv.features.get("gstreamer") is False:
-        fix = "pip uninstall -y opencv-python\nsudo apt install python3-opencv    # use a venv with --system-site-packages"
+        fix = (
+            "pip uninstall -y opencv-python\nsudo apt install python3-opencv    # use a venv with --system-site-packages\n"
+            "pip install 'numpy<2'    # which the system's OpenCV was built against"
+        )
         yield Problem("CSI cameras need an OpenCV with GStreamer, which PyPI's has not", fix, False)
     if cameras.pyvirtualcam is not None and cameras.loopback is False:
         fix = "sudo apt install v4l2loopback-dkms\nsudo modprobe v4l2loopback exclusive_caps=1 card_label=cyclecast"

@@ -29,7 +29,7 @@ from cyclecast.errors import InputError
 from cyclecast.runtime import gpus
 from cyclecast.runtime.gpus import Gpus, NvidiaGpu, find_gpus
 from cyclecast.runtime.installed import INSTALL, Device, Library
-from cyclecast.runtime.machine import describe_system
+from cyclecast.runtime.machine import System, describe_system
 from cyclecast.video import cameras, codecs
 from cyclecast.video.cameras import Camera, Cameras, find_cameras, measure_camera
 from cyclecast.video.codecs import Codecs, EncoderFacts
@@ -134,6 +134,8 @@ def test_the_report_is_marked_lines_under_headings() -> None:
             assert all(re.match(r"  (ok|missing|error) ", line) for line in lines), lines
     assert any(f"openvino      {metadata.version('openvino')}" in line for line in parts["Engines"])
     assert any("libx264" in line for line in parts["Video"])
+    for gap, way_out in (("no camera", "live pattern://"), ("no display", "--sink web"), ("needs gstreamer", "apt install")):
+        assert all(way_out in line for line in done.stdout.splitlines() if gap in line)
 
 
 def test_two_packages_of_onnxruntime_are_an_error_with_two_lines(tmp_path: Path) -> None:
@@ -244,9 +246,11 @@ def test_a_camera_that_never_answers_is_told_within_seconds(pipe: str) -> None:
 
 
 def test_what_a_camera_delivers_is_measured(clip: Path) -> None:
-    mode = measure_camera(str(clip), time_out=60)
+    mode = measure_camera(str(clip), (640, 480), time_out=60)
     assert (mode.width, mode.height, mode.format) == (64, 48, "h264")
     assert mode.fps > 0 and mode.first_frame_seconds > 0
+    (once,) = cameras._measured(Camera(str(clip), "a clip", "unknown", None, None, [])).modes  # whatever it is asked for
+    assert (once.width, once.height) == (64, 48)
     with pytest.raises(InputError, match="cannot be opened"):
         measure_camera(str(clip.with_name("none.mp4")), time_out=60)
 
@@ -277,7 +281,7 @@ def test_cameras_are_listed_by_linux_names_and_not_opened(root: Path) -> None:
         ("video2", "the video2", "virtual"),
         ("video10", "the video10", "unknown"),
     ]
-    assert found.loopback is False and all(c.mode is None and c.failure is None for c in found.devices)
+    assert found.loopback is False and all(c.modes == [] and c.failure is None for c in found.devices)
 
 
 @linux
@@ -303,7 +307,7 @@ def test_a_camera_without_permission_names_the_group(root: Path) -> None:
 @linux
 def test_what_is_no_camera_is_told_as_such(root: Path) -> None:
     found = find_cameras(root=root)
-    assert [c.mode for c in found.devices] == [None] * 3
+    assert [c.modes for c in found.devices] == [[]] * 3
     assert [bool(c.failure) for c in found.devices] == [True, False, True]  # an empty file does not open; a loopback is let be
 
 
@@ -400,12 +404,22 @@ RUNTIME = library("onnxruntime", ["onnxruntime 1.0"], Device("CPUExecutionProvid
 NO_GPU = Gpus([], None, None, [])
 
 
+def roomy(cache_gib: int = 9, outputs_gib: int = 9) -> System:
+    """This machine, with so much free on its disks."""
+    here = describe_system()
+    cache, outputs = (
+        replace(folder, free_bytes=gib << 30) for folder, gib in ((here.cache, cache_gib), (here.outputs, outputs_gib))
+    )
+    return replace(here, cache=cache, outputs=outputs, cache_bytes=5 << 20)
+
+
 def problems(
     found: Gpus = NO_GPU,
     engines: tuple[Library, ...] = (OPENVINO, RUNTIME),
     video: Codecs | None = None,
     opencv: OpenCv | None = None,
     cameras: Cameras | None = None,
+    system: System | None = None,
 ) -> list[Any]:
     """Of a machine that lacks nothing, but for what is given."""
     names = {engine.name for engine in engines}
@@ -414,7 +428,7 @@ def problems(
     whole = OpenCv("5.0", ["opencv-python 5.0"], None, {}, "QT5", None, False, "no display")
     return list(
         find_problems(
-            describe_system(),
+            system or roomy(),
             found,
             [*engines, *rest],
             library("torch", []),
@@ -430,6 +444,16 @@ def test_what_is_optional_is_no_problem() -> None:
     assert problems(engines=(OPENVINO,)) == []
     beside = library("tensorrt", ["tensorrt 10.3"], failure="libcuda.so.1: cannot open shared object file")
     assert problems(engines=(OPENVINO, beside)) == []  # without a GPU nobody misses it
+
+
+def test_a_disk_that_is_nearly_full_is_a_problem() -> None:
+    full = roomy(cache_gib=1)
+    (problem,) = problems(system=full)
+    assert problem.what == f"1.0 GiB free in {full.cache.path}" and not problem.broken
+    empty, look = problem.fix.splitlines()
+    assert empty.startswith(f"rm -r {full.cache.path}    # compiled models, 5 MiB") and look.startswith("df -h")
+    (problem,) = problems(system=replace(roomy(outputs_gib=0), cache_bytes=0))
+    assert problem.what == f"0.0 GiB free in {full.outputs.path}" and problem.fix.startswith("df -h")
 
 
 def test_what_does_not_answer_is_not_called_broken() -> None:
@@ -476,7 +500,7 @@ def test_two_packages_of_opencv_are_a_problem() -> None:
 
 
 def test_a_csi_camera_needs_gstreamer() -> None:
-    sensor = Cameras([Camera("/dev/video0", "vi-output, imx219", "csi", None, None, None)], False, None)
+    sensor = Cameras([Camera("/dev/video0", "vi-output, imx219", "csi", None, None, [])], False, None)
     without = OpenCv("5.0", ["opencv-python 5.0"], None, {"gstreamer": False}, "QT5", None, False, "no display")
     (problem,) = problems(cameras=sensor, opencv=without)
     assert "python3-opencv" in problem.fix and not problem.broken

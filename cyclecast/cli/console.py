@@ -148,17 +148,12 @@ def parse_time(text: str) -> Fraction:
 
 def parse_size(text: str) -> tuple[int, int] | None:
     """WIDTHxHEIGHT, or None for `dynamic`."""
-    if text == "dynamic":
-        return None
+    return None if text == "dynamic" else required_size(text, "WIDTHxHEIGHT or dynamic")
+
+
+def required_size(text: str, wanted: str = "WIDTHxHEIGHT") -> tuple[int, int]:
+    """WIDTHxHEIGHT. wanted: what to ask for instead of something else."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
-        raise ConfigError(f"a size is WIDTHxHEIGHT or dynamic, got {text!r}")
+        raise ConfigError(f"a size is {wanted}, got {text!r}")
     return int(match[1]), int(match[2])
-
-
-def required_size(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT."""
-    size = parse_size(text)
-    if size is None:
-        raise ConfigError(f"a size is WIDTHxHEIGHT, got {text!r}")
-    return size

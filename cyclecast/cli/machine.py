@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from cyclecast.doctor import Health
     from cyclecast.runtime.installed import Library
     from cyclecast.runtime.machine import System
-    from cyclecast.video.cameras import Camera
+    from cyclecast.video.cameras import Camera, Mode
 
 OK, MISSING, ERROR = "ok", "missing", "error"
 COLOURS = {OK: "green", MISSING: "yellow", ERROR: "bold red"}
 GIB, MIB = 2**30, 2**20
+OF_THE_SYSTEM = "sudo apt install python3-opencv, and a venv with --system-site-packages"
 
 Row = tuple[str, str, str]  # mark, what, facts in words
 
@@ -87,7 +88,8 @@ def _system(version: str, system: System) -> Iterator[Row]:
     for what, folder in (("outputs", system.outputs), ("cache", system.cache)):
         holds = f", holds {system.cache_bytes / MIB:.0f} MiB" if folder is system.cache else ""
         closed = "" if folder.writable else ", which cannot be written"
-        yield OK if folder.writable else MISSING, what, f"{folder.free_bytes / GIB:.1f} GiB free in {folder.path}{closed}{holds}"
+        mark = OK if folder.writable and not folder.full else MISSING
+        yield mark, what, f"{folder.free_bytes / GIB:.1f} GiB free in {folder.path}{closed}{holds}"
 
 
 def _gpus(health: Health) -> Iterator[Row]:
@@ -167,12 +169,13 @@ def _opencv(health: Health) -> Iterator[Row]:
     yield OK, "reads with", ", ".join(name for name, there in opencv.features.items() if there) or "nothing that is known"
     absent = [name for name, there in opencv.features.items() if not there]
     if absent:
-        why = "; a CSI camera needs gstreamer" if "gstreamer" in absent else ""
+        why = f"; a CSI camera needs gstreamer: {OF_THE_SYSTEM}" if "gstreamer" in absent else ""
         yield MISSING, "", f"{', '.join(absent)}: not in this build{why}"
     if opencv.window:
         yield OK, "display", f"{opencv.display}, a window opened"
     else:
-        yield ERROR if opencv.display and opencv.gui else MISSING, "display", str(opencv.window_failure)
+        instead = "" if opencv.display else "; export DISPLAY=:0 for the machine's own screen, or cyclecast live --sink web"
+        yield ERROR if opencv.display and opencv.gui else MISSING, "display", f"{opencv.window_failure}{instead}"
 
 
 def _cameras(health: Health) -> Iterator[Row]:
@@ -181,9 +184,11 @@ def _cameras(health: Health) -> Iterator[Row]:
         if camera.failure is not None:
             yield ERROR, camera.source, f"{camera.name}: {camera.failure}"
         else:
-            yield OK, camera.source, f"{camera.name}{_delivers(camera)}"
+            yield OK, camera.source, f"{camera.name}{'' if camera.modes else _unmeasured(camera)}"
+            for mode in camera.modes:
+                yield OK, "", _delivers(mode)
     if not cameras.devices:
-        yield MISSING, "none", "no camera was found"
+        yield MISSING, "none", "no camera was found: plug one in, or try cyclecast live pattern://1280x720@30"
     if cameras.loopback is not None:
         there = "v4l2loopback is loaded" if cameras.loopback else "v4l2loopback is not loaded"
         yield OK if cameras.loopback else MISSING, "virtual", there
@@ -191,11 +196,12 @@ def _cameras(health: Health) -> Iterator[Row]:
     yield OK if cameras.pyvirtualcam else MISSING, "pyvirtualcam", cameras.pyvirtualcam or wanted
 
 
-def _delivers(camera: Camera) -> str:
-    mode = camera.mode
-    if mode is None:
-        kinds = {"csi": "a sensor, for GStreamer", "virtual": "a virtual camera", "other": "gives no pictures by itself"}
-        return f": {kinds.get(camera.kind, 'not opened')}"
+def _unmeasured(camera: Camera) -> str:
+    kinds = {"csi": "a sensor, for GStreamer", "virtual": "a virtual camera", "other": "gives no pictures by itself"}
+    return f": {kinds.get(camera.kind, 'not opened')}"
+
+
+def _delivers(mode: Mode) -> str:
     form = f" {mode.format}" if mode.format else ""
     stated = f" (it says {mode.stated_fps:g})" if mode.stated_fps > 0 else ""
-    return f": {mode.width}x{mode.height}{form}, {mode.fps:.1f} fps{stated}, first picture after {mode.first_frame_seconds:.1f} s"
+    return f"{mode.width}x{mode.height}{form}, {mode.fps:.1f} fps{stated}, first picture after {mode.first_frame_seconds:.1f} s"

@@ -18,6 +18,7 @@ from cyclecast.runtime.engine import IN_FLIGHT, Engine, Image, OnBuild, Pending,
 from cyclecast.runtime.engines import ENGINES, Opener, open_engine
 from cyclecast.runtime.machine import machine_name
 from cyclecast.runtime.model import find_model
+from cyclecast.runtime.plan import engine_of_plan
 
 Tell = Callable[[str], None]
 
@@ -43,7 +44,8 @@ class Row:
     """Frames over the time of all of them, two under way, as a conversion keeps them; the slow ones count."""
     psnr_db: float
     """Against fp32 on the same frames: this engine's; where it has none, that of the first engine that runs on the CPU.
-    Infinite where they are equal, as fp32 is to itself; NaN where nothing here computes fp32."""
+    The weights are the file's own, so an fp16 model is held against its rounded weights. Infinite where they are equal, as
+    fp32 is to itself; NaN where nothing here computes fp32: of a plan in another precision nothing does."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ def measure_engines(
     """Times `count` frames through `model` on each engine, in its `auto` precision and, where that is another, in fp32.
 
     model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they are
-    repeated in turn. engines: keys of `ENGINES` or "auto"; none: all that this machine has. device: as in `load`. tell: is
-    given a line before each row, and one for each engine left out. on_build: see `Engine`. opener: opens them;
-    `cyclecast.open_engine` knows torch too. Raises ModelError (no frame model), EngineError (it cannot take such frames),
+    repeated in turn. engines: keys of `ENGINES` or "auto"; none: all that this machine has, of a plan its own. device: as in
+    `load`. tell: is given a line before each row, and one for each engine left out. on_build: see `Engine`. opener: opens
+    them; `cyclecast.open_engine` knows torch too. Raises ModelError (no frame model), EngineError (it cannot take such frames),
     EngineUnavailable (asked for and not on this machine, or none is), ConfigError (no frames, or of several sizes; no such
     engine).
     """
@@ -144,7 +146,8 @@ def decibels(mean_square: float) -> float:
 def _present(path: Path, frame: Image, names: Sequence[str], device: str, tell: Tell, opener: Opener) -> dict[str, list[str]]:
     """Engine -> its precisions, fp32 last; each engine opened once and asked whether it takes the frame, before any is timed."""
     found, absent = {}, []
-    for name in names or ENGINES:
+    own = engine_of_plan(path)
+    for name in names or ([own] if own else ENGINES):
         try:
             with closing(opener(path, name, device, "auto")) as engine:
                 check_frame(frame, engine.size)

@@ -152,10 +152,14 @@ def check_frame(frame: Image, size: tuple[int, int] | None) -> tuple[int, int]:
 
 def check_styled(styled: Image, frame: Image) -> Image:
     """`styled`, if it is of the frame's size; EngineError otherwise."""
-    if styled.shape != frame.shape:
-        got, wanted = styled.shape[1::-1], frame.shape[1::-1]
-        raise EngineError(f"not a frame model: it makes {got[0]}x{got[1]} of {wanted[0]}x{wanted[1]}")
+    check_shape(styled.shape, frame.shape)
     return styled
+
+
+def check_shape(got: Sequence[int], wanted: Sequence[int]) -> None:
+    """EngineError unless a picture's shape (H, W, 3) is that of its frame."""
+    if tuple(got) != tuple(wanted):
+        raise EngineError(f"not a frame model: it makes {got[1]}x{got[0]} of {wanted[1]}x{wanted[0]}")
 
 
 def check_size(width: int, height: int, size: tuple[int, int] | None) -> None:

@@ -14,6 +14,7 @@ from platformdirs import user_cache_path
 
 log = logging.getLogger(__name__)
 
+LEAST_FREE = 2 << 30  # bytes of a disk that models are compiled and films written to
 # Instructions that decide how quick a network is on a CPU, as Linux spells them.
 TELLING = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimdhp", "bf16", "i8mm", "sve")
 
@@ -48,6 +49,11 @@ class Folder:
     free_bytes: int
     """On its disk."""
     writable: bool
+
+    @property
+    def full(self) -> bool:
+        """As good as: less than `LEAST_FREE` is left."""
+        return self.free_bytes < LEAST_FREE
 
 
 @dataclass(frozen=True)

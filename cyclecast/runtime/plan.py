@@ -17,7 +17,7 @@ from typing import Any
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.files import appearing
 from cyclecast.runtime.cuda import Gpu
-from cyclecast.runtime.engine import OnBuild, check_size, stated_precision
+from cyclecast.runtime.engine import OnBuild, check_shape, check_size, stated_precision
 from cyclecast.runtime.gpus import RTX_TARGETS
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
@@ -75,13 +75,13 @@ def read_facts(plan: Path) -> PlanFacts | None:
     start = content.find(MARK.encode())
     if start < 0:
         return None
-    text = content[start : content.index(b"\0", start)].decode("utf-8", "replace")
     try:
+        text = content[start : content.index(b"\0", start)].decode("utf-8", "replace")
         values = json.JSONDecoder().raw_decode(text)[0]["cyclecast_plan"]
         smallest, best, largest = ((int(width), int(height)) for width, height in values.pop("sizes"))
         return PlanFacts(sm=tuple(values.pop("sm")), sizes=(smallest, best, largest), **values)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{plan}: a plan of another version of cyclecast; build it again") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{plan}: a plan cut short, or of another version of cyclecast; build it again") from error
 
 
 def library(engine: str) -> Any:
@@ -110,16 +110,22 @@ def build_plan(
     GPU that it runs on only, the one of index `gpu`, TensorRT for RTX for any of `RTX_TARGETS`, without a GPU. on_build: see
     `OnBuild`; what it raises ends the build. Raises EngineUnavailable (library or GPU missing), ModelError (no frame model,
     or one with operators that TensorRT does not have), ConfigError (sizes or compute capabilities that do not fit),
-    EngineError (the build failed).
+    EngineError (the model changes the frame's size, or the build failed).
     """
     trt = library(engine)
+    if engine_of_plan(model) is not None:
+        raise ModelError(f"{model}: is a plan already; build takes an ONNX frame model")
     fixed, metadata = describe(model)
     sizes = _sizes(size, between, fixed)
     log = _logger(trt)
+    sm = tuple(dict.fromkeys(sm))
     targets = _targets(engine, sm, gpu)
     builder = trt.Builder(log)
     network, parser = _parsed(trt, builder, log, model)
+    _check_pictures(network, sizes)
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default: fp32 would be rounded to TF32's ten bits, no more than fp16 has
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the plan then says what its layers were built as
     if workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
     for index, capability in enumerate(sm):
@@ -155,6 +161,9 @@ def build_plan(
         raise monitor.raised
     if plan is None:
         raise EngineError(f"{engine} cannot build {model} for {_words(sizes)}: {log.last or 'it says no more'}")
+    other = _built_otherwise(trt, log, plan, facts.precision) if engine == "tensorrt" else []  # RTX compiles when it runs
+    if other:
+        raise EngineError(f"{engine} built {', '.join(other)} of {model} in another precision than {facts.precision}")
     if on_build is not None:
         on_build(1.0)
     return bytes(plan), facts
@@ -214,6 +223,18 @@ def _sizes(size: Size | None, between: tuple[Size, Size] | None, fixed: Size | N
     return smallest, size, largest
 
 
+def _check_pictures(network: Any, sizes: Sequence[Size]) -> None:
+    """EngineError if it gives pictures of another size than its frames: an engine has memory for that size only."""
+    takes, gives = network.get_input(0), network.get_output(0)
+    free = tuple(takes.shape)
+    for width, height in sizes:
+        takes.shape = (1, height, width, 3)  # what follows from it is computed anew
+        frame = (height, width, 3)
+        known = [one if one >= 0 else other for one, other in zip(tuple(gives.shape)[1:], frame, strict=True)]
+        check_shape(known, frame)  # what only a picture's content decides is met by the engine
+    takes.shape = free
+
+
 def _words(sizes: tuple[Size, Size, Size]) -> str:
     smallest, best, largest = (f"{width}x{height}" for width, height in sizes)
     return best if smallest == largest else f"{smallest} to {largest}, best at {best}"
@@ -224,6 +245,37 @@ def _precision(network: Any) -> str:
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     found = {layer.get_output(0).dtype.name for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")}
     return {frozenset({"HALF"}): "fp16", frozenset({"FLOAT"}): "fp32", frozenset[str](): "fp32"}.get(frozenset(found), "mixed")
+
+
+def _built_otherwise(trt: Any, log: Any, plan: Any, precision: str) -> list[str]:
+    """The convolutions of a plan, built for the GPU at hand, that TensorRT's inspector tells of in another precision."""
+    runtime = trt.Runtime(log)  # outlives its engine
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:  # no memory to spare; who runs the plan will hear of it
+        return []
+    information = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    del engine
+    return convolutions_not_in(precision, information)
+
+
+def convolutions_not_in(precision: str, information: str) -> list[str]:
+    """Names of the convolutions whose weights have another type, of an engine inspector's JSON.
+
+    It tells of layers with kernels of their own, not of those inside fused regions, and other versions may tell less: what it
+    does not tell is not held against the plan.
+    """
+    try:
+        layers = json.loads(information)["Layers"]
+    except (ValueError, TypeError, KeyError):
+        return []
+    types = {"Half": "fp16", "Float": "fp32"}
+    found = []
+    for layer in (layer for layer in layers if isinstance(layer, dict)):
+        weights = layer.get("Weights")
+        kind = types.get(weights.get("Type", "")) if isinstance(weights, dict) else None
+        if "onvolution" in str(layer.get("ParameterType")) and kind not in (None, precision) and precision in types.values():
+            found.append(str(layer.get("Name")))
+    return found
 
 
 class _TimingCache:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import cv2
 
 SECONDS = 10.0  # that a camera may take to open and to deliver; OpenCV itself would wait as long for one frame
+SIZES = ((640, 480), (1280, 720), (1920, 1080))  # that cameras are asked for; they give the nearest that they have
 PROBED = 4  # indices, where the system keeps no list
 VIDIOC_QUERYCAP = 0x80685600  # _IOR('V', 0, struct v4l2_capability), linux/videodev2.h
 CAPTURES = 0x1 | 0x1000  # V4L2_CAP_VIDEO_CAPTURE, and its multi-planar form
@@ -37,7 +38,7 @@ class Mode:
     format: str
     """MJPG, YUYV, …; empty where the system does not say."""
     fps: float
-    """Frames that came in a second of watching; 0 if only one did."""
+    """Frames that came while it was watched, over the time; 0 if only one did."""
     stated_fps: float
     """What the driver says, which need not be true."""
     first_frame_seconds: float
@@ -58,7 +59,8 @@ class Camera:
     """Why no picture could be had."""
     needs_group: str | None
     """The group that this user would have to be in to open it."""
-    mode: Mode | None
+    modes: list[Mode]
+    """What it gave of `SIZES`, each once; empty if it was not opened."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,15 @@ def find_cameras(measure: bool = True, root: Path = Path("/")) -> Cameras:
     return Cameras(devices, loopback, pyvirtualcam)
 
 
-def measure_camera(source: str | int, seconds: float = 1.0, time_out: float = SECONDS) -> Mode:
+def measure_camera(
+    source: str | int, size: tuple[int, int] | None = None, seconds: float = 0.5, time_out: float = SECONDS
+) -> Mode:
     """Opens a camera, an address or a file in a process of its own and watches it for `seconds`.
 
-    InputError if it cannot be opened, gives no picture, or does not answer within `time_out`.
+    size: (width, height) to ask for; None: its own. InputError if it cannot be opened, gives no picture, or does not answer
+    within `time_out`.
     """
-    found = call(watch, source, seconds, seconds=time_out)
+    found = call(watch, source, size, seconds, seconds=time_out)
     if found.failure:
         raise InputError(f"{source}: {found.failure}")
     return Mode(**found.value)
@@ -132,12 +137,14 @@ def _why_closed(source: str | int) -> str:
     return "; another program may be using it"
 
 
-def watch(source: str | int, seconds: float) -> dict[str, Any]:
+def watch(source: str | int, size: Sequence[int] | None, seconds: float) -> dict[str, Any]:
     """A `Mode` as a dict. InputError if no picture comes. May block for as long as the camera does."""
     import cv2
 
     started = time.perf_counter()
     capture = open_capture(source)
+    for key, value in zip((cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT), size or (), strict=False):
+        capture.set(key, value)
     got, picture = capture.read()
     if not got or picture is None:
         raise InputError("opens, but gives no picture; another program may be using it")
@@ -203,7 +210,7 @@ def _linux_devices(root: Path) -> list[Camera]:
         virtual = "virtual" in Path(os.path.realpath(device)).parts
         group = None if _may_open(node) else _group(node)
         failure = f"no permission: it belongs to group {group}" if group else None
-        found.append(Camera(str(node), name, "virtual" if virtual else "unknown", failure, group, None))
+        found.append(Camera(str(node), name, "virtual" if virtual else "unknown", failure, group, []))
     return found
 
 
@@ -225,15 +232,21 @@ def _measured(camera: Camera) -> Camera:
     if camera.failure is not None or camera.kind in ("csi", "virtual", "other"):
         return camera
     source = int(camera.source) if camera.source.isdigit() else camera.source
-    try:
-        return replace(camera, kind="camera", mode=measure_camera(source))
-    except InputError as error:
-        return replace(camera, failure=str(error).removeprefix(f"{camera.source}: "))
+    modes: dict[tuple[int, int], Mode] = {}
+    for size in SIZES:
+        try:
+            mode = measure_camera(source, size)
+        except InputError as error:
+            if not modes:
+                return replace(camera, failure=str(error).removeprefix(f"{camera.source}: "))
+            break  # one that stops answering is not asked again
+        modes.setdefault((mode.width, mode.height), mode)
+    return replace(camera, kind="camera", modes=list(modes.values()))
 
 
 def _probed() -> list[Camera]:
     """The indices that open, where only trying tells."""
-    tried = [_measured(Camera(str(index), f"camera {index}", "unknown", None, None, None)) for index in range(PROBED)]
+    tried = [_measured(Camera(str(index), f"camera {index}", "unknown", None, None, [])) for index in range(PROBED)]
     return [camera for camera in tried if "cannot be opened" not in (camera.failure or "")]
 
 

@@ -19,7 +19,9 @@ from cyclecast.export.frame_graph import reference
 from cyclecast.runtime.engine import BySize, Engine
 from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import in_place
+from cyclecast.runtime.engines.openvino import overflows_in_fp16
 from cyclecast.runtime.model import Model, bundled_models, load
+from cyclecast.runtime.onnx_file import openvino_library, read_model
 from cyclecast.spec import ModelSpec
 from tests.conftest import moving_pictures
 
@@ -34,11 +36,20 @@ def name(request: pytest.FixtureRequest, tiny_model: Path) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=[*ENGINES, "torch"])
-def engine(request: pytest.FixtureRequest, tiny_model: Path) -> Engine:
-    """Each engine, the reference too, on the tiny model in its most exact precision; skipped by name where it is not here."""
+DEVICES = [("openvino", "gpu"), ("onnxruntime", "cuda:0"), ("onnxruntime", "tensorrt:0"), ("torch", "cuda:0")]
+
+
+@pytest.fixture(params=[*((engine, "auto") for engine in (*ENGINES, "torch")), *DEVICES], ids="-".join)
+def engine(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Each engine, the reference too, on its own choice of device and on the others that it knows; on the tiny model in fp32.
+
+    Skipped by name where it is not here.
+    """
+    name, device = request.param
+    if device.startswith("tensorrt"):
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # all that makes fp32 of this provider's fp32
     try:
-        return cyclecast.open_engine(tiny_model, request.param, "auto", "fp32")
+        return cyclecast.open_engine(tiny_model, name, device, "fp32")
     except EngineUnavailable as error:
         pytest.skip(str(error))
 
@@ -232,7 +243,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 
 def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="no engine named 'tensorflow'"):
+    with pytest.raises(ConfigError, match="no engine named 'tensorflow'; there are: auto, .*openvino, .*torch$"):
         open_engine(tiny_model, "tensorflow")
     with pytest.raises(EngineUnavailable, match="not on 'cuda:0'"):
         open_engine(tiny_model, "openvino", "cuda:0")
@@ -253,6 +264,21 @@ def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.
     assert open_engine(tiny_model, "auto").name == "onnxruntime"  # auto goes on to the next, and says so by its name
 
 
+def test_a_provider_that_drops_out_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with (
+        pytest.warns(UserWarning, match="'CUDAExecutionProvider' is not in available provider names"),
+        pytest.raises(
+            EngineUnavailable, match="could not start CUDAExecutionProvider and would have run on CPUExecutionProvider"
+        ),
+    ):
+        open_engine(tiny_model, "onnxruntime", "cuda:0")
+
+
 def test_a_session_that_stays_in_place_gives_each_frame_an_array_of_its_own(tiny_model: Path) -> None:
     import onnxruntime
 
@@ -271,6 +297,20 @@ def test_auto_takes_bf16_where_the_processor_computes_it(tiny_model: Path) -> No
     native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     chosen = open_engine(tiny_model, "auto")
     assert (chosen.name, chosen.precision) == ("openvino", "bf16" if native else "fp32")
+
+
+def test_norms_in_fp16_are_not_left_to_an_openvino_that_overflows(tiny_model: Path) -> None:
+    core = openvino_library().Core()
+    with_norms, without = read_model(core, tiny_model), read_model(core, bundled_models()["monet"])
+    for version, overflows in (
+        ("2025.4.1-20426-82bbf0292c5", True),
+        ("2026.2.0", True),
+        ("2026.3.0-1", False),
+        ("2027.0", False),
+    ):
+        assert overflows_in_fp16(version, with_norms) is overflows
+        assert not overflows_in_fp16(version, without)
+    overflows_in_fp16(openvino_library().__version__, without)  # can be read
 
 
 def test_compiled_models_are_cached_on_disk(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import ctypes
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +18,11 @@ import numpy as np
 import pytest
 
 from cyclecast.errors import EngineError, EngineUnavailable
+from cyclecast.runtime.bench import measure_engines
 from cyclecast.runtime.cuda import Gpu, Lane, Lanes
 from cyclecast.runtime.engine import IN_FLIGHT, Image
+from cyclecast.runtime.engines import open_engine
+from cyclecast.runtime.plan import PlanFacts
 
 SHAPE = (16, 24, 3)
 Work = Callable[[], None]
@@ -260,3 +264,111 @@ def test_without_the_memory_for_a_second_lane_the_first_goes_on(cuda: HostCuda) 
     np.testing.assert_array_equal(second(), 255 - frames(2)[1])
     np.testing.assert_array_equal(first(), 255 - frames(1)[0])
     lanes.close()
+
+
+class HostTensorRt:
+    """The part of the module `tensorrt` that runs a plan: of a model that makes the negative, `factor` times as large."""
+
+    __version__ = "10.3.0"
+    TensorIOMode = SimpleNamespace(INPUT=0, OUTPUT=1)
+
+    def __init__(self, cuda: HostCuda, factor: int) -> None:
+        self.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda logger, severity: None})
+        self.Runtime = lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda plan: self)
+        self._cuda, self._factor = cuda, factor
+        self.num_io_tensors = 2
+
+    def get_tensor_name(self, index: int) -> str:
+        return ("frame", "styled")[index]
+
+    def get_tensor_mode(self, name: str) -> int:
+        return 0 if name == "frame" else 1
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (1, -1, -1, 3)
+
+    def create_execution_context(self) -> SimpleNamespace:
+        shapes: dict[str, tuple[int, ...]] = {}
+        addresses: dict[str, int] = {}
+
+        def set_input_shape(name: str, shape: tuple[int, int, int, int]) -> None:
+            shapes[name] = shape
+            shapes["styled"] = (1, self._factor * shape[1], self._factor * shape[2], 3)
+
+        def execute(stream: int) -> bool:
+            size = int(np.prod(shapes["styled"]))
+
+            def work() -> None:
+                frame, styled = (
+                    np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(addresses[name])) for name in ("frame", "styled")
+                )
+                styled[:] = 255 - frame
+
+            self._cuda.put(stream, work, *addresses.values())
+            return True
+
+        return SimpleNamespace(
+            set_input_shape=set_input_shape,
+            get_tensor_shape=shapes.__getitem__,
+            set_tensor_address=addresses.__setitem__,
+            execute_async_v3=execute,
+        )
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    """A file that says it is a plan in fp16 for frames of 16x16 to 64x64."""
+    facts = PlanFacts(
+        engine="tensorrt",
+        version="10.3.0",
+        sm=(87,),
+        sizes=((16, 16), (24, 16), (64, 64)),
+        precision="fp16",
+        takes="frame",
+        gives="styled",
+        model_hash="",
+        metadata=None,
+    )
+    (tmp_path / "m.plan").write_bytes(b"ftrt" + facts.to_json().encode() + b"\0")
+    return tmp_path / "m.plan"
+
+
+def test_a_plan_runs_in_lanes(cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", HostTensorRt(cuda, 1))
+    engine = open_engine(plan)
+    assert (engine.name, engine.device, engine.precision, engine.size) == ("tensorrt", "cuda:0, Host", "fp16", None)
+    for frame in frames(3):
+        np.testing.assert_array_equal(engine.run(frame), 255 - frame)
+    with pytest.raises(EngineError, match="built for frames of 16x16 to 64x64, got one of 128x16"):
+        engine.run(np.zeros((16, 128, 3), np.uint8))
+    engine.close()
+
+
+def test_a_plan_whose_pictures_are_larger_than_its_frames_writes_nowhere(
+    cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", HostTensorRt(cuda, 2))
+    engine = open_engine(plan)
+    with pytest.raises(EngineError, match="not a frame model: it makes 48x32 of 24x16"):
+        engine.run(frames(1)[0])
+    assert cuda.held == 0
+
+
+def test_a_plan_is_timed_on_its_own_engine_and_held_against_nothing(
+    cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    from cyclecast.cli.proof import bench_table
+
+    with pytest.raises(EngineUnavailable, match="tensorrt is not installed"):
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+        measure_engines(plan, frames(2), count=3)
+    monkeypatch.setitem(sys.modules, "tensorrt", HostTensorRt(cuda, 1))
+    report = measure_engines(plan, frames(2), count=3)
+    (row,) = report.rows
+    assert (row.engine, row.precision) == ("tensorrt", "fp16") and np.isnan(row.psnr_db)
+    console = Console(width=120)
+    with console.capture() as printed:
+        console.print(bench_table(report))
+    assert "tensorrt fp16" in printed.get() and "no fp32" in printed.get() and "nan" not in printed.get()

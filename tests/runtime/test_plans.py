@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.export.checkpoints import TrainedGenerator
@@ -18,10 +21,11 @@ from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.gpus import RTX_TARGETS
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.model import find_model
-from cyclecast.runtime.plan import PlanFacts, build_plan, engine_of_plan, read_facts
+from cyclecast.runtime.plan import PlanFacts, build_plan, convolutions_not_in, engine_of_plan, read_facts
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import build_generator
 from tests.conftest import FAMILIES, moving_pictures
+from tests.runtime.test_engines import resizing_model
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
 
@@ -100,6 +104,74 @@ def test_what_cannot_be_built(tiny_model: Path, tmp_path: Path) -> None:
         build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=(89,))
 
 
+def test_a_model_that_changes_the_size_is_not_built(tmp_path: Path) -> None:
+    model = resizing_model(tmp_path / "m.onnx", 2)
+    with pytest.raises(EngineError, match="not a frame model: it makes 128x96 of 64x48"):
+        build_plan(model, "tensorrt-rtx", (64, 48), sm=(89,))
+    with pytest.raises(EngineError, match="not a frame model: it makes 32x32 of 16x16"):
+        build_plan(model, "tensorrt-rtx", (64, 48), between=((16, 16), (64, 48)), sm=(89,))
+    assert build_plan(resizing_model(model, 1), "tensorrt-rtx", (64, 48), sm=(89, 120, 89))[1].sm == (89, 120)
+
+
+def test_a_plan_is_not_built_of_a_plan(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.plan").write_bytes(build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,))[0])
+    capfd.readouterr()
+    with pytest.raises(ModelError, match="m.plan: is a plan already; build takes an ONNX frame model"):
+        build_plan(tmp_path / "m.plan", "tensorrt-rtx", (64, 48), sm=(89,))
+    assert capfd.readouterr() == ("", "")
+
+
+def cyclecast_command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cyclecast", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_refuses_plans_and_pictures_of_nan_in_a_line(tiny_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(tiny_model))
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("model.1.weight"))
+    weight.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(weight), np.nan), weight.name))
+    onnx.save(model, str(tmp_path / "nan.onnx"))
+    asked = ("-o", tmp_path / "m.plan", "--engine", "tensorrt-rtx", "--size", "64x48", "--sm", 89)
+    refused = cyclecast_command("build", tmp_path / "nan.onnx", *asked)
+    assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert "values that are no numbers at 64x48" in refused.stderr and not (tmp_path / "m.plan").exists()
+    assert cyclecast_command("build", tmp_path / "nan.onnx", *asked, "--no-verify").returncode == 0
+    again = cyclecast_command("build", tmp_path / "m.plan", *asked, "--overwrite")
+    assert again.returncode == 1 and len(again.stderr.splitlines()) == 1, again.stderr
+    assert "m.plan: is a plan already; build takes an ONNX frame model" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--size", "dynamic"), "a size is WIDTHxHEIGHT, got 'dynamic'"),
+        (("--size", "abc"), "a size is WIDTHxHEIGHT, got 'abc'"),
+        (("--engine", "nope"), "no engine named 'nope'; there are: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime, torch"),
+    ],
+)
+def test_verify_says_what_it_takes(arguments: tuple[str, ...], message: str) -> None:
+    told = cyclecast_command("verify", "monet", *arguments)
+    assert told.returncode == 1 and message in " ".join(told.stderr.split())
+
+
+def test_convolutions_in_another_precision_are_named() -> None:
+    layers = [  # as in the developer guide of TensorRT 10, shortened
+        {"Name": "c1", "LayerType": "CaskConvolution", "ParameterType": "Convolution", "Weights": {"Type": "Half", "Count": 9}},
+        {"Name": "c2", "LayerType": "CaskConvolution", "ParameterType": "Convolution", "Weights": {"Type": "Float", "Count": 9}},
+        {"Name": "d1", "LayerType": "CaskDeconvolution", "ParameterType": "Deconvolution", "Weights": {"Type": "Float"}},
+        {"Name": "norm", "LayerType": "Scale", "ParameterType": "Scale", "Weights": {"Type": "Float"}},
+        {"Name": "fused", "LayerType": "Myelin"},
+        {"Name": "other", "ParameterType": "Convolution", "Weights": "of a later version"},
+        "only a name",
+    ]
+    information = json.dumps({"Layers": layers, "Bindings": ["frame", "styled"]})
+    assert convolutions_not_in("fp16", information) == ["c2", "d1"]
+    assert convolutions_not_in("fp32", information) == ["c1"]
+    assert convolutions_not_in("mixed", information) == []
+    for nothing in ("", "{}", "[]", '{"Layers": ["c1", "c2"]}'):
+        assert convolutions_not_in("fp16", nothing) == []
+
+
 def test_a_graph_that_does_not_compute_what_it_says_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     model = onnx.load(str(tiny_model))
     (entry,) = (entry for entry in model.metadata_props if entry.key == "cyclecast")
@@ -125,9 +197,10 @@ def test_a_file_that_is_no_plan_of_ours(tiny_model: Path, tmp_path: Path) -> Non
     assert engine_of_plan(tiny_model) is None
     (tmp_path / "foreign.plan").write_bytes(b"ftrt" + bytes(100))
     assert engine_of_plan(tmp_path / "foreign.plan") == "tensorrt" and read_facts(tmp_path / "foreign.plan") is None
-    (tmp_path / "odd.plan").write_bytes(b'vtrt..{"cyclecast_plan": {"engine": 1}}\0')
-    with pytest.raises(ModelError, match="another version of cyclecast"):
-        read_facts(tmp_path / "odd.plan")
+    for content in (b'{"engine": 1}}\0', b"3}\0", b"{"):
+        (tmp_path / "odd.plan").write_bytes(b'vtrt..{"cyclecast_plan": ' + content)
+        with pytest.raises(ModelError, match="odd.plan: a plan cut short, or of another version of cyclecast; build it again"):
+            read_facts(tmp_path / "odd.plan")
 
 
 @pytest.mark.gpu

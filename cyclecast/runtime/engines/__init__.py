@@ -29,7 +29,8 @@ def open_engine(model: Path, engine: str = "auto", device: str = "auto", precisi
     "fp32", "bf16" or "fp16". EngineUnavailable if what was asked for is not here, ModelError if the file is not a frame model.
     """
     if engine != "auto" and engine not in ENGINES:
-        raise ConfigError(f"no engine named {engine!r}; there are: auto, {', '.join(ENGINES)}")
+        known = ["auto", *ENGINES, "torch"]  # the last one by `cyclecast.open_engine`: this room does without
+        raise ConfigError(f"no engine named {engine!r}; there are: {', '.join(known)}")
     own = engine_of_plan(model)
     if own is not None and engine not in ("auto", own):
         raise ConfigError(f"{model}: a plan of {own}, which {engine} cannot run")

@@ -55,7 +55,8 @@ class OnnxRuntimeEngine(AtOnce):
         if kind not in ("gpu", "cuda", "tensorrt") or not (number or "0").isdigit():
             raise EngineUnavailable(f"onnxruntime runs on cpu, gpu, cuda:N or tensorrt:N, not on {device!r}")
         index = int(number or 0)
-        cuda: Provider = ("CUDAExecutionProvider", {"device_id": index})
+        # fp32 is fp32, as verify and bench take it. TensorRT's provider has no such option: NVIDIA_TF32_OVERRIDE=0 is its own.
+        cuda: Provider = ("CUDAExecutionProvider", {"device_id": index, "use_tf32": "0"})
         providers = [cuda]
         if kind == "tensorrt":
             kept = cache_folder("onnxruntime-tensorrt")

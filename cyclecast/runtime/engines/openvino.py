@@ -31,10 +31,11 @@ class OpenVinoEngine:
         self._core = self._openvino.Core()
         self._target = self._pick_device(device)
         self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
-        self.precision = self._pick_precision(precision)
         self._path = path
         self.on_build: OnBuild | None = None  # a size compiles in well under a second
-        self.size, self.metadata = describe(path, read_model(self._core, path))
+        model = read_model(self._core, path)
+        self.size, self.metadata = describe(path, model)
+        self.precision = self._pick_precision(precision, model)
         self._requests = BySize(self._compile, drop=_settle)
 
     def _pick_device(self, device: str) -> str:
@@ -45,12 +46,13 @@ class OpenVinoEngine:
             raise EngineUnavailable(f"openvino finds no {target} here; it has: {', '.join(self._core.available_devices)}")
         return target
 
-    def _pick_precision(self, precision: str) -> str:
+    def _pick_precision(self, precision: str, model: openvino.Model) -> str:
         native = self._core.get_property(self._target, "OPTIMIZATION_CAPABILITIES")
         if precision == "auto":
             # On a CPU never f16: one that has bf16 runs it ten times slower.
             quick = "BF16" if self._target == "CPU" else "FP16"
-            return quick.lower() if quick in native else "fp32"
+            spoilt = self._target == "GPU" and overflows_in_fp16(self._openvino.__version__, model)
+            return quick.lower() if quick in native and not spoilt else "fp32"
         if precision not in HINTS:
             raise ConfigError(f"no precision named {precision!r}; there are: auto, {', '.join(HINTS)}")
         if precision != "fp32" and precision.upper() not in native:
@@ -86,6 +88,15 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         self._requests.close()
+
+
+def overflows_in_fp16(version: str, model: openvino.Model) -> bool:
+    """Whether a norm may overflow on Intel's GPUs: before 2026.3 they summed its squares in fp16, which ends at 65,504.
+
+    To require 2026.3 would be simpler, but it has no wheels for Macs with Intel's processors.
+    """
+    year, release = (int(part) for part in version.split(".")[:2])
+    return (year, release) < (2026, 3) and any(node.get_type_name() == "MVN" for node in model.get_ops())
 
 
 class _Request:

@@ -8,7 +8,7 @@ from typing import Any
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.files import appearing
 from cyclecast.runtime.cuda import Gpu, Lane, Lanes
-from cyclecast.runtime.engine import BySize, Image, OnBuild, Pending, check_frame, check_size, stated_precision
+from cyclecast.runtime.engine import BySize, Image, OnBuild, Pending, check_frame, check_shape, check_size, stated_precision
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import PlanFacts, engine_of_plan, kept_plan, library, read_facts
@@ -77,14 +77,16 @@ class TensorRtEngine:
         context = self._context(engine)
         if context is None:
             raise EngineError(f"{self.name} has not the memory to run {self._path} on frames of {width}x{height}")
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        (takes,) = [name for name in names if engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
+        (gives,) = [name for name in names if name != takes]
+        if -1 in tuple(engine.get_tensor_shape(takes)):
+            context.set_input_shape(takes, (1, height, width, 3))
+        check_shape(tuple(context.get_tensor_shape(gives))[1:], (height, width, 3))  # what it gets is memory for one frame
         lane = Lane(self._gpu, (height, width, 3))
         try:
-            takes = self._trt.TensorIOMode.INPUT
-            for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
-                entry = engine.get_tensor_mode(name) == takes
-                if entry and -1 in tuple(engine.get_tensor_shape(name)):
-                    context.set_input_shape(name, (1, height, width, 3))
-                context.set_tensor_address(name, int(lane.device_in if entry else lane.device_out))
+            context.set_tensor_address(takes, int(lane.device_in))
+            context.set_tensor_address(gives, int(lane.device_out))
 
             def infer(stream: int) -> None:
                 if not context.execute_async_v3(stream):
