@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -56,13 +57,14 @@ def at_scale(paint: Paint, scale: float) -> Paint:
 def figures(
     paint: Paint, on_frames: Paint, photos: list[Image], real: torch.Tensor, clips: list[Path], seconds: float
 ) -> dict[str, Any]:
-    """KID (mean and deviation over its subsets), SSIM to the photo, warping error of each clip."""
+    """KID (mean and deviation over its subsets), SSIM to the photo, warping error of each clip and their mean."""
     made = [paint(photo) for photo in photos]
     pictures = torch.from_numpy(np.stack(made)[..., ::-1].copy()).permute(0, 3, 1, 2)
     distance = fid_kid(real, pictures, ImageNetFeatures())
     errors = {}
     for clip in clips:
         errors[clip.stem] = warping_error(beginning(clip, seconds), map(on_frames, beginning(clip, seconds))).mean
+    errors["mean"] = statistics.mean(errors.values()) if errors else math.nan
     return {
         "kid": round(distance.kid_mean, 4),
         "kid_deviation": round(distance.kid_std, 4),
@@ -91,7 +93,7 @@ def main() -> None:
     parser.add_argument("students", nargs="+", type=Path, help="runs of distill")
     parser.add_argument("--others", nargs="*", type=Path, default=[], help="runs to compare with, at the scale of the teacher")
     parser.add_argument("--clips", nargs="*", type=Path, default=[])
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--photos", type=int, default=100)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

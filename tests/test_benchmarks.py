@@ -99,3 +99,12 @@ def test_the_steady_picture_is_measured_against_none(clip: Path, tiny_model: Pat
     figures = figures_of("steady", str(clip), "--models", str(tiny_model), *small)
     assert figures["clips"].keys() == {clip.name}
     assert figures["sizes"][0]["median_ms"]["steady"] > 0
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
+def test_engines_are_held_against_the_devices_matrix_rate(device: str) -> None:
+    figures = figures_of("engines", "--device", device, "--generator", "frame", "--sizes", "64x48", "--frames", "2")
+    assert {row["engine"] for row in figures["rows"]} >= {"torch eager", "onnxruntime"}
+    assert set(figures["tera_operations_per_second"]) == {"fp32", "bf16" if device == "cpu" else "fp16"}
+    for row in figures["rows"]:
+        assert 0 < row["share_of_matrix_rate"] and row["ms"]["p50"] <= row["ms"]["p95"] and row["fps"] > 0
