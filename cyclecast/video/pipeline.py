@@ -70,7 +70,7 @@ class BoundedQueue(Generic[T]):
 
 @dataclass
 class StageSeconds:
-    """Time that each stage worked, waiting left out."""
+    """Time that each stage worked, waiting left out; of a model that works ahead, on a GPU, time that its thread was held up."""
 
     decode: float = 0.0
     model: float = 0.0

@@ -19,7 +19,7 @@ from cyclecast.export.frame_graph import reference
 from cyclecast.runtime.engine import BySize, Engine
 from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import in_place
-from cyclecast.runtime.engines.openvino import overflows_in_fp16
+from cyclecast.runtime.engines.openvino import OpenVinoEngine, overflows_in_fp16
 from cyclecast.runtime.model import Model, bundled_models, load
 from cyclecast.runtime.onnx_file import openvino_library, read_model
 from cyclecast.spec import ModelSpec
@@ -136,6 +136,23 @@ def test_a_frame_that_nobody_waits_for_does_not_hold_up_the_end(engine: Engine) 
     engine.begin(frames[1])
     engine.close()
     assert wait().shape == frames[0].shape
+
+
+def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Path) -> None:
+    """As on Intel's GPUs; on a CPU `begin` waits, so its requests are taken by themselves."""
+    engine = OpenVinoEngine(tiny_model, "auto", "fp32")
+    frames = moving_pictures(3, 320, 180)
+    expected = [engine.run(frame) for frame in frames]
+    one, other = engine._requests.get(320, 180)
+    first, second = one.begin(frames[0]), other.begin(frames[1])
+    np.testing.assert_array_equal(second(), expected[1])
+    np.testing.assert_array_equal(first(), expected[0])
+    for _ in range(50):  # nobody waits, nobody holds the frame: what is written to must still be there
+        one.begin(frames[2].copy())
+        np.empty_like(frames[2]).fill(0)
+    third = one.begin(frames[2])
+    engine.close()
+    np.testing.assert_array_equal(third(), expected[2])
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,11 @@ class OpenVinoEngine:
     def begin(self, frame: Image) -> Pending:
         requests = self._requests.get(*check_frame(frame, self.size))
         requests.rotate()
-        return requests[0].begin(frame)
+        wait = requests[0].begin(frame)
+        if self._target != "CPU":
+            return wait
+        styled = wait()  # one frame has all the cores; a second one under way gained nothing, and blurs who takes the time
+        return lambda: styled
 
     def close(self) -> None:
         self._requests.close()
