@@ -107,4 +107,4 @@ def test_engines_are_held_against_the_devices_matrix_rate(device: str) -> None:
     assert {row["engine"] for row in figures["rows"]} >= {"torch eager", "onnxruntime"}
     assert set(figures["tera_operations_per_second"]) == {"fp32", "bf16" if device == "cpu" else "fp16"}
     for row in figures["rows"]:
-        assert 0 < row["share_of_matrix_rate"] and row["ms"]["p50"] <= row["ms"]["p95"] and row["fps"] > 0
+        assert row["share_of_matrix_rate"] > 0 and row["ms"]["p50"] <= row["ms"]["p95"] and row["fps"] > 0

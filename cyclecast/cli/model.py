@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cyclecast.cli.console import JsonOption, OverwriteOption, agreement_table, console, extra, parse_size, print_json
 from cyclecast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cyclecast.video.frame import Image
 
 
 def export(
@@ -74,10 +78,19 @@ def export(
     )
     if triton is not None:
         _add_to_repository(str(output), triton, overwrite)
+    if agreements and trained.frames:
+        _warn_of_auto(output, trained.frames)
     if as_json:
         return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
     title = f"{output} in ONNX Runtime against PyTorch, grey levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
+
+
+def _warn_of_auto(model: Path, frames: Sequence[Image]) -> None:
+    from cyclecast.export.agreement import warning_of_auto
+
+    if warning := warning_of_auto(model, frames):
+        console.print(f"{model}: {warning}", markup=False)
 
 
 def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:
@@ -116,15 +129,18 @@ def adopt(
         from cyclecast.export.adopt.evidence import Given
     from cyclecast.video.sources.scene import Scene
 
+    frames = [Scene(640, 360).draw(0.0)]
     adopted = adopt_model(
         foreign,
         output,
-        [Scene(640, 360).draw(0.0)],
+        frames,
         Given(layout=layout, range=range, output_range=output_range, color=color, multiple=multiple),
         check=not no_verify,
         overwrite=overwrite,
         tell=lambda finding: console.print(str(finding), markup=False),
     )
+    if adopted.agreements:
+        _warn_of_auto(output, frames)
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
         return print_json({"output": str(output), "found": found, "verified": verified})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ from cyclecast.cli.console import (
     JsonOption,
     ModelOption,
     OverwriteOption,
-    PrecisionOption,
     agreement_table,
     bars,
     building,
@@ -30,6 +30,7 @@ from cyclecast.errors import ConfigError, EngineUnavailable, ModelError
 
 if TYPE_CHECKING:
     from cyclecast.export.agreement import Agreement
+    from cyclecast.runtime.bench import Bench
     from cyclecast.runtime.engine import Engine
     from cyclecast.video.frame import Image
 
@@ -46,7 +47,9 @@ def build(
         typer.Option(help="Compute capability to build for, 89 for 8.9; repeatable; tensorrt-rtx, without a GPU."),
     ] = None,
     workspace_mib: Annotated[int | None, typer.Option(min=1, help="Most memory that a layer may work in.")] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not run the plan against ONNX Runtime.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Neither look for NaN before nor run the plan against ONNX Runtime after.")
+    ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,14 +66,17 @@ def build(
     if (smallest is None) != (largest is None):
         raise ConfigError("--smallest and --largest go together")
     between = (required_size(smallest), required_size(largest)) if smallest and largest else None
+    wanted = required_size(size) if size else None
     path = find_model(model)
     with appearing(output, overwrite) as unfinished:
+        if not no_verify:
+            _refuse_nan(path, wanted)
         with bars() as bar:
             update = bar(f"building {output.name}")
             plan, facts = build_plan(
                 path,
                 engine,
-                required_size(size) if size else None,
+                wanted,
                 between=between,
                 sm=sm or (),
                 workspace_mib=workspace_mib,
@@ -87,12 +93,39 @@ def build(
     console.print(agreement_table(report, title) if report else f"not verified: {why_not}", markup=False)
 
 
+def _refuse_nan(model: Path, size: tuple[int, int] | None) -> None:
+    """ModelError if its picture of this size has values that are no numbers; without onnx and onnxruntime nothing is looked at.
+
+    size: of the frame; None: the one that the model is fixed to.
+    """
+    from cyclecast.runtime.engine import stated_kind, stated_precision
+    from cyclecast.runtime.onnx_file import describe, read_metadata
+    from cyclecast.runtime.plan import engine_of_plan
+
+    try:
+        from cyclecast.export.agreement import refuse_nan
+    except ModuleNotFoundError:
+        return
+    if engine_of_plan(model) is not None:
+        return  # of a plan no other is built
+    if stated_kind(read_metadata(model)) == "latent":
+        return  # export has looked
+    fixed, metadata = describe(model)
+    if size := fixed or (size and (min(size[0], 256), min(size[1], 256))):  # a board has not the memory for more
+        refuse_nan(model, scene_frames()[:1], [size], stated_precision(metadata))
+
+
 def _against_the_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple[list[Agreement], str | None]:
     """The plan's pictures against ONNX Runtime's on the CPU, or why they could not be compared; ModelError if they differ."""
+    from cyclecast.runtime.engine import stated_kind
+    from cyclecast.runtime.onnx_file import read_metadata
+
+    if stated_kind(read_metadata(model)) == "latent":
+        return [], "it makes pictures of noise, for other programs"
     try:
         from cyclecast.export.agreement import compare_engines
     except ModuleNotFoundError as error:
-        return [], f"{error.name} is not installed"
+        return [], f"{error.name} is not installed: pip install 'cyclecast[adopt]'"
     try:
         with closing(cyclecast.open_engine(plan)) as built, closing(cyclecast.open_engine(model, "onnxruntime", "cpu")) as exact:
             report = compare_engines(built, exact, scene_frames(), [size])
@@ -116,8 +149,10 @@ def verify(
     engine: Annotated[
         list[str] | None, typer.Option(help="What runs the model, and, named a second time, what it is held against.")
     ] = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    device: Annotated[
+        str, typer.Option(help="Of the first engine: auto, cpu, gpu, cuda:N; of onnxruntime also tensorrt:N.")
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the first engine: auto, fp32, bf16 or fp16.")] = "auto",
     frames: Annotated[list[Path] | None, typer.Option(help="Pictures to compare on; repeatable. By default drawn ones.")] = None,
     size: Annotated[
         list[str] | None, typer.Option(help="WIDTHxHEIGHT; repeatable. By default an odd, a square, a wide one.")
@@ -203,6 +238,11 @@ def bench(
     report = measure_engines(model, pictures, engine or (), device, frames, say, building(model), cyclecast.open_engine)
     if as_json:
         return print_json(dataclasses.asdict(report))
+    console.print(bench_table(report))
+
+
+def bench_table(report: Bench) -> Table:
+    """One row for each engine in each precision."""
     table = Table(title=f"{report.model}, {report.size}, {report.frames} frames; {report.machine}")
     table.add_column("engine", no_wrap=True)
     table.add_column("device", min_width=9)
@@ -210,5 +250,6 @@ def bench(
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.rows:
         figures = (row.ms.p50, row.ms.p95, row.ms.p99, row.fps, row.psnr_db)
-        table.add_row(f"{row.engine} {row.precision}", row.device, *(f"{figure:.1f}" for figure in figures))
-    console.print(table)
+        words = ("no fp32" if math.isnan(figure) else f"{figure:.1f}" for figure in figures)
+        table.add_row(f"{row.engine} {row.precision}", row.device, *words)
+    return table

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 
-from cyclecast.errors import ConfigError
+from cyclecast.errors import ConfigError, EngineError, ModelError
 from cyclecast.runtime.bench import decibels
-from cyclecast.runtime.engine import Engine, Image
+from cyclecast.runtime.engine import Engine, Image, stated_precision
+from cyclecast.runtime.engines import open_engine
 
+Values = NDArray[Any]  # an image, or a latent
+
+IN_HALF = 256 * 256  # pixels up to which NaN are looked for in true fp16: all that is made stays in memory, 1.2 GiB of a ResNet-9
 SIZES = ((131, 97), (256, 256), (640, 360))  # (width, height): odd, square, wide
 # Most grey levels off, least PSNR in dB; mixed: convolutions of two kinds, in somebody else's model.
 TOLERANCE = {"fp32": (1, 0.0), "bf16": (255, 45.0), "fp16": (255, 45.0), "mixed": (255, 45.0)}
@@ -68,21 +75,67 @@ def compare_engines(
     return report
 
 
-def count_nan(path: Path, frames: Sequence[Image], size: tuple[int, int] | None = None) -> int:
+def count_nan(path: Path, frames: Sequence[Values], size: tuple[int, int] | None = None) -> int:
     """Values that are no numbers, before a cast to uint8 hides them; computed by ONNX Runtime on the CPU.
 
-    size: (width, height) that the frames are fitted to; None: their own.
+    frames: what the model takes: images, or of a latent model its latents, (Z,) each. size: (width, height) that images are
+    fitted to; None: their own.
     """
     model = onnx.load(str(path))
-    casts = [node for node in model.graph.node if node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.UINT8]
-    hidden = sorted({node.input[0] for node in casts})
+    hidden = sorted({node.input[0] for node in model.graph.node if node.op_type == "Cast" and _to_uint8(node)})
     if not hidden:
         return 0
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in hidden)
+    asked = {*hidden}
+    if size is None or size[0] * size[1] <= IN_HALF:
+        asked |= _made_in_half(model)
+    asked -= {"", *(port.name for port in model.graph.output)}
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(asked))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     takes = session.get_inputs()[0].name
     fitted = frames if size is None else [fit(frame, *size) for frame in frames]
     return sum(int(np.isnan(values).sum()) for frame in fitted for values in session.run(hidden, {takes: frame[None]}))
+
+
+def refuse_nan(path: Path, frames: Sequence[Values], sizes: Sequence[tuple[int, int] | None], precision: str) -> None:
+    """ModelError if the model's pictures hold values that are no numbers; frames and sizes as `count_nan` takes them.
+
+    precision: the model's own, which the message names.
+    """
+    for size in sizes:
+        if nan := count_nan(path, frames, size):
+            where = f" at {size[0]}x{size[1]}" if size else ""
+            raise ModelError(f"not kept: its pictures have {nan} values that are no numbers{where}, computed in {precision}")
+
+
+def _made_in_half(model: onnx.ModelProto) -> set[str]:
+    """What is made of fp16: ONNX Runtime on a CPU computes it in fp32, where nothing overflows, unless it has to hand it out."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    half = {value.name for value in inferred if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
+    return {name for node in model.graph.node if half.intersection([*node.input, *node.output]) for name in node.output}
+
+
+def _to_uint8(cast: onnx.NodeProto) -> bool:
+    return any(setting.name == "to" and setting.i == onnx.TensorProto.UINT8 for setting in cast.attribute)
+
+
+def warning_of_auto(path: Path, frames: Sequence[Image]) -> str | None:
+    """What people should know of the engine that `auto` takes here: that it fails, or costs more than the tolerance; or None.
+
+    Said only of an engine that computes the model in less than the model's own precision; at one size, against ONNX Runtime.
+    """
+    try:
+        with closing(open_engine(path)) as quick, closing(open_engine(path, "onnxruntime", "cpu")) as exact:
+            if quick.precision == stated_precision(quick.metadata):
+                return None  # nothing of its own to tell, and no plan to be built for it
+            (agreement,) = compare_engines(quick, exact, frames, [(256, 256)])
+    except EngineError as error:
+        return f"the engine that is taken here by itself fails: {error}; name another one with --engine"
+    if agreement.passed:
+        return None
+    return (
+        f"{quick.name} computes it in {quick.precision} here unless told otherwise, and is {agreement.psnr_db:.1f} dB, "
+        f"{agreement.max_abs} grey levels at most, from {exact.precision}: run it with --precision fp32"
+    )
 
 
 def fit(frame: Image, width: int, height: int) -> Image:

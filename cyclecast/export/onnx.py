@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError, OutputError
-from cyclecast.export.agreement import Agreement
+from cyclecast.export.agreement import SIZES, Agreement, refuse_nan
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
-from cyclecast.export.verify import verify, verify_latent
+from cyclecast.export.verify import drawn_latents, verify, verify_latent
 from cyclecast.files import appearing
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
@@ -44,9 +45,9 @@ def export_onnx(
     generator's colours, to 1, the frame's own (`with_colours_of`).
 
     check: run it in ONNX Runtime against PyTorch on the checkpoint's own images (a latent model: on noise), and keep it only
-    if they agree to a grey level (fp16: to 45 dB); returns the figures. ConfigError for an opset or a size that no engine
-    takes, and for a frame model's options on a latent model; OutputError if the file exists or cannot be written, ModelError
-    if the check fails.
+    if they agree to a grey level (fp16: to 45 dB) and hold no NaN; returns the figures. ConfigError for an opset or a size
+    that no engine takes, and for a frame model's options on a latent model; OutputError if the file exists or cannot be
+    written, ModelError if the check fails.
     """
     latent = isinstance(trained.network, LatentGenerator)
     if latent and (size is not None or keep_colours):
@@ -89,13 +90,12 @@ def export_onnx(
 
 def _checked(path: Path, trained: TrainedGenerator, precision: str, keep_colours: float) -> list[Agreement]:
     if isinstance(trained.network, LatentGenerator):
+        refuse_nan(path, list(drawn_latents(trained.network).numpy()), [None], precision)
         report = [verify_latent(path, trained.network, precision)]
     else:
-        engine = open_engine(path, "onnxruntime", "cpu", precision)
-        try:
+        with closing(open_engine(path, "onnxruntime", "cpu", precision)) as engine:
+            refuse_nan(path, trained.frames, [engine.size] if engine.size else SIZES, precision)
             report = verify(engine, trained.network, trained.frames, keep_colours=keep_colours)
-        finally:
-            engine.close()
     worst = max(report, key=lambda agreement: agreement.max_abs)
     if not all(agreement.passed for agreement in report):
         raise ModelError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch import nn
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.export.frame_graph import FrameGraph
@@ -21,7 +23,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 class TorchEngine(AtOnce):
-    """Runs `FrameGraph`, eager, with the weights in the file: models that `cyclecast export` wrote, without batch norms.
+    """Runs `FrameGraph`, eager, with the weights in the file: models that `cyclecast export` wrote.
 
     bf16 (and fp16, of an fp32 model on a GPU) is autocast; by itself it computes in the precision that the model has.
     """
@@ -33,18 +35,19 @@ class TorchEngine(AtOnce):
         spec = ModelSpec.from_json(self.metadata) if self.metadata else ModelSpec()
         if spec.architecture.get("generator") not in IMAGE_GENERATORS:
             raise EngineUnavailable(f"torch runs models that cyclecast exported; {path} does not say of what network it is")
-        if spec.architecture.get("norm") == "batch":
-            raise EngineUnavailable(
-                "torch has no batch norms to rebuild: export folds them into convolutions; use onnxruntime, or verify --against"
-            )
         self._device = self._pick_device(device)
         self.device = processor_name() if self._device.type == "cpu" else torch.cuda.get_device_name(self._device)
         self.precision = spec.precision if precision == "auto" else precision
         if self.precision not in PRECISIONS or (spec.precision == "fp16" and self.precision != "fp16"):
             raise EngineUnavailable(f"torch computes this model in {spec.precision} or less, not in {precision}")
         self._autocast = self.precision != spec.precision
+        stored = _weights(path)
         graph = FrameGraph(build_generator(**spec.architecture), spec.keep_colours, spec.precision == "fp16")
-        self._load(graph, path)
+        if not any(name.endswith(".running_var") for name in stored):
+            _without_batch_norms(graph)  # export has folded them into the convolutions
+        _fill(graph, stored, path)
+        if self._device.type == "cuda" and self.precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 is the reference, to the last bit of it
         self._graph: FrameGraph | None = graph.to(self._device).eval().requires_grad_(False)
 
     def _pick_device(self, device: str) -> torch.device:
@@ -56,25 +59,6 @@ class TorchEngine(AtOnce):
         if int(index or 0) >= torch.cuda.device_count():
             raise EngineUnavailable(f"torch finds no GPU {device!r} here")
         return torch.device("cuda", int(index or 0))
-
-    def _load(self, graph: FrameGraph, path: Path) -> None:
-        """The file's weights go by the names that they have in the graph: colours are folded into them already.
-
-        Biases that are all zero are not in the file, nor is how many batches a norm has seen.
-        """
-        stored = {tensor.name: tensor for tensor in onnx.load(str(path)).graph.initializer}
-        state = graph.state_dict()
-        for key, value in state.items():
-            if key in stored:
-                state[key] = torch.from_numpy(numpy_helper.to_array(stored[key]).copy())
-            elif key.endswith(".bias"):
-                state[key] = torch.zeros_like(value)
-            elif not key.endswith(".num_batches_tracked"):
-                raise ModelError(f"{path}: has no {key}, which the network that it names has")
-        try:
-            graph.load_state_dict(state)
-        except RuntimeError as error:
-            raise ModelError(f"{path}: its weights are not those of the network that it names ({error})") from error
 
     def prepare(self, width: int, height: int) -> None:
         check_size(width, height, self.size)
@@ -91,3 +75,39 @@ class TorchEngine(AtOnce):
 
     def close(self) -> None:
         self._graph = None
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    """The file's weights by the names that they have in the graph; a bias by that of its convolution, whatever it is called."""
+    graph = onnx.load(str(path)).graph
+    stored = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) == 3 and node.input[2] in stored:
+            stored[node.input[1].removesuffix("weight") + "bias"] = stored[node.input[2]]
+    return stored
+
+
+def _without_batch_norms(network: nn.Module) -> None:
+    """Takes them out, in place; the convolution before each gets a bias."""
+    for module in list(network.modules()):
+        for (_, before), (name, norm) in pairwise(list(module.named_children())):
+            if isinstance(norm, nn.BatchNorm2d):
+                last = [layer for layer in before.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)][-1]
+                last.bias = nn.Parameter(torch.zeros(last.out_channels))
+                setattr(module, name, nn.Identity())
+
+
+def _fill(graph: FrameGraph, stored: dict[str, torch.Tensor], path: Path) -> None:
+    """Colours are folded into the weights already. Biases of zeros are not stored, nor how many batches a norm has seen."""
+    state = graph.state_dict()
+    for key, value in state.items():
+        if key in stored:
+            state[key] = stored[key]
+        elif key.endswith(".bias"):
+            state[key] = torch.zeros_like(value)
+        elif not key.endswith(".num_batches_tracked"):
+            raise ModelError(f"{path}: has no {key}, which the network that it names has")
+    try:
+        graph.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: its weights are not those of the network that it names ({error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from google.protobuf.message import DecodeError
 
 from cyclecast.errors import ModelError, OutputError
 from cyclecast.files import appearing
+from cyclecast.runtime.engine import stated_kind
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import engine_of_plan, read_facts
-from cyclecast.spec import METADATA_KEY, ModelSpec
+from cyclecast.spec import METADATA_KEY
 
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
@@ -64,7 +66,7 @@ def _ports_of_onnx(path: Path) -> tuple[list[Port], list[Port]]:
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path}: cannot be read as an ONNX model") from error
     metadata = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    if metadata is None or ModelSpec.from_json(metadata).kind != "latent":
+    if stated_kind(metadata) != "latent":
         describe(path)  # refuses what is no frame model
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
@@ -89,10 +91,14 @@ def _ports_of_plan(path: Path) -> tuple[list[Port], list[Port]]:
 
 
 def _config(name: str, platform: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
-    lines = [f'name: "{name}"', f'platform: "{platform}"', "max_batch_size: 0"]
+    lines = [f"name: {_quoted(name)}", f'platform: "{platform}"', "max_batch_size: 0"]
     for kind, ports in (("input", inputs), ("output", outputs)):
         for port in ports:
             dims = ", ".join(map(str, port.dims))
-            lines.append(f'{kind} [ {{ name: "{port.name}" data_type: {port.type} dims: [ {dims} ] }} ]')
+            lines.append(f"{kind} [ {{ name: {_quoted(port.name)} data_type: {port.type} dims: [ {dims} ] }} ]")
     lines.append("instance_group [ { count: 1 kind: KIND_AUTO } ]  # on every GPU; on the CPU where there is none")
     return "\n".join(lines) + "\n"
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)  # protobuf's text format reads the same escapes

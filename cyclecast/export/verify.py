@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from torch import Tensor
 
 from cyclecast.errors import ConfigError
 from cyclecast.export.agreement import SIZES, Agreement, compare, compare_engines
@@ -61,10 +62,15 @@ def verify(
     return compare_engines(engine, Reference(network, keep_colours), frames, sizes)
 
 
+def drawn_latents(network: LatentGenerator, count: int = 16) -> Tensor:
+    """(count, Z) from N(0, 1), always the same."""
+    return torch.randn(count, network.latent, generator=torch.Generator().manual_seed(0))
+
+
 @torch.no_grad()
-def verify_latent(path: Path, network: LatentGenerator, precision: str = "fp32", count: int = 16) -> Agreement:
-    """A latent model's file in ONNX Runtime against PyTorch fp32, on `count` latents from N(0, 1), one seed."""
-    latents = torch.randn(count, network.latent, generator=torch.Generator().manual_seed(0))
+def verify_latent(path: Path, network: LatentGenerator, precision: str = "fp32") -> Agreement:
+    """A latent model's file in ONNX Runtime against PyTorch fp32, on `drawn_latents`."""
+    latents = drawn_latents(network)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     made = np.asarray(session.run(None, {"latent": latents.numpy()})[0], np.uint8)  # (N, H, W, 3)
     expected = LatentGraph(network)(latents).numpy()

@@ -108,6 +108,14 @@ class BySize(Generic[Compiled]):
             self._drop(built)
 
 
+def stated_kind(metadata: str | None) -> str:
+    """frame or latent, by a model's own metadata; frame where they do not say."""
+    try:
+        return ModelSpec.from_json(metadata).kind if metadata else "frame"
+    except (ValueError, TypeError):  # `Model` tells of it
+        return "frame"
+
+
 def stated_precision(metadata: str | None) -> str:
     """The precision that a model's own metadata asks for; fp32 where they do not say."""
     try:

@@ -52,9 +52,18 @@ def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int
     """
     if model is None:
         model = read_model(openvino_library().Core(), path)
+    return frame_size(path, _ports(model.inputs), _ports(model.outputs)), metadata_of(model)
+
+
+def read_metadata(path: Path) -> str | None:
+    """The ModelSpec's JSON of an ONNX file, if it has one. ModelError if it is no model."""
+    return metadata_of(read_model(openvino_library().Core(), path))
+
+
+def metadata_of(model: openvino.Model) -> str | None:
+    """The ModelSpec's JSON of a graph, if it has one."""
     where = ["framework", METADATA_KEY]
-    metadata = str(model.get_rt_info(where).astype(str)) if model.has_rt_info(where) else None
-    return frame_size(path, _ports(model.inputs), _ports(model.outputs)), metadata
+    return str(model.get_rt_info(where).astype(str)) if model.has_rt_info(where) else None
 
 
 def _ports(ports: Any) -> list[tuple[str, list[int | None]]]:

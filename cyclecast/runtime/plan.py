@@ -17,12 +17,13 @@ from typing import Any
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.files import appearing
 from cyclecast.runtime.cuda import Gpu
-from cyclecast.runtime.engine import OnBuild, check_shape, check_size, stated_precision
+from cyclecast.runtime.engine import OnBuild, check_shape, check_size, stated_kind, stated_precision
 from cyclecast.runtime.gpus import RTX_TARGETS
 from cyclecast.runtime.machine import cache_folder
-from cyclecast.runtime.onnx_file import describe
+from cyclecast.runtime.onnx_file import describe, metadata_of, openvino_library, read_model
 
 Size = tuple[int, int]  # (width, height)
+LATENTS = (1, 16, 64)  # rows of noise that a plan of a latent model takes at a time: at least, best, at most
 
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}  # engine -> Python module; the extra is named alike
 MARK = '{"cyclecast_plan": '
@@ -40,13 +41,13 @@ class PlanFacts:
     sm: tuple[int, ...]
     """Compute capabilities that it runs on, 89 for 8.9."""
     sizes: tuple[Size, Size, Size]
-    """The smallest (width, height) that it takes, the one it is best at, and the largest."""
+    """The smallest (width, height) that it takes, the one it is best at, the largest; or that of a latent model's pictures."""
     precision: str
     """Of the convolutions: fp32, fp16 or mixed."""
     takes: str
-    """The name of its input, a frame."""
+    """The name of its input, a frame (or noise)."""
     gives: str
-    """The name of its output, a frame."""
+    """The name of its output, a frame (or pictures)."""
     model_hash: str
     """SHA-256 of the ONNX file."""
     metadata: str | None
@@ -106,23 +107,34 @@ def build_plan(
     """Builds the ONNX frame model for frames of `size`; strongly typed, so an fp16 plan comes of an fp16 model.
 
     size: (width, height); None for a model that is fixed to one. between: the smallest and the largest that the plan takes
-    beside it; None: `size` alone, which is quickest. sm: compute capabilities to build for; TensorRT itself builds for the
-    GPU that it runs on only, the one of index `gpu`, TensorRT for RTX for any of `RTX_TARGETS`, without a GPU. on_build: see
-    `OnBuild`; what it raises ends the build. Raises EngineUnavailable (library or GPU missing), ModelError (no frame model,
-    or one with operators that TensorRT does not have), ConfigError (sizes or compute capabilities that do not fit),
-    EngineError (the model changes the frame's size, or the build failed).
+    beside it; None: `size` alone, which is quickest. A latent model has no size; its plan takes from 1 to 64 rows of noise.
+    sm: compute capabilities to build for; TensorRT itself builds for the GPU that it runs on only, the one of index `gpu`,
+    TensorRT for RTX for any of `RTX_TARGETS`, without a GPU. on_build: see `OnBuild`; what it raises ends the build. Raises
+    EngineUnavailable (library or GPU missing), ModelError (no frame model, or one with operators that TensorRT does not
+    have), ConfigError (sizes or compute capabilities that do not fit), EngineError (the model changes the frame's size, or
+    the build failed).
     """
     trt = library(engine)
     if engine_of_plan(model) is not None:
         raise ModelError(f"{model}: is a plan already; build takes an ONNX frame model")
-    fixed, metadata = describe(model)
-    sizes = _sizes(size, between, fixed)
+    graph = read_model(openvino_library().Core(), model)
+    metadata = metadata_of(graph)
+    latent = stated_kind(metadata) == "latent"
+    if latent and (size or between):
+        raise ConfigError(f"{model}: makes pictures of noise, and is built for no frame size")
+    sizes = None if latent else _sizes(size, between, describe(model, graph)[0])
     log = _logger(trt)
     sm = tuple(dict.fromkeys(sm))
     targets = _targets(engine, sm, gpu)
     builder = trt.Builder(log)
     network, parser = _parsed(trt, builder, log, model)
-    _check_pictures(network, sizes)
+    takes, gives = network.get_input(0), network.get_output(0)
+    if sizes is None:
+        shapes: list[tuple[int, ...]] = [(rows, *tuple(takes.shape)[1:]) for rows in LATENTS]
+        sizes = ((gives.shape[2], gives.shape[1]),) * 3
+    else:
+        shapes = [(1, height, width, 3) for width, height in sizes]
+        _check_pictures(takes, gives, sizes)
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default: fp32 would be rounded to TF32's ten bits, no more than fp16 has
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the plan then says what its layers were built as
@@ -131,9 +143,9 @@ def build_plan(
     for index, capability in enumerate(sm):
         config.num_compute_capabilities = len(sm)
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
-    if fixed is None:
+    if -1 in tuple(takes.shape):
         profile = builder.create_optimization_profile()
-        profile.set_shape(network.get_input(0).name, *((1, height, width, 3) for width, height in sizes))
+        profile.set_shape(takes.name, *shapes)
         config.add_optimization_profile(profile)
     facts = PlanFacts(
         engine=engine,
@@ -141,8 +153,8 @@ def build_plan(
         sm=targets,
         sizes=sizes,
         precision=_precision(network),
-        takes=network.get_input(0).name,
-        gives=network.get_output(0).name,
+        takes=takes.name,
+        gives=gives.name,
         model_hash=hashlib.sha256(model.read_bytes()).hexdigest(),
         metadata=metadata,
     )
@@ -160,7 +172,7 @@ def build_plan(
     if monitor.raised is not None:
         raise monitor.raised
     if plan is None:
-        raise EngineError(f"{engine} cannot build {model} for {_words(sizes)}: {log.last or 'it says no more'}")
+        raise EngineError(f"{engine} cannot build {model} of {_words(sizes)}: {log.last or 'it says no more'}")
     other = _built_otherwise(trt, log, plan, facts.precision) if engine == "tensorrt" else []  # RTX compiles when it runs
     if other:
         raise EngineError(f"{engine} built {', '.join(other)} of {model} in another precision than {facts.precision}")
@@ -223,9 +235,8 @@ def _sizes(size: Size | None, between: tuple[Size, Size] | None, fixed: Size | N
     return smallest, size, largest
 
 
-def _check_pictures(network: Any, sizes: Sequence[Size]) -> None:
-    """EngineError if it gives pictures of another size than its frames: an engine has memory for that size only."""
-    takes, gives = network.get_input(0), network.get_output(0)
+def _check_pictures(takes: Any, gives: Any, sizes: Sequence[Size]) -> None:
+    """EngineError if a network gives pictures of another size than its frames: an engine has memory for that size only."""
     free = tuple(takes.shape)
     for width, height in sizes:
         takes.shape = (1, height, width, 3)  # what follows from it is computed anew
@@ -241,9 +252,10 @@ def _words(sizes: tuple[Size, Size, Size]) -> str:
 
 
 def _precision(network: Any) -> str:
-    """Of the convolutions. In a strongly typed network the builder keeps to these types."""
+    """Of what has weights. In a strongly typed network the builder keeps to these types."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    found = {layer.get_output(0).dtype.name for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")}
+    weighty = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+    found = {layer.get_output(0).dtype.name for layer in layers if layer.type.name in weighty}
     return {frozenset({"HALF"}): "fp16", frozenset({"FLOAT"}): "fp32", frozenset[str](): "fp32"}.get(frozenset(found), "mixed")
 
 

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ConfigError, CyclecastError, ModelError, OutputError
-from cyclecast.export.adopt import Adopted, adopt
+from cyclecast.export.adopt import Adopted, adopt, graph
 from cyclecast.export.adopt.evidence import Given
 from cyclecast.export.agreement import compare
 from cyclecast.runtime.engines import open_engine
@@ -188,7 +188,7 @@ def test_the_file_is_a_frame_model_with_uint8_at_its_borders_alone(kind: str, tm
 def test_a_model_of_one_size_takes_all(layout: str, tmp_path: Path) -> None:
     theirs = mixer(tmp_path / "theirs.onnx", layout, "-1..1", size=(48, 64))
     adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
-    assert told(adopted)["size"][0] == "64x48" and [a.size for a in adopted.agreements] == [(64, 48)]
+    assert told(adopted)["size"][0] == "64x48" and [a.size for a in adopted.agreements] == [(64, 48), (133, 40)]
     frame = moving_pictures(3, 64, 48)[1]
     assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
     for width, height in ((16, 16), (500, 97), (63, 300)):
@@ -198,6 +198,45 @@ def test_a_model_of_one_size_takes_all(layout: str, tmp_path: Path) -> None:
         made = [styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino")]
         assert compare((width, height), [(made[0], np.asarray(wanted, np.uint8))], "fp32").psnr_db > 30
         assert np.abs(made[0].astype(int) - made[1]).max() <= 1
+
+
+def test_a_model_of_one_size_that_is_resized_wrongly_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nearest(nodes: graph.Nodes, x: str, to: str | list[int]) -> str:
+        whole = nodes.add("Concat", [1, 3], to, axis=0)
+        return nodes.add("Resize", x, "", "", whole, mode="nearest")
+
+    monkeypatch.setattr(graph, "_resized", nearest)
+    theirs = mixer(tmp_path / "theirs.onnx", size=(48, 64))
+    with pytest.raises(ModelError, match="differs from .* grey levels at 133x40"):
+        adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
+    assert not (tmp_path / "ours.onnx").exists()
+
+
+def test_a_model_of_one_size_and_of_bytes_is_given_whole_numbers(tmp_path: Path) -> None:
+    nodes = [
+        node("Cast", ["x"], ["float"], to=TensorProto.FLOAT),
+        node("Mul", ["float", "gain"], ["loud"]),
+        node("Mod", ["loud", "white"], ["back"], fmod=1),  # so that half a grey level at its input is 20 at its output
+        node("Cast", ["back"], ["y"], to=TensorProto.UINT8),
+    ]
+    constants = {"gain": np.float32(40), "white": np.float32(256)}
+    theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, 48, 64], kinds=("uint8", "uint8"))
+    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Given(color="rgb", range="0..255", output_range="0..255"))
+    assert [a.passed for a in adopted.agreements] == [True, True]
+
+
+@pytest.mark.parametrize("size", [("h", "w"), (48, 64)], ids=["any size", "one size"])
+def test_a_picture_with_values_that_are_no_numbers_is_refused(size: tuple[object, object], tmp_path: Path) -> None:
+    nodes = [node("Sub", ["x", "least"], ["above"]), node("Sqrt", ["above"], ["root"]), node("Mul", ["root", "gain"], ["y"])]
+    constants = {"least": np.float32(100), "gain": np.float32(20)}
+    theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, *size])
+    given = Given(color="rgb", range="0..255", output_range="0..255")
+    with pytest.raises(
+        ModelError, match=r"not kept: its pictures have \d+ values that are no numbers at \d+x\d+, computed in fp32"
+    ):
+        adopt(theirs, tmp_path / "ours.onnx", FRAMES, given)
+    assert not (tmp_path / "ours.onnx").exists()
+    assert adopt(theirs, tmp_path / "ours.onnx", FRAMES, given, check=False).agreements == []
 
 
 def test_a_strong_shrink_counts_every_pixel(tmp_path: Path) -> None:
@@ -552,7 +591,7 @@ def test_models_that_nobody_here_wrote(name: str, tmp_path: Path) -> None:
     found = told(adopted)
     assert (found["layout"][0], found["range"][0], found["output range"][0]) == ("nchw", "0..255", "0..255")
     assert found["color"][0] == ("bgr" if winml else "rgb")
-    assert [a.max_abs <= 1 for a in adopted.agreements] == [True]
+    assert [a.max_abs <= 1 for a in adopted.agreements] == [True, True]  # its own size, and one that is resized
     one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
     assert compare((320, 240), [(one, other)], "fp32").psnr_db > 55
     assert one.shape == frame.shape and one.std() > 30

@@ -32,6 +32,13 @@ def test_a_bundled_model_is_served_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "monet" / "1" / "model.onnx").read_bytes() == find_model("monet").read_bytes()
 
 
+def test_a_name_may_hold_what_the_config_quotes(tmp_path: Path) -> None:
+    path = tmp_path / 'a "b" \\ größer.onnx'
+    path.write_bytes(find_model("monet").read_bytes())
+    config = _read(write_repository(path, path.stem, tmp_path / "repository"))
+    assert config.name == path.stem
+
+
 def test_a_second_one_of_the_same_name_replaces_it_only_when_asked(tmp_path: Path) -> None:
     monet, ukiyoe = find_model("monet"), find_model("ukiyoe")
     write_repository(monet, "style", tmp_path)

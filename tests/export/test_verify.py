@@ -12,18 +12,19 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 import cyclecast
-from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
-from cyclecast.export.agreement import compare, compare_engines, count_nan
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.export.agreement import compare, compare_engines, count_nan, fit, warning_of_auto
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
-from cyclecast.export.frame_graph import LatentGraph
+from cyclecast.export.frame_graph import LatentGraph, reference
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.torch_engine import TorchEngine
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.onnx_file import openvino_library
-from cyclecast.training.networks import ConvGenerator, build_generator
+from cyclecast.training.networks import ConvGenerator, ImageGenerator, build_generator
+from cyclecast.video.frame import Image
 from cyclecast.video.images import read_image
 from tests.conftest import FAMILIES, moving_pictures, shared
 
@@ -33,18 +34,32 @@ def cyclecast_command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+def photos() -> list[Image]:
+    return [read_image(path) for path in sorted(shared("data/monet2photo/testB").glob("*.jpg"))[:2]]
+
+
+@torch.no_grad()
+def enlivened(network: ImageGenerator) -> ImageGenerator:
+    """The same, to be used: batch norms know its photos, and its last layer is so strong that no picture of theirs is flat."""
+    pictures = [torch.from_numpy(fit(photo, 256, 256)) for photo in photos()]
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.momentum = None  # the plain mean of what it has seen
+    for picture in pictures:
+        network.train()(picture.flip(2).permute(2, 0, 1)[None] / 127.5 - 1)
+    last = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+    while min(reference(network.eval(), picture).float().std() for picture in pictures) < 20:
+        last.weight.mul_(2)
+    return network
+
+
 @pytest.fixture(
     scope="module", params=[(family, precision) for family in FAMILIES for precision in ("fp32", "fp16")], ids="-".join
 )
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedGenerator]:
-    """Each family in each precision, its weights those of a start."""
+    """Each family in each precision, its weights those of a start, but lively."""
     family, precision = request.param
     torch.manual_seed(0)
-    network = build_generator(**FAMILIES[family]).eval()
-    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
-        assert norm.running_mean is not None and norm.running_var is not None
-        norm.running_mean.uniform_(-0.1, 0.1)  # as if it had seen pictures
-        norm.running_var.uniform_(0.5, 1.5)
+    network = enlivened(build_generator(**FAMILIES[family]))
     trained = TrainedGenerator(network, "cyclegan", "a2b", FAMILIES[family], 0, [])
     path = tmp_path_factory.mktemp("models") / f"{family}-{precision}.onnx"
     export_onnx(trained, path, precision=precision, check=False)
@@ -56,18 +71,39 @@ def test_every_family_makes_the_same_picture_in_every_engine(exported: tuple[Pat
     from cyclecast.export.verify import verify
 
     path, trained = exported
-    photos = [read_image(path) for path in sorted(shared("data/monet2photo/testB").glob("*.jpg"))[:2]]
-    if name == "torch" and trained.architecture.get("norm") == "batch":
-        with pytest.raises(EngineUnavailable, match="export folds them into convolutions"):
-            cyclecast.open_engine(path, name)
-        return
     precisions = ["fp32", "auto"] if name == "openvino" else ["auto"]
     for precision in precisions:
         engine = cyclecast.open_engine(path, name, "cpu", precision)
-        report = verify(engine, trained.network, photos, sizes=((97, 131), (256, 256), (1280, 720)))  # type: ignore[arg-type]
+        sizes = ((97, 131), (256, 256), (1280, 720))
+        assert all(engine.run(fit(photo, *size)).std() > 10 for photo in photos() for size in sizes)  # no grey wall
+        report = verify(engine, trained.network, photos(), sizes=sizes)  # type: ignore[arg-type]
         assert len(report) == 3
         assert all(agreement.passed for agreement in report), report  # fp32: a grey level; fp16 and bf16: 45 dB
-        assert count_nan(path, photos, (256, 256)) == 0
+        assert count_nan(path, photos(), (256, 256)) == 0
+
+
+NORMS = ("InstanceNormalization", "BatchNormalization")
+
+
+def test_norms_compute_in_fp32_and_follow_convolutions_without_a_bias(exported: tuple[Path, TrainedGenerator]) -> None:
+    path, trained = exported
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    made_by = {output: node for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    norms = [node for node in graph.node if node.op_type in NORMS]
+    folded = trained.architecture.get("norm") == "batch" and path.stem.endswith("fp32")  # into the convolutions
+    assert bool(norms) == (trained.architecture["generator"] != "frame" and not folded)
+    assert {kinds[name] for norm in norms for name in (norm.input[0], norm.output[0])} <= {onnx.TensorProto.FLOAT}
+    biased = []
+    for norm in norms:
+        before = made_by[norm.input[0]]
+        while before.op_type == "Cast":
+            before = made_by[before.input[0]]
+        assert before in convolutions
+        biased += [before] if len(before.input) == 3 else []
+    centring = norms and not trained.architecture["generator"].startswith("unet")  # which is given its picture centred
+    assert biased == (convolutions[:1] if centring else [])  # on purpose: see `fold_colours`
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -108,6 +144,95 @@ def test_values_that_are_no_numbers_are_counted(tiny_model: Path, tmp_path: Path
     assert count_nan(tmp_path / "m.onnx", frames) > 0
     told = cyclecast_command("verify", tmp_path / "m.onnx", "--engine", "onnxruntime", "--engine", "onnxruntime", "--json")
     assert told.returncode == 1 and json.loads(told.stdout)["passed"] is False
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_network_whose_pictures_are_no_numbers_is_not_kept(precision: str, tmp_path: Path) -> None:
+    frames, generator = moving_pictures(2), build_generator("resnet6", ngf=4)
+    drawing = ConvGenerator(latent=100, image_size=64, channels=3, ngf=4).eval()
+    for network, recipe, where in ((generator, "cyclegan", " at 131x97"), (drawing, "dcgan", "")):
+        torch.nn.init.constant_(next(network.parameters())[0], torch.nan)
+        trained = TrainedGenerator(network, recipe, "a2b", {}, 0, frames)
+        told = rf"not kept: its pictures have \d+ values that are no numbers{where}, computed in {precision}"
+        with pytest.raises(ModelError, match=told):
+            export_onnx(trained, tmp_path / "m.onnx", precision=precision)
+        assert list(tmp_path.iterdir()) == []
+    assert export_onnx(trained, tmp_path / "m.onnx", precision=precision, check=False) == []
+
+
+def test_a_network_that_fp16_cannot_hold_is_kept_in_fp32_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_generator("resnet6", ngf=4).eval()
+    with torch.no_grad():
+        network.get_parameter("model.4.weight").mul_(1e6)  # a norm follows, which undoes it
+    trained = TrainedGenerator(network, "cyclegan", "a2b", {}, 0, moving_pictures(2))
+    assert all(agreement.passed for agreement in export_onnx(trained, tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match="no numbers at 131x97, computed in fp16"):
+        export_onnx(trained, tmp_path / "half.onnx", precision="fp16")
+
+
+def test_a_pth_with_nan_is_refused_in_one_line(tmp_path: Path) -> None:
+    state = build_generator("resnet6", ngf=4).state_dict()
+    state["model.1.weight"][0] = torch.nan
+    torch.save(state, tmp_path / "nan_net_G.pth")
+    told = cyclecast_command("export", tmp_path / "nan_net_G.pth", "-o", tmp_path / "m.onnx")
+    assert told.returncode == 1 and "Traceback" not in told.stderr
+    assert told.stderr.splitlines()[-1].startswith(
+        "error: not kept: its pictures have 114363 values that are no numbers at 131x97"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["nan_net_G.pth"]
+
+
+def test_what_the_quickest_precision_costs_is_told(tmp_path: Path) -> None:
+    """Two convolutions with numbers between them that bf16 holds in steps of 16, or 0.5."""
+    for offset, name in ((4000.0, "coarse.onnx"), (0.0, "fine.onnx")):
+        constants = {"w": np.eye(3)[:, :, None, None], "up": np.full(3, offset), "down": np.full(3, -offset)}
+        nodes = [helper.make_node("Conv", ["x", "w", "up"], ["high"]), helper.make_node("Conv", ["high", "w", "down"], ["y"])]
+        ports = [helper.make_tensor_value_info(port, onnx.TensorProto.FLOAT, [1, 3, "h", "w"]) for port in "xy"]
+        weights = [numpy_helper.from_array(value.astype(np.float32), key) for key, value in constants.items()]
+        graph = helper.make_graph(nodes, "theirs", ports[:1], ports[1:], weights)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(tmp_path / name))
+    told = {
+        name: cyclecast_command(
+            "adopt",
+            tmp_path / name,
+            "-o",
+            tmp_path / f"our-{name}",
+            "--range",
+            "0..255",
+            "--output-range",
+            "0..255",
+            "--color",
+            "rgb",
+        )
+        for name in ("coarse.onnx", "fine.onnx")
+    }
+    assert all(one.returncode == 0 for one in told.values()), told
+    assert "--precision fp32" not in told["fine.onnx"].stderr
+    engine = open_engine(tmp_path / "our-coarse.onnx")
+    warnings = [line for line in told["coarse.onnx"].stderr.splitlines() if line.endswith("run it with --precision fp32")]
+    assert len(warnings) == (engine.precision == "bf16")
+    if warnings:
+        assert "openvino computes it in bf16 here unless told otherwise, and is" in warnings[0] and " dB" in warnings[0]
+
+
+def test_an_engine_that_is_taken_by_itself_and_fails_is_told(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["x"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Reshape", ["x", "to"], ["y"]),  # any size, it says, and means one
+        helper.make_node("Cast", ["y"], ["styled"], to=onnx.TensorProto.UINT8),
+    ]
+    shape: list[int | str | None] = [1, "height", "width", 3]
+    ports = [helper.make_tensor_value_info(port, onnx.TensorProto.UINT8, shape) for port in ("frame", "styled")]
+    weights = [numpy_helper.from_array(np.array([1, 64, 64, 3]), "to")]
+    graph = helper.make_graph(nodes, "one size", ports[:1], ports[1:], weights)
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(path))
+    warning = warning_of_auto(path, moving_pictures(1))
+    if open_engine(path).precision == "fp32":
+        assert warning is None  # what it computes in is the model's own, and that has been checked
+    else:
+        assert warning is not None and warning.startswith("the engine that is taken here by itself fails: ")
 
 
 def test_the_command_holds_a_model_against_its_checkpoint(tiny_model: Path, run: Path, tmp_path: Path) -> None:

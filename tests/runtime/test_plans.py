@@ -23,7 +23,7 @@ from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.model import find_model
 from cyclecast.runtime.plan import PlanFacts, build_plan, convolutions_not_in, engine_of_plan, read_facts
 from cyclecast.spec import ModelSpec
-from cyclecast.training.networks import build_generator
+from cyclecast.training.networks import build_generator, build_latent_generator
 from tests.conftest import FAMILIES, moving_pictures
 from tests.runtime.test_engines import resizing_model
 
@@ -56,6 +56,25 @@ def test_every_family_builds_for_every_gpu_in_its_precision(
     assert engine_of_plan(tmp_path / "m.plan") == "tensorrt-rtx"
     assert read_facts(tmp_path / "m.plan") == facts
     assert facts.metadata is not None and ModelSpec.from_json(facts.metadata).precision == precision
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("generator", "recipe"), [("conv", "dcgan"), ("mlp", "gan")])
+def test_latent_generators_build_for_every_gpu(generator: str, recipe: str, precision: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = TrainedGenerator(build_latent_generator(generator).eval(), recipe, "sample", {"generator": generator}, 0, [])
+    export_onnx(trained, tmp_path / "m.onnx", precision=precision, check=False)
+    targets: tuple[int, ...] = RTX_TARGETS
+    if (generator, precision) == ("mlp", "fp32"):
+        with pytest.raises(EngineError, match="SM75.*FP32 GEMM is not supported"):
+            build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=(75,))
+        targets = tuple(target for target in targets if target != 75)
+    plan, facts = build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=targets)
+    (tmp_path / "m.plan").write_bytes(plan)
+    assert (facts.takes, facts.gives, facts.precision, facts.sizes[0]) == ("latent", "image", precision, (28, 28))
+    assert read_facts(tmp_path / "m.plan") == facts
+    with pytest.raises(ConfigError, match="makes pictures of noise, and is built for no frame size"):
+        build_plan(tmp_path / "m.onnx", "tensorrt-rtx", (64, 48), sm=(89,))
 
 
 @pytest.mark.parametrize("sm", RTX_TARGETS)

@@ -14,7 +14,7 @@ from cyclecast.export.adopt import evidence
 from cyclecast.export.adopt.evidence import Finding, Given
 from cyclecast.export.adopt.foreign import Array, Convention, Foreign, Image, Original, fed, read_foreign
 from cyclecast.export.adopt.graph import frame_graph
-from cyclecast.export.agreement import SIZES, Agreement, compare, fit
+from cyclecast.export.agreement import SIZES, Agreement, compare, fit, refuse_nan
 from cyclecast.files import appearing
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
@@ -45,7 +45,7 @@ def adopt(
 
     frames: pictures to try it on, (H, W, 3) uint8 BGR, any size. given: what is not to be found out. A model of one size
     has frames stretched to it, and its pictures back. check: run it in ONNX Runtime beside the original, and keep it only if
-    they agree to a grey level. tell: is given each finding when it is made.
+    they agree to a grey level and hold no NaN. tell: is given each finding when it is made.
 
     ModelError if it is no model of pictures, cannot be run or brought to opset 18, or if the check fails; ConfigError for
     what must be given and is not; OutputError if the output exists or cannot be written.
@@ -137,9 +137,14 @@ def _architecture(convention: Convention) -> dict[str, Any]:
 
 def _checked(path: Path, original: Original, convention: Convention, frames: Sequence[Image]) -> list[Agreement]:
     """The frame model at `path` against the original with numpy around it, both in ONNX Runtime; ModelError if they differ."""
+    sizes: Sequence[tuple[int, int]] = SIZES
+    if convention.size is not None:
+        width, height = convention.size
+        sizes = [convention.size, (2 * width + 5, height // 2 + 16)]  # the other one: shrunk along one side, enlarged along one
     report = []
     with closing(open_engine(path, "onnxruntime", "cpu")) as engine:
-        for width, height in [convention.size] if convention.size else SIZES:
+        refuse_nan(path, frames, sizes, engine.precision)
+        for width, height in sizes:
             fitted = [fit(frame, width, height) for frame in frames]
             pairs = ((engine.run(frame), original.style(frame, convention)) for frame in fitted)
             report.append(compare((width, height), pairs, "fp32"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -77,20 +78,27 @@ class Convention:
     multiple: int
     """Sides are padded to multiples of this."""
 
-    def frame(self, y: Array, height: int, width: int) -> Image:
-        """(1, 3, H', W') in the model's range and colours -> (H, W, 3) uint8 BGR, cropped."""
+    def frame(self, y: Array, height: int, width: int) -> Array:
+        """(1, 3, H', W') in the model's range and colours -> (H, W, 3) float32 BGR in [0, 255], cropped."""
         low, high = RANGES[self.gives_range]
         y = (y[0, :, :height, :width].astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
         y = y[::-1] if self.color == "rgb" else y
-        return np.asarray(np.rint(y.clip(0, 255)).transpose(1, 2, 0), np.uint8)
+        return y.clip(0, 255).transpose(1, 2, 0)
 
 
-def fed(frame: Image, range: str, color: str, multiple: int) -> Array:
-    """(H, W, 3) uint8 BGR -> (1, 3, H', W') float32 in the range and the colours, padded."""
+def fed(frame: Array, range: str, color: str, multiple: int) -> Array:
+    """(H, W, 3) BGR in [0, 255] -> (1, 3, H', W') float32 in the range and the colours, padded."""
     low, high = RANGES[range]
     picture = frame[..., ::-1] if color == "rgb" else frame
     x = picture.transpose(2, 0, 1)[None].astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
     return pad(x, multiple)
+
+
+def resized(x: Array, width: int, height: int) -> Array:
+    """(H', W', 3) float32 -> (height, width, 3): linear, to the next smaller whole multiple, of which the mean is taken."""
+    rows, columns = max(x.shape[0] // height, 1), max(x.shape[1] // width, 1)
+    whole = cv2.resize(np.ascontiguousarray(x), (columns * width, rows * height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(whole.reshape(height, rows, width, columns, 3).mean((1, 3)))
 
 
 def pad(x: Array, multiple: int) -> Array:
@@ -176,9 +184,15 @@ class Original:
 
     def style(self, frame: Image, convention: Convention) -> Image:
         """(H, W, 3) uint8 BGR -> the same, prepared and finished by numpy."""
-        x = fed(frame, convention.range, convention.color, convention.multiple)
-        y = turned(self(x), convention.gives_layout, "nchw")
-        return convention.frame(y, *frame.shape[:2])
+        height, width = frame.shape[:2]
+        x: Array = frame.astype(np.float32)
+        if convention.size is not None:
+            x = resized(x, *convention.size)
+        y = turned(self(fed(x, convention.range, convention.color, convention.multiple)), convention.gives_layout, "nchw")
+        styled = convention.frame(y, *x.shape[:2])
+        if convention.size is not None:
+            styled = resized(styled, width, height)
+        return np.asarray(np.rint(styled), np.uint8)
 
 
 def turned(x: Array, layout: str, wanted: str) -> Array:

@@ -29,10 +29,11 @@ def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpe
     model = onnx.compose.add_prefix(modern(foreign), PREFIX)
     graph = model.graph
     takes, gives = graph.input[0], graph.output[0]
+    of_bytes = takes.type.tensor_type.elem_type == TensorProto.UINT8
     kind = _without_uint8_input(graph, takes)
     _without_uint8_output(graph, gives)
     before, after = Nodes("before"), Nodes("after")
-    sides = _before(before, takes.name, kind, convention)
+    sides = _before(before, takes.name, kind, of_bytes, convention)
     _after(after, gives.name, sides, convention)
     inner = list(graph.node)
     del graph.node[:], graph.value_info[:], graph.input[:], graph.output[:]
@@ -70,8 +71,8 @@ class Nodes:
         return name
 
 
-def _before(nodes: Nodes, output: str, kind: int, convention: Convention) -> str:
-    """From `frame` to `output`, which the model takes; returns the frame's (height, width)."""
+def _before(nodes: Nodes, output: str, kind: int, of_bytes: bool, convention: Convention) -> str:
+    """From `frame` to `output`, which the model takes, of_bytes: in whole numbers; returns the frame's (height, width)."""
     x = nodes.add("Transpose", nodes.add("Cast", "frame", to=TensorProto.FLOAT), perm=TO_NCHW)
     sides = _sides(nodes, x)
     low, high = RANGES[convention.range]
@@ -84,7 +85,7 @@ def _before(nodes: Nodes, output: str, kind: int, convention: Convention) -> str
     x = _recoloured(nodes, x, scale, low, convention.color)
     if convention.layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NHWC)
-    if kind == TensorProto.UINT8:
+    if of_bytes and (kind == TensorProto.UINT8 or convention.size is not None):
         x = nodes.add("Round", x)
     nodes.add("Cast", x, output=output, to=kind)
     return sides

@@ -8,7 +8,17 @@ from typing import Any
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.files import appearing
 from cyclecast.runtime.cuda import Gpu, Lane, Lanes
-from cyclecast.runtime.engine import BySize, Image, OnBuild, Pending, check_frame, check_shape, check_size, stated_precision
+from cyclecast.runtime.engine import (
+    BySize,
+    Image,
+    OnBuild,
+    Pending,
+    check_frame,
+    check_shape,
+    check_size,
+    stated_kind,
+    stated_precision,
+)
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import PlanFacts, engine_of_plan, kept_plan, library, read_facts
@@ -30,6 +40,8 @@ class TensorRtEngine:
         self.on_build: OnBuild | None = None
         if engine_of_plan(path) is not None:
             self._facts = self._facts_of(path)
+            if stated_kind(self._facts.metadata) == "latent":
+                raise ModelError(f"{path}: a plan that makes pictures of noise, for other programs; here frames are run")
             self._engine = self._deserialize(path)
             smallest, best, largest = self._facts.sizes
             self.size = best if smallest == largest else None
