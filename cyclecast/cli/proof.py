@@ -145,7 +145,7 @@ def scene_frames() -> list[Image]:
 
 def verify(
     model: Annotated[str, typer.Argument(help="A bundled name, an ONNX frame model or a plan.")],
-    against: Annotated[Path | None, typer.Option(help="The checkpoint that it was exported of.")] = None,
+    against: Annotated[Path | None, typer.Option(help="The checkpoint that it was exported of, or another ONNX model.")] = None,
     engine: Annotated[
         list[str] | None, typer.Option(help="What runs the model, and, named a second time, what it is held against.")
     ] = None,
@@ -176,14 +176,18 @@ def verify(
     if len(names) + (against is not None) > 2:
         raise ConfigError("two sides can be compared, not more: --engine twice, or once with --against")
     path = find_model(model)
+    if against is None and engine_of_plan(path) is not None:
+        raise ConfigError(f"{model}: a plan runs on its own engine only: name the model it was built of with --against")
     pictures = [read_image(frame) for frame in frames or []] or scene_frames()
     sizes = [required_size(one) for one in size or []] or SIZES
     with ExitStack() as open_now:
         subject = open_now.enter_context(closing(cyclecast.open_engine(path, names[0] if names else "auto", device, precision)))
-        if against is not None:
+        if against is not None and against.suffix.lower() == ".onnx":
+            other: Engine = cyclecast.open_engine(against, "onnxruntime", "cpu")
+        elif against is not None:
             with extra("train"):
                 from cyclecast.export.verify import of_checkpoint
-            other: Engine = of_checkpoint(against, subject.metadata)
+            other = of_checkpoint(against, subject.metadata)
         else:
             named = names[1] if len(names) > 1 else "onnxruntime"
             other = cyclecast.open_engine(path, named, "auto" if len(names) > 1 else "cpu")

@@ -246,6 +246,20 @@ def test_the_command_holds_a_model_against_its_checkpoint(tiny_model: Path, run:
     assert report["sides"][1] == "pytorch fp32" and report["max_abs"] <= 1 and report["psnr_db"] > 40
 
 
+def test_the_command_holds_a_file_against_another(tiny_model: Path, run: Path, tmp_path: Path) -> None:
+    export_onnx(read_generator(run, "a2b"), tmp_path / "half.onnx", precision="fp16", check=False)
+    told = cyclecast_command("verify", tmp_path / "half.onnx", "--engine", "onnxruntime", "--against", tiny_model, "--json")
+    assert told.returncode == 0, told.stderr
+    report = json.loads(told.stdout)
+    assert report["sides"] == ["onnxruntime fp16", "onnxruntime fp32"] and report["passed"] and report["psnr_db"] > 45
+
+
+def test_a_plan_is_not_held_against_itself(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.plan").write_bytes(b"vtrt and so on")
+    told = cyclecast_command("verify", tmp_path / "m.plan")
+    assert told.returncode == 1 and "name the model it was built of with --against" in told.stderr
+
+
 def test_another_generator_is_told_apart(tiny_model: Path, run: Path, tmp_path: Path) -> None:
     export_onnx(read_generator(run, "b2a"), tmp_path / "other.onnx", check=False)
     one, other = open_engine(tiny_model, "onnxruntime"), open_engine(tmp_path / "other.onnx", "onnxruntime")
