@@ -97,6 +97,9 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=100)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    names = [run.name for run in (*args.students, *args.others)]
+    if len(set(names)) < len(names):
+        parser.error(f"runs are told apart by the names of their folders: {', '.join(names)}")
     args.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
