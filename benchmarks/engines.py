@@ -11,7 +11,6 @@ convolutions, two for each multiplication with its addition. What this machine h
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import statistics
 import sys
@@ -38,6 +37,7 @@ from cyclecast.training.networks import ImageGenerator, build_generator
 from cyclecast.video.frame import Image
 from cyclecast.video.sources.scene import Scene
 
+COUNTED = 256  # pixels a side of the picture whose operations are counted; they grow with the area
 KINDS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ENGINES = {  # device -> engine, the device by its name, precision of the file, precision of the engine
     "cpu": [("openvino", "cpu", "fp32", "auto"), ("openvino", "cpu", "fp32", "fp32"), ("onnxruntime", "cpu", "fp32", "fp32")],
@@ -174,11 +174,10 @@ def recorded(graph: FrameGraph, frame: Image, device: torch.device) -> Callable[
 
 def operations(network: ImageGenerator, width: int, height: int) -> int:
     """Of the network's convolutions on one frame: two for each multiplication with its addition."""
-    side = network.stride
-    picture = torch.zeros(1, 3, -(-height // side) * side, -(-width // side) * side, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(network).to("meta")(picture)
-    return int(counter.get_total_flops())
+        network(torch.zeros(1, 3, COUNTED, COUNTED))
+    pixels = [-(-side // network.stride) * network.stride for side in (width, height)]  # as the graph pads them
+    return int(counter.get_total_flops()) * pixels[0] * pixels[1] // COUNTED**2
 
 
 def matrix_rate(device: torch.device, kind: torch.dtype, seconds: float = 1.0) -> float:
