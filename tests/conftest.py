@@ -23,6 +23,9 @@ from cyclecast.video.sources.scene import Scene, write_sound
 # A shell's background job has Ctrl-C ignored, and its children with it; the tests that press it need the usual state.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+on_cuda = pytest.mark.skipif(
+    "not __import__('torch').cuda.is_available()", reason="no NVIDIA GPU here"
+)  # asked when it is needed
 LONG_FRAMES = 3 * PART_FRAMES + 10  # of the long clip
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cyclecast.training.loop import train
+from tests.conftest import on_cuda
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,7 +102,7 @@ def test_the_steady_picture_is_measured_against_none(clip: Path, tiny_model: Pat
     assert figures["sizes"][0]["median_ms"]["steady"] > 0
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=[pytest.mark.gpu, on_cuda])])
 def test_engines_are_held_against_the_devices_matrix_rate(device: str) -> None:
     figures = figures_of("engines", "--device", device, "--generator", "frame", "--sizes", "64x48", "--frames", "2")
     assert {row["engine"] for row in figures["rows"]} >= {"torch eager", "onnxruntime"}

@@ -15,10 +15,9 @@ from cyclecast.training.learner import Learner, Terms, pick_memory_format, pick_
 from cyclecast.training.loop import train
 from cyclecast.training.networks import build_generator
 from cyclecast.training.networks.patch import build_discriminator
-from tests.conftest import tiny_config
+from tests.conftest import on_cuda, tiny_config
 
 CPU = torch.device("cpu")
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
 
 
 class Game:
