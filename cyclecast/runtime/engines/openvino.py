@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -83,12 +84,11 @@ class OpenVinoEngine:
 
     def begin(self, frame: Image) -> Pending:
         requests = self._requests.get(*check_frame(frame, self.size))
+        if self._target == "CPU":  # a frame has all cores: a second one gained nothing, and blurs who takes the time
+            styled = requests[0].run(frame)
+            return lambda: styled
         requests.rotate()
-        wait = requests[0].begin(frame)
-        if self._target != "CPU":
-            return wait
-        styled = wait()  # one frame has all the cores; a second one under way gained nothing, and blurs who takes the time
-        return lambda: styled
+        return requests[0].begin(frame)
 
     def close(self) -> None:
         self._requests.close()
@@ -111,30 +111,35 @@ class _Request:
         self._request = compiled.create_infer_request()
         self._memory: tuple[Image, Image] | None = None  # after the request: it goes later
 
+    def run(self, frame: Image) -> Image:
+        """The frame's picture."""
+        with _told(frame):
+            styled = self._take(frame)
+            self._request.infer()
+        return styled
+
     def begin(self, frame: Image) -> Pending:
         """Starts on the frame, when the one before is done."""
-        frame = np.ascontiguousarray(frame)
-        styled = np.empty_like(frame)  # ours to give away: the request writes straight into it
-        self._wait(frame)
-        self._memory = frame, styled
-        try:
-            self._request.set_input_tensor(self._library.Tensor(frame[None], shared_memory=True))
-            self._request.set_output_tensor(self._library.Tensor(styled[None], shared_memory=True))
+        with _told(frame):
+            self._request.wait()
+            styled = self._take(frame)
             self._request.start_async()
-        except RuntimeError as error:
-            raise _failed(frame, error) from error
 
         def wait() -> Image:
-            self._wait(frame)
+            with _told(frame):
+                self._request.wait()
             return styled
 
         return wait
 
-    def _wait(self, frame: Image) -> None:
-        try:
-            self._request.wait()
-        except RuntimeError as error:
-            raise _failed(frame, error) from error
+    def _take(self, frame: Image) -> Image:
+        """Gives the request the memory that it reads and writes; returns the latter."""
+        frame = np.ascontiguousarray(frame)
+        styled = np.empty_like(frame)  # ours to give away: the request writes straight into it
+        self._memory = frame, styled
+        self._request.set_input_tensor(self._library.Tensor(frame[None], shared_memory=True))
+        self._request.set_output_tensor(self._library.Tensor(styled[None], shared_memory=True))
+        return styled
 
     def settle(self) -> None:
         """Waits until it is at work no more, whatever came of it."""
@@ -147,8 +152,13 @@ def _settle(requests: deque[_Request]) -> None:
         request.settle()
 
 
-def _failed(frame: Image, error: RuntimeError) -> EngineError:
-    return EngineError(f"openvino failed on a frame of {frame.shape[1]}x{frame.shape[0]}: {_last_line(error)}")
+@contextmanager
+def _told(frame: Image) -> Iterator[None]:
+    """OpenVINO's errors as ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EngineError(f"openvino failed on a frame of {frame.shape[1]}x{frame.shape[0]}: {_last_line(error)}") from error
 
 
 def _last_line(error: Exception) -> str:
