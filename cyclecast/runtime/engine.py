@@ -62,19 +62,19 @@ class Engine(Protocol):
         ...
 
 
+class _Runs(Protocol):
+    def run(self, frame: Image) -> Image: ...
+
+
 class AtOnce:
     """Of an engine that computes in the caller's own thread: `begin` has the picture when it returns, and no size takes long."""
 
     on_build: OnBuild | None = None
 
-    def begin(self, frame: Image) -> Pending:
+    def begin(self: _Runs, frame: Image) -> Pending:
         """See `Engine`."""
         styled = self.run(frame)
         return lambda: styled
-
-    def run(self, frame: Image) -> Image:
-        """See `Engine`."""
-        raise NotImplementedError
 
 
 class BySize(Generic[Compiled]):
