@@ -23,7 +23,7 @@ class FrameGraph(nn.Module):
 
     def __init__(self, generator: ImageGenerator, keep_colours: float = 0.0, half: bool = False) -> None:
         super().__init__()
-        self.stride = generator.stride
+        self.stride, self.margin = generator.stride, generator.margin
         self.keep_colours = keep_colours
         self.generator, self.centred = fold_colours(generator)
         self.generator.eval()
@@ -34,9 +34,9 @@ class FrameGraph(nn.Module):
 
     def forward(self, frame: Tensor) -> Tensor:
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
-        height, width = x.shape[2], x.shape[3]
-        padded = pad(x - MIDDLE if self.centred else x, self.stride)
-        out = self.generator.model(padded.to(self.kind)).float()[:, :, :height, :width]  # BGR
+        padded = pad(x - MIDDLE if self.centred else x, self.stride, self.margin)
+        out = self.generator.model(padded.to(self.kind)).float()  # BGR
+        out = out[:, :, self.margin : self.margin + x.shape[2], self.margin : self.margin + x.shape[3]]
         if self.generator.bounded:
             out = out * MIDDLE  # in [-127.5, 127.5]
         out = out + x if self.generator.skip else out + MIDDLE
@@ -83,12 +83,14 @@ class NormInFp32(nn.Module):
         return out.to(x.dtype)
 
 
-def pad(x: Tensor, stride: int) -> Tensor:
-    """(N, C, H, W) -> sides up to multiples of `stride`, right and below: mirrored, or, past a mirror's reach, repeated."""
+def pad(x: Tensor, stride: int, margin: int = 0) -> Tensor:
+    """(N, C, H, W) -> `margin` more on each side, then right and below up to multiples of `stride`: mirrored.
+
+    2 * margin is a multiple of `stride`. Past a mirror's reach, of strides above 16, the last row and column are repeated.
+    """
     # Not by -H % stride: the exporter cannot follow that through a U-Net's halvings, and ONNX divides towards 0.
-    height, width = ((side + stride - 1) // stride * stride for side in x.shape[2:])
-    amount = (0, width - x.shape[3], 0, height - x.shape[2])
-    return functional.pad(x, amount, mode="reflect" if stride <= 16 else "replicate")
+    below, right = ((side + stride - 1) // stride * stride - side + margin for side in x.shape[2:])
+    return functional.pad(x, (margin, right, margin, below), mode="reflect" if stride <= 16 else "replicate")
 
 
 def with_colours_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
@@ -137,9 +139,10 @@ def _turned(channels: int) -> Tensor:
 @torch.no_grad()
 def reference(generator: ImageGenerator, frame: Tensor, keep_colours: float = 0.0) -> Tensor:
     """What the graph must give, written out plainly: (H, W, 3) uint8 BGR -> the same, in fp32."""
-    height, width = frame.shape[:2]
+    (height, width), margin = frame.shape[:2], generator.margin
     x = frame.flip(2).permute(2, 0, 1)[None].float() / 127.5 - 1.0  # (1, 3, H, W) RGB
-    x = generator.float().eval().forward(pad(x, generator.stride))[0, :, :height, :width]
+    x = generator.float().eval().forward(pad(x, generator.stride, margin))[0]
+    x = x[:, margin : margin + height, margin : margin + width]
     styled = ((x + 1.0) * 127.5).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
     blue, green, red = (frame.float() - styled).unbind(2)
     brightness = 0.114 * blue + 0.587 * green + 0.299 * red

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+import cyclecast
 from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.export.agreement import compare, fit
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
@@ -17,6 +18,7 @@ from cyclecast.export.frame_graph import FrameGraph, reference, with_colours_of
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.verify import verify
 from cyclecast.runtime.engines import open_engine
+from cyclecast.runtime.model import bundled_models
 from cyclecast.spec import METADATA_KEY, ModelSpec
 from cyclecast.training.networks import ImageGenerator, ResnetGenerator, build_generator
 from cyclecast.video.images import read_image
@@ -112,6 +114,25 @@ def test_colours_can_be_the_sources_and_brightness_the_generators() -> None:
     close(got[0], parts(styled)[0])
     close(got[1], parts(source)[1])
     close(with_colours_of(source, styled, 0.0), styled)
+
+
+@pytest.mark.parametrize("factor", [4, 8])
+@pytest.mark.parametrize("size", [(16, 16), (19, 31), (131, 97)], ids=str)
+def test_frames_are_mirrored_further_than_the_line_around_the_picture_reaches(factor: int, size: tuple[int, int]) -> None:
+    generator = lively("frame", width=8, blocks=2, factor=factor)
+    frame = torch.from_numpy(moving_pictures(3, *size)[1])
+    with torch.no_grad():
+        made = FrameGraph(generator)(frame[None])[0]
+    assert made.shape == frame.shape and made.float().std() > 10
+    assert (made.int() - reference(generator, frame).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_the_bundled_models_draw_no_line_around_a_flat_frame(name: str) -> None:
+    with cyclecast.load(name, engine="onnxruntime") as model:
+        for colour in ((60, 150, 90), (200, 150, 90), (128, 128, 128), (40, 60, 120)):
+            styled = model(np.full((120, 160, 3), colour, np.uint8)).astype(int)
+            assert np.abs(styled - styled[40:80, 40:120].mean((0, 1))).max() <= 8, colour  # it was up to 50
 
 
 def test_reference_is_the_plain_formula() -> None:

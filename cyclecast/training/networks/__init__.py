@@ -1,8 +1,9 @@
 """Generators and discriminators, laid out so that the keys of their state dicts are those of pytorch-CycleGAN-and-pix2pix.
 
-An image generator maps (N, 3, H, W) float in [-1, 1], RGB, to the same; H and W multiples of its `stride`. A latent
-generator maps (N, Z), Z its `latent`, to (N, C, S, S). Convolutions that a norm follows have no bias, the others have one: the
-norm subtracts it, and a large one costs precision in fp16 and bf16.
+An image generator maps (N, 3, H, W) float in [-1, 1], RGB, to the same; H and W multiples of its `stride`. Of what it makes
+the outermost `margin` pixels are not to be shown. A latent generator maps (N, Z), Z its `latent`, to (N, C, S, S).
+Convolutions that a norm follows have no bias, the others have one: the norm subtracts it, and a large one costs precision in
+fp16 and bf16.
 """
 
 from __future__ import annotations

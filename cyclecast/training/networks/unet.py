@@ -54,6 +54,7 @@ class UnetGenerator(nn.Module):
     its noise from (0.5). skip: as in the ResNet generator.
     """
 
+    margin = 0
     bounded = True  # by tanh
 
     def __init__(
