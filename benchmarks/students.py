@@ -1,8 +1,9 @@
 """Students against their teachers, and against the same network trained without one: likeness, structure, steadiness, a sheet.
 
 Each works at the scale that it learned: photos of 256 pixels are enlarged for a student by as much as its strokes are, and
-its pictures shrunk again; the frames of a clip are shrunk for a teacher, and its pictures enlarged. KID is to all pictures of
-the target domain. Writes one sheet for each student (photos unseen in training, teacher, student; strips of clips) to --out.
+its pictures shrunk again; the frames of a clip are shrunk for a teacher, and its pictures enlarged. KID is to the pictures of
+the target domain that were trained on, 500 at most; with --real, to the pictures of that folder, which should be held-out ones.
+Writes one sheet for each student (photos unseen in training, teacher, student; strips of clips) to --out.
 
     python -m benchmarks.students runs/monet-student --others runs/monet-plain --clips CLIP CLIP --out runs/sheets
 """
@@ -37,6 +38,7 @@ from cyclecast.video.frame import Image
 
 Paint = Callable[[Image], Image]
 SIDE = 256  # pixels of the photos
+ROWS = ("teacher", "student", "photo itself")  # beside the runs to compare with, under the names of their folders
 
 
 def at_scale(paint: Paint, scale: float) -> Paint:
@@ -92,6 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("students", nargs="+", type=Path, help="runs of distill")
     parser.add_argument("--others", nargs="*", type=Path, default=[], help="runs to compare with, at the scale of the teacher")
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="held-out pictures of the target domain")
     parser.add_argument("--clips", nargs="*", type=Path, default=[])
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--photos", type=int, default=100)
@@ -100,6 +103,8 @@ def main() -> None:
     names = [run.name for run in (*args.students, *args.others)]
     if len(set(names)) < len(names):
         parser.error(f"runs are told apart by the names of their folders: {', '.join(names)}")
+    if taken := set(ROWS) & {run.name for run in args.others}:
+        parser.error(f"a row of its own has this name already, so rename the folder: {', '.join(sorted(taken))}")
     args.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
@@ -115,7 +120,7 @@ def main() -> None:
             train, held, _ = places.of(direction[0])
             photos = to_bytes(open_domain(held or train, (SIDE, SIDE), SIDE).first(args.photos, SIDE))
             frames = list(photos.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
-            real = to_bytes(open_domain(places.of(direction[2])[0], (SIDE, SIDE), SIDE).first(500, SIDE))
+            real = to_bytes(open_domain(args.real or places.of(direction[2])[0], (SIDE, SIDE), SIDE).first(500, SIDE))
             subjects = {"teacher": (Path(settings["teacher"]), 1.0), "student": (run, 1 / scale)}
             subjects |= {other.name: (other, 1.0) for other in args.others}
             painters, on_frames = {}, {}

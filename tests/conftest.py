@@ -125,7 +125,7 @@ SMALLEST: dict[str, dict[str, object]] = {  # of each recipe: a step takes a mom
     "cogan": TRANSLATION | CONVOLUTIONS | {"latent": 4, "batch_size": 2},
     "bigan": TRANSLATION | CONVOLUTIONS,
     "simgan": TRANSLATION | CONVOLUTIONS,
-    "distill": TRANSLATION | {"generator": "frame", "ndf": 2},
+    "distill": TRANSLATION | {"generator": "frame"},
 }
 
 

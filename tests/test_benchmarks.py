@@ -61,11 +61,14 @@ def test_shapes_of_the_frame_generator_are_timed_and_judged(teacher: Path, domai
     assert "factor 4" in page and "factor 8" in page
 
 
-def test_students_are_set_beside_their_teachers(teacher: Path, smallest: Callable[..., Any], clip: Path, tmp_path: Path) -> None:
+def test_students_are_set_beside_their_teachers(
+    teacher: Path, smallest: Callable[..., Any], domains: Path, clip: Path, tmp_path: Path
+) -> None:
     student = tmp_path / "student"
     settings = {"teacher": teacher, "direction": "b2a", "online": False, "teacher_scale": 0.5, "width": 8, "blocks": 3}
     train("distill", smallest("distill", student, steps=2, **settings))
     places = [str(student), "--others", str(teacher), "--clips", str(clip), "--out", str(tmp_path / "sheets")]
+    places += ["--real", str(domains / "testA")]
     figures = figures_of("students", *places, "--photos", "8", "--seconds", "0.2")["student"]
     assert set(figures) == {"teacher", "student", teacher.name, "photo itself"}
     assert figures["photo itself"]["structure_kept"] == 1
@@ -73,6 +76,12 @@ def test_students_are_set_beside_their_teachers(teacher: Path, smallest: Callabl
     assert figures["student"]["kid"] != figures["teacher"]["kid"]
     assert all(row["warping_error"][clip.stem] >= 0 for row in figures.values())
     assert (tmp_path / "sheets" / "student.jpg").stat().st_size > 10_000
+
+
+def test_a_run_that_would_take_the_teachers_row_is_refused() -> None:
+    command = [sys.executable, "-m", "benchmarks.students", "runs/student", "--others", "runs/teacher", "--out", "sheets"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "rename the folder: teacher" in done.stderr
 
 
 def test_latency_is_measured_against_the_models_time_and_by_the_clock_in_the_picture() -> None:

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from cyclecast.errors import ConfigError, InputError
 
@@ -19,11 +19,15 @@ else:
     import tomli as tomllib
 
 Config = TypeVar("Config", bound="TrainConfig")
+FLAGS = {"out": "--out", "domain": "--data", "domain_a": "--data", "domain_b": "--data"}  # of settings that have their own
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The loop's own settings; each recipe's config adds its own."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Settings of other recipes that would mean nothing here, and why; checkpoints of older versions may hold them."""
 
     out: Path
     """Folder of the run: checkpoint, log, samples."""
@@ -97,7 +101,7 @@ def load_config(
 
     InputError if the file cannot be read, ConfigError for an unknown key or a value that does not fit.
     """
-    values: dict[str, Any] = dict(base or {})
+    values: dict[str, Any] = {key: value for key, value in (base or {}).items() if key not in kind.elsewhere}
     if file is not None:
         try:
             values.update(tomllib.loads(file.read_text("utf-8")))
@@ -109,13 +113,16 @@ def load_config(
     hints = typing.get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(kind)}
     for key in values:
+        if key in kind.elsewhere:
+            raise ConfigError(f"no setting named {key!r} here: {kind.elsewhere[key]}")
         if key not in known:
             raise ConfigError(f"no setting named {key!r}; there are: {', '.join(sorted(known))}")
     missing = [
         field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING and field.name not in values
     ]
     if missing:
-        raise ConfigError(f"missing: {', '.join(missing)}")
+        how = dict.fromkeys(FLAGS.get(name, f"--set {name}=…") for name in missing)
+        raise ConfigError(f"missing: {', '.join(missing)}; to be given by {', '.join(how)}")
     return kind(**{key: _parse(key, value, hints[key]) for key, value in values.items()})
 
 
@@ -161,7 +168,7 @@ def _parse(key: str, value: Any, hint: Any) -> Any:
     try:
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
-        if kind is int and isinstance(value, float) and not value.is_integer():
+        if (kind is int and isinstance(value, float) and not value.is_integer()) or (kind is Path and value == ""):
             raise ValueError
         return kind(value)
     except (ValueError, KeyError, TypeError):

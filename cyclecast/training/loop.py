@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from cyclecast.training.processes import Processes, joined
 from cyclecast.training.recipes import RECIPES, Recipe
 from cyclecast.training.report import write_page, write_sheet
 
-DIVERGED = 1e6  # a loss beyond this comes back from nowhere
+DIVERGED = 1e6  # a loss beyond this is past recovery
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _train(
         return max(time.perf_counter() - started, 1e-9)
 
     def save() -> None:
-        require_finite(recipe, step)
+        require_finite(recipe, step, saved)
         state = capture(recipe, learner, recipe_name, step, fixed)
         if first_process:
             checkpoint.save(saved, state | {"log": log.state_dict(), "seconds": seconds_before + seconds()})
@@ -153,11 +154,10 @@ def _train(
             bad = [name for name, value in losses.items() if not abs(value) < DIVERGED]
             if bad:
                 found = ", ".join(f"{name} is {losses[name]:.3g}" for name in bad)
-                raise TrainingDiverged(
-                    f"step {step + 1}: {found}: no number, or beyond all bounds; the checkpoint before is kept"
-                )
+                raise diverged(step + 1, f"{found}: no number, or beyond all bounds", saved)
             for name, average in recipe.averages.items():
-                update_average(average, recipe.networks[name], average_decay(step, config.ema_decay))
+                decay, before = recipe.decays[name]
+                update_average(average, recipe.networks[name], average_decay(before + step, decay))
             step += 1
             if first_process:
                 log.add(step, losses)
@@ -216,14 +216,20 @@ def capture(recipe: Recipe, learner: Learner, name: str, step: int, fixed: dict[
     }
 
 
-def require_finite(recipe: Recipe, step: int) -> None:
+def require_finite(recipe: Recipe, step: int, saved: Path) -> None:
     """TrainingDiverged if a weight is no number: finite losses of a step say nothing of the update that followed them."""
     for name, network in recipe.networks.items():
         if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
-            raise TrainingDiverged(f"step {step}: weights of {name} are no numbers; the checkpoint before it is kept")
+            raise diverged(step, f"weights of {name} are no numbers", saved)
 
 
-KEPT = ("crop_size", "image_size", "latent", "variant", "direction")  # settings that a resumed run cannot change
+def diverged(step: int, found: str, saved: Path) -> TrainingDiverged:
+    """The error that says what was found, and whether `saved` holds a checkpoint from before."""
+    kept = "the checkpoint before it is kept" if saved.exists() else "nothing was saved before it"
+    return TrainingDiverged(f"step {step}: {found}; {kept}")
+
+
+KEPT = ("crop_size", "image_size", "latent", "variant", "direction", "teacher")  # settings that a resumed run cannot change
 
 
 def restore(recipe: Recipe, learner: Learner, state: dict[str, Any], name: str) -> int:

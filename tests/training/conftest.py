@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +23,16 @@ def draw_digits(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], ND
         at = int(random.integers(12, 32)), int(random.integers(84, 104))
         cv2.putText(image, str(label), at, cv2.FONT_HERSHEY_SIMPLEX, random.uniform(2.6, 3.4), 255, int(random.integers(5, 15)))
     return np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]), labels
+
+
+@pytest.fixture(scope="session")
+def teacher(smallest: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of cyclegan with fresh weights, nearly: what it paints is arbitrary, and so not its input."""
+    from cyclecast.training.loop import train
+
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    train("cyclegan", smallest("cyclegan", run, steps=2, norm="none", upsample="resize"))
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import cyclecast
 from cyclecast.errors import ConfigError, InputError
 from cyclecast.training.config import data_settings, load_config
 from cyclecast.training.recipes import RECIPES
 from cyclecast.training.recipes.cyclegan import CycleGanConfig
 from cyclecast.training.recipes.dcgan import DcganConfig
+from cyclecast.training.recipes.distill import DistillConfig
 from cyclecast.training.recipes.pix2pix import Pix2PixConfig
 
 PLACES = {"out": "o", "domain_a": "a", "domain_b": "b"}
@@ -81,8 +83,10 @@ def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("ngf = = 3")
     with pytest.raises(ConfigError, match="no valid TOML"):
         load_config(CycleGanConfig, file=tmp_path / "bad.toml", settings=PLACES)
-    with pytest.raises(ConfigError, match="missing: out, domain_a, domain_b"):
+    with pytest.raises(ConfigError, match="missing: out, domain_a, domain_b; to be given by --out, --data$"):
         load_config(CycleGanConfig)
+    with pytest.raises(ConfigError, match="missing: teacher; to be given by --set teacher=…"):
+        load_config(DistillConfig, settings=PLACES)
 
 
 IMAGES = {"out": "o", "domain": "d"}
@@ -108,19 +112,51 @@ def test_choices_of_numbers_are_numbers_whatever_they_are_written_as(text: objec
         ("wgan", {"critic_steps": "0"}, "critic_steps must be at least 1"),
         ("cyclegan", {"generator": "unet128", "crop_size": "192", "load_size": "200"}, "crop_size must be a multiple of 128"),
         ("cyclegan", {"accumulate": "3", "batch_size": "4"}, "accumulate must be a divisor of batch_size, 4"),
-        ("cyclegan", {"discriminator": "n_layers", "discriminator_layers": "5", "crop_size": "64"}, "discriminator_layers"),
+        (
+            "cyclegan",
+            {"discriminator": "n_layers", "discriminator_layers": "5", "crop_size": "64"},
+            "96 .* discriminator_layers 5",
+        ),
         ("cyclegan", {"variant": "cycle"}, "variant must be one of full, cycle_alone"),
         ("cyclegan", {"schedule": "cubic"}, "schedule must be one of linear, cosine, step, constant"),
         ("pix2pix", {"direction": "a2c"}, "direction must be one of a2b, b2a"),
         ("pix2pix", {"paired_weight": "-1"}, "paired_weight must be 0 or more"),
         ("cogan", {"adversarial": "wasserstein"}, "adversarial must be least_squares or log"),
+        ("cyclegan", {"generator": "frame", "factor": "0"}, "factor must be 4 or 8, got 0"),
+        ("cyclegan", {"generator": "frame", "factor": "5"}, "factor must be 4 or 8, got 5"),
+        ("cyclegan", {"generator": "frame", "factor": "8", "crop_size": "100"}, "crop_size must be a multiple of factor, 8"),
+        ("cyclegan", {"crop_size": "16"}, "crop_size must be at least 24 for the discriminator `basic`, got 16"),
+        (
+            "cyclegan",
+            {"discriminator": "projected", "crop_size": "48"},
+            "crop_size must be a multiple of 32 for the discriminator",
+        ),
+        ("cyclegan", {"discriminator_layers": "7"}, "discriminator_layers must be from 0 to 6"),
+        ("distill", {"factor": "0"}, "factor must be 4 or 8, got 0"),
+        ("distill", {"teacher": ""}, "teacher must be of type Path, got ''"),
+        ("distill", {"compile": "true"}, "compile must be false"),
+        ("distill", {"ndf": "77"}, "no setting named 'ndf' here: the discriminator is the teacher's"),
+        ("distill", {"discriminator": "pixel"}, "no setting named 'discriminator' here: the discriminator is the teacher's"),
     ],
 )
 def test_each_recipe_names_what_does_not_fit(recipe: str, setting: dict[str, str], message: str) -> None:
     kind = RECIPES[recipe].Config
     places = IMAGES if recipe in ("gan", "dcgan", "wgan") else PLACES
     with pytest.raises(ConfigError, match=message):
-        load_config(kind, settings=places | setting)
+        load_config(kind, settings=places | {"distill": {"teacher": "t"}}.get(recipe, {}) | setting)
+
+
+def test_the_bundled_models_settings_are_settings() -> None:
+    models = Path(cyclecast.__file__).parent / "models"
+    for file in (files := sorted(models.glob("*.toml"))):
+        teaches = file.stem.endswith("-teacher")
+        load_config(
+            CycleGanConfig if teaches else DistillConfig, file=file, settings=PLACES | ({} if teaches else {"teacher": "t"})
+        )
+    assert len(files) >= 2
+    for file in models.glob("*.txt"):  # pictures to learn from
+        names = file.read_text("utf-8").splitlines()
+        assert names and len(set(names)) == len(names)
 
 
 def test_a_pixel_discriminator_takes_any_crop() -> None:

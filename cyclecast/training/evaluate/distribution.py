@@ -78,7 +78,7 @@ class InceptionFeatures(nn.Module):
 class ImageNetFeatures(nn.Module):
     """(N, 3, H, W) uint8 -> (N, 1280) float32: what EfficientNet-Lite2's last layer sees, images resized to 256x256.
 
-    Of another network than the one that the discriminator `projected` looks through, lest it be judge and party.
+    Not the network that the discriminator `projected` looks through: it would flatter generators that were trained to please it.
     CyclecastError if its weights are not installed.
     """
 

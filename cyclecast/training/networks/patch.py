@@ -84,3 +84,13 @@ def build_discriminator(discriminator: Discriminator, ndf: int, layers: int = 3,
     if discriminator == "pixel":
         return initialise(PixelDiscriminator(ndf, in_channels))
     return initialise(PatchDiscriminator(ndf, 3 if discriminator == "basic" else layers, in_channels))
+
+
+def side_wanted(discriminator: Discriminator, layers: int, side: int) -> str | None:
+    """What the side of a picture has to be, where such a discriminator cannot judge one of `side` pixels; None where it can."""
+    if discriminator == "projected":
+        return "a multiple of 32" if side % 32 else None
+    if discriminator == "pixel":
+        return None
+    least = 3 << (3 if discriminator == "basic" else layers)  # the last instance norm needs more than one value
+    return f"at least {least}" if side < least else None

@@ -36,11 +36,12 @@ class ResnetGenerator(nn.Module):
     """c7s1-n, d2n, d4n, `blocks` x R4n, u2n, un, c7s1-3 of the paper.
 
     ngf: channels at full resolution (the paper: 64). blocks: 9 for 256x256 and above, 6 for 128x128. skip (not in the
-    paper): the network makes what is added to its input. Instance norm forgets the colour of a flat crop; the skip does not.
-    Its output can leave [-1, 1], to be clamped.
+    paper): the network makes what is added to its input. Instance norm forgets the colour of a flat crop; the skip does not,
+    but with it the output can leave [-1, 1], to be clamped.
     """
 
     stride = 4
+    margin = 0  # it mirrors by itself
     bounded = True  # by tanh
 
     def __init__(

@@ -40,6 +40,9 @@ class Recipe(Protocol):
     def averages(self) -> Mapping[str, nn.Module]:
         """Averages of the weights of the networks of the same names."""
 
+    decays: dict[str, tuple[float, int]]
+    """Of each average: its decay, and the steps that it has behind it when this run starts."""
+
     @property
     def optimizers(self) -> Mapping[str, Optimizer]: ...
     @property

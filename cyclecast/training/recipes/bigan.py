@@ -10,15 +10,15 @@ from torch import Tensor
 
 from cyclecast.training import losses
 from cyclecast.training.learner import Learner, Terms
-from cyclecast.training.recipes.translation import Translation, TranslationConfig
+from cyclecast.training.recipes.translation import AdversarialConfig, Translation
 
 
 class BiGan(Translation):
     """Two generators, one joint discriminator of six channels: A's picture, then B's."""
 
-    Config = TranslationConfig
+    Config = AdversarialConfig
 
-    def __init__(self, config: TranslationConfig) -> None:
+    def __init__(self, config: AdversarialConfig) -> None:
         super().__init__(config, ("a2b", "b2a"), {"discriminator": config.build_discriminator(in_channels=6)})
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:

@@ -18,11 +18,11 @@ from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
 from cyclecast.training.networks.layers import initialise
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
-from cyclecast.training.recipes.translation import EPOCHS, FIXED, TranslationConfig
+from cyclecast.training.recipes.translation import EPOCHS, FIXED, AdversarialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoGanConfig(TranslationConfig):
+class CoGanConfig(AdversarialConfig):
     """Convolutional generators from noise, of side crop_size. Settings of image generators and patches have no meaning here."""
 
     latent: int = 100
@@ -66,6 +66,7 @@ class CoGan:
         tie(discriminators["discriminator_a"].model, discriminators["discriminator_b"].model, first=False)
         self.networks: dict[str, nn.Module] = {**generators, **discriminators}
         self.averages = {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in generators.items()}
+        self.decays = dict.fromkeys(self.averages, (config.ema_decay, 0))
         self.exports = {d: {"network": f"generator_{d}", "architecture": config.architecture()} for d in "ab"}
         betas = (config.beta1, 0.999)
         self.optimizers: dict[str, Optimizer] = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +17,29 @@ from cyclecast.errors import ConfigError, ModelError
 from cyclecast.training import checkpoint, losses, trained
 from cyclecast.training.config import load_config
 from cyclecast.training.learner import Learner, Terms
-from cyclecast.training.networks import ImageGenerator, LatentGenerator
-from cyclecast.training.networks.patch import AnyDiscriminator, build_discriminator
+from cyclecast.training.networks.patch import AnyDiscriminator, build_discriminator, side_wanted
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.recipes.cyclegan import CycleGan, CycleGanConfig
-from cyclecast.training.recipes.translation import Generator, Translation, TwoSidedConfig
+from cyclecast.training.recipes.translation import Generator, PoolConfig, Translation
 from cyclecast.training.steady import steadiness_loss
+
+TEACHERS = ("cyclegan", "simgan")  # recipes that leave a generator and a discriminator of the pictures that it makes
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(TwoSidedConfig):
-    """The student's settings and what it is asked for; the discriminator's are the teacher's."""
+class DistillConfig(PoolConfig):
+    """The student's settings and what it is asked for."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("discriminator", "discriminator_layers", "ndf"), "the discriminator is the teacher's"
+    )
 
     teacher: Path
     """The teacher's run, or its checkpoint."""
     direction: Literal["a2b", "b2a"] = "a2b"
     """Which of the teacher's generators is imitated."""
-    online: bool = True
-    """The teacher (a run of cyclegan) goes on learning beside the student; false: it stays as it is."""
+    online: bool = False
+    """The teacher (a run of cyclegan) goes on learning beside the student, in twice the time (OMGD); false: it stays as it is."""
     teacher_scale: float = 1.0
     """The teacher sees the pictures at this share of their size, so that the student's strokes are larger by as much: of a
     teacher of 256-pixel paintings, 0.5 suits 1280x720."""
@@ -66,6 +71,7 @@ class DistillConfig(TwoSidedConfig):
         self._require("teacher_shifts", 1 <= self.teacher_shifts <= 8, "from 1 to 8")
         self._require("teacher_scale", 0.1 <= self.teacher_scale <= 1, "from 0.1 to 1")
         self._require("teacher_scale", self.teacher_scale == 1 or not self.online, "1 for a teacher that learns online")
+        self._require("compile", not self.compile, "false: hooks read the networks' depths, and compiled code skips them")
 
 
 class Distill(Translation):
@@ -76,14 +82,14 @@ class Distill(Translation):
 
     def __init__(self, config: DistillConfig) -> None:
         state = checkpoint.load(config.teacher)
+        if state["recipe"] not in TEACHERS:
+            raise ConfigError(f"teacher must be a run of {' or '.join(TEACHERS)}, got one of {state['recipe']}: {config.teacher}")
         source, target = config.direction[0], config.direction[2]
         self.source, self.student, self.adversary = source, f"generator_{source}{target}", f"discriminator_{target}"
         discriminator = _discriminator(state, self.adversary)
         super().__init__(config, (config.direction,), {self.adversary: discriminator} if config.adversarial_weight else {})
         self.pools = {"fake": ImagePool(config.pool_size)} if config.adversarial_weight else {}
-        side = round(config.crop_size * config.teacher_scale)
-        if config.adversarial_weight and state["config"]["discriminator"] == "projected" and side % 32:
-            raise ConfigError(f"crop_size x teacher_scale must be a multiple of 32 for the teacher's discriminator, got {side}")
+        self._require_sides(state["config"])
         self.teaching: CycleGan | None = None
         if config.online:
             self.teaching = _teacher_at_work(state, config)
@@ -92,24 +98,36 @@ class Distill(Translation):
             teaching = self.teaching
             self.networks |= {f"teacher_{name}": network for name, network in teaching.networks.items()}
             self.averages |= {f"teacher_{name}": network for name, network in teaching.averages.items()}
+            self.decays |= {f"teacher_{name}": (decay, state["step"]) for name, (decay, _) in teaching.decays.items()}
             self.optimizers |= {f"teacher_{name}": optimizer for name, optimizer in teaching.optimizers.items()}
             self.rates |= {f"teacher_{name}": rate for name, rate in teaching.rates.items()}
             self.pools |= {f"teacher_{name}": pool for name, pool in teaching.pools.items()}
         else:
-            self.teacher, self.judge_of_both = _generator(state, config.direction), _discriminator(state, self.adversary)
+            self.teacher = trained.generator(state, config.direction)[1]
+            self.judge_of_both = _discriminator(state, self.adversary)
             self.networks |= {"teacher": self.teacher, "teacher_discriminator": self.judge_of_both}
         self.connectors = self._connect()
         self.networks["connectors"] = self.connectors
         self.optimizers["generators"].add_param_group({"params": list(self.connectors.parameters())})
 
+    def _require_sides(self, settings: Mapping[str, Any]) -> None:
+        """ConfigError if the teacher's discriminator cannot judge the student's pictures, or these at the teacher's scale."""
+        sides = {"crop_size": self.config.crop_size}
+        if self.config.adversarial_weight:
+            sides["crop_size x teacher_scale"] = self._side()
+        for name, side in sides.items():
+            if wanted := side_wanted(settings["discriminator"], settings["discriminator_layers"], side):
+                raise ConfigError(f"{name} must be {wanted} for the teacher's discriminator, got {side}")
+
     def _connect(self) -> nn.ModuleList:
         """Linear maps from the student's channels to the teacher's: 1x1 convolutions of what is averaged over the picture."""
-        student: Any = self.networks[self.student]
-        teacher: Any = self.teacher
-        picture = torch.zeros(1, 3, self.config.crop_size, self.config.crop_size)
-        with torch.no_grad(), recorded(student.depths()) as small, recorded(teacher.depths()) as large:
-            student(picture), teacher(picture)
-        return nn.ModuleList(nn.Linear(s.shape[1], t.shape[1]) for s, t in zip(small, large, strict=True))
+        channels: list[list[int]] = []
+        for network in (self.networks[self.student], self.teacher):
+            side = 2 * int(network.stride)  # type: ignore[arg-type]
+            with torch.no_grad(), recorded(network.depths()) as maps:  # type: ignore[operator]
+                network(torch.zeros(1, 3, side, side))
+            channels.append([each.shape[1] for each in maps])
+        return nn.ModuleList(nn.Linear(mine, its) for mine, its in zip(*channels, strict=True))
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
         """The teacher, where it still learns; then the student; then the student's discriminator."""
@@ -160,8 +178,11 @@ class Distill(Translation):
 
     def _as_seen(self, made: Tensor) -> Tensor:
         """The student's pictures at the scale of its teacher, where its strokes are as large as those of the real ones."""
-        side = round(self.config.crop_size * self.config.teacher_scale)
+        side = self._side()
         return made if side == self.config.crop_size else _resized(made, [side, side])
+
+    def _side(self) -> int:
+        return round(self.config.crop_size * self.config.teacher_scale)
 
     def _discriminator_loss(self, real: Tensor, fake: Tensor) -> Terms:
         fake = self._as_seen(fake)
@@ -173,7 +194,9 @@ def without_grid(teacher: nn.Module, source: Tensor, scale: float = 1.0, shifts:
     """What the teacher makes of (N, 3, H, W), at `scale` of its size and brought back, less its own grid; in [-1, 1], fp32.
 
     The mean of shifts x shifts calls, at evenly spaced parts of the teacher's stride, from a random place on: what it draws
-    on its grid falls elsewhere in each and cancels out; what belongs to the picture adds up.
+    on its grid falls elsewhere in each and cancels out; what belongs to the picture adds up. At scale 1 it sees the picture
+    at its size; at others the size is rounded up to a multiple of its stride, or of 8. What a larger stride, as of a U-Net,
+    asks for beyond that is mirrored.
     """
     height, width = source.shape[2:]
     stride = int(teacher.stride)  # type: ignore[arg-type]
@@ -184,8 +207,11 @@ def without_grid(teacher: nn.Module, source: Tensor, scale: float = 1.0, shifts:
     places = [(top + step * row, left + step * column) for row in range(shifts) for column in range(shifts)]
     seen = torch.cat([padded[:, :, y : y + height + reach, x : x + width + reach] for y, x in places])
     sides = list(seen.shape[2:])
-    small = [max(2 * stride, math.ceil(side * scale / stride) * stride) for side in sides]
-    made = teacher(seen if small == sides else _resized(seen, small)).float().clamp(-1, 1)
+    grain = min(stride, 8)
+    small = sides if scale == 1 else [max(2 * grain, math.ceil(side * scale / grain) * grain) for side in sides]
+    whole = [math.ceil(side / stride) * stride for side in small]
+    made = teacher(_mirrored(seen if small == sides else _resized(seen, small), whole))
+    made = made[:, :, : small[0], : small[1]].float().clamp(-1, 1)
     made = made if small == sides else _resized(made, sides).clamp(-1, 1)
     parts = zip(made.chunk(len(places)), places, strict=True)
     back = [part[:, :, reach - y : reach - y + height, reach - x : reach - x + width] for part, (y, x) in parts]
@@ -194,6 +220,15 @@ def without_grid(teacher: nn.Module, source: Tensor, scale: float = 1.0, shifts:
 
 def _resized(images: Tensor, size: list[int]) -> Tensor:
     return functional.interpolate(images, size, mode="bicubic", antialias=True)
+
+
+def _mirrored(images: Tensor, size: list[int]) -> Tensor:
+    """Grown on the right and below by their mirror image, as often as it takes."""
+    for axis, side in enumerate(size, start=2):
+        if side > (own := images.shape[axis]):
+            places = torch.arange(side, device=images.device) % (2 * own - 2)
+            images = images.index_select(axis, torch.minimum(places, 2 * own - 2 - places))
+    return images
 
 
 @contextmanager
@@ -208,13 +243,6 @@ def recorded(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def _generator(state: dict[str, Any], direction: str) -> ImageGenerator:
-    _, network = trained.generator(state, direction)
-    if isinstance(network, LatentGenerator):
-        raise ModelError(f"a run of {state['recipe']} translates nothing that could be imitated")
-    return network
-
-
 def _discriminator(state: dict[str, Any], name: str) -> AnyDiscriminator:
     """The checkpoint's discriminator, a fresh module."""
     settings = state["config"]
@@ -222,7 +250,7 @@ def _discriminator(state: dict[str, Any], name: str) -> AnyDiscriminator:
         network = build_discriminator(settings["discriminator"], settings["ndf"], settings["discriminator_layers"])
         network.load_state_dict(state["networks"][name])
     except (KeyError, RuntimeError) as error:
-        raise ModelError(f"a run of {state['recipe']} has no {name} of images ({error})") from error
+        raise ModelError(f"the teacher's {name} is none that this version knows") from error
     return network
 
 
@@ -231,7 +259,8 @@ def _teacher_at_work(state: dict[str, Any], config: DistillConfig) -> CycleGan:
     if state["recipe"] != "cyclegan":
         raise ConfigError(f"online must be false for a teacher of {state['recipe']!r}: cyclegan alone goes on learning")
     own = load_config(CycleGanConfig, base=state["config"])
-    shared = ("domain_a", "domain_b", "layout", "load_size", "load_size_max", "crop_size", "batch_size", "flip", "tight", "out")
-    teaching = CycleGan(replace(own, **{name: getattr(config, name) for name in shared}))
+    data = ("domain_a", "domain_b", "layout", "load_size", "load_size_max", "crop_size", "flip", "tight")
+    shared = {name: getattr(config, name) for name in (*data, "batch_size", "accumulate", "out")}
+    teaching = CycleGan(replace(own, **shared))
     checkpoint.fill(state, teaching)
     return teaching

@@ -62,6 +62,7 @@ class Latent:
         self.generator, self.discriminator = build_latent_generator(**architecture), discriminator
         self.networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": discriminator}
         self.averages = {"generator": copy.deepcopy(self.generator).eval().requires_grad_(False)}
+        self.decays = {"generator": (config.ema_decay, 0)}
         self.exports = {"sample": {"network": "generator", "architecture": architecture}}
         self.optimizers = {name: optimizer(network.parameters()) for name, network in self.networks.items()}
         self.rates = dict.fromkeys(self.networks, config.learning_rate)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from cyclecast.training import losses
 from cyclecast.training.learner import Learner, Terms
-from cyclecast.training.recipes.translation import Translation, TranslationConfig
+from cyclecast.training.recipes.translation import AdversarialConfig, Translation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pix2PixConfig(TranslationConfig):
+class Pix2PixConfig(AdversarialConfig):
     """Of the paper, on CycleGAN's networks, so that the two can be compared."""
 
     direction: Literal["a2b", "b2a"] = "a2b"

@@ -23,7 +23,7 @@ from cyclecast.training.learner import Learner, Terms
 from cyclecast.training.networks import build_generator
 from cyclecast.training.networks.frame import PRESETS, Preset
 from cyclecast.training.networks.layers import Norm, Upsample
-from cyclecast.training.networks.patch import AnyDiscriminator, Discriminator, build_discriminator
+from cyclecast.training.networks.patch import AnyDiscriminator, Discriminator, build_discriminator, side_wanted
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
 
@@ -76,12 +76,6 @@ class TranslationConfig(TrainConfig):
     """The generator makes what is added to its input; the paper's makes the whole picture."""
     dropout: float = 0.0
     """Of a U-Net's inner levels, while it trains; pix2pix draws its noise from 0.5."""
-    discriminator: Discriminator = "basic"
-    """basic: the 70x70 PatchGAN; n_layers: with discriminator_layers of them; pixel: 1x1; projected: on ImageNet features."""
-    discriminator_layers: int = 3
-    """Of n_layers: 0 judges 10x10 pixels, 1 16x16, 2 34x34, 3 70x70, 4 142x142."""
-    ndf: int = 64
-    """Discriminator's channels after its first layer."""
     discriminator_rate: float = 1.0
     """The discriminators' learning rate, as a factor of learning_rate."""
     adversarial: losses.Adversarial = "least_squares"
@@ -93,30 +87,21 @@ class TranslationConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require("factor", self.factor in (4, 8), "4 or 8")
         least = {"unet32": 32, "unet128": 128, "unet256": 256, "frame": self.factor}.get(self.generator, 4)
-        self._require("crop_size", self.crop_size % least == 0 and self.crop_size >= 16, f"a multiple of {least} from 16 up")
+        multiple = f"a multiple of {'factor, ' if self.generator == 'frame' else ''}{least}, from 16 up"
+        self._require("crop_size", self.crop_size % least == 0 and self.crop_size >= 16, multiple)
         self._require("load_size", self.load_size >= self.crop_size, f"at least crop_size, {self.crop_size}")
         self._require("load_size_max", (self.load_size_max or self.load_size) >= self.load_size, "at least load_size")
-        for name in ("ngf", "ndf"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("ngf", self.ngf >= 1, "at least 1")
         self._require("width", self.width is None or self.width >= 1, "at least 1")
         self._require("blocks", self.blocks is None or self.blocks >= 3, "at least 3")
-        self._require("factor", self.factor in (4, 8), "4 or 8")
-        fits = self.discriminator != "projected" or self.crop_size % 32 == 0
-        self._require("crop_size", fits, "a multiple of 32 for the discriminator `projected`")
-        layers_fit = self.discriminator in ("pixel", "projected") or self.crop_size >> self._layers() > 2
-        self._require(
-            "discriminator_layers", 0 <= self.discriminator_layers <= 6 and layers_fit, "fewer for so small a crop_size"
-        )
         self._require("dropout", 0 <= self.dropout < 1, "from 0 to below 1")
         self._require("dropout", not self.dropout or self.generator.startswith("unet"), "0 but in a U-Net")
         one_folder = self.domain_a.is_dir() and self.domain_a == self.domain_b
         self._require("layout", self.layout == "halves" or not one_folder, "halves where both domains are one folder")
         self._require_weights("discriminator_rate", "penalty_weight")
         self._require("compile", not (self.compile and self.adversarial == "wasserstein"), "false with a gradient penalty")
-
-    def _layers(self) -> int:
-        return self.discriminator_layers if self.discriminator == "n_layers" else 3
 
     def _require_weights(self, *names: str) -> None:
         for name in names:
@@ -135,10 +120,6 @@ class TranslationConfig(TrainConfig):
             return {"generator": "frame", **shape}
         common = {"generator": self.generator, "ngf": self.ngf, "upsample": self.upsample, "skip": self.skip}
         return common | ({"dropout": self.dropout} if self.generator.startswith("unet") else {"norm": self.norm})
-
-    def build_discriminator(self, in_channels: int = 3) -> AnyDiscriminator:
-        """A fresh discriminator as the settings ask for."""
-        return build_discriminator(self.discriminator, self.ndf, self.discriminator_layers, in_channels)
 
     def open_data(self, paired: bool = False) -> UnpairedData | PairedData:
         """The two domains; InputError for an empty folder."""
@@ -163,6 +144,42 @@ class TranslationConfig(TrainConfig):
         return {"domain A": self.domain_a.name, "domain B": self.domain_b.name}
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdversarialConfig(TranslationConfig):
+    """Of a recipe that builds its discriminators."""
+
+    discriminator: Discriminator = "basic"
+    """basic: the 70x70 PatchGAN; n_layers: with discriminator_layers of them; pixel: 1x1; projected: on ImageNet features."""
+    discriminator_layers: int = 3
+    """Of n_layers: 0 judges 10x10 pixels, 1 16x16, 2 34x34, 3 70x70, 4 142x142."""
+    ndf: int = 64
+    """Discriminator's channels after its first layer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("ndf", self.ndf >= 1, "at least 1")
+        self._require("discriminator_layers", 0 <= self.discriminator_layers <= 6, "from 0 to 6")
+        wanted = side_wanted(self.discriminator, self.discriminator_layers, self.crop_size)
+        layers = f" with discriminator_layers {self.discriminator_layers}" if self.discriminator == "n_layers" else ""
+        self._require("crop_size", wanted is None, f"{wanted} for the discriminator `{self.discriminator}`{layers}")
+
+    def build_discriminator(self, in_channels: int = 3) -> AnyDiscriminator:
+        """A fresh discriminator as the settings ask for."""
+        return build_discriminator(self.discriminator, self.ndf, self.discriminator_layers, in_channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig(TranslationConfig):
+    """Of a recipe whose discriminators are shown past fakes."""
+
+    pool_size: int = 50
+    """Past fakes that a discriminator is shown; 0 switches the pool off."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("pool_size", self.pool_size >= 0, "at least 0")
+
+
 class Translation:
     """Generators between two domains, whatever holds them together: a recipe adds its losses and one step.
 
@@ -177,6 +194,7 @@ class Translation:
         self.networks: dict[str, nn.Module] = {**generators, **discriminators}
         # What is sampled and exported: averages of the generators' weights.
         self.averages = {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in generators.items()}
+        self.decays = dict.fromkeys(self.averages, (config.ema_decay, 0))
         self.exports = {d: {"network": f"generator_{d[0]}{d[2]}", "architecture": config.architecture()} for d in directions}
         betas = (config.beta1, 0.999)
         self.optimizers: dict[str, Optimizer] = {
@@ -229,15 +247,8 @@ class Translation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoSidedConfig(TranslationConfig):
+class TwoSidedConfig(AdversarialConfig, PoolConfig):
     """Of a recipe with a discriminator for each domain."""
-
-    pool_size: int = 50
-    """Past fakes that a discriminator is shown; 0 switches the pool off."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require("pool_size", self.pool_size >= 0, "at least 0")
 
 
 class TwoSided(Translation, ABC):
