@@ -106,8 +106,8 @@ def structure_loss(translated: Tensor, source: Tensor, window: int = 15) -> Tens
 def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     """How far the areas' mean colours are from what snow makes of them; of (N, 3, H, W), RGB in [-1, 1].
 
-    What is green gets most of the way to white; other hues, skies, earth, skin, stay as they were but may brighten by up to 0.3;
-    nothing gets darker.
+    What is green gets three quarters of the way to white, so that forms stay visible in it; other hues, skies, earth, skin,
+    stay as they were. All may brighten by up to 0.15 more; nothing gets darker.
     """
     made, real = functional.avg_pool2d(translated.float(), scale), functional.avg_pool2d(source, scale)
     made_luma, real_luma = _luma(made), _luma(real)
@@ -117,9 +117,9 @@ def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
     green: Tensor = (-4.0 * b).clamp(0.0, 1.0) * (1.0 + 6.0 * (g - r)).clamp(
         0.0, 1.0
     )  # from yellow grass on, 0 for earth and skies
-    covered = 0.85 * green * (4.0 * strength.sqrt()).clamp_max(1.0)
+    covered = 0.75 * green * (4.0 * strength.sqrt()).clamp_max(1.0)
     light = real_luma + covered * (1.0 - real_luma)
-    off = (light - made_luma).clamp_min(0.0) + (made_luma - light - 0.3).clamp_min(0.0)
+    off = (light - made_luma).clamp_min(0.0) + (made_luma - light - 0.15).clamp_min(0.0)
     return (made - (1.0 - green) * real).abs().mean() + off.mean()
 
 

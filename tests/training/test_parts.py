@@ -127,16 +127,17 @@ def test_snow_loss_whitens_what_is_green_and_keeps_the_sky() -> None:
         return torch.tensor([red, green, blue]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)
 
     meadow, sand, sky = area(-0.5, 0.2, -0.6), area(0.6, 0.2, -0.3), area(-0.4, 0.0, 0.6)
-    for allowed, of in ((area(1, 1, 1), meadow), (sand, sand), (sand + 0.2, sand), (sky + 0.2, sky)):
+    for allowed, of in ((area(0.8, 0.8, 0.8), meadow), (sand, sand), (sand + 0.1, sand), (sky + 0.1, sky)):
         assert losses.snow_loss(allowed, of).item() == pytest.approx(0.0, abs=1e-6)
     assert losses.snow_loss(meadow, meadow).item() > 0.4  # no snow on it
     assert losses.snow_loss(sand - 0.3, sand).item() == pytest.approx(0.3, abs=1e-6)  # darker
     for other, of in (
         (area(1, 0.5, 1), meadow),
+        (area(1, 1, 1), meadow),
         (area(0.1, 0.4, -0.5), sand),
         (area(0.1, 0.1, 0.1), sky),
         (sand + 0.6, sand),
-    ):  # pink, green, grey, bleached
+    ):  # pink, so white that no form is left, green, grey, bleached
         assert losses.snow_loss(other, of).item() > 0.1
     moved = torch.full((1, 3, 8, 8), 0.1, requires_grad=True)
     losses.snow_loss(moved, meadow).backward()
