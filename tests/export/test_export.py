@@ -132,7 +132,9 @@ def test_the_bundled_models_draw_no_line_around_a_flat_frame(name: str) -> None:
     with cyclecast.load(name, engine="onnxruntime") as model:
         for colour in ((60, 150, 90), (200, 150, 90), (128, 128, 128), (40, 60, 120)):
             styled = model(np.full((120, 160, 3), colour, np.uint8)).astype(int)
-            assert np.abs(styled - styled[40:80, 40:120].mean((0, 1))).max() <= 8, colour  # it was up to 50
+            off = styled - styled[40:80, 40:120].mean((0, 1))
+            for side in (off[0], off[-1], off[:, 0], off[:, -1]):  # without the mirror: 21 to 26, single pixels 33 to 65
+                assert np.abs(side.mean(0)).max() <= 8 and np.abs(side).max() <= 16, colour
 
 
 def test_reference_is_the_plain_formula() -> None:
