@@ -84,13 +84,13 @@ class NormInFp32(nn.Module):
 
 
 def pad(x: Tensor, stride: int, margin: int = 0) -> Tensor:
-    """(N, C, H, W) -> `margin` more on each side, then right and below up to multiples of `stride`: mirrored.
+    """(N, C, H, W) -> `margin` more on each side, then right and below up to multiples of `stride`, which 2 * margin is.
 
-    2 * margin is a multiple of `stride`. Past a mirror's reach, of strides above 16, the last row and column are repeated.
+    Mirrored, or, past a mirror's reach in the smallest frame (strides above 16, margins), the last rows and columns repeated.
     """
     # Not by -H % stride: the exporter cannot follow that through a U-Net's halvings, and ONNX divides towards 0.
     below, right = ((side + stride - 1) // stride * stride - side + margin for side in x.shape[2:])
-    return functional.pad(x, (margin, right, margin, below), mode="reflect" if stride <= 16 else "replicate")
+    return functional.pad(x, (margin, right, margin, below), mode="replicate" if margin or stride > 16 else "reflect")
 
 
 def with_colours_of(source: Tensor, styled: Tensor, share: float) -> Tensor:

@@ -14,9 +14,6 @@ Preset = Literal["nano", "small", "base"]
 PRESETS: dict[Preset, tuple[int, int]] = {"nano": (16, 6), "small": (32, 6), "base": (32, 10)}
 """Width and blocks. 32 channels cost half of 48 where AMX computes them, so depth is the better buy; `monet` is a `base`."""
 
-MARGIN = 16
-"""Pixels that a frame is mirrored by, less the factor, so that the smallest frame still can be: see `FrameGenerator`."""
-
 
 class PlainBlock(nn.Module):
     """x + conv(relu(conv(x))), without norms."""
@@ -41,16 +38,16 @@ class FrameGenerator(nn.Module):
     grid of `factor` pixels where an adversary rewards any texture: let it imitate a teacher without one (recipe `distill`).
 
     Its convolutions take what lies outside for zeros, which shows as a line around the picture. An export gives it frames
-    that are mirrored by `margin` pixels on each side, where that line falls, and cuts them off again.
+    that are `margin` pixels larger on each side, where that line falls, and cuts them off again.
     """
 
+    margin = 20
     bounded = False  # its last layer is linear, so that an export can fold the range of bytes into it
 
     def __init__(self, width: int = 32, blocks: int = 10, factor: int = 4, skip: bool = False) -> None:
         super().__init__()
         self.skip = skip
         self.stride = factor
-        self.margin = MARGIN - factor
         values = 3 * factor**2
         # Mirrored at the border, so that a frame's range folds into these weights exactly; zeros further in are faster.
         first = nn.Conv2d(values, width, 3, padding=1, padding_mode="reflect")
