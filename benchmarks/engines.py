@@ -35,7 +35,7 @@ from cyclecast.runtime.bench import frames_per_second, percentiles, times_ms
 from cyclecast.runtime.machine import machine_name
 from cyclecast.training.networks import ImageGenerator, build_generator
 from cyclecast.video.frame import Image
-from cyclecast.video.sources.scene import Scene
+from cyclecast.video.scene import Scene
 
 COUNTED = 256  # pixels a side of the picture whose operations are counted; they grow with the area
 KINDS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

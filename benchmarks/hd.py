@@ -22,7 +22,7 @@ from benchmarks.plain_loop import plain_frame
 from cyclecast.runtime.bench import times_ms
 from cyclecast.training.networks.resnet import ResnetGenerator
 from cyclecast.video.frame import Image
-from cyclecast.video.sources.scene import Scene
+from cyclecast.video.scene import Scene
 
 SIZES = ("1280x720", "640x360")
 WARM_UP = 3  # of our frames, before each turn: the reference has just had the cores and their caches

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import av
 
-from cyclecast.video.job import folder_of
+from cyclecast.video.convert.job import folder_of
 
 
 def content(film: Path) -> str:

@@ -32,10 +32,10 @@ import cv2
 import numpy as np
 
 from cyclecast.errors import CyclecastError
-from cyclecast.video import images
-from cyclecast.video.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.job import folder_of
+from cyclecast.video.files import images
 from cyclecast.video.frame import Image
-from cyclecast.video.job import folder_of
 
 CONVERTED, DAMAGED, REFUSED, BUG = "converted", "converted, damage named", "refused in one line", "BUG"
 VIDEO_OUTPUTS = (".mp4", ".mp4", ".mp4", ".mkv", ".mov")

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import cyclecast
 from cyclecast.runtime.model import Model
-from cyclecast.video.convert import ConvertOptions
+from cyclecast.video.convert.convert import ConvertOptions
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Frame
-from cyclecast.video.sinks.file import VideoWriter
-from cyclecast.video.sources.file import VideoFile
 
 
 class Seconds(NamedTuple):

@@ -25,10 +25,10 @@ from cyclecast.export.agreement import compare
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.training.networks.resnet import ResnetGenerator
-from cyclecast.video.convert import ConvertOptions
+from cyclecast.video.convert.convert import ConvertOptions
+from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
-from cyclecast.video.sources.file import VideoFile
-from cyclecast.video.sources.scene import Scene
+from cyclecast.video.scene import Scene
 
 
 @torch.no_grad()

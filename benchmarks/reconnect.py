@@ -31,8 +31,8 @@ import numpy as np
 
 from cyclecast.video.clock import draw_clock, read_clock, since
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture import Capture
-from cyclecast.video.sources.scene import Scene
+from cyclecast.video.live.capture.client import Capture
+from cyclecast.video.scene import Scene
 
 PYTHON = "/usr/bin/python3"  # Debian's own, which sees its GStreamer
 STOPPED = 8.0  # seconds

@@ -31,8 +31,8 @@ import cyclecast
 from cyclecast.measure import beginning
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.video.frame import Image
-from cyclecast.video.live.steady import Steady
-from cyclecast.video.sources.scene import Scene
+from cyclecast.video.live.styling.temporal_filter import Steady
+from cyclecast.video.scene import Scene
 
 WARM_UP = 4  # pictures before the filter is judged: it has to have a past
 SIZES = ("1280x720", "640x360")

@@ -20,11 +20,11 @@ from cyclecast._version import __version__
 if TYPE_CHECKING:
     from cyclecast.runtime.engine import Engine
     from cyclecast.runtime.model import Model
-    from cyclecast.video.convert import ConversionReport, ConvertOptions, OnFrame
-    from cyclecast.video.live.capture import OnNews
+    from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
+    from cyclecast.video.live.capture.client import OnNews
     from cyclecast.video.live.options import LiveOptions
-    from cyclecast.video.live.shown import Shown
-    from cyclecast.video.sources.grabbing import Wish
+    from cyclecast.video.live.sources.source import Wish
+    from cyclecast.video.live.styling.styled_frame import Shown
 
 __all__ = ["__version__", "convert", "load", "stream"]
 
@@ -68,9 +68,9 @@ def convert(
 ) -> ConversionReport:
     """Runs one video or image through a model into a file that appears whole or not at all.
 
-    model: what `load` gave, or a name or path to load. See `cyclecast.video.convert` for options, report and errors.
+    model: what `load` gave, or a name or path to load. See `cyclecast.video.convert.convert` for options, report and errors.
     """
-    from cyclecast.video.convert import convert_file
+    from cyclecast.video.convert.convert import convert_file
 
     if isinstance(model, str | Path):
         with load(model) as opened:
@@ -87,14 +87,14 @@ def stream(
 ) -> Iterator[Shown]:
     """Styled pictures of a live source as they come, the newest first; ends where the source ends, or when the loop is left.
 
-    source: 0, "/dev/video0", "rtsp://…", a file, "pattern://1280x720@30" …, see `cyclecast.video.sources.live`. model: what
+    source: 0, "/dev/video0", "rtsp://…", a file, "pattern://1280x720@30" …, see `video/live/sources`. model: what
     `load` gave, or a name or path to load. wish: size and rate. Each `Shown` has its `image`, (H, W, 3) uint8 BGR, the `source`
     image, and the time `at` which it was captured. A source that is lost is waited for. Raises InputError (it cannot be
     opened), ConfigError (`target_fps` needs a name or path, for a second copy of the model is opened), and what `load` does.
     """
     from cyclecast.errors import ConfigError
-    from cyclecast.video.live.look import Lent
-    from cyclecast.video.live.stream import open_stream
+    from cyclecast.video.live.styling.stream import open_stream
+    from cyclecast.video.live.styling.style_switcher import Lent
 
     if isinstance(model, str | Path):
         opened = open_stream(str(source), [str(model)], load, wish, options, on_news)

@@ -13,14 +13,14 @@ import cyclecast
 from cyclecast.errors import OutputError
 from cyclecast.files import appearing
 from cyclecast.runtime.model import Model
-from cyclecast.video.convert import ConversionReport, ConvertOptions, OnFrame
+from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
+from cyclecast.video.files.images import write_image
+from cyclecast.video.files.muxer import assemble
+from cyclecast.video.files.reader import VideoFile, Window
+from cyclecast.video.files.side_streams import Companions
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Image
-from cyclecast.video.images import write_image
-from cyclecast.video.sinks.file import VideoWriter
-from cyclecast.video.sinks.film import assemble
-from cyclecast.video.sources.companions import Companions
-from cyclecast.video.sources.file import VideoFile, Window
-from cyclecast.video.sources.scene import Scene, write_sound
+from cyclecast.video.scene import Scene, write_sound
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from cyclecast.training.config import data_settings
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.training.evaluate.translation import Places, evaluate_translation
 from cyclecast.training.recipes.translation import TranslationConfig
+from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
-from cyclecast.video.sources.file import VideoFile
 
 
 def measure_model(

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from cyclecast.video.convert import PART_FRAMES
+from cyclecast.video.convert.convert import PART_FRAMES
+from cyclecast.video.files.muxer import assemble
+from cyclecast.video.files.reader import Window
+from cyclecast.video.files.side_streams import Companions
+from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
-from cyclecast.video.sinks.file import Encoding, VideoWriter
-from cyclecast.video.sinks.film import assemble
-from cyclecast.video.sources.companions import Companions
-from cyclecast.video.sources.file import Window
-from cyclecast.video.sources.scene import Scene, write_sound
+from cyclecast.video.scene import Scene, write_sound
 
 # A shell's background job has Ctrl-C ignored, and its children with it; the tests that press it need the usual state.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -19,10 +19,10 @@ import pytest
 import cyclecast
 from cyclecast.cli.console import opened
 from cyclecast.demo import render_scene
-from cyclecast.video.convert import ConvertOptions
+from cyclecast.video.convert.convert import ConvertOptions
+from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Colour, Frame, StreamInfo
-from cyclecast.video.sinks.file import Encoding, VideoWriter
-from cyclecast.video.sources.scene import Scene
+from cyclecast.video.scene import Scene
 from tests.conftest import moving_pictures
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"

@@ -23,17 +23,18 @@ import cv2
 import pytest
 
 import cyclecast
-from cyclecast import apart
-from cyclecast.doctor import find_problems
+from cyclecast import isolated as apart
+from cyclecast.doctor import gpus
+from cyclecast.doctor.examine import find_problems
+from cyclecast.doctor.gpus import Gpus, NvidiaGpu, find_gpus
+from cyclecast.doctor.libraries import INSTALL, Device, Library
 from cyclecast.errors import InputError
-from cyclecast.runtime import gpus
-from cyclecast.runtime.gpus import Gpus, NvidiaGpu, find_gpus
-from cyclecast.runtime.installed import INSTALL, Device, Library
 from cyclecast.runtime.machine import System, describe_system
-from cyclecast.video import cameras, codecs
+from cyclecast.video import cameras
 from cyclecast.video.cameras import Camera, Cameras, find_cameras, measure_camera
-from cyclecast.video.codecs import Codecs, EncoderFacts
-from cyclecast.video.encoders import ENCODERS, known_encoders
+from cyclecast.video.files import codecs
+from cyclecast.video.files.codecs import Codecs, EncoderFacts
+from cyclecast.video.files.encoders import ENCODERS, known_encoders
 from cyclecast.video.opencv import OpenCv, find_opencv
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"
@@ -208,7 +209,8 @@ def test_libraries_that_do_not_load_are_told_of(tmp_path: Path) -> None:
 
 
 def test_it_loads_none_of_the_libraries_itself() -> None:
-    code = "import sys, cyclecast.doctor\nprint([m for m in ('numpy', 'cv2', 'av', 'openvino', 'torch') if m in sys.modules])"
+    libraries = ("numpy", "cv2", "av", "openvino", "torch")
+    code = f"import sys, cyclecast.doctor.examine\nprint([m for m in {libraries} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr
 

@@ -12,7 +12,7 @@ import pytest
 
 import cyclecast
 from cyclecast.runtime.model import find_model
-from cyclecast.video.sources.scene import Scene
+from cyclecast.video.scene import Scene
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WIDTH, HEIGHT = 213, 121

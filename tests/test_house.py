@@ -33,7 +33,7 @@ def test_loads_neither_torch_nor_an_engine(code: str) -> None:
 def test_runtime_and_video_work_with_torch_blocked() -> None:
     rooms = (
         "cyclecast.runtime.bench, cyclecast.runtime.engines.openvino, cyclecast.runtime.engines.onnxruntime, "
-        "cyclecast.video.convert, cyclecast.video.sources.scene, cyclecast.demo"
+        "cyclecast.video.convert.convert, cyclecast.video.scene, cyclecast.demo"
     )
     done = python(f"import sys\nfor m in ('torch', 'onnx', 'onnxscript'): sys.modules[m] = None\nimport {rooms}")
     assert done.returncode == 0, done.stderr

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 import cyclecast
-from cyclecast.cli.footage import convert, demo
-from cyclecast.cli.learning import evaluate, reproduce, train
+from cyclecast.cli.convert import convert, demo
+from cyclecast.cli.doctor import doctor
+from cyclecast.cli.engines import bench, build, verify
+from cyclecast.cli.export import adopt, export, models
 from cyclecast.cli.live import live
-from cyclecast.cli.machine import doctor
-from cyclecast.cli.model import adopt, export, models
-from cyclecast.cli.proof import bench, build, verify
+from cyclecast.cli.train import evaluate, reproduce, train
 from cyclecast.errors import CyclecastError, Interrupted
 
 INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM

@@ -19,11 +19,11 @@ from cyclecast.cli.console import (
     engine_facts,
     print_json,
 )
-from cyclecast.cli.footage import say
+from cyclecast.cli.convert import say
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
-    from cyclecast.video.session import LiveReport
+    from cyclecast.video.live.session import LiveReport
 
 
 def live(
@@ -65,9 +65,9 @@ def live(
     """
     from cyclecast.runtime.model import find_model
     from cyclecast.video.live.options import LiveOptions
-    from cyclecast.video.session import Session
-    from cyclecast.video.sinks.live import open_sink
-    from cyclecast.video.sources.grabbing import Wish
+    from cyclecast.video.live.session import Session
+    from cyclecast.video.live.sinks.registry import open_sink
+    from cyclecast.video.live.sources.source import Wish
 
     options = LiveOptions(
         seconds=seconds,

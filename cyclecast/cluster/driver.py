@@ -24,11 +24,11 @@ from cyclecast.cluster.part import VERSIONS, Asked, Made, Span, make_part
 from cyclecast.cluster.room import ROOM, remove
 from cyclecast.cluster.source import Source
 from cyclecast.errors import CyclecastError, EngineError, EngineUnavailable, InputError, OutputError
-from cyclecast.video import pipeline
-from cyclecast.video.convert import PART_FRAMES, ConvertOptions, OnFrame
-from cyclecast.video.job import End, Job
-from cyclecast.video.sinks.file import Encoding, Part
-from cyclecast.video.sources.file import VideoFile, Window
+from cyclecast.video.convert import pipeline
+from cyclecast.video.convert.convert import PART_FRAMES, ConvertOptions, OnFrame
+from cyclecast.video.convert.job import End, Job
+from cyclecast.video.files.reader import VideoFile, Window
+from cyclecast.video.files.writer import Encoding, Part
 
 CONNECT_SECONDS = 5.0
 RETRIES = 3  # of a part whose worker died

@@ -18,11 +18,11 @@ from cyclecast.cluster.room import room_of, written_once
 from cyclecast.errors import EngineError, OutputError
 from cyclecast.files import digest_of_ends
 from cyclecast.runtime.model import Model
-from cyclecast.video import pipeline
-from cyclecast.video.convert import style
+from cyclecast.video.convert import pipeline
+from cyclecast.video.convert.convert import style
+from cyclecast.video.files.reader import Place, VideoFile, Window
+from cyclecast.video.files.writer import Encoding, Part, VideoWriter
 from cyclecast.video.frame import Frame
-from cyclecast.video.sinks.file import Encoding, Part, VideoWriter
-from cyclecast.video.sources.file import Place, VideoFile, Window
 
 VERSIONS = f"cyclecast {cyclecast.__version__} and PyAV {av.__version__}"  # what machines must have alike
 

@@ -14,6 +14,7 @@ from platformdirs import user_cache_path
 
 log = logging.getLogger(__name__)
 
+RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities (SM) that TensorRT for RTX builds for
 LEAST_FREE = 2 << 30  # bytes of a disk that models are compiled and films written to
 # Instructions that decide how quick a network is on a CPU, as Linux spells them.
 TELLING = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimdhp", "bf16", "i8mm", "sve")

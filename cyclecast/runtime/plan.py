@@ -18,8 +18,7 @@ from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelE
 from cyclecast.files import appearing
 from cyclecast.runtime.cuda import Gpu
 from cyclecast.runtime.engine import OnBuild, check_shape, check_size, stated_kind, stated_precision
-from cyclecast.runtime.gpus import RTX_TARGETS
-from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.machine import RTX_TARGETS, cache_folder
 from cyclecast.runtime.onnx_file import describe, metadata_of, openvino_library, read_model
 
 Size = tuple[int, int]  # (width, height)

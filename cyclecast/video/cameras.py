@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclecast.apart import call
 from cyclecast.errors import InputError
+from cyclecast.isolated import call
 
 if TYPE_CHECKING:
     import cv2

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from cyclecast.apart import call, last_words
+from cyclecast.isolated import call, last_words
 
 SECONDS = 120.0  # for loading it, and for a window to open, on a machine that has other things to do
 FEATURES = {  # our name -> that in OpenCV's build information

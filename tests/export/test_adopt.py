@@ -21,8 +21,8 @@ from cyclecast.export.adopt.evidence import Given
 from cyclecast.export.agreement import compare
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, ModelSpec
-from cyclecast.video.images import read_image
-from cyclecast.video.sources.scene import Scene
+from cyclecast.video.files.images import read_image
+from cyclecast.video.scene import Scene
 from tests.conftest import moving_pictures, shared
 
 FRAMES = [Scene(160, 120).draw(0.0)]

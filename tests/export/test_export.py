@@ -21,7 +21,7 @@ from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.model import bundled_models
 from cyclecast.spec import METADATA_KEY, ModelSpec
 from cyclecast.training.networks import ImageGenerator, ResnetGenerator, build_generator
-from cyclecast.video.images import read_image
+from cyclecast.video.files.images import read_image
 from tests.conftest import moving_pictures, shared
 
 

@@ -24,8 +24,8 @@ from cyclecast.export.torch_engine import TorchEngine
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.onnx_file import openvino_library
 from cyclecast.training.networks import ConvGenerator, ImageGenerator, build_generator
+from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
-from cyclecast.video.images import read_image
 from tests.conftest import FAMILIES, moving_pictures, shared
 
 

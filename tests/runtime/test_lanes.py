@@ -359,7 +359,7 @@ def test_a_plan_is_timed_on_its_own_engine_and_held_against_nothing(
 ) -> None:
     from rich.console import Console
 
-    from cyclecast.cli.proof import bench_table
+    from cyclecast.cli.engines import bench_table
 
     with pytest.raises(EngineUnavailable, match="tensorrt is not installed"):
         monkeypatch.setitem(sys.modules, "tensorrt", None)

@@ -18,8 +18,7 @@ from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelE
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.engines import open_engine
-from cyclecast.runtime.gpus import RTX_TARGETS
-from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.machine import RTX_TARGETS, cache_folder
 from cyclecast.runtime.model import find_model
 from cyclecast.runtime.plan import PlanFacts, build_plan, convolutions_not_in, engine_of_plan, read_facts
 from cyclecast.spec import ModelSpec

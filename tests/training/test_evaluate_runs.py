@@ -29,7 +29,7 @@ from cyclecast.training.evaluate.run import evaluate_run
 from cyclecast.training.evaluate.translation import Places, evaluate_translation
 from cyclecast.training.loop import train
 from cyclecast.training.recipes.cyclegan import CycleGanConfig
-from cyclecast.video.sources.file import VideoFile
+from cyclecast.video.files.reader import VideoFile
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"
 

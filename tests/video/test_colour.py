@@ -13,9 +13,9 @@ import pytest
 
 from cyclecast.errors import InputError
 from cyclecast.video.colour import MATRICES, SDR, ToBgr, delivered, from_bgr
-from cyclecast.video.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Colour, Image
-from cyclecast.video.sources.file import VideoFile
 from tests.conftest import Same
 
 WIDTH, HEIGHT = 64, 48

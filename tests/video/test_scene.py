@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from cyclecast.video.sources.scene import Scene, write_sound
+from cyclecast.video.scene import Scene, write_sound
 
 
 def test_frames_move_and_repeat_exactly() -> None:

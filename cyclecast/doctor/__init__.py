@@ -1,0 +1,1 @@
+"""What this machine has for cyclecast, and what to type for what is missing."""

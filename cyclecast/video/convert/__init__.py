@@ -1,0 +1,1 @@
+"""The batch job: convert files through a model, resumably."""

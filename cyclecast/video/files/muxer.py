@@ -1,0 +1,155 @@
+"""Encoded parts, what goes beside the pictures, and the file that they become together; nothing is encoded anew, but for GIF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.filter import Graph
+
+from cyclecast.errors import OutputError
+from cyclecast.video.colour import EXACT_COLOURS
+from cyclecast.video.files.side_streams import Companions
+from cyclecast.video.files.writer import MP4_FAMILY, Part, hold, open_output, reason
+from cyclecast.video.frame import StreamInfo
+
+# Codecs that say of each pixel what shape it has. Matroska can too, but PyAV cannot tell it: `AVStream.sample_aspect_ratio`.
+BITSTREAM_ASPECT = ("h264", "hevc")
+SHORTEST_GIF_DELAY = 2  # hundredths of a second; what is shorter, browsers show for ten
+
+
+def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, companions: Companions) -> None:
+    """Joins the parts, in order, with the companions into `path`. OutputError if its container cannot hold them."""
+    try:
+        with cast(OutputContainer, open_output(path)) as out, _opened(parts[0]) as template:
+            pictures = template.streams.video[0]
+            stream: Any = out.add_stream_from_template(pictures, opaque=True)
+            stream.time_base = info.time_base
+            stream.codec_context.sample_aspect_ratio = info.pixel_aspect  # read from MP4, a template does not know it
+            if path.suffix.lower() in MP4_FAMILY and pictures.codec_context.codec_tag == "hvc1":
+                stream.codec_context.codec_tag = "hvc1"  # Apple's players open no other
+            stream.codec_context.framerate = info.rate
+            if info.pixel_aspect != 1 and path.suffix.lower() in (".mkv", ".webm") and stream.name not in BITSTREAM_ASPECT:
+                companions.dropped.append(
+                    f"the shape of its pixels, {info.pixel_aspect.numerator}:{info.pixel_aspect.denominator}"
+                )
+            companions.add_to(out, stream)
+            out.start_encoding()
+            for packet in _packets(parts, info.time_base, path.suffix.lower() in MP4_FAMILY):
+                for other in companions.until((packet.dts or 0) * packet.time_base):
+                    out.mux(other)
+                packet.stream = stream
+                out.mux(packet)
+            for other in companions.until(None):
+                out.mux(other)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        hint = "; if it is the sound, --no-audio leaves it out" if companions.sound != "none" else ""
+        raise OutputError(f"writing failed ({reason(error)}){hint}") from error
+
+
+def _packets(parts: Sequence[Part], time_base: Fraction, sums_durations: bool) -> Iterator[av.Packet[Any]]:
+    """Every packet with its times in the film; decoding times as an encoder of the whole would have given them.
+
+    sums_durations: the container knows how long the last picture is held by the sum of all durations, as MP4 does.
+    """
+    depth = max(part.reordered for part in parts)
+    before: list[int] = []  # when the last `depth` pictures are shown: the decoding times of the next
+    delay: int | None = None
+    last: int | None = None  # when the last picture of the part before is shown
+    for number, part in enumerate(parts):
+        with _opened(part) as container:
+            packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
+        if len(packets) != part.frames:
+            raise OutputError(f"{part.path}: {len(packets)} pictures, there were {part.frames}")
+        tick = packets[0].time_base
+        scale = time_base / tick  # of a part's ticks in one of the film's
+
+        def ticks(of_film: int, scale: Fraction = scale) -> int:
+            return round(of_film * scale)
+
+        for packet in sorted(packets, key=lambda packet: packet.pts or 0):
+            packet.pts = (packet.pts or 0) + ticks(part.first)
+            if last is not None:  # sources repeat times, between parts too
+                packet.pts = max(packet.pts, last + 1)
+            last = packet.pts
+        shown = sorted(packet.pts for packet in packets if packet.pts is not None)
+        if delay is None:
+            step = shown[1] - shown[0] if len(shown) > 1 else 1
+            before = [shown[0] - step * n for n in range(depth, 0, -1)]
+            delay = shown[0] - (before + shown)[0]
+        is_last = number == len(parts) - 1
+        end = ticks(part.first + part.end if is_last else parts[number + 1].first)
+        follows = dict(zip(shown, [*shown[1:], end], strict=True))
+        decoded = before + shown
+        for packet, dts in zip(packets, decoded, strict=False):
+            assert packet.pts is not None
+            packet.dts, packet.duration = dts, max(0, follows[packet.pts] - packet.pts)
+        if is_last and sums_durations:
+            hold(packets[-1], end, delay)
+        before = decoded[len(decoded) - depth :]
+        yield from packets
+
+
+def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, companions: Companions) -> None:
+    """The parts as an animation that loops, each picture with 256 colours of its own."""
+    passed_over = 0
+    last = -SHORTEST_GIF_DELAY
+    held = round((parts[-1].first + parts[-1].end - parts[-1].last) * info.time_base * 100)
+    final = {"final_delay": str(min(held, 65_535))} if held >= SHORTEST_GIF_DELAY else {}
+    try:
+        with av.open(os.path.abspath(path), "w", format="gif", options=final) as out:
+            stream: Any = out.add_stream("gif", rate=info.rate)
+            stream.width, stream.height, stream.pix_fmt = info.width, info.height, "pal8"
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
+            companions.add_to(out, stream)
+            graph = _palette_graph(info.width, info.height)
+            for frame, seconds in _pictures(parts, info):
+                pts = round(seconds * 100)
+                if pts < last + SHORTEST_GIF_DELAY:
+                    passed_over += 1
+                    continue
+                last = pts
+                frame.pts, frame.time_base = pts, Fraction(1, 100)
+                graph.push(frame)
+                painted = cast(av.VideoFrame, graph.pull())
+                painted.pts, painted.time_base = pts, Fraction(1, 100)
+                out.mux(stream.encode(painted))
+            out.mux(stream.encode(None))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise OutputError(f"writing failed ({reason(error)})") from error
+    if passed_over:
+        companions.dropped.append(f"{passed_over} pictures that followed within 0.02 s")
+
+
+def _opened(part: Part) -> Any:
+    return av.open(os.path.abspath(part.path))  # absolute, or a colon in a name would read as a protocol
+
+
+def _pictures(parts: Sequence[Part], info: StreamInfo) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    """Each of them in BGR, without the row or column that made it even, and its time in seconds."""
+    for part in parts:
+        with _opened(part) as container:
+            for frame in container.decode(video=0):
+                image = frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOURS)[: info.height, : info.width]
+                seconds = part.first * info.time_base + (frame.pts or 0) * (frame.time_base or 0)
+                yield av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24"), seconds
+
+
+def _palette_graph(width: int, height: int) -> Graph:
+    graph = Graph()
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("bgr24"), time_base=Fraction(1, 100))
+    split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=single:reserve_transparent=0")
+    use, sink = graph.add("paletteuse", "new=1:dither=sierra2_4a"), graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(use, 0, 0)
+    split.link_to(palette, 1, 0)
+    palette.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    return graph

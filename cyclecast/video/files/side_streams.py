@@ -1,0 +1,182 @@
+"""What a film has beside its pictures: sound, subtitles, chapters, tags and fonts, on their way into a container."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.stream import Discard, Disposition
+
+from cyclecast.video.files.reader import Window, open_container
+from cyclecast.video.files.tracks import Clock, Copied, Packet, Sound, Subtitles, Track, can_hold, describe, kept_tags
+
+SOUND = {  # suffix -> the codec for sound that this container cannot hold as it is
+    ".mp4": "aac",
+    ".m4v": "aac",
+    ".mov": "aac",
+    ".mkv": "libopus",
+    ".webm": "libopus",
+}
+TEXT = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}  # the same of subtitles
+TEXT_CODECS = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
+COARSE, FINE = Fraction(1, 1000), Fraction(1, 1_000_000)  # ticks that a time cannot be taken off from exactly; what serves
+SPREAD = Fraction(30)  # seconds: no container has what belongs together further apart
+
+
+class Companions:
+    """All of a film but its pictures, for one output. A context manager; `add_to` comes before the first packet.
+
+    start: what is taken off every time; window: the part that is wanted. `sound` says what became of it: copied, transcoded or
+    none; `dropped` what is left out, in words; `damage` what could not be read.
+    """
+
+    def __init__(self, path: Path, start: Fraction, window: Window, suffix: str, sound: bool = True) -> None:
+        self.path, self._start, self._window, self._suffix, self._wants_sound = path, start, window, suffix, sound
+        self.sound = "none"
+        self.dropped: list[str] = []
+        self.damage: str | None = None
+        self._source: InputContainer = open_container(path)
+        self._tracks: dict[Any, Track] = {}
+        self._clocks: dict[Any, Clock] = {}
+        self._due: Iterator[Packet] = iter(())
+        self._waiting: Packet | None = None
+
+    def add_to(self, out: OutputContainer, pictures: Any) -> None:
+        """A stream for each track that `out` can hold, the tags and the chapters; `pictures`: its video stream."""
+        source = self._source
+        main = source.streams.best("video")
+        if main is not None:
+            describe(pictures, main)
+        tick = Fraction(pictures.time_base)
+        self._start = round(self._start / tick) * tick  # as it was taken off the pictures
+        numbers: dict[str, int] = {}
+        for stream in source.streams:
+            if stream is main or stream.discard == Discard.all:  # the latter is how MP4 keeps its chapters
+                continue
+            numbers[stream.type] = numbers.get(stream.type, 0) + 1
+            self._add(out, stream, f"{_called(stream)} {numbers[stream.type]}")
+        for stream in source.streams:
+            if stream not in self._tracks:
+                cast(Any, stream).discard = Discard.all  # not even read, where the container allows
+        out.metadata.update(kept_tags(source.metadata))
+        chapters = [moved for chapter in source.chapters() if (moved := self._moved(chapter))]
+        if chapters:
+            out.set_chapters(chapters)
+        self._due = self._packets()
+
+    def _add(self, out: OutputContainer, stream: Any, name: str) -> None:
+        known = stream.codec_context.codec if stream.codec_context is not None else None
+        if stream.type == "attachment" and self._suffix == ".mkv":
+            out.add_attachment(stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data)
+        elif stream.type == "audio" and not self._wants_sound:
+            pass
+        elif stream.type not in ("audio", "subtitle"):
+            self.dropped.append(name)
+        elif known is None:
+            self.dropped.append(f"{name}: its codec is unknown here")
+        elif can_hold(out.format.name, stream):
+            self._tracks[stream] = Copied(out, stream)
+            if stream.type == "audio" and self.sound == "none":
+                self.sound = "copied"
+        elif stream.type == "audio" and self._suffix in SOUND:
+            self._tracks[stream] = Sound(out, stream, SOUND[self._suffix], self._window.start > 0)
+            self.sound = "transcoded"
+        elif known.canonical_name in TEXT_CODECS and self._suffix in TEXT:
+            self._tracks[stream] = Subtitles(out, stream, TEXT[self._suffix])
+        else:
+            self.dropped.append(f"{name}: {self._suffix} cannot hold {known.canonical_name}")
+
+    def _moved(self, chapter: Any) -> Any:
+        """The chapter on the output's clock, cut to the window; None if nothing of it is left."""
+        tick = chapter["time_base"]
+        start, end = chapter["start"] * tick - self._start, chapter["end"] * tick - self._start
+        if end <= 0 or (self._window.duration is not None and start >= self._window.duration):
+            return None
+        if self._window.duration is not None:
+            end = min(end, self._window.duration)
+        return chapter | {"start": round(max(Fraction(0), start) / tick), "end": round(end / tick)}
+
+    def _packets(self) -> Iterator[Packet]:
+        """All that is to be written, in the source's order; ends where it becomes unreadable."""
+        if not self._tracks:
+            return
+        for packet in self._read():
+            clock = self._clocks.setdefault(packet.stream, Clock(packet.stream.type == "subtitle"))
+            if not clock.set(packet):
+                continue
+            begin = (packet.pts or 0) * packet.time_base - self._start
+            if self._window.duration is not None and begin >= self._window.duration + SPREAD:
+                break
+            if self._start and packet.time_base > COARSE:  # AVI's is a packet
+                scale = packet.time_base / FINE
+                packet.pts, packet.dts = round((packet.pts or 0) * scale), round((packet.dts or 0) * scale)
+                packet.duration, packet.time_base = round((packet.duration or 0) * scale), FINE
+            ticks = round(self._start / packet.time_base)
+            packet.pts, packet.dts = (packet.pts or 0) - ticks, (packet.dts or 0) - ticks
+            if self._fits(packet):
+                yield from self._tracks[packet.stream].take(packet)
+        lost = sum(clock.lost for clock in self._clocks.values())
+        if lost:
+            self._damaged(f"{lost} packets of sound or subtitles are out of order")
+        for track in self._tracks.values():
+            yield from track.take(None)
+
+    def _read(self) -> Iterator[Packet]:
+        packets = self._source.demux(*self._tracks)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, IndexError):
+                self._damaged("sound or subtitles cannot be read to their end")
+                return
+            if packet is None:
+                return
+            if packet.size and packet.time_base:
+                yield packet
+
+    def _damaged(self, what: str) -> None:
+        self.damage = f"{self.damage}; {what}" if self.damage else what
+
+    def _fits(self, packet: Packet) -> bool:
+        """Whether some of it lies in the window; text is cut to that."""
+        if self._window == Window():
+            return True
+        begin, tick = packet.pts or 0, packet.time_base
+        end = begin + (packet.duration or 0)
+        last = None if self._window.duration is None else round(self._window.duration / tick)
+        early = -self._tracks[packet.stream].preroll / tick
+        if (self._window.start and max(end, begin + 1) <= early) or (last is not None and begin >= last):
+            return False
+        if packet.stream.type == "subtitle" and packet.duration:
+            begin = max(begin, 0) if self._window.start else begin
+            packet.pts = packet.dts = begin
+            packet.duration = (end if last is None else min(end, last)) - begin
+        return True
+
+    def until(self, seconds: Fraction | None) -> Iterator[Packet]:
+        """The packets due by then, all that is left if None: side by side with the pictures in the file."""
+        if self._waiting is None:
+            self._waiting = next(self._due, None)
+        while self._waiting is not None:
+            packet = self._waiting
+            if seconds is not None and packet.dts is not None and packet.dts * packet.time_base > seconds:
+                return
+            yield packet
+            self._waiting = next(self._due, None)
+
+    def __enter__(self) -> Companions:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._source.close()
+
+
+def _called(stream: Any) -> str:
+    if stream.type == "video":
+        return "cover picture" if stream.disposition & Disposition.attached_pic else "further pictures: track"
+    return {"audio": "sound track", "subtitle": "subtitles"}.get(stream.type, f"{stream.type} track")

@@ -1,0 +1,231 @@
+"""Frames into a video file, each at its own time: pictures alone, see `film` for what goes with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from cyclecast.errors import ConfigError, OutputError
+from cyclecast.video.colour import from_bgr
+from cyclecast.video.files.encoders import ENCODERS, ChosenEncoder, ordinary_priority
+from cyclecast.video.frame import Frame, StreamInfo
+
+CONTAINERS = {
+    ".mp4": "h264",
+    ".m4v": "h264",
+    ".mov": "h264",
+    ".mkv": "h264",
+    ".webm": "vp9",
+}  # suffix -> codec by default
+MP4_FAMILY = (".mp4", ".m4v", ".mov")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are encoded; None leaves it to the encoder."""
+
+    codec: str
+    """h264, hevc, av1 or vp9."""
+    crf: int | None = None
+    """The encoder's quality scale, lower is better."""
+    preset: str | None = None
+    """The encoder's own name for how hard it tries."""
+    pix_fmt: str | None = None
+    """FFmpeg's name of the pixel format; None: yuv420p."""
+    hardware: str | None = None
+    """What encodes, as in `encoders.HARDWARE`; None: software."""
+
+    @property
+    def encoder(self) -> ChosenEncoder:
+        """FFmpeg's encoder."""
+        name = f"{self.codec}_{self.hardware}" if self.hardware else ENCODERS[self.codec].name
+        return ChosenEncoder(self.codec, name, self.hardware)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file with some of a film's encoded pictures, the first of which has pts 0 in it."""
+
+    path: Path
+    frames: int
+    first: int
+    """Pts of its first frame in the film, in ticks of the film's time base."""
+    last: int
+    end: int
+    """Ticks after `first` until its last frame has been shown."""
+    reordered: int
+    """By how many places a picture is decoded later than it is shown, at most."""
+
+
+class VideoWriter:
+    """Encodes frames of one size into a file. A context manager; `close` finishes the file.
+
+    `first`: the pts that becomes 0. `growing`: what is in the file can be played at any time, also if it is never finished.
+    OutputError if the container cannot hold what it is given or the file cannot be written,
+    ConfigError for settings that the encoder does not take.
+    """
+
+    def __init__(
+        self, path: Path, info: StreamInfo, encoding: Encoding | None = None, first: int = 0, growing: bool = False
+    ) -> None:
+        suffix = path.suffix.lower()
+        if suffix not in CONTAINERS:
+            raise OutputError(f"no container of that name; there are: {', '.join(CONTAINERS)}")
+        encoding = encoding or Encoding(CONTAINERS[suffix])
+        if encoding.codec not in ENCODERS:
+            raise ConfigError(f"no codec named {encoding.codec!r}; there are: {', '.join(ENCODERS)}")
+        self.path, self.info, self._first = path, info, first
+        self.frames = 0
+        self.last = first
+        """The pts of the last frame."""
+        self._end = 0  # of the last frame shown: ticks after `first`
+        self._order: list[int] = []  # pts as the encoder gave them out
+        self._durations: dict[int, int] = {}  # of frames inside the encoder, by pts: most encoders forget them
+        self._delay: int | None = None  # of the first frame, between decoding and showing, in ticks
+        self._open = contextlib.ExitStack()
+        try:
+            self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing)))
+            self._stream = self._add_video(encoding)
+            self._container.start_encoding()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._let_go()
+            raise OutputError(f"cannot write {encoding.codec} video into {suffix} ({reason(error)})") from error
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _add_video(self, encoding: Encoding) -> VideoStream:
+        encoder, info = encoding.encoder, self.info
+        options = encoder.options(encoding.crf, encoding.preset, width=info.width, height=info.height, rate=info.rate)
+        hwaccel = encoder.hwaccel()
+        how: dict[str, Any] = {"hwaccel": hwaccel} if hwaccel else {}
+        stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=info.rate, options=options, **how))
+        context, colour = stream.codec_context, info.colour
+        # 4:2:0 has no odd sizes: the last row or column is repeated once.
+        context.width, context.height = even(info.width), even(info.height)
+        context.pix_fmt = self._form = encoder.pix_fmt(encoding.pix_fmt)
+        context.time_base = stream.time_base = self.info.time_base
+        context.sample_aspect_ratio = self.info.pixel_aspect
+        context.thread_type = "AUTO"
+        context.colorspace, context.color_range = colour.matrix, colour.range
+        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+        if encoding.codec == "hevc" and self.path.suffix.lower() in MP4_FAMILY:
+            context.codec_tag = "hvc1"  # Apple's players open no other
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes to the terminal by itself: errors only
+        try:
+            with ordinary_priority():
+                context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise OutputError(f"the {encoding.codec} encoder does not take these settings ({reason(error)})") from error
+        return stream
+
+    def write(self, frame: Frame) -> None:
+        """Encodes one frame; a time that does not move on is moved on by a tick, which is what a player would do."""
+        pts = max(frame.pts, self.last + 1 if self.frames else self._first)
+        image = frame.image
+        height, width = image.shape[:2]
+        if (width, height) != (self.info.width, self.info.height):
+            raise OutputError(f"a frame of {width}x{height} in a video of {self.info.width}x{self.info.height}")
+        if width % 2 or height % 2:
+            image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+        picture = from_bgr(image, self.info.colour, self._form)
+        picture.pts, picture.time_base = pts - self._first, self.info.time_base
+        self._durations[pts - self._first] = frame.duration
+        self._encode(picture)
+        self.last = pts
+        self.frames += 1
+
+    def _encode(self, picture: av.VideoFrame | None) -> None:
+        """One picture into the encoder (None: no more), and what comes out of it into the file."""
+        try:
+            packets = self._stream.encode(picture)
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"the encoder failed ({reason(error)})") from error
+        for packet in packets:
+            if packet.pts is not None and packet.dts is not None:
+                duration = self._durations.pop(packet.pts, 0) or packet.duration or 0
+                packet.duration = duration
+                self._order.append(packet.pts)
+                self._delay = packet.pts - packet.dts if self._delay is None else self._delay
+                self._end = max(self._end, packet.pts + duration)
+        if picture is None and packets and self.path.suffix.lower() in MP4_FAMILY:
+            hold(packets[-1], self._end, self._delay or 0)
+        self._mux(packets)
+
+    def part(self) -> Part:
+        """What was written; after `close`."""
+        shown = {pts: place for place, pts in enumerate(sorted(self._order))}
+        reordered = max((place - shown[pts] for place, pts in enumerate(self._order)), default=0)
+        return Part(self.path, self.frames, self._first, self.last, self._end, reordered)
+
+    def _mux(self, packets: Sequence[av.Packet[Any]]) -> None:
+        try:
+            self._container.mux(packets)
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"writing failed ({reason(error)})") from error
+
+    def close(self) -> None:
+        """Flushes the encoder and finishes the container."""
+        try:
+            self._encode(None)
+        except BaseException:
+            self._let_go()
+            raise
+        try:
+            self._open.close()
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"writing failed ({reason(error)})") from error
+
+    def _let_go(self) -> None:
+        """Closes what is open of a file that is not going to be kept, whatever state it is in."""
+        with contextlib.suppress(av.FFmpegError, OSError, ValueError):
+            self._open.close()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._let_go()
+
+
+def open_output(path: Path, growing: bool = False) -> Any:
+    """PyAV's container for writing; times stay what they are. growing: it can be played before it is finished."""
+    # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the pictures.
+    options = {"avoid_negative_ts": "disabled"}
+    if path.suffix.lower() in MP4_FAMILY:
+        # The index in front: a player can begin before the whole file has come. One that grows has an index for each second.
+        options |= {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"} if growing else {}
+        options.setdefault("movflags", "+faststart")
+    return av.open(os.path.abspath(path), "w", options=options)
+
+
+def hold(last: av.Packet[Any], end: int, delay: int) -> None:
+    """Gives the last packet what is missing until `end`: MP4 sums up durations as decoded, and it seldom is the last shown.
+
+    delay: of the first frame, between decoding and showing; all in ticks.
+    """
+    last.duration = max(last.duration or 0, end - (last.dts or 0) - delay)
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in FFmpeg's or the system's words."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def even(length: int) -> int:
+    """The next even number from there."""
+    return length + length % 2

@@ -1,0 +1,78 @@
+"""A live run into a file: each picture at the time of its capture, in a file that can be played whatever ends the run."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from cyclecast.errors import OutputError
+from cyclecast.video.files.codecs import choose_encoder
+from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
+from cyclecast.video.frame import Colour, Frame, StreamInfo
+from cyclecast.video.live.sinks.sink import Desk
+from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.resize import resized
+
+TICKS = 90_000  # per second: MPEG's clock
+NOMINAL = 30  # frames per second, for encoders that ask; the times are what counts
+QUICK = {"h264": "superfast", "hevc": "ultrafast", "av1": "12", "vp9": "8"}  # presets in software: the model needs the cores
+
+
+class Recording:
+    """Records into .mp4, .m4v, .mov, .mkv or .webm; hardware encodes if it is here. Sizes stay those of the first picture.
+
+    Pictures that are held because the source is gone are left out: a player shows the last one for as long. OutputError if the
+    file exists (unless `overwrite`), is of another kind, or cannot be written.
+    """
+
+    in_main_thread = False
+
+    def __init__(self, address: str, desk: Desk, overwrite: bool = False) -> None:
+        self.name = address
+        self._path, self._desk = Path(address.removeprefix("file://")), desk
+        suffix = self._path.suffix.lower()
+        if suffix not in CONTAINERS:
+            raise OutputError(
+                f"{address}: a sink is window, virtual, web, null, or a file to record into ({', '.join(CONTAINERS)})"
+            )
+        if self._path.exists() and not overwrite:
+            raise OutputError(f"{address}: exists already; --overwrite replaces it")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.open("wb").close()
+        except OSError as error:
+            raise OutputError(f"{address}: cannot be written there ({error.strerror})") from error
+        self._codec = CONTAINERS[suffix]
+        self._writer: VideoWriter | None = None
+        self._begin = self._last = 0.0
+
+    def show(self, shown: Shown) -> None:
+        """Encodes one picture."""
+        if shown.notice is not None:
+            return
+        if self._writer is None:
+            self._writer = self._open(shown)
+        info = self._writer.info
+        image = resized(shown.image, (info.width, info.height))
+        duration = round(TICKS * (shown.at - self._last)) or TICKS // NOMINAL
+        self._writer.write(Frame(image, round(TICKS * (shown.at - self._begin)), min(duration, TICKS)))
+        self._last = shown.at
+
+    def _open(self, shown: Shown) -> VideoWriter:
+        height, width = shown.image.shape[:2]
+        chosen = choose_encoder(self._codec, size=(width, height))
+        self._desk.tell(f"{self.name}: encoder {chosen.described()}")
+        encoding = Encoding(self._codec, preset=None if chosen.hardware else QUICK[self._codec], hardware=chosen.hardware)
+        info = StreamInfo(width, height, Fraction(NOMINAL), Fraction(1, TICKS), None, Colour(1, 1, 1, 1), Fraction(1))
+        self._begin = self._last = shown.at
+        return VideoWriter(self._path, info, encoding, growing=True)
+
+    def idle(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Finishes the file; one without a picture goes."""
+        if self._writer is None:
+            self._path.unlink(missing_ok=True)
+        else:
+            self._writer.close()

@@ -1,0 +1,69 @@
+"""What a live sink is, and what it can do to the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from cyclecast.video.live.meter import Meter
+from cyclecast.video.live.styling.stream import Feed
+from cyclecast.video.live.styling.style_switcher import Look
+from cyclecast.video.live.styling.styled_frame import Shown
+
+
+class Sink(Protocol):
+    """Takes pictures, one at a time, in a thread of its own; it may block as long as it likes, and misses what comes meanwhile.
+
+    It is opened in its constructor, in the main thread, with (address, desk), and raises OutputError, EngineUnavailable or
+    ConfigError, in one line, if that fails. A failure in `show` ends it, and it alone.
+    """
+
+    name: str
+    """For people."""
+    in_main_thread: bool
+    """`show` and `idle` are called by the main thread: what draws windows wants that."""
+
+    def show(self, shown: Shown) -> None:
+        """One picture, just handed over."""
+        ...
+
+    def idle(self) -> None:
+        """Called several times a second while no picture comes."""
+        ...
+
+    def close(self) -> None:
+        """Finishes what was begun. Called once, in the thread of `show`, after a failure too."""
+        ...
+
+
+class Desk(Protocol):
+    """What a sink can do to the run, from any thread: what is behind keys and buttons."""
+
+    look: Look
+    meter: Meter
+    feed: Feed
+    newest: Shown | None
+    """The last picture that was made."""
+    recording: Path | None
+    """The file that `record` began."""
+
+    def snapshot(self) -> Path:
+        """Saves the newest picture as a PNG in the current folder. OutputError if there is none yet or it cannot be written."""
+        ...
+
+    def record(self) -> Path | None:
+        """Begins a recording in the current folder, or ends the one that is going on; its file while it goes on."""
+        ...
+
+    def quit(self) -> None:
+        """Ends the run, as Ctrl-C would."""
+        ...
+
+    def tell(self, line: str) -> None:
+        """A line for people."""
+        ...
+
+
+SinkOpener = Callable[[str, Desk], Sink]
+"""Opens a sink: its address as the user gave it, and the run's desk."""

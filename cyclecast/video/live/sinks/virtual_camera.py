@@ -1,0 +1,103 @@
+"""A virtual camera, which other programs take for a real one: v4l2loopback on Linux, OBS's on macOS and Windows."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cyclecast.errors import OutputError
+from cyclecast.video.cameras import find_cameras
+from cyclecast.video.frame import Image
+from cyclecast.video.live.sinks.sink import Desk
+from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.resize import resized
+
+NOMINAL = 30  # frames per second, as the programs that look at the camera are told
+OBS = "install OBS Studio (obsproject.com), and start and stop its virtual camera there once"
+
+
+class VirtualCamera:
+    """Gives pictures to a virtual camera: `virtual`, or `virtual:///dev/video10` for a certain one.
+
+    The size stays that of the first picture, less a row or column where it is odd; others are resized to it. backend:
+    of pyvirtualcam's; None: what the system has. OutputError if pyvirtualcam or, on Linux, the device is missing; elsewhere that
+    turns out at the first picture.
+    """
+
+    name = "virtual camera"
+    in_main_thread = False
+
+    def __init__(self, address: str, desk: Desk, backend: str | None = None) -> None:
+        self._address, self._desk, self._backend = address, desk, backend
+        self._device = address.partition("://")[2] or None
+        self._pyvirtualcam = load_pyvirtualcam()
+        missing = why_not(self._device) if backend is None and platform.system() == "Linux" else None
+        if missing is not None:
+            raise OutputError(f"{address}: {missing}")
+        self._camera: Any = None
+        self._size = (0, 0)
+
+    def show(self, shown: Shown) -> None:
+        """Sends one picture. OutputError if the camera cannot be opened or refuses it."""
+        image = shown.image
+        try:
+            if self._camera is None:
+                self._open(image)
+            self._camera.send(fitted(image, self._size))
+        except RuntimeError as error:
+            words = " ".join(str(error).split())
+            advice = "" if platform.system() == "Linux" else f"; {OBS}"
+            raise OutputError(f"{self._address}: {words}{advice}") from error
+
+    def _open(self, image: Image) -> None:
+        height, width = image.shape[:2]
+        self._size = wide, high = width - width % 2, height - height % 2  # video in 4:2:0, as those programs take it, is even
+        bgr = self._pyvirtualcam.PixelFormat.BGR
+        self._camera = self._pyvirtualcam.Camera(wide, high, NOMINAL, fmt=bgr, device=self._device, backend=self._backend)
+        self._desk.tell(f"virtual camera: {self._camera.device}, {wide}x{high}")
+
+    def idle(self) -> None:
+        """Nothing to do: a virtual camera keeps its last picture."""
+
+    def close(self) -> None:
+        """Takes the camera away."""
+        if self._camera is not None:
+            self._camera.close()
+
+
+def fitted(image: Image, size: tuple[int, int]) -> Image:
+    """The image at (width, height): less its last row or column if that is all, or else resized."""
+    height, width = image.shape[:2]
+    if (width - width % 2, height - height % 2) == size:
+        return np.ascontiguousarray(image[: size[1], : size[0]])
+    return resized(image, size)
+
+
+def load_pyvirtualcam() -> Any:
+    """The library. OutputError with the line that installs it."""
+    try:
+        import pyvirtualcam
+    except ModuleNotFoundError as error:
+        raise OutputError("pyvirtualcam is not installed: pip install 'cyclecast[live]'") from error
+    except ImportError as error:
+        raise OutputError(f"pyvirtualcam cannot be loaded: {error}") from error
+    return pyvirtualcam
+
+
+def why_not(device: str | None, root: Path = Path("/")) -> str | None:
+    """Why Linux has no virtual camera for us, or not that one, and what to do; None if it has. root: of its /dev and /sys."""
+    cameras = [camera for camera in find_cameras(measure=False, root=root).devices if camera.kind == "virtual"]
+    wanted = [camera for camera in cameras if device in (None, camera.source)]
+    if any(camera.failure is None for camera in wanted):
+        return None
+    if wanted:
+        return f"{wanted[0].failure}; type: sudo usermod -aG {wanted[0].needs_group} $USER, and log in again"
+    if cameras:
+        return f"no virtual camera of that name; there are: {', '.join(camera.source for camera in cameras)}"
+    number = (device or "").removeprefix("/dev/video")
+    asked = f"video_nr={number} " if number.isdigit() else ""
+    command = f"sudo modprobe v4l2loopback {asked}exclusive_caps=1 card_label=cyclecast"
+    return f"there is no virtual camera; type: {command} (Debian and Ubuntu have it in the package v4l2loopback-dkms)"

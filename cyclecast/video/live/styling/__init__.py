@@ -1,0 +1,1 @@
+"""Run captured frames through the active model, and switch models and heights while running."""

@@ -1,0 +1,450 @@
+"""Files in, files out: time, sound, colour and shape are kept, and nothing half-written is left."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cyclecast.errors import ConfigError, CyclecastError, InputError, OutputError
+from cyclecast.video.convert.batch import plan
+from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.files.images import write_image
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.writer import Encoding, VideoWriter
+from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
+from tests.conftest import Negative, Same, moving_pictures, shared
+
+
+def times(path: Path) -> list[Fraction]:
+    """When each frame is shown, in seconds, exactly."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.time_base is not None
+        return [frame.pts * stream.time_base for frame in container.decode(stream) if frame.pts is not None]
+
+
+def pictures(path: Path) -> list[Image]:
+    with VideoFile(path) as video:
+        return [frame.image for frame in video]
+
+
+def sound(path: Path) -> list[tuple[float, bytes]]:
+    """Time and bytes of every packet of the first audio track."""
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return []
+        packets = container.demux(container.streams.audio[0])
+        return [(float(p.pts * p.time_base), bytes(p)) for p in packets if p.pts is not None]
+
+
+def heard(path: Path) -> NDArray[np.float32]:
+    """The first channel of the first audio track from time 0 on, at 48 kHz."""
+    parts = []
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("fltp", "stereo", 48_000)
+        for frame in container.decode(audio=0):
+            begin = round(float(frame.time or 0) * 48_000)
+            samples = np.concatenate([made.to_ndarray()[0] for made in resampler.resample(frame)] or [np.zeros(0, np.float32)])
+            parts.append(samples[max(0, -begin) :])
+    return np.concatenate(parts)
+
+
+def psnr(ones: list[Image], others: list[Image]) -> float:
+    """Of the brightness, in dB: 4:2:0 halves the colours of a picture, and small test pictures are all edges."""
+    weights = np.array([0.114, 0.587, 0.299])
+    square = np.mean([(a @ weights - b @ weights) ** 2 for a, b in zip(ones, others, strict=True)])
+    return float(10 * np.log10(255**2 / max(square, 1e-9)))
+
+
+def test_each_frame_keeps_its_own_time_and_the_sound_its_bytes(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    report = convert_file(clip, out, Negative(), ConvertOptions(crf=1))
+    assert times(out) == times(clip) == [Fraction(40 * i + 7 * (i % 3), 1000) for i in range(12)]
+    assert sound(out) == sound(clip) and len(sound(out)) > 20
+    assert (report.frames, report.audio, report.resumed_frames) == (12, "copied", 0)
+    assert (report.width, report.height) == (64, 48)
+    assert report.stages_ms.keys() == {"decode", "model", "encode"}
+    assert psnr(pictures(out), [255 - image for image in pictures(clip)]) > 38
+
+
+def test_the_function_is_compiled_for_the_size_before_the_first_frame(clip: Path, tmp_path: Path) -> None:
+    function = Negative()
+    convert_file(clip, tmp_path / "out.mp4", function)
+    assert function.prepared == [(64, 48)]
+
+
+def test_work_height_runs_small_and_delivers_large(clip: Path, tmp_path: Path) -> None:
+    class Small(Negative):
+        sizes: set[tuple[int, ...]] = set()
+
+        def __call__(self, frame: Image) -> Image:
+            self.sizes.add(frame.shape)
+            return super().__call__(frame)
+
+    function = Small()
+    report = convert_file(clip, tmp_path / "out.mp4", function, ConvertOptions(work_height=24))
+    assert Small.sizes == {(24, 32, 3)} and function.prepared == [(32, 24)]
+    assert (report.width, report.height) == (64, 48)
+    assert pictures(tmp_path / "out.mp4")[0].shape == (48, 64, 3)
+
+
+def test_no_audio_leaves_it_out(clip: Path, tmp_path: Path) -> None:
+    report = convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(audio=False))
+    assert report.audio == "none" and sound(tmp_path / "out.mp4") == []
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("h264", ".mkv"), ("h264", ".mov"), ("hevc", ".mp4"), ("av1", ".mp4"), ("vp9", ".mkv")]
+)
+def test_codecs_and_containers(clip: Path, tmp_path: Path, codec: str, suffix: str) -> None:
+    out = tmp_path / f"out{suffix}"
+    convert_file(clip, out, Same(), ConvertOptions(codec=codec))
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == codec
+    assert times(out) == times(clip)
+    assert len(sound(out)) == len(sound(clip))
+    assert psnr(pictures(out), pictures(clip)) > 30
+
+
+def test_sound_that_the_container_cannot_hold_is_encoded_anew(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.webm"
+    assert convert_file(clip, out, Same()).audio == "transcoded"
+    assert times(out) == times(clip)
+    with av.open(str(out)) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == "opus"
+    ours, theirs = heard(out), heard(clip)
+    assert abs(len(ours) - len(theirs)) < 2000  # samples at 48 kHz: a packet of either
+    count = min(len(ours), len(theirs))
+    assert np.corrcoef(ours[:count], theirs[:count])[0, 1] > 0.95  # in step, and the same
+
+
+@pytest.mark.parametrize("colour", [Colour(1, 1, 1, 1), Colour(6, 1, 6, 6), Colour(1, 2, 1, 1), Colour()], ids=str)
+def test_colour_comes_out_as_it_went_in(tmp_path: Path, colour: Colour) -> None:
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 25), None, colour, Fraction(1))
+    flat = [
+        np.full((48, 64, 3), bgr, np.uint8) for bgr in ((200, 30, 60), (20, 180, 90), (40, 60, 220), (255, 255, 255), (0, 0, 0))
+    ]
+    with VideoWriter(tmp_path / "in.mp4", info, Encoding("h264", crf=1)) as writer:
+        for index, image in enumerate(flat):
+            writer.write(Frame(image, index, 1))
+    convert_file(tmp_path / "in.mp4", tmp_path / "out.mp4", Same(), ConvertOptions(crf=1))
+    for name in ("in.mp4", "out.mp4"):
+        with VideoFile(tmp_path / name) as video:
+            assert video.info.colour == colour
+            got = [frame.image.reshape(-1, 3).mean(0) for frame in video]
+        np.testing.assert_allclose(got, [image[0, 0] for image in flat], atol=3)
+
+
+@pytest.mark.parametrize("size", [(65, 48), (64, 47), (33, 31)], ids=str)
+def test_odd_sizes_gain_a_repeated_row_or_column(tmp_path: Path, size: tuple[int, int]) -> None:
+    info = StreamInfo(*size, Fraction(25), Fraction(1, 25), None, Colour(), Fraction(1))
+    images = moving_pictures(3, *size)
+    with VideoWriter(tmp_path / "out.mp4", info, Encoding("h264", crf=1)) as writer:
+        for index, image in enumerate(images):
+            writer.write(Frame(image, index, 1))
+    got = pictures(tmp_path / "out.mp4")
+    assert got[0].shape == (size[1] + size[1] % 2, size[0] + size[0] % 2, 3)
+    assert psnr([image[: size[1], : size[0]] for image in got], images) > 38
+
+
+def test_a_time_that_stands_still_moves_on_by_a_tick(tmp_path: Path) -> None:
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(), Fraction(1))
+    with VideoWriter(tmp_path / "out.mp4", info) as writer:
+        for pts, image in zip((0, 40, 40, 39, 120), moving_pictures(5), strict=True):
+            writer.write(Frame(image, pts, 40))
+    assert times(tmp_path / "out.mp4") == [Fraction(ms, 1000) for ms in (0, 40, 41, 42, 120)]
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("h264", ".mp4"), ("hevc", ".mp4"), ("av1", ".mp4"), ("h264", ".mkv"), ("vp9", ".webm")]
+)
+def test_the_last_frame_is_held_as_long_as_it_was(tmp_path: Path, codec: str, suffix: str) -> None:
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(), Fraction(1))
+    out = tmp_path / f"out{suffix}"
+    with VideoWriter(out, info, Encoding(codec)) as writer:
+        for index, image in enumerate(moving_pictures(4)):
+            writer.write(Frame(image, 40 * index, 40 if index < 3 else 5000))
+    with av.open(str(out)) as container:
+        assert container.duration is not None and abs(container.duration / 1e6 - 5.12) < 0.05
+
+
+def transport_stream(path: Path, starts: list[int], sound: bool = False) -> Path:
+    """An MPEG transport stream: for each start (seconds) 25 frames from there on, as a recorder or `cat` would leave them."""
+    data = b""
+    for start in starts:
+        with av.open(str(path), "w", format="mpegts") as container:
+            stream = container.add_stream("libx264", rate=25, options={"g": "10", "bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 25)
+            for index, image in enumerate(moving_pictures(25)):
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+                frame.pts, frame.time_base = start * 25 + index, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        data += path.read_bytes()
+    path.write_bytes(data)
+    return path
+
+
+def test_a_clock_that_begins_late_begins_at_0(tmp_path: Path) -> None:
+    source = transport_stream(tmp_path / "late.ts", [50_000])
+    convert_file(source, tmp_path / "out.mp4", Same())
+    assert times(source)[0] > 49_000
+    assert [float(t) for t in times(tmp_path / "out.mp4")] == pytest.approx([i / 25 for i in range(25)], abs=1e-3)
+
+
+def test_a_clock_that_jumps_back_is_named(tmp_path: Path) -> None:
+    source = transport_stream(tmp_path / "strung.ts", [20, 5])
+    with pytest.raises(InputError, match=r"strung\.ts: its clock jumps back by 16\.\d s"):
+        convert_file(source, tmp_path / "out.mp4", Same())
+    assert [p.name for p in tmp_path.iterdir()] == ["strung.ts"]
+
+
+def test_a_recording_that_begins_between_key_frames_is_converted_and_named(tmp_path: Path) -> None:
+    source = transport_stream(tmp_path / "cut.ts", [0])
+    data = source.read_bytes()
+    source.write_bytes(data[: 188 * 2] + data[188 * (len(data) // 188 // 4) :])
+    report = convert_file(source, tmp_path / "out.mp4", Same())
+    assert report.frames >= 10
+    assert len(pictures(tmp_path / "out.mp4")) == report.frames
+
+
+def test_a_cover_picture_is_not_the_film(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        cover, film = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=25)
+        cover.width, cover.height, cover.pix_fmt = 640, 480, "yuvj420p"
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        for stream, images in ((cover, moving_pictures(1, 640, 480)), (film, moving_pictures(10))):
+            for index, image in enumerate(images):
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=stream.pix_fmt)
+                frame.pts = index
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    report = convert_file(tmp_path / "film.mkv", tmp_path / "out.mp4", Same())
+    assert (report.width, report.height, report.frames) == (64, 48, 10)
+
+
+def test_sound_of_an_unknown_codec_is_left_out_and_named(clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "odd.mp4"
+    source.write_bytes(clip.read_bytes().replace(b"mp4a", b"zzza").replace(b"esds", b"zzzz"))
+    report = convert_file(source, tmp_path / "out.mp4", Same())
+    assert report.audio == "none" and report.dropped == ["sound track 1: its codec is unknown here"]
+    assert report.frames == 12
+
+
+@pytest.mark.parametrize("name", ["café.png", b"caf\xe9.png", "trip-12:30.png"])
+def test_names_of_every_kind(tmp_path: Path, name: str | bytes, clip: Path) -> None:
+    picture = tmp_path / os.fsdecode(name)
+    write_image(tmp_path / "plain.png", moving_pictures(1)[0])
+    (tmp_path / "plain.png").rename(picture)
+    assert convert_file(picture, tmp_path / "out.png", Same()).frames == 1
+    video = picture.with_suffix(".mp4")
+    video.write_bytes(clip.read_bytes())
+    assert convert_file(video, video.with_suffix(".mkv"), Same()).frames == 12
+
+
+def test_a_source_whose_name_looks_like_ours_is_safe(clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "clip.partial.mp4"
+    source.write_bytes(clip.read_bytes())
+    assert convert_file(source, tmp_path / "clip.mp4", Same()).frames == 12
+    assert source.read_bytes() == clip.read_bytes()
+
+
+@pytest.mark.parametrize("nth", [1, 6])
+def test_a_model_that_breaks_leaves_nothing(
+    clip: Path, tmp_path: Path, slow_failing: Callable[[int], type[Negative]], nth: int
+) -> None:
+    with pytest.raises(RuntimeError, match="the model broke"):
+        convert_file(clip, tmp_path / "out.mp4", slow_failing(nth)())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_overwrite_keeps_what_was_there(
+    clip: Path, tmp_path: Path, slow_failing: Callable[[int], type[Negative]]
+) -> None:
+    out = tmp_path / "out.mp4"
+    out.write_text("precious")
+    with pytest.raises(RuntimeError):
+        convert_file(clip, out, slow_failing(3)(), ConvertOptions(overwrite=True))
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"] and out.read_text() == "precious"
+
+
+def bad_video(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.mp4"
+    if kind == "text":
+        path.write_text("I am no video\n" * 50)
+    elif kind == "empty":
+        path.touch()
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "sound":
+        from cyclecast.video.scene import write_sound
+
+        write_sound(path, 0.2)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "no such file"),
+        ("text", "cannot be read as a video"),
+        ("empty", "cannot be read as a video"),
+        ("folder", "is a folder"),
+        ("sound", "has no video stream"),
+    ],
+)
+def test_sources_that_are_no_video(tmp_path: Path, kind: str, message: str) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=message):
+        convert_file(bad_video(tmp_path, kind), tmp_path / "out" / "out.mp4", Same())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_outputs_that_cannot_be(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "there.mp4").write_text("precious")
+    (tmp_path / "file").touch()
+    own = tmp_path / "own.mp4"
+    own.write_bytes(clip.read_bytes())
+    for source, output, message in (
+        (clip, tmp_path / "there.mp4", "exists already; --overwrite replaces it"),
+        (clip, tmp_path / "file" / "out.mp4", "cannot be written there"),
+        (clip, tmp_path / "out.xyz", "no container of that name"),
+        (own, own, "is the source itself"),
+    ):
+        with pytest.raises(OutputError, match=f"{output.name}.*: {message}"):
+            convert_file(source, output, Same(), ConvertOptions(overwrite=message.startswith("is the")))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "own.mp4", "there.mp4"]
+    assert own.read_bytes() == clip.read_bytes()
+
+
+def test_a_folder_that_may_not_be_written(clip: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(locked, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(OutputError, match="cannot be written there"):
+        convert_file(clip, locked / "out.mp4", Same())
+
+
+def test_codecs_that_are_not_there(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no codec named 'mpeg99'"):
+        convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(codec="mpeg99"))
+    with pytest.raises(OutputError, match="the h264 encoder does not take these settings"):
+        convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(preset="warp"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
+def test_images(tmp_path: Path, suffix: str) -> None:
+    picture = moving_pictures(1, 61, 47)[0]
+    write_image(tmp_path / "in.png", picture)
+    report = convert_file(tmp_path / "in.png", tmp_path / f"out{suffix}", Negative())
+    out = cv2.imread(str(tmp_path / f"out{suffix}"))
+    assert out is not None and psnr([np.asarray(out, np.uint8)], [255 - picture]) > 35
+    assert (report.frames, report.audio, report.width, report.height) == (1, "none", 61, 47)
+
+
+def test_images_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        convert_file(tmp_path / "text.jpg", tmp_path / "out.png", Same())
+    assert [p.name for p in tmp_path.iterdir()] == ["text.jpg"]
+
+
+def test_plan_unrolls_and_mirrors(tmp_path: Path) -> None:
+    for name in ("in/a.mp4", "in/sub/b.jpg", "in/sub/c.avi", "in/notes.txt", "d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    out = tmp_path / "out"
+    assert plan([tmp_path / "in"], out) == [
+        (tmp_path / "in/a.mp4", out / "a.mp4"),
+        (tmp_path / "in/sub/b.jpg", out / "sub/b.jpg"),
+        (tmp_path / "in/sub/c.avi", out / "sub/c.mp4"),
+    ]
+    assert plan([str(tmp_path / "*.png"), tmp_path / "in/a.mp4"], out) == [
+        (tmp_path / "d.png", out / "d.png"),
+        (tmp_path / "in/a.mp4", out / "a.mp4"),
+    ]
+    assert plan([tmp_path / "d.png"], tmp_path / "e.jpg") == [(tmp_path / "d.png", tmp_path / "e.jpg")]
+    assert plan([tmp_path / "d.png"], f"{tmp_path}/new/") == [(tmp_path / "d.png", tmp_path / "new/d.png")]
+    (tmp_path / "in" / "folder.mp4").mkdir()
+    inner = tmp_path / "in" / "painted"
+    inner.mkdir()
+    (inner / "a.mp4").touch()  # an earlier run's output, inside the source
+    assert [source for source, _ in plan([tmp_path / "in"], inner)] == [
+        tmp_path / f"in/{n}" for n in ("a.mp4", "sub/b.jpg", "sub/c.avi")
+    ]
+    assert plan([tmp_path / "d.png"], tmp_path / "in") == [(tmp_path / "d.png", tmp_path / "in/d.png")]
+
+
+def test_plans_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.png").touch()
+    one, two = tmp_path / "one" / "same.png", tmp_path / "two" / "same.png"
+    with pytest.raises(InputError, match="no images or videos in this folder"):
+        plan([tmp_path / "empty"], tmp_path / "out")
+    with pytest.raises(InputError, match="matches no file"):
+        plan([str(tmp_path / "*.mp4")], tmp_path / "out")
+    with pytest.raises(ConfigError, match="name a folder"):
+        plan([one, two], tmp_path / "out.png")
+    with pytest.raises(ConfigError, match="would both become"):
+        plan([one, two], tmp_path / "out")
+
+
+REAL = {
+    "flower.mp4": (150, "aac"),
+    "flower.webm": (150, "vorbis"),
+    "friday.mp4": (185, "aac"),
+    "bigbuckbunny.mp4": (132, "aac"),
+    "realshort.mp4": (36, "aac"),
+    "newtonscradle.gif": (36, None),
+    "video_90.mov": (3, None),
+    "flipping_a_pancake.mkv": (310, "opus"),
+}
+
+
+@pytest.mark.parametrize("name", list(REAL))
+def test_real_clips(name: str, tmp_path: Path) -> None:
+    source, out = shared(f"media/clips/{name}"), tmp_path / "out.mp4"
+    frames, codec = REAL[name]
+    report = convert_file(source, out, Same(), ConvertOptions(preset="ultrafast"))
+    assert report.frames == frames and report.audio == ("copied" if codec else "none")
+    assert times(out) == times(source)
+    ours, theirs = sound(out), sound(source)
+    assert [packet for _, packet in ours] == [packet for _, packet in theirs]
+    assert all(abs(a - b) < 0.001 for (a, _), (b, _) in zip(ours, theirs, strict=True))
+
+
+def test_rotated_clips_come_out_upright(tmp_path: Path) -> None:
+    shapes = {}
+    for turn in (0, 90, 180):
+        convert_file(shared(f"media/clips/video_{turn}.mov"), tmp_path / f"{turn}.mp4", Same())
+        with av.open(str(tmp_path / f"{turn}.mp4")) as container:
+            frame = next(container.decode(video=0))
+            shapes[turn] = (frame.width, frame.height, frame.rotation)
+    assert shapes == {0: (568, 320, 0), 90: (320, 568, 0), 180: (568, 320, 0)}
+
+
+@pytest.mark.parametrize("name", ["audio_only.wav", "badrle.bmp", "broken.png", "shortfile.bmp"])
+def test_broken_files_are_one_clear_error(name: str, tmp_path: Path) -> None:
+    source = shared(f"media/broken/{name}")
+    try:
+        convert_file(source, tmp_path / f"out{'.mp4' if name.endswith('wav') else '.png'}", Same())
+    except CyclecastError as error:
+        assert name in str(error) and "\n" not in str(error)
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert [p.name for p in tmp_path.iterdir()] == ["out.png"]

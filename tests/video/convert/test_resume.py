@@ -1,0 +1,286 @@
+"""Whatever ends a conversion, the next run goes on, and the file is the one that an uninterrupted run makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from benchmarks.killed import content
+from cyclecast.errors import EngineError, InputError, Interrupted, OutputError
+from cyclecast.video.convert.convert import PART_FRAMES, ConvertOptions, convert_file
+from cyclecast.video.convert.job import LIST, Job, folder_of
+from cyclecast.video.frame import Image
+from tests.conftest import LONG_FRAMES as FRAMES
+from tests.conftest import Negative, Same
+
+QUICK = ConvertOptions(preset="ultrafast")
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the film holds that one run makes."""
+    out = tmp_path_factory.mktemp("whole") / "out.mp4"
+    assert convert_file(long_clip, out, Negative(), QUICK).frames == FRAMES
+    return content(out)
+
+
+class Ending(Negative):
+    """A negative that raises on its n-th frame."""
+
+    def __init__(self, nth: int, error: BaseException) -> None:
+        super().__init__()
+        self._left, self._error = nth, error
+
+    def __call__(self, frame: Image) -> Image:
+        self._left -= 1
+        if not self._left:
+            raise self._error
+        return super().__call__(frame)
+
+
+def interrupted(clip: Path, out: Path, frames: int = 2 * PART_FRAMES + 30, options: ConvertOptions = QUICK) -> None:
+    """A run that ends after so many frames by Ctrl-C."""
+    with pytest.raises(Interrupted):
+        convert_file(clip, out, Ending(frames, KeyboardInterrupt()), options)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyboardInterrupt(), r"out\.mp4: interrupted; (\d+) frames are kept, the same command goes on behind them"),
+        (EngineError("the device is lost"), r"the device is lost; (\d+) frames are kept, the same command goes on behind them"),
+        (RuntimeError("a bug"), "a bug"),
+    ],
+    ids=["ctrl-c", "engine", "bug"],
+)
+def test_it_goes_on_behind_the_last_part(
+    long_clip: Path, uninterrupted: str, tmp_path: Path, error: BaseException, told: str
+) -> None:
+    out = tmp_path / "out.mp4"
+    with pytest.raises(Exception, match=told):
+        convert_file(long_clip, out, Ending(2 * PART_FRAMES + 60, error), QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == [".out.mp4.cyclecast"]
+    kept = len(list(folder_of(out).glob("0*.mp4"))) * PART_FRAMES
+    assert kept >= PART_FRAMES and not list(folder_of(out).glob("open-*"))
+    news: list[str] = []
+    seen: list[tuple[int, int | None]] = []
+    report = convert_file(long_clip, out, Negative(), QUICK, lambda done, total: seen.append((done, total)), news.append)
+    assert (report.frames, report.resumed_frames) == (FRAMES, kept)
+    assert news[0] == f"out.mp4: going on after {kept} frames of a run that was interrupted"
+    assert seen[0] == (kept + 1, FRAMES) and seen[-1] == (FRAMES, FRAMES)
+    assert content(out) == uninterrupted
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("hevc", ".mp4"), ("vp9", ".webm"), ("av1", ".mkv"), ("h264", ".mov"), (None, ".gif")]
+)
+def test_every_codec_and_container_goes_on(
+    clip_of: Callable[[int], Path], tmp_path: Path, codec: str | None, suffix: str
+) -> None:
+    clip, preset = clip_of(PART_FRAMES + 20), {"hevc": "ultrafast", "vp9": "8", "av1": "12", "h264": "ultrafast"}.get(codec or "")
+    options = ConvertOptions(codec=codec, preset=preset)
+    whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
+    convert_file(clip, whole, Negative(), options)
+    interrupted(clip, out, PART_FRAMES + 15, options)
+    report = convert_file(clip, out, Negative(), options)
+    assert (report.frames, report.resumed_frames) == (PART_FRAMES + 20, PART_FRAMES)
+    assert content(out) == content(whole)
+
+
+@pytest.fixture(scope="session")
+def clip_of(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """A clip of so many frames."""
+
+    def make(count: int) -> Path:
+        path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+        convert_file(long_clip, path, Same(), dataclasses.replace(QUICK, duration=Fraction(count, 25)))
+        return path
+
+    return make
+
+
+def test_another_option_model_or_source_starts_anew_and_says_so(long_clip: Path, tmp_path: Path) -> None:
+    class Other(Negative):
+        identity = "another"
+
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(long_clip.read_bytes())
+    for name, function, options in (
+        ("options", Negative(), dataclasses.replace(QUICK, crf=30)),
+        ("model", Other(), QUICK),
+        ("source", Negative(), QUICK),
+    ):
+        out = tmp_path / f"{name}.mp4"
+        interrupted(clip, out)
+        if name == "source":
+            os.utime(clip)
+        news: list[str] = []
+        report = convert_file(clip, out, function, options, on_news=news.append)
+        assert report.resumed_frames == 0 and report.frames == FRAMES
+        assert news[0] == f"{name}.mp4: starting anew: not the same {name} as in the run that was interrupted"
+
+
+def test_a_function_that_nobody_knows_again_starts_anew(long_clip: Path, tmp_path: Path) -> None:
+    class Unknown(Negative):
+        identity = None
+
+    interrupted(long_clip, tmp_path / "out.mp4")
+    assert convert_file(long_clip, tmp_path / "out.mp4", Unknown(), QUICK).resumed_frames == 0
+
+
+def test_no_resume_starts_anew(long_clip: Path, tmp_path: Path) -> None:
+    interrupted(long_clip, tmp_path / "out.mp4")
+    report = convert_file(long_clip, tmp_path / "out.mp4", Negative(), dataclasses.replace(QUICK, resume=False))
+    assert report.resumed_frames == 0
+
+
+def test_a_list_cut_short_and_a_part_that_is_gone_cost_their_own_frames_only(
+    long_clip: Path, uninterrupted: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    interrupted(long_clip, out, 3 * PART_FRAMES + 9)
+    lines = (folder_of(out) / LIST).read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    (folder_of(out) / LIST).write_bytes(b"".join(lines[:3]) + lines[3][:20])  # the power went while it was written
+    interrupted(long_clip, out, 5)
+    (folder_of(out) / "000001.mp4").unlink()
+    report = convert_file(long_clip, out, Negative(), QUICK)
+    assert report.resumed_frames == PART_FRAMES and content(out) == uninterrupted
+
+
+def test_only_the_joining_is_left(long_clip: Path, uninterrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out.mp4"
+
+    def full(*_: object) -> None:
+        raise OutputError("writing failed (No space left on device)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cyclecast.video.convert.convert.assemble", full)
+        with pytest.raises(OutputError, match=rf"out\.mp4: .*No space left on device.*; {FRAMES} frames are kept"):
+            convert_file(long_clip, out, Negative(), QUICK)
+    report = convert_file(long_clip, out, Ending(1, AssertionError("no frame is needed")), QUICK)
+    assert report.resumed_frames == report.frames == FRAMES and content(out) == uninterrupted
+
+
+def test_a_part_that_is_lost_when_only_the_joining_is_left_is_made_again(
+    long_clip: Path, uninterrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.mp4"
+
+    def full(*_: object) -> None:
+        raise OutputError("writing failed (No space left on device)")
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError):
+        patch.setattr("cyclecast.video.convert.convert.assemble", full)
+        convert_file(long_clip, out, Negative(), QUICK)
+    (folder_of(out) / "000002.mp4").unlink()
+    report = convert_file(long_clip, out, Negative(), QUICK)
+    assert report.resumed_frames == 2 * PART_FRAMES and report.frames == FRAMES and content(out) == uninterrupted
+
+
+def test_two_at_once_are_an_error(long_clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with Job(out, {}), pytest.raises(OutputError, match=r"out\.mp4: another conversion is writing it"):
+        convert_file(long_clip, out, Negative(), QUICK)
+
+
+def test_what_appears_meanwhile_is_not_overwritten(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+
+    class Intruding(Same):
+        def __call__(self, frame: Image) -> Image:
+            out.write_text("precious")
+            return frame
+
+    with pytest.raises(OutputError, match="exists already"):
+        convert_file(clip, out, Intruding())
+    assert out.read_text() == "precious"
+
+
+def test_long_names_have_room(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"{'é' * 120}.mp4"
+    assert convert_file(clip, out, Same()).frames == 12
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_nothing_of_the_part_asked_for(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"uneven\.mp4: has no frames in the part that was asked for"):
+        convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(start=Fraction(100)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def command(clip: Path, out: Path, model: Path) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "cyclecast",
+        "convert",
+        str(clip),
+        str(out),
+        "-m",
+        str(model),
+        "--preset",
+        "ultrafast",
+        "--json",
+    ]
+
+
+def test_killed_with_9(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    subprocess.run(command(long_clip, whole, tiny_model), check=True, capture_output=True)
+    process = subprocess.Popen(command(long_clip, out, tiny_model), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (folder_of(out) / "000001.mp4").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = subprocess.run(command(long_clip, out, tiny_model), check=True, capture_output=True)
+    assert json.loads(done.stdout)["resumed_frames"] >= PART_FRAMES
+    assert content(out) == content(whole)
+
+
+def test_a_disk_that_is_full(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    out = tmp_path / "out.mkv"
+    options = ["--crf", "0"]  # large parts
+    failed = subprocess.run(
+        [*command(long_clip, out, tiny_model), *options], capture_output=True, text=True, preexec_fn=small_files
+    )
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert "out.mkv: " in failed.stderr.splitlines()[-1] and "File too large" in failed.stderr.splitlines()[-1]
+    assert not out.exists()
+    done = subprocess.run([*command(long_clip, out, tiny_model), *options], capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["frames"] == FRAMES
+
+
+def test_a_batch_that_was_cut_short_does_the_rest(long_clip: Path, clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(clip.read_bytes())
+    (folder / "b.mp4").write_text("no video")
+    first = subprocess.run(command(folder, out, tiny_model), capture_output=True, text=True)
+    assert first.returncode == 1
+    (folder / "b.mp4").write_bytes(clip.read_bytes())
+    second = subprocess.run(command(folder, out, tiny_model), capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    a, b = json.loads(second.stdout)["files"]
+    assert a["skipped"] == "done by an earlier run" and b["frames"] == 12
+    assert sorted(path.name for path in out.iterdir()) == ["a.mp4", "b.mp4"]
+    third = subprocess.run(command(folder, out, tiny_model), capture_output=True, text=True)
+    assert third.returncode == 1 and third.stderr.count("exists already") == 2  # of a batch that is through, nothing is known

@@ -1,0 +1,95 @@
+"""EXIF, colour profile and XMP go through every format that can hold them, and what cannot is named."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cyclecast.video.files.images import Still, read_still, write_still
+from tests.video.files.test_images import ALPHA, PICTURE, apart, encoded, exif, png, read
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def profile(space: bytes = b"RGB ", size: int = 600) -> bytes:
+    """An ICC profile that libpng takes: a header, no tags."""
+    head = struct.pack(">I4sI4s4s4s12x4s28x3I", size, b"", 0x02400000, b"mntr", space, b"XYZ ", b"acsp", 0xF6D6, 0x10000, 0xD32D)
+    return head + bytes(132 - len(head)) + np.random.default_rng(0).bytes(size - 132)
+
+
+def opencv_metadata(path: Path) -> dict[int, bytes]:
+    _, kinds, values = cv2.imdecodeWithMetadata(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    return {kind: np.asarray(value).tobytes() for kind, value in zip(kinds, values, strict=True)}
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_exif_written_again_says_upright_and_has_no_thumbnail_of_the_source(tmp_path: Path, order: str) -> None:
+    still = read(tmp_path, "in.jpg", encoded(".jpg", PICTURE, exif=exif(6, order), xmp=XMP))
+    write_still(tmp_path / "out.jpg", still)
+    written = opencv_metadata(tmp_path / "out.jpg")[0]
+    wanted = exif(1, order).replace(b"THUMBNAI", bytes(8))
+    assert written == wanted[:34] + bytes(4) + wanted[38:]  # the link to the thumbnail; all else, the width too, is left
+    assert read(tmp_path, "in.webp", encoded(".webp", PICTURE, xmp=XMP)).xmp == XMP.replace(b'"6"', b'"1"')
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"II*\0", b"MM\0*\0\0\0\xff", b"II*\0\x08\0\0\0\xff\xff", bytes(40), exif(0), exif(9), exif(6)[:20]]
+)
+def test_exif_that_makes_no_sense_turns_nothing(tmp_path: Path, junk: bytes) -> None:
+    still = read(tmp_path, "in.png", png(PICTURE[..., ::-1], 2, (b"eXIf", junk)))
+    assert apart(still.image, PICTURE) == 0
+
+
+HELD = {
+    ".jpg": "exif icc xmp",
+    ".png": "alpha exif icc xmp",
+    ".webp": "alpha exif icc xmp",
+    ".tiff": "alpha icc xmp",
+    ".bmp": "alpha",
+}
+NAMES = {"alpha": "transparency", "exif": "EXIF", "icc": "colour profile", "xmp": "XMP"}
+
+
+@pytest.mark.parametrize("suffix", HELD)
+@pytest.mark.parametrize("size", [600, 150_000])
+def test_what_a_format_can_hold_arrives_and_the_rest_is_named(tmp_path: Path, suffix: str, size: int) -> None:
+    still = Still(PICTURE, ALPHA, exif(1), profile(size=size), XMP.replace(b"6", b"1"))
+    path = tmp_path / f"out{suffix}"
+    lost = write_still(path, still)
+    again = read_still(path)
+    for field, name in NAMES.items():
+        before, after = getattr(still, field), getattr(again, field)
+        if field in HELD[suffix].split():
+            if field == "exif":
+                assert after[:34] == before[:34]
+            else:
+                assert np.array_equal(after, before)
+        else:
+            assert after is None
+        assert (field in HELD[suffix].split()) != any(line.startswith(f"{name} (") for line in lost), lost
+    assert apart(again.image, PICTURE) < (0.001 if suffix in (".png", ".tiff", ".bmp") else 3)
+    if suffix in (".jpg", ".png", ".webp"):  # read by another
+        metadata = opencv_metadata(path)
+        assert metadata[0][:34] == exif(1)[:34] and metadata[2] == still.icc
+        assert XMP.replace(b"6", b"1") in metadata[1]
+    opencvs = cv2.imread(str(path))
+    assert opencvs is not None and opencvs.shape == PICTURE.shape
+
+
+def test_exif_too_long_for_jpeg_is_named(tmp_path: Path) -> None:
+    still = Still(PICTURE, exif=exif(1) + bytes(70_000), xmp=bytes(70_000))
+    lost = write_still(tmp_path / "out.jpg", still)
+    assert lost == [f"EXIF (too long for .jpg: {70_076} bytes)", "XMP (too long for .jpg: 70000 bytes)"]
+    assert read_still(tmp_path / "out.jpg").exif is None
+    assert write_still(tmp_path / "out.png", Still(PICTURE, exif=exif(1) + bytes(70_000))) == []
+
+
+def test_a_profile_for_other_colours_does_not_come_along(tmp_path: Path) -> None:
+    still = read(tmp_path, "grey.png", png(ALPHA, 0, (b"iCCP", b"x\0\0" + zlib.compress(profile(b"GRAY")))))
+    assert still.icc is None and still.notes == ("a colour profile for GRAY was left out",)
+    assert read(tmp_path, "rgb.png", encoded(".png", PICTURE, icc=profile())).icc == profile()

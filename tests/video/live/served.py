@@ -1,0 +1,126 @@
+"""A live run with the web page as its sink, on a free port of this machine, for tests to visit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from cyclecast.errors import ModelError
+from cyclecast.video.clock import read_clock, since
+from cyclecast.video.frame import Image
+from cyclecast.video.live.options import LiveOptions
+from cyclecast.video.live.session import Session
+from cyclecast.video.live.sinks.sink import Desk, Sink
+from cyclecast.video.live.styling.style_switcher import Lent
+from tests.conftest import Negative, Same
+
+pytest.importorskip("aiortc", reason="needs the extra web")
+
+from cyclecast.video.live.sinks.web import WebPage  # noqa: E402
+from cyclecast.video.live.sinks.web.address import listen, read_address  # noqa: E402
+from cyclecast.video.live.sinks.web.viewers import MOST  # noqa: E402
+
+__all__ = ["MOST", "WebPage", "listen", "read_address"]  # for tests that need the extra
+
+LIMIT = 30.0  # seconds that anything here may take
+PATTERN = "pattern://320x240@15"
+HERE = "web://127.0.0.1:0"
+
+
+class Swapped(Negative):
+    """Red and blue change places: seen at once, and the clock, which is grey, can still be read."""
+
+    def __call__(self, frame: Image) -> Image:
+        return frame[..., ::-1].copy()
+
+
+STYLES: dict[str, type[Negative]] = {"same": Same, "swapped": Swapped, "negative": Negative}
+
+
+@dataclass
+class Served:
+    """A run that is going on. Its state and buttons, as the page has them."""
+
+    session: Session
+    page: WebPage
+    news: list[str]
+    client: httpx.Client
+    running: threading.Thread
+
+    def end(self) -> None:
+        """As Ctrl-C."""
+        self.session.quit()
+        self.running.join(LIMIT)
+        assert not self.running.is_alive()
+
+    @property
+    def origin(self) -> str:
+        return self.page.url.partition("?")[0].rstrip("/")
+
+    def state(self, viewer: str = "") -> Any:
+        return self.client.get("/api/state", params={"viewer": viewer}).json()
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.client.post(path, json=body, headers={"Origin": self.origin})
+
+    def viewers(self) -> int:
+        return int(self.state()["viewers"])
+
+
+@contextmanager
+def serving(
+    source: str = PATTERN, styles: Sequence[str] = ("same", "swapped"), address: str = HERE, **options: Any
+) -> Iterator[Served]:
+    """The run goes on for so long, and has shown its first picture if its source is the pattern."""
+    pages: list[WebPage] = []
+    news: list[str] = []
+
+    def open_sink(address: str, desk: Desk) -> Sink:
+        pages.append(WebPage(address, desk))
+        return pages[0]
+
+    def opener(name: str) -> Lent:
+        if name not in STYLES:
+            raise ModelError(f"{name}: no such file")
+        return Lent(name, STYLES[name]())
+
+    session = Session(source, styles, opener, [address], open_sink, None, LiveOptions(**options), news.append)
+    running = threading.Thread(target=session.run)
+    running.start()
+    try:
+        with httpx.Client(base_url=pages[0].url.partition("?")[0], timeout=LIMIT, trust_env=False) as client:
+            served = Served(session, pages[0], news, client, running)
+            if source != "browser":
+                eventually(lambda: session.newest is not None, "a first picture")
+            yield served
+    finally:
+        session.quit()
+        running.join(LIMIT)
+        assert not running.is_alive()
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = LIMIT) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"never: {what}"
+        time.sleep(0.02)
+
+
+def age(image: Image) -> float:
+    """Seconds since the picture was captured, by the clock in it."""
+    clock = read_clock(image)
+    assert clock is not None, "no clock can be read"
+    return since(clock, time.perf_counter())
+
+
+def is_swapped(image: Image) -> bool:
+    """Whether the pattern's sky, which is blue, is red."""
+    blue, _, red = image[: image.shape[0] // 4].reshape(-1, 3).mean(0)
+    return bool(red > blue)

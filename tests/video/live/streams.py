@@ -1,0 +1,320 @@
+"""Servers of moving pictures on loopback, each a process of its own, which a test may kill, stop and start again.
+
+    python -m tests.video.live.streams KIND PORT --fps 25
+
+Each picture has the clock in it. KIND: tcp (MPEG-TS to whoever connects), rtsp (RTP in the same connection), http (/stream.ts,
+/mjpeg, /hls/live.m3u8, /film and what is wrong), udp (sends to the port), pipe (PORT is its path).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import itertools
+import os
+import signal
+import socket
+import socketserver
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import cv2
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+
+from cyclecast.video.clock import draw_clock
+from cyclecast.video.frame import Image
+
+ROOT = Path(__file__).parent.parent.parent
+TS = 188  # bytes, a packet of a transport stream
+USER = "anna:pass@word"
+SDP = ("v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=pictures", "t=0 0", "m=video 0 RTP/AVP 33", "a=control:track1", "")
+ALLOWED = f"Basic {base64.b64encode(USER.encode()).decode()}"
+
+
+class Sender:
+    """A server in a process of its own; `port` stays the same however often it is started. A context manager."""
+
+    def __init__(self, kind: str, *options: str, port: int | str = 0) -> None:
+        self.kind, self.port, self._options = kind, port, options
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Until it listens, or for a pipe, is about to open it."""
+        command = [sys.executable, "-m", "tests.video.live.streams", self.kind, str(self.port), *self._options]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline().strip()
+        assert said, "the sender has died"
+        self.port = int(said) if said.isdigit() else said
+
+    def address(self, path: str = "", user: str = "") -> str:
+        """Where a receiver finds it."""
+        scheme = {"udp": "udp://", "pipe": ""}.get(self.kind, f"{self.kind}://")
+        return str(self.port) if not scheme else f"{scheme}{user}127.0.0.1:{self.port}{path}"
+
+    def kill(self) -> None:
+        """As kill -9; the connections are cut."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+    def stop(self) -> None:
+        """As SIGSTOP: connections stay, and nothing comes."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """As SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+
+def pictures(width: int, height: int, fps: float, burst: float = 0.0) -> Iterator[Image]:
+    """At this rate, for ever, each with the time at which it is made; the first `burst` seconds of them at once, made earlier."""
+    x = np.linspace(0, 255, 2 * width).astype(np.uint8)
+    begin = time.perf_counter() - burst
+    for index in itertools.count():
+        due = begin + index / fps
+        time.sleep(max(0.0, due - time.perf_counter()))
+        row = np.roll(x, 4 * index)[:width]
+        image = np.ascontiguousarray(np.broadcast_to(row[None, :, None], (height, width, 3)))
+        draw_clock(image, due)
+        yield image
+
+
+def encoder(width: int, height: int, args: argparse.Namespace) -> VideoCodecContext:
+    """H.264 that needs no later picture; with B-frames if they are asked for."""
+    context = av.CodecContext.create("libx264", "w")
+    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+    context.framerate, context.time_base = Fraction(args.fps), 1 / Fraction(args.fps)
+    tune = {"bf": "2"} if args.reordered else {"tune": "zerolatency"}
+    context.options = {"preset": "ultrafast", "g": str(args.gop), "b-pyramid": "none"} | tune
+    return context
+
+
+def transport_stream(write: Callable[[bytes], object], args: argparse.Namespace) -> None:
+    """MPEG-TS, a write for each picture, until the receiver is gone; after `--change` pictures they are of another size."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mpegts", options={"flush_packets": "1", "pes_payload_size": "0"}) as container:
+        stream: Any = container.add_stream("libx264", rate=args.fps)
+        stream.width, stream.height, stream.pix_fmt = args.width, args.height, "yuv420p"
+        context = encoder(args.width, args.height, args)
+        images = pictures(args.width, args.height, args.fps, args.burst)
+        for index, image in enumerate(images):
+            if index == args.change:
+                context = encoder(args.width // 2, args.height // 2, args)
+            if index >= args.change:
+                image = np.asarray(cv2.resize(image, (args.width // 2, args.height // 2)), np.uint8)
+            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+            picture.pts, picture.time_base = index, 1 / Fraction(args.fps)
+            for packet in context.encode(picture):
+                packet.stream = stream
+                container.mux(packet)
+            data = bytearray(out.getvalue())
+            out.seek(0)
+            out.truncate()
+            if args.damage and index % 10 == 5:  # a piece of it is lost
+                del data[TS : 3 * TS]
+            try:
+                write(bytes(data))
+            except OSError:
+                return
+
+
+class Tcp(socketserver.BaseRequestHandler):
+    """MPEG-TS to whoever connects."""
+
+    def handle(self) -> None:
+        transport_stream(self.request.sendall, options_of(self))
+
+
+class Rtsp(socketserver.StreamRequestHandler):
+    """RTSP 1.0 with MPEG-TS in RTP, interleaved (RFC 2326, 10.12; RFC 2250). /secret wants a user; /gone is not there."""
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            while True:
+                method, url, headers = self._request()
+                if not method:
+                    return
+                lines: dict[str, str] = {"CSeq": headers.get("cseq", "0"), "Session": "1"}
+                status, body = "200 OK", ""
+                if "/gone" in url:
+                    status = "404 Not Found"
+                elif "/secret" in url and headers.get("authorization") != ALLOWED:
+                    status, lines["WWW-Authenticate"] = "401 Unauthorized", 'Basic realm="pictures"'
+                elif method == "OPTIONS":
+                    lines["Public"] = "OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN"
+                elif method == "DESCRIBE":
+                    lines |= {"Content-Type": "application/sdp", "Content-Base": f"{url}/"}
+                    body = "\r\n".join(SDP)
+                elif method == "SETUP":
+                    if "TCP" not in headers.get("transport", ""):
+                        status = "461 Unsupported Transport"
+                    lines["Transport"] = "RTP/AVP/TCP;unicast;interleaved=0-1"
+                lines["Content-Length"] = str(len(body))
+                head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+                self.wfile.write(f"RTSP/1.0 {status}\r\n{head}\r\n{body}".encode())
+                if method == "PLAY":
+                    self._sequence = 0
+                    return transport_stream(self._send, options_of(self))
+
+    def _request(self) -> tuple[str, str, dict[str, str]]:
+        """Method, address, headers in small letters."""
+        method, url, _ = (self.rfile.readline().decode().split() + ["", "", ""])[:3]
+        headers = {}
+        while line := self.rfile.readline().decode().strip():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        return method, url, headers
+
+    def _send(self, data: bytes) -> None:
+        clock = round(time.perf_counter() * 90_000) & 0xFFFFFFFF
+        for start in range(0, len(data), 7 * TS):
+            payload = data[start : start + 7 * TS]
+            packet = struct.pack(">BBHII", 0x80, 33, self._sequence & 0xFFFF, clock, 1) + payload
+            self._sequence += 1
+            self.wfile.write(struct.pack(">cBH", b"$", 0, len(packet)) + packet)
+
+
+class Http(BaseHTTPRequestHandler):
+    """What IP cameras and players' servers give."""
+
+    protocol_version = "HTTP/1.0"
+
+    def do_GET(self) -> None:
+        args = options_of(self)
+        path = self.path.partition("?")[0]
+        with suppress(OSError):
+            if path == "/secret" and self.headers.get("Authorization") != ALLOWED:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="pictures"')
+                self.end_headers()
+            elif path in ("/stream.ts", "/secret"):
+                self._answer("video/mp2t")
+                transport_stream(self.wfile.write, args)
+            elif path == "/mjpeg":
+                self._answer("multipart/x-mixed-replace; boundary=next")
+                for image in pictures(args.width, args.height, args.fps, args.burst):
+                    data = cv2.imencode(".jpg", image)[1].tobytes()
+                    head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                    self.wfile.write(head.encode() + data + b"\r\n")
+            elif path.startswith("/hls/") and (file := Path(args.folder) / path[5:]).is_file():
+                data = file.read_bytes()
+                self._answer("application/vnd.apple.mpegurl" if file.suffix == ".m3u8" else "video/mp2t", len(data))
+                self.wfile.write(data)
+            elif path == "/film":
+                data = Path(args.film).read_bytes()
+                self._answer("video/mp4", len(data))
+                self.wfile.write(data)
+            elif path == "/page":
+                self._answer("text/html")
+                self.wfile.write(b"<html><body>No pictures here.</body></html>" * 200)
+            elif path == "/silent":
+                time.sleep(3600)
+            else:
+                self.send_error(404)
+
+    def _answer(self, kind: str, length: int | None = None) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None: ...
+
+
+def write_hls(args: argparse.Namespace) -> None:
+    """A playlist that goes on, of segments of a second."""
+    form = {"hls_time": "1", "hls_list_size": "5", "hls_flags": "delete_segments+temp_file"}
+    with av.open(f"{args.folder}/live.m3u8", "w", format="hls", options=form) as container:
+        stream: Any = container.add_stream("libx264", rate=args.fps, options={"preset": "ultrafast", "g": str(args.fps)})
+        stream.width, stream.height, stream.pix_fmt = args.width, args.height, "yuv420p"
+        for index, image in enumerate(pictures(args.width, args.height, args.fps, 3.0)):
+            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+            picture.pts, picture.time_base = index, 1 / Fraction(args.fps)
+            container.mux(stream.encode(picture))
+
+
+def options_of(handler: Any) -> argparse.Namespace:
+    return cast(argparse.Namespace, handler.server.args)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+class HttpServer(ThreadingHTTPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind")
+    parser.add_argument("port")
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--fps", type=int, default=25)
+    parser.add_argument("--gop", type=int, default=25, help="pictures from one key frame to the next")
+    parser.add_argument("--burst", type=float, default=0.0, help="seconds of old pictures that each receiver is given at first")
+    parser.add_argument("--change", type=int, default=1 << 30, help="the picture from which on they have half the size")
+    parser.add_argument("--damage", action="store_true", help="pieces of it are lost")
+    parser.add_argument("--film", help="a file that lies on the server")
+    parser.add_argument("--reordered", action="store_true", help="with B-frames")
+    args = parser.parse_args()
+    if args.kind == "udp":
+        print(args.port, flush=True)
+        out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        target = ("127.0.0.1", int(args.port))
+
+        def send(data: bytes) -> None:
+            for start in range(0, len(data), 7 * TS):
+                with suppress(ConnectionRefusedError):  # nobody receives yet
+                    out.sendto(data[start : start + 7 * TS], target)
+
+        transport_stream(send, args)
+    elif args.kind == "pipe":
+        print(args.port, flush=True)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        descriptor = os.open(args.port, os.O_WRONLY)
+        with open(descriptor, "wb", buffering=0) as pipe:
+            transport_stream(pipe.write, args)
+    else:
+        kinds: dict[str, Any] = {"tcp": (Server, Tcp), "rtsp": (Server, Rtsp), "http": (HttpServer, Http)}
+        kind, handler = kinds[args.kind]
+        with tempfile.TemporaryDirectory() as args.folder, kind(("127.0.0.1", int(args.port)), handler) as server:
+            server.args = args
+            if args.kind == "http":
+                threading.Thread(target=write_hls, args=(args,), daemon=True).start()
+            print(server.server_address[1], flush=True)
+            server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

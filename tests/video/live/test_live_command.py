@@ -1,0 +1,138 @@
+"""`cyclecast live` as people type it: a process, its files, its signals, its last words."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from cyclecast.video.clock import read_clock, since
+from cyclecast.video.files.reader import VideoFile
+
+LIVE = [sys.executable, "-m", "cyclecast", "live"]
+PATTERN = "pattern://320x240@20"
+
+
+def live(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LIVE, *arguments], capture_output=True, text=True, timeout=120, cwd=cwd)
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([*LIVE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until_shown(process: subprocess.Popen[str], frames: int) -> None:
+    """Reads what the process says until it has shown so many frames."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        told = re.search(r"shown (\d+),", line)
+        if told and int(told[1]) >= frames:
+            return
+    raise AssertionError(f"it never showed {frames} frames")
+
+
+def test_the_figures_that_scripts_rely_on() -> None:
+    done = live(PATTERN, "--model", "monet", "--sink", "null", "--seconds", "1.5", "--json", "--verbose")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["captured"] == report["shown"] + report["skipped"]
+    assert report["shown"] >= 10 and report["fps"] > 5
+    assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p95"] <= report["latency_ms"]["p99"]
+    assert report["reconnects"] == 0
+    assert report["engine"] == "openvino" and report["precision"] in ("bf16", "fp32") and report["device"]
+    assert "monet on openvino" in done.stderr
+    assert "fps, latency" in done.stderr and "pattern: 320x240 at 20 fps" in done.stderr
+
+
+def test_a_recording_has_each_picture_at_its_time(tmp_path: Path) -> None:
+    for suffix in (".mp4", ".mkv"):
+        film = tmp_path / f"film{suffix}"
+        done = live(PATTERN, "--model", "monet", "--sink", str(film), "--seconds", "1.5", "--json")
+        assert done.returncode == 0, done.stderr
+        with VideoFile(film) as video:
+            frames = list(video)
+            assert (video.info.width, video.info.height) == (320, 240)
+            base = video.info.time_base
+        report = json.loads(done.stdout)
+        assert len(frames) == report["sinks"][0]["shown"]
+        clocks = [(float(frame.pts * base), read_clock(frame.image)) for frame in frames]
+        read = [(at, clock) for at, clock in clocks if clock is not None]
+        assert len(read) > len(frames) // 2  # monet paints over some
+        for at, clock in read:
+            assert since(read[0][1], clock) == pytest.approx(at - read[0][0], abs=0.002)
+        assert base <= Fraction(1, 1000)
+
+
+def test_a_recording_that_is_killed_can_be_played(tmp_path: Path) -> None:
+    for suffix in (".mp4", ".mkv"):
+        film = tmp_path / f"film{suffix}"
+        process = started("pattern://320x240@30", "--model", "monet", "--sink", str(film), "--verbose")
+        until_shown(process, 100)
+        limit = time.monotonic() + 60
+        while film.stat().st_size < 20_000 and time.monotonic() < limit:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+        with VideoFile(film) as video:
+            assert len(list(video)) >= 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    process = started(PATTERN, "--model", "monet", "--sink", str(film), "--sink", "null", "--json", "--verbose")
+    until_shown(process, 5)
+    process.send_signal(number)
+    out, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert json.loads(out)["shown"] > 0
+    with VideoFile(film) as video:
+        assert video.damage is None
+        assert len(list(video)) == json.loads(out)["sinks"][0]["shown"]
+
+
+def test_several_models_several_sinks(tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    arguments = ["--model", "monet", "--model", "winter", "--sink", "null", "--sink", str(film), "--seconds", "0.5"]
+    done = live(PATTERN, *arguments, "--split", "--mirror", "--steady", "0.5", "--work-height", "120", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [one["name"] for one in report["sinks"]] == ["null", str(film)]
+    assert report["work_height"] == 120
+
+
+def test_a_file_is_played_in_real_time_and_ends_where_it_ends(clip: Path) -> None:
+    done = live(str(clip), "--model", "monet", "--sink", "null", "--no-loop", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["captured"] == 12 and report["reconnects"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["absent.mp4", "--sink", "null"], "error: absent.mp4: no such file"),
+        (["pattern://5x5", "--sink", "null"], "error: pattern://5x5: the sides of a pattern are 96 to 8192 pixels"),
+        ([PATTERN, "--sink", "film.txt"], "error: film.txt: a sink is window, virtual, web, null, or a file to record into"),
+        ([PATTERN, "--sink", "there.mp4"], "error: there.mp4: exists already; --overwrite replaces it"),
+        ([PATTERN, "--sink", "null", "--model", "absent"], "error: absent: no such file, and no bundled model of that name"),
+        ([PATTERN, "--sink", "null", "-m", "monet", "-m", "absent"], "error: absent: no such file, and no bundled model"),
+        ([PATTERN, "--sink", "null", "--engine", "none"], "error: no engine named 'none'"),
+        (["/dev/video77", "--sink", "null"], "error: camera /dev/video77: cannot be opened"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], line: str, tmp_path: Path) -> None:
+    (tmp_path / "there.mp4").write_bytes(b"mine")
+    done = live(*arguments, "--seconds", "1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(line), done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "there.mp4").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.mp4"]

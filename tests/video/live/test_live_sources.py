@@ -1,0 +1,465 @@
+"""Live sources deliver what is in them, at the time it is there, and say in one line why they cannot."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.reconnect import RtspServer, can_serve
+from cyclecast.errors import InputError
+from cyclecast.video.clock import read_clock, since
+from cyclecast.video.colour import from_bgr
+from cyclecast.video.files.images import write_image
+from cyclecast.video.frame import Colour
+from cyclecast.video.live.capture import client as capturing_side
+from cyclecast.video.live.capture.client import Capture, Captured
+from cyclecast.video.live.capture.process import rated
+from cyclecast.video.live.sources import network as stream
+from cyclecast.video.live.sources.address import shown_address, source_kind
+from cyclecast.video.live.sources.camera import csi_pipeline, open_camera, open_csi
+from cyclecast.video.live.sources.network import open_stream
+from cyclecast.video.live.sources.playback import in_real_time
+from cyclecast.video.live.sources.registry import open_source
+from cyclecast.video.live.sources.source import Wish
+from tests.conftest import moving_pictures
+from tests.video.live.streams import ROOT, USER, Sender
+
+LIMIT = 30.0  # seconds; what is to come, comes much sooner
+FEW = 0.4  # seconds: ten frames, on a machine that does other things too
+
+
+def taken(capture: Capture, count: int) -> Iterator[Captured]:
+    """So many pictures."""
+    limit = time.monotonic() + LIMIT
+    while count:
+        assert time.monotonic() < limit, "they do not come"
+        captured = capture.take(0.1)
+        if captured is not None:
+            count -= 1
+            yield captured
+
+
+def lateness(captured: Captured) -> float:
+    """Seconds from when it was made to when it was captured."""
+    seen = read_clock(captured.image)
+    assert seen is not None, "no clock is in the picture"
+    return since(seen, captured.at)
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[Sender]:
+    with Sender("http") as sender:
+        yield sender
+
+
+@pytest.fixture(scope="module")
+def rtsp() -> Iterator[Sender]:
+    with Sender("rtsp") as sender:
+        yield sender
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+        assert isinstance(port, int)
+        return port
+
+
+@pytest.mark.parametrize("path", ["/stream.ts", "/mjpeg"])
+def test_pictures_over_http_are_a_few_frames_late(http: Sender, path: str) -> None:
+    live_pictures(http.address(path))
+
+
+def test_pictures_over_rtsp_are_a_few_frames_late(rtsp: Sender) -> None:
+    live_pictures(rtsp.address("/live"))
+
+
+def test_pictures_over_rtsp_from_gstreamer_are_a_few_frames_late() -> None:
+    """H.264 in RTP, as IP cameras send it."""
+    missing = can_serve()
+    if missing:
+        pytest.skip(missing)
+    with RtspServer(320, 240, 25) as server:
+        live_pictures(server.address)
+
+
+def test_pictures_over_tcp_are_a_few_frames_late() -> None:
+    with Sender("tcp") as sender:
+        live_pictures(sender.address())
+
+
+def test_pictures_over_udp_are_a_few_frames_late() -> None:
+    with Sender("udp", port=free_port()) as sender:
+        live_pictures(sender.address())
+
+
+def test_pictures_from_a_named_pipe_are_a_few_frames_late(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with Sender("pipe", port=str(tmp_path / "pipe")) as sender:
+        assert source_kind(sender.address()) == source_kind(f"file://{sender.address()}") == "stream"
+        live_pictures(sender.address())
+
+
+def live_pictures(address: str) -> None:
+    news: list[str] = []
+    with Capture(address, on_news=news.append) as capture:
+        pictures = list(taken(capture, 30))
+    assert pictures[0].image.shape == (240, 320, 3)
+    assert float(np.median([lateness(one) for one in pictures])) < FEW
+    numbers = [one.number for one in pictures]
+    assert numbers == sorted(set(numbers)) and capture.reconnects == 0
+    assert len(news) == 1 and news[0].startswith(f"{address}: 320x240 ")
+
+
+def test_what_a_server_has_kept_is_passed_through_until_the_newest_is_there() -> None:
+    with Sender("tcp", "--burst", "4") as sender, Capture(sender.address()) as capture:
+        late = [lateness(next(taken(capture, 1)))]
+        assert late[0] > 2.0, "nothing was kept"
+        limit = time.monotonic() + LIMIT
+        while late[-1] > FEW:
+            assert time.monotonic() < limit, "it stays behind"
+            late += [lateness(one) for one in taken(capture, 1)]
+        assert max(lateness(one) for one in taken(capture, 10)) < FEW
+        assert capture.captured > 100
+
+
+def test_pictures_that_depend_on_later_ones_come_in_their_order() -> None:
+    with Sender("tcp", "--reordered") as sender, Capture(sender.address()) as capture:
+        made = [one.at - lateness(one) for one in taken(capture, 40)]
+    assert made == sorted(made)
+
+
+def test_the_size_may_change_on_the_way() -> None:
+    with Sender("tcp", "--change", "20") as sender, Capture(sender.address()) as capture:
+        pictures = list(taken(capture, 45))
+    sizes = [one.image.shape[1::-1] for one in pictures]
+    assert (sizes[0], sizes[-1]) == ((320, 240), (160, 120)) and capture.reconnects == 0
+    assert all(lateness(one) < FEW + 1 for one in pictures)
+
+
+def test_what_is_damaged_on_the_way_does_not_end_it() -> None:
+    with Sender("tcp", "--damage") as sender, Capture(sender.address()) as capture:
+        for _ in taken(capture, 45):
+            pass
+        assert capture.reconnects == 0 and capture.gone is None
+
+
+def test_who_joins_between_key_frames_waits_for_the_next_one() -> None:
+    with Sender("udp", "--gop", "50", port=free_port()) as sender:
+        time.sleep(0.5)  # the first key frame is over
+        with Capture(sender.address()) as capture:
+            pictures = list(taken(capture, 5))
+    assert all(abs(lateness(one)) < 3 for one in pictures)
+
+
+def test_a_stream_in_pieces_is_played_evenly(http: Sender) -> None:
+    with Capture(http.address("/hls/live.m3u8")) as capture:
+        late = [lateness(one) for one in taken(capture, 40)]
+    assert max(late[10:]) - min(late[10:]) < FEW and max(late) < 6
+
+
+def test_a_shells_pipe_ends_where_it_ends(tmp_path: Path) -> None:
+    """cyclecast live - , as after ffmpeg … |"""
+    path = tmp_path / "stream.ts"
+    with av.open(str(path), "w", format="mpegts") as out:
+        track = out.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
+        track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+        for image in moving_pictures(10):
+            out.mux(track.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        out.mux(track.encode(None))
+    code = (
+        "from cyclecast.video.live.capture.client import Capture\n"
+        "with Capture('-') as capture:\n"
+        "    try:\n"
+        "        while True: capture.take(1)\n"
+        "    except EOFError: print(capture.captured, capture.reconnects)"
+    )
+    with open(path, "rb") as film:
+        cat = subprocess.Popen(["cat"], stdin=film, stdout=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=cat.stdout, capture_output=True, text=True, timeout=LIMIT, cwd=ROOT, check=True
+        )
+        assert cat.stdout is not None
+        cat.stdout.close()
+        cat.wait()
+    assert done.stdout.split() == ["10", "0"]
+
+
+def test_the_colours_are_those_that_the_stream_names(tmp_path: Path) -> None:
+    """A red that is 20 levels off if BT.709 is taken for BT.601."""
+    patch = np.full((48, 64, 3), (40, 60, 200), np.uint8)
+    path = tmp_path / "red.ts"
+    with av.open(str(path), "w", format="mpegts") as out:
+        track = out.add_stream("libx264", rate=25, options={"tune": "zerolatency", "crf": "1"})
+        track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+        colour = Colour(1, 1, 1, 1)
+        context = track.codec_context
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = 1, 1, 1, 1
+        for index in range(5):
+            picture = from_bgr(patch, colour, "yuv420p")
+            picture.pts, picture.time_base = index, Fraction(1, 25)
+            out.mux(track.encode(picture))
+        out.mux(track.encode(None))
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(path.read_bytes()))
+    writer.start()
+    image = next(open_stream(str(tmp_path / "pipe"), Wish()).grabs).picture()
+    writer.join(LIMIT)
+    assert np.abs(image.astype(int) - patch).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/nothing", "the server has nothing under this path (404)"),
+        ("/secret", "it wants a user and a password: http://USER:PASSWORD@HOST/..."),
+        ("/page", "no video can be read from it (Input/output error)"),
+    ],
+)
+def test_a_server_that_has_no_pictures_is_one_line(http: Sender, path: str, message: str) -> None:
+    failed(http.address(path), message)
+
+
+def test_an_rtsp_server_that_has_no_pictures_is_one_line(rtsp: Sender) -> None:
+    failed(rtsp.address("/gone"), "the server has nothing under this path (404)")
+    failed(rtsp.address("/secret"), "it wants a user and a password: rtsp://USER:PASSWORD@HOST/...")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("rtsp://127.0.0.1:1/live", "nobody listens there (connection refused)"),
+        ("http://127.0.0.1:1/live", "nobody listens there (connection refused)"),
+        ("rtsp://camera.invalid/live", "there is no host of the name camera.invalid, or no network"),
+        ("cam://127.0.0.1/", "cam:// is not a protocol of this build of FFmpeg; expected rtsp,"),
+    ],
+)
+def test_a_stream_that_was_never_there_is_one_line_within_seconds(address: str, message: str) -> None:
+    begin = time.monotonic()
+    failed(address, message)
+    assert time.monotonic() - begin < 8
+
+
+def failed(address: str, message: str) -> None:
+    with Capture(address) as capture, pytest.raises(InputError) as error:
+        while True:
+            capture.take(LIMIT)
+    assert str(error.value).startswith(f"{address}: {message}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_that_says_nothing_is_waited_for_so_long(http: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "OPENING", 0.5)
+    with pytest.raises(InputError, match=r"/silent: no answer within 0\.5 s"):
+        open_stream(http.address("/silent"), Wish())
+
+
+def test_nobody_is_told_a_password(rtsp: Sender, http: Sender) -> None:
+    user = USER.replace("@", "%40")
+    for sender in (rtsp, http):
+        news: list[str] = []
+        with Capture(sender.address("/secret", f"{user}@"), on_news=news.append) as capture:
+            next(taken(capture, 1))
+            news.append(capture.name)
+        with Capture(sender.address("/secret", "anna:wrong@"), on_news=news.append) as capture:
+            with pytest.raises(InputError, match="it does not take this user and password") as error:
+                capture.take(LIMIT)
+            news.append(str(error.value))
+        assert len(news) == 3 and all("127.0.0.1" in line for line in news)
+        assert not any(word in line for line in news for word in ("anna", "pass%40", "wrong"))
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://anna:secret@10.0.0.9:554/live?a=b", "rtsp://10.0.0.9:554/live?a=b"),
+        ("rtsp://anna:se@cr/et@10.0.0.9/live", "rtsp://10.0.0.9/live"),
+        ("rtsp://anna:se/cret@10.0.0.9/live", "rtsp://10.0.0.9/live"),
+        ("rtsp://anna:se?cret@10.0.0.9/live", "rtsp://10.0.0.9/live"),
+        ("http://10.0.0.9/video.cgi?user=anna&pwd=secret&size=2", "http://10.0.0.9/video.cgi?user=***&pwd=***&size=2"),
+        ("rtsp://10.0.0.9/user=anna_password=secret_channel=1.sdp", "rtsp://10.0.0.9/user=***"),
+        ("srt://10.0.0.9:9000?passphrase=secret&mode=caller", "srt://10.0.0.9:9000?passphrase=***&mode=caller"),
+        ("udp://@239.0.0.1:5000", "udp://239.0.0.1:5000"),
+        ("http://10.0.0.9:80/picture@2x.jpg", "http://10.0.0.9:80/picture@2x.jpg"),
+        ("http://[::1]:80/picture@2x.jpg", "http://[::1]:80/picture@2x.jpg"),
+        ("pattern://1280x720@30", "pattern://1280x720@30"),
+        ("clip@2x.mp4", "clip@2x.mp4"),
+        ("0", "camera 0"),
+    ],
+)
+def test_addresses_are_shown_without_what_is_secret(address: str, shown: str) -> None:
+    assert shown_address(address) == shown
+
+
+def test_a_film_on_a_server_is_played_in_real_time_and_begun_again(clip: Path) -> None:
+    with Sender("http", "--film", str(clip)) as sender:
+        with Capture(sender.address("/film"), Wish(loop=False)) as capture:
+            pictures = []
+            with pytest.raises(EOFError):
+                while True:
+                    pictures += list(taken(capture, 1))
+        assert (pictures[-1].number, capture.captured, capture.reconnects) == (12, 12, 0)
+        assert pictures[-1].at - pictures[0].at == pytest.approx(0.04 * (12 - pictures[0].number), abs=0.05)
+        with Capture(sender.address("/film")) as capture:
+            pictures = list(taken(capture, 30))
+        assert pictures[-1].at - pictures[0].at > 0.9 and capture.reconnects == 0
+
+
+def test_a_film_is_played_in_real_time_each_frame_once(clip: Path) -> None:
+    grabs = list(open_source(str(clip), Wish(loop=False)).grabs)
+    steps = np.diff([grabbed.at for grabbed in grabs])
+    assert len(grabs) == 12
+    assert steps == pytest.approx([0.047, 0.047, 0.026] * 3 + [0.047, 0.047], abs=1e-3)
+    places = [int(grabbed.picture()[24, :, 0].argmax()) for grabbed in grabs]  # of the bar
+    assert places == pytest.approx([64 * (index + 0.5) / 12 for index in range(12)], abs=2)
+
+
+def test_a_film_that_is_damaged_is_played_as_far_as_it_goes(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "torn.ts"
+    with av.open(str(path), "w", format="mpegts") as out:
+        track = out.add_stream("mpeg2video", rate=25)
+        track.width, track.height, track.pix_fmt, track.bit_rate = 64, 48, "yuv420p", 1_000_000
+        for image in moving_pictures(25):
+            out.mux(track.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        out.mux(track.encode(None))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+    path.write_bytes(data)
+    grabs = list(open_source(str(path), Wish(loop=False)).grabs)
+    assert 18 <= len(grabs) <= 25
+    path.write_bytes(bytes(4000))
+    with pytest.raises(InputError, match=r"torn\.ts: "):
+        open_source(str(path), Wish())
+
+
+def test_films_strung_together_are_played_up_to_the_join(tmp_path: Path) -> None:
+    """Their clock jumps back there."""
+    parts = []
+    for begin in (100, 0):
+        path = tmp_path / f"{begin}.ts"
+        with av.open(str(path), "w", format="mpegts") as out:
+            track = out.add_stream("mpeg2video", rate=25)
+            track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+            for index, image in enumerate(moving_pictures(8), begin):
+                picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+                picture.pts, picture.time_base = index, Fraction(1, 25)
+                out.mux(track.encode(picture))
+            out.mux(track.encode(None))
+        parts.append(path.read_bytes())
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    grabs = list(islice(open_source(str(tmp_path / "both.ts"), Wish()).grabs, 18))
+    assert len(grabs) == 18
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.jpg"])
+def test_a_picture_is_given_again_and_again(name: str, tmp_path: Path) -> None:
+    image = moving_pictures(1)[0]
+    write_image(tmp_path / name, image)
+    grabs = list(islice(open_source(str(tmp_path / name), Wish(fps=20)).grabs, 5))
+    assert [grabbed.at - grabs[0].at for grabbed in grabs] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    assert np.abs(grabs[-1].picture().astype(int) - image).max() <= 6
+    assert len(list(open_source(str(tmp_path / name), Wish(fps=20, loop=False)).grabs)) == 1
+
+
+def test_what_is_held_is_given_again_each_second() -> None:
+    begin = time.perf_counter()
+    given = list(in_real_time(iter([(5.0, "a"), (7.2, "b"), (7.4, None)])))
+    assert [item for _, item in given] == ["a", "a", "a", "b"]
+    assert [at - begin for at, _ in given] == pytest.approx([0, 1, 2, 2.2], abs=0.15)
+    assert time.perf_counter() - begin >= 2.4
+
+
+def test_a_clock_that_jumps_begins_anew() -> None:
+    begin = time.perf_counter()
+    given = list(in_real_time(iter([(5.0, 1), (5.1, 2), (500.0, 3), (500.1, 4), (3.0, 5), (3.1, 6)]), longest=10))
+    assert [at - begin for at, _ in given] == pytest.approx([0, 0.1, 0.1, 0.2, 0.2, 0.3], abs=0.1)
+
+
+def test_what_is_no_source_is_one_line_that_says_what_is() -> None:
+    with pytest.raises(InputError, match=r"^webcam: no such file; a camera is 0, 1 \.\.\., a stream rtsp"):
+        open_source("webcam", Wish())
+
+
+def test_few_pictures_a_second_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capturing_side, "SILENCE", 1.7)
+    with Capture("pattern://160x120@30", Wish(fps=0.2)) as capture:
+        first, second = taken(capture, 2)
+    assert second.at - first.at > 2.3 and (second.number, capture.reconnects) == (2, 0)
+
+
+def test_a_camera_that_is_slower_than_its_driver_says_is_told() -> None:
+    """OpenCV states 25 frames a second for MJPEG over HTTP, as drivers do for webcams in the dark."""
+    with Sender("http", "--fps", "10") as sender:
+        source = open_camera(sender.address("/mjpeg"), Wish())
+        told = io.StringIO()
+        for grabbed in rated(source, told):
+            assert grabbed.picture().shape == (240, 320, 3)
+            if told.getvalue() or grabbed.at > time.perf_counter() + LIMIT:
+                break
+    assert source.stated_fps == 25 and "by its driver" in source.described
+    news = json.loads(told.getvalue())["news"]
+    assert news.startswith("gives 10") or news.startswith("gives 9.")
+    assert "fps, not 25; in poor light" in news
+
+
+def test_a_camera_that_breaks_off_is_an_error(clip: Path) -> None:
+    grabs = open_camera(str(clip), Wish()).grabs
+    with pytest.raises(InputError, match="no more pictures come from it"):
+        for grabbed in grabs:
+            assert grabbed.picture().shape == (48, 64, 3)
+
+
+def test_a_camera_that_is_not_there_is_one_line() -> None:
+    for address, name in (("77", "camera 77"), ("/dev/video77", "camera /dev/video77")):
+        failed_as(address, f"{name}: cannot be opened")
+
+
+def failed_as(address: str, message: str) -> None:
+    with Capture(address) as capture, pytest.raises(InputError) as error:
+        capture.take(LIMIT)
+    assert str(error.value).startswith(message)
+
+
+def test_a_camera_on_a_boards_own_port_takes_gstreamer() -> None:
+    if "GStreamer:                   YES" in cv2.getBuildInformation():
+        pytest.skip("this OpenCV has GStreamer")
+    with pytest.raises(InputError, match="^csi://0: this OpenCV was built without GStreamer"):
+        open_csi("csi://0", Wish())
+    with pytest.raises(InputError, match=r"^csi://left: a camera on a CSI port is csi://0, csi://1 \.\.\."):
+        open_csi("csi://left", Wish())
+
+
+def test_the_pipeline_of_a_csi_camera_keeps_the_newest_frame_only() -> None:
+    assert csi_pipeline(1, Wish(1920, 1080, 29.97)) == (
+        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM), width=1920, height=1080, format=NV12, framerate=2997/100 ! "
+        "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
+        "appsink drop=true max-buffers=1 sync=false"
+    )
+
+
+def test_gstreamer_reads_the_pipeline() -> None:
+    """With a test picture for NVIDIA's source."""
+    if shutil.which("gst-launch-1.0") is None:
+        pytest.skip("gst-launch-1.0 (Debian: gstreamer1.0-tools) is not here")
+    pipeline = csi_pipeline(0, Wish(320, 240, 30))
+    pipeline = pipeline.replace("nvarguscamerasrc sensor-id=0", "videotestsrc num-buffers=3").replace("(memory:NVMM)", "")
+    pipeline = pipeline.replace("nvvidconv", "videoconvert") + " wait-on-eos=false"
+    done = subprocess.run(["gst-launch-1.0", "-q", *pipeline.split()], capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,232 @@
+"""A live source that is gone comes back as soon as it is there again, and nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cyclecast.errors import InputError
+from cyclecast.video.clock import read_clock, since
+from cyclecast.video.live.capture import client as capture_module
+from cyclecast.video.live.capture.client import Capture, Captured
+from tests.video.live.streams import ROOT, Sender
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+
+LIMIT = 30.0  # seconds; what is to come, comes much sooner
+PATTERN = "pattern://160x120@30"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow soon."""
+    monkeypatch.setattr(capture_module, "BACK_OFF", (0.2, 0.4))
+
+
+@pytest.fixture
+def rtsp() -> Iterator[Sender]:
+    with Sender("rtsp") as sender:
+        yield sender
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < limit, "it never came"
+        time.sleep(0.01)
+
+
+def taken(capture: Capture, count: int) -> list[Captured]:
+    """The next pictures."""
+    found: list[Captured] = []
+    limit = time.monotonic() + LIMIT
+    while len(found) < count:
+        assert time.monotonic() < limit, "they do not come"
+        found += filter(None, [capture.take(0.1)])
+    return found
+
+
+def children(parent: int) -> list[int]:
+    """Capture processes of that process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, ppid = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(ppid) == parent and state != "Z" and b"capturing" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def ended(process: int) -> bool:
+    """It is gone, or nobody has asked yet how it ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def handles() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def shared_memory() -> list[str]:
+    """Shared memory that this process has; a name ends in (deleted) where the memory has none any more."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line.partition("/dev/shm/psm_")[2] for line in lines if "/dev/shm/psm_" in line]
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_time(rtsp: Sender) -> None:
+    news: list[str] = []
+    with Capture(rtsp.address("/live"), on_news=news.append) as capture:
+        numbers = [one.number for one in taken(capture, 10)]
+        for turn in range(3):
+            rtsp.kill()
+            wait_for(lambda: capture.gone)
+            before = capture.captured
+            rtsp.start()
+            wait_for(lambda t=turn: capture.reconnects == t + 1)  # type: ignore[misc]
+            assert capture.gone is None and capture.captured > before
+            pictures = taken(capture, 10)
+            numbers += [one.number for one in pictures]
+            seen = [read_clock(one.image) for one in pictures]
+            assert all(value is not None and since(value, one.at) < 1 for value, one in zip(seen, pictures, strict=True))
+        assert numbers == sorted(set(numbers)) and capture.captured >= numbers[-1]
+        assert capture.reconnects == 3
+    name = rtsp.address("/live")
+    gone = [line for line in news if line.startswith(f"{name} is gone: the ")]  # stream has ended, or connection is lost
+    assert len(gone) == 3 and all(line.endswith("; it is tried again until it is back") for line in gone)
+    assert sum(line.startswith(f"{name} is back after ") for line in news) == 3
+
+
+def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections stay, so that nothing but the silence tells."""
+    monkeypatch.setattr(capture_module, "SILENCE", 1.5)
+    news: list[str] = []
+    with Capture(rtsp.address("/live"), on_news=news.append) as capture:
+        taken(capture, 5)
+        (first,) = children(os.getpid())
+        rtsp.stop()
+        began = time.monotonic()
+        wait_for(lambda: capture.gone)
+        assert 1 < time.monotonic() - began < 4
+        wait_for(lambda: first not in children(os.getpid()))
+        rtsp.go_on()
+        wait_for(lambda: capture.reconnects == 1)
+        taken(capture, 5)
+        assert len(children(os.getpid())) == 1
+    assert any(line.endswith("is gone: no picture within 1.5 s; it is tried again until it is back") for line in news)
+
+
+def test_a_capture_that_is_killed_is_begun_again_and_leaves_nothing_behind() -> None:
+    with Capture(PATTERN) as capture:  # what Python keeps for ever is there from now on
+        taken(capture, 1)
+    gc.collect()
+    threads, open_before = threading.active_count(), handles()
+    with Capture(PATTERN) as capture:
+        taken(capture, 3)
+        in_use, at_work = handles(), threading.active_count()
+        sizes = []
+        for turn in range(5):
+            (process,) = children(os.getpid())
+            os.kill(process, signal.SIGKILL)
+            wait_for(lambda t=turn: capture.reconnects == t + 1)  # type: ignore[misc]
+            taken(capture, 3)
+            (memory,) = set(shared_memory())
+            assert memory.endswith("(deleted)"), "it would stay if all of us were killed at once"
+            sizes.append(resident())
+        assert (handles(), threading.active_count()) == (in_use, at_work)
+        assert sizes[-1] - sizes[0] < 4 << 20
+    assert shared_memory() == [] and children(os.getpid()) == []
+    assert (handles(), threading.active_count()) == (open_before, threads)
+
+
+def test_what_is_gone_keeps_on_being_tried_and_says_why(rtsp: Sender) -> None:
+    with Capture(rtsp.address("/live")) as capture:
+        taken(capture, 3)
+        rtsp.kill()
+        wait_for(lambda: capture.gone and capture.gone[1] > 2)
+        assert capture.take(0.01) is None
+        assert capture.gone is not None and rtsp.address() not in capture.gone[0]
+        rtsp.start()
+        taken(capture, 3)
+
+
+def test_a_writer_that_comes_back_to_a_named_pipe_is_heard(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with Sender("pipe", port=str(tmp_path / "pipe")) as sender, Capture(sender.address()) as capture:
+        taken(capture, 3)
+        sender.kill()
+        wait_for(lambda: capture.gone)
+        sender.start()
+        taken(capture, 3)
+        assert capture.reconnects == 1
+
+
+@pytest.mark.parametrize("path", ["/silent", "pipe"])
+def test_it_is_closed_at_once_while_a_source_keeps_it_waiting(path: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with Sender("http") as sender:
+        capture = Capture(sender.address(path) if path == "/silent" else str(tmp_path / path))
+        wait_for(lambda: children(os.getpid()))
+        assert capture.take(1.0) is None
+        began = time.monotonic()
+        capture.close()
+        assert time.monotonic() - began < 1.5
+    assert children(os.getpid()) == []
+
+
+def test_it_is_closed_at_any_moment_of_its_beginning() -> None:
+    for delay in (0.0, 0.001, 0.01, 0.05, 0.2):
+        capture = Capture(PATTERN)
+        time.sleep(delay)
+        capture.close()
+        assert children(os.getpid()) == [] and shared_memory() == []
+        with pytest.raises(EOFError):
+            capture.take(LIMIT)
+
+
+def test_a_source_that_was_never_there_is_not_tried_again() -> None:
+    with Capture("rtsp://127.0.0.1:1/live") as capture:
+        for _ in range(2):
+            with pytest.raises(InputError, match="nobody listens there"):
+                capture.take(LIMIT)
+        assert children(os.getpid()) == [] and capture.reconnects == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_who_is_killed_takes_its_capture_along(number: signal.Signals, rtsp: Sender) -> None:
+    code = (
+        "import sys, time\n"
+        "from cyclecast.video.live.capture.client import Capture\n"
+        "capture = Capture(sys.argv[1])\n"
+        "while capture.take(1) is None: pass\n"
+        "print('there', flush=True)\n"
+        "time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, rtsp.address("/live")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "there\n"
+        (child,) = children(parent.pid)
+        maps = Path(f"/proc/{child}/maps").read_text()
+        assert "/dev/shm/psm_" in maps
+        parent.send_signal(number)
+        wait_for(lambda: ended(child))
+        parent.communicate(timeout=LIMIT)
+    names = {line.split("/dev/shm/")[1].split()[0] for line in maps.splitlines() if "/dev/shm/psm_" in line}
+    assert not names & set(os.listdir("/dev/shm"))

@@ -1,0 +1,167 @@
+"""The virtual camera gets the pictures in its colours and size; where there is none, one line says what to type."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cyclecast.errors import OutputError
+from cyclecast.video.frame import Image
+from cyclecast.video.live.capture.push_feed import Inbox
+from cyclecast.video.live.session import Session
+from cyclecast.video.live.sinks.registry import open_sink
+from cyclecast.video.live.sinks.sink import Sink
+from cyclecast.video.live.sinks.virtual_camera import VirtualCamera, fitted, why_not
+from cyclecast.video.live.sources.source import Grabbed
+from cyclecast.video.live.styling.style_switcher import Lent
+from tests.conftest import Same
+from tests.video.live.displays import quarters
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for its devices")
+
+
+class Memory:
+    """A backend of pyvirtualcam's that keeps what a device would be given."""
+
+    opened: list[Memory] = []
+
+    def __init__(self, *, width: int, height: int, fps: float, fourcc: int, device: str | None) -> None:
+        self.size, self.fps, self.fourcc, self.name = (width, height), fps, fourcc.to_bytes(4, "little"), device
+        self.frames: list[Image] = []
+        self.closed = False
+        Memory.opened.append(self)
+
+    def send(self, frame: Any) -> None:
+        width, height = self.size
+        self.frames.append(frame.reshape(height, width, 3).copy())
+
+    def device(self) -> str:
+        return self.name or "memory"
+
+    def native_fourcc(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def memory() -> Iterator[list[Memory]]:
+    """The devices that were opened, in the place of the system's."""
+    library = pytest.importorskip("pyvirtualcam")
+    library.register_backend("memory", Memory)
+    Memory.opened = []
+    yield Memory.opened
+    library.camera.BACKENDS.pop("memory")
+
+
+def shown_to(devices: list[Memory], address: str, pictures: list[Image]) -> list[str]:
+    """Runs each picture, until it has arrived, through a live run into a virtual camera; what the run told."""
+    inbox, news = Inbox(), list[str]()
+
+    def open_memory(address: str, desk: Any) -> Sink:
+        return VirtualCamera(address, desk, "memory")
+
+    session = Session(inbox, ["same"], lambda name: Lent(name, Same()), [address], open_memory, on_news=news.append)
+
+    over, limit = threading.Event(), time.monotonic() + 30
+
+    def fill() -> None:
+        for picture in pictures:
+            before = len(devices[0].frames) if devices else 0
+            while not devices or len(devices[0].frames) < before + 2:
+                inbox.put(Grabbed(time.perf_counter(), picture.copy))
+                if over.wait(0.01) or time.monotonic() > limit:
+                    return session.quit()
+        return session.quit()
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    try:
+        session.run()
+    finally:
+        over.set()
+        filling.join()
+    return news
+
+
+def test_pictures_arrive_in_their_colours(memory: list[Memory]) -> None:
+    picture = quarters(96, 64)
+    news = shown_to(memory, "virtual:///dev/video10", [picture])
+    (device,) = memory
+    assert device.size == (96, 64) and device.fourcc == b"24BG" and device.name == "/dev/video10"
+    assert all(np.array_equal(frame, picture) for frame in device.frames) and len(device.frames) >= 2
+    assert device.closed
+    assert "virtual camera: /dev/video10, 96x64" in news
+
+
+def test_sizes_are_even_and_stay(memory: list[Memory]) -> None:
+    first, later = quarters(97, 65), quarters(192, 128)
+    shown_to(memory, "virtual", [first, later])
+    (device,) = memory
+    assert device.size == (96, 64) and device.name is None
+    assert np.array_equal(device.frames[0], first[:64, :96])
+    assert np.abs(device.frames[-1][4:28, 4:20].astype(int) - later[8, 8]).max() <= 1
+
+
+def test_a_device_that_refuses_is_one_line(memory: list[Memory]) -> None:
+    class Busy(Memory):
+        def send(self, frame: Any) -> None:
+            raise RuntimeError("Device or\nresource busy")
+
+    pytest.importorskip("pyvirtualcam").register_backend("memory", Busy)
+    with pytest.raises(OutputError, match=r"^virtual camera: virtual: Device or resource busy") as caught:
+        shown_to(memory, "virtual", [quarters(96, 64)] * 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_what_is_odd_is_cut_off() -> None:
+    image = quarters(97, 65)
+    assert np.array_equal(fitted(image, (96, 64)), image[:64, :96]) and fitted(image, (96, 64)).flags.c_contiguous
+    even = quarters(96, 64)
+    assert fitted(even, (96, 64)).shape == (64, 96, 3)
+    assert fitted(even, (48, 32)).shape == (32, 48, 3)
+
+
+@linux
+def test_without_a_device_the_line_to_type_is_told() -> None:
+    pytest.importorskip("pyvirtualcam")
+    if list(Path("/dev").glob("video*")):
+        pytest.skip("this machine has video devices")
+    command = "sudo modprobe v4l2loopback exclusive_caps=1 card_label=cyclecast"
+    command_line = [sys.executable, "-m", "cyclecast", "live", "pattern://320x240@15", "--model", "monet", "--sink", "virtual"]
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: virtual: there is no virtual camera") and command in last
+
+
+@linux
+def test_what_is_missing_is_told_by_the_devices_that_there_are(tmp_path: Path) -> None:
+    assert "modprobe v4l2loopback exclusive_caps=1" in str(why_not(None, tmp_path))
+    assert "modprobe v4l2loopback video_nr=10 exclusive_caps=1" in str(why_not("/dev/video10", tmp_path))
+    for number, place in ((0, "pci0000:00"), (10, "virtual")):
+        device = tmp_path / f"sys/devices/{place}/video4linux/video{number}"
+        device.mkdir(parents=True)
+        (tmp_path / "sys/class/video4linux").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"sys/class/video4linux/video{number}").symlink_to(device)
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / f"dev/video{number}").touch()
+    loopback = str(tmp_path / "dev/video10")
+    assert why_not(None, tmp_path) is None and why_not(loopback, tmp_path) is None
+    camera = why_not(str(tmp_path / "dev/video0"), tmp_path)
+    assert camera == f"no virtual camera of that name; there are: {loopback}"
+
+
+def test_the_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)  # as where it is not installed
+    with pytest.raises(OutputError, match=r"^pyvirtualcam is not installed: pip install 'cyclecast\[live\]'$"):
+        Session(Inbox(), ["same"], lambda name: Lent(name, Same()), ["virtual"], open_sink)

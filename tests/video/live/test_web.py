@@ -1,0 +1,238 @@
+"""The web page's server: what it answers, whom it refuses, and that nobody's slowness is anybody else's."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from cyclecast.video.clock import read_clock
+from cyclecast.video.frame import Image
+from cyclecast.video.live.capture.push_feed import Inbox
+from cyclecast.video.live.sources.source import Grabbed
+from tests.video.live.served import LIMIT, MOST, Served, age, eventually, is_swapped, listen, read_address, serving
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving(styles=("same", "swapped", "negative")) as served:
+        yield served
+
+
+def decoded(data: bytes) -> Image:
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+
+
+@contextmanager
+def mjpeg(served: Served, **query: str | float) -> Iterator[Iterator[Image]]:
+    """The pictures of /stream.mjpg, as they come."""
+
+    def pictures(response: httpx.Response) -> Iterator[Image]:
+        buffer = b""
+        for chunk in response.iter_raw():
+            buffer += chunk
+            while match := re.search(rb"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: (\d+)\r\n\r\n", buffer):
+                end = match.end() + int(match[1])
+                if len(buffer) < end + len("\r\n--picture\r\n"):
+                    break
+                yield decoded(buffer[match.end() : end])
+                buffer = buffer[end + 2 :]
+
+    with served.client.stream("GET", "/stream.mjpg", params=query) as response:
+        assert response.headers["content-type"] == "multipart/x-mixed-replace; boundary=picture"
+        yield pictures(response)
+
+
+def test_the_page_needs_nothing_from_anywhere_else(served: Served) -> None:
+    response = served.client.get("/")
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+    assert response.headers["x-content-type-options"] == "nosniff" and response.headers["cache-control"] == "no-store"
+    elsewhere = set(re.findall(r"https?://[\w.]+", response.text)) - {"http://www.w3.org"}
+    assert not elsewhere and "src=" not in response.text.replace("image.src =", "")
+
+
+def test_state_tells_what_the_page_shows(served: Served) -> None:
+    eventually(lambda: served.state()["fps"] > 5, "pictures")
+    state = served.state()
+    assert state["source"] == "pattern://320x240@15" and state["models"] == ["same", "swapped", "negative"]
+    assert state["size"] == [320, 240] and state["gone"] is None and state["recording"] is None
+    assert 0 < state["latency_ms"] < 1000 and state["captured"] >= state["shown"] > 0 and state["skipped"] >= 0
+    assert not state["browser"] and not state["watching"]
+
+
+def test_a_style_is_chosen_and_takes_over(served: Served) -> None:
+    assert served.post("/api/model", name="swapped").status_code == 204
+    eventually(lambda: served.state()["model"] == "swapped", "another style")
+    eventually(lambda: is_swapped(decoded(served.client.get("/snapshot.png").content)), "a picture of it")
+    unknown = served.post("/api/model", name="rembrandt")
+    assert unknown.status_code == 409
+    assert unknown.json() == {"error": "no model 'rembrandt' was given; there are: same, swapped, negative"}
+    served.post("/api/model", name="same")
+    eventually(lambda: served.state()["model"] == "same", "the first style")
+
+
+def test_mirror_turns_the_picture_round(served: Served) -> None:
+    def clocks() -> tuple[bool, bool]:
+        image = decoded(served.client.get("/snapshot.png").content)
+        return read_clock(image) is not None, read_clock(np.ascontiguousarray(image[:, ::-1])) is not None
+
+    assert clocks() == (True, False)
+    served.post("/api/mirror", on=True)
+    eventually(lambda: clocks() == (False, True), "the clock at the right")
+    served.post("/api/mirror", on=False)
+    eventually(lambda: clocks() == (True, False), "the clock at the left")
+
+
+def test_a_snapshot_is_what_is_seen_and_is_written_nowhere(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    served.post("/api/model", name="negative")
+    eventually(lambda: served.state()["model"] == "negative", "the negative")
+    response = served.client.get("/snapshot.png", params={"split": 0.5})
+    image, whole = decoded(response.content), decoded(served.client.get("/snapshot.png").content)
+    assert response.headers["content-disposition"].startswith('attachment; filename="cyclecast-')
+    assert image.shape == whole.shape == (240, 320, 3) and age(image) < 2
+    assert np.abs(image[:60, :150].astype(int) - (255 - whole[:60, :150].astype(int))).mean() < 12
+    assert np.abs(image[:60, 170:].astype(int) - whole[:60, 170:].astype(int)).mean() < 12
+    assert list(tmp_path.iterdir()) == []
+    served.post("/api/model", name="same")
+    eventually(lambda: served.state()["model"] == "same", "the first style")
+
+
+def test_recording_begins_and_ends_once(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # two phones press at the same time
+        assert served.post("/api/record", on=True).status_code == 204
+    name = served.state()["recording"]
+    shown = served.state()["shown"]
+    eventually(lambda: served.state()["shown"] > shown + 8, "pictures to record")
+    for _ in range(2):
+        assert served.post("/api/record", on=False).status_code == 204
+    assert served.state()["recording"] is None
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with av.open(tmp_path / name) as film:
+        assert sum(1 for _ in film.decode(video=0)) > 3
+
+
+def test_mjpeg_brings_fresh_pictures_one_after_the_other(served: Served) -> None:
+    with mjpeg(served, viewer="one") as pictures:
+        clocks = []
+        for _ in range(6):
+            image = next(pictures)
+            assert image.shape == (240, 320, 3) and -0.01 < age(image) < 1
+            clocks.append(read_clock(image))
+        assert served.state("one")["watching"]
+    assert clocks == sorted(set(clocks), key=lambda clock: clock or 0)
+    eventually(lambda: served.viewers() == 0, "that one who left is forgotten")
+
+
+def test_each_viewer_has_a_slider_of_its_own() -> None:
+    with serving(styles=("negative",)) as served, mjpeg(served, viewer="a", split=1) as one, mjpeg(served, viewer="b") as other:
+        assert read_clock(next(one)) is not None and read_clock(next(other)) is None
+        assert served.post("/api/split", viewer="b", split=1.0).status_code == 204
+        eventually(lambda: read_clock(next(other)) is not None, "the source on the other page")
+        assert served.post("/api/split", viewer="a", split=None).status_code == 204
+        eventually(lambda: read_clock(next(one)) is None, "the styled picture on the first page")
+        assert read_clock(next(other)) is not None
+        nobody = served.post("/api/split", viewer="nobody", split=0.5)
+        assert nobody.status_code == 404 and nobody.json()["error"] == "no viewer of that id is watching"
+
+
+def test_a_viewer_that_does_not_read_delays_nobody() -> None:
+    with serving("pattern://640x480@25") as served:
+        port = served.client.base_url.port
+        assert port is not None
+        with socket.create_connection(("127.0.0.1", port)) as stuck:
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stuck.sendall(b"GET /stream.mjpg?viewer=stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            eventually(lambda: served.state("stuck")["watching"], "the one that does not read")
+            with mjpeg(served) as pictures:
+                ages = [age(next(pictures)) for _ in range(50)]  # some megabytes: more than buffers hold
+            assert np.median(ages) < 0.5 and served.state("stuck")["watching"]
+        eventually(lambda: served.viewers() == 0, "that it is forgotten when it has gone")
+
+
+def test_more_viewers_than_there_is_room_for_are_told_so(served: Served) -> None:
+    with httpx.Client(base_url=served.origin, limits=httpx.Limits(max_connections=None), trust_env=False) as client:
+        streams = [client.stream("GET", "/stream.mjpg") for _ in range(MOST)]
+        for stream in streams:
+            assert stream.__enter__().status_code == 200
+        response = client.get("/stream.mjpg")
+        assert response.status_code == 503 and "close another page" in response.json()["error"]
+        for stream in streams:
+            stream.__exit__(None, None, None)
+    eventually(lambda: served.viewers() == 0, "that all have left")
+
+
+def test_prometheus_reads_the_run_s_own_counts(served: Served) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    before = served.state()
+    response = served.client.get("/metrics")
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    values = {sample.name: sample.value for family in families.values() for sample in family.samples if not sample.labels}
+    after = served.state()
+    for name, key in (("captured", "captured"), ("shown", "shown")):
+        assert before[key] <= values[f"cyclecast_frames_{name}_total"] <= after[key]
+    assert values["cyclecast_frames_skipped_total"] >= 0 and values["cyclecast_reconnects_total"] == 0
+    assert values["cyclecast_source_up"] == 1 and values["cyclecast_fps"] > 1 and values["cyclecast_recording"] == 0
+    quantiles = {
+        sample.labels["quantile"]: sample.value for sample in families["cyclecast_latency_seconds"].samples if sample.labels
+    }
+    assert 0 < quantiles["0.5"] <= quantiles["0.99"] <= quantiles["1"] < 10
+    models = {sample.labels["model"]: sample.value for sample in families["cyclecast_model"].samples}
+    assert models == {"same": 1, "swapped": 0, "negative": 0}
+
+
+def test_it_ends_at_once_whoever_is_watching() -> None:
+    with serving() as served, mjpeg(served) as pictures:
+        next(pictures)
+        began = time.monotonic()
+        served.end()
+        assert time.monotonic() - began < 2.5
+        assert all(image is not None for image in pictures)  # the answer has come to its end
+        assert served.page.name not in [thread.name for thread in threading.enumerate()]
+        listen(read_address(served.page.url.replace("http", "web"))).close()
+    assert not [line for line in served.news if "failed" in line]
+
+
+def test_an_inbox_gives_the_newest_and_tells_when_there_are_no_more() -> None:
+    inbox = Inbox()
+    assert inbox.take(0) is None and inbox.gone is None
+    inbox.lose("nobody is here yet")
+    assert inbox.gone is None
+    decoded = []
+
+    def picture(value: int) -> Grabbed:
+        def image() -> Image:
+            decoded.append(value)
+            return np.full((2, 2, 3), value, np.uint8)
+
+        return Grabbed(float(value), image)
+
+    for value in (1, 2, 3):
+        inbox.put(picture(value))
+    captured = inbox.take(0)
+    assert captured is not None and (captured.number, captured.at, captured.image[0, 0, 0]) == (3, 3.0, 3) and decoded == [3]
+    assert inbox.take(0) is None and inbox.captured == 3
+    inbox.lose("its browser has stopped")
+    gone = inbox.gone
+    assert gone is not None and gone[0] == "its browser has stopped" and gone[1] >= 0
+    inbox.put(picture(4))
+    assert inbox.gone is None and inbox.reconnects == 1
+    threading.Timer(0.1, inbox.close).start()
+    inbox.take(0)
+    with pytest.raises(EOFError):
+        inbox.take(LIMIT)

@@ -1,0 +1,187 @@
+"""Who may see the live page, and where it can be served: this machine alone, unless there is a token."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cyclecast.errors import ConfigError, CyclecastError, OutputError
+from tests.video.live.served import HERE, LIMIT, Served, WebPage, eventually, read_address, serving
+
+TOKEN = "a-token-of-mine"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Served]:
+    with serving(address=f"{HERE}?token={TOKEN}") as served:
+        yield served
+
+
+def refused(response: httpx.Response, status: int, words: str) -> None:
+    assert response.status_code == status, response.text
+    assert words in response.json()["error"] and "\n" not in response.json()["error"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_only_this_machine_unless_told_otherwise() -> None:
+    assert read_address("web").host == "127.0.0.1" and read_address("web").port == 8080
+    assert read_address("web").token is None and read_address("web://localhost:1").token is None
+    one, other = (read_address("web://0.0.0.0:8080").token for _ in range(2))
+    assert one is not None and other is not None and one != other and len(one) >= 20
+    assert read_address("web://192.168.1.7:80?token=abcd1234").token == "abcd1234"
+    assert read_address("web://[::1]:8080").loopback and not read_address("web://[::]:8080").loopback
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("web://0.0.0.0:8080?token=short", "a token is 8 or more letters"),
+        ("web://0.0.0.0:8080?secret=12345678", "secret is not understood"),
+        ("web://127.0.0.1:99999", "Port out of range"),
+        ("web://127.0.0.1:8080/page", "is not understood"),
+        ("web://127.0.0.1:8080?cert=a.pem", "needs both"),
+        ("web://127.0.0.1:8080?cert=a.pem&key=b.pem", "a.pem is no file"),
+    ],
+)
+def test_an_address_that_makes_no_sense_is_one_line(address: str, words: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_address(address)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_port_in_use_is_one_line_at_once(served: Served) -> None:
+    taken = served.page.url.replace("http", "web")
+    began = time.monotonic()
+    with pytest.raises(
+        OutputError, match=r"^the web page cannot be served at 127.0.0.1:\d+: Address already in use; --sink web://"
+    ):
+        WebPage(taken, served.session)
+    with pytest.raises(OutputError, match=r"^the web page cannot be served at 192.0.2.77:8080: "):
+        WebPage("web://192.0.2.77:8080", served.session)
+    assert time.monotonic() - began < 5
+
+
+def test_another_name_for_this_machine_is_refused(served: Served) -> None:
+    for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.1", ""):
+        refused(served.client.get("/api/state", headers={"Host": host}), 403, "is no name of it")
+    for host in ("localhost", "localhost:9000", "127.0.0.1", "[::1]:9000"):
+        assert served.client.get("/api/state", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/model", "/api/mirror", "/api/record", "/api/split", "/offer", "/camera"])
+def test_only_the_page_itself_may_change_anything(served: Served, path: str) -> None:
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", served.origin.replace("http", "https")):
+        refused(served.client.post(path, json={}, headers={"Origin": origin}), 403, "only the page itself")
+    refused(served.client.post(path, json={}), 403, "the Origin is missing")
+    assert served.client.get(path).status_code == 405
+
+
+def test_another_site_may_not_even_look(served: Served) -> None:
+    for path in ("/stream.mjpg", "/snapshot.png", "/api/state", "/metrics"):
+        refused(served.client.get(path, headers={"Sec-Fetch-Site": "cross-site"}), 403, "another site")
+    assert served.client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+    assert served.client.get("/snapshot.png").headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_what_is_wrong_is_one_line_of_json(served: Served) -> None:
+    refused(served.client.get("/nothing"), 404, "Not Found")
+    refused(served.post("/api/model", naem="same"), 422, "body.name: Field required")
+    refused(served.post("/api/split", viewer="x", split=1.5), 422, "body.split")
+    refused(served.client.get("/snapshot.png?split=7"), 422, "0 to 1")
+    refused(served.post("/offer", sdp="v=0 and no more", type="offer"), 400, "the offer cannot be answered")
+    refused(served.post("/offer", sdp="", type="answer"), 422, "body.type")
+    refused(served.post("/camera", sdp="", type="offer"), 409, "cyclecast live browser --sink web")
+    headers = {"Origin": served.origin, "Content-Type": "application/json"}
+    refused(served.client.post("/api/mirror", content=b"{", headers=headers), 422, "JSON")
+    refused(served.client.post("/api/mirror", content=b" " * 70_000, headers=headers), 413, "more than 65536 bytes")
+    refused(served.client.post("/api/mirror", content=iter([b"{}"]), headers=headers), 411, "length")
+    assert served.viewers() == 0
+
+
+def test_without_the_token_nothing_is_told(locked: Served) -> None:
+    for path in ("/", "/api/state", "/metrics", "/stream.mjpg", "/snapshot.png", "/nothing"):
+        refused(locked.client.get(path), 401, "needs its token")
+        refused(locked.client.get(path, params={"token": TOKEN[:-1] + "x"}), 401, "needs its token")
+        refused(locked.client.get(path, headers={"Authorization": "Bearer wrong"}), 401, "needs its token")
+    refused(locked.post("/api/mirror", on=True), 401, "needs its token")
+    assert locked.client.get("/healthz").json() == {"status": "ok"}
+    assert not any(TOKEN in line for line in locked.news) and any("with your token" in line for line in locked.news)
+
+
+def test_the_token_comes_once_and_is_a_cookie_from_then_on(locked: Served) -> None:
+    with httpx.Client(base_url=locked.origin, trust_env=False, timeout=LIMIT) as browser:
+        cookie = browser.get("/", params={"token": TOKEN}).headers["set-cookie"]
+        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Secure" not in cookie
+        assert browser.get("/").status_code == 200 and browser.get("/api/state").json()["source"]
+        assert browser.post("/api/mirror", json={"on": False}, headers={"Origin": locked.origin}).status_code == 204
+        refused(browser.post("/api/mirror", json={"on": True}, headers={"Origin": "http://evil.example"}), 403, "only the page")
+    prometheus = locked.client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert prometheus.status_code == 200 and "cyclecast_fps" in prometheus.text
+
+
+def test_where_others_reach_the_page_a_token_is_asked_for_though_none_was_given() -> None:
+    from cyclecast.video.live.sinks.web.guard import Guard
+
+    address = read_address("web://0.0.0.0:8080")
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError("let through")
+
+    transport = httpx.ASGITransport(Guard(app, address, 8080))
+
+    async def visit() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://192.168.1.7:8080") as client:
+            return await client.get("/")
+
+    refused(asyncio.run(visit()), 401, "needs its token")
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """For 127.0.0.1, signed by itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cyclecast")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    built = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+    cert = built.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    (folder / "cert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    formats = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(key.private_bytes(*formats))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_https_for_a_phone_s_camera(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    with serving(address=f"{HERE}?token={TOKEN}&cert={cert}&key={key}") as served:
+        assert served.page.url.startswith("https://127.0.0.1:")
+        trust = ssl.create_default_context(cafile=str(cert))
+        with httpx.Client(base_url=served.origin, verify=trust, trust_env=False, timeout=LIMIT) as client:
+            assert "Secure" in client.get("/", params={"token": TOKEN}).headers["set-cookie"]
+            eventually(lambda: client.get("/api/state").json()["shown"] > 2, "pictures")
+            assert client.post("/api/mirror", json={"on": False}, headers={"Origin": served.origin}).status_code == 204
+
+
+def test_https_files_that_are_none_are_one_line(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("no certificate")
+    (tmp_path / "key.pem").write_text("no key")
+    with pytest.raises(CyclecastError, match=r"are no certificate and its key: [^\n]+$"):
+        WebPage(f"{HERE}?cert={tmp_path / 'cert.pem'}&key={tmp_path / 'key.pem'}", served.session)

@@ -1,0 +1,266 @@
+"""The live page in a real browser: Chromium, with its fake camera, at the size of a desk and of a phone."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from cyclecast.video.clock import read_clock
+from cyclecast.video.frame import Image
+from tests.video.live.served import LIMIT, Served, age, eventually, is_swapped, serving
+
+selenium = pytest.importorskip("selenium", reason="needs selenium")
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --use-fake-device-for-media-stream "
+    "--use-fake-ui-for-media-stream"
+)
+NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
+PICTURE = """
+const [video, image] = ["video", "image"].map(id => document.getElementById(id)), by = image.hidden ? video : image;
+const canvas = document.createElement("canvas");
+canvas.width = video.videoWidth || image.naturalWidth;
+canvas.height = video.videoHeight || image.naturalHeight;
+if (!canvas.width) return null;
+canvas.getContext("2d").drawImage(by, 0, 0);
+return canvas.toDataURL("image/png").split(",")[1];
+"""
+
+
+class Browser:
+    """Chromium, and what a person would see in it."""
+
+    def __init__(self, profile: Path, *flags: str) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for flag in (*FLAGS.split(), *flags, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+        self.driver.set_script_timeout(LIMIT)
+
+    def resize(self, width: int, height: int) -> None:
+        """To that of another screen."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 1000}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    @contextmanager
+    def visiting(self, served: Served) -> Iterator[None]:
+        """The page is open for so long, and the console has nothing to say against it."""
+        self.resize(1440, 900)
+        self.errors()
+        self.driver.get(served.page.url)
+        yield
+        assert self.errors() == []
+        self.driver.get("about:blank")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def text(self, id: str) -> str:
+        return str(self.driver.find_element(By.ID, id).text)
+
+    def press(self, id: str) -> None:
+        self.driver.find_element(By.ID, id).click()
+
+    def type(self, keys: str) -> None:
+        ActionChains(self.driver).send_keys(keys).perform()
+
+    def picture(self) -> Image | None:
+        """What the page shows, (H, W, 3) uint8 BGR; None before the first picture."""
+        data = self.run(PICTURE)
+        return None if data is None else np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), 1), np.uint8)
+
+    def halves(self) -> tuple[bool, bool] | None:
+        """Whether the left and the right of the picture are swapped."""
+        image = self.picture()
+        return None if image is None else (is_swapped(image[:, :140]), is_swapped(image[:, 180:]))
+
+    def errors(self) -> list[str]:
+        """What the console has to say against the page."""
+        log: Any = self.driver.get_log  # its annotations are missing
+        return [entry["message"] for entry in log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+@contextmanager
+def browsing(tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[Browser]:
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
+    browser = Browser(tmp_path_factory.mktemp("profile"), *flags)
+    try:
+        yield browser
+    finally:
+        browser.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browsing(tmp_path_factory) as browser:
+        yield browser
+
+
+def test_the_picture_moves_and_changes_with_the_style(browser: Browser) -> None:
+    with serving() as served, browser.visiting(served):
+        eventually(lambda: browser.halves() == (False, False), "a picture")
+        assert browser.text("way") == "WebRTC"
+        clocks = set()
+
+        def moving() -> bool:
+            image = browser.picture()
+            assert image is not None and image.shape == (240, 320, 3) and age(image) < 2
+            clocks.add(read_clock(image))
+            return len(clocks) > 4
+
+        eventually(moving, "a picture that moves")
+        seen, sent = browser.picture(), served.session.newest
+        assert seen is not None and sent is not None
+        assert np.abs(seen[:40].mean((0, 1)) - sent.styled[:40].mean((0, 1))).max() < 6  # the sky hardly moves
+        assert browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "same"
+        browser.driver.find_elements(By.CLASS_NAME, "style")[1].click()
+        eventually(lambda: browser.halves() == (True, True), "the other style")
+        eventually(
+            lambda: browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "swapped", "its mark"
+        )
+        browser.type("1")
+        eventually(lambda: browser.halves() == (False, False), "the first style, by its key")
+        eventually(lambda: float(browser.text("fps")) > 3 and int(browser.text("latency")) > 0, "the numbers")
+
+
+def test_a_style_that_cannot_be_opened_is_told(browser: Browser) -> None:
+    with serving(styles=("same", "absent")) as served, browser.visiting(served):
+        eventually(lambda: browser.halves() == (False, False), "a picture")
+        browser.driver.find_elements(By.CLASS_NAME, "style")[1].click()
+        eventually(lambda: "absent did not take over" in browser.text("toasts"), "a word about it", seconds=10)
+        assert browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "same"
+        assert browser.run("return document.querySelector('.style[aria-busy=true]')") is None
+
+
+def test_the_slider_shows_the_source_at_its_left(browser: Browser) -> None:
+    with serving(styles=("swapped",)) as served, browser.visiting(served):
+        eventually(lambda: browser.halves() == (True, True), "the style")
+        browser.press("compare")
+        eventually(lambda: browser.halves() == (False, True), "the source at the left")
+        handle = browser.driver.find_element(By.ID, "handle")
+        assert handle.get_attribute("aria-valuenow") == "50"
+        width = browser.driver.find_element(By.ID, "frame").rect["width"]
+        ActionChains(browser.driver).drag_and_drop_by_offset(handle, int(width / 2) - 1, 0).perform()
+        eventually(lambda: browser.halves() == (False, False), "the source alone")
+        assert handle.get_attribute("aria-valuenow") == "100"
+        browser.run("document.getElementById('handle').focus()")
+        browser.type(webdriver.Keys.HOME)
+        eventually(lambda: browser.halves() == (True, True), "the style alone, by a key")
+        browser.type(webdriver.Keys.ARROW_RIGHT)
+        assert handle.get_attribute("aria-valuenow") == "2"
+        box = browser.driver.find_element(By.ID, "frame").rect
+        where = {"x": box["x"] + 0.5 * box["width"], "y": box["y"] + 0.2 * box["height"]}
+        for kind, points in (("touchStart", [where]), ("touchMove", [where | {"x": where["x"] + 5}]), ("touchEnd", [])):
+            browser.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        eventually(lambda: browser.halves() == (False, True), "half and half, by a finger")
+
+
+def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    browser.driver.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
+    with serving() as served, browser.visiting(served):
+        eventually(lambda: browser.picture() is not None, "a picture")
+        browser.press("snapshot")
+        eventually(lambda: list(downloads.glob("cyclecast-*.png")), "the snapshot")
+        image = cv2.imread(str(next(downloads.glob("*.png"))))
+        assert image is not None and read_clock(np.asarray(image, np.uint8)) is not None
+        browser.press("mirror")
+        eventually(lambda: served.session.look.mirror, "the mirror")
+        browser.type("m")
+        eventually(lambda: not served.session.look.mirror, "the mirror gone, by its key")
+        browser.type("h")
+        assert browser.driver.find_element(By.ID, "keys").is_displayed()
+        browser.driver.find_element(By.CSS_SELECTOR, "#keys button").click()
+        eventually(lambda: not browser.driver.find_element(By.ID, "keys").is_displayed(), "the keys put away")
+        browser.press("record")
+        eventually(lambda: served.session.recording is not None, "a recording")
+        eventually(lambda: browser.text("record") == "Stop", "the button that says so")
+        browser.press("record")
+        eventually(lambda: served.session.recording is None, "the recording's end")
+
+
+def test_everything_is_in_reach_on_a_phone_and_on_a_desk(browser: Browser) -> None:
+    with serving(styles=("same", "swapped", "negative")) as served, browser.visiting(served):
+        eventually(lambda: browser.picture() is not None, "a picture")
+        for width, height in ((1440, 900), (844, 390), (390, 844), (320, 568)):
+            browser.resize(width, height)
+            assert browser.run("return [innerWidth, innerHeight]") == [width, height]
+            assert browser.run("return document.documentElement.scrollWidth") == width
+            if height != 568:
+                assert browser.run("return document.documentElement.scrollHeight") == height
+            sizes = browser.run("return [...document.querySelectorAll('button')].map(b => b.getBoundingClientRect().toJSON())")
+            seen = [size for size in sizes if size["width"]]
+            assert len(seen) >= 8 and all(size["height"] >= 44 and size["left"] >= 0 and size["right"] <= width for size in seen)
+            frame = browser.run("return document.getElementById('frame').getBoundingClientRect().toJSON()")
+            assert frame["width"] / frame["height"] == pytest.approx(4 / 3, abs=0.02) and frame["height"] >= 0.4 * min(
+                width, height
+            )
+
+
+def test_where_webrtc_does_not_get_through_mjpeg_does(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with browsing(tmp_path_factory, NO_UDP) as browser, serving() as served, browser.visiting(served):
+        eventually(lambda: browser.text("way") == "MJPEG", "the other way")
+        eventually(lambda: browser.halves() == (False, False), "a picture")
+        assert "does not get through by WebRTC" in browser.text("toasts")
+        image = browser.picture()
+        assert image is not None and age(image) < 2
+        served.post("/api/model", name="swapped")
+        eventually(lambda: browser.halves() == (True, True), "the other style")
+        browser.press("compare")
+        eventually(lambda: browser.halves() == (False, True), "the slider")
+        assert served.viewers() == 1
+
+
+def test_the_browser_s_own_camera_comes_back_styled(browser: Browser) -> None:
+    def colour() -> Any:
+        image = browser.picture()
+        return None if image is None else image[image.shape[0] // 4 : image.shape[0] // 2].mean((0, 1))
+
+    def is_magenta() -> bool:  # Chromium's fake camera is green
+        found = colour()
+        return found is not None and found[0] > 150 and found[2] > 150 and found[1] < 150
+
+    with serving("browser", styles=("negative", "same")) as served, browser.visiting(served):
+        inbox = served.session.feed
+        eventually(lambda: browser.text("veil-line") == "Waiting for a camera", "that the page waits")
+        browser.press("camera")
+        eventually(is_magenta, "the camera's negative")
+        eventually(lambda: browser.text("camera") == "Stop this camera", "the button that says so")
+        assert served.state()["captured"] > 0 and inbox.gone is None
+        browser.press("camera")
+        eventually(lambda: inbox.gone is not None, "that the camera is gone")
+        eventually(lambda: "is gone" in browser.text("source"), "that the page says so")
+        browser.press("camera")
+        eventually(lambda: inbox.gone is None, "the camera again")
+        browser.driver.get("about:blank")
+        eventually(lambda: inbox.gone is not None, "that a closed page's camera is gone")
+
+
+def test_the_page_says_when_cyclecast_has_ended_and_goes_on_with_the_next_run(browser: Browser) -> None:
+    with serving() as served:
+        browser.driver.get(served.page.url)
+        eventually(lambda: browser.picture() is not None, "a picture")
+    eventually(lambda: browser.text("veil-line") == "cyclecast has ended", "that it says so")
+    with serving(address=served.page.url.replace("http", "web")):
+        eventually(lambda: browser.run("return document.getElementById('veil').hidden"), "the picture without the veil")
+        eventually(lambda: browser.halves() == (False, False), "the picture of the next run")
+        browser.driver.get("about:blank")
