@@ -115,7 +115,7 @@ def timed(
             with closing(engine):
                 times_ms(engine.run, frames, len(frames))
                 took = percentiles(times_ms(engine.run, frames, count))
-                yield name, engine.precision, took, frames_per_second(engine.begin, frames, count)
+                yield name, engine.precision, took, frames_per_second(engine.submit, frames, count)
 
 
 def torch_runs(

@@ -1,6 +1,6 @@
 """Whether footage comes through a conversion unharmed: every clip of a folder through a function that gives each frame back.
 
-Compares the output with the source, both decoded anew: frames and their times, sound, colour tags, shape, and the PSNR of the
+Compares the output with the source, both decoded anew: frames and their times, sound, color tags, shape, and the PSNR of the
 brightness as the files hold it, cut to the range that a screen shows: what is whiter than white, no model is given. Exit code 1
 if a promise is broken; what, is in the last column.
 
@@ -68,7 +68,7 @@ class Clip:
     """Of a single picture."""
     size: tuple[str, str] = ("", "")
     """As displayed."""
-    colours: tuple[str, str] = ("", "")
+    colors: tuple[str, str] = ("", "")
     """Pixel format, then H.273's matrix, range, primaries and transfer."""
     damage: str | None = None
     dropped: list[str] = field(default_factory=list)
@@ -158,7 +158,7 @@ def compare_sound(source: Path, film: Path, found: Clip) -> None:
         found.sync_error_s = float(max(abs(a - b - shift) for (a, _), (b, _) in zip(before, after, strict=False)))
 
 
-def colours(stream: Any) -> str:
+def colors(stream: Any) -> str:
     """Pixel format, then H.273's code points, once something was decoded; a range that is not named is the limited one."""
     context = stream.codec_context
     tags = (context.colorspace, context.color_range or 1, context.color_primaries, context.color_trc)
@@ -184,7 +184,7 @@ def compare_pictures(source: Path, film: Path, found: Clip) -> None:
                     return
             errors.append(abs(before[1] - after[1] - shift))
             squares.append(brightness(before[0], after[0]))
-        found.colours = (colours(one.streams.best("video")), colours(other.streams.best("video")))
+        found.colors = (colors(one.streams.best("video")), colors(other.streams.best("video")))
     found.frames, found.shift_s = (counts[0], counts[1]), round(float(shift or 0), 6)
     found.time_error_s = float(max(errors, default=Fraction(0)))
     found.psnr_db, found.worst_psnr_db = decibels(float(np.mean(squares))), decibels(max(squares))
@@ -212,7 +212,7 @@ def broken(found: Clip, suffix: str) -> list[str]:
         return []
     tick = 0.001 if suffix in MILLISECONDS else 0.0
     copied, (packets, made) = found.audio == "copied", found.audio_packets
-    before, after = found.colours[0].split(), found.colours[1].split()
+    before, after = found.colors[0].split(), found.colors[1].split()
     is_rgb = "rgb" in before[0] or "bgr" in before[0] or before[0] in ("pal8", "gbrp")
     promises = {
         "frames": found.frames[0] == found.frames[1],
@@ -221,7 +221,7 @@ def broken(found: Clip, suffix: str) -> list[str]:
         "length of the sound": abs(found.audio_s[0] - found.audio_s[1]) < (0.002 if copied else 0.1),
         "sync": found.sync_error_s <= 0.001,
         "brightness": found.psnr_db >= SOFTEST,
-        "colour tags": is_rgb or before[1] == after[1],
+        "color tags": is_rgb or before[1] == after[1],
         "damage": found.damage is None,
     }
     return [name for name, kept in promises.items() if not kept]
@@ -229,7 +229,7 @@ def broken(found: Clip, suffix: str) -> list[str]:
 
 def table(clips: list[Clip]) -> Table:
     """For people."""
-    out = Table("clip", "frames", "times", "sound", "packets", "seconds", "sync", "dB", "worst", "size", "colours", "remarks")
+    out = Table("clip", "frames", "times", "sound", "packets", "seconds", "sync", "dB", "worst", "size", "colors", "remarks")
     for clip in clips:
         remarks = [*clip.broken, *clip.dropped, *clip.notices, *([clip.damage] if clip.damage else [])]
         out.add_row(
@@ -243,7 +243,7 @@ def table(clips: list[Clip]) -> Table:
             f"{clip.psnr_db:.1f}",
             f"{clip.worst_psnr_db:.1f}",
             _pair(clip.size),
-            _pair(clip.colours),
+            _pair(clip.colors),
             ", ".join(remarks) or "-",
             style="red" if clip.broken else "",
         )

@@ -30,7 +30,7 @@ from cyclecast.training.config import data_settings
 from cyclecast.training.data import open_domain, to_bytes
 from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
 from cyclecast.training.page import Page
-from cyclecast.training.recipes.distill import DistillConfig, without_grid
+from cyclecast.training.recipes.distill import DistillConfig, shift_averaged
 from cyclecast.training.reproduce.lab import Lab, state
 
 SHAPES = ("16x6x4", "24x6x4", "32x6x4", "32x10x4", "32x14x4", "48x6x4", "48x10x4", "64x6x4", "64x8x8", "96x8x8")
@@ -69,7 +69,7 @@ def main() -> None:
     real = to_bytes(open_domain(target, (SIDE, SIDE), SIDE).first(500, SIDE))
     teacher = trained.generator(state(args.teacher), args.direction)[1]
     torch.manual_seed(0)  # of the places on the teacher's grid
-    asked = to_bytes(torch.cat([without_grid(teacher, photo, shifts=4) for photo in photos.split(1)])).float()
+    asked = to_bytes(torch.cat([shift_averaged(teacher, photo, shifts=4) for photo in photos.split(1)])).float()
     lab, extractor, rows = Lab(args.out), ImageNetFeatures(), list[dict[str, Any]]()
     settings = places | {"teacher": args.teacher, "direction": args.direction, "steps": args.steps}
     settings |= {key: state(args.teacher)["config"][key] for key in ("load_size", "load_size_max", "crop_size", "batch_size")}

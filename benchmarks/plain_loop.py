@@ -1,6 +1,6 @@
 """`cyclecast convert` against the loop that one writes today: PyTorch eager fp32, cv2.VideoCapture, numpy, cv2.VideoWriter.
 
-One ResNet-9 generator (ngf 64), one 256x256 clip, one run, the two in turn. Its weights are PyTorch's own initialisation,
+One ResNet-9 generator (ngf 64), one 256x256 clip, one run, the two in turn. Its weights are PyTorch's own initialization,
 seeded: speed does not depend on them, the PSNR of our default engine against fp32 does (a trained generator's is higher).
 
     python -m benchmarks.plain_loop

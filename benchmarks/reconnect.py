@@ -154,7 +154,7 @@ def capture_of(process: int) -> int | None:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == process and b"capturing" in (folder / "cmdline").read_bytes():
+            if parent == process and b"capture.process" in (folder / "cmdline").read_bytes():
                 return int(folder.name)
     return None
 

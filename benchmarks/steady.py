@@ -3,8 +3,8 @@
 For each clip and model, over its first seconds, styled at its own size:
 
 - warping_error: of the styled clip and of the steadied one, and the ratio; and of the source itself, which is the floor: flow is
-  never exact. With --noise, the source is seen by a noisy camera (deviation in grey levels).
-- changed: mean grey levels between the two pictures; in places that optical flow cannot follow (what comes out from behind
+  never exact. With --noise, the source is seen by a noisy camera (deviation in gray levels).
+- changed: mean gray levels between the two pictures; in places that optical flow cannot follow (what comes out from behind
   something), root mean square: ghosts would be there.
 - strokes: gradient energy of the steadied pictures over that of the styled ones, at full size and at half of it.
 - still: seen again and again by the same noisy camera, the first frame: the error's ratio.
@@ -31,7 +31,7 @@ import cyclecast
 from cyclecast.measure import beginning
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.video.frame import Image
-from cyclecast.video.live.styling.temporal_filter import Steady
+from cyclecast.video.live.styling.temporal_filter import TemporalFilter
 from cyclecast.video.scene import Scene
 
 WARM_UP = 4  # pictures before the filter is judged: it has to have a past
@@ -59,11 +59,11 @@ def halved(picture: Image) -> Image:
 def uncovered(sources: list[Image]) -> list[np.ndarray[Any, np.dtype[np.bool_]]]:
     """(H, W) of each source but the first: where the one before it, moved along the flow, is nothing like it."""
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    greys = [np.asarray(cv2.cvtColor(source, cv2.COLOR_BGR2GRAY), np.uint8) for source in sources]
-    height, width = greys[0].shape
+    grays = [np.asarray(cv2.cvtColor(source, cv2.COLOR_BGR2GRAY), np.uint8) for source in sources]
+    height, width = grays[0].shape
     grid = np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
     places = []
-    for before, now in zip(greys, greys[1:], strict=False):
+    for before, now in zip(grays, grays[1:], strict=False):
         there = flow.calc(now, before, None)  # type: ignore[call-overload]
         moved = cv2.remap(before, grid + there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         places.append(cv2.blur(cv2.absdiff(now, moved), (5, 5)) > 16)
@@ -72,7 +72,7 @@ def uncovered(sources: list[Image]) -> list[np.ndarray[Any, np.dtype[np.bool_]]]
 
 def judged(sources: list[Image], model: Callable[[Image], Image], strength: float, noise: float) -> dict[str, Any]:
     """The figures of one clip and model."""
-    steady, still = Steady(strength), Steady(strength)
+    steady, still = TemporalFilter(strength), TemporalFilter(strength)
     styled = [model(source) for source in sources]
     out = list(map(steady, sources, styled))
     error, left, floor = (warping_error(sources[WARM_UP:], clip[WARM_UP:]).mean for clip in (styled, out, sources))
@@ -110,7 +110,7 @@ def cost(model: Callable[[Image], Image], size: str, strength: float, turns: int
     sources = seen((scene.draw(index / 25) for index in range(25)), 3)
     took: dict[str, list[float]] = {"model": [], "steady": []}
     for _ in range(turns + 1):
-        steady, model_ms, steady_ms = Steady(strength), [], []
+        steady, model_ms, steady_ms = TemporalFilter(strength), [], []
         for source in sources:
             began = time.perf_counter()
             styled = model(source)
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("clips", nargs="*", type=Path)
     parser.add_argument("--models", nargs="+", default=["monet"])
     parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--noise", type=float, default=0.0, help="grey levels, deviation, added to every frame")
+    parser.add_argument("--noise", type=float, default=0.0, help="gray levels, deviation, added to every frame")
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--sizes", nargs="*", default=SIZES, help="WIDTHxHEIGHT, to be timed")
     parser.add_argument("--turns", type=int, default=5)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from cyclecast.runtime.engine import Engine
     from cyclecast.runtime.model import Model
     from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
-    from cyclecast.video.live.capture.client import OnNews
+    from cyclecast.video.live.capture.client import OnMessage
     from cyclecast.video.live.options import LiveOptions
-    from cyclecast.video.live.sources.source import Wish
-    from cyclecast.video.live.styling.styled_frame import Shown
+    from cyclecast.video.live.sources.source import CaptureSettings
+    from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 __all__ = ["__version__", "convert", "load", "stream"]
 
@@ -81,28 +81,28 @@ def convert(
 def stream(
     source: int | str,
     model: Model | str | Path,
-    wish: Wish | None = None,
+    capture_settings: CaptureSettings | None = None,
     options: LiveOptions | None = None,
-    on_news: OnNews | None = None,
-) -> Iterator[Shown]:
+    on_message: OnMessage | None = None,
+) -> Iterator[StyledFrame]:
     """Styled pictures of a live source as they come, the newest first; ends where the source ends, or when the loop is left.
 
-    source: 0, "/dev/video0", "rtsp://…", a file, "pattern://1280x720@30" …, see `video/live/sources`. model: what
-    `load` gave, or a name or path to load. wish: size and rate. Each `Shown` has its `image`, (H, W, 3) uint8 BGR, the `source`
-    image, and the time `at` which it was captured. A source that is lost is waited for. Raises InputError (it cannot be
-    opened), ConfigError (`target_fps` needs a name or path, for a second copy of the model is opened), and what `load` does.
+    source: 0, "/dev/video0", "rtsp://…", a file, "pattern://1280x720@30" …, see docs/live.md. model: what `load` returned, or a
+    name or path to load. capture_settings: size and rate. Each `StyledFrame` has its `image`, (H, W, 3) uint8 BGR, the `source`
+    image, and the time `at` which it was captured. A lost source is reopened. Raises InputError (the source cannot be opened),
+    ConfigError (`target_fps` needs a name or path, for a second copy of the model is opened), and what `load` raises.
     """
     from cyclecast.errors import ConfigError
     from cyclecast.video.live.styling.stream import open_stream
-    from cyclecast.video.live.styling.style_switcher import Lent
+    from cyclecast.video.live.styling.style_switcher import BorrowedModel
 
     if isinstance(model, str | Path):
-        opened = open_stream(str(source), [str(model)], load, wish, options, on_news)
+        opened = open_stream(str(source), [str(model)], load, capture_settings, options, on_message)
     elif options is not None and options.target_fps is not None:
         raise ConfigError("target_fps needs the name or path of a model, not an open one")
     else:
-        lent = Lent(model.name, model)
-        opened = open_stream(str(source), [model.name], lambda name: lent, wish, options, on_news)
+        lent = BorrowedModel(model.name, model)
+        opened = open_stream(str(source), [model.name], lambda name: lent, capture_settings, options, on_message)
     try:
         yield from opened
     finally:

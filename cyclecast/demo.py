@@ -11,13 +11,13 @@ import numpy as np
 
 import cyclecast
 from cyclecast.errors import OutputError
-from cyclecast.files import appearing
+from cyclecast.files import atomic_write
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.muxer import assemble
-from cyclecast.video.files.reader import VideoFile, Window
-from cyclecast.video.files.side_streams import Companions
+from cyclecast.video.files.reader import TimeRange, VideoFile
+from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene, write_sound
@@ -51,11 +51,11 @@ def run_demo(
     for path in (styled, picture):  # before any work; the clip is looked at first of all
         if path.exists() and not overwrite:
             raise OutputError(f"{path}: exists already; --overwrite replaces it")
-    with appearing(clip, overwrite) as partial:
+    with atomic_write(clip, overwrite) as partial:
         render_scene(partial, Scene(seconds=seconds), on_render)
     report = cyclecast.convert(clip, styled, model, ConvertOptions(work_height=work_height, overwrite=overwrite), on_convert)
     middle = report.frames // 2
-    with appearing(picture, overwrite) as partial:
+    with atomic_write(picture, overwrite) as partial:
         write_image(partial, np.concatenate([_frame(clip, middle), _frame(styled, middle)], axis=1))
     return Demo(clip, styled, picture, report)
 
@@ -72,8 +72,8 @@ def render_scene(path: Path, scene: Scene, on_frame: OnFrame | None = None) -> N
                 writer.write(frame)
                 if on_frame:
                     on_frame(writer.frames, total)
-        with Companions(sound, Fraction(0), Window(), path.suffix) as companions:
-            assemble([writer.part()], scene.info, path, companions)
+        with SideStreams(sound, Fraction(0), TimeRange(), path.suffix) as side_streams:
+            assemble([writer.part()], scene.info, path, side_streams)
 
 
 def _frame(path: Path, index: int) -> Image:

@@ -17,7 +17,7 @@ SAMPLE = 1 << 20  # bytes at either end of a file, by which it is known again
 
 
 @contextmanager
-def appearing(output: Path, overwrite: bool = False) -> Iterator[Path]:
+def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """A new, empty file beside `output` to write to: renamed to it at the end, removed on any error, Ctrl-C included.
 
     Its name has the suffix of `output` and is nobody else's. OutputError if `output` exists (unless `overwrite`), is a

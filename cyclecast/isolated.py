@@ -16,11 +16,11 @@ from typing import Any
 
 from cyclecast.errors import CyclecastError
 
-NO_ANSWER = "no answer within"  # begins the failure of what took too long
+TIMED_OUT = "no answer within"  # begins the failure of what took too long
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessResult:
     """A program that was run."""
 
     code: int | None
@@ -31,7 +31,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CallResult:
     """What came of a call elsewhere: a value, or why there is none."""
 
     value: Any
@@ -41,7 +41,7 @@ class Answer:
     """What it wrote to stdout and stderr on the way."""
 
 
-def call(function: Callable[..., Any], *arguments: Any, seconds: float) -> Answer:
+def call(function: Callable[..., Any], *arguments: Any, seconds: float) -> CallResult:
     """function(*arguments) in a process of its own, which is killed after `seconds`; nothing of it reaches the terminal.
 
     function: of a module's top level. Its arguments and its value are what JSON can hold. Whatever it raises is in `failure`.
@@ -53,7 +53,7 @@ def call(function: Callable[..., Any], *arguments: Any, seconds: float) -> Answe
         value, failure = json.loads(ended.out)
     except ValueError:
         value, failure = None, _death(ended, seconds)
-    return Answer(value, failure, ended.said)
+    return CallResult(value, failure, ended.said)
 
 
 def start(function: Callable[[], None]) -> subprocess.Popen[str]:
@@ -84,7 +84,7 @@ def serve() -> None:
     os._exit(0)  # drivers may hang or crash when they are taken down
 
 
-def run(command: Sequence[str], seconds: float) -> Ended:
+def run(command: Sequence[str], seconds: float) -> ProcessResult:
     """Runs a program and waits for it `seconds` at most, even if it cannot be killed. OSError if it cannot be started."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out = said = b""
@@ -98,18 +98,18 @@ def run(command: Sequence[str], seconds: float) -> Ended:
             process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits inside the kernel outlives that
                 out, said = process.communicate(timeout=1)
-    return Ended(code, out.decode("utf-8", "replace"), said.decode("utf-8", "replace"))
+    return ProcessResult(code, out.decode("utf-8", "replace"), said.decode("utf-8", "replace"))
 
 
-def last_words(said: str) -> str:
-    """The last line that says something, without colours; empty if there is none."""
+def last_line(said: str) -> str:
+    """The last line that says something, without colors; empty if there is none."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines()]
     return next((line for line in reversed(lines) if any(c.isalnum() for c in line)), "")
 
 
-def _death(ended: Ended, seconds: float) -> str:
+def _death(ended: ProcessResult, seconds: float) -> str:
     if ended.code is None:
-        return f"{NO_ANSWER} {seconds:g} s"
+        return f"{TIMED_OUT} {seconds:g} s"
     how = f"crashed ({signal.Signals(-ended.code).name})" if ended.code < 0 else f"ended with exit code {ended.code}"
-    words = last_words(ended.said)
+    words = last_line(ended.said)
     return f"{how}: {words}" if words else how

@@ -29,8 +29,8 @@ class ModelSpec:
     """Of the weights and of the arithmetic that the graph asks for."""
     size: tuple[int, int] | None = None
     """(width, height) where the graph is fixed to one size; None: any from 16x16 up."""
-    keep_colours: float = 0.0
-    """Share of the frame's own colours in the output: 0 none, 1 all."""
+    keep_colors: float = 0.0
+    """Share of the frame's own colors in the output: 0 none, 1 all."""
     steps: int = 0
     """Training steps behind the weights."""
     version: str = ""

@@ -14,10 +14,10 @@ import pytest
 
 from cyclecast.video.convert.convert import PART_FRAMES
 from cyclecast.video.files.muxer import assemble
-from cyclecast.video.files.reader import Window
-from cyclecast.video.files.side_streams import Companions
+from cyclecast.video.files.reader import TimeRange
+from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import Encoding, VideoWriter
-from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
+from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.scene import Scene, write_sound
 
 # A shell's background job has Ctrl-C ignored, and its children with it; the tests that press it need the usual state.
@@ -46,7 +46,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="session")
 def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """trainA, trainB, testA, testB: views of the demo's lake by day and its colours turned round."""
+    """trainA, trainB, testA, testB: views of the demo's lake by day and its colors turned round."""
     root = tmp_path_factory.mktemp("domains")
     scene = Scene(width=96, height=64, seconds=1, rate=8)
     for name in ("trainA", "trainB", "testA", "testB"):
@@ -205,12 +205,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     sound = folder / "sound.m4a"
     write_sound(sound, 0.6)
-    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(1, 1, 1, 1), Fraction(1))
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
     with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=1)) as writer:
         for index, image in enumerate(moving_pictures(12)):
             writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
-    with Companions(sound, Fraction(0), Window(), ".mp4") as companions:
-        assemble([writer.part()], info, folder / "uneven.mp4", companions)
+    with SideStreams(sound, Fraction(0), TimeRange(), ".mp4") as side_streams:
+        assemble([writer.part()], info, folder / "uneven.mp4", side_streams)
     return folder / "uneven.mp4"
 
 
@@ -218,13 +218,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three parts and a bit, at uneven times, with sound."""
     folder = tmp_path_factory.mktemp("long")
-    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(1, 1, 1, 1), Fraction(1))
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
     with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=5, preset="veryfast")) as writer:
         for index, image in enumerate(moving_pictures(LONG_FRAMES)):
             writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
     write_sound(folder / "sound.m4a", LONG_FRAMES / 25)
-    with Companions(folder / "sound.m4a", Fraction(0), Window(), ".mp4") as companions:
-        assemble([writer.part()], info, folder / "long.mp4", companions)
+    with SideStreams(folder / "sound.m4a", Fraction(0), TimeRange(), ".mp4") as side_streams:
+        assemble([writer.part()], info, folder / "long.mp4", side_streams)
     return folder / "long.mp4"
 
 

@@ -21,7 +21,7 @@ from cyclecast.cli.console import opened
 from cyclecast.demo import render_scene
 from cyclecast.video.convert.convert import ConvertOptions
 from cyclecast.video.files.writer import Encoding, VideoWriter
-from cyclecast.video.frame import Colour, Frame, StreamInfo
+from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.scene import Scene
 from tests.conftest import moving_pictures
 
@@ -156,7 +156,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_conversion_that_is_stopped_leaves_nothing(number: int, tiny_model: Path, tmp_path: Path) -> None:
-    info = StreamInfo(320, 180, Fraction(25), Fraction(1, 25), None, Colour(), Fraction(1))
+    info = StreamInfo(320, 180, Fraction(25), Fraction(1, 25), None, Color(), Fraction(1))
     with VideoWriter(tmp_path / "long.mp4", info, Encoding("h264", preset="ultrafast")) as writer:
         for pts, image in enumerate(moving_pictures(10, 320, 180) * 60):
             writer.write(Frame(image, pts, 1))

@@ -164,7 +164,7 @@ def test_hosts_that_have_not_the_film_are_sent_it(
     shutil.copy(long_clip, clip)
     subprocess.run(command(clip, alone, tiny_model, *HARDER), check=True, capture_output=True)
 
-    def begun(out: Path) -> tuple[subprocess.Popen[str], int]:
+    def submit_frame(out: Path) -> tuple[subprocess.Popen[str], int]:
         """A conversion, and a worker of the second host that has its copy and is at a part."""
         process = one.start(*command(clip, out, tiny_model, *HARDER, "--cluster", "10.77.0.1:6379"))
         while process.poll() is None:
@@ -178,21 +178,21 @@ def test_hosts_that_have_not_the_film_are_sent_it(
         assert process.returncode == 0 and "Ray, 2 machines" in errors, errors
         return out.read_bytes() == alone.read_bytes()
 
-    process, worker = begun(tmp_path / "worker.mp4")
+    process, worker = submit_frame(tmp_path / "worker.mp4")
     assert [path.read_bytes() == clip.read_bytes() for path in two.sent("cyclecast-*/*/source.mp4")] == [True]
     assert not one.sent("cyclecast-*/*/source.mp4")
     os.kill(worker, signal.SIGKILL)
     assert is_same(process, tmp_path / "worker.mp4")
     assert not one.sent() and not two.sent()
 
-    process, _ = begun(tmp_path / "changed.mp4")
+    process, _ = submit_frame(tmp_path / "changed.mp4")
     os.utime(clip)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in errors
     assert f"error: {clip}: was changed while it was converted" in errors.splitlines()[-1]
     assert not one.sent() and not two.sent()
 
-    process, _ = begun(tmp_path / "host.mp4")
+    process, _ = submit_frame(tmp_path / "host.mp4")
     two.kill()
     assert is_same(process, tmp_path / "host.mp4")
     assert not one.sent()

@@ -95,7 +95,7 @@ def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
 
 
 def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
-    """One row for each size that was compared; the differences in grey levels."""
+    """One row for each size that was compared; the differences in gray levels."""
     table = Table("size", "frames", "max", "mean", "PSNR dB", "", title=title)
     for a in agreements:
         verdict = "ok" if a.passed else "differs"

@@ -158,7 +158,7 @@ def convert(
                 jobs=jobs,
                 bucketed=opened_model.engine.size is None,
                 bar=lambda name: bar(name, passing=True),
-                on_news=say,
+                on_message=say,
                 maker=maker,
             )
             for number, outcome in enumerate(outcomes, 1):

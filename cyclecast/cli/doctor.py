@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cyclecast.video.cameras import Camera, Mode
 
 OK, MISSING, ERROR = "ok", "missing", "error"
-COLOURS = {OK: "green", MISSING: "yellow", ERROR: "bold red"}
+COLORS = {OK: "green", MISSING: "yellow", ERROR: "bold red"}
 GIB, MIB = 2**30, 2**20
 OF_THE_SYSTEM = "sudo apt install python3-opencv, and a venv with --system-site-packages"
 
@@ -62,12 +62,12 @@ def _print(health: Health) -> None:
     for heading, rows in parts.items():
         out.print(Text(heading, "bold"))
         for mark, what, facts in rows:
-            out.print(Text.assemble("  ", (f"{mark:8}", COLOURS[mark]), f"{what:14}{facts}"))
+            out.print(Text.assemble("  ", (f"{mark:8}", COLORS[mark]), f"{what:14}{facts}"))
         out.print()
     out.print(Text("To do", "bold"))
     for problem in health.problems:
         mark = ERROR if problem.broken else MISSING
-        out.print(Text.assemble("  ", (f"{mark:8}", COLOURS[mark]), problem.what))
+        out.print(Text.assemble("  ", (f"{mark:8}", COLORS[mark]), problem.what))
         for line in problem.fix.splitlines():
             out.print(Text(f"            {line}"))
     if not health.problems:

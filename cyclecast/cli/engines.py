@@ -57,7 +57,7 @@ def build(
 
     Example: cyclecast build monet -o monet.plan --engine tensorrt-rtx --sm 89 --size 1280x720
     """
-    from cyclecast.files import appearing
+    from cyclecast.files import atomic_write
     from cyclecast.runtime.model import find_model
     from cyclecast.runtime.plan import LIBRARIES, build_plan
 
@@ -68,7 +68,7 @@ def build(
     between = (required_size(smallest), required_size(largest)) if smallest and largest else None
     wanted = required_size(size) if size else None
     path = find_model(model)
-    with appearing(output, overwrite) as unfinished:
+    with atomic_write(output, overwrite) as unfinished:
         if not no_verify:
             _refuse_nan(path, wanted)
         with bars() as bar:
@@ -89,7 +89,7 @@ def build(
         verified = [dataclasses.asdict(agreement) for agreement in report]
         return print_json({"output": str(output), **dataclasses.asdict(facts), "verified": verified, "not_verified": why_not})
     console.print(f"{output}: {facts.engine} {facts.version}, {facts.precision}, for SM {targets}", markup=False)
-    title = f"{output} against ONNX Runtime, grey levels"
+    title = f"{output} against ONNX Runtime, gray levels"
     console.print(agreement_table(report, title) if report else f"not verified: {why_not}", markup=False)
 
 
@@ -103,7 +103,7 @@ def _refuse_nan(model: Path, size: tuple[int, int] | None) -> None:
     from cyclecast.runtime.plan import engine_of_plan
 
     try:
-        from cyclecast.export.agreement import refuse_nan
+        from cyclecast.export.agreement import check_finite
     except ModuleNotFoundError:
         return
     if engine_of_plan(model) is not None:
@@ -112,7 +112,7 @@ def _refuse_nan(model: Path, size: tuple[int, int] | None) -> None:
         return  # export has looked
     fixed, metadata = describe(model)
     if size := fixed or (size and (min(size[0], 256), min(size[1], 256))):  # a board has not the memory for more
-        refuse_nan(model, scene_frames()[:1], [size], stated_precision(metadata))
+        check_finite(model, scene_frames()[:1], [size], stated_precision(metadata))
 
 
 def _against_the_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple[list[Agreement], str | None]:
@@ -162,7 +162,7 @@ def verify(
     """Hold an engine's pictures against PyTorch's, or another engine's: largest and mean difference, PSNR, NaN.
 
     Without --against and a second engine the other side is ONNX Runtime on the CPU. Exit code 1 if they differ by more than
-    the precision explains: fp32 one grey level, bf16 and fp16 45 dB. Needs the extra `adopt`; for a checkpoint `train`.
+    the precision explains: fp32 one gray level, bf16 and fp16 45 dB. Needs the extra `adopt`; for a checkpoint `train`.
 
     Example: cyclecast verify monet --engine openvino --engine onnxruntime
     """
@@ -210,7 +210,7 @@ def verify(
             }
         )
     else:
-        console.print(agreement_table(report, f"{model}: {' against '.join(sides)}, grey levels"))
+        console.print(agreement_table(report, f"{model}: {' against '.join(sides)}, gray levels"))
         console.print("NaN: " + ("not counted in a plan" if nan is None else str(nan)))
     if not passed:
         raise typer.Exit(1)

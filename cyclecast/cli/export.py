@@ -37,7 +37,7 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, or fp16: half the bytes, for GPUs.")] = "fp32",
     size: Annotated[str, typer.Option(help="dynamic, or WIDTHxHEIGHT to fix it.")] = "dynamic",
     opset: Annotated[int, typer.Option(help="18, 19 or 20.")] = 18,
-    keep_colours: Annotated[float, typer.Option(min=0, max=1, help="0: the generator's colours; 1: the frame's own.")] = 0.0,
+    keep_colors: Annotated[float, typer.Option(min=0, max=1, help="0: the generator's colors; 1: the frame's own.")] = 0.0,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the file with PyTorch.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -49,7 +49,7 @@ def export(
     if output is None and triton is None:
         raise typer.BadParameter("name the ONNX file to write with --output, or a model repository with --triton")
     if triton is not None and output is None:
-        if (direction, upsample, precision, size, opset, keep_colours) != (None, None, "fp32", "dynamic", 18, 0.0):
+        if (direction, upsample, precision, size, opset, keep_colors) != (None, None, "fp32", "dynamic", 18, 0.0):
             raise typer.BadParameter("without --output a finished model is added as it is; these options make another one")
         config = _add_to_repository(str(checkpoint), triton, overwrite)
         return print_json({"output": str(config), "verified": []}) if as_json else None
@@ -72,7 +72,7 @@ def export(
         size=parse_size(size),
         precision=precision,
         opset=opset,
-        keep_colours=keep_colours,
+        keep_colors=keep_colors,
         check=not no_verify,
         overwrite=overwrite,
     )
@@ -82,7 +82,7 @@ def export(
         _warn_of_auto(output, trained.frames)
     if as_json:
         return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
-    title = f"{output} in ONNX Runtime against PyTorch, grey levels"
+    title = f"{output} in ONNX Runtime against PyTorch, gray levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
 
 
@@ -126,7 +126,7 @@ def adopt(
     """
     with extra("adopt"):
         from cyclecast.export.adopt import adopt as adopt_model
-        from cyclecast.export.adopt.evidence import Given
+        from cyclecast.export.adopt.evidence import Overrides
     from cyclecast.video.scene import Scene
 
     frames = [Scene(640, 360).draw(0.0)]
@@ -134,7 +134,7 @@ def adopt(
         foreign,
         output,
         frames,
-        Given(layout=layout, range=range, output_range=output_range, color=color, multiple=multiple),
+        Overrides(layout=layout, range=range, output_range=output_range, color=color, multiple=multiple),
         check=not no_verify,
         overwrite=overwrite,
         tell=lambda finding: console.print(str(finding), markup=False),
@@ -144,7 +144,7 @@ def adopt(
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
         return print_json({"output": str(output), "found": found, "verified": verified})
-    title = f"{output} against {foreign}, grey levels"
+    title = f"{output} against {foreign}, gray levels"
     console.print(agreement_table(adopted.agreements, title) if adopted.agreements else f"{output}: written, not verified")
 
 

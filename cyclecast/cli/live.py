@@ -67,7 +67,7 @@ def live(
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.session import Session
     from cyclecast.video.live.sinks.registry import open_sink
-    from cyclecast.video.live.sources.source import Wish
+    from cyclecast.video.live.sources.source import CaptureSettings
 
     options = LiveOptions(
         seconds=seconds,
@@ -96,7 +96,7 @@ def live(
         load,
         sink or ["window"],
         partial(open_sink, overwrite=overwrite),
-        Wish(width, height, fps, loop),
+        CaptureSettings(width, height, fps, loop),
         options,
         say,
     )

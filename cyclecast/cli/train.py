@@ -85,7 +85,7 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="As in `train`; default for a run: what it was trained on.")] = None,
     clip: Annotated[Path | None, typer.Option(help="Of a frame model: measure its flicker on this video.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How much of the clip.")] = 4.0,
-    side: Annotated[int, typer.Option(min=32, help="Of a frame model: pixels of the centre crops of the data.")] = 256,
+    side: Annotated[int, typer.Option(min=32, help="Of a frame model: pixels of the center crops of the data.")] = 256,
     inception: Annotated[Path | None, typer.Option(help="Inception weights for FID and KID, in torch-fidelity's format.")] = None,
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",

@@ -27,7 +27,7 @@ from cyclecast.errors import CyclecastError, EngineError, EngineUnavailable, Inp
 from cyclecast.video.convert import pipeline
 from cyclecast.video.convert.convert import PART_FRAMES, ConvertOptions, OnFrame
 from cyclecast.video.convert.job import End, Job
-from cyclecast.video.files.reader import VideoFile, Window
+from cyclecast.video.files.reader import TimeRange, VideoFile
 from cyclecast.video.files.writer import Encoding, Part
 
 CONNECT_SECONDS = 5.0
@@ -66,7 +66,7 @@ class Cluster:
         self.described = f"Ray, {len(nodes)} machine{'s' * (len(nodes) > 1)}, {self._at_once} parts at once"
 
     def __call__(
-        self, video: VideoFile, window: Window, options: ConvertOptions, encoding: Encoding, job: Job, on_frame: OnFrame | None
+        self, video: VideoFile, window: TimeRange, options: ConvertOptions, encoding: Encoding, job: Job, on_frame: OnFrame | None
     ) -> pipeline.StageSeconds:
         """Makes every part that the job has not.
 
@@ -96,7 +96,7 @@ class Cluster:
         job.close_source(End(notices, f"damaged: {missing} of {total} frames cannot be decoded" if missing > 0 else None))
         return work
 
-    def _asked(self, source: Source, window: Window, options: ConvertOptions, encoding: Encoding) -> Asked:
+    def _asked(self, source: Source, window: TimeRange, options: ConvertOptions, encoding: Encoding) -> Asked:
         return Asked(
             versions=VERSIONS,
             room=self._room,

@@ -20,7 +20,7 @@ from cyclecast.files import digest_of_ends
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert import pipeline
 from cyclecast.video.convert.convert import style
-from cyclecast.video.files.reader import Place, VideoFile, Window
+from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
 from cyclecast.video.files.writer import Encoding, Part, VideoWriter
 from cyclecast.video.frame import Frame
 
@@ -46,7 +46,7 @@ class Asked:
     """By which the source is known, as `digest_of_ends`."""
     blocks: list[Any] | None
     """The source itself, as references; None until a machine has needed it."""
-    window: Window
+    window: TimeRange
     work_height: int | None
     encoding: Encoding
 
@@ -95,7 +95,7 @@ def make_part(asked: Asked, span: Span) -> Made | None:
 def _part(asked: Asked, span: Span, source: Path, model: Model, path: Path) -> Made:
     """The part, by way of a file at `path`."""
     with VideoFile(source, asked.window) as video:
-        video.go_on(Place(1, span.first - 1, steady=True))
+        video.go_on(ResumePoint(1, span.first - 1, steady=True))
         frames = iter(_until(span.end, video))
         first = next(frames, None)
         if first is None:

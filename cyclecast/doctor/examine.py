@@ -15,7 +15,7 @@ import cyclecast
 from cyclecast.doctor import libraries as installed
 from cyclecast.doctor.gpus import Gpus, find_gpus
 from cyclecast.doctor.libraries import Device, Library, Owners
-from cyclecast.isolated import NO_ANSWER
+from cyclecast.isolated import TIMED_OUT
 from cyclecast.runtime.machine import RTX_TARGETS, System, describe_system
 from cyclecast.video.cameras import Cameras, find_cameras
 from cyclecast.video.files.codecs import Codecs, find_codecs
@@ -221,7 +221,7 @@ def _may_run(engine: Library) -> bool:
 
 def _silent(failure: str | None) -> bool:
     """It took too long, which a busy machine or a slow disk explains as well as a fault."""
-    return failure is not None and failure.startswith(NO_ANSWER)
+    return failure is not None and failure.startswith(TIMED_OUT)
 
 
 def _ask_again(what: str, failure: str | None) -> Problem:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclecast.isolated import NO_ANSWER, last_words, run
+from cyclecast.isolated import TIMED_OUT, last_line, run
 from cyclecast.runtime.machine import board_name, read_text
 
 MAKERS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x106b": "Apple", "0x15ad": "VMware", "0x1af4": "virtio"}
@@ -79,9 +79,9 @@ def _ask_nvidia_smi() -> tuple[list[NvidiaGpu], str | None]:
     except OSError as error:
         return [], f"nvidia-smi cannot be run ({error.strerror})"
     if ended.code is None:
-        return [], f"nvidia-smi: {NO_ANSWER} {SECONDS:g} s"
+        return [], f"nvidia-smi: {TIMED_OUT} {SECONDS:g} s"
     if ended.code != 0:
-        return [], f"nvidia-smi: {last_words(ended.said) or last_words(ended.out) or ended.code}"
+        return [], f"nvidia-smi: {last_line(ended.said) or last_line(ended.out) or ended.code}"
     found = []
     for line in ended.out.splitlines():
         values = [None if value.strip().startswith("[") else value.strip() for value in line.split(",")]  # "[N/A]"

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from cyclecast.errors import EngineError
-from cyclecast.isolated import call, last_words
+from cyclecast.isolated import call, last_line
 
 SECONDS = 120.0  # for each thing that is tried: disks and processors may be slow, and a first touch of a GPU compiles kernels
 INSTALL = {
@@ -234,4 +234,4 @@ def _version(package: str) -> str | None:
 def _why_not(provider: str, said: str) -> str:
     """Of all that ONNX Runtime writes when a provider drops out, the library that it missed."""
     missed = re.search(r"with error: (.+)", said)
-    return missed[1].strip() if missed else last_words(said) or f"{provider} did not start, without a word why"
+    return missed[1].strip() if missed else last_line(said) or f"{provider} did not start, without a word why"

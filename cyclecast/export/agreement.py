@@ -23,13 +23,13 @@ Values = NDArray[Any]  # an image, or a latent
 
 IN_HALF = 256 * 256  # pixels up to which NaN are looked for in true fp16: all that is made stays in memory, 1.2 GiB of a ResNet-9
 SIZES = ((131, 97), (256, 256), (640, 360))  # (width, height): odd, square, wide
-# Most grey levels off, least PSNR in dB; mixed: convolutions of two kinds, in somebody else's model.
+# Most gray levels off, least PSNR in dB; mixed: convolutions of two kinds, in somebody else's model.
 TOLERANCE = {"fp32": (1, 0.0), "bf16": (255, 45.0), "fp16": (255, 45.0), "mixed": (255, 45.0)}
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two ways to compute the same frames are apart, in grey levels."""
+    """How far two ways to compute the same frames are apart, in gray levels."""
 
     size: tuple[int, int]
     frames: int
@@ -60,7 +60,7 @@ def compare_engines(
 ) -> list[Agreement]:
     """One engine's frames against another's, at each size (width, height) that both take, by the coarser one's tolerance.
 
-    frames: real images, as `fit` takes them. ConfigError without any, or if the two are fixed to different sizes.
+    frames: real images, as `center_crop_resize` takes them. ConfigError without any, or if the two are fixed to different sizes.
     """
     if not frames:
         raise ConfigError("no frame to compare the model on: give real ones")
@@ -70,7 +70,7 @@ def compare_engines(
     coarser = max(engine.precision, other.precision, key=lambda precision: TOLERANCE[precision][0])
     report = []
     for width, height in fixed or sizes:
-        fitted = [fit(frame, width, height) for frame in frames]
+        fitted = [center_crop_resize(frame, width, height) for frame in frames]
         report.append(compare((width, height), ((engine.run(frame), other.run(frame)) for frame in fitted), coarser))
     return report
 
@@ -92,11 +92,11 @@ def count_nan(path: Path, frames: Sequence[Values], size: tuple[int, int] | None
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(asked))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     takes = session.get_inputs()[0].name
-    fitted = frames if size is None else [fit(frame, *size) for frame in frames]
+    fitted = frames if size is None else [center_crop_resize(frame, *size) for frame in frames]
     return sum(int(np.isnan(values).sum()) for frame in fitted for values in session.run(hidden, {takes: frame[None]}))
 
 
-def refuse_nan(path: Path, frames: Sequence[Values], sizes: Sequence[tuple[int, int] | None], precision: str) -> None:
+def check_finite(path: Path, frames: Sequence[Values], sizes: Sequence[tuple[int, int] | None], precision: str) -> None:
     """ModelError if the model's pictures hold values that are no numbers; frames and sizes as `count_nan` takes them.
 
     precision: the model's own, which the message names.
@@ -134,11 +134,11 @@ def warning_of_auto(path: Path, frames: Sequence[Image]) -> str | None:
         return None
     return (
         f"{quick.name} computes it in {quick.precision} here unless told otherwise, and is {agreement.psnr_db:.1f} dB, "
-        f"{agreement.max_abs} grey levels at most, from {exact.precision}: run it with --precision fp32"
+        f"{agreement.max_abs} gray levels at most, from {exact.precision}: run it with --precision fp32"
     )
 
 
-def fit(frame: Image, width: int, height: int) -> Image:
+def center_crop_resize(frame: Image, width: int, height: int) -> Image:
     """The largest middle part of the frame with this shape, resized to width x height."""
     scale = max(width / frame.shape[1], height / frame.shape[0])
     crop_width, crop_height = min(frame.shape[1], round(width / scale)), min(frame.shape[0], round(height / scale))

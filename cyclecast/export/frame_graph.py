@@ -1,4 +1,4 @@
-"""The graphs that are frozen: uint8 BGR out, so that no caller can get range, layout or colours wrong."""
+"""The graphs that are frozen: uint8 BGR out, so that no caller can get range, layout or colors wrong."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from torch.nn import functional
 
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
-MIDDLE = 127.5  # grey levels: a picture in [-1, 1] is (x - MIDDLE) / MIDDLE
+MIDDLE = 127.5  # gray levels: a picture in [-1, 1] is (x - MIDDLE) / MIDDLE
 
 
 class FrameGraph(nn.Module):
     """(1, H, W, 3) uint8 BGR -> (1, H, W, 3) uint8 BGR, any H and W from 16 up: padded and cropped inside.
 
-    The casts are the first and the last node, the only place where TensorRT takes uint8. Colour order and input range are
-    folded into the first and last convolution, where they cost nothing. keep_colours: see `with_colours_of`. half: the
+    The casts are the first and the last node, the only place where TensorRT takes uint8. Color order and input range are
+    folded into the first and last convolution, where they cost nothing. keep_colors: see `with_colors_of`. half: the
     network computes in fp16, but for its norms; what is outside of it stays in fp32.
     """
 
-    def __init__(self, generator: ImageGenerator, keep_colours: float = 0.0, half: bool = False) -> None:
+    def __init__(self, generator: ImageGenerator, keep_colors: float = 0.0, half: bool = False) -> None:
         super().__init__()
         self.stride, self.margin = generator.stride, generator.margin
-        self.keep_colours = keep_colours
-        self.generator, self.centred = fold_colours(generator)
+        self.keep_colors = keep_colors
+        self.generator, self.centerd = fold_colors(generator)
         self.generator.eval()
         self.kind = torch.float32
         if half:
             self.kind = torch.float16
-            halve(self.generator)
+            to_fp16(self.generator)
 
     def forward(self, frame: Tensor) -> Tensor:
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
-        padded = pad(x - MIDDLE if self.centred else x, self.stride, self.margin)
+        padded = pad(x - MIDDLE if self.centerd else x, self.stride, self.margin)
         out = self.generator.model(padded.to(self.kind)).float()  # BGR
         out = out[:, :, self.margin : self.margin + x.shape[2], self.margin : self.margin + x.shape[3]]
         if self.generator.bounded:
             out = out * MIDDLE  # in [-127.5, 127.5]
         out = out + x if self.generator.skip else out + MIDDLE
-        if self.keep_colours:
-            out = with_colours_of(x, out, self.keep_colours)
+        if self.keep_colors:
+            out = with_colors_of(x, out, self.keep_colors)
         return torch.clamp(out, 0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
 
 
 class LatentGraph(nn.Module):
-    """(N, Z) float32 -> (N, H, W, 3) uint8 BGR; a grey generator's value in all three channels. half: as in `FrameGraph`."""
+    """(N, Z) float32 -> (N, H, W, 3) uint8 BGR; a gray generator's value in all three channels. half: as in `FrameGraph`."""
 
     def __init__(self, generator: LatentGenerator, half: bool = False) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class LatentGraph(nn.Module):
         self.kind = torch.float32
         if half:
             self.kind = torch.float16
-            halve(self.generator)
+            to_fp16(self.generator)
 
     def forward(self, latent: Tensor) -> Tensor:
         images = self.generator(latent.to(self.kind)).float().flip(1)  # (N, C, H, W) in [-1, 1], BGR
@@ -62,7 +62,7 @@ class LatentGraph(nn.Module):
         return levels.expand(-1, -1, -1, 3).to(torch.uint8)
 
 
-def halve(network: nn.Module) -> None:
+def to_fp16(network: nn.Module) -> None:
     """Weights to fp16, in place; norms stay in fp32, as their sums over a frame leave the range of fp16."""
     network.half()
     for module in list(network.modules()):
@@ -93,11 +93,11 @@ def pad(x: Tensor, stride: int, margin: int = 0) -> Tensor:
     return functional.pad(x, (margin, right, margin, below), mode="replicate" if margin or stride > 16 else "reflect")
 
 
-def with_colours_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
-    """`styled` in its own brightness, its colours moved by `share` towards the source's; (N, 3, H, W) BGR, both.
+def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
+    """`styled` in its own brightness, its colors moved by `share` towards the source's; (N, 3, H, W) BGR, both.
 
     At 1 this is luminance-only transfer (Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"). The
-    rows of the matrix take the difference in colour less its brightness (ITU-R BT.601).
+    rows of the matrix take the difference in color less its brightness (ITU-R BT.601).
     """
     brightness = torch.tensor([0.114, 0.587, 0.299], dtype=styled.dtype)
     matrix = share * (torch.eye(3, dtype=styled.dtype) - brightness)
@@ -105,18 +105,18 @@ def with_colours_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
 
 
 @torch.no_grad()
-def fold_colours(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
+def fold_colors(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
     """A copy whose `model` takes BGR and gives BGR, and whether it wants its input in [-127.5, 127.5] or [0, 255].
 
     conv(x / 127.5 - 1) = conv'(x) with w' = w / 127.5 and b' = b - sum(w): exact where the padding before the first
-    convolution is a reflection, as in the ResNet. A U-Net pads with zeros, so that its input must be centred first. The bias
-    keeps the sums centred, which bf16 and fp16 need. A network that is not bounded gives grey levels, the others [-1, 1].
+    convolution is a reflection, as in the ResNet. A U-Net pads with zeros, so that its input must be centerd first. The bias
+    keeps the sums centerd, which bf16 and fp16 need. A network that is not bounded gives gray levels, the others [-1, 1].
     """
     generator = copy.deepcopy(generator).float()
     layers = [layer for layer in generator.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
     first, last = layers[0], layers[-1]
-    centred = first.padding != (0, 0) and first.padding_mode == "zeros"
-    if not centred:
+    centerd = first.padding != (0, 0) and first.padding_mode == "zeros"
+    if not centerd:
         shift = -first.weight.sum(dim=(1, 2, 3))
         first.bias = nn.Parameter(shift if first.bias is None else first.bias + shift)
     first.weight.copy_(first.weight[:, _turned(first.in_channels)] / MIDDLE)
@@ -128,16 +128,16 @@ def fold_colours(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
         last.weight.mul_(MIDDLE)
         if last.bias is not None:
             last.bias.mul_(MIDDLE)
-    return generator, centred
+    return generator, centerd
 
 
 def _turned(channels: int) -> Tensor:
-    """RGB to BGR; where a PixelShuffle or PixelUnshuffle gives each colour several channels, they stay together."""
+    """RGB to BGR; where a PixelShuffle or PixelUnshuffle gives each color several channels, they stay together."""
     return torch.arange(channels).view(3, -1).flip(0).flatten()
 
 
 @torch.no_grad()
-def reference(generator: ImageGenerator, frame: Tensor, keep_colours: float = 0.0) -> Tensor:
+def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0) -> Tensor:
     """What the graph must give, written out plainly: (H, W, 3) uint8 BGR -> the same, in fp32."""
     (height, width), margin = frame.shape[:2], generator.margin
     x = frame.flip(2).permute(2, 0, 1)[None].float() / 127.5 - 1.0  # (1, 3, H, W) RGB
@@ -147,4 +147,4 @@ def reference(generator: ImageGenerator, frame: Tensor, keep_colours: float = 0.
     blue, green, red = (frame.float() - styled).unbind(2)
     brightness = 0.114 * blue + 0.587 * green + 0.299 * red
     moved = torch.stack([blue - brightness, green - brightness, red - brightness], dim=2)
-    return (styled + keep_colours * moved).clamp(0, 255).round().byte()
+    return (styled + keep_colors * moved).clamp(0, 255).round().byte()

@@ -15,11 +15,11 @@ import torch
 
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError, OutputError
-from cyclecast.export.agreement import SIZES, Agreement, refuse_nan
+from cyclecast.export.agreement import SIZES, Agreement, check_finite
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
 from cyclecast.export.verify import drawn_latents, verify, verify_latent
-from cyclecast.files import appearing
+from cyclecast.files import atomic_write
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
 from cyclecast.training.networks import LatentGenerator
@@ -35,31 +35,31 @@ def export_onnx(
     size: tuple[int, int] | None = None,
     precision: str = "fp32",
     opset: int = 18,
-    keep_colours: float = 0.0,
+    keep_colors: float = 0.0,
     check: bool = True,
     overwrite: bool = False,
 ) -> list[Agreement]:
     """Writes `output` whole or not at all, without external data; size (width, height) fixes the frame size.
 
-    precision: fp32, or fp16 for GPUs: half the bytes, the arithmetic in fp16 but for the norms. keep_colours: from 0, the
-    generator's colours, to 1, the frame's own (`with_colours_of`).
+    precision: fp32, or fp16 for GPUs: half the bytes, the arithmetic in fp16 but for the norms. keep_colors: from 0, the
+    generator's colors, to 1, the frame's own (`with_colors_of`).
 
     check: run it in ONNX Runtime against PyTorch on the checkpoint's own images (a latent model: on noise), and keep it only
-    if they agree to a grey level (fp16: to 45 dB) and hold no NaN; returns the figures. ConfigError for an opset or a size
+    if they agree to a gray level (fp16: to 45 dB) and hold no NaN; returns the figures. ConfigError for an opset or a size
     that no engine takes, and for a frame model's options on a latent model; OutputError if the file exists or cannot be
     written, ModelError if the check fails.
     """
     latent = isinstance(trained.network, LatentGenerator)
-    if latent and (size is not None or keep_colours):
-        raise ConfigError(f"{trained.recipe} makes pictures of noise: it has no frames whose size or colours could be kept")
+    if latent and (size is not None or keep_colors):
+        raise ConfigError(f"{trained.recipe} makes pictures of noise: it has no frames whose size or colors could be kept")
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if opset not in OPSETS:
         raise ConfigError(f"opset must be one of {', '.join(map(str, OPSETS))}, got {opset}")
     if size is not None and min(size) < SMALLEST_FRAME:
         raise ConfigError(f"frames start at {SMALLEST_FRAME}x{SMALLEST_FRAME}, got {size[0]}x{size[1]}")
-    if not 0 <= keep_colours <= 1:
-        raise ConfigError(f"keep_colours must be from 0 to 1, got {keep_colours}")
+    if not 0 <= keep_colors <= 1:
+        raise ConfigError(f"keep_colors must be from 0 to 1, got {keep_colors}")
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already; --overwrite replaces it")
     spec = ModelSpec(
@@ -71,35 +71,35 @@ def export_onnx(
         precision=precision,
         size=size,
         steps=trained.steps,
-        keep_colours=keep_colours,
+        keep_colors=keep_colors,
         version=__version__,
     )
     if isinstance(trained.network, LatentGenerator):
         model = _trace_latent(trained.network, precision == "fp16", opset)
     else:
-        model = _trace_frame(FrameGraph(trained.network, keep_colours, precision == "fp16"), size, opset)
+        model = _trace_frame(FrameGraph(trained.network, keep_colors, precision == "fp16"), size, opset)
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
-    with appearing(output, overwrite) as partial:
+    with atomic_write(output, overwrite) as partial:
         try:
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
             raise OutputError(f"cannot be written ({error.strerror})") from error
-        return _checked(partial, trained, precision, keep_colours) if check else []
+        return _checked(partial, trained, precision, keep_colors) if check else []
 
 
-def _checked(path: Path, trained: TrainedGenerator, precision: str, keep_colours: float) -> list[Agreement]:
+def _checked(path: Path, trained: TrainedGenerator, precision: str, keep_colors: float) -> list[Agreement]:
     if isinstance(trained.network, LatentGenerator):
-        refuse_nan(path, list(drawn_latents(trained.network).numpy()), [None], precision)
+        check_finite(path, list(drawn_latents(trained.network).numpy()), [None], precision)
         report = [verify_latent(path, trained.network, precision)]
     else:
         with closing(open_engine(path, "onnxruntime", "cpu", precision)) as engine:
-            refuse_nan(path, trained.frames, [engine.size] if engine.size else SIZES, precision)
-            report = verify(engine, trained.network, trained.frames, keep_colours=keep_colours)
+            check_finite(path, trained.frames, [engine.size] if engine.size else SIZES, precision)
+            report = verify(engine, trained.network, trained.frames, keep_colors=keep_colors)
     worst = max(report, key=lambda agreement: agreement.max_abs)
     if not all(agreement.passed for agreement in report):
         raise ModelError(
-            f"not kept: the graph differs from PyTorch by {worst.max_abs} grey levels at {worst.size[0]}x{worst.size[1]}"
+            f"not kept: the graph differs from PyTorch by {worst.max_abs} gray levels at {worst.size[0]}x{worst.size[1]}"
         )
     return report
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.export.frame_graph import FrameGraph
-from cyclecast.runtime.engine import AtOnce, Image, check_frame, check_size
+from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, check_size
 from cyclecast.runtime.machine import processor_name
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.spec import ModelSpec
@@ -22,7 +22,7 @@ from cyclecast.training.networks import IMAGE_GENERATORS, build_generator
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TorchEngine(AtOnce):
+class TorchEngine(SynchronousEngine):
     """Runs `FrameGraph`, eager, with the weights in the file: models that `cyclecast export` wrote.
 
     bf16 (and fp16, of an fp32 model on a GPU) is autocast; by itself it computes in the precision that the model has.
@@ -42,7 +42,7 @@ class TorchEngine(AtOnce):
             raise EngineUnavailable(f"torch computes this model in {spec.precision} or less, not in {precision}")
         self._autocast = self.precision != spec.precision
         stored = _weights(path)
-        graph = FrameGraph(build_generator(**spec.architecture), spec.keep_colours, spec.precision == "fp16")
+        graph = FrameGraph(build_generator(**spec.architecture), spec.keep_colors, spec.precision == "fp16")
         if not any(name.endswith(".running_var") for name in stored):
             _without_batch_norms(graph)  # export has folded them into the convolutions
         _fill(graph, stored, path)
@@ -98,7 +98,7 @@ def _without_batch_norms(network: nn.Module) -> None:
 
 
 def _fill(graph: FrameGraph, stored: dict[str, torch.Tensor], path: Path) -> None:
-    """Colours are folded into the weights already. Biases of zeros are not stored, nor how many batches a norm has seen."""
+    """Colors are folded into the weights already. Biases of zeros are not stored, nor how many batches a norm has seen."""
     state = graph.state_dict()
     for key, value in state.items():
         if key in stored:

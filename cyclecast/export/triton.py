@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from cyclecast.errors import ModelError, OutputError
-from cyclecast.files import appearing
+from cyclecast.files import atomic_write
 from cyclecast.runtime.engine import stated_kind
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import engine_of_plan, read_facts
@@ -48,14 +48,14 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
     if config.exists() and not overwrite:
         raise OutputError(f"{config}: exists already; --overwrite replaces it")
     config.unlink(missing_ok=True)
-    with appearing(folder / name / "1" / file, overwrite) as partial:
+    with atomic_write(folder / name / "1" / file, overwrite) as partial:
         try:
             shutil.copyfile(model, partial)
         except OSError as error:
             raise OutputError(f"cannot be written ({error.strerror})") from error
     for other in {"model.onnx", "model.plan"} - {file}:
         (folder / name / "1" / other).unlink(missing_ok=True)
-    with appearing(config, overwrite) as partial:
+    with atomic_write(config, overwrite) as partial:
         partial.write_text(_config(name, platform, inputs, outputs), "utf-8")
     return config
 

@@ -14,33 +14,33 @@ from cyclecast.errors import ConfigError
 from cyclecast.export.agreement import SIZES, Agreement, compare, compare_engines
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
-from cyclecast.runtime.engine import AtOnce, Engine, Image
+from cyclecast.runtime.engine import Engine, Image, SynchronousEngine
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 
-class Reference(AtOnce):
+class Reference(SynchronousEngine):
     """A generator as an engine, by the plain formula (`reference`) in fp32 on the CPU: what all others are held against."""
 
     name, device, precision = "pytorch", "cpu", "fp32"
     size: tuple[int, int] | None = None
     metadata: str | None = None
 
-    def __init__(self, network: ImageGenerator, keep_colours: float = 0.0) -> None:
-        self._network, self._keep_colours = network, keep_colours
+    def __init__(self, network: ImageGenerator, keep_colors: float = 0.0) -> None:
+        self._network, self._keep_colors = network, keep_colors
 
     def prepare(self, width: int, height: int) -> None:
         """Nothing is compiled."""
 
     def run(self, frame: Image) -> Image:
-        return reference(self._network, torch.from_numpy(frame), self._keep_colours).numpy()
+        return reference(self._network, torch.from_numpy(frame), self._keep_colors).numpy()
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 def of_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
-    """The generator of a checkpoint that a model with these metadata was exported of, by its direction and colours kept.
+    """The generator of a checkpoint that a model with these metadata was exported of, by its direction and colors kept.
 
     ConfigError if it makes pictures of noise; else as `read_generator`.
     """
@@ -48,7 +48,7 @@ def of_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
     network = read_generator(checkpoint, spec.direction or None).network
     if isinstance(network, LatentGenerator):
         raise ConfigError(f"{checkpoint}: makes pictures of noise, no frames that could be compared")
-    return Reference(network, spec.keep_colours)
+    return Reference(network, spec.keep_colors)
 
 
 def verify(
@@ -56,10 +56,10 @@ def verify(
     network: ImageGenerator,
     frames: Sequence[Image],
     sizes: Sequence[tuple[int, int]] = SIZES,
-    keep_colours: float = 0.0,
+    keep_colors: float = 0.0,
 ) -> list[Agreement]:
     """`engine`'s frames against `network`'s in PyTorch fp32; the rest as `compare_engines`."""
-    return compare_engines(engine, Reference(network, keep_colours), frames, sizes)
+    return compare_engines(engine, Reference(network, keep_colors), frames, sizes)
 
 
 def drawn_latents(network: LatentGenerator, count: int = 16) -> Tensor:

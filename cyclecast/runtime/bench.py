@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cyclecast.errors import ConfigError, EngineUnavailable
-from cyclecast.runtime.engine import IN_FLIGHT, Engine, Image, OnBuild, Pending, check_frame
+from cyclecast.runtime.engine import IN_FLIGHT, Engine, Image, OnBuild, PendingImage, check_frame
 from cyclecast.runtime.engines import ENGINES, Opener, open_engine
 from cyclecast.runtime.machine import machine_name
 from cyclecast.runtime.model import find_model
@@ -95,7 +95,7 @@ def measure_engines(
                 engine.prepare(width, height)
                 pictures = [engine.run(frame) for frame in frames]
                 took = percentiles(times_ms(engine.run, frames, count))
-                timed.append((engine.device, took, frames_per_second(engine.begin, frames, count), pictures))
+                timed.append((engine.device, took, frames_per_second(engine.submit, frames, count), pictures))
         exact = timed[-1][3] if precisions[-1] == "fp32" else _in_fp32(path, frames)
         for precision, (where, took, fps, pictures) in zip(precisions, timed, strict=True):
             rows.append(Row(name, where, precision, took, fps, psnr_db(exact, pictures)))
@@ -112,9 +112,9 @@ def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int
     return times
 
 
-def frames_per_second(begin: Callable[[Image], Pending], frames: Sequence[Image], count: int) -> float:
+def frames_per_second(begin: Callable[[Image], PendingImage], frames: Sequence[Image], count: int) -> float:
     """Of `count` frames, taken in turn, `IN_FLIGHT` of them under way at a time."""
-    under_way: deque[Pending] = deque()
+    under_way: deque[PendingImage] = deque()
     started = time.perf_counter()
     for frame in islice(cycle(frames), count):
         under_way.append(begin(frame))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cyclecast.errors import EngineError, EngineUnavailable
-from cyclecast.runtime.engine import IN_FLIGHT, Image, Pending
+from cyclecast.runtime.engine import IN_FLIGHT, Image, PendingImage
 
 
 class Gpu:
@@ -52,7 +52,7 @@ class Gpu:
         self.call("cudaSetDevice", self.index)
 
 
-class Lane:
+class ExecutionSlot:
     """What one frame at a time needs on a GPU: pinned and device memory for it and its picture, a stream, a graph of the work.
 
     `load` gives it the model's work: infer(stream) puts on the stream what leads from `device_in` to `device_out` (addresses).
@@ -108,7 +108,7 @@ class Lane:
         """A frame was begun here whose picture nobody has fetched."""
         return self._under_way is not None
 
-    def begin(self, frame: Image) -> Pending:
+    def submit(self, frame: Image) -> PendingImage:
         """Starts on (H, W, 3) uint8; its picture is a new array of that shape. The one before is fetched first, if need be."""
         self._fetch()
         np.copyto(self._frame, frame)
@@ -161,20 +161,20 @@ class _Fetched:
     picture: Image | None = None
 
 
-class Lanes:
+class ExecutionSlots:
     """Several frames of one size at a time: a lane for each, the second opened when it is first needed.
 
     open_lane: opens one. What only ever runs frame after frame keeps one lane's memory, and where there is not enough for a
     second, one does all the work.
     """
 
-    def __init__(self, open_lane: Callable[[], Lane]) -> None:
+    def __init__(self, open_lane: Callable[[], ExecutionSlot]) -> None:
         self._open = open_lane
         self._lanes = deque([open_lane()])  # the one begun longest ago comes first
         self._most = IN_FLIGHT
 
-    def begin(self, frame: Image) -> Pending:
-        """As `Lane.begin`, in a lane that is free, or else in the one begun longest ago."""
+    def submit(self, frame: Image) -> PendingImage:
+        """As `ExecutionSlot.begin`, in a lane that is free, or else in the one begun longest ago."""
         if all(lane.busy for lane in self._lanes) and len(self._lanes) < self._most:
             try:
                 self._lanes.appendleft(self._open())
@@ -183,7 +183,7 @@ class Lanes:
         lane = next((lane for lane in self._lanes if not lane.busy), self._lanes[0])
         self._lanes.remove(lane)
         self._lanes.append(lane)
-        return lane.begin(frame)
+        return lane.submit(frame)
 
     def close(self) -> None:
         """Closes them all."""

@@ -16,14 +16,14 @@ from cyclecast.spec import SMALLEST_FRAME, ModelSpec
 Image = NDArray[np.uint8]
 Compiled = TypeVar("Compiled")
 OnBuild = Callable[[float], None]  # is given the share that is done, from 0 to 1
-Pending = Callable[[], Image]  # waits for the picture of a frame that was begun, and gives it; called once
+PendingImage = Callable[[], Image]  # waits for the picture of a frame that was begun, and gives it; called once
 
 IN_FLIGHT = 2  # frames that an engine works on at a time: one is copied while the other is computed
 SIZES_KEPT = 4  # compiled graphs an engine holds at once, one a frame size
 
 
 class Engine(Protocol):
-    """Opens a frame model in its constructor, specialises it to each frame size it meets, turns a frame into a frame, closes.
+    """Opens a frame model in its constructor, specializes it to each frame size it meets, turns a frame into a frame, closes.
 
     The constructor takes (path, device, precision), each of the last two "auto" or a name, and raises EngineUnavailable
     if they are not on this machine, ModelError if the file is not a frame model. One engine serves one thread at a time.
@@ -50,7 +50,7 @@ class Engine(Protocol):
         """(H, W, 3) uint8 BGR -> a new (H, W, 3) uint8 BGR array. EngineError if the frame does not fit the model."""
         ...
 
-    def begin(self, frame: Image) -> Pending:
+    def submit(self, frame: Image) -> PendingImage:
         """As `run`, without waiting for the picture; `IN_FLIGHT` frames at a time, a further one waits for the oldest.
 
         The frame must stay as it is until its picture is there. What computes in the caller's own thread does so at once.
@@ -66,18 +66,18 @@ class _Runs(Protocol):
     def run(self, frame: Image) -> Image: ...
 
 
-class AtOnce:
+class SynchronousEngine:
     """Of an engine that computes in the caller's own thread: `begin` has the picture when it returns, and no size takes long."""
 
     on_build: OnBuild | None = None
 
-    def begin(self: _Runs, frame: Image) -> Pending:
+    def submit(self: _Runs, frame: Image) -> PendingImage:
         """See `Engine`."""
         styled = self.run(frame)
         return lambda: styled
 
 
-class BySize(Generic[Compiled]):
+class PerSizeCache(Generic[Compiled]):
     """What was built for each of the last `SIZES_KEPT` frame sizes; drop: frees one that is not needed any more."""
 
     def __init__(self, build: Callable[[int, int], Compiled], drop: Callable[[Compiled], None] | None = None) -> None:

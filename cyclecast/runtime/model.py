@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cyclecast.errors import ModelError
-from cyclecast.runtime.engine import Engine, Image, OnBuild, Pending
+from cyclecast.runtime.engine import Engine, Image, OnBuild, PendingImage
 from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.spec import ModelSpec
 
@@ -51,9 +51,9 @@ class Model:
     def __call__(self, frame: Image) -> Image:
         return self.engine.run(frame)
 
-    def begin(self, frame: Image) -> Pending:
+    def submit(self, frame: Image) -> PendingImage:
         """Starts on a frame and gives back what waits for its picture; two may be under way."""
-        return self.engine.begin(frame)
+        return self.engine.submit(frame)
 
     def prepare(self, width: int, height: int) -> None:
         """Compiles for this frame size ahead of the first frame."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from cyclecast.files import appearing
+from cyclecast.files import atomic_write
 from cyclecast.runtime.cuda import Gpu
 from cyclecast.runtime.engine import OnBuild, check_shape, check_size, stated_kind, stated_precision
 from cyclecast.runtime.machine import RTX_TARGETS, cache_folder
@@ -193,7 +193,7 @@ def kept_plan(model: Path, engine: str, size: Size, gpu: Gpu, on_build: OnBuild 
     path = folder / f"{engine}-{version}-sm{gpu.capability}-{size[0]}x{size[1]}-{content}.plan"
     if not path.is_file():
         plan, _ = build_plan(model, engine, size, gpu=gpu.index, on_build=on_build)
-        with appearing(path, overwrite=True) as partial:
+        with atomic_write(path, overwrite=True) as partial:
             partial.write_bytes(plan)
     return path
 
@@ -304,7 +304,7 @@ class _TimingCache:
 
     def __exit__(self, *_: object) -> None:
         if self._path is not None:
-            with appearing(self._path, overwrite=True) as partial:
+            with atomic_write(self._path, overwrite=True) as partial:
                 partial.write_bytes(bytes(self._config.get_timing_cache().serialize()))
 
 

@@ -1,7 +1,7 @@
 """Differentiable augmentation: what the discriminator sees, real or fake, is changed alike (Zhao et al. 2020, DiffAugment).
 
 With few real images a discriminator learns them by heart; seen shifted and with a piece cut out, they last much longer.
-Colour is left alone: the palette is a good part of a painter's style.
+Color is left alone: the palette is a good part of a painter's style.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def shift(images: Tensor, share: float = 0.125) -> Tensor:
 
 
 def cut_out(images: Tensor, share: float = 0.35) -> Tensor:
-    """(N, C, H, W): in each image a rectangle of `share` of its sides set to mid grey."""
+    """(N, C, H, W): in each image a rectangle of `share` of its sides set to mid gray."""
     _, _, height, width = images.shape
     cut_y, cut_x = max(1, int(height * share)), max(1, int(width * share))
     keep = torch.ones(len(images), 1, height, width, dtype=images.dtype)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 BUCKETS = 400  # a line keeps the lowest and the highest value of each: about two points a pixel
 SMOOTHED_FROM = 30  # points; fewer are each drawn as a dot, where they are
-COLOURS = 6  # of the style below; later lines take them again, dashed
+COLORS = 6  # of the style below; later lines take them again, dashed
 LARGEST = 1e150  # differences of larger values overflow
 
 Values = NDArray[np.float64]
@@ -201,7 +201,7 @@ def _places(axis: Axis) -> list[float]:
 
 
 def _kind(index: int) -> str:
-    return f"c{index % COLOURS}{' dashed' if index // COLOURS % 2 else ''}"
+    return f"c{index % COLORS}{' dashed' if index // COLORS % 2 else ''}"
 
 
 def _legend(index: int, line: Line, log: bool) -> str:
@@ -232,7 +232,7 @@ def _path(steps: Values, values: Values, across: Axis, up: Axis, dots: bool = Fa
     return "".join(f"M{point}h0" for point in points) if dots else "M" + " ".join(points)
 
 
-# Okabe and Ito's colours, told apart with any colour vision; darkened or lightened where the ground asks for it.
+# Okabe and Ito's colors, told apart with any color vision; darkened or lightened where the ground asks for it.
 STYLE = """
 :root{--c0:#0072b2;--c1:#d55e00;--c2:#00896a;--c3:#b84f93;--c4:#b58900;--c5:#3ba3dc}
 @media screen and (prefers-color-scheme:dark){

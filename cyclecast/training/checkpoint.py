@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from cyclecast.errors import ConfigError, ModelError, OutputError
-from cyclecast.files import appearing
+from cyclecast.files import atomic_write
 
 NAME = "checkpoint.pt"  # in a run's folder
 FORMAT = "cyclecast-checkpoint-2"
@@ -34,7 +34,7 @@ class Learning(Protocol):
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, lists, dicts) whole or not at all. OutputError if it cannot be written."""
-    with appearing(path, overwrite=True) as partial:
+    with atomic_write(path, overwrite=True) as partial:
         try:
             with partial.open("wb") as file:
                 torch.save({"format": FORMAT, **state}, file)
@@ -77,7 +77,7 @@ def checked(path: Path, state: Any) -> dict[str, Any]:
 
 
 def fill(state: dict[str, Any], recipe: Learning) -> None:
-    """Puts a run's weights, averages and optimisers into a fresh recipe.
+    """Puts a run's weights, averages and optimizers into a fresh recipe.
 
     ConfigError if its networks are not those of the checkpoint.
     """

@@ -40,7 +40,7 @@ class TrainConfig:
     seed: int = 0
     """Of weights, batches and augmentation: the same seed gives the same run."""
     learning_rate: float = 2e-4
-    """Of the optimiser, at the start."""
+    """Of the optimizer, at the start."""
     schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
     """linear: constant for the first half of the run, then down to 0; cosine: to 0; step: a tenth after each quarter."""
     beta1: float = 0.5

@@ -15,11 +15,11 @@ from cyclecast.errors import ConfigError, EngineUnavailable
 from cyclecast.training.processes import Processes
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """What a recipe's loss function returns for a batch."""
 
     total: Tensor
-    """The scalar that is minimised."""
+    """The scalar that is minimized."""
     parts: dict[str, Tensor]
     """Its terms by name, each a scalar: they are logged."""
     outputs: tuple[Tensor, ...] = ()
@@ -27,9 +27,9 @@ class Terms(NamedTuple):
 
 
 class Learner:
-    """learner(optimizer, loss, *batch): one step of that optimiser on the batch.
+    """learner(optimizer, loss, *batch): one step of that optimizer on the batch.
 
-    Only that optimiser's weights take gradients, so a generator's step costs the discriminator no weight gradients.
+    Only that optimizer's weights take gradients, so a generator's step costs the discriminator no weight gradients.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Learner:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
 
-    def __call__(self, name: str, loss: Callable[..., Terms], *batch: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        """Minimises `loss(*batch)` by one step of optimiser `name`; (its parts, its outputs), both detached, outputs in fp32.
+    def __call__(self, name: str, loss: Callable[..., LossTerms], *batch: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Minimizes `loss(*batch)` by one step of optimizer `name`; (its parts, its outputs), both detached, outputs in fp32.
 
         The batch is taken in `accumulate` parts of equal size, whose gradients are averaged, then over the processes.
         """
@@ -68,13 +68,13 @@ class Learner:
         for weight in self._weights:
             weight.requires_grad_(id(weight) in self._learnt[name])
         optimizer.zero_grad(set_to_none=True)
-        done: list[Terms] = []
+        done: list[LossTerms] = []
         for part in zip(*(tensor.chunk(self.accumulate) for tensor in batch), strict=True):
             with self.autocast():
                 terms = loss(*part)
             scaler.scale(terms.total / self.accumulate).backward()
             outputs = tuple(output.detach().float() for output in terms.outputs)
-            done.append(Terms(terms.total.detach(), {k: v.detach().float() for k, v in terms.parts.items()}, outputs))
+            done.append(LossTerms(terms.total.detach(), {k: v.detach().float() for k, v in terms.parts.items()}, outputs))
         # Still scaled: an infinity in one process becomes one in all, so that all skip the step.
         self.processes.average([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
         scaler.step(optimizer)

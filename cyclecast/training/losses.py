@@ -20,7 +20,7 @@ def least_squares(scores: Tensor, target: float) -> Tensor:
 def generator_loss(fake_scores: Tensor, kind: Adversarial, real: bool = True) -> Tensor:
     """What G wants of D's raw scores of its fakes: those of real ones (or, not `real`, of the other side: BiGAN's second net).
 
-    least_squares: towards 1. log: maximise log D (the log D trick of GAN, section 3). wasserstein: as high as can be.
+    least_squares: towards 1. log: maximize log D (the log D trick of GAN, section 3). wasserstein: as high as can be.
     """
     if kind == "least_squares":
         return least_squares(fake_scores, 1.0 if real else 0.0)
@@ -60,22 +60,22 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return (lengths - 1).square().mean()
 
 
-def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1, colours: bool = True) -> Tensor:
+def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1, colors: bool = True) -> Tensor:
     """|F(G(x)) - x|_1, per value (CycleGAN, equation 2); both averaged over scale x scale pixels first.
 
     At scale 1, as in the paper, G hides what it must give back in fine patterns that F can read (Chu et al. 2017); a larger
-    scale lets paint replace detail. Without colours, of the brightness alone: what lost its colours need not find them again.
+    scale lets paint replace detail. Without colors, of the brightness alone: what lost its colors need not find them again.
     """
     reconstructed = reconstructed.float()
-    if not colours:
+    if not colors:
         reconstructed, real = _luma(reconstructed), _luma(real)
     return functional.l1_loss(functional.avg_pool2d(reconstructed, scale), functional.avg_pool2d(real, scale))
 
 
-def colour_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
-    """How far the mean colours of areas of scale x scale pixels have moved; per value.
+def color_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
+    """How far the mean colors of areas of scale x scale pixels have moved; per value.
 
-    Not in the paper: cycle consistency is content with any colours that the way back can undo, so grass may turn to earth,
+    Not in the paper: cycle consistency is content with any colors that the way back can undo, so grass may turn to earth,
     and day to night. Texture within an area is left free.
     """
     return functional.avg_pool2d(translated.float() - source, scale).abs().mean()
@@ -104,7 +104,7 @@ def structure_loss(translated: Tensor, source: Tensor, window: int = 15) -> Tens
 
 
 def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
-    """How far the areas' mean colours are from what snow makes of them; of (N, 3, H, W), RGB in [-1, 1].
+    """How far the areas' mean colors are from what snow makes of them; of (N, 3, H, W), RGB in [-1, 1].
 
     What is green gets three quarters of the way to white, so that forms stay visible in it; other hues, skies, earth, skin,
     stay as they were. All may brighten by up to 0.15 more; nothing gets darker.
@@ -129,7 +129,7 @@ def _luma(images: Tensor) -> Tensor:
 
 
 def l1_loss(made: Tensor, real: Tensor) -> Tensor:
-    """|made - real|_1, per value: identity (CycleGAN, section 5.2), paired (pix2pix), self-regularisation (SimGAN)."""
+    """|made - real|_1, per value: identity (CycleGAN, section 5.2), paired (pix2pix), self-regularization (SimGAN)."""
     return functional.l1_loss(made.float(), real)
 
 
@@ -147,7 +147,7 @@ def ssim_loss(made: Tensor, real: Tensor, window: int = 11) -> Tensor:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours, down and across; (N, C, H, W)."""
+    """Mean absolute difference of neighbors, down and across; (N, C, H, W)."""
     images = images.float()
     return images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyclecast._version import __version__
 from cyclecast.errors import OutputError
-from cyclecast.files import appearing
+from cyclecast.files import atomic_write
 from cyclecast.training import chart
 from cyclecast.training.chart import number
 
@@ -112,7 +112,7 @@ class Page:
 
     def write(self, path: Path) -> None:
         """Writes the page in place of any that is there, whole or not at all. OutputError if it cannot be written there."""
-        with appearing(path, overwrite=True) as partial:
+        with atomic_write(path, overwrite=True) as partial:
             try:
                 partial.write_text(self.html(), encoding="utf-8", errors="replace")
             except OSError as error:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 SHIFT = 8  # pixels, each way; several of the generators' own grids
 ZOOM = 0.05  # of the size, either way
-NOISE = 0.06  # standard deviation at most, in [-1, 1]: 7.6 grey levels
+NOISE = 0.06  # standard deviation at most, in [-1, 1]: 7.6 gray levels
 MARGIN = 8  # pixels at the border that are not compared: there a network sees its padding
 
 

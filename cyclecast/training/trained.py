@@ -66,6 +66,6 @@ def _by_latent(source: LatentGenerator, target: LatentGenerator, images: Tensor)
 
 @torch.no_grad()
 def apply(network: nn.Module, inputs: Tensor, batch: int = 32) -> Tensor:
-    """`network` on (N, …) in parts: (N, 3, H, W) float in [-1, 1]; grey pictures in three equal channels."""
+    """`network` on (N, …) in parts: (N, 3, H, W) float in [-1, 1]; gray pictures in three equal channels."""
     made = torch.cat([network(part) for part in inputs.split(batch)])
     return made.expand(-1, 3, -1, -1).clamp(-1, 1)

@@ -37,8 +37,8 @@ def read_clock(image: Image) -> float | None:
     side = height / SHARE
     if height < SMALLEST_HEIGHT or width < COLUMNS * side:
         return None
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    values = np.array([[_middle(grey, side, row, column) for column in range(COLUMNS)] for row in range(ROWS)])
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    values = np.array([[_middle(gray, side, row, column) for column in range(COLUMNS)] for row in range(ROWS)])
     white, black = values[0, ::2].mean(), values[0, 1::2].mean()
     if white - black < 20:
         return None
@@ -55,13 +55,13 @@ def since(shown: float, now: float) -> float:
     return (now - shown + turn / 2) % turn - turn / 2
 
 
-def _middle(grey: NDArray[np.generic], side: float, row: int, column: int) -> float:
+def _middle(gray: NDArray[np.generic], side: float, row: int, column: int) -> float:
     """Mean of the inner part of a square."""
-    top = grey.shape[0] - round(ROWS * side) + row * side
+    top = gray.shape[0] - round(ROWS * side) + row * side
     rows = slice(round(top + 0.3 * side), max(round(top + 0.7 * side), round(top + 0.3 * side) + 1))
     left = column * side
     columns = slice(round(left + 0.3 * side), max(round(left + 0.7 * side), round(left + 0.3 * side) + 1))
-    return float(grey[rows, columns].mean())
+    return float(gray[rows, columns].mean())
 
 
 def _crc8(data: bytes) -> int:

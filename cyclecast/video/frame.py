@@ -14,7 +14,7 @@ Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
 
 @dataclass(frozen=True)
-class Colour:
+class Color:
     """How YUV becomes light: code points of ITU-T H.273, as the stream carries them (2: unspecified; range 0: unspecified)."""
 
     matrix: int = 2
@@ -35,7 +35,7 @@ class StreamInfo:
     """Seconds in one tick of a frame's pts."""
     frames: int | None
     """How many there should be, for a progress bar; None where nobody knows."""
-    colour: Colour
+    color: Color
     pixel_aspect: Fraction
     """Width of a pixel over its height."""
     start: Fraction = Fraction(0)
@@ -69,7 +69,7 @@ class FrameFunction(Protocol):
 
 
 @runtime_checkable
-class WorkingAhead(FrameFunction, Protocol):
+class SubmittingFunction(FrameFunction, Protocol):
     """One that works on two frames at a time: `begin` starts on a frame and gives back what waits for the picture."""
 
-    def begin(self, frame: Image, /) -> Callable[[], Image]: ...
+    def submit(self, frame: Image, /) -> Callable[[], Image]: ...

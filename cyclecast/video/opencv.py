@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from cyclecast.isolated import call, last_words
+from cyclecast.isolated import call, last_line
 
 SECONDS = 120.0  # for loading it, and for a window to open, on a machine that has other things to do
 FEATURES = {  # our name -> that in OpenCV's build information
@@ -102,4 +102,4 @@ def open_a_window() -> None:
 def _why_no_window(failure: str, said: str) -> str:
     """The toolkit's first word on it, which comes before general advice."""
     first = next((line for line in said.splitlines() if "could not" in line.lower() or "cannot" in line.lower()), "")
-    return last_words(first) or failure
+    return last_line(first) or failure

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from cyclecast.video.frame import FrameFunction, Image, WorkingAhead
+from cyclecast.video.frame import FrameFunction, Image, SubmittingFunction
 
 SMALLEST = 16  # pixels, the shortest side that a frame model takes
 
@@ -17,17 +17,17 @@ def work_size(width: int, height: int, work_height: int | None) -> tuple[int, in
     return (width, height) if work_height is None else (max(SMALLEST, round(width * work_height / height)), work_height)
 
 
-def restyled(image: Image, function: FrameFunction, work_height: int | None = None) -> Image:
+def style_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Image:
     """(H, W, 3) uint8 BGR through `function`, run at `work_height` lines if that is given -> a new one of the same size."""
-    return begun(image, function, work_height)()
+    return submit_frame(image, function, work_height)()
 
 
-def begun(image: Image, function: FrameFunction, work_height: int | None = None) -> Callable[[], Image]:
-    """As `restyled`, without waiting for the picture if the function works ahead: what is given back waits."""
+def submit_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Callable[[], Image]:
+    """As `style_frame`, without waiting for the picture if the function works ahead: what is given back waits."""
     height, width = image.shape[:2]
     small = resized(image, work_size(width, height, work_height))
-    if isinstance(function, WorkingAhead):
-        wait = function.begin(small)
+    if isinstance(function, SubmittingFunction):
+        wait = function.submit(small)
         return lambda: resized(wait(), (width, height))
     styled = resized(function(small), (width, height))
     return lambda: styled

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
+from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
 Picture = NDArray[np.float32]  # (H, W, 3) BGR or (H, W), in [0, 1]
 SAMPLE_RATE = 48_000
@@ -22,7 +22,7 @@ class Scene:
 
     def __init__(self, width: int = 960, height: int = 540, seconds: float = 4.0, rate: int = 25, seed: int = 7) -> None:
         self.info = StreamInfo(
-            width, height, Fraction(rate), Fraction(1, rate), round(seconds * rate), Colour(1, 1, 1, 1), Fraction(1)
+            width, height, Fraction(rate), Fraction(1, rate), round(seconds * rate), Color(1, 1, 1, 1), Fraction(1)
         )
         random = np.random.default_rng(seed)
         self.horizon = int(height * 0.56)
@@ -65,12 +65,12 @@ class Scene:
         cover = np.clip((cover - 0.47) * 4.0, 0, 1) * (1 - 0.6 * down)
         picture = _mix(sky, _mix(_bgr(178, 172, 190), _bgr(255, 247, 232), cover), cover * 0.9)
         leaves = _shifted(self.leaves[:height], 20 * seconds * width / 960, width)[..., None]
-        colours = (_bgr(128, 146, 180), _bgr(92, 128, 112), _bgr(74, 104, 48))
-        for ridge, colour, speed, grain in zip(self.ridges, colours, (6, 14, 26), (0.1, 0.35, 0.8), strict=True):
+        colors = (_bgr(128, 146, 180), _bgr(92, 128, 112), _bgr(74, 104, 48))
+        for ridge, color, speed, grain in zip(self.ridges, colors, (6, 14, 26), (0.1, 0.35, 0.8), strict=True):
             top = _shifted(ridge[None], speed * seconds * width / 960, width)[0]
             inside = np.clip(y - top[None] + 0.5, 0, 1).astype(np.float32)[..., None]
             depth = np.clip((y - top[None]) / height, 0, 1)[..., None]  # below the ridge: darker downhill
-            lit = colour * (1 + grain * (leaves - 0.5)) * (1.12 - 0.3 * depth)
+            lit = color * (1 + grain * (leaves - 0.5)) * (1.12 - 0.3 * depth)
             picture = _mix(picture, lit.astype(np.float32), inside)
         return picture
 
@@ -80,9 +80,9 @@ class Scene:
         x, size = width * (0.22 + 0.045 * seconds), width * 0.055
         lean = 0.05 * np.sin(1.7 * seconds) * size
 
-        def polygon(points: list[tuple[float, float]], colour: Picture) -> None:
+        def polygon(points: list[tuple[float, float]], color: Picture) -> None:
             corners = np.array([[(x + px * size + lean * -py) * 16, (height + py * size) * 16] for px, py in points])
-            cv2.fillPoly(land, [corners.round().astype(np.int32)], colour.tolist(), cv2.LINE_AA, 4)
+            cv2.fillPoly(land, [corners.round().astype(np.int32)], color.tolist(), cv2.LINE_AA, 4)
 
         polygon([(0.05, -0.12), (0.05, -1.5), (0.75, -0.12)], _bgr(250, 240, 225))
         polygon([(-0.02, -0.12), (-0.02, -1.25), (-0.5, -0.12)], _bgr(236, 214, 190))
@@ -119,10 +119,10 @@ class Scene:
         grass = _bgr(88, 122, 44) * (0.55 + 1.0 * leaves[..., None])
         picture[:] = _mix(picture, grass.astype(np.float32), np.clip(y - edge, 0, 1).astype(np.float32)[..., None])
         for bloom_x, bloom_y, radius in self.blooms:
-            centre = (bloom_x - offset + 2 * np.sin(2 * seconds + bloom_x), bloom_y * height + 0.03 * height)
-            colour = _bgr(206, 52, 40) if radius > 2 else _bgr(240, 214, 120)
-            where = (int(centre[0] * 16), int(centre[1] * 16))
-            cv2.circle(picture, where, int(radius * width / 960 * 16), colour.tolist(), -1, cv2.LINE_AA, 4)
+            center = (bloom_x - offset + 2 * np.sin(2 * seconds + bloom_x), bloom_y * height + 0.03 * height)
+            color = _bgr(206, 52, 40) if radius > 2 else _bgr(240, 214, 120)
+            where = (int(center[0] * 16), int(center[1] * 16))
+            cv2.circle(picture, where, int(radius * width / 960 * 16), color.tolist(), -1, cv2.LINE_AA, 4)
 
 
 def write_sound(path: Path, seconds: float, seed: int = 7) -> None:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ConfigError, CyclecastError, ModelError, OutputError
 from cyclecast.export.adopt import Adopted, adopt, graph
-from cyclecast.export.adopt.evidence import Given
+from cyclecast.export.adopt.evidence import Overrides
 from cyclecast.export.agreement import compare
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, ModelSpec
@@ -36,7 +36,7 @@ Nodes = list[onnx.NodeProto]
 
 
 def expected(frame: Image) -> Image:
-    """What every `mixer` makes of a frame, whatever it wants: each colour mixed with the others and lifted."""
+    """What every `mixer` makes of a frame, whatever it wants: each color mixed with the others and lifted."""
     mixed = frame[..., ::-1].astype(np.float64) @ MIX.T + 255 * LIFT
     return np.asarray(mixed.clip(0, 255).round()[..., ::-1], np.uint8)
 
@@ -62,7 +62,7 @@ def save(path: Path, nodes: Nodes, constants: dict[str, Any], shapes: list[Any],
 
 
 def mixer(path: Path, layout: str = "nchw", range: str = "0..255", color: str = "rgb", **settings: Any) -> Path:
-    """A model that mixes colours, in its own layout, range, order and kind; size: (height, width), or two names."""
+    """A model that mixes colors, in its own layout, range, order and kind; size: (height, width), or two names."""
     low, high = RANGES[range]
     order = slice(None) if color == "rgb" else slice(None, None, -1)
     kind = settings.get("kind", "float32")
@@ -110,7 +110,7 @@ def told(adopted: Adopted) -> dict[str, tuple[str, str]]:
 
 
 node = helper.make_node
-RGB = Given(color="rgb")
+RGB = Overrides(color="rgb")
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
@@ -118,7 +118,7 @@ RGB = Given(color="rgb")
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_every_convention_makes_the_same_picture_on_every_engine(layout: str, range: str, color: str, tmp_path: Path) -> None:
     theirs = mixer(tmp_path / "theirs.onnx", layout, range, color)
-    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Given(color=color))
+    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Overrides(color=color))
     found = told(adopted)
     assert (found["layout"][0], found["range"][0], found["output range"][0]) == (layout, range, range)
     assert [a.size for a in adopted.agreements] == [(131, 97), (256, 256), (640, 360)]
@@ -207,7 +207,7 @@ def test_a_model_of_one_size_that_is_resized_wrongly_is_not_kept(tmp_path: Path,
 
     monkeypatch.setattr(graph, "_resized", nearest)
     theirs = mixer(tmp_path / "theirs.onnx", size=(48, 64))
-    with pytest.raises(ModelError, match="differs from .* grey levels at 133x40"):
+    with pytest.raises(ModelError, match="differs from .* gray levels at 133x40"):
         adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
     assert not (tmp_path / "ours.onnx").exists()
 
@@ -216,12 +216,12 @@ def test_a_model_of_one_size_and_of_bytes_is_given_whole_numbers(tmp_path: Path)
     nodes = [
         node("Cast", ["x"], ["float"], to=TensorProto.FLOAT),
         node("Mul", ["float", "gain"], ["loud"]),
-        node("Mod", ["loud", "white"], ["back"], fmod=1),  # so that half a grey level at its input is 20 at its output
+        node("Mod", ["loud", "white"], ["back"], fmod=1),  # so that half a gray level at its input is 20 at its output
         node("Cast", ["back"], ["y"], to=TensorProto.UINT8),
     ]
     constants = {"gain": np.float32(40), "white": np.float32(256)}
     theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, 48, 64], kinds=("uint8", "uint8"))
-    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Given(color="rgb", range="0..255", output_range="0..255"))
+    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Overrides(color="rgb", range="0..255", output_range="0..255"))
     assert [a.passed for a in adopted.agreements] == [True, True]
 
 
@@ -230,7 +230,7 @@ def test_a_picture_with_values_that_are_no_numbers_is_refused(size: tuple[object
     nodes = [node("Sub", ["x", "least"], ["above"]), node("Sqrt", ["above"], ["root"]), node("Mul", ["root", "gain"], ["y"])]
     constants = {"least": np.float32(100), "gain": np.float32(20)}
     theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, *size])
-    given = Given(color="rgb", range="0..255", output_range="0..255")
+    given = Overrides(color="rgb", range="0..255", output_range="0..255")
     with pytest.raises(
         ModelError, match=r"not kept: its pictures have \d+ values that are no numbers at \d+x\d+, computed in fp32"
     ):
@@ -243,8 +243,8 @@ def test_a_strong_shrink_counts_every_pixel(tmp_path: Path) -> None:
     adopt(mixer(tmp_path / "theirs.onnx", size=(16, 16)), tmp_path / "ours.onnx", FRAMES, RGB)
     stripes = np.zeros((160, 160, 3), np.uint8)
     stripes[:, ::8] = 240  # that the nearest pixels alone would take for black, or for white
-    grey = np.full((160, 160, 3), 30, np.uint8)
-    assert np.abs(styled(tmp_path / "ours.onnx", stripes).astype(int) - expected(grey)).mean() < 8
+    gray = np.full((160, 160, 3), 30, np.uint8)
+    assert np.abs(styled(tmp_path / "ours.onnx", stripes).astype(int) - expected(gray)).mean() < 8
 
 
 def halved_twice(path: Path, **settings: Any) -> Path:
@@ -296,21 +296,21 @@ def test_sides_are_padded_to_what_the_model_can_take(build: Callable[[Path], Pat
 
 
 def test_a_multiple_can_be_given(tmp_path: Path) -> None:
-    adopted = adopt(halved_twice(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, Given(color="rgb", multiple=12))
+    adopted = adopt(halved_twice(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, Overrides(color="rgb", multiple=12))
     assert told(adopted)["multiple"] == ("12", "given")
     with pytest.raises(ModelError, match=r"t.onnx: it makes 261x132 of 261x132|it makes .* of .*; expected the same size"):
-        adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, Given(color="rgb", multiple=3))
+        adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", multiple=3))
     mixer(tmp_path / "fixed.onnx", size=(48, 64))
     with pytest.raises(ConfigError, match="takes 64x48 only: --multiple is for models of any size"):
-        adopt(tmp_path / "fixed.onnx", tmp_path / "p.onnx", FRAMES, Given(color="rgb", multiple=3))
+        adopt(tmp_path / "fixed.onnx", tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", multiple=3))
     assert not (tmp_path / "p.onnx").exists()
 
 
 def old(path: Path, opset: int = 7) -> Path:
     """As converters of 2018 wrote: ImageScaler, Crop, Affine and an Upsample, weights among the inputs, IR 3."""
     nodes = [
-        node("ImageScaler", ["x"], ["centred"], bias=[-123.68, -116.779, -103.939], scale=1.0),
-        node("Pad", ["centred"], ["wide"], mode="reflect", pads=[0, 0, 3, 3, 0, 0, 3, 3]),
+        node("ImageScaler", ["x"], ["centerd"], bias=[-123.68, -116.779, -103.939], scale=1.0),
+        node("Pad", ["centerd"], ["wide"], mode="reflect", pads=[0, 0, 3, 3, 0, 0, 3, 3]),
         node("Conv", ["wide", "w"], ["half"], strides=[2, 2], pads=[1, 1, 1, 1], kernel_shape=[3, 3]),
         node("Upsample", ["half"], ["whole"], mode="nearest", scales=[1.0, 1.0, 2.0, 2.0]),
         node("Crop", ["whole"], ["cut"], border=[2, 1, 4, 5]),
@@ -407,22 +407,22 @@ def test_what_people_wrote_into_the_file_is_read(
     path = lifted(tmp_path / "t.onnx", bias=0.25, **settings)
     if color == "both":
         with pytest.raises(ConfigError, match=r"its color could be several \(.*\): give --color bgr or --color rgb"):
-            adopt(path, tmp_path / "o.onnx", FRAMES, Given(range="0..1"))
+            adopt(path, tmp_path / "o.onnx", FRAMES, Overrides(range="0..1"))
         return
-    found = told(adopt(path, tmp_path / "o.onnx", FRAMES, Given(range=None if range else "0..1")))
+    found = told(adopt(path, tmp_path / "o.onnx", FRAMES, Overrides(range=None if range else "0..1")))
     assert (found["range"][0], found["color"][0]) == (range or "0..1", color)
-    given = told(adopt(path, tmp_path / "p.onnx", FRAMES, Given(range="0..1", color="rgb" if color == "bgr" else "bgr")))
+    given = told(adopt(path, tmp_path / "p.onnx", FRAMES, Overrides(range="0..1", color="rgb" if color == "bgr" else "bgr")))
     assert given["color"][1].startswith("given, although it")
 
 
 def test_output_may_have_a_range_of_its_own(tmp_path: Path) -> None:
     theirs = plain(tmp_path / "t.onnx", [node("Sigmoid", ["x"], ["y"])])
-    found = told(adopt(theirs, tmp_path / "o.onnx", FRAMES, Given(color="rgb", range="-1..1")))
+    found = told(adopt(theirs, tmp_path / "o.onnx", FRAMES, Overrides(color="rgb", range="-1..1")))
     assert (found["range"][0], found["output range"]) == ("-1..1", ("0..1", "its last layers hold it in 0..1"))
     weights = {"w": 255 * np.eye(3, dtype=np.float32)[:, :, None, None]}
     loud = plain(tmp_path / "loud.onnx", [node("Conv", ["x", "w"], ["y"])], weights)
-    assert told(adopt(loud, tmp_path / "p.onnx", FRAMES, Given(color="rgb", range="0..1")))["output range"][0] == "0..255"
-    told_so = adopt(loud, tmp_path / "q.onnx", FRAMES, Given(color="rgb", range="0..1", output_range="0..1"))
+    assert told(adopt(loud, tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", range="0..1")))["output range"][0] == "0..255"
+    told_so = adopt(loud, tmp_path / "q.onnx", FRAMES, Overrides(color="rgb", range="0..1", output_range="0..1"))
     assert told(told_so)["output range"] == ("0..1", "given")
 
 
@@ -450,7 +450,7 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
     onnx.save(latent, str(path("latent")))
     bytes_only = mixer(path("raw"), "nhwc", kind="uint8")
     plain(path("classifier"), [node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)], {"axes": np.array([2, 3])}, gives=[1, 3])
-    plain(path("grey"), [node("Tanh", ["x"], ["y"])], shape=[1, 1, "h", "w"])
+    plain(path("gray"), [node("Tanh", ["x"], ["y"])], shape=[1, 1, "h", "w"])
     plain(path("mask"), [node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array([1])}, gives=[1, 1, "h", "w"])
     plain(path("twice"), [node("Concat", ["x", "x"], ["y"], axis=3)], gives=[1, 3, "h", "w2"])
     plain(path("batch"), [node("Tanh", ["x"], ["y"])], shape=[4, 3, "h", "w"])
@@ -467,15 +467,15 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
     path("there").write_text("precious")
     adopt(gone, path("ours before"), FRAMES, RGB, check=False)
     before = sorted(tmp_path.iterdir())
-    cases: list[tuple[Path, Given, type[CyclecastError], str]] = [
+    cases: list[tuple[Path, Overrides, type[CyclecastError], str]] = [
         (path("none"), RGB, ModelError, "none.onnx: no such model"),
         (path("text"), RGB, ModelError, "text.onnx: cannot be read as an ONNX model"),
         (path("empty"), RGB, ModelError, "empty.onnx: cannot be read as an ONNX model"),
         (path("ours before"), RGB, ModelError, "ours before.onnx: a frame model already: use it as it is"),
-        (bytes_only, Given(), ModelError, "raw.onnx: a frame model already: use it as it is, or give --color rgb"),
+        (bytes_only, Overrides(), ModelError, "raw.onnx: a frame model already: use it as it is, or give --color rgb"),
         (path("latent"), RGB, ModelError, "a latent model: it makes pictures of noise"),
         (path("classifier"), RGB, ModelError, "its output is (1, 3); expected a picture, (1, 3, H, W) or (1, H, W, 3)"),
-        (path("grey"), RGB, ModelError, "its input is (1, 1, ?, ?); expected a picture"),
+        (path("gray"), RGB, ModelError, "its input is (1, 1, ?, ?); expected a picture"),
         (path("mask"), RGB, ModelError, "its output is (1, 1, 131, 259); expected a picture"),
         (path("twice"), RGB, ModelError, "it makes 518x131 of 259x131; expected the same size"),
         (path("batch"), RGB, ModelError, "its input is (4, 3, ?, ?); expected a picture"),
@@ -486,12 +486,12 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
             ConfigError,
             "its input is (1, ?, ?, ?), which both layouts fit: give --layout nchw or --layout nhwc",
         ),
-        (path("fixed"), Given(color="rgb", layout="nhwc"), ModelError, "its input is (1, 3, 48, 64); expected a picture"),
+        (path("fixed"), Overrides(color="rgb", layout="nhwc"), ModelError, "its input is (1, 3, 48, 64); expected a picture"),
         (path("flat"), RGB, ModelError, "its input is (1, 64); expected a picture"),
         (path("nonsense"), RGB, ModelError, "ONNX Runtime cannot open it"),
         (path("pair"), RGB, ModelError, "it has 2 inputs and 1 outputs; expected one picture in, one out"),
         (path("numbers"), RGB, ModelError, "its input is int64; expected float32, float16 or uint8"),
-        (path("fixed"), Given(), ConfigError, "fixed.onnx: nothing in it tells its color: give --color bgr or --color rgb"),
+        (path("fixed"), Overrides(), ConfigError, "fixed.onnx: nothing in it tells its color: give --color bgr or --color rgb"),
     ]
     for theirs, given, kind, message in cases:
         with pytest.raises(kind) as caught:
@@ -501,10 +501,10 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
     with pytest.raises(OutputError, match="exists already; --overwrite replaces it"):
         adopt(path("fixed"), path("there"), FRAMES, RGB)
     assert path("there").read_text() == "precious"
-    adopt(path("unknown"), path("ours"), FRAMES, Given(color="rgb", layout="nhwc"))
-    for setting in ({"layout": "chw"}, {"range": "0..2"}, {"output_range": "x"}, {"color": "grey"}, {"multiple": 0}):
+    adopt(path("unknown"), path("ours"), FRAMES, Overrides(color="rgb", layout="nhwc"))
+    for setting in ({"layout": "chw"}, {"range": "0..2"}, {"output_range": "x"}, {"color": "gray"}, {"multiple": 0}):
         with pytest.raises(ConfigError, match=f"{next(iter(setting))} must be"):
-            Given(**setting)
+            Overrides(**setting)
 
 
 def test_all_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None:
@@ -522,7 +522,7 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     other = onnx.load(str(mixer(tmp_path / "other.onnx", color="bgr")))
     mixer(tmp_path / "theirs.onnx")
     monkeypatch.setattr("cyclecast.export.adopt.graph.modern", lambda model: other)
-    with pytest.raises(ModelError, match="not kept: the frame model differs from .*theirs.onnx by [0-9]+ grey levels at"):
+    with pytest.raises(ModelError, match="not kept: the frame model differs from .*theirs.onnx by [0-9]+ gray levels at"):
         adopt(tmp_path / "theirs.onnx", tmp_path / "ours.onnx", FRAMES, RGB)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.onnx", "theirs.onnx"]
 

@@ -12,9 +12,9 @@ import torch
 
 import cyclecast
 from cyclecast.errors import ConfigError, ModelError, OutputError
-from cyclecast.export.agreement import compare, fit
+from cyclecast.export.agreement import center_crop_resize, compare
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
-from cyclecast.export.frame_graph import FrameGraph, reference, with_colours_of
+from cyclecast.export.frame_graph import FrameGraph, reference, with_colors_of
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.verify import verify
 from cyclecast.runtime.engines import open_engine
@@ -100,7 +100,7 @@ def test_the_file_takes_any_size_whatever_the_network(name: str, upsample: str, 
         ]
 
 
-def test_colours_can_be_the_sources_and_brightness_the_generators() -> None:
+def test_colors_can_be_the_sources_and_brightness_the_generators() -> None:
     torch.manual_seed(0)
     source, styled = torch.rand(1, 3, 8, 8) * 255, torch.rand(1, 3, 8, 8) * 255
     weights = torch.tensor([0.114, 0.587, 0.299]).reshape(1, 3, 1, 1)
@@ -109,11 +109,11 @@ def test_colours_can_be_the_sources_and_brightness_the_generators() -> None:
         brightness = (x * weights).sum(1, keepdim=True)
         return brightness, x - brightness
 
-    got = parts(with_colours_of(source, styled, 1.0))
-    close = functools.partial(torch.testing.assert_close, atol=0.01, rtol=0.0)  # grey levels
+    got = parts(with_colors_of(source, styled, 1.0))
+    close = functools.partial(torch.testing.assert_close, atol=0.01, rtol=0.0)  # gray levels
     close(got[0], parts(styled)[0])
     close(got[1], parts(source)[1])
-    close(with_colours_of(source, styled, 0.0), styled)
+    close(with_colors_of(source, styled, 0.0), styled)
 
 
 @pytest.mark.parametrize("factor", [4, 8])
@@ -130,9 +130,9 @@ def test_a_frame_generators_graph_makes_the_reference_picture_at_any_size(factor
 @pytest.mark.parametrize("name", bundled_models())
 def test_the_bundled_models_draw_no_line_around_a_flat_frame(name: str) -> None:
     with cyclecast.load(name, engine="onnxruntime") as model:
-        for colour in ((60, 150, 90), (200, 150, 90), (128, 128, 128), (40, 60, 120)):
-            styled = model(np.full((120, 160, 3), colour, np.uint8)).astype(int)
-            assert np.abs(styled - styled[40:80, 40:120].mean((0, 1))).max() <= 8, colour  # without a margin: 33 to 65
+        for color in ((60, 150, 90), (200, 150, 90), (128, 128, 128), (40, 60, 120)):
+            styled = model(np.full((120, 160, 3), color, np.uint8)).astype(int)
+            assert np.abs(styled - styled[40:80, 40:120].mean((0, 1))).max() <= 8, color  # without a margin: 33 to 65
 
 
 def test_reference_is_the_plain_formula() -> None:
@@ -145,8 +145,8 @@ def test_reference_is_the_plain_formula() -> None:
     assert np.abs(reference(generator, torch.from_numpy(frame)).numpy() - expected).max() <= 1
 
 
-def test_export_reports_three_sizes_within_a_grey_level(run: Path, tmp_path: Path) -> None:
-    report = export_onnx(read_generator(run, "b2a"), tmp_path / "m.onnx", keep_colours=0.5)
+def test_export_reports_three_sizes_within_a_gray_level(run: Path, tmp_path: Path) -> None:
+    report = export_onnx(read_generator(run, "b2a"), tmp_path / "m.onnx", keep_colors=0.5)
     assert [a.size for a in report] == [(131, 97), (256, 256), (640, 360)]
     assert all(a.passed and a.max_abs <= 1 and a.psnr_db > 60 and a.frames == 6 for a in report)
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
@@ -179,8 +179,8 @@ def test_a_graph_that_differs_is_not_kept(run: Path, tmp_path: Path, monkeypatch
     other = build_generator("resnet6", ngf=4, upsample="resize")
 
     class Wrong(FrameGraph):
-        def __init__(self, generator: object, keep_colours: float, half: bool) -> None:
-            super().__init__(other, keep_colours, half)
+        def __init__(self, generator: object, keep_colors: float, half: bool) -> None:
+            super().__init__(other, keep_colors, half)
 
     monkeypatch.setattr("cyclecast.export.onnx.FrameGraph", Wrong)
     with pytest.raises(ModelError, match="differs from PyTorch by"):
@@ -192,8 +192,8 @@ def test_what_cannot_be_exported(run: Path, tmp_path: Path) -> None:
     trained = read_generator(run, "a2b")
     with pytest.raises(ConfigError, match="opset must be one of 18, 19, 20"):
         export_onnx(trained, tmp_path / "m.onnx", opset=11)
-    with pytest.raises(ConfigError, match="keep_colours must be from 0 to 1"):
-        export_onnx(trained, tmp_path / "m.onnx", keep_colours=2)
+    with pytest.raises(ConfigError, match="keep_colors must be from 0 to 1"):
+        export_onnx(trained, tmp_path / "m.onnx", keep_colors=2)
     with pytest.raises(ConfigError, match="frames start at 16x16"):
         export_onnx(trained, tmp_path / "m.onnx", size=(8, 8))
     (tmp_path / "there.onnx").write_text("precious")
@@ -206,9 +206,9 @@ def test_what_cannot_be_exported(run: Path, tmp_path: Path) -> None:
         read_generator(tmp_path / "none.pt", "a2b")
 
 
-def test_compare_counts_grey_levels() -> None:
-    black, grey = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 2, np.uint8)
-    same, apart = compare((4, 4), [(black, black)], "fp32"), compare((4, 4), [(black, grey), (grey, grey)], "fp32")
+def test_compare_counts_gray_levels() -> None:
+    black, gray = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 2, np.uint8)
+    same, apart = compare((4, 4), [(black, black)], "fp32"), compare((4, 4), [(black, gray), (gray, gray)], "fp32")
     assert (same.max_abs, same.psnr_db, same.passed) == (0, float("inf"), True)
     assert (apart.max_abs, apart.mean_abs, apart.passed, apart.frames) == (2, 1.0, False, 2)
     assert apart.psnr_db == pytest.approx(10 * np.log10(255**2 / 2))
@@ -216,8 +216,8 @@ def test_compare_counts_grey_levels() -> None:
 
 def test_fit_crops_to_the_shape_and_resizes() -> None:
     picture = moving_pictures(1, 60, 40)[0]
-    assert fit(picture, 131, 97).shape == (97, 131, 3)
-    np.testing.assert_array_equal(fit(picture, 40, 40), picture[:, 10:50])
+    assert center_crop_resize(picture, 131, 97).shape == (97, 131, 3)
+    np.testing.assert_array_equal(center_crop_resize(picture, 40, 40), picture[:, 10:50])
 
 
 def test_a_checkpoint_alone_is_enough(run: Path, tmp_path: Path) -> None:

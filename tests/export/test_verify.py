@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from cyclecast.export.agreement import compare, compare_engines, count_nan, fit, warning_of_auto
+from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, warning_of_auto
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
 from cyclecast.export.onnx import export_onnx
@@ -41,7 +41,7 @@ def photos() -> list[Image]:
 @torch.no_grad()
 def enlivened(network: ImageGenerator) -> ImageGenerator:
     """The same, to be used: batch norms know its photos, and its last layer is so strong that no picture of theirs is flat."""
-    pictures = [torch.from_numpy(fit(photo, 256, 256)) for photo in photos()]
+    pictures = [torch.from_numpy(center_crop_resize(photo, 256, 256)) for photo in photos()]
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         norm.momentum = None  # the plain mean of what it has seen
     for picture in pictures:
@@ -76,11 +76,11 @@ def test_every_family_makes_the_same_picture_in_every_engine(exported: tuple[Pat
         engine = cyclecast.open_engine(path, name, "cpu", precision)
         sizes = ((97, 131), (256, 256), (1280, 720))
         if name == "onnxruntime":  # the others are held against the same pictures
-            assert all(engine.run(fit(photo, *size)).std() > 10 for photo in photos() for size in sizes)  # no grey wall
+            assert all(engine.run(center_crop_resize(photo, *size)).std() > 10 for photo in photos() for size in sizes)
             assert count_nan(path, photos(), (256, 256)) == 0
         report = verify(engine, trained.network, photos(), sizes=sizes)  # type: ignore[arg-type]
         assert len(report) == 3
-        assert all(agreement.passed for agreement in report), report  # fp32: a grey level; fp16 and bf16: 45 dB
+        assert all(agreement.passed for agreement in report), report  # fp32: a gray level; fp16 and bf16: 45 dB
 
 
 NORMS = ("InstanceNormalization", "BatchNormalization")
@@ -103,8 +103,8 @@ def test_norms_compute_in_fp32_and_follow_convolutions_without_a_bias(exported: 
             before = made_by[before.input[0]]
         assert before in convolutions
         biased += [before] if len(before.input) == 3 else []
-    centring = norms and not trained.architecture["generator"].startswith("unet")  # which is given its picture centred
-    assert biased == (convolutions[:1] if centring else [])  # on purpose: see `fold_colours`
+    centring = norms and not trained.architecture["generator"].startswith("unet")  # which is given its picture centerd
+    assert biased == (convolutions[:1] if centring else [])  # on purpose: see `fold_colors`
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -121,7 +121,7 @@ def test_a_dcgan_draws_the_same_picture_in_every_library(precision: str, tmp_pat
     assert in_onnxruntime.passed
     latents = torch.randn(8, 100)
     expected = LatentGraph(network)(latents).numpy()
-    assert expected.std() > 20  # a picture, not a grey wall
+    assert expected.std() > 20  # a picture, not a gray wall
     core = openvino_library().Core()
     computed = (
         {"fp32": "f32", "bf16": "bf16"} if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else {"fp32": "f32"}

@@ -76,7 +76,7 @@ def engines() -> Iterator[dict[str, Any]]:
 
 def test_an_engine_without_fp32_is_held_against_the_first_that_has_it(tiny_model: Path, engines: dict[str, Any]) -> None:
     class Coarse(OnnxRuntimeEngine):
-        """Its pictures are one grey level off everywhere, which is 20 log10(255) dB."""
+        """Its pictures are one gray level off everywhere, which is 20 log10(255) dB."""
 
         name = "coarse"
 
@@ -131,8 +131,8 @@ def test_times_are_of_each_call_the_frames_in_turn() -> None:
 
 def test_percentiles_and_psnr_are_what_they_say() -> None:
     assert percentiles([float(n) for n in range(101)]) == Percentiles(50.0, 95.0, 99.0)
-    black, grey = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 51, np.uint8)
+    black, gray = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 51, np.uint8)
     assert psnr_db([black], [black]) == math.inf
-    assert psnr_db([grey], [black]) == psnr_db([black], [grey]) == pytest.approx(20 * math.log10(255 / 51))
-    assert psnr_db([black, black], [black, grey]) == pytest.approx(20 * math.log10(255 / 51) + 10 * math.log10(2))
+    assert psnr_db([gray], [black]) == psnr_db([black], [gray]) == pytest.approx(20 * math.log10(255 / 51))
+    assert psnr_db([black, black], [black, gray]) == pytest.approx(20 * math.log10(255 / 51) + 10 * math.log10(2))
     assert math.isnan(psnr_db([], [black]))

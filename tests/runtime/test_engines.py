@@ -16,7 +16,7 @@ import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import reference
-from cyclecast.runtime.engine import BySize, Engine
+from cyclecast.runtime.engine import Engine, PerSizeCache
 from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import in_place
 from cyclecast.runtime.engines.openvino import OpenVinoEngine, overflows_in_fp16
@@ -115,9 +115,9 @@ def test_runs_in_a_thread_of_its_own(engine: Engine) -> None:
 def test_two_frames_are_under_way_and_each_has_its_own_picture(engine: Engine) -> None:
     frames = moving_pictures(4)
     expected = [engine.run(frame) for frame in frames]
-    first, second = engine.begin(frames[0]), engine.begin(frames[1])
+    first, second = engine.submit(frames[0]), engine.submit(frames[1])
     np.testing.assert_array_equal(first(), expected[0])
-    third = engine.begin(frames[2])
+    third = engine.submit(frames[2])
     np.testing.assert_array_equal(second(), expected[1])
     np.testing.assert_array_equal(third(), expected[2])
 
@@ -125,15 +125,15 @@ def test_two_frames_are_under_way_and_each_has_its_own_picture(engine: Engine) -
 def test_more_frames_than_it_works_on_wait_for_the_oldest(engine: Engine) -> None:
     frames = moving_pictures(5)
     expected = [engine.run(frame) for frame in frames]
-    waiting = [engine.begin(frame) for frame in frames]
+    waiting = [engine.submit(frame) for frame in frames]
     for picture, wait in zip(reversed(expected), reversed(waiting), strict=True):  # in no order, nothing is mixed up
         np.testing.assert_array_equal(wait(), picture)
 
 
 def test_a_frame_that_nobody_waits_for_does_not_hold_up_the_end(engine: Engine) -> None:
     frames = moving_pictures(2)
-    wait = engine.begin(frames[0])
-    engine.begin(frames[1])
+    wait = engine.submit(frames[0])
+    engine.submit(frames[1])
     engine.close()
     assert wait().shape == frames[0].shape
 
@@ -144,13 +144,13 @@ def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Pa
     frames = moving_pictures(3, 320, 180)
     expected = [engine.run(frame) for frame in frames]
     one, other = engine._requests.get(320, 180)
-    first, second = one.begin(frames[0]), other.begin(frames[1])
+    first, second = one.submit(frames[0]), other.submit(frames[1])
     np.testing.assert_array_equal(second(), expected[1])
     np.testing.assert_array_equal(first(), expected[0])
     for _ in range(50):  # nobody waits, nobody holds the frame: what is written to must still be there
-        one.begin(frames[2].copy())
+        one.submit(frames[2].copy())
         np.empty_like(frames[2]).fill(0)
-    third = one.begin(frames[2])
+    third = one.submit(frames[2])
     engine.close()
     np.testing.assert_array_equal(third(), expected[2])
 
@@ -350,7 +350,7 @@ def test_by_size_keeps_the_last_few() -> None:
         built.append((width, height))
         return width, height
 
-    sizes = BySize(build)
+    sizes = PerSizeCache(build)
     for width in (1, 2, 3, 4, 1, 5, 1, 2):
         assert sizes.get(width, 9) == (width, 9)
     assert [width for width, _ in built] == [1, 2, 3, 4, 5, 2]  # 5 pushed out 2, which was unused for longest

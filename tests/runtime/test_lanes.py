@@ -19,7 +19,7 @@ import pytest
 
 from cyclecast.errors import EngineError, EngineUnavailable
 from cyclecast.runtime.bench import measure_engines
-from cyclecast.runtime.cuda import Gpu, Lane, Lanes
+from cyclecast.runtime.cuda import ExecutionSlot, ExecutionSlots, Gpu
 from cyclecast.runtime.engine import IN_FLIGHT, Image
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.plan import PlanFacts
@@ -151,10 +151,10 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostCuda]:
     assert host.held == 0
 
 
-def opener(cuda: HostCuda, record: bool = True) -> Callable[[], Lane]:
+def opener(cuda: HostCuda, record: bool = True) -> Callable[[], ExecutionSlot]:
     """Opens lanes whose model makes the negative."""
 
-    def negative(lane: Lane) -> Callable[[int], None]:
+    def negative(lane: ExecutionSlot) -> Callable[[int], None]:
         size = int(np.prod(SHAPE))
 
         def work() -> None:
@@ -163,8 +163,8 @@ def opener(cuda: HostCuda, record: bool = True) -> Callable[[], Lane]:
 
         return lambda stream: cuda.put(stream, work, lane.device_in, lane.device_out)
 
-    def open_lane() -> Lane:
-        lane = Lane(Gpu(0), SHAPE)
+    def open_lane() -> ExecutionSlot:
+        lane = ExecutionSlot(Gpu(0), SHAPE)
         try:
             lane.load(negative(lane))
             if record:
@@ -191,7 +191,7 @@ def test_a_gpu_says_what_it_is(cuda: HostCuda) -> None:
 @pytest.mark.parametrize("record", [True, False], ids=["graph", "no graph"])
 def test_a_lane_gives_each_frame_its_picture(cuda: HostCuda, record: bool) -> None:
     lane = opener(cuda, record)()
-    pictures = [lane.begin(frame)() for frame in frames(3)]
+    pictures = [lane.submit(frame)() for frame in frames(3)]
     for frame, picture in zip(frames(3), pictures, strict=True):
         np.testing.assert_array_equal(picture, 255 - frame)
     assert cuda.launches == (3 if record else 0)
@@ -199,15 +199,15 @@ def test_a_lane_gives_each_frame_its_picture(cuda: HostCuda, record: bool) -> No
 
 
 def test_two_lanes_work_at_a_time_and_a_third_frame_waits_for_the_oldest(cuda: HostCuda) -> None:
-    lanes = Lanes(opener(cuda))
+    lanes = ExecutionSlots(opener(cuda))
     one_lane = len(cuda.memory)
-    lanes.begin(frames(1)[0])()
+    lanes.submit(frames(1)[0])()
     assert len(cuda.memory) == one_lane  # frame after frame needs one
 
-    waiting = [lanes.begin(frame) for frame in frames(2)]
+    waiting = [lanes.submit(frame) for frame in frames(2)]
     assert len(cuda.memory) == IN_FLIGHT * one_lane
     assert sum(map(bool, cuda.streams.values())) == IN_FLIGHT  # both have work on them that nobody has waited for
-    waiting += [lanes.begin(frame) for frame in frames(5)[2:]]
+    waiting += [lanes.submit(frame) for frame in frames(5)[2:]]
     assert len(cuda.memory) == IN_FLIGHT * one_lane
     for frame, wait in zip(reversed(frames(5)), reversed(waiting), strict=True):
         np.testing.assert_array_equal(wait(), 255 - frame)
@@ -215,17 +215,17 @@ def test_two_lanes_work_at_a_time_and_a_third_frame_waits_for_the_oldest(cuda: H
 
 
 def test_a_frame_may_change_as_soon_as_it_has_been_begun(cuda: HostCuda) -> None:
-    lanes, frame = Lanes(opener(cuda)), frames(2)[1]
+    lanes, frame = ExecutionSlots(opener(cuda)), frames(2)[1]
     expected = 255 - frame
-    wait = lanes.begin(frame)
+    wait = lanes.submit(frame)
     frame[:] = 0
     np.testing.assert_array_equal(wait(), expected)
     lanes.close()
 
 
 def test_closing_keeps_the_pictures_under_way(cuda: HostCuda) -> None:
-    lanes = Lanes(opener(cuda))
-    waiting = [lanes.begin(frame) for frame in frames(2)]
+    lanes = ExecutionSlots(opener(cuda))
+    waiting = [lanes.submit(frame) for frame in frames(2)]
     lanes.close()
     assert cuda.held == 0
     for frame, wait in zip(frames(2), waiting, strict=True):
@@ -245,22 +245,22 @@ def test_a_lane_that_cannot_be_opened_gives_all_back(cuda: HostCuda, function: s
 
 
 def test_a_frame_that_fails_is_told_and_the_next_ones_go_on(cuda: HostCuda) -> None:
-    lanes = Lanes(opener(cuda))
+    lanes = ExecutionSlots(opener(cuda))
     cuda.failing["cudaStreamSynchronize"] = 1
-    wait = lanes.begin(frames(1)[0])
+    wait = lanes.submit(frames(1)[0])
     with pytest.raises(EngineError, match="cudaStreamSynchronize: out of memory"):
         wait()
     with pytest.raises(EngineError, match="failed on the GPU"):
         wait()
-    np.testing.assert_array_equal(lanes.begin(frames(2)[1])(), 255 - frames(2)[1])
+    np.testing.assert_array_equal(lanes.submit(frames(2)[1])(), 255 - frames(2)[1])
     lanes.close()
 
 
 def test_without_the_memory_for_a_second_lane_the_first_goes_on(cuda: HostCuda) -> None:
-    lanes = Lanes(opener(cuda))
-    first = lanes.begin(frames(1)[0])
+    lanes = ExecutionSlots(opener(cuda))
+    first = lanes.submit(frames(1)[0])
     cuda.failing["cudaMalloc"] = 1
-    second = lanes.begin(frames(2)[1])
+    second = lanes.submit(frames(2)[1])
     np.testing.assert_array_equal(second(), 255 - frames(2)[1])
     np.testing.assert_array_equal(first(), 255 - frames(1)[0])
     lanes.close()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-COLOURS = np.array([[40, 90, 200], [128, 64, 128], [220, 60, 60], [60, 160, 60], [0, 0, 0]], np.uint8)  # RGB
+COLORS = np.array([[40, 90, 200], [128, 64, 128], [220, 60, 60], [60, 160, 60], [0, 0, 0]], np.uint8)  # RGB
 CLASSES = ("sky", "road", "building", "tree", "unlabelled")
 
 
@@ -49,7 +49,7 @@ def drawn_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """camvid: 8 label maps for training, 8 for looking at, and photos, which are the negatives of their colours; facades."""
+    """camvid: 8 label maps for training, 8 for looking at, and photos, which are the negatives of their colors; facades."""
     folder = tmp_path_factory.mktemp("streets")
     random = np.random.default_rng(0)
     for part in ("train", "val"):
@@ -57,12 +57,12 @@ def drawn_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).mkdir(parents=True)
         for index in range(8):
             labels = street(random)
-            photo = 255 - COLOURS[labels][..., ::-1]
+            photo = 255 - COLORS[labels][..., ::-1]
             cv2.imwrite(str(folder / f"camvid/{part}_labels/{index}.png"), labels)
             cv2.imwrite(str(folder / f"camvid/{part}/{index}.png"), photo)
             pair = np.concatenate([photo, 255 - photo], 1)[:, 16:176]
             cv2.imwrite(str(folder / f"facades/{part}/{index}.png"), pair)
-    rows = [f"{index},{name},{','.join(map(str, COLOURS[index]))}" for index, name in enumerate(CLASSES)]
+    rows = [f"{index},{name},{','.join(map(str, COLORS[index]))}" for index, name in enumerate(CLASSES)]
     (folder / "camvid" / "classes.csv").write_text("\n".join(["index,name,r,g,b", *rows]))
     return folder
 

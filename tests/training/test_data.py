@@ -107,7 +107,7 @@ def test_photos_stand_upright() -> None:
     assert len({image.shape for image in upright if image is not None}) == 1  # EXIF is obeyed: all are wide
 
 
-def test_a_fixed_set_is_cut_from_the_centre(tmp_path: Path) -> None:
+def test_a_fixed_set_is_cut_from_the_center(tmp_path: Path) -> None:
     write(tmp_path / "one.png", gradient(48, 64))
     assert torch.equal(fixed_set(tmp_path, 1, 48)[0], to_tensor(gradient(48, 64)[:, 8:56]))
 
@@ -190,7 +190,7 @@ def test_facades_are_pairs_of_photo_and_plan() -> None:
     photo, plan = PairedData(folder, folder, (143, 143), 128).batch(0, 0, 2)
     assert photo.shape == plan.shape == (2, 3, 128, 128)
 
-    def flat(images: Tensor) -> float:  # plans are areas of one colour
+    def flat(images: Tensor) -> float:  # plans are areas of one color
         return (images[..., 1:] - images[..., :-1]).abs().lt(0.02).float().mean().item()
 
     assert flat(plan) > flat(photo)

@@ -19,7 +19,7 @@ from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.loop import train
 from cyclecast.training.networks import FrameGenerator, build_generator
-from cyclecast.training.recipes.distill import Distill, recorded, without_grid
+from cyclecast.training.recipes.distill import Distill, recorded, shift_averaged
 from cyclecast.training.steady import steadiness_loss
 from tests.conftest import different, moving_pictures
 
@@ -40,7 +40,7 @@ def test_the_student_comes_nearer_to_its_teacher(smallest: Smallest, teacher: Pa
 
     def error(student: torch.nn.Module) -> float:
         with torch.no_grad():
-            return float((student(images) - without_grid(recipe.teacher, images, shifts=4)).abs().mean())
+            return float((student(images) - shift_averaged(recipe.teacher, images, shifts=4)).abs().mean())
 
     fresh = error(recipe.averages["generator_ba"])
     checkpoint.fill(checkpoint.load(tmp_path / "run" / checkpoint.NAME), recipe)

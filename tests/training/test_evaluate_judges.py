@@ -108,8 +108,8 @@ def test_real_digits_are_read_after_a_few_seconds_of_training() -> None:
     digits = np.load(shared("data/digits/usps.npz"))
 
     def read(part: str, count: int) -> tuple[Tensor, Tensor]:
-        grey = torch.from_numpy(digits[f"{part}_images"][:count]).float().reshape(-1, 1, 16, 16)
-        large = functional.interpolate(grey, size=32, mode="bilinear")
+        gray = torch.from_numpy(digits[f"{part}_images"][:count]).float().reshape(-1, 1, 16, 16)
+        large = functional.interpolate(gray, size=32, mode="bilinear")
         return (255 * large).round().byte().expand(-1, 3, -1, -1), torch.from_numpy(digits[f"{part}_labels"][:count]).long()
 
     judge = train_classifier(*read("train", 4000), classes=10, steps=100, batch_size=64, width=16, shift=2)
@@ -124,8 +124,8 @@ def scenes(count: int) -> tuple[Tensor, Tensor]:
         horizon, x = random.integers(10, 22), random.integers(2, 28)
         label[horizon:] = 1
         label[horizon - 4 : horizon + 6, x : x + 10] = 2
-    colours = np.array([[150, 180, 220], [90, 110, 60], [170, 60, 60]])
-    photos = colours[labels] * random.uniform(0.7, 1.1, (count, 1, 1, 1)) + random.normal(0, 12, (count, 32, 40, 3))
+    colors = np.array([[150, 180, 220], [90, 110, 60], [170, 60, 60]])
+    photos = colors[labels] * random.uniform(0.7, 1.1, (count, 1, 1, 1)) + random.normal(0, 12, (count, 32, 40, 3))
     labels[:, :, 39] = 9
     return torch.from_numpy(photos.clip(0, 255).astype(np.uint8)).permute(0, 3, 1, 2), torch.from_numpy(labels)
 

@@ -182,9 +182,9 @@ def test_structure_kept_is_ssim() -> None:
     noisy = np.clip(source + random.normal(0, 25, source.shape), 0, 255).astype(np.uint8)
     assert structure_kept(source, source) == pytest.approx(1)
     assert structure_kept(source, np.clip(source * 0.8, 0, 255).astype(np.uint8)) > structure_kept(source, noisy)
-    grey = [np.repeat(frame[..., :1], 3, 2) for frame in (source, noisy)]  # whose luminance is any channel of it
-    x, y = (torch.from_numpy(frame[..., 0].astype(np.float64))[None, None] for frame in grey)
+    gray = [np.repeat(frame[..., :1], 3, 2) for frame in (source, noisy)]  # whose luminance is any channel of it
+    x, y = (torch.from_numpy(frame[..., 0].astype(np.float64))[None, None] for frame in gray)
     _, everywhere = structural_similarity_index_measure(x, y, data_range=255.0, return_full_image=True)
-    assert structure_kept(grey[0], grey[1]) == pytest.approx(everywhere[..., 5:-5, 5:-5].mean().item(), abs=1e-6)
+    assert structure_kept(gray[0], gray[1]) == pytest.approx(everywhere[..., 5:-5, 5:-5].mean().item(), abs=1e-6)
     with pytest.raises(InputError, match="11x11"):
         structure_kept(source[:8], noisy[:8])

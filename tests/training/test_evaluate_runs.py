@@ -98,7 +98,7 @@ def test_a_perfect_translator_is_at_its_target_and_an_idle_one_where_it_was(doma
     assert perfect["imagenet_fid"] == pytest.approx(0, abs=1e-3) and perfect["judged_as_target"] == 1
     assert idle["imagenet_fid"] > 0.1 and idle["judged_as_target"] == idle["source_judged_as_target"] == 0
     assert idle["structure_kept"] == pytest.approx(1) and perfect["structure_kept"] < 0.999
-    back = evaluate_translation(lambda images: images.flip(1), "b2a", places, side=32)  # B is A with its colours turned round
+    back = evaluate_translation(lambda images: images.flip(1), "b2a", places, side=32)  # B is A with its colors turned round
     assert back["imagenet_fid"] == pytest.approx(0, abs=1e-3) and back["judged_as_target"] == 1
 
 
@@ -137,7 +137,7 @@ def test_a_run_on_label_maps_is_scored_by_its_labels(smallest: Smallest, drawn_s
 
 def test_label_scores_know_right_from_wrong_both_ways(drawn_streets: Path) -> None:
     camvid = drawn_streets / "camvid"
-    places = Places.read(data_settings(CycleGanConfig, camvid))  # A: photos, the negatives of their label colours; B: labels
+    places = Places.read(data_settings(CycleGanConfig, camvid))  # A: photos, the negatives of their label colors; B: labels
     to_labels, to_photos, wrong = (
         evaluate_translation(translate, direction, places, side=64)
         for translate, direction in ((negative, "a2b"), (negative, "b2a"), (torch.zeros_like, "b2a"))

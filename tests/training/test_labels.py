@@ -1,4 +1,4 @@
-"""Label maps: class indices in files, colours in batches."""
+"""Label maps: class indices in files, colors in batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cyclecast.training.data import (
     ImageFolder,
     PairedData,
     Palette,
-    colourise,
+    colorise,
     nearest_class,
     palette_of,
     read_palette,
@@ -50,7 +50,7 @@ def palette() -> Palette:
 def test_a_table_is_read_in_the_order_of_its_indices(labels: Path) -> None:
     read = read_palette(labels.parent / "classes.csv")
     assert read.names == palette().names and len(read) == 3
-    assert np.array_equal(read.colours, palette().colours) and read.colours.dtype == np.uint8
+    assert np.array_equal(read.colors, palette().colors) and read.colors.dtype == np.uint8
 
 
 def test_only_a_folder_of_labels_with_a_table_has_a_palette(labels: Path, tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_a_malformed_table_is_refused_with_its_line(table: str, message: str, tm
         read_palette(tmp_path / "classes.csv")
 
 
-def test_colours_name_their_class_again_even_when_they_are_a_little_off() -> None:
+def test_colors_name_their_class_again_even_when_they_are_a_little_off() -> None:
     indices = stripes()
-    image = colourise(indices, palette())
+    image = colorise(indices, palette())
     assert image.shape == (40, 50, 3) and image.dtype == np.uint8
     assert np.array_equal(nearest_class(image, palette()), indices)
     noise = np.random.default_rng(0).integers(-20, 21, image.shape)
@@ -96,27 +96,27 @@ def test_colours_name_their_class_again_even_when_they_are_a_little_off() -> Non
 
 def test_an_index_outside_the_table_is_an_error() -> None:
     with pytest.raises(InputError, match="class index 3 is outside the table, 0 to 2"):
-        colourise(np.full((4, 4), 3, np.uint8), palette())
+        colorise(np.full((4, 4), 3, np.uint8), palette())
 
 
-def test_label_maps_are_drawn_in_their_tables_colours_and_never_blended(labels: Path) -> None:
+def test_label_maps_are_drawn_in_their_tables_colors_and_never_blended(labels: Path) -> None:
     folder = ImageFolder(labels, (41, 77), 40)
     random = np.random.default_rng(0)
     images = torch.cat([to_bytes(torch.stack([folder.draw(random) for _ in range(8)])), to_bytes(folder.first(3, 40))])
-    assert {tuple(colour) for colour in images.permute(0, 2, 3, 1).reshape(-1, 3).tolist()} == {
-        tuple(colour) for colour in palette().colours.tolist()
+    assert {tuple(color) for color in images.permute(0, 2, 3, 1).reshape(-1, 3).tolist()} == {
+        tuple(color) for color in palette().colors.tolist()
     }
 
 
 def test_an_unusable_label_map_is_skipped_named_once_and_counted(labels: Path, caplog: pytest.LogCaptureFixture) -> None:
     cv2.imwrite(str(labels / "outside.png"), stripes() + 1)
-    cv2.imwrite(str(labels / "colours.png"), np.zeros((40, 40, 3), np.uint8))
+    cv2.imwrite(str(labels / "colors.png"), np.zeros((40, 40, 3), np.uint8))
     folder = ImageFolder(labels, (40, 40), 32)
     random = np.random.default_rng(0)
     with caplog.at_level(logging.WARNING):
         for _ in range(40):
             folder.draw(random)
-    assert {path.name for path in folder.skipped} == {"outside.png", "colours.png"}
+    assert {path.name for path in folder.skipped} == {"outside.png", "colors.png"}
     messages = sorted(record.getMessage() for record in caplog.records)
     assert len(messages) == 2
     assert "one channel of class indices, this has 3" in messages[0]
@@ -130,5 +130,5 @@ def test_camvid_pairs_a_street_with_its_labels() -> None:
     assert photo.shape == label.shape == (2, 3, 128, 128)
     table = read_palette(camvid / "classes.csv")
     image = to_bytes(label)[0].permute(1, 2, 0).numpy()
-    assert np.array_equal(colourise(nearest_class(image, table), table), image)
+    assert np.array_equal(colorise(nearest_class(image, table), table), image)
     assert len(data) == 367 and not data.skipped

@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from cyclecast.errors import ConfigError
 from cyclecast.training import checkpoint
-from cyclecast.training.learner import Learner, Terms, pick_memory_format, pick_precision
+from cyclecast.training.learner import Learner, LossTerms, pick_memory_format, pick_precision
 from cyclecast.training.loop import train
 from cyclecast.training.networks import build_generator
 from cyclecast.training.networks.patch import build_discriminator
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 class Game:
-    """A generator and a discriminator, an optimiser for each, and the generator's loss."""
+    """A generator and a discriminator, an optimizer for each, and the generator's loss."""
 
     def __init__(self, device: torch.device = CPU, precision: str = "fp32", accumulate: int = 1) -> None:
         torch.manual_seed(0)
@@ -31,10 +31,10 @@ class Game:
         optimizers = {name: SGD(network.parameters(), 0.1) for name, network in self.networks.items()}
         self.learn = Learner(self.networks, optimizers, device, precision, accumulate)
 
-    def loss(self, real: Tensor) -> Terms:
+    def loss(self, real: Tensor) -> LossTerms:
         fake = self.generator(real)
         adversarial = (self.discriminator(fake).float() - 1).square().mean()
-        return Terms(adversarial, {"adversarial": adversarial, "level": fake.mean()}, (fake,))
+        return LossTerms(adversarial, {"adversarial": adversarial, "level": fake.mean()}, (fake,))
 
     def step(self, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         parts, (fake,) = self.learn("generator", self.loss, real)
@@ -57,7 +57,7 @@ def test_a_batch_in_parts_gives_the_weights_and_losses_of_the_whole_one() -> Non
     assert largest > 1e-3  # far more than the tolerance
 
 
-def test_only_the_optimisers_own_weights_move_and_take_gradients() -> None:
+def test_only_the_optimizers_own_weights_move_and_take_gradients() -> None:
     game = Game()
     before = weights(game.generator), weights(game.discriminator)
     _, fake = game.step(torch.randn(2, 3, 32, 32))
@@ -67,7 +67,7 @@ def test_only_the_optimisers_own_weights_move_and_take_gradients() -> None:
     assert all(not torch.equal(value, before[0][key]) for key, value in game.generator.named_parameters())
     assert all(torch.equal(value, before[1][key]) for key, value in game.discriminator.named_parameters())
 
-    game.learn("discriminator", lambda real: Terms(game.discriminator(real).mean(), {}), torch.randn(2, 3, 32, 32))
+    game.learn("discriminator", lambda real: LossTerms(game.discriminator(real).mean(), {}), torch.randn(2, 3, 32, 32))
     assert not any(torch.equal(value, before[1][key]) for key, value in game.discriminator.named_parameters())
     assert all(p.requires_grad for p in game.discriminator.parameters())
     assert not any(p.requires_grad for p in game.generator.parameters())
@@ -136,9 +136,9 @@ def test_fp16_scales_its_losses_and_skips_a_step_that_overflows(name: str) -> No
     scale = scaler.get_scale()
     assert scale > 1
 
-    def overflowing(real: Tensor) -> Terms:
+    def overflowing(real: Tensor) -> LossTerms:
         terms = game.loss(real)
-        return Terms(terms.total * 1e38, terms.parts, terms.outputs)
+        return LossTerms(terms.total * 1e38, terms.parts, terms.outputs)
 
     game.learn("generator", overflowing, real)
     assert all(torch.equal(value, before[key]) for key, value in weights(game.generator).items())

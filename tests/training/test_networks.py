@@ -14,7 +14,7 @@ from cyclecast.training.networks import ConvGenerator, MlpGenerator, UnetGenerat
 from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, pretrained
 from cyclecast.training.networks.frame import PRESETS, Preset
 from cyclecast.training.networks.latent import ConvDiscriminator, MlpDiscriminator, halvings
-from cyclecast.training.networks.layers import InstanceNorm, ReflectionPad, double, initialise, update_average
+from cyclecast.training.networks.layers import InstanceNorm, ReflectionPad, initialize, update_average, upsample_block
 from cyclecast.training.networks.patch import Discriminator, build_discriminator
 from tests.conftest import shared
 
@@ -239,7 +239,7 @@ def test_unet_keeps_shape_down_to_one_pixel(upsample: str, skip: bool) -> None:
 
 def test_each_pixel_shuffled_up_starts_as_four_equal_ones() -> None:
     torch.manual_seed(0)
-    up = initialise(nn.Sequential(double(3, 2, "pixelshuffle")))
+    up = initialize(nn.Sequential(upsample_block(3, 2, "pixelshuffle")))
     out = up(torch.randn(1, 3, 4, 5))
     assert out.shape == (1, 2, 8, 10)
     blocks = out.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)

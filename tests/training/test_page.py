@@ -124,7 +124,7 @@ def test_page_is_written_over_an_older_one_or_not_at_all(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shape", [(48, 64, 3), (48, 64), (1, 1, 3), (300, 400, 3)])
-def test_picture_comes_back_in_its_size_and_near_its_colours(shape: tuple[int, ...]) -> None:
+def test_picture_comes_back_in_its_size_and_near_its_colors(shape: tuple[int, ...]) -> None:
     y, x = np.mgrid[: shape[0], : shape[1]]
     image = (np.stack([x, y, 200 - x // 2], 2) % 256).astype(np.uint8)
     image = image if len(shape) == 3 else np.ascontiguousarray(image[..., 0])

@@ -93,21 +93,21 @@ def test_cycle_loss_at_a_scale_looks_past_fine_patterns() -> None:
     assert losses.cycle_loss(flat + 0.5, flat, 4).item() == pytest.approx(0.5)
 
 
-def test_colour_loss_sees_areas_and_not_texture() -> None:
+def test_color_loss_sees_areas_and_not_texture() -> None:
     source = torch.zeros(1, 3, 16, 16)
     red = torch.tensor([0.3, 0.0, 0.0]).reshape(1, 3, 1, 1)
-    assert losses.colour_loss(source - 0.4, source).item() == pytest.approx(0.4)
-    assert losses.colour_loss(source + red, source).item() == pytest.approx(0.3 / 3)
+    assert losses.color_loss(source - 0.4, source).item() == pytest.approx(0.4)
+    assert losses.color_loss(source + red, source).item() == pytest.approx(0.3 / 3)
     speckled = source + red * torch.tensor([1.0, -1.0]).repeat(8)  # averages out within each area
-    assert losses.colour_loss(speckled, source).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.color_loss(speckled, source).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_cycle_loss_without_colours_takes_any_hue_of_the_same_brightness() -> None:
-    green, grey = torch.tensor([-1.0, 1.0, -1.0]).reshape(1, 3, 1, 1), 2 * 0.587 - 1
+def test_cycle_loss_without_colors_takes_any_hue_of_the_same_brightness() -> None:
+    green, gray = torch.tensor([-1.0, 1.0, -1.0]).reshape(1, 3, 1, 1), 2 * 0.587 - 1
     source = green.expand(1, 3, 8, 8)
-    assert losses.cycle_loss(torch.full((1, 3, 8, 8), grey), source, colours=False).item() == pytest.approx(0.0, abs=1e-6)
-    assert losses.cycle_loss(torch.full((1, 3, 8, 8), grey + 0.2), source, colours=False).item() == pytest.approx(0.2)
-    assert losses.cycle_loss(torch.full((1, 3, 8, 8), grey), source).item() > 0.5
+    assert losses.cycle_loss(torch.full((1, 3, 8, 8), gray), source, colors=False).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.cycle_loss(torch.full((1, 3, 8, 8), gray + 0.2), source, colors=False).item() == pytest.approx(0.2)
+    assert losses.cycle_loss(torch.full((1, 3, 8, 8), gray), source).item() > 0.5
 
 
 def test_structure_loss_lets_levels_move_but_no_form_change_places() -> None:
@@ -137,7 +137,7 @@ def test_snow_loss_whitens_what_is_green_and_keeps_the_sky() -> None:
         (area(0.1, 0.4, -0.5), sand),
         (area(0.1, 0.1, 0.1), sky),
         (sand + 0.6, sand),
-    ):  # pink, so white that no form is left, green, grey, bleached
+    ):  # pink, so white that no form is left, green, gray, bleached
         assert losses.snow_loss(other, of).item() > 0.1
     moved = torch.full((1, 3, 8, 8), 0.1, requires_grad=True)
     losses.snow_loss(moved, meadow).backward()

@@ -22,7 +22,7 @@ from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.loop import train
 from cyclecast.training.losses import gradient_penalty
 from cyclecast.training.networks import ConvGenerator, FrameGenerator, MlpGenerator, ResnetGenerator, UnetGenerator
@@ -59,8 +59,8 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
     "n_layers": (
         "cyclegan",
-        {"discriminator": "n_layers", "discriminator_layers": 2, "colour_weight": 1},
-        [*ADVERSARIAL, *CYCLE, "colour_a", "colour_b", *IDENTITY, *DISCRIMINATORS],
+        {"discriminator": "n_layers", "discriminator_layers": 2, "color_weight": 1},
+        [*ADVERSARIAL, *CYCLE, "color_a", "color_b", *IDENTITY, *DISCRIMINATORS],
     ),
     "pixel": ("cyclegan", {"discriminator": "pixel", "pool_size": 1}, ADVERSARIAL + CYCLE + IDENTITY + DISCRIMINATORS),
     "pixelshuffle": ("cyclegan", {"upsample": "pixelshuffle", "skip": True}, ADVERSARIAL + CYCLE + IDENTITY + DISCRIMINATORS),
@@ -74,7 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "pix2pix-b2a": ("pix2pix", {"direction": "b2a"}, ["adversarial", "discriminator", "paired"]),
     "cogan": ("cogan", {"upsample": "pixelshuffle"}, ["adversarial_a", "adversarial_b", *DISCRIMINATORS]),
     "bigan": ("bigan", {}, [*ADVERSARIAL, "discriminator"]),
-    "simgan": ("simgan", {}, [*ADVERSARIAL, "regularisation_a", "regularisation_b", *DISCRIMINATORS]),
+    "simgan": ("simgan", {}, [*ADVERSARIAL, "regularization_a", "regularization_b", *DISCRIMINATORS]),
 }
 
 
@@ -191,13 +191,13 @@ def test_every_recipe_has_its_case() -> None:
 class Recording(Learner):
     """A learner that keeps what it was given."""
 
-    def __call__(self, name: str, loss: Callable[..., Terms], *batch: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    def __call__(self, name: str, loss: Callable[..., LossTerms], *batch: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         self.given = [*getattr(self, "given", []), (name, *batch)]
         return super().__call__(name, loss, *batch)
 
 
 def step_once(recipe_name: str, config: TrainConfig) -> list[tuple[Any, ...]]:
-    """(optimiser, tensors ...) of every update of a recipe's first step, and its batch last."""
+    """(optimizer, tensors ...) of every update of a recipe's first step, and its batch last."""
     recipe = RECIPES[recipe_name](config)
     learner = Recording(recipe.networks, recipe.optimizers, torch.device("cpu"))
     batch = recipe.batch(0, Processes())
@@ -281,7 +281,7 @@ def test_pix2pix_is_shown_both_halves_of_one_picture(smallest: Smallest, tmp_pat
         torch.testing.assert_close(real_a, -real_b, atol=0.03, rtol=0)  # the right half is the left one's negative
 
 
-def test_an_image_models_colours_and_a_latent_models_are_bgr() -> None:
+def test_an_image_models_colors_and_a_latent_models_are_bgr() -> None:
     torch.manual_seed(0)
     network = ConvGenerator(latent=3, image_size=8, channels=3, ngf=2).eval()
     latents = torch.randn(2, 3)

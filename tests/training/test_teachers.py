@@ -18,7 +18,7 @@ from cyclecast.training import checkpoint, trained
 from cyclecast.training.config import TrainConfig, load_config
 from cyclecast.training.loop import train
 from cyclecast.training.networks import build_generator
-from cyclecast.training.recipes.distill import DistillConfig, without_grid
+from cyclecast.training.recipes.distill import DistillConfig, shift_averaged
 from tests.conftest import different
 
 Smallest = Callable[..., TrainConfig]
@@ -174,7 +174,7 @@ def test_a_teachers_grid_cancels_out_of_what_it_teaches() -> None:
     images = functional.avg_pool2d(torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0)), 9, 1)
     for seed in range(3):
         torch.manual_seed(seed)
-        whole, half, one = (without_grid(Gridded(), images, shifts=shifts) - 0.5 * images for shifts in (4, 2, 1))
+        whole, half, one = (shift_averaged(Gridded(), images, shifts=shifts) - 0.5 * images for shifts in (4, 2, 1))
         torch.testing.assert_close(whole, torch.full_like(whole, 0.4 / 16), atol=1e-6, rtol=0)  # its mean, everywhere
         assert half.std() < 0.5 * one.std()
 
@@ -196,7 +196,7 @@ class Same(nn.Module):
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.4])
 def test_what_is_taught_lies_where_the_picture_is(scale: float, stride: int) -> None:
     ramp = torch.linspace(-0.8, 0.8, 96).expand(1, 3, 64, 96) + torch.linspace(-0.1, 0.1, 64)[:, None]
-    taught = without_grid(Same(stride), ramp, scale, shifts=2)
+    taught = shift_averaged(Same(stride), ramp, scale, shifts=2)
     assert taught.shape == ramp.shape
     torch.testing.assert_close(taught[..., 16:-16, 16:-16], ramp[..., 16:-16, 16:-16], atol=0.01, rtol=0)
 
@@ -207,7 +207,7 @@ def test_what_is_taught_lies_where_the_picture_is(scale: float, stride: int) -> 
 )
 def test_at_its_own_scale_a_teacher_sees_every_pixel_as_it_is(stride: int, shifts: int, size: tuple[int, int]) -> None:
     teacher, noise = Same(stride), torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(without_grid(teacher, noise, shifts=shifts), noise)  # resized, noise would not come back
+    torch.testing.assert_close(shift_averaged(teacher, noise, shifts=shifts), noise)  # resized, noise would not come back
     assert teacher.sizes == {size}  # the least that holds the picture and its moves
 
 
@@ -217,7 +217,7 @@ def test_a_resnet_teaches_what_the_bundled_students_were_taught(scale: float, si
     resnet = build_generator("resnet6", ngf=2, norm="none").eval().requires_grad_(False)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     torch.manual_seed(1)
-    taught = without_grid(resnet, images, scale)
+    taught = shift_averaged(resnet, images, scale)
 
     reach = round(4 / scale)  # of the moves; two each way
     torch.manual_seed(1)

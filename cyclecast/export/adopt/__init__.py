@@ -11,11 +11,11 @@ from typing import Any
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.export.adopt import evidence
-from cyclecast.export.adopt.evidence import Finding, Given
+from cyclecast.export.adopt.evidence import Finding, Overrides
 from cyclecast.export.adopt.foreign import Array, Convention, Foreign, Image, Original, fed, read_foreign
 from cyclecast.export.adopt.graph import frame_graph
-from cyclecast.export.agreement import SIZES, Agreement, compare, fit, refuse_nan
-from cyclecast.files import appearing
+from cyclecast.export.agreement import SIZES, Agreement, center_crop_resize, check_finite, compare
+from cyclecast.files import atomic_write
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 
@@ -35,7 +35,7 @@ def adopt(
     path: Path,
     output: Path,
     frames: Sequence[Image],
-    given: Given | None = None,
+    given: Overrides | None = None,
     *,
     check: bool = True,
     overwrite: bool = False,
@@ -45,7 +45,7 @@ def adopt(
 
     frames: pictures to try it on, (H, W, 3) uint8 BGR, any size. given: what is not to be found out. A model of one size
     has frames stretched to it, and its pictures back. check: run it in ONNX Runtime beside the original, and keep it only if
-    they agree to a grey level and hold no NaN. tell: is given each finding when it is made.
+    they agree to a gray level and hold no NaN. tell: is given each finding when it is made.
 
     ModelError if it is no model of pictures, cannot be run or brought to opset 18, or if the check fails; ConfigError for
     what must be given and is not; OutputError if the output exists or cannot be written.
@@ -56,7 +56,9 @@ def adopt(
         raise OutputError(f"{output}: exists already; --overwrite replaces it")
     try:
         foreign = read_foreign(path)
-        original, convention, findings = understood(foreign, frames[0], given or Given(), tell or (lambda finding: None))
+        original, convention, findings = infer_convention(
+            foreign, frames[0], given or Overrides(), tell or (lambda finding: None)
+        )
         spec = ModelSpec(
             name=output.stem,
             recipe="adopted",
@@ -67,7 +69,7 @@ def adopt(
         model = frame_graph(foreign.model, convention, spec)
     except (ConfigError, ModelError) as error:
         raise type(error)(f"{path}: {error}") from error
-    with appearing(output, overwrite) as partial:
+    with atomic_write(output, overwrite) as partial:
         try:
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
@@ -75,8 +77,8 @@ def adopt(
         return Adopted(spec, findings, _checked(partial, original, convention, frames) if check else [])
 
 
-def understood(
-    foreign: Foreign, frame: Image, given: Given, tell: Callable[[Finding], None]
+def infer_convention(
+    foreign: Foreign, frame: Image, given: Overrides, tell: Callable[[Finding], None]
 ) -> tuple[Original, Convention, list[Finding]]:
     """The model, open in ONNX Runtime, and how it wants its pictures; frame: one to try it on. Errors as in `adopt`."""
     findings: list[Finding] = []
@@ -93,7 +95,7 @@ def understood(
     size = evidence.fixed_size(foreign.takes, layout)
     gives_layout, multiple, finding = evidence.find_multiple(original, size, given.multiple)
     note(finding)
-    picture = fit(frame, *(size or TRIED_AT))
+    picture = center_crop_resize(frame, *(size or TRIED_AT))
     half = picture.shape[1] // 2
     picture[:, half:] = 255 - picture[:, half:]  # half of it its own negative: as much dark as bright
 
@@ -143,13 +145,13 @@ def _checked(path: Path, original: Original, convention: Convention, frames: Seq
         sizes = [convention.size, (2 * width + 5, height // 2 + 16)]  # the other one: shrunk along one side, enlarged along one
     report = []
     with closing(open_engine(path, "onnxruntime", "cpu")) as engine:
-        refuse_nan(path, frames, sizes, engine.precision)
+        check_finite(path, frames, sizes, engine.precision)
         for width, height in sizes:
-            fitted = [fit(frame, width, height) for frame in frames]
+            fitted = [center_crop_resize(frame, width, height) for frame in frames]
             pairs = ((engine.run(frame), original.style(frame, convention)) for frame in fitted)
             report.append(compare((width, height), pairs, "fp32"))
     worst = max(report, key=lambda agreement: agreement.max_abs)
     if not all(agreement.passed for agreement in report):
         size = f"{worst.size[0]}x{worst.size[1]}"
-        raise ModelError(f"not kept: the frame model differs from {original.path} by {worst.max_abs} grey levels at {size}")
+        raise ModelError(f"not kept: the frame model differs from {original.path} by {worst.max_abs} gray levels at {size}")
     return report

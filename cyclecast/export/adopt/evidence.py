@@ -1,4 +1,4 @@
-"""What a foreign model says of its pictures: layout, range, colours, size. Nothing is guessed without saying why."""
+"""What a foreign model says of its pictures: layout, range, colors, size. Nothing is guessed without saying why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Evidence = tuple[str, str]  # a value, and what speaks for it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class Overrides:
     """What the user tells of a model; None is to be found out. ConfigError for values that do not exist."""
 
     layout: str | None = None
@@ -136,7 +136,7 @@ def find_color(foreign: Foreign, given: str | None) -> Finding:
 
 
 def color_evidence(foreign: Foreign) -> list[Evidence]:
-    """Words, and the order in which it subtracts ImageNet's mean colour."""
+    """Words, and the order in which it subtracts ImageNet's mean color."""
     evidence = [(match[1].lower(), said) for said, text in _texts(foreign) for match in re.finditer(COLOR_WORDS, text)]
     zero = _zero(foreign)
     if zero is not None and (zero > 0).all():

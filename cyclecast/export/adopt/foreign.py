@@ -52,7 +52,7 @@ class Foreign:
 
     @property
     def frames(self) -> bool:
-        """Whether it takes and gives raw frames, but for the order of their colours."""
+        """Whether it takes and gives raw frames, but for the order of their colors."""
         return all(port.kind == np.uint8 and port.dims and port.dims[3] == 3 for port in (self.takes, self.gives))
 
     @property
@@ -79,7 +79,7 @@ class Convention:
     """Sides are padded to multiples of this."""
 
     def frame(self, y: Array, height: int, width: int) -> Array:
-        """(1, 3, H', W') in the model's range and colours -> (H, W, 3) float32 BGR in [0, 255], cropped."""
+        """(1, 3, H', W') in the model's range and colors -> (H, W, 3) float32 BGR in [0, 255], cropped."""
         low, high = RANGES[self.gives_range]
         y = (y[0, :, :height, :width].astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
         y = y[::-1] if self.color == "rgb" else y
@@ -87,7 +87,7 @@ class Convention:
 
 
 def fed(frame: Array, range: str, color: str, multiple: int) -> Array:
-    """(H, W, 3) BGR in [0, 255] -> (1, 3, H', W') float32 in the range and the colours, padded."""
+    """(H, W, 3) BGR in [0, 255] -> (1, 3, H', W') float32 in the range and the colors, padded."""
     low, high = RANGES[range]
     picture = frame[..., ::-1] if color == "rgb" else frame
     x = picture.transpose(2, 0, 1)[None].astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)

@@ -11,13 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ModelError
 from cyclecast.export.adopt.foreign import RANGES, Array, Convention, pad_mode
-from cyclecast.export.adopt.modern import modern
+from cyclecast.export.adopt.opset import upgrade_opset
 from cyclecast.spec import METADATA_KEY, ModelSpec
 
 PREFIX = "model/"  # before every name of the foreign graph, so that it cannot meet ours
 MOVING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"}  # what may stand between a uint8 border and its Cast
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
-MIDDLE = 128  # grey levels: whole numbers stay whole without it
+MIDDLE = 128  # gray levels: whole numbers stay whole without it
 
 
 def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpec) -> onnx.ModelProto:
@@ -26,7 +26,7 @@ def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpe
     The casts are the first and the last node, the only place where TensorRT takes uint8. ModelError if the model cannot be
     brought to opset 18, or is no valid graph.
     """
-    model = onnx.compose.add_prefix(modern(foreign), PREFIX)
+    model = onnx.compose.add_prefix(upgrade_opset(foreign), PREFIX)
     graph = model.graph
     takes, gives = graph.input[0], graph.output[0]
     of_bytes = takes.type.tensor_type.elem_type == TensorProto.UINT8
@@ -77,12 +77,12 @@ def _before(nodes: Nodes, output: str, kind: int, of_bytes: bool, convention: Co
     sides = _sides(nodes, x)
     low, high = RANGES[convention.range]
     scale = (high - low) / 255
-    if convention.size is not None:  # centred meanwhile, since bf16 holds small numbers more finely
+    if convention.size is not None:  # centerd meanwhile, since bf16 holds small numbers more finely
         x = _resized(nodes, nodes.add("Sub", x, _single(MIDDLE)), convention.size[::-1])
         low += MIDDLE * scale
     elif convention.multiple > 1:
         x = _padded(nodes, x, sides, convention.multiple)
-    x = _recoloured(nodes, x, scale, low, convention.color)
+    x = _recolored(nodes, x, scale, low, convention.color)
     if convention.layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NHWC)
     if of_bytes and (kind == TensorProto.UINT8 or convention.size is not None):
@@ -100,7 +100,7 @@ def _after(nodes: Nodes, output: str, sides: str, convention: Convention) -> Non
         x = nodes.add("Slice", x, [0, 0], sides, [2, 3])
     low, high = RANGES[convention.gives_range]
     scale = 255 / (high - low)
-    x = _recoloured(nodes, x, scale, -low * scale, convention.color)
+    x = _recolored(nodes, x, scale, -low * scale, convention.color)
     x = nodes.add("Clip", x, _single(0), _single(255))
     if convention.size is not None:
         x = _resized(nodes, x, sides)
@@ -135,7 +135,7 @@ def _resized(nodes: Nodes, x: str, to: str | Sequence[int]) -> str:
     return nodes.add("ReduceMean", x, [4], keepdims=0)
 
 
-def _recoloured(nodes: Nodes, x: str, scale: float, shift: float, color: str) -> str:
+def _recolored(nodes: Nodes, x: str, scale: float, shift: float, color: str) -> str:
     """x * scale + shift, RGB's channels turned round: by a Gather, as quick as a convolution, or quicker, and exact."""
     x = nodes.add("Gather", x, [2, 1, 0], axis=1) if color == "rgb" else x
     x = x if scale == 1 else nodes.add("Mul", x, _single(scale))
@@ -183,7 +183,7 @@ def _without_uint8_output(graph: onnx.GraphProto, gives: onnx.ValueInfoProto) ->
 
 
 def _sign(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Our metadata beside its author's and licence; what it said of its pictures no longer holds."""
+    """Our metadata beside its author's and license; what it said of its pictures no longer holds."""
     kept = [entry for entry in model.metadata_props if not entry.key.lower().startswith("image.") and entry.key != METADATA_KEY]
     kept.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=spec.to_json()))
     del model.metadata_props[:]

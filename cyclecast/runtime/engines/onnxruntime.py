@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
-from cyclecast.runtime.engine import AtOnce, BySize, Image, check_frame, check_size, check_styled, frame_size, stated_precision
+from cyclecast.runtime.engine import (
+    Image,
+    PerSizeCache,
+    SynchronousEngine,
+    check_frame,
+    check_size,
+    check_styled,
+    frame_size,
+    stated_precision,
+)
 from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.spec import METADATA_KEY
 
@@ -21,7 +30,7 @@ RECORDS = {  # what makes a provider record a frame's work as a CUDA graph, and 
 Run = Callable[[Image], Image]  # (1, H, W, 3) uint8 to a new array of the same
 
 
-class OnnxRuntimeEngine(AtOnce):
+class OnnxRuntimeEngine(SynchronousEngine):
     """One session for each frame size, the graph's free dimensions fixed to it."""
 
     name = "onnxruntime"
@@ -45,7 +54,7 @@ class OnnxRuntimeEngine(AtOnce):
         if precision not in ("auto", self.precision):
             raise EngineUnavailable(f"onnxruntime computes this model in {self.precision}, not in {precision}")
         self._input = session.get_inputs()[0].name
-        self._sessions = BySize(self._specialise)
+        self._sessions = PerSizeCache(self._specialize)
 
     def _pick_device(self, device: str) -> tuple[str, int | None, list[Provider]]:
         """The device in words, the GPU's index, and the providers that compute, the first one first."""
@@ -93,7 +102,7 @@ class OnnxRuntimeEngine(AtOnce):
         self._require_provider(session)
         return session
 
-    def _specialise(self, width: int, height: int) -> Run:
+    def _specialize(self, width: int, height: int) -> Run:
         check_size(width, height, self.size)
         sizes = zip(self._free, (height, width), strict=True)
         fixed = {name: value for name, value in sizes if name is not None}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
-from cyclecast.runtime.engine import IN_FLIGHT, BySize, Image, OnBuild, Pending, check_frame, check_size
+from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PendingImage, PerSizeCache, check_frame, check_size
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe, openvino_library, read_model
 
@@ -37,7 +37,7 @@ class OpenVinoEngine:
         model = read_model(self._core, path)
         self.size, self.metadata = describe(path, model)
         self.precision = self._pick_precision(precision, model)
-        self._requests = BySize(self._compile, drop=_settle)
+        self._requests = PerSizeCache(self._compile, drop=_settle)
 
     def _pick_device(self, device: str) -> str:
         target = {"auto": "CPU", "cpu": "CPU", "gpu": "GPU"}.get(device)
@@ -80,15 +80,15 @@ class OpenVinoEngine:
         self._requests.get(width, height)
 
     def run(self, frame: Image) -> Image:
-        return self.begin(frame)()
+        return self.submit(frame)()
 
-    def begin(self, frame: Image) -> Pending:
+    def submit(self, frame: Image) -> PendingImage:
         requests = self._requests.get(*check_frame(frame, self.size))
         if self._target == "CPU":  # a frame has all cores: a second one gained nothing, and blurs who takes the time
             styled = requests[0].run(frame)
             return lambda: styled
         requests.rotate()
-        return requests[0].begin(frame)
+        return requests[0].submit(frame)
 
     def close(self) -> None:
         self._requests.close()
@@ -118,7 +118,7 @@ class _Request:
             self._request.infer()
         return styled
 
-    def begin(self, frame: Image) -> Pending:
+    def submit(self, frame: Image) -> PendingImage:
         """Starts on the frame, when the one before is done."""
         with _told(frame):
             self._request.wait()

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
-from cyclecast.files import appearing
-from cyclecast.runtime.cuda import Gpu, Lane, Lanes
+from cyclecast.files import atomic_write
+from cyclecast.runtime.cuda import ExecutionSlot, ExecutionSlots, Gpu
 from cyclecast.runtime.engine import (
-    BySize,
     Image,
     OnBuild,
-    Pending,
+    PendingImage,
+    PerSizeCache,
     check_frame,
     check_shape,
     check_size,
@@ -51,7 +51,7 @@ class TensorRtEngine:
             self.precision = stated_precision(self.metadata)
         if precision not in ("auto", self.precision):
             raise EngineUnavailable(f"{self.name} computes this model in {self.precision}, not in {precision}; export it so")
-        self._lanes = BySize(self._open, drop=Lanes.close)
+        self._lanes = PerSizeCache(self._open, drop=ExecutionSlots.close)
 
     def _index(self, device: str) -> int:
         kind, _, index = device.partition(":")
@@ -74,7 +74,7 @@ class TensorRtEngine:
             raise ModelError(f"{path}: not a plan of cyclecast; build it with `cyclecast build`")
         return facts
 
-    def _open(self, width: int, height: int) -> Lanes:
+    def _open(self, width: int, height: int) -> ExecutionSlots:
         check_size(width, height, self.size)
         self._gpu.use()
         if self._facts is None:
@@ -82,9 +82,9 @@ class TensorRtEngine:
         else:
             self._check_range(width, height)
             engine = self._engine
-        return Lanes(lambda: self._lane(engine, width, height))
+        return ExecutionSlots(lambda: self._lane(engine, width, height))
 
-    def _lane(self, engine: Any, width: int, height: int) -> Lane:
+    def _lane(self, engine: Any, width: int, height: int) -> ExecutionSlot:
         """A lane with an execution context of its own: bound to its memory, warmed up, recorded as a graph."""
         context = self._context(engine)
         if context is None:
@@ -95,7 +95,7 @@ class TensorRtEngine:
         if -1 in tuple(engine.get_tensor_shape(takes)):
             context.set_input_shape(takes, (1, height, width, 3))
         check_shape(tuple(context.get_tensor_shape(gives))[1:], (height, width, 3))  # what it gets is memory for one frame
-        lane = Lane(self._gpu, (height, width, 3))
+        lane = ExecutionSlot(self._gpu, (height, width, 3))
         try:
             context.set_tensor_address(takes, int(lane.device_in))
             context.set_tensor_address(gives, int(lane.device_out))
@@ -134,12 +134,12 @@ class TensorRtEngine:
         self._lanes.get(width, height)
 
     def run(self, frame: Image) -> Image:
-        return self.begin(frame)()
+        return self.submit(frame)()
 
-    def begin(self, frame: Image) -> Pending:
+    def submit(self, frame: Image) -> PendingImage:
         lanes = self._lanes.get(*check_frame(frame, self.size))
         self._gpu.use()
-        return lanes.begin(frame)
+        return lanes.submit(frame)
 
     def close(self) -> None:
         self._lanes.close()
@@ -165,7 +165,7 @@ class TensorRtRtxEngine(TensorRtEngine):
 
     def _warmed(self) -> None:
         if self._kept is not None:
-            with appearing(self._kept, overwrite=True) as partial:
+            with atomic_write(self._kept, overwrite=True) as partial:
                 partial.write_bytes(bytes(self._cache.serialize()))
 
     def _records(self, context: Any, stream: int) -> bool:

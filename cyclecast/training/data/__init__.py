@@ -16,7 +16,7 @@ from cyclecast.training.data.images import (
     to_bytes,
     to_tensor,
 )
-from cyclecast.training.data.labels import Palette, colourise, nearest_class, palette_of, read_palette
+from cyclecast.training.data.labels import Palette, colorise, nearest_class, palette_of, read_palette
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -29,7 +29,7 @@ __all__ = [
     "Palette",
     "Split",
     "UnpairedData",
-    "colourise",
+    "colorise",
     "fixed_set",
     "list_images",
     "nearest_class",

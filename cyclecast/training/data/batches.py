@@ -119,7 +119,7 @@ class PairedData:
         return _stack([pair[0] for pair in drawn]), _stack([pair[1] for pair in drawn])
 
     def first(self, count: int, side: int) -> tuple[Tensor, Tensor]:
-        """The first `count` readable pairs, evenly spread, centre-cropped: two of (n, 3, side, side) in [-1, 1]."""
+        """The first `count` readable pairs, evenly spread, center-cropped: two of (n, 3, side, side) in [-1, 1]."""
         first_a, first_b = self._images.first(count, side)
         return first_a, first_b
 

@@ -27,7 +27,7 @@ from cyclecast.training.data.images import (
 from cyclecast.training.data.labels import Palette, palette_of, read_labels
 
 log = logging.getLogger(__name__)
-CENTRE = 0.4999  # an odd remainder rounds down
+CENTER = 0.4999  # an odd remainder rounds down
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Crop:
 
     load: int
     side: int
-    top: float = CENTRE
+    top: float = CENTER
     """Where in its range the square's top lies: 0 is the image's top, just under 1 is as low as it goes."""
-    left: float = CENTRE
+    left: float = CENTER
     flip: bool = False
 
     def __call__(self, image: NDArray[np.uint8], shape: tuple[int, int], nearest: bool = False) -> NDArray[np.uint8]:
-        """(H, W, 3) -> (side, side, 3), by way of `shape` (height, width). `nearest`: resized without new colours."""
+        """(H, W, 3) -> (side, side, 3), by way of `shape` (height, width). `nearest`: resized without new colors."""
         image = resize(image, shape, nearest)
         top, left = int(self.top * (shape[0] - self.side + 1)), int(self.left * (shape[1] - self.side + 1))
         image = image[top : top + self.side, left : left + self.side]
@@ -51,7 +51,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class View:
-    """What of a file is an image: all of it or one half; label maps are seen in their palette's colours."""
+    """What of a file is an image: all of it or one half; label maps are seen in their palette's colors."""
 
     half: Half | None = None
     palette: Palette | None = None
@@ -105,7 +105,7 @@ class AlignedImages:
         raise self._none_left()
 
     def first(self, count: int, side: int) -> tuple[Tensor, ...]:
-        """The first `count` readable rows, evenly spread, centre-cropped: (n, 3, side, side) in [-1, 1] a column."""
+        """The first `count` readable rows, evenly spread, center-cropped: (n, 3, side, side) in [-1, 1] a column."""
         out: list[tuple[Tensor, ...]] = []
         chosen = spread(len(self.rows), count).tolist()
         others = (index for index in range(len(self.rows)) if index not in set(chosen))  # in place of what cannot be read

@@ -44,7 +44,7 @@ def fit_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 class DigitSet:
     """One domain: the digits of a file (see `read_digits`), made `size` pixels wide; never cropped, never flipped.
 
-    Grey, in three equal channels. tight: cut to the middle square that holds 99 % of the set's ink, because MNIST's digits have
+    Gray, in three equal channels. tight: cut to the middle square that holds 99 % of the set's ink, because MNIST's digits have
     a border about them and USPS's fill their picture. InputError if the file cannot be read.
     """
 

@@ -32,7 +32,7 @@ class Domain(Protocol):
         ...
 
     def first(self, count: int, side: int) -> Tensor:
-        """The first `count` readable images, evenly spread over the set, centre-cropped: (n, 3, side, side) in [-1, 1]."""
+        """The first `count` readable images, evenly spread over the set, center-cropped: (n, 3, side, side) in [-1, 1]."""
         ...
 
 
@@ -42,7 +42,7 @@ class ImageFolder:
 
     load_size: the shorter side before the crop, drawn evenly from this range (the paper: 286 to 286). crop_size: pixels.
     half: the files are pairs that stand side by side, and this half of each is the domain. A folder whose name ends in
-    `_labels`, with classes.csv in it or beside it, holds label maps: they are seen in that table's colours and never blended.
+    `_labels`, with classes.csv in it or beside it, holds label maps: they are seen in that table's colors and never blended.
     A file that cannot be used is skipped, named once and counted in `skipped`.
     """
 
@@ -71,7 +71,7 @@ class ImageFolder:
         return self._images.draw(random)[0]
 
     def first(self, count: int, side: int) -> Tensor:
-        """The first `count` readable images, evenly spread over the folder, centre-cropped: (n, 3, side, side) in [-1, 1]."""
+        """The first `count` readable images, evenly spread over the folder, center-cropped: (n, 3, side, side) in [-1, 1]."""
         return self._images.first(count, side)[0]
 
 

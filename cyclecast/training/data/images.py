@@ -63,7 +63,7 @@ def short_side_shape(image: NDArray[np.uint8], side: int) -> tuple[int, int]:
 
 
 def resize(image: NDArray[np.uint8], shape: tuple[int, int], nearest: bool = False) -> NDArray[np.uint8]:
-    """The image at `shape` (height, width): area mean if smaller, cubic if larger; `nearest` makes no new colours."""
+    """The image at `shape` (height, width): area mean if smaller, cubic if larger; `nearest` makes no new colors."""
     if nearest:
         interpolation = cv2.INTER_NEAREST_EXACT
     else:

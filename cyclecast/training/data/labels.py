@@ -1,4 +1,4 @@
-"""Label maps: images of class indices, seen as colours through the table that lies beside them."""
+"""Label maps: images of class indices, seen as colors through the table that lies beside them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ COLUMNS = ("index", "name", "r", "g", "b")
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """The classes of label maps; index i is `names[i]`, shown as `colours[i]`."""
+    """The classes of label maps; index i is `names[i]`, shown as `colors[i]`."""
 
     names: tuple[str, ...]
-    colours: NDArray[np.uint8]
+    colors: NDArray[np.uint8]
     """(K, 3) uint8 RGB."""
 
     def __len__(self) -> int:
@@ -46,20 +46,20 @@ def read_palette(path: Path) -> Palette:
     if not rows or [index for index, _, _ in rows] != list(range(len(rows))) or len(rows) > 256:
         got = ", ".join(str(index) for index, _, _ in rows[:8]) or "none"
         raise InputError(f"{path}: indices must be 0, 1, 2 and so on to at most 255, each once; got {got}")
-    return Palette(tuple(name for _, name, _ in rows), np.array([colour for _, _, colour in rows], np.uint8))
+    return Palette(tuple(name for _, name, _ in rows), np.array([color for _, _, color in rows], np.uint8))
 
 
 def _row(path: Path, line: int, row: dict[str, str | None]) -> tuple[int, str, tuple[int, ...]]:
     try:
-        index, *colour = (int(row[column] or "") for column in ("index", "r", "g", "b"))
+        index, *color = (int(row[column] or "") for column in ("index", "r", "g", "b"))
         name = (row["name"] or "").strip()
     except (KeyError, ValueError) as error:
         raise InputError(
             f"{path}, line {line}: expected the columns {','.join(COLUMNS)}, all but the name whole numbers"
         ) from error
-    if not all(0 <= value <= 255 for value in colour):
-        raise InputError(f"{path}, line {line}: r, g and b must be 0 to 255, got {colour}")
-    return index, name, tuple(colour)
+    if not all(0 <= value <= 255 for value in color):
+        raise InputError(f"{path}, line {line}: r, g and b must be 0 to 255, got {color}")
+    return index, name, tuple(color)
 
 
 def palette_of(folder: Path) -> Palette | None:
@@ -72,7 +72,7 @@ def palette_of(folder: Path) -> Palette | None:
 
 
 def read_labels(path: Path, palette: Palette) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB: a single-channel image of class indices in its colours; None if it cannot be decoded.
+    """(H, W, 3) uint8 RGB: a single-channel image of class indices in its colors; None if it cannot be decoded.
 
     InputError if it has more channels, or an index that the palette has not.
     """
@@ -82,25 +82,25 @@ def read_labels(path: Path, palette: Palette) -> NDArray[np.uint8] | None:
     if indices.ndim != 2:
         raise InputError(f"{path}: a label map has one channel of class indices, this has {indices.shape[2]}")
     try:
-        return colourise(indices, palette)
+        return colorise(indices, palette)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def colourise(indices: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
+def colorise(indices: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
     """(H, W) uint8 class indices -> (H, W, 3) uint8 RGB. InputError for an index that the palette has not."""
     if indices.size and int(indices.max()) >= len(palette):
         raise InputError(f"class index {int(indices.max())} is outside the table, 0 to {len(palette) - 1}")
-    return palette.colours[indices]
+    return palette.colors[indices]
 
 
 def nearest_class(image: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB -> (H, W) uint8: the class whose colour is nearest (Euclidean); of equals, the first."""
+    """(H, W, 3) uint8 RGB -> (H, W) uint8: the class whose color is nearest (Euclidean); of equals, the first."""
     pixels = image.astype(np.int32)
     best = np.full(image.shape[:-1], np.iinfo(np.int32).max, np.int32)
     indices = np.zeros(image.shape[:-1], np.uint8)
-    for index, colour in enumerate(palette.colours.astype(np.int32)):
-        distance = np.square(pixels - colour).sum(axis=-1, dtype=np.int32)
+    for index, color in enumerate(palette.colors.astype(np.int32)):
+        distance = np.square(pixels - color).sum(axis=-1, dtype=np.int32)
         closer = distance < best
         best[closer], indices[closer] = distance[closer], index
     return indices

@@ -86,8 +86,8 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = SmallClassifier(classes, width).to(images.device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps)
     batch_size = min(batch_size, len(images))
     order = torch.empty(0, dtype=torch.long)
     network.train()
@@ -102,9 +102,9 @@ def train_classifier(
             mirrored = (torch.rand(batch_size, generator=generator) < 0.5).to(images.device)
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
         loss = functional.cross_entropy(network(x), labels[batch].long())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if on_progress is not None:
             on_progress(step + 1, steps)

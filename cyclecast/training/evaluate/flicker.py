@@ -48,23 +48,23 @@ def warping_error(source_frames: Iterable[Image], styled_frames: Iterable[Image]
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     errors: list[float] = []
     pairs, occluded = 0, 0.0
-    before: tuple[Image, Image] | None = None  # grey source, styled
+    before: tuple[Image, Image] | None = None  # gray source, styled
     for index, (source, styled) in enumerate(zip_longest(source_frames, styled_frames)):
         if source is None or styled is None:
             raise InputError(f"both clips need as many frames; the {'source' if source is None else 'styled'} ends at {index}")
         _check(source, styled)
-        grey: Image = np.asarray(cv2.cvtColor(source, cv2.COLOR_BGR2GRAY), np.uint8)
+        gray: Image = np.asarray(cv2.cvtColor(source, cv2.COLOR_BGR2GRAY), np.uint8)
         if before is not None:
-            if before[0].shape != grey.shape:
-                raise InputError(f"frame {index} is of another size than the one before: {grey.shape}, {before[0].shape}")
-            back = flow.calc(grey, before[0], None)  # type: ignore[call-overload]
-            forth = flow.calc(before[0], grey, None)  # type: ignore[call-overload]
+            if before[0].shape != gray.shape:
+                raise InputError(f"frame {index} is of another size than the one before: {gray.shape}, {before[0].shape}")
+            back = flow.calc(gray, before[0], None)  # type: ignore[call-overload]
+            forth = flow.calc(before[0], gray, None)  # type: ignore[call-overload]
             followed = ~_occluded(back, forth)
             pairs, occluded = pairs + 1, occluded + 1 - float(followed.mean())
             if followed.mean() >= SMALLEST_SHARE:
                 moved = _warp(before[1].astype(np.float32), back)
                 errors.append(float((((styled - moved) / 255.0) ** 2)[followed].mean()))
-        before = grey, styled
+        before = gray, styled
     if not errors:
         raise InputError(f"flicker needs two frames or more of one scene, got {pairs} pairs and none that can be followed")
     return Flicker(mean=float(np.mean(errors)), frames=len(errors), occluded=occluded / pairs)
@@ -73,7 +73,7 @@ def warping_error(source_frames: Iterable[Image], styled_frames: Iterable[Image]
 def structure_kept(source: Image, styled: Image) -> float:
     """SSIM of the luminance of two frames (H, W, 3) uint8 BGR, at most 1 (Wang et al. 2004; Gaussian window, sigma 1.5).
 
-    It says how much of the picture's local structure came through the styling, whatever became of its colours: 1 is the
+    It says how much of the picture's local structure came through the styling, whatever became of its colors: 1 is the
     input itself, and a good painter keeps less than a filter does. Pixels whose window leaves the frame do not count.
     InputError if the frames do not match or have no others.
     """

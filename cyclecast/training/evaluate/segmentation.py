@@ -111,8 +111,8 @@ def train_segmentation(
         network = SegmentationNet(classes, width).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = class_weights(labels if ignore is None else labels[labels != ignore], classes, balance).to(device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=learning_rate, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps)
     network.train()
     for step in range(steps):
         chosen = torch.randint(len(photos), (batch_size,), generator=generator).tolist()
@@ -126,9 +126,9 @@ def train_segmentation(
         with _autocast(device):
             logits = network(x)
         loss = functional.cross_entropy(logits.float(), truth, weights, ignore_index=-100 if ignore is None else ignore)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if on_progress is not None:
             on_progress(step + 1, steps)

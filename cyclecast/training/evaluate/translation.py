@@ -59,12 +59,12 @@ def evaluate_translation(
     """The figures of one direction (`a2b` or `b2a`) by name.
 
     Always: structure_kept (SSIM to the source). Digits: digit_accuracy of a classifier of the target's digits, with
-    digit_accuracy_untranslated beside it. Label maps: per_pixel, per_class, class_iou, of the nearest label colour or, the
+    digit_accuracy_untranslated beside it. Label maps: per_pixel, per_class, class_iou, of the nearest label color or, the
     other way round, of a segmentation network trained on the real photos. Folders: judged_as_target, of a classifier of the
     two domains. FID and KID to the target's test images, or to all where there are none: in the features of the Inception
     weights in the file `inception`, else of EfficientNet-Lite2 (digits: of a classifier of them), under names that say so.
 
-    side: pixels of the centre crops. InputError if images are missing, or too few.
+    side: pixels of the center crops. InputError if images are missing, or too few.
     """
     source, target = direction[0], direction[2]
     if not places.of(source)[0].is_dir():
@@ -144,7 +144,7 @@ def _labels(translate: Translate, direction: str, places: Places, side: int, see
         )
         told = predict(judge, translate(held[0]))
     else:
-        told = nearest(translate(held[1]), Palette(table.names[:count], table.colours[:count]))
+        told = nearest(translate(held[1]), Palette(table.names[:count], table.colors[:count]))
     scores = label_scores(confusion(told, held[2], count, ignored))
     return {"per_pixel": scores.per_pixel, "per_class": scores.per_class, "class_iou": scores.class_iou}
 
@@ -156,7 +156,7 @@ def _pairs(maps: Path, photos: Path, side: int, table: Palette) -> list[Tensor]:
 
 
 def nearest(pictures: Tensor, table: Palette) -> Tensor:
-    """(N, 3, H, W) uint8 -> (N, H, W) int64: the class of the nearest label colour (CycleGAN, section 5.1.3)."""
+    """(N, 3, H, W) uint8 -> (N, H, W) int64: the class of the nearest label color (CycleGAN, section 5.1.3)."""
     return torch.from_numpy(nearest_class(pictures.permute(0, 2, 3, 1).numpy(), table).astype(np.int64))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from cyclecast.training.networks.frame import FrameGenerator
 from cyclecast.training.networks.latent import ConvGenerator, MlpGenerator
-from cyclecast.training.networks.layers import initialise
+from cyclecast.training.networks.layers import initialize
 from cyclecast.training.networks.resnet import ResnetGenerator
 from cyclecast.training.networks.unet import UnetGenerator
 
@@ -36,12 +36,12 @@ LATENT_GENERATORS: dict[str, Callable[..., LatentGenerator]] = {"mlp": MlpGenera
 
 def build_generator(generator: str, **settings: Any) -> ImageGenerator:
     """The image generator of this name with fresh weights; settings: its constructor's, as a checkpoint's `exports` hold them."""
-    return initialise(IMAGE_GENERATORS[generator](**settings))
+    return initialize(IMAGE_GENERATORS[generator](**settings))
 
 
 def build_latent_generator(generator: str, **settings: Any) -> LatentGenerator:
     """The same for a latent generator."""
-    return initialise(LATENT_GENERATORS[generator](**settings))
+    return initialize(LATENT_GENERATORS[generator](**settings))
 
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import keep_scale
+from cyclecast.training.networks.layers import he_init
 
 Preset = Literal["nano", "small", "base"]
 PRESETS: dict[Preset, tuple[int, int]] = {"nano": (16, 6), "small": (32, 6), "base": (32, 10)}
@@ -33,7 +33,7 @@ class FrameGenerator(nn.Module):
     """PixelUnshuffle, `blocks` residual blocks of `width` channels at 1/factor of the resolution, PixelShuffle.
 
     No norms: a frame costs one pass, and a change in one corner of a video leaves the others as they were. Its output can
-    leave [-1, 1], to be clamped. skip: it makes what is added to its input, which suits a change of colours; a painting
+    leave [-1, 1], to be clamped. skip: it makes what is added to its input, which suits a change of colors; a painting
     replaces the detail of its input, and a network that has to cancel it first learns it far worse. The way up could draw a
     grid of `factor` pixels where an adversary rewards any texture: let it imitate a teacher without one (recipe `distill`).
 
@@ -57,8 +57,8 @@ class FrameGenerator(nn.Module):
 
     @torch.no_grad()
     def start(self) -> None:
-        """At first it gives grey, or with the skip its input, nearly: what it makes is small."""
-        keep_scale(self, [layer.body[2] for layer in self.model if isinstance(layer, PlainBlock)])
+        """At first it gives gray, or with the skip its input, nearly: what it makes is small."""
+        he_init(self, [layer.body[2] for layer in self.model if isinstance(layer, PlainBlock)])
         self.model[-2].weight.mul_(0.1)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, Upsample, double, norm
+from cyclecast.training.networks.layers import Norm, Upsample, norm, upsample_block
 
 
 class MlpGenerator(nn.Module):
@@ -77,7 +77,7 @@ class ConvGenerator(nn.Module):
             nn.ReLU(inplace=True),
         ]
         for _ in range(times):
-            layers += [double(width, width // 2, upsample, kernel=4), norm(width // 2, "batch"), nn.ReLU(inplace=True)]
+            layers += [upsample_block(width, width // 2, upsample, kernel=4), norm(width // 2, "batch"), nn.ReLU(inplace=True)]
             width //= 2
         self.model = nn.Sequential(*layers, nn.Conv2d(ngf, channels, 3, padding=1), nn.Tanh())
 

@@ -74,10 +74,10 @@ class ReflectionPad(nn.ReflectionPad2d):
             return super().forward(input)
 
 
-def double(in_channels: int, out_channels: int, how: Upsample, kernel: int = 3, bias: bool = False) -> nn.Module:
+def upsample_block(in_channels: int, out_channels: int, how: Upsample, kernel: int = 3, bias: bool = False) -> nn.Module:
     """(N, C, H, W) -> (N, C', 2H, 2W); kernel: of the deconvolution, 3 (CycleGAN) or 4 (DCGAN, pix2pix).
 
-    `resize` enlarges, then convolves, so it draws no grid (Odena et al. 2016). Bilinear, because after nearest neighbour a
+    `resize` enlarges, then convolves, so it draws no grid (Odena et al. 2016). Bilinear, because after nearest neighbor a
     difference between two pixels still depends on where in the grid it falls: slopes come out as rows of dots. `nearest` does
     just that, for weights that were trained with it. `pixelshuffle` makes four values for each and lays them out as 2x2 (Shi
     et al. 2016), equal ones at the start.
@@ -94,7 +94,7 @@ def double(in_channels: int, out_channels: int, how: Upsample, kernel: int = 3, 
 
 @runtime_checkable
 class OwnStart(Protocol):
-    """A module whose weights do not start as the others do: `initialise` calls this last."""
+    """A module whose weights do not start as the others do: `initialize` calls this last."""
 
     def start(self) -> None:
         """Sets its weights, in place, drawn from torch's generator."""
@@ -116,7 +116,7 @@ class PixelShuffleUp(nn.Sequential):
         weight.copy_(weight[::4].repeat_interleave(4, dim=0))
 
 
-def initialise(module: Module) -> Module:
+def initialize(module: Module) -> Module:
     """Weights from N(0, 0.02), of batch norms from N(1, 0.02), biases 0 (DCGAN, section 4; CycleGAN, appendix 7.1).
 
     In place, drawn from torch's generator. Linear layers keep PyTorch's own start.
@@ -136,7 +136,7 @@ def initialise(module: Module) -> Module:
 
 
 @torch.no_grad()
-def keep_scale(network: nn.Module, branches: Sequence[nn.Module]) -> None:
+def he_init(network: nn.Module, branches: Sequence[nn.Module]) -> None:
     """Weights of a network without norms that neither swell nor fade what passes (He et al. 2015), in place.
 
     branches: the last convolution of each residual branch; their sum stays as large as one.

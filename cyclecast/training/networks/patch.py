@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, initialise, norm
+from cyclecast.training.networks.layers import Norm, initialize, norm
 from cyclecast.training.networks.projected import ProjectedDiscriminator
 
 Discriminator = Literal["basic", "n_layers", "pixel", "projected"]
@@ -42,7 +42,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class PixelDiscriminator(nn.Module):
-    """1x1 convolutions: each pixel is judged by itself, so only colours count. (N, C, H, W) -> (N, 1, H, W)."""
+    """1x1 convolutions: each pixel is judged by itself, so only colors count. (N, C, H, W) -> (N, 1, H, W)."""
 
     def __init__(self, ndf: int = 64, in_channels: int = 3, kind: Norm = "instance") -> None:
         super().__init__()
@@ -82,8 +82,8 @@ def build_discriminator(discriminator: Discriminator, ndf: int, layers: int = 3,
     if discriminator == "projected":
         return ProjectedDiscriminator(ndf)
     if discriminator == "pixel":
-        return initialise(PixelDiscriminator(ndf, in_channels))
-    return initialise(PatchDiscriminator(ndf, 3 if discriminator == "basic" else layers, in_channels))
+        return initialize(PixelDiscriminator(ndf, in_channels))
+    return initialize(PatchDiscriminator(ndf, 3 if discriminator == "basic" else layers, in_channels))
 
 
 def side_wanted(discriminator: Discriminator, layers: int, side: int) -> str | None:

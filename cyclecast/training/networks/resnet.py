@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, ReflectionPad, Upsample, double, keep_scale
-from cyclecast.training.networks.layers import norm as normalise
+from cyclecast.training.networks.layers import Norm, ReflectionPad, Upsample, he_init, upsample_block
+from cyclecast.training.networks.layers import norm as normalize
 
 
 class ResnetBlock(nn.Module):
@@ -20,11 +20,11 @@ class ResnetBlock(nn.Module):
         self.conv_block = nn.Sequential(
             ReflectionPad(1),
             nn.Conv2d(channels, channels, 3, bias=kind == "none"),
-            normalise(channels, kind),
+            normalize(channels, kind),
             nn.ReLU(inplace=True),
             ReflectionPad(1),
             nn.Conv2d(channels, channels, 3, bias=kind == "none"),
-            normalise(channels, kind),
+            normalize(channels, kind),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class ResnetGenerator(nn.Module):
     """c7s1-n, d2n, d4n, `blocks` x R4n, u2n, un, c7s1-3 of the paper.
 
     ngf: channels at full resolution (the paper: 64). blocks: 9 for 256x256 and above, 6 for 128x128. skip (not in the
-    paper): the network makes what is added to its input. Instance norm forgets the colour of a flat crop; the skip does not,
+    paper): the network makes what is added to its input. Instance norm forgets the color of a flat crop; the skip does not,
     but with it the output can leave [-1, 1], to be clamped.
     """
 
@@ -61,20 +61,20 @@ class ResnetGenerator(nn.Module):
         layers: list[nn.Module] = [
             ReflectionPad(3),
             nn.Conv2d(3, ngf, 7, bias=bias),
-            normalise(ngf, norm),
+            normalize(ngf, norm),
             nn.ReLU(inplace=True),
         ]
         for channels in (ngf, 2 * ngf):
             layers += [
                 nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, padding_mode=border, bias=bias),
-                normalise(2 * channels, norm),
+                normalize(2 * channels, norm),
                 nn.ReLU(inplace=True),
             ]
         layers += [ResnetBlock(4 * ngf, norm) for _ in range(blocks)]
         for channels in (4 * ngf, 2 * ngf):
             layers += [
-                double(channels, channels // 2, upsample, bias=bias),
-                normalise(channels // 2, norm),
+                upsample_block(channels, channels // 2, upsample, bias=bias),
+                normalize(channels // 2, norm),
                 nn.ReLU(inplace=True),
             ]
         layers += [ReflectionPad(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
@@ -84,7 +84,7 @@ class ResnetGenerator(nn.Module):
     def start(self) -> None:
         """Without norms the weights keep the scale; else they start as everywhere."""
         if self.norm == "none":
-            keep_scale(self, [layer.conv_block[-2] for layer in self.model if isinstance(layer, ResnetBlock)])
+            he_init(self, [layer.conv_block[-2] for layer in self.model if isinstance(layer, ResnetBlock)])
             self.model[-2].weight.mul_(0.1)  # type: ignore[operator]  # tanh, once saturated, learns nothing
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, Upsample, double, norm
+from cyclecast.training.networks.layers import Norm, Upsample, norm, upsample_block
 
 
 class UnetLevel(nn.Module):
@@ -31,7 +31,7 @@ class UnetLevel(nn.Module):
         self.outermost = image_channels is not None
         bare = kind == "none" or self.outermost  # no norm on either way
         down = nn.Conv2d(image_channels or outer, inner, 4, stride=2, padding=1, bias=bare or below is None)
-        up = double(inner if below is None else 2 * inner, outer, upsample, kernel=4, bias=bare)
+        up = upsample_block(inner if below is None else 2 * inner, outer, upsample, kernel=4, bias=bare)
         leaky, relu = nn.LeakyReLU(0.2), nn.ReLU()
         if below is None:  # 1x1 at the training size: no norm on the way down, which would leave nothing
             layers = [leaky, down, relu, up, norm(outer, kind)]

@@ -30,7 +30,7 @@ class Recipe(Protocol):
     steps: int
     """Generator steps in all."""
     rates: dict[str, float]
-    """Of each optimiser at the start."""
+    """Of each optimizer at the start."""
 
     @property
     def config(self) -> TrainConfig: ...

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cyclecast.training import losses
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.recipes.translation import AdversarialConfig, Translation
 
 
@@ -28,7 +28,7 @@ class BiGan(Translation):
         judged, _ = learn("discriminators", self._discriminator_loss, real_a, real_b, fake_a, fake_b)
         return parts | judged
 
-    def _generator_loss(self, real_a: Tensor, real_b: Tensor) -> Terms:
+    def _generator_loss(self, real_a: Tensor, real_b: Tensor) -> LossTerms:
         """G wants its pair to pass for F's, F for G's (BiGAN, equation 3)."""
         fake_b, fake_a = self.networks["generator_ab"](real_a), self.networks["generator_ba"](real_b)
         kind = self.config.adversarial
@@ -38,12 +38,12 @@ class BiGan(Translation):
             "adversarial_ab": losses.generator_loss(scores_ab, kind),
             "adversarial_ba": losses.generator_loss(scores_ba, kind, real=False),
         }
-        return Terms(parts["adversarial_ab"] + parts["adversarial_ba"], parts, (fake_a, fake_b))
+        return LossTerms(parts["adversarial_ab"] + parts["adversarial_ba"], parts, (fake_a, fake_b))
 
-    def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+    def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> LossTerms:
         pairs_ab, pairs_ba = _pairs(real_a, fake_b, fake_a, real_b)
         total, loss = self.discriminate("discriminator", pairs_ba, pairs_ab)
-        return Terms(total, {"discriminator": loss})
+        return LossTerms(total, {"discriminator": loss})
 
 
 def _pairs(real_a: Tensor, fake_b: Tensor, fake_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor]:

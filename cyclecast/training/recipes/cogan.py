@@ -12,10 +12,10 @@ from torch.optim import Adam, Optimizer
 
 from cyclecast.training import losses, search
 from cyclecast.training.augment import augment
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks import build_latent_generator
 from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
-from cyclecast.training.networks.layers import initialise
+from cyclecast.training.networks.layers import initialize
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
 from cyclecast.training.recipes.translation import EPOCHS, FIXED, AdversarialConfig
@@ -59,7 +59,7 @@ class CoGan:
         self.steps = config.steps or EPOCHS * max(1, len(self.data) // config.batch_size)
         generators = {key: build_latent_generator(**config.architecture()) for key in ("generator_a", "generator_b")}
         discriminators = {
-            key: initialise(ConvDiscriminator(config.crop_size, 3, config.ndf)) for key in ("discriminator_a", "discriminator_b")
+            key: initialize(ConvDiscriminator(config.crop_size, 3, config.ndf)) for key in ("discriminator_a", "discriminator_b")
         }
         # What means something comes first in a generator and last in a discriminator: that half is one and the same.
         tie(generators["generator_a"].model, generators["generator_b"].model, first=True)
@@ -91,19 +91,19 @@ class CoGan:
         judged, _ = learn("discriminators", self._discriminator_loss, *batch, fake_a, fake_b)
         return parts | judged
 
-    def _generator_loss(self, noise: Tensor) -> Terms:
+    def _generator_loss(self, noise: Tensor) -> LossTerms:
         fakes = {d: self.networks[f"generator_{d}"](noise) for d in "ab"}
         parts = {
             f"adversarial_{d}": losses.generator_loss(self._judge(d, fake), self.config.adversarial) for d, fake in fakes.items()
         }
-        return Terms(parts["adversarial_a"] + parts["adversarial_b"], parts, (fakes["a"], fakes["b"]))
+        return LossTerms(parts["adversarial_a"] + parts["adversarial_b"], parts, (fakes["a"], fakes["b"]))
 
-    def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+    def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> LossTerms:
         parts = {
             f"discriminator_{d}": losses.discriminator_loss(self._judge(d, real), self._judge(d, fake), self.config.adversarial)
             for d, real, fake in (("a", real_a, fake_a), ("b", real_b, fake_b))
         }
-        return Terms(parts["discriminator_a"] + parts["discriminator_b"], parts)
+        return LossTerms(parts["discriminator_a"] + parts["discriminator_b"], parts)
 
     def _judge(self, domain: str, images: Tensor) -> Tensor:
         scores: Tensor = self.networks[f"discriminator_{domain}"](augment(images) if self.config.augment else images)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cyclecast.training import losses
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.recipes.translation import TwoSided, TwoSidedConfig
 
 Variant = Literal["full", "cycle_alone", "gan_alone", "gan_forward", "gan_backward"]
@@ -25,10 +25,10 @@ class CycleGanConfig(TwoSidedConfig):
     """Lambda of the cycle loss."""
     cycle_scale: int = 1
     """Pixels, each way, that the cycle loss averages before it compares; the paper: 1."""
-    cycle_colours: bool = True
-    """Whether the cycle loss compares colours, as in the paper, or brightness alone: a meadow that snow covers was any green."""
-    colour_weight: float = 0.0
-    """Of the loss that keeps the mean colour of an area, 8 pixels wide, near the source's; the paper has none."""
+    cycle_colors: bool = True
+    """Whether the cycle loss compares colors, as in the paper, or brightness alone: a meadow that snow covers was any green."""
+    color_weight: float = 0.0
+    """Of the loss that keeps the mean color of an area, 8 pixels wide, near the source's; the paper has none."""
     brightness_weight: float = 0.0
     """The same of its mean brightness, which leaves hues free: a print has a palette of its own; the paper has none."""
     structure_weight: float = 0.0
@@ -45,7 +45,7 @@ class CycleGanConfig(TwoSidedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("cycle_scale", 1 <= self.cycle_scale <= self.crop_size, "from 1 to crop_size")
-        self._require_weights("cycle_weight", "colour_weight", "brightness_weight", "structure_weight")
+        self._require_weights("cycle_weight", "color_weight", "brightness_weight", "structure_weight")
         self._require_weights("snow_weight_b", "smoothness_weight_a", "smoothness_weight_b", "identity_weight")
 
     def identity(self) -> float:
@@ -69,7 +69,7 @@ class CycleGan(TwoSided):
             return learn("generators", self.generator_loss, *batch)[0]
         return super().step(batch, learn, step)
 
-    def generator_loss(self, real_a: Tensor, real_b: Tensor) -> Terms:
+    def generator_loss(self, real_a: Tensor, real_b: Tensor) -> LossTerms:
         """Adversarial + lambda cycle + identity (CycleGAN, equation 3)."""
         config, identity = self.config, self.config.identity()
         generator_ab, generator_ba = self.networks["generator_ab"], self.networks["generator_ba"]
@@ -87,13 +87,13 @@ class CycleGan(TwoSided):
             total = total + parts["adversarial_ab"] + parts["adversarial_ba"]
         forward, backward = config.cycles()
         if forward:
-            parts["cycle_a"] = losses.cycle_loss(generator_ba(fake_b), real_a, config.cycle_scale, config.cycle_colours)
+            parts["cycle_a"] = losses.cycle_loss(generator_ba(fake_b), real_a, config.cycle_scale, config.cycle_colors)
             total = total + config.cycle_weight * parts["cycle_a"]
         if backward:
-            parts["cycle_b"] = losses.cycle_loss(generator_ab(fake_a), real_b, config.cycle_scale, config.cycle_colours)
+            parts["cycle_b"] = losses.cycle_loss(generator_ab(fake_a), real_b, config.cycle_scale, config.cycle_colors)
             total = total + config.cycle_weight * parts["cycle_b"]
         for name, weight, kept in (
-            ("colour", config.colour_weight, losses.colour_loss),
+            ("color", config.color_weight, losses.color_loss),
             ("brightness", config.brightness_weight, losses.brightness_loss),
             ("structure", config.structure_weight, losses.structure_loss),
         ):
@@ -111,4 +111,4 @@ class CycleGan(TwoSided):
             parts["identity_a"] = losses.l1_loss(same_a, real_a)
             parts["identity_b"] = losses.l1_loss(same_b, real_b)
             total = total + identity * (parts["identity_a"] + parts["identity_b"])
-        return Terms(total, parts, (fake_a, fake_b))
+        return LossTerms(total, parts, (fake_a, fake_b))

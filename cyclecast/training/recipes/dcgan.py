@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
-from cyclecast.training.networks.layers import Upsample, initialise
+from cyclecast.training.networks.layers import Upsample, initialize
 from cyclecast.training.recipes.gan import Gan, GanConfig
 
 
@@ -37,4 +37,4 @@ class Dcgan(Gan):
     def __init__(self, config: DcganConfig) -> None:
         shape: dict[str, Any] = {"image_size": config.image_size, "channels": config.channels}
         architecture = {"generator": "conv", "latent": config.latent, **shape, "ngf": config.ngf, "upsample": config.upsample}
-        self._build(config, architecture, initialise(ConvDiscriminator(**shape, ndf=config.ndf)))
+        self._build(config, architecture, initialize(ConvDiscriminator(**shape, ndf=config.ndf)))

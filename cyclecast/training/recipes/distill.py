@@ -16,7 +16,7 @@ from torch.nn import functional
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.training import checkpoint, losses, trained
 from cyclecast.training.config import load_config
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks.patch import AnyDiscriminator, build_discriminator, side_wanted
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.recipes.cyclegan import CycleGan, CycleGanConfig
@@ -50,7 +50,7 @@ class DistillConfig(PoolConfig):
     ssim_weight: float = 10.0
     """Of 1 - SSIM to the teacher's picture (OMGD)."""
     pixel_weight: float = 10.0
-    """Of the mean absolute difference to the teacher's picture; OMGD has none, but then VGG sees to the colours."""
+    """Of the mean absolute difference to the teacher's picture; OMGD has none, but then VGG sees to the colors."""
     feature_weight: float = 2.0
     """Of the difference in what the teacher's discriminator sees in both pictures, in place of VGG."""
     style_weight: float = 1.0
@@ -148,11 +148,11 @@ class Distill(Translation):
             found |= judged
         return found
 
-    def _student_loss(self, source: Tensor) -> Terms:
+    def _student_loss(self, source: Tensor) -> LossTerms:
         config, teacher = self.config, self.teacher
         student: Any = self.networks[self.student]
         with torch.no_grad(), recorded(teacher.depths()) as deep:  # type: ignore[operator]
-            asked = without_grid(teacher, source, config.teacher_scale, config.teacher_shifts)
+            asked = shift_averaged(teacher, source, config.teacher_scale, config.teacher_shifts)
             seen = self.judge_of_both.hidden(asked)
         with recorded(student.depths()) as shallow:
             made = student(source).float()
@@ -174,7 +174,7 @@ class Distill(Translation):
         if config.adversarial_weight:
             parts["adversarial"] = losses.generator_loss(self.judge(self.adversary, self._as_seen(made)), config.adversarial)
         total = sum((getattr(config, f"{name}_weight") * value for name, value in parts.items()), made.new_zeros(()))
-        return Terms(total, parts, (made,))
+        return LossTerms(total, parts, (made,))
 
     def _as_seen(self, made: Tensor) -> Tensor:
         """The student's pictures at the scale of its teacher, where its strokes are as large as those of the real ones."""
@@ -184,13 +184,13 @@ class Distill(Translation):
     def _side(self) -> int:
         return round(self.config.crop_size * self.config.teacher_scale)
 
-    def _discriminator_loss(self, real: Tensor, fake: Tensor) -> Terms:
+    def _discriminator_loss(self, real: Tensor, fake: Tensor) -> LossTerms:
         fake = self._as_seen(fake)
         total, loss = self.discriminate(self.adversary, real[:, :, : fake.shape[2], : fake.shape[3]], fake)
-        return Terms(total, {self.adversary: loss})
+        return LossTerms(total, {self.adversary: loss})
 
 
-def without_grid(teacher: nn.Module, source: Tensor, scale: float = 1.0, shifts: int = 2) -> Tensor:
+def shift_averaged(teacher: nn.Module, source: Tensor, scale: float = 1.0, shifts: int = 2) -> Tensor:
     """What the teacher makes of (N, 3, H, W), at `scale` of its size and brought back, less its own grid; in [-1, 1], fp32.
 
     The mean of shifts x shifts calls, at evenly spaced parts of the teacher's stride, from a random place on: what it draws

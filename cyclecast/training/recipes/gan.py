@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from cyclecast.training import losses
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks.latent import MlpDiscriminator
 from cyclecast.training.recipes.latent import Latent, LatentConfig
 
@@ -22,7 +22,7 @@ class GanConfig(LatentConfig):
     discriminator_steps: int = 1
     """k: of the discriminator for each of the generator."""
     saturating: bool = False
-    """Minimise log(1 - D(G(z))) as the game has it, instead of maximising log D(G(z)) (the log D trick)."""
+    """Minimize log(1 - D(G(z))) as the game has it, instead of maximizing log D(G(z)) (the log D trick)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,14 +56,14 @@ class Gan(Latent):
         parts, _ = learn("generator", self._generator_loss, self.noise(real))
         return parts | judged
 
-    def _discriminator_loss(self, real: Tensor, noise: Tensor) -> Terms:
+    def _discriminator_loss(self, real: Tensor, noise: Tensor) -> LossTerms:
         with torch.no_grad():
             fake = self.generator(noise)
         # Real and fake apart: batch norm takes its statistics from what comes together.
         loss = losses.discriminator_loss(self.discriminator(real), self.discriminator(fake), "log")
-        return Terms(loss, {"discriminator": loss})
+        return LossTerms(loss, {"discriminator": loss})
 
-    def _generator_loss(self, noise: Tensor) -> Terms:
+    def _generator_loss(self, noise: Tensor) -> LossTerms:
         scores = self.discriminator(self.generator(noise))
         loss = losses.saturating_loss(scores) if self.config.saturating else losses.generator_loss(scores, "log")
-        return Terms(loss, {"generator": loss})
+        return LossTerms(loss, {"generator": loss})

@@ -31,7 +31,7 @@ class LatentConfig(TrainConfig):
     image_size: int = 28
     """Side of the pictures, pixels."""
     channels: Literal[1, 3] = 1
-    """1: grey, 3: RGB."""
+    """1: gray, 3: RGB."""
     latent: int = 100
     """Dimensions of the noise, drawn from N(0, 1)."""
     batch_size: int = 64
@@ -47,7 +47,7 @@ class LatentConfig(TrainConfig):
 
 
 class Latent:
-    """One generator, one adversary, an optimiser for each; a recipe adds the networks and one step."""
+    """One generator, one adversary, an optimizer for each; a recipe adds the networks and one step."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Latent:
         """Real images for each of the adversary's steps: (k N, C, S, S) float32 in [-1, 1]."""
         size = self.config.batch_size * self.adversary_steps(step)
         (real,) = self.data.batch(self.config.seed, step, size, first=processes.rank * size)
-        return (real if self.config.channels == 3 else grey(real),)
+        return (real if self.config.channels == 3 else gray(real),)
 
     def noise(self, like: Tensor) -> Tensor:
         """(N, Z) from N(0, 1) for N images, from torch's generator."""
@@ -97,6 +97,6 @@ class Latent:
         return images.expand(-1, 3, -1, -1)
 
 
-def grey(images: Tensor) -> Tensor:
+def gray(images: Tensor) -> Tensor:
     """(N, 3, S, S) RGB -> (N, 1, S, S): brightness (ITU-R BT.601)."""
     return (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cyclecast.training import losses
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.recipes.translation import AdversarialConfig, Translation
 
 
@@ -46,13 +46,13 @@ class Pix2Pix(Translation):
         judged, _ = learn("discriminators", self._discriminator_loss, source, target, fake)
         return parts | judged
 
-    def _generator_loss(self, source: Tensor, target: Tensor) -> Terms:
+    def _generator_loss(self, source: Tensor, target: Tensor) -> LossTerms:
         direction = self.config.direction
         fake = self.networks[f"generator_{direction[0]}{direction[2]}"](source)
         scores = self.judge("discriminator", torch.cat([source, fake], 1))
         parts = {"adversarial": losses.generator_loss(scores, self.config.adversarial), "paired": losses.l1_loss(fake, target)}
-        return Terms(parts["adversarial"] + self.config.paired_weight * parts["paired"], parts, (fake,))
+        return LossTerms(parts["adversarial"] + self.config.paired_weight * parts["paired"], parts, (fake,))
 
-    def _discriminator_loss(self, source: Tensor, target: Tensor, fake: Tensor) -> Terms:
+    def _discriminator_loss(self, source: Tensor, target: Tensor, fake: Tensor) -> LossTerms:
         total, loss = self.discriminate("discriminator", torch.cat([source, target], 1), torch.cat([source, fake], 1))
-        return Terms(total, {"discriminator": loss})
+        return LossTerms(total, {"discriminator": loss})

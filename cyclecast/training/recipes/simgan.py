@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cyclecast.training import losses
-from cyclecast.training.learner import Terms
+from cyclecast.training.learner import LossTerms
 from cyclecast.training.recipes.translation import TwoSided, TwoSidedConfig
 
 
@@ -15,12 +15,12 @@ from cyclecast.training.recipes.translation import TwoSided, TwoSidedConfig
 class SimGanConfig(TwoSidedConfig):
     """A refiner for each direction, on CycleGAN's networks, so that the two can be compared."""
 
-    regularisation_weight: float = 10.0
-    """Of |G(x) - x|_1, the self-regularisation (SimGAN, equation 4)."""
+    regularization_weight: float = 10.0
+    """Of |G(x) - x|_1, the self-regularization (SimGAN, equation 4)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_weights("regularisation_weight")
+        self._require_weights("regularization_weight")
 
 
 class SimGan(TwoSided):
@@ -29,16 +29,16 @@ class SimGan(TwoSided):
     Config = SimGanConfig
     config: SimGanConfig
 
-    def generator_loss(self, real_a: Tensor, real_b: Tensor) -> Terms:
+    def generator_loss(self, real_a: Tensor, real_b: Tensor) -> LossTerms:
         """Adversarial + lambda |G(x) - x| (SimGAN, equation 1)."""
         fake_b, fake_a = self.networks["generator_ab"](real_a), self.networks["generator_ba"](real_b)
         kind = self.config.adversarial
         parts = {
             "adversarial_ab": losses.generator_loss(self.judge("discriminator_b", fake_b), kind),
             "adversarial_ba": losses.generator_loss(self.judge("discriminator_a", fake_a), kind),
-            "regularisation_a": losses.l1_loss(fake_b, real_a),
-            "regularisation_b": losses.l1_loss(fake_a, real_b),
+            "regularization_a": losses.l1_loss(fake_b, real_a),
+            "regularization_b": losses.l1_loss(fake_a, real_b),
         }
         total = parts["adversarial_ab"] + parts["adversarial_ba"]
-        total = total + self.config.regularisation_weight * (parts["regularisation_a"] + parts["regularisation_b"])
-        return Terms(total, parts, (fake_a, fake_b))
+        total = total + self.config.regularization_weight * (parts["regularization_a"] + parts["regularization_b"])
+        return LossTerms(total, parts, (fake_a, fake_b))

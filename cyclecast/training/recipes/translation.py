@@ -19,7 +19,7 @@ from cyclecast.training import losses
 from cyclecast.training.augment import augment
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import PairedData, UnpairedData, fixed_set, open_domain
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks import build_generator
 from cyclecast.training.networks.frame import PRESETS, Preset
 from cyclecast.training.networks.layers import Norm, Upsample
@@ -71,7 +71,7 @@ class TranslationConfig(TrainConfig):
     upsample: Upsample = "deconvolution"
     """deconvolution (the paper), resize (bilinear, then convolution: no checkerboard), nearest (likewise) or pixelshuffle."""
     norm: Norm = "instance"
-    """Of a ResNet: instance (the paper), batch or none: instance norm forgets the colours of a close crop, none keeps them."""
+    """Of a ResNet: instance (the paper), batch or none: instance norm forgets the colors of a close crop, none keeps them."""
     skip: bool = False
     """The generator makes what is added to its input; the paper's makes the whole picture."""
     dropout: float = 0.0
@@ -222,7 +222,7 @@ class Translation:
         return scores
 
     def discriminate(self, name: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """What discriminator `name` minimises, and its loss without the gradient penalty that `wasserstein` adds."""
+        """What discriminator `name` minimizes, and its loss without the gradient penalty that `wasserstein` adds."""
         real_scores, fake_scores = self.judge(name, torch.cat([real, fake])).chunk(2)
         loss = losses.discriminator_loss(real_scores, fake_scores, self.config.adversarial)
         if self.config.adversarial != "wasserstein":
@@ -268,10 +268,10 @@ class TwoSided(Translation, ABC):
         return parts | judged
 
     @abstractmethod
-    def generator_loss(self, real_a: Tensor, real_b: Tensor) -> Terms:
+    def generator_loss(self, real_a: Tensor, real_b: Tensor) -> LossTerms:
         """The recipe's; outputs (fake_a, fake_b)."""
 
-    def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> Terms:
+    def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> LossTerms:
         total_a, loss_a = self.discriminate("discriminator_a", real_a, fake_a)
         total_b, loss_b = self.discriminate("discriminator_b", real_b, fake_b)
-        return Terms(total_a + total_b, {"discriminator_a": loss_a, "discriminator_b": loss_b})
+        return LossTerms(total_a + total_b, {"discriminator_a": loss_a, "discriminator_b": loss_b})

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import Adam, RMSprop
 
 from cyclecast.training import losses
-from cyclecast.training.learner import Learner, Terms
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
-from cyclecast.training.networks.layers import Upsample, initialise
+from cyclecast.training.networks.layers import Upsample, initialize
 from cyclecast.training.recipes.latent import Latent, LatentConfig
 
 WARM_UP = 25  # generator steps at the start with a critic trained near its optimum, and every EVERYth after (the authors' code)
@@ -62,7 +62,7 @@ class Wgan(Latent):
     def __init__(self, config: WganConfig) -> None:
         shape: dict[str, Any] = {"image_size": config.image_size, "channels": config.channels}
         architecture = {"generator": "conv", "latent": config.latent, **shape, "ngf": config.ngf, "upsample": config.upsample}
-        critic = initialise(ConvDiscriminator(**shape, ndf=config.ndf, kind="none" if config.penalty else "batch"))
+        critic = initialize(ConvDiscriminator(**shape, ndf=config.ndf, kind="none" if config.penalty else "batch"))
         super().__init__(
             config,
             architecture,
@@ -89,16 +89,16 @@ class Wgan(Latent):
         parts, _ = learn("generator", self._generator_loss, self.noise(real))
         return parts | judged
 
-    def _critic_loss(self, real: Tensor, noise: Tensor) -> Terms:
+    def _critic_loss(self, real: Tensor, noise: Tensor) -> LossTerms:
         with torch.no_grad():
             fake = self.generator(noise).float()
         loss = losses.discriminator_loss(self.discriminator(real), self.discriminator(fake), "wasserstein")
         parts = {"wasserstein_distance": -loss}
         if not self.config.penalty:
-            return Terms(loss, parts)
+            return LossTerms(loss, parts)
         parts["penalty"] = losses.gradient_penalty(self.discriminator, real, fake)
-        return Terms(loss + self.config.penalty_weight * parts["penalty"], parts)
+        return LossTerms(loss + self.config.penalty_weight * parts["penalty"], parts)
 
-    def _generator_loss(self, noise: Tensor) -> Terms:
+    def _generator_loss(self, noise: Tensor) -> LossTerms:
         loss = losses.generator_loss(self.discriminator(self.generator(noise)), "wasserstein")
-        return Terms(loss, {"generator": loss})
+        return LossTerms(loss, {"generator": loss})

@@ -64,14 +64,14 @@ def reproduce_digits(data: Path, lab: Lab) -> Path:
             commonest = float(classify(judge, made).bincount(minlength=10).max()) / len(made)
             return [by, accuracy(judge, made, labels), commonest, scores.fid, scores.kid_mean]
 
-        begun = len(rows)
+        submit_frame = len(rows)
         rows.append(row("no translation, border left", *_load(files[source], "test", tight=False)))
         rows.append(row("no translation", images, labels))
         for name, run in runs.items():
             made = to_bytes(translators(state(run))[way](to_unit(images)))
             kept[name, way] = (images, made)
             rows.append(row(name, made, labels))
-        rows[begun:] = [[f"{source} -> {target}", *line] for line in rows[begun:]]
+        rows[submit_frame:] = [[f"{source} -> {target}", *line] for line in rows[submit_frame:]]
         rows.append([f"{target} itself", "test digits", accuracy(judge, *sets[target, "test"]), None, None, None])
     results: dict[str, Any] = {f"{line[0]}, {line[1]}": dict(zip(FIGURES, line[2:], strict=True)) for line in rows}
     results["seconds"] = {name: seconds(run) for name, run in runs.items()}

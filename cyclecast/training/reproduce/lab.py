@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cyclecast.errors import ConfigError
-from cyclecast.files import appearing
+from cyclecast.files import atomic_write
 from cyclecast.training import checkpoint
 from cyclecast.training.config import load_config
 from cyclecast.training.evaluate.classifier import to_unit
@@ -61,15 +61,15 @@ class Lab:
         folder = self.out / name
         own = {"seed": self.seed, "device": self.device, "precision": self.precision, "tensorboard": False}
         config = load_config(RECIPES[recipe].Config, settings=own | settings | {"out": folder})
-        begun = (folder / checkpoint.NAME).exists()
-        for key, saved in state(folder)["config"].items() if begun else ():
+        submit_frame = (folder / checkpoint.NAME).exists()
+        for key, saved in state(folder)["config"].items() if submit_frame else ():
             if key in ("seed", "steps") and saved != (asked := getattr(config, key)):
                 raise ConfigError(f"{folder}: begun with {key} {saved}, not {asked}; choose another folder")
 
         def progress(now: Progress) -> None:
             self.tell(name, now.step, now.steps)
 
-        train(recipe, config, resume=begun, on_progress=progress)
+        train(recipe, config, resume=submit_frame, on_progress=progress)
         return folder
 
     def judge(self, name: str, fresh: nn.Module, make: Callable[[Callable[[int, int], None]], nn.Module]) -> nn.Module:
@@ -89,13 +89,13 @@ class Lab:
                     raise ConfigError(f"{path}: begun with {key} {kept.get(key)}, not {value}; choose another folder")
             return fresh.eval().requires_grad_(False)
         network = make(lambda done, total: self.tell(name, done, total))
-        with appearing(path, overwrite=True) as partial:
+        with atomic_write(path, overwrite=True) as partial:
             torch.save({**mine, "weights": network.state_dict()}, partial)
         return network
 
     def finish(self, page: Page, results: dict[str, Any]) -> Path:
         """Writes the figures, as JSON, and the page; returns the page's path."""
-        with appearing(self.out / "results.json", overwrite=True) as partial:
+        with atomic_write(self.out / "results.json", overwrite=True) as partial:
             partial.write_text(json.dumps(results, indent=1), "utf-8")
         page.write(self.out / "index.html")
         return self.out / "index.html"

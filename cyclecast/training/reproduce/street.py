@@ -97,8 +97,8 @@ def reproduce_street(data: Path, lab: Lab) -> Path:
     times["pix2pix"] = sum(map(seconds, both.values()))
 
     to_photo, to_labels, made = {}, {}, {}
-    count = len(palette) - 1  # the last colour is of what is not labelled
-    answers = Palette(palette.names[:count], palette.colours[:count])
+    count = len(palette) - 1  # the last color is of what is not labelled
+    answers = Palette(palette.names[:count], palette.colors[:count])
     for method, ways in methods.items():
         drawn, told = to_bytes(ways["a2b"](maps)), to_bytes(ways["b2a"](photos))
         made[method] = (drawn, told)
@@ -119,10 +119,10 @@ def reproduce_street(data: Path, lab: Lab) -> Path:
 
 
 def _validation(camvid: Path, side: int) -> tuple[Tensor, Tensor, Tensor, Palette]:
-    """Photos (N, 3, S, S) in [-1, 1], labels (N, S, S), label pictures (N, 3, S, S), and the table of colours."""
+    """Photos (N, 3, S, S) in [-1, 1], labels (N, S, S), label pictures (N, 3, S, S), and the table of colors."""
     palette = palette_of(camvid / "val_labels")
     if palette is None:
-        raise InputError(f"{camvid}: no classes.csv in it, which names the classes and their colours")
+        raise InputError(f"{camvid}: no classes.csv in it, which names the classes and their colors")
     maps, photos = PairedData(camvid / "val_labels", camvid / "val", (side, side), side, flip=False).first(10**6, side)
     return photos, nearest(to_bytes(maps), palette), maps, palette
 
@@ -168,7 +168,7 @@ def _page(
     page.text(
         f"Every method: {steps} steps of 4 images, {side}x{side} pixels, the same networks where it has them, seed {seed}. "
         "Labels to photo: a network that learnt to label real photos labels the made ones (it stands in for the FCN). Photo to "
-        f"labels: the class of the nearest label colour. Scored on the middle squares of {len(photos)} validation photos. "
+        f"labels: the class of the nearest label color. Scored on the middle squares of {len(photos)} validation photos. "
         "Cityscapes has 2,975 photos for training and the paper trained for 200 epochs: compare the order, not the numbers."
     )
     header = ["method", "per-pixel", "per-class", "class IoU", "paper: per-pixel", "per-class ", "class IoU ", "minutes"]

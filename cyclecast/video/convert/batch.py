@@ -20,7 +20,7 @@ from cyclecast.video.convert.convert import (
     ConversionReport,
     ConvertOptions,
     OnFrame,
-    OnNews,
+    OnMessage,
     PartsMaker,
     convert_file,
     signature,
@@ -28,7 +28,7 @@ from cyclecast.video.convert.convert import (
 from cyclecast.video.files import images
 from cyclecast.video.files.writer import CONTAINERS
 from cyclecast.video.frame import FrameFunction, Image
-from cyclecast.video.resize import begun
+from cyclecast.video.resize import submit_frame
 
 WRITABLE = images.SUFFIXES | frozenset(CONTAINERS) | {GIF}
 MANY = 5  # stills of as many sizes, each compiled for, would outweigh what padding costs
@@ -110,7 +110,7 @@ def convert_all(
     jobs: int = 1,
     bucketed: bool = True,
     bar: Callable[[str], OnFrame] | None = None,
-    on_news: OnNews | None = None,
+    on_message: OnMessage | None = None,
     maker: PartsMaker | None = None,
 ) -> Iterator[Outcome]:
     """Every file in turn; one that fails does not hold up the others.
@@ -130,7 +130,7 @@ def convert_all(
             made_of = signature(source, function, options) if source.is_file() else {}
             if ledger.has(output, made_of):
                 return Outcome(source, output)
-            report = convert_file(source, output, function, options, on_frame, on_news, maker)
+            report = convert_file(source, output, function, options, on_frame, on_message, maker)
             ledger.add(output, made_of)
         except Interrupted:
             raise
@@ -182,10 +182,10 @@ class OneByOne:
         with self._lock:
             return self._function(frame)
 
-    def begin(self, frame: Image) -> Callable[[], Image]:
+    def submit(self, frame: Image) -> Callable[[], Image]:
         """As the function, where it works ahead."""
         with self._lock:
-            wait = begun(frame, self._function)
+            wait = submit_frame(frame, self._function)
 
         def locked() -> Image:
             with self._lock:

@@ -14,25 +14,25 @@ import av
 
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError
-from cyclecast.files import appearing, digest_of_ends
+from cyclecast.files import atomic_write, digest_of_ends
 from cyclecast.video.convert import pipeline
 from cyclecast.video.convert.job import End, Job
 from cyclecast.video.files import images
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.decoders import choose_decoder
 from cyclecast.video.files.muxer import assemble, assemble_gif
-from cyclecast.video.files.reader import Place, VideoFile, Window
-from cyclecast.video.files.side_streams import Companions
+from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
+from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter, even
 from cyclecast.video.frame import Frame, FrameFunction, StreamInfo
-from cyclecast.video.resize import begun, restyled, work_size
+from cyclecast.video.resize import style_frame, submit_frame, work_size
 
 GIF = ".gif"
 PART_FRAMES = 120  # what a crash can cost, at most; each part begins with a key frame
 
 OnFrame = Callable[[int, "int | None"], None]
 """Told how many frames are done, and how many there should be (None: nobody knows)."""
-OnNews = Callable[[str], None]
+OnMessage = Callable[[str], None]
 """Told, in words, what should be known before the work begins."""
 
 
@@ -40,7 +40,14 @@ class PartsMaker(Protocol):
     """Makes the parts of a video elsewhere, such as `cluster.Cluster`: all that the job has not, then `job.close_source`."""
 
     def __call__(
-        self, video: VideoFile, window: Window, options: ConvertOptions, encoding: Encoding, job: Job, on_frame: OnFrame | None, /
+        self,
+        video: VideoFile,
+        window: TimeRange,
+        options: ConvertOptions,
+        encoding: Encoding,
+        job: Job,
+        on_frame: OnFrame | None,
+        /,
     ) -> pipeline.StageSeconds: ...
 
 
@@ -114,7 +121,7 @@ def convert_file(
     function: FrameFunction,
     options: ConvertOptions | None = None,
     on_frame: OnFrame | None = None,
-    on_news: OnNews | None = None,
+    on_message: OnMessage | None = None,
     maker: PartsMaker | None = None,
 ) -> ConversionReport:
     """One video or image through `function`. The output appears under its name when it is whole, or not at all.
@@ -130,13 +137,13 @@ def convert_file(
     if os.path.exists(output) and os.path.samefile(source, output):
         raise OutputError(f"{output}: is the source itself")
     if source.suffix.lower() in images.SUFFIXES:
-        with appearing(output, options.overwrite) as partial:
+        with atomic_write(output, options.overwrite) as partial:
             return convert_image(source, output, partial, function, options, on_frame)
     if output.is_dir():
         raise OutputError(f"{output}: is a folder")
     if os.path.lexists(output) and not options.overwrite:
         raise OutputError(f"{output}: exists already; --overwrite replaces it")
-    return convert_video(source, output, function, options, on_frame, on_news, maker)
+    return convert_video(source, output, function, options, on_frame, on_message, maker)
 
 
 def convert_video(
@@ -145,12 +152,12 @@ def convert_video(
     function: FrameFunction,
     options: ConvertOptions,
     on_frame: OnFrame | None = None,
-    on_news: OnNews | None = None,
+    on_message: OnMessage | None = None,
     maker: PartsMaker | None = None,
 ) -> ConversionReport:
     """Decode, model and encode side by side, part after part; then the parts become one file with all that goes beside them."""
     started = time.perf_counter()
-    window, decoder = Window(options.start, options.duration), choose_decoder(options.decoder)
+    window, decoder = TimeRange(options.start, options.duration), choose_decoder(options.decoder)
     asked = encoding_for(output, options)
     with VideoFile(source, window, decoder.hwaccel()) as video:
         info = video.info
@@ -163,8 +170,8 @@ def convert_video(
         made_of = signature(source, function, options) | {"encoder": chosen.name, "place of work": maker is None}
         with _job(output, made_of, options.resume) as job:
             for news in (job.news, f"encoder {chosen.described()}, decoder {decoder.described()}"):
-                if news and on_news:
-                    on_news(f"{output.name}: {news}")
+                if news and on_message:
+                    on_message(f"{output.name}: {news}")
             place = job.place() if maker is None else None
             resumed = job.frames
             try:
@@ -177,7 +184,7 @@ def convert_video(
                 joining = time.perf_counter()
                 if not job.frames:
                     raise InputError(f"{source}: has no frames in the part that was asked for")
-                film, companions = _assemble(source, output, info, options, job)
+                film, side_streams = _assemble(source, output, info, options, job)
                 job.publish(film, output, options.overwrite)
             except KeyboardInterrupt as interrupt:
                 raise Interrupted(f"{output}: interrupted{_kept(job)}") from interrupt
@@ -190,7 +197,7 @@ def convert_video(
     ended = time.perf_counter()
     work.encode += ended - joining
     seconds, made = ended - started, frames - resumed
-    damage = [found for found in (end.damage, companions.damage) if found]
+    damage = [found for found in (end.damage, side_streams.damage) if found]
     return ConversionReport(
         source=str(source),
         output=str(output),
@@ -199,8 +206,8 @@ def convert_video(
         fps=round(made / seconds, 2),
         width=info.width,
         height=info.height,
-        audio=companions.sound,
-        dropped=companions.dropped,
+        audio=side_streams.sound,
+        dropped=side_streams.dropped,
         notices=end.notices,
         damage="; ".join(damage) or None,
         resumed_frames=resumed,
@@ -210,7 +217,7 @@ def convert_video(
 
 def _convert_parts(
     video: VideoFile,
-    place: Place | None,
+    place: ResumePoint | None,
     function: FrameFunction,
     options: ConvertOptions,
     encoding: Encoding,
@@ -284,14 +291,14 @@ def encoding_for(output: Path, options: ConvertOptions) -> Encoding:
     return Encoding(options.codec or CONTAINERS[suffix], options.crf, options.preset, options.pix_fmt)
 
 
-def _assemble(source: Path, output: Path, info: StreamInfo, options: ConvertOptions, job: Job) -> tuple[Path, Companions]:
+def _assemble(source: Path, output: Path, info: StreamInfo, options: ConvertOptions, job: Job) -> tuple[Path, SideStreams]:
     """The finished file, in the job's folder, and what went along."""
     suffix = output.suffix.lower()
     film = job.folder / f"film{suffix}"
-    window = Window(options.start, options.duration)
-    with Companions(source, info.start, window, suffix, options.audio) as companions:
-        (assemble_gif if suffix == GIF else assemble)(job.parts, info, film, companions)
-    return film, companions
+    window = TimeRange(options.start, options.duration)
+    with SideStreams(source, info.start, window, suffix, options.audio) as side_streams:
+        (assemble_gif if suffix == GIF else assemble)(job.parts, info, film, side_streams)
+    return film, side_streams
 
 
 def _job(output: Path, signature: dict[str, Any], resume: bool) -> Job:
@@ -331,7 +338,7 @@ def convert_image(
     started = time.perf_counter()
     still = images.read_still(source)
     decoded = time.perf_counter()
-    styled = restyled(still.image, function, options.work_height)
+    styled = style_frame(still.image, function, options.work_height)
     modelled = time.perf_counter()
     dropped = images.write_still(partial, replace(still, image=styled))
     ended = time.perf_counter()
@@ -359,6 +366,6 @@ def _per_frame(work: pipeline.StageSeconds, frames: int) -> dict[str, float]:
 
 
 def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Callable[[], Frame]:
-    """Starts on the frame, as `styling.begun`; what is given back waits for the styled one."""
-    wait = begun(frame.image, function, work_height)
+    """Starts on the frame, as `styling.submit_frame`; what is given back waits for the styled one."""
+    wait = submit_frame(frame.image, function, work_height)
     return lambda: Frame(wait(), frame.pts, frame.duration)

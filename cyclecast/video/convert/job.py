@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from cyclecast.errors import OutputError
 from cyclecast.files import read_lines
-from cyclecast.video.files.reader import Place
+from cyclecast.video.files.reader import ResumePoint
 from cyclecast.video.files.writer import Part
 
 LIST = "parts.jsonl"
@@ -72,14 +72,14 @@ class Job:
         """This part is closed."""
         return index in self._parts
 
-    def place(self) -> Place | None:
+    def place(self) -> ResumePoint | None:
         """Where the film goes on behind the parts that have no gap before them; None at its start. The others are given up."""
         count = self.next_index()
         self._parts = {index: self._parts[index] for index in range(count)}
         if not count:
             return None
         done = [self._parts[index] for index in range(count)]
-        return Place(sum(part.frames for part, _ in done), done[-1][0].last, done[-1][1])
+        return ResumePoint(sum(part.frames for part, _ in done), done[-1][0].last, done[-1][1])
 
     def next_index(self) -> int:
         """Of the first part that is missing."""

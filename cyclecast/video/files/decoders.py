@@ -116,7 +116,7 @@ def decode_on(device: str) -> str | None:
 
 
 def made(encoder: str) -> bytes:
-    """An MP4 of five grey frames of 320x240, each brighter than the one before it."""
+    """An MP4 of five gray frames of 320x240, each brighter than the one before it."""
     import av
 
     file = io.BytesIO()

@@ -24,7 +24,7 @@ EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # how Matroska and Web
 
 
 @dataclass
-class Count:
+class DecodeStats:
     """What a decoder was given and what it gave."""
 
     packets: int = 0
@@ -74,7 +74,7 @@ def main_stream(container: InputContainer, path: Path) -> av.VideoStream:
     return stream
 
 
-def packets_of(container: InputContainer, stream: av.VideoStream, count: Count) -> Iterator[av.Packet[Any] | None]:
+def packets_of(container: InputContainer, stream: av.VideoStream, count: DecodeStats) -> Iterator[av.Packet[Any] | None]:
     """Those of the stream that are not empty, then None, for which a decoder gives out what it still has."""
     try:
         yield from (packet for packet in container.demux(stream) if packet.size)  # an empty one would end the decoder's work
@@ -85,7 +85,7 @@ def packets_of(container: InputContainer, stream: av.VideoStream, count: Count) 
     yield None
 
 
-def frames_of(container: InputContainer, stream: av.VideoStream, count: Count) -> Iterator[av.VideoFrame]:
+def frames_of(container: InputContainer, stream: av.VideoStream, count: DecodeStats) -> Iterator[av.VideoFrame]:
     """Packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says."""
     sorts = times_follow_decoding(container, stream)
     times: list[int] = []  # of packets whose frames have not come: a heap

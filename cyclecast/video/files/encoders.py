@@ -157,7 +157,7 @@ class ChosenEncoder:
         raise ConfigError(f"{self.name} takes no {name} pixels; it takes {', '.join(taken)}")
 
     def _formats(self) -> list[str]:
-        """YUV and grey, in memory. Where FFmpeg lists none, the driver decides."""
+        """YUV and gray, in memory. Where FFmpeg lists none, the driver decides."""
         import av
 
         listed = av.Codec(self.name, "w").video_formats

@@ -1,4 +1,4 @@
-"""What an image file holds beside its pixels: EXIF, colour profile and XMP, read from the bytes and put into them.
+"""What an image file holds beside its pixels: EXIF, color profile and XMP, read from the bytes and put into them.
 
 OpenCV (from 4.12) would do for some; into JPEG it writes no XMP and no profile over 64 KiB, of TIFF it knows nothing.
 """
@@ -38,9 +38,9 @@ class Metadata:
     cmyk: bool = False
     white_is_zero: bool = False
     premultiplied: bool = False
-    """The colours of a TIFF are stored multiplied by its alpha."""
+    """The colors of a TIFF are stored multiplied by its alpha."""
     straight_alpha_at: int | None = None
-    """Where a TIFF says, in two bytes, that its alpha is not multiplied into the colours."""
+    """Where a TIFF says, in two bytes, that its alpha is not multiplied into the colors."""
     unread_exif: bool = False
 
 
@@ -68,13 +68,13 @@ def put_metadata(
 ) -> tuple[bytes, list[str]]:
     """The encoded picture with what its format can hold, and a phrase for each thing that it cannot.
 
-    data: as OpenCV encodes .jpg, .png, .webp, .tiff (one page) or .bmp. icc: for RGB colours. alpha: there is one, and the
-    colours are not multiplied by it.
+    data: as OpenCV encodes .jpg, .png, .webp, .tiff (one page) or .bmp. icc: for RGB colors. alpha: there is one, and the
+    colors are not multiplied by it.
     """
     kind = suffix.lower().replace(".jpeg", ".jpg").replace(".tiff", ".tif")
     held: list[bytes | None] = []
     lost: list[str] = []
-    for name, value in (("EXIF", exif), ("colour profile", icc), ("XMP", xmp)):
+    for name, value in (("EXIF", exif), ("color profile", icc), ("XMP", xmp)):
         reason = _no_room(kind, name, len(value)) if value else None
         held.append(None if reason else value)
         lost += [f"{name} ({reason})"] if reason else []
@@ -89,7 +89,7 @@ def _no_room(kind: str, name: str, size: int) -> str | None:
         return ".bmp has none"
     if kind == ".tif" and name == "EXIF":
         return "not written into .tif"
-    most = 255 * PROFILE_PART if name == "colour profile" else LARGEST_SEGMENT - len(XMP_MARK)
+    most = 255 * PROFILE_PART if name == "color profile" else LARGEST_SEGMENT - len(XMP_MARK)
     return f"too long for .jpg: {size} bytes" if kind == ".jpg" and size > most else None
 
 

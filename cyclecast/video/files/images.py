@@ -40,11 +40,11 @@ class Still:
     image: Image
     """(H, W, 3) uint8 BGR, upright."""
     alpha: NDArray[np.uint8] | None = None
-    """(H, W) uint8, 0 is fully transparent, not multiplied into the colours; None where all of the picture is opaque."""
+    """(H, W) uint8, 0 is fully transparent, not multiplied into the colors; None where all of the picture is opaque."""
     exif: bytes | None = None
     """The TIFF structure: orientation 1, no thumbnail."""
     icc: bytes | None = None
-    """A colour profile for RGB."""
+    """A color profile for RGB."""
     xmp: bytes | None = None
     """The packet, with orientation 1."""
     notes: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ def read_image(path: Path) -> Image:
 
 
 def read_still(path: Path) -> Still:
-    """The first picture of an image file, with transparency, EXIF, colour profile and XMP.
+    """The first picture of an image file, with transparency, EXIF, color profile and XMP.
 
     16 bits a channel become 8; a JPEG that is cut short comes with its `damage`. InputError if the file is missing, cannot
     be decoded, or holds other numbers than 8 or 16 bits without a sign.
@@ -85,7 +85,7 @@ def read_still(path: Path) -> Still:
     if alpha is not None and said.premultiplied:
         image = _unmultiplied(image, alpha)
     if said.transparent and pixels.ndim == 2:
-        notes.append("the transparency of this grey picture could not be read")
+        notes.append("the transparency of this gray picture could not be read")
     if said.cmyk:
         notes.append("CMYK became RGB")
     if said.several:
@@ -93,7 +93,7 @@ def read_still(path: Path) -> Still:
     if said.unread_exif:
         notes.append("EXIF is not read from TIFF")
     if said.icc and said.icc[16:20] != b"RGB ":
-        notes.append(f"a colour profile for {said.icc[16:20].decode('ascii', 'replace').strip() or 'nothing'} was left out")
+        notes.append(f"a color profile for {said.icc[16:20].decode('ascii', 'replace').strip() or 'nothing'} was left out")
     return Still(
         image=image,
         alpha=alpha,
@@ -107,14 +107,14 @@ def read_still(path: Path) -> Still:
 
 def _decode(path: Path, data: bytes, said: Metadata) -> tuple[Pixels, str | None]:
     """Pixels as they are stored, and what is damaged. From memory: OpenCV dies on file names that are not UTF-8."""
-    if said.straight_alpha_at is not None:  # else libtiff multiplies the colours by it
+    if said.straight_alpha_at is not None:  # else libtiff multiplies the colors by it
         order = ">" if data[:2] == b"MM" else "<"
         at = said.straight_alpha_at
         data = data[:at] + struct.pack(order + "H", 0) + data[at + 2 :]
     pixels, damage = _decoded(path, data), None
     if pixels is None and said.kind == "jpeg":
-        pixels = _decoded(path, data + b"\xff\xd9")  # the end mark makes libjpeg fill what is missing with grey
-        damage = "the file ends before its picture does; what is missing is grey or coarse"
+        pixels = _decoded(path, data + b"\xff\xd9")  # the end mark makes libjpeg fill what is missing with gray
+        damage = "the file ends before its picture does; what is missing is gray or coarse"
     if pixels is None:
         raise InputError(f"{path}: cannot be read as an image")
     return pixels, damage
@@ -163,7 +163,7 @@ def _eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
 
 
 def _split(pixels: NDArray[np.uint8]) -> tuple[Image, NDArray[np.uint8] | None]:
-    """Colour and alpha of a picture of 1, 3 or 4 channels; no alpha if it is opaque everywhere."""
+    """Color and alpha of a picture of 1, 3 or 4 channels; no alpha if it is opaque everywhere."""
     if pixels.ndim == 2:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8), None
     if pixels.shape[2] == 3:
@@ -215,7 +215,7 @@ class Bucketed:
 
     A picture is continued to the right and below by its last column and row up to a multiple of `grid`, and what comes of
     it is cut to size. What is made of a picture changes where its right and lower edges are in the model's sight, and
-    everywhere if the model normalises over the whole picture. Not for a model of a fixed size.
+    everywhere if the model normalizes over the whole picture. Not for a model of a fixed size.
     """
 
     def __init__(self, function: FrameFunction, grid: int = GRID) -> None:

@@ -14,8 +14,8 @@ from av.container import OutputContainer
 from av.filter import Graph
 
 from cyclecast.errors import OutputError
-from cyclecast.video.colour import EXACT_COLOURS
-from cyclecast.video.files.side_streams import Companions
+from cyclecast.video.color import EXACT_COLORS
+from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import MP4_FAMILY, Part, hold, open_output, reason
 from cyclecast.video.frame import StreamInfo
 
@@ -24,7 +24,7 @@ BITSTREAM_ASPECT = ("h264", "hevc")
 SHORTEST_GIF_DELAY = 2  # hundredths of a second; what is shorter, browsers show for ten
 
 
-def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, companions: Companions) -> None:
+def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: SideStreams) -> None:
     """Joins the parts, in order, with the companions into `path`. OutputError if its container cannot hold them."""
     try:
         with cast(OutputContainer, open_output(path)) as out, _opened(parts[0]) as template:
@@ -36,20 +36,20 @@ def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, companions: Co
                 stream.codec_context.codec_tag = "hvc1"  # Apple's players open no other
             stream.codec_context.framerate = info.rate
             if info.pixel_aspect != 1 and path.suffix.lower() in (".mkv", ".webm") and stream.name not in BITSTREAM_ASPECT:
-                companions.dropped.append(
+                side_streams.dropped.append(
                     f"the shape of its pixels, {info.pixel_aspect.numerator}:{info.pixel_aspect.denominator}"
                 )
-            companions.add_to(out, stream)
+            side_streams.add_to(out, stream)
             out.start_encoding()
             for packet in _packets(parts, info.time_base, path.suffix.lower() in MP4_FAMILY):
-                for other in companions.until((packet.dts or 0) * packet.time_base):
+                for other in side_streams.until((packet.dts or 0) * packet.time_base):
                     out.mux(other)
                 packet.stream = stream
                 out.mux(packet)
-            for other in companions.until(None):
+            for other in side_streams.until(None):
                 out.mux(other)
     except (av.FFmpegError, OSError, ValueError) as error:
-        hint = "; if it is the sound, --no-audio leaves it out" if companions.sound != "none" else ""
+        hint = "; if it is the sound, --no-audio leaves it out" if side_streams.sound != "none" else ""
         raise OutputError(f"writing failed ({reason(error)}){hint}") from error
 
 
@@ -96,8 +96,8 @@ def _packets(parts: Sequence[Part], time_base: Fraction, sums_durations: bool) -
         yield from packets
 
 
-def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, companions: Companions) -> None:
-    """The parts as an animation that loops, each picture with 256 colours of its own."""
+def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: SideStreams) -> None:
+    """The parts as an animation that loops, each picture with 256 colors of its own."""
     passed_over = 0
     last = -SHORTEST_GIF_DELAY
     held = round((parts[-1].first + parts[-1].end - parts[-1].last) * info.time_base * 100)
@@ -107,7 +107,7 @@ def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, companions
             stream: Any = out.add_stream("gif", rate=info.rate)
             stream.width, stream.height, stream.pix_fmt = info.width, info.height, "pal8"
             stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
-            companions.add_to(out, stream)
+            side_streams.add_to(out, stream)
             graph = _palette_graph(info.width, info.height)
             for frame, seconds in _pictures(parts, info):
                 pts = round(seconds * 100)
@@ -124,7 +124,7 @@ def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, companions
     except (av.FFmpegError, OSError, ValueError) as error:
         raise OutputError(f"writing failed ({reason(error)})") from error
     if passed_over:
-        companions.dropped.append(f"{passed_over} pictures that followed within 0.02 s")
+        side_streams.dropped.append(f"{passed_over} pictures that followed within 0.02 s")
 
 
 def _opened(part: Part) -> Any:
@@ -136,7 +136,7 @@ def _pictures(parts: Sequence[Part], info: StreamInfo) -> Iterator[tuple[av.Vide
     for part in parts:
         with _opened(part) as container:
             for frame in container.decode(video=0):
-                image = frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOURS)[: info.height, : info.width]
+                image = frame.to_ndarray(format="bgr24", interpolation=EXACT_COLORS)[: info.height, : info.width]
                 seconds = part.first * info.time_base + (frame.pts or 0) * (frame.time_base or 0)
                 yield av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24"), seconds
 

@@ -17,15 +17,15 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from cyclecast.errors import InputError
-from cyclecast.video.colour import HDR, ToBgr, delivered, orientation
-from cyclecast.video.files.decoding import Count, can_be_entered, frames_of, main_stream, missing_bytes, packets_of
-from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
+from cyclecast.video.color import HDR, ToBgr, delivered, orientation
+from cyclecast.video.files.decoding import DecodeStats, can_be_entered, frames_of, main_stream, missing_bytes, packets_of
+from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
 LATEST_START = Fraction(1)  # second; a file that begins later, begins at 0 in the output
 
 
 @dataclass(frozen=True)
-class Window:
+class TimeRange:
     """The part of a film that is wanted: from `start` seconds of its own clock, for `duration` seconds (None: to its end)."""
 
     start: Fraction = Fraction(0)
@@ -33,7 +33,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Place:
+class ResumePoint:
     """Where an earlier run stopped: after so many frames, the last of which had this pts."""
 
     frames: int
@@ -61,14 +61,14 @@ class VideoFile:
     missing, is no video, has no picture that can be decoded, ends before `window` begins, or its clock jumps back.
     """
 
-    def __init__(self, path: Path, window: Window | None = None, hwaccel: HWAccel | None = None) -> None:
+    def __init__(self, path: Path, window: TimeRange | None = None, hwaccel: HWAccel | None = None) -> None:
         self.path, self._hwaccel = path, hwaccel
         self.notices: list[str] = []
         """What is not as it was, in words: HDR, sizes that change; complete after the last frame."""
         self.steady = True
-        """As `Place.steady`, of the frames so far."""
-        self._window = window or Window()
-        self._done = Place(0, 0, True)
+        """As `ResumePoint.steady`, of the frames so far."""
+        self._window = window or TimeRange()
+        self._done = ResumePoint(0, 0, True)
         self._open()
         try:
             self.info = self._describe()
@@ -79,7 +79,7 @@ class VideoFile:
     def _open(self) -> None:
         """At the first frame."""
         self._container = open_container(self.path, self._hwaccel)
-        self._count, self._before = Count(), 0
+        self._count, self._before = DecodeStats(), 0
         try:
             self._stream = main_stream(self._container, self.path)
             # What the header counts may lie outside of the edit list, or be of no size: a picture that is shown once more.
@@ -115,24 +115,24 @@ class VideoFile:
         rate = rate or Fraction(25)
         seconds = stream.duration * time_base if stream.duration else Fraction(self._container.duration or 0, 1_000_000)
         frames = stream.frames or round(seconds * rate)
-        if self._window != Window():
+        if self._window != TimeRange():
             seconds = max(Fraction(0), (seconds or frames / rate) - self._window.start)
             frames = round(rate * (seconds if self._window.duration is None else min(seconds, self._window.duration)))
         width, height = first.width, first.height
         aspect = stream.sample_aspect_ratio or Fraction(1)
         if orientation(first)[0]:
             width, height, aspect = height, width, 1 / aspect
-        colour = Colour(context.colorspace, context.color_range, context.color_primaries, context.color_trc)
-        if colour.transfer in HDR:
-            self.notices.append(f"HDR ({HDR[colour.transfer]}) was mapped to the range of a screen, BT.709")
-        self._bgr = ToBgr(colour)
+        color = Color(context.colorspace, context.color_range, context.color_primaries, context.color_trc)
+        if color.transfer in HDR:
+            self.notices.append(f"HDR ({HDR[color.transfer]}) was mapped to the range of a screen, BT.709")
+        self._bgr = ToBgr(color)
         return StreamInfo(
             width=width,
             height=height,
             rate=rate,
             time_base=time_base,
             frames=frames or None,
-            colour=delivered(colour, first.format.is_rgb),
+            color=delivered(color, first.format.is_rgb),
             pixel_aspect=aspect,
             start=self._start((first.pts or 0) * time_base) + self._window.start,
         )
@@ -158,7 +158,7 @@ class VideoFile:
 
         PyAV drops what several threads have in hand at the end of a file once there is an error among it.
         """
-        count, known = Count(), self._count.undecodable
+        count, known = DecodeStats(), self._count.undecodable
         with open_container(self.path, self._hwaccel) as container:
             stream = main_stream(container, self.path)
             stream.codec_context.thread_count = 1
@@ -182,11 +182,11 @@ class VideoFile:
         start = round(self.info.start / self.info.time_base)
         end = None if self._window.duration is None else round(self._window.duration / self.info.time_base)
         with open_container(self.path) as container:
-            packets = packets_of(container, main_stream(container, self.path), Count())
+            packets = packets_of(container, main_stream(container, self.path), DecodeStats())
             shown = sorted(packet.pts - start for packet in packets if packet and packet.pts is not None)
         return [pts for pts in shown if (pts >= 0 or not self._window.start) and (end is None or pts < end)]
 
-    def go_on(self, place: Place) -> None:
+    def go_on(self, place: ResumePoint) -> None:
         """Makes iteration begin after this place, where an earlier run of the same window stopped."""
         self._done = place
 
@@ -200,7 +200,7 @@ class VideoFile:
             return False
         try:
             self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
-            self._count = Count()
+            self._count = DecodeStats()
             self._frames = self._decode()
             frame = next(self._frames, None)
         except (av.FFmpegError, OSError):

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition
 
-from cyclecast.video.files.reader import Window, open_container
+from cyclecast.video.files.reader import TimeRange, open_container
 from cyclecast.video.files.tracks import Clock, Copied, Packet, Sound, Subtitles, Track, can_hold, describe, kept_tags
 
 SOUND = {  # suffix -> the codec for sound that this container cannot hold as it is
@@ -28,14 +28,14 @@ COARSE, FINE = Fraction(1, 1000), Fraction(1, 1_000_000)  # ticks that a time ca
 SPREAD = Fraction(30)  # seconds: no container has what belongs together further apart
 
 
-class Companions:
+class SideStreams:
     """All of a film but its pictures, for one output. A context manager; `add_to` comes before the first packet.
 
     start: what is taken off every time; window: the part that is wanted. `sound` says what became of it: copied, transcoded or
     none; `dropped` what is left out, in words; `damage` what could not be read.
     """
 
-    def __init__(self, path: Path, start: Fraction, window: Window, suffix: str, sound: bool = True) -> None:
+    def __init__(self, path: Path, start: Fraction, window: TimeRange, suffix: str, sound: bool = True) -> None:
         self.path, self._start, self._window, self._suffix, self._wants_sound = path, start, window, suffix, sound
         self.sound = "none"
         self.dropped: list[str] = []
@@ -144,7 +144,7 @@ class Companions:
 
     def _fits(self, packet: Packet) -> bool:
         """Whether some of it lies in the window; text is cut to that."""
-        if self._window == Window():
+        if self._window == TimeRange():
             return True
         begin, tick = packet.pts or 0, packet.time_base
         end = begin + (packet.duration or 0)
@@ -169,7 +169,7 @@ class Companions:
             yield packet
             self._waiting = next(self._due, None)
 
-    def __enter__(self) -> Companions:
+    def __enter__(self) -> SideStreams:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -17,7 +17,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from cyclecast.errors import ConfigError, OutputError
-from cyclecast.video.colour import from_bgr
+from cyclecast.video.color import from_bgr
 from cyclecast.video.files.encoders import ENCODERS, ChosenEncoder, ordinary_priority
 from cyclecast.video.frame import Frame, StreamInfo
 
@@ -111,15 +111,15 @@ class VideoWriter:
         hwaccel = encoder.hwaccel()
         how: dict[str, Any] = {"hwaccel": hwaccel} if hwaccel else {}
         stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=info.rate, options=options, **how))
-        context, colour = stream.codec_context, info.colour
+        context, color = stream.codec_context, info.color
         # 4:2:0 has no odd sizes: the last row or column is repeated once.
         context.width, context.height = even(info.width), even(info.height)
         context.pix_fmt = self._form = encoder.pix_fmt(encoding.pix_fmt)
         context.time_base = stream.time_base = self.info.time_base
         context.sample_aspect_ratio = self.info.pixel_aspect
         context.thread_type = "AUTO"
-        context.colorspace, context.color_range = colour.matrix, colour.range
-        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+        context.colorspace, context.color_range = color.matrix, color.range
+        context.color_primaries, context.color_trc = color.primaries, color.transfer
         if encoding.codec == "hevc" and self.path.suffix.lower() in MP4_FAMILY:
             context.codec_tag = "hvc1"  # Apple's players open no other
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes to the terminal by itself: errors only
@@ -139,7 +139,7 @@ class VideoWriter:
             raise OutputError(f"a frame of {width}x{height} in a video of {self.info.width}x{self.info.height}")
         if width % 2 or height % 2:
             image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
-        picture = from_bgr(image, self.info.colour, self._form)
+        picture = from_bgr(image, self.info.color, self._form)
         picture.pts, picture.time_base = pts - self._first, self.info.time_base
         self._durations[pts - self._first] = frame.duration
         self._encode(picture)

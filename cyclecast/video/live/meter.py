@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FINENESS = 1.01  # ratio of a histogram's neighbouring bins: what its percentiles are exact to
+FINENESS = 1.01  # ratio of a histogram's neighboring bins: what its percentiles are exact to
 SHORTEST = 1e-4  # seconds, the first bin
 BINS = math.ceil(math.log(1e4 / SHORTEST) / math.log(FINENESS))
 RECENT = 3.0  # seconds over which the current rate is taken

@@ -9,7 +9,7 @@ from cyclecast.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class LiveOptions:
-    """How a live run is done; sizes and rates of the source are in its `Wish`."""
+    """How a live run is done; sizes and rates of the source are in its `CaptureSettings`."""
 
     seconds: float | None = None
     """Ends that long after the first picture was shown; None: goes on."""
@@ -20,7 +20,7 @@ class LiveOptions:
     steady: float = 0.0
     """How firmly flicker is taken out, 0 (not at all) to 1."""
     split: float | None = None
-    """As `Shown.split`."""
+    """As `StyledFrame.split`."""
     mirror: bool = False
     verbose: bool = False
     """A line a second."""

@@ -10,18 +10,18 @@ from datetime import datetime
 from pathlib import Path
 
 from cyclecast.errors import ConfigError, OutputError
-from cyclecast.files import appearing
+from cyclecast.files import atomic_write
 from cyclecast.video.files.images import write_image
-from cyclecast.video.live.capture.client import OnNews
+from cyclecast.video.live.capture.client import OnMessage
 from cyclecast.video.live.meter import Percentiles
 from cyclecast.video.live.options import LiveOptions
-from cyclecast.video.live.sink_worker import Outlet, SinkReport
+from cyclecast.video.live.sink_worker import SinkReport, SinkWorker
 from cyclecast.video.live.sinks.recording import Recording
 from cyclecast.video.live.sinks.sink import Sink, SinkOpener
-from cyclecast.video.live.sources.source import Wish
+from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
 from cyclecast.video.live.styling.style_switcher import Opener
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 HELD = 0.5  # seconds between two showings of a picture that is held
 LOOK_ROUND = 0.1  # seconds that the main thread waits at most: Windows delivers Ctrl-C only between waits
@@ -70,35 +70,35 @@ class Session:
         opener: Opener,
         sinks: Sequence[str],
         open_sink: SinkOpener,
-        wish: Wish | None = None,
+        capture_settings: CaptureSettings | None = None,
         options: LiveOptions | None = None,
-        on_news: OnNews | None = None,
+        on_message: OnMessage | None = None,
     ) -> None:
         self._options = options or LiveOptions()
-        self._news = on_news or (lambda line: None)
-        self.newest: Shown | None = None
+        self._news = on_message or (lambda line: None)
+        self.newest: StyledFrame | None = None
         self.recording: Path | None = None
-        self._recorder: Outlet | None = None
+        self._recorder: SinkWorker | None = None
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         self._last_taken = 0  # the number of the newest frame that a sink has taken
-        self._outlets: list[Outlet] = []
+        self._sink_workers: list[SinkWorker] = []
         self._finished: list[SinkReport] = []
-        self._stream = open_stream(source, models, opener, wish, self._options, on_news)
+        self._stream = open_stream(source, models, opener, capture_settings, self._options, on_message)
         self.feed, self.look, self.meter = self._stream.feed, self._stream.look, self._stream.meter
         try:
             for address in sinks:
-                self._outlets.append(self._outlet(open_sink(address, self)))
-            if source == BROWSER and not any(outlet.sink.name.startswith("web") for outlet in self._outlets):
+                self._sink_workers.append(self._sink_worker(open_sink(address, self)))
+            if source == BROWSER and not any(sink_worker.sink.name.startswith("web") for sink_worker in self._sink_workers):
                 raise ConfigError("the source browser comes with the page of --sink web")
         except BaseException:
-            self._close_outlets()
+            self._close_sink_workers()
             self._stream.close()
             raise
 
-    def _outlet(self, sink: Sink) -> Outlet:
-        return Outlet(sink, self._taken, self._failed)
+    def _sink_worker(self, sink: Sink) -> SinkWorker:
+        return SinkWorker(sink, self._taken, self._failed)
 
     def run(self) -> LiveReport:
         """Until the source ends, the time is up, a sink asks for it, all sinks have failed, or Ctrl-C, which is no error here."""
@@ -113,7 +113,7 @@ class Session:
             styling.join(END)
         finally:
             self._stop.set()
-            self._close_outlets()
+            self._close_sink_workers()
             self._stream.close(model=not styling.is_alive())
         if self._failure is not None:
             raise self._failure
@@ -123,9 +123,9 @@ class Session:
         """The main thread's part: windows, and the clock."""
         told = time.perf_counter()
         while not self._stop.is_set():
-            in_main = [outlet for outlet in self._outlets if outlet.sink.in_main_thread]
-            for outlet in in_main:
-                outlet.pump(LOOK_ROUND / len(in_main))
+            in_main = [sink_worker for sink_worker in self._sink_workers if sink_worker.sink.in_main_thread]
+            for sink_worker in in_main:
+                sink_worker.pump(LOOK_ROUND / len(in_main))
             if not in_main:
                 self._stop.wait(LOOK_ROUND)
             if self._options.seconds is not None and self.meter.elapsed >= self._options.seconds:
@@ -159,8 +159,8 @@ class Session:
                     shown = replace(self.newest, notice=f"{self.feed.name} is gone - trying again for {gone[1]:.0f} s")
                 else:
                     self.newest = shown
-                for outlet in list(self._outlets):
-                    outlet.put(shown)
+                for sink_worker in list(self._sink_workers):
+                    sink_worker.put(shown)
         except EOFError:
             self._drain()
         except BaseException as error:
@@ -174,40 +174,40 @@ class Session:
         while self.newest is not None and self._last_taken < self.newest.number and time.perf_counter() < limit:
             self._stop.wait(0.01)
 
-    def _taken(self, shown: Shown, latency: float) -> None:
+    def _taken(self, shown: StyledFrame, latency: float) -> None:
         with self._lock:
             if shown.number <= self._last_taken:
                 return
             self._last_taken = shown.number
         self.meter.add_shown(latency)
 
-    def _failed(self, outlet: Outlet) -> None:
-        self._news(f"{outlet.sink.name} failed and is left out: {outlet.failure}")
+    def _failed(self, sink_worker: SinkWorker) -> None:
+        self._news(f"{sink_worker.sink.name} failed and is left out: {sink_worker.failure}")
         with self._lock:
-            left = [other for other in self._outlets if other.failure is None]
-            if outlet is self._recorder:
+            left = [other for other in self._sink_workers if other.failure is None]
+            if sink_worker is self._recorder:
                 self._recorder = self.recording = None
         if not left and not self._stop.is_set():
-            self._failure = OutputError(f"{outlet.sink.name}: {outlet.failure}")
+            self._failure = OutputError(f"{sink_worker.sink.name}: {sink_worker.failure}")
             self._stop.set()
 
     def snapshot(self) -> Path:
-        """As `Desk.snapshot`."""
+        """As `SessionControls.snapshot`."""
         newest = self.newest
         if newest is None:
             raise OutputError("there is no picture yet")
         path = _named(".png")
-        with appearing(path) as partial:
+        with atomic_write(path) as partial:
             write_image(partial, newest.image)
         self._news(f"saved {path}")
         return path
 
     def record(self) -> Path | None:
-        """As `Desk.record`."""
+        """As `SessionControls.record`."""
         with self._lock:
             recorder, self._recorder = self._recorder, None
             if recorder is not None:
-                self._outlets.remove(recorder)
+                self._sink_workers.remove(recorder)
         if recorder is not None:
             recorder.close()
             self._finished.append(recorder.report())
@@ -217,22 +217,22 @@ class Session:
         path = _named(".mp4")
         sink = Recording(str(path), self)
         with self._lock:
-            self.recording, self._recorder = path, self._outlet(sink)
-            self._outlets.append(self._recorder)
+            self.recording, self._recorder = path, self._sink_worker(sink)
+            self._sink_workers.append(self._recorder)
         self._news(f"recording into {path}")
         return path
 
     def quit(self) -> None:
-        """As `Desk.quit`."""
+        """As `SessionControls.quit`."""
         self._stop.set()
 
     def tell(self, line: str) -> None:
-        """As `Desk.tell`."""
+        """As `SessionControls.tell`."""
         self._news(line)
 
-    def _close_outlets(self) -> None:
-        for outlet in self._outlets:
-            outlet.close()
+    def _close_sink_workers(self) -> None:
+        for sink_worker in self._sink_workers:
+            sink_worker.close()
 
     def _report(self) -> LiveReport:
         meter, captured = self.meter, self.feed.captured
@@ -250,7 +250,7 @@ class Session:
             quarters_ms=meter.quarters(),
             work_height=self.look.work_height,
             reconnects=self.feed.reconnects,
-            sinks=[*self._finished, *(outlet.report() for outlet in self._outlets)],
+            sinks=[*self._finished, *(sink_worker.report() for sink_worker in self._sink_workers)],
         )
 
 

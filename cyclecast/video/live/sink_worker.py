@@ -11,7 +11,7 @@ from cyclecast.errors import CyclecastError
 from cyclecast.video.live.meter import Histogram, Percentiles
 from cyclecast.video.live.newest import Newest
 from cyclecast.video.live.sinks.sink import Sink
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 IDLE = 0.1  # seconds between two calls of `idle`
 CLOSING = 10.0  # seconds that a sink may take to finish
@@ -29,21 +29,23 @@ class SinkReport:
     failure: str | None
 
 
-class Outlet:
+class SinkWorker:
     """Feeds one sink. `on_taken` is told of each new picture as the sink takes it, with its latency in seconds."""
 
-    def __init__(self, sink: Sink, on_taken: Callable[[Shown, float], None], on_failure: Callable[[Outlet], None]) -> None:
+    def __init__(
+        self, sink: Sink, on_taken: Callable[[StyledFrame, float], None], on_failure: Callable[[SinkWorker], None]
+    ) -> None:
         self.sink = sink
         self.failure: str | None = None
         self._on_taken, self._on_failure = on_taken, on_failure
-        self._place: Newest[Shown] = Newest()
+        self._place: Newest[StyledFrame] = Newest()
         self._latency = Histogram()
         self._shown = 0
         self._thread = None if sink.in_main_thread else threading.Thread(target=self._work, name=sink.name, daemon=True)
         if self._thread is not None:
             self._thread.start()
 
-    def put(self, shown: Shown) -> None:
+    def put(self, shown: StyledFrame) -> None:
         """Never waits."""
         self._place.put(shown)
 

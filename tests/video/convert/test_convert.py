@@ -1,4 +1,4 @@
-"""Files in, files out: time, sound, colour and shape are kept, and nothing half-written is left."""
+"""Files in, files out: time, sound, color and shape are kept, and nothing half-written is left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cyclecast.video.convert.convert import ConvertOptions, convert_file
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.writer import Encoding, VideoWriter
-from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
+from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Negative, Same, moving_pictures, shared
 
 
@@ -59,7 +59,7 @@ def heard(path: Path) -> NDArray[np.float32]:
 
 
 def psnr(ones: list[Image], others: list[Image]) -> float:
-    """Of the brightness, in dB: 4:2:0 halves the colours of a picture, and small test pictures are all edges."""
+    """Of the brightness, in dB: 4:2:0 halves the colors of a picture, and small test pictures are all edges."""
     weights = np.array([0.114, 0.587, 0.299])
     square = np.mean([(a @ weights - b @ weights) ** 2 for a, b in zip(ones, others, strict=True)])
     return float(10 * np.log10(255**2 / max(square, 1e-9)))
@@ -127,9 +127,9 @@ def test_sound_that_the_container_cannot_hold_is_encoded_anew(clip: Path, tmp_pa
     assert np.corrcoef(ours[:count], theirs[:count])[0, 1] > 0.95  # in step, and the same
 
 
-@pytest.mark.parametrize("colour", [Colour(1, 1, 1, 1), Colour(6, 1, 6, 6), Colour(1, 2, 1, 1), Colour()], ids=str)
-def test_colour_comes_out_as_it_went_in(tmp_path: Path, colour: Colour) -> None:
-    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 25), None, colour, Fraction(1))
+@pytest.mark.parametrize("color", [Color(1, 1, 1, 1), Color(6, 1, 6, 6), Color(1, 2, 1, 1), Color()], ids=str)
+def test_color_comes_out_as_it_went_in(tmp_path: Path, color: Color) -> None:
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 25), None, color, Fraction(1))
     flat = [
         np.full((48, 64, 3), bgr, np.uint8) for bgr in ((200, 30, 60), (20, 180, 90), (40, 60, 220), (255, 255, 255), (0, 0, 0))
     ]
@@ -139,14 +139,14 @@ def test_colour_comes_out_as_it_went_in(tmp_path: Path, colour: Colour) -> None:
     convert_file(tmp_path / "in.mp4", tmp_path / "out.mp4", Same(), ConvertOptions(crf=1))
     for name in ("in.mp4", "out.mp4"):
         with VideoFile(tmp_path / name) as video:
-            assert video.info.colour == colour
+            assert video.info.color == color
             got = [frame.image.reshape(-1, 3).mean(0) for frame in video]
         np.testing.assert_allclose(got, [image[0, 0] for image in flat], atol=3)
 
 
 @pytest.mark.parametrize("size", [(65, 48), (64, 47), (33, 31)], ids=str)
 def test_odd_sizes_gain_a_repeated_row_or_column(tmp_path: Path, size: tuple[int, int]) -> None:
-    info = StreamInfo(*size, Fraction(25), Fraction(1, 25), None, Colour(), Fraction(1))
+    info = StreamInfo(*size, Fraction(25), Fraction(1, 25), None, Color(), Fraction(1))
     images = moving_pictures(3, *size)
     with VideoWriter(tmp_path / "out.mp4", info, Encoding("h264", crf=1)) as writer:
         for index, image in enumerate(images):
@@ -157,7 +157,7 @@ def test_odd_sizes_gain_a_repeated_row_or_column(tmp_path: Path, size: tuple[int
 
 
 def test_a_time_that_stands_still_moves_on_by_a_tick(tmp_path: Path) -> None:
-    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(), Fraction(1))
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(), Fraction(1))
     with VideoWriter(tmp_path / "out.mp4", info) as writer:
         for pts, image in zip((0, 40, 40, 39, 120), moving_pictures(5), strict=True):
             writer.write(Frame(image, pts, 40))
@@ -168,7 +168,7 @@ def test_a_time_that_stands_still_moves_on_by_a_tick(tmp_path: Path) -> None:
     ("codec", "suffix"), [("h264", ".mp4"), ("hevc", ".mp4"), ("av1", ".mp4"), ("h264", ".mkv"), ("vp9", ".webm")]
 )
 def test_the_last_frame_is_held_as_long_as_it_was(tmp_path: Path, codec: str, suffix: str) -> None:
-    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Colour(), Fraction(1))
+    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(), Fraction(1))
     out = tmp_path / f"out{suffix}"
     with VideoWriter(out, info, Encoding(codec)) as writer:
         for index, image in enumerate(moving_pictures(4)):

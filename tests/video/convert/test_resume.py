@@ -126,7 +126,7 @@ def test_another_option_model_or_source_starts_anew_and_says_so(long_clip: Path,
         if name == "source":
             os.utime(clip)
         news: list[str] = []
-        report = convert_file(clip, out, function, options, on_news=news.append)
+        report = convert_file(clip, out, function, options, on_message=news.append)
         assert report.resumed_frames == 0 and report.frames == FRAMES
         assert news[0] == f"{name}.mp4: starting anew: not the same {name} as in the run that was interrupted"
 

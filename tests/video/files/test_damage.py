@@ -21,7 +21,7 @@ from cyclecast.video.files import decoding
 from cyclecast.video.files import reader as file
 from cyclecast.video.files.decoding import LARGEST, missing_bytes
 from cyclecast.video.files.images import write_image
-from cyclecast.video.files.reader import Place, VideoFile, Window
+from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
 from cyclecast.video.frame import Image
 from tests.conftest import Same, moving_pictures, shared
 from tests.test_cli import cyclecast_command
@@ -93,7 +93,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return film
 
 
-def seen(path: Path, place: Place | None = None, window: Window | None = None) -> tuple[Seen, list[bool], str | None]:
+def seen(path: Path, place: ResumePoint | None = None, window: TimeRange | None = None) -> tuple[Seen, list[bool], str | None]:
     """The frames from `place` on, whether all was steady at each, and the damage."""
     frames: Seen = []
     steady = []
@@ -106,11 +106,11 @@ def seen(path: Path, place: Place | None = None, window: Window | None = None) -
         return frames, steady, video.damage
 
 
-def same_from_everywhere(path: Path, window: Window | None = None) -> Seen:
+def same_from_everywhere(path: Path, window: TimeRange | None = None) -> Seen:
     """All frames, once it is certain that every place gives those that come behind it, and the same damage."""
     whole, steady, damage = seen(path, window=window)
     for count in {1, 2, len(whole) // 3, len(whole) // 2, len(whole) - 1, len(whole)}:
-        place = Place(count, whole[count - 1][0], steady[count - 1])
+        place = ResumePoint(count, whole[count - 1][0], steady[count - 1])
         rest, _, found = seen(path, place, window)
         assert rest == whole[count:] and found == damage, f"{path.name} from {place}"
     return whole
@@ -167,7 +167,7 @@ def test_so_does_one_that_does_not_begin_at_0(tmp_path: Path, name: str, start: 
 def test_a_window_holds_what_the_film_shows_then(films: Callable[[str], Path], name: str) -> None:
     with VideoFile(films(name)) as video:
         tick, start = video.info.time_base, video.info.start
-    window = Window(Fraction(22, 25), Fraction(20, 25))
+    window = TimeRange(Fraction(22, 25), Fraction(20, 25))
     whole = seen(films(name))[0]
     wanted = [frame for frame in whole if window.start <= frame[0] * tick + start < Fraction(42, 25)]
     part = same_from_everywhere(films(name), window)

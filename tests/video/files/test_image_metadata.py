@@ -1,4 +1,4 @@
-"""EXIF, colour profile and XMP go through every format that can hold them, and what cannot is named."""
+"""EXIF, color profile and XMP go through every format that can hold them, and what cannot is named."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ HELD = {
     ".tiff": "alpha icc xmp",
     ".bmp": "alpha",
 }
-NAMES = {"alpha": "transparency", "exif": "EXIF", "icc": "colour profile", "xmp": "XMP"}
+NAMES = {"alpha": "transparency", "exif": "EXIF", "icc": "color profile", "xmp": "XMP"}
 
 
 @pytest.mark.parametrize("suffix", HELD)
@@ -89,7 +89,7 @@ def test_exif_too_long_for_jpeg_is_named(tmp_path: Path) -> None:
     assert write_still(tmp_path / "out.png", Still(PICTURE, exif=exif(1) + bytes(70_000))) == []
 
 
-def test_a_profile_for_other_colours_does_not_come_along(tmp_path: Path) -> None:
-    still = read(tmp_path, "grey.png", png(ALPHA, 0, (b"iCCP", b"x\0\0" + zlib.compress(profile(b"GRAY")))))
-    assert still.icc is None and still.notes == ("a colour profile for GRAY was left out",)
+def test_a_profile_for_other_colors_does_not_come_along(tmp_path: Path) -> None:
+    still = read(tmp_path, "gray.png", png(ALPHA, 0, (b"iCCP", b"x\0\0" + zlib.compress(profile(b"GRAY")))))
+    assert still.icc is None and still.notes == ("a color profile for GRAY was left out",)
     assert read(tmp_path, "rgb.png", encoded(".png", PICTURE, icc=profile())).icc == profile()

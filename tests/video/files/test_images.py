@@ -51,7 +51,7 @@ def encoded(suffix: str, pixels: NDArray[Any], **said: bytes) -> bytes:
 
 
 def png(pixels: NDArray[np.uint8], kind: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """What OpenCV reads but does not write; kind: PNG's colour type, 8 bits."""
+    """What OpenCV reads but does not write; kind: PNG's color type, 8 bits."""
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
     head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, kind, 0, 0, 0)
     framed = ((b"IHDR", head), *chunks, (b"IDAT", rows), (b"IEND", b""))
@@ -60,7 +60,7 @@ def png(pixels: NDArray[np.uint8], kind: int, *chunks: tuple[bytes, bytes]) -> b
 
 
 def tiff(pixels: NDArray[Any], photometric: int = 2, order: Literal["<", ">"] = "<", form: int = 1, **tags: int) -> bytes:
-    """Uncompressed, RGB or grey; form 3: floating point; tags: t338=2 and the like, shorts."""
+    """Uncompressed, RGB or gray; form 3: floating point; tags: t338=2 and the like, shorts."""
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     bits = pixels.dtype.itemsize * 8
     entries = {256: [pixels.shape[1]], 257: [pixels.shape[0]], 258: [bits] * channels, 259: [1], 262: [photometric], 273: [8]}
@@ -117,14 +117,14 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path, suffix: str) -> None:
     still = read(tmp_path, f"deep{suffix}", encoded(suffix, every))
     assert still.notes == ("16 bits a channel became 8",)
     assert all((still.image[..., channel] == wanted).all() for channel in range(3))
-    colours = read(tmp_path, f"deep4{suffix}", encoded(suffix, np.dstack([every, every.T, every[::-1], every[:, ::-1]])))
-    assert (colours.image[..., 1] == wanted.T).all() and colours.alpha is not None
-    assert (colours.alpha == wanted[:, ::-1]).all()
+    colors = read(tmp_path, f"deep4{suffix}", encoded(suffix, np.dstack([every, every.T, every[::-1], every[:, ::-1]])))
+    assert (colors.image[..., 1] == wanted.T).all() and colors.alpha is not None
+    assert (colors.alpha == wanted[:, ::-1]).all()
 
 
-def test_pictures_of_few_colours(tmp_path: Path) -> None:
-    grey = read(tmp_path, "grey.png", encoded(".png", ALPHA))
-    assert grey.image.shape == (28, 40, 3) and (grey.image == ALPHA[..., None]).all() and grey.notes == ()
+def test_pictures_of_few_colors(tmp_path: Path) -> None:
+    gray = read(tmp_path, "gray.png", encoded(".png", ALPHA))
+    assert gray.image.shape == (28, 40, 3) and (gray.image == ALPHA[..., None]).all() and gray.notes == ()
     both = read(tmp_path, "both.png", png(np.dstack([ALPHA, ALPHA[::-1]]), 4))
     assert (both.image == ALPHA[..., None]).all() and np.array_equal(both.alpha, ALPHA[::-1])  # type: ignore[arg-type]
     palette = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)  # RGB
@@ -134,7 +134,7 @@ def test_pictures_of_few_colours(tmp_path: Path) -> None:
     holes = read(tmp_path, "holes.png", png(indices, 3, (b"PLTE", palette.tobytes()), (b"tRNS", b"\x40")))
     assert np.array_equal(holes.alpha, np.where(indices == 0, 64, 255))  # type: ignore[arg-type]
     lost = read(tmp_path, "lost.tiff", tiff(np.dstack([ALPHA, ALPHA]), 1, t338=2))
-    assert lost.notes == ("the transparency of this grey picture could not be read",)
+    assert lost.notes == ("the transparency of this gray picture could not be read",)
 
 
 def test_an_opaque_picture_has_no_alpha_to_lose(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_an_opaque_picture_has_no_alpha_to_lose(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
-def test_colours_of_a_tiff_keep_their_value_whatever_its_alpha_and_its_zero_mean(
+def test_colors_of_a_tiff_keep_their_value_whatever_its_alpha_and_its_zero_mean(
     tmp_path: Path, depth: type[np.integer[Any]], order: Literal["<", ">"]
 ) -> None:
     alpha = np.maximum(ALPHA, 8)
@@ -194,7 +194,7 @@ def test_a_jpeg_cut_short_says_so(tmp_path: Path, progressive: int) -> None:
     picture = moving_pictures(1, 320, 240)[0]
     data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
     still = read(tmp_path, "cut.jpg", data[: len(data) * 2 // 3])
-    assert still.damage == "the file ends before its picture does; what is missing is grey or coarse"
+    assert still.damage == "the file ends before its picture does; what is missing is gray or coarse"
     whole = read(tmp_path, "whole.jpg", data + b"and something behind it")
     assert whole.damage is None and apart(still.image[:64], whole.image[:64]) < 4
     with pytest.raises(InputError, match=r"cut\.jpg: cannot be read as an image: the file ends"):
@@ -238,7 +238,7 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "bomb.png", bytes(data))
 
 
-def test_jpegs_keep_the_colours_resolution(tmp_path: Path) -> None:
+def test_jpegs_keep_the_colors_resolution(tmp_path: Path) -> None:
     write_still(tmp_path / "still.jpg", Still(PICTURE))
     write_image(tmp_path / "image.jpeg", PICTURE)
     for name in ("still.jpg", "image.jpeg"):

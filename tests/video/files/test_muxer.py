@@ -13,10 +13,10 @@ import pytest
 from cyclecast.video.convert import convert as conversion
 from cyclecast.video.convert.convert import ConvertOptions, convert_file
 from cyclecast.video.files.muxer import assemble
-from cyclecast.video.files.reader import VideoFile, Window
-from cyclecast.video.files.side_streams import Companions
+from cyclecast.video.files.reader import TimeRange, VideoFile
+from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import Encoding, Part, VideoWriter
-from cyclecast.video.frame import Colour, Frame, Image, StreamInfo
+from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Same, moving_pictures
 from tests.video.convert.test_convert import pictures, psnr, times
 from tests.video.films import Sound, convert, film
@@ -27,7 +27,7 @@ UNEVEN = [40 * n + (0, 9, 3, 17)[n % 4] for n in range(60)]  # ms
 
 def info_of(rate: int = 25, width: int = 64, height: int = 48, **more: Any) -> StreamInfo:
     aspect = more.pop("pixel_aspect", Fraction(1))
-    return StreamInfo(width, height, Fraction(rate), Fraction(1, 1000), None, Colour(), aspect, **more)
+    return StreamInfo(width, height, Fraction(rate), Fraction(1, 1000), None, Color(), aspect, **more)
 
 
 def written(folder: Path, codec: str, at: list[int], info: StreamInfo, sizes: tuple[int, ...] = (25, 20, 15)) -> list[Part]:
@@ -51,8 +51,8 @@ def decoded(path: Path) -> list[bytes]:
 
 
 def join(parts: list[Part], info: StreamInfo, path: Path) -> Path:
-    with Companions(parts[0].path, Fraction(0), Window(), path.suffix) as companions:
-        assemble(parts, info, path, companions)
+    with SideStreams(parts[0].path, Fraction(0), TimeRange(), path.suffix) as side_streams:
+        assemble(parts, info, path, side_streams)
     return path
 
 
@@ -144,7 +144,7 @@ def test_a_window_begins_with_what_is_shown_then(tmp_path: Path, suffix: str) ->
     assert times(tmp_path / f"late{suffix}") == [Fraction(ms - 100, 1000) for ms in (120, 160, 260, 300)]
 
 
-COLOURS = ((200, 30, 60), (20, 180, 90), (40, 60, 220), (250, 250, 250), (5, 5, 5))
+COLORS = ((200, 30, 60), (20, 180, 90), (40, 60, 220), (250, 250, 250), (5, 5, 5))
 DELAYS = (7, 12, 4, 30, 21)  # hundredths of a second
 
 
@@ -154,8 +154,8 @@ def animation(path: Path, width: int = 33, height: int = 25) -> Path:
         stream.width, stream.height, stream.pix_fmt = width, height, "rgb8"
         stream.codec_context.time_base = Fraction(1, 100)
         at = 0
-        for colour, delay in zip(COLOURS, DELAYS, strict=True):
-            frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), colour, np.uint8), format="bgr24")
+        for color, delay in zip(COLORS, DELAYS, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), color, np.uint8), format="bgr24")
             frame = frame.reformat(format="rgb8")
             frame.pts, frame.time_base = at, Fraction(1, 100)
             out.mux(stream.encode(frame))

@@ -118,7 +118,7 @@ def a_display(width: int, height: int) -> Iterator[Display]:
 
 
 def quarters(width: int, height: int) -> Image:
-    """Blue, green, red and a grey that is no other: a picture whose sides and channels cannot be mixed up unnoticed."""
+    """Blue, green, red and a gray that is no other: a picture whose sides and channels cannot be mixed up unnoticed."""
     image = np.full((height, width, 3), (10, 120, 240), np.uint8)
     image[: height // 2, : width // 2] = (255, 0, 0)
     image[: height // 2, width // 2 :] = (0, 255, 0)

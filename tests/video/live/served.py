@@ -17,8 +17,8 @@ from cyclecast.video.clock import read_clock, since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import Session
-from cyclecast.video.live.sinks.sink import Desk, Sink
-from cyclecast.video.live.styling.style_switcher import Lent
+from cyclecast.video.live.sinks.sink import SessionControls, Sink
+from cyclecast.video.live.styling.style_switcher import BorrowedModel
 from tests.conftest import Negative, Same
 
 pytest.importorskip("aiortc", reason="needs the extra web")
@@ -35,7 +35,7 @@ HERE = "web://127.0.0.1:0"
 
 
 class Swapped(Negative):
-    """Red and blue change places: seen at once, and the clock, which is grey, can still be read."""
+    """Red and blue change places: seen at once, and the clock, which is gray, can still be read."""
 
     def __call__(self, frame: Image) -> Image:
         return frame[..., ::-1].copy()
@@ -82,14 +82,14 @@ def serving(
     pages: list[WebPage] = []
     news: list[str] = []
 
-    def open_sink(address: str, desk: Desk) -> Sink:
-        pages.append(WebPage(address, desk))
+    def open_sink(address: str, controls: SessionControls) -> Sink:
+        pages.append(WebPage(address, controls))
         return pages[0]
 
-    def opener(name: str) -> Lent:
+    def opener(name: str) -> BorrowedModel:
         if name not in STYLES:
             raise ModelError(f"{name}: no such file")
-        return Lent(name, STYLES[name]())
+        return BorrowedModel(name, STYLES[name]())
 
     session = Session(source, styles, opener, [address], open_sink, None, LiveOptions(**options), news.append)
     running = threading.Thread(target=session.run)

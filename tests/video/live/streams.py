@@ -37,7 +37,7 @@ from av.video.codeccontext import VideoCodecContext
 from cyclecast.video.clock import draw_clock
 from cyclecast.video.frame import Image
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 TS = 188  # bytes, a packet of a transport stream
 USER = "anna:pass@word"
 SDP = ("v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=pictures", "t=0 0", "m=video 0 RTP/AVP 33", "a=control:track1", "")

@@ -20,10 +20,10 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import LiveReport, Session
 from cyclecast.video.live.sinks.registry import Null, open_sink
-from cyclecast.video.live.sinks.sink import Desk, Sink, SinkOpener
+from cyclecast.video.live.sinks.sink import SessionControls, Sink, SinkOpener
 from cyclecast.video.live.styling.stream import open_stream
-from cyclecast.video.live.styling.style_switcher import Lent, OpenModel
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.style_switcher import BorrowedModel, OpenModel
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 from tests.conftest import Negative, Same
 
 PATTERN = "pattern://160x96@30"
@@ -45,16 +45,16 @@ class Slow(Same):
 class Collecting(Null):
     """Keeps what it is shown, for the test to look at."""
 
-    def __init__(self, until: Callable[[list[Shown]], bool] = lambda shown: False) -> None:
-        self.pictures: list[Shown] = []
+    def __init__(self, until: Callable[[list[StyledFrame]], bool] = lambda shown: False) -> None:
+        self.pictures: list[StyledFrame] = []
         self.closed = False
         self._until = until
 
-    def open(self, address: str, desk: Desk) -> Sink:
-        self.desk = desk
+    def open(self, address: str, controls: SessionControls) -> Sink:
+        self.desk = controls
         return self
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: StyledFrame) -> None:
         self.pictures.append(shown)
         if self._until(self.pictures):
             self.desk.quit()
@@ -64,7 +64,7 @@ class Collecting(Null):
 
 
 def lend(function: Negative) -> Callable[[str], OpenModel]:
-    return lambda name: Lent(name, function)
+    return lambda name: BorrowedModel(name, function)
 
 
 def session(
@@ -81,9 +81,9 @@ def session(
         ["function"],
         lend(function or Same()),
         list(openers),
-        lambda address, desk: openers[address](address, desk),
+        lambda address, controls: openers[address](address, controls),
         options=LiveOptions(**{"seconds": 1.0} | options),  # type: ignore[arg-type]
-        on_news=None if news is None else news.append,
+        on_message=None if news is None else news.append,
     )
 
 
@@ -98,7 +98,7 @@ def capturing_process() -> int:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"capturing" in (folder / "cmdline").read_bytes():
+            if parent == os.getpid() and b"capture.process" in (folder / "cmdline").read_bytes():
                 return int(folder.name)
         except OSError:  # it has ended
             continue
@@ -175,11 +175,11 @@ def _watch(one: Session, seconds: list[float]) -> None:
 def test_another_model_is_opened_beside_the_one_at_work() -> None:
     let_in, opened, closed = threading.Event(), threading.Event(), threading.Event()
 
-    class Second(Lent):
+    class Second(BorrowedModel):
         def close(self) -> None:
             closed.set()
 
-    class First(Lent):
+    class First(BorrowedModel):
         def close(self) -> None:
             closed.set()
 
@@ -216,9 +216,9 @@ def test_a_model_that_does_not_open_leaves_the_one_at_work() -> None:
     def opener(name: str) -> OpenModel:
         if name == "absent":
             raise ModelError("absent: no such file")
-        return Lent(name, Same())
+        return BorrowedModel(name, Same())
 
-    stream = open_stream(PATTERN, ["same", "absent"], opener, on_news=news.append)
+    stream = open_stream(PATTERN, ["same", "absent"], opener, on_message=news.append)
     try:
         stream.look.choose("absent")
         wait_for(lambda: any("absent" in line for line in news))
@@ -236,7 +236,7 @@ class Failing(Collecting):
 
     name = "failing"
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: StyledFrame) -> None:
         super().show(shown)
         if len(self.pictures) == 3:
             raise OutputError("the device went away")
@@ -260,7 +260,7 @@ def test_a_sink_that_blocks_holds_up_nobody() -> None:
     let_go = threading.Event()
 
     class Blocking(Collecting):
-        def show(self, shown: Shown) -> None:
+        def show(self, shown: StyledFrame) -> None:
             super().show(shown)
             let_go.wait(LIMIT)
 
@@ -273,7 +273,7 @@ def test_a_sink_that_blocks_holds_up_nobody() -> None:
 
 
 def test_a_source_that_is_gone_is_held_with_a_notice_and_comes_back() -> None:
-    def back(pictures: list[Shown]) -> bool:
+    def back(pictures: list[StyledFrame]) -> bool:
         held = [n for n, shown in enumerate(pictures) if shown.notice]
         return bool(held) and len(pictures) > held[-1] + 5
 
@@ -404,7 +404,7 @@ def test_the_end_does_not_wait_for_a_model_that_is_being_opened(monkeypatch: pyt
         if name == "slow":
             opening.set()
             let_go.wait(LIMIT)
-        return Lent(name, Same())
+        return BorrowedModel(name, Same())
 
     stream = open_stream(PATTERN, ["same", "slow"], opener)
     try:

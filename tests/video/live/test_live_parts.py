@@ -16,10 +16,10 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.process import fitted
 from cyclecast.video.live.meter import STRETCHES, Histogram, Meter
 from cyclecast.video.live.newest import Newest
-from cyclecast.video.live.sources.source import Wish
+from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.governor import STEPS, Governor
-from cyclecast.video.live.styling.style_switcher import Lent, Look
-from cyclecast.video.live.styling.styled_frame import Shown, beside
+from cyclecast.video.live.styling.style_switcher import BorrowedModel, StyleSwitcher
+from cyclecast.video.live.styling.styled_frame import StyledFrame, beside
 from tests.conftest import Same
 
 
@@ -101,11 +101,11 @@ class Timed(Same):
         return frame
 
 
-def governed(fps: float, work_height: int | None = None) -> tuple[Look, Callable[[float], list[int]]]:
+def governed(fps: float, work_height: int | None = None) -> tuple[StyleSwitcher, Callable[[float], list[int]]]:
     """A look under a governor, and a function that runs it for so many seconds and gives the heights of its frames."""
     Timed.now, Timed.per_megapixel = 0.0, 0.060
     function, frame = Timed(), np.zeros((720, 16, 3), np.uint8)
-    look = Look(["timed"], lambda name: Lent(name, function), work_height)
+    look = StyleSwitcher(["timed"], lambda name: BorrowedModel(name, function), work_height)
     look.prepare(16, 720)
     governor = Governor(look, fps, clock=lambda: Timed.now)
 
@@ -183,21 +183,21 @@ def test_split_and_notice_leave_the_pictures_as_they_are() -> None:
     for split, share in ((0.0, 0.0), (0.25, 0.25), (1.0, 1.0)):
         image = beside(source, styled, split)
         assert (image[:, :, 0] == 10).mean() == pytest.approx(share, abs=0.02)
-    shown = Shown(1, 0.0, source, styled, "m", notice="a source whose name is much longer than the picture is wide is gone")
+    shown = StyledFrame(1, 0.0, source, styled, "m", notice="a source whose name is much longer than the picture is wide is gone")
     assert shown.image.max() > 150 and np.median(shown.image) == 100
     assert (shown.image[:, :3] == 100).all() and (shown.image[:, -3:] == 100).all()
     assert (source == 10).all() and (styled == 200).all()
 
 
 @pytest.mark.parametrize(
-    ("wish", "size"),
+    ("capture_settings", "size"),
     [
-        (Wish(), (640, 480)),
-        (Wish(width=320), (320, 240)),
-        (Wish(height=120), (160, 120)),
-        (Wish(320, 320), (320, 240)),
-        (Wish(1280, 720), (640, 480)),
+        (CaptureSettings(), (640, 480)),
+        (CaptureSettings(width=320), (320, 240)),
+        (CaptureSettings(height=120), (160, 120)),
+        (CaptureSettings(320, 320), (320, 240)),
+        (CaptureSettings(1280, 720), (640, 480)),
     ],
 )
-def test_a_source_is_shrunk_into_the_box_that_was_asked_for(wish: Wish, size: tuple[int, int]) -> None:
-    assert fitted(np.zeros((480, 640, 3), np.uint8), wish).shape[1::-1] == size
+def test_a_source_is_shrunk_into_the_box_that_was_asked_for(capture_settings: CaptureSettings, size: tuple[int, int]) -> None:
+    assert fitted(np.zeros((480, 640, 3), np.uint8), capture_settings).shape[1::-1] == size

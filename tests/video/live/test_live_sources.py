@@ -24,11 +24,11 @@ import pytest
 from benchmarks.reconnect import RtspServer, can_serve
 from cyclecast.errors import InputError
 from cyclecast.video.clock import read_clock, since
-from cyclecast.video.colour import from_bgr
+from cyclecast.video.color import from_bgr
 from cyclecast.video.files.images import write_image
-from cyclecast.video.frame import Colour
+from cyclecast.video.frame import Color
 from cyclecast.video.live.capture import client as capturing_side
-from cyclecast.video.live.capture.client import Capture, Captured
+from cyclecast.video.live.capture.client import Capture, CapturedFrame
 from cyclecast.video.live.capture.process import rated
 from cyclecast.video.live.sources import network as stream
 from cyclecast.video.live.sources.address import shown_address, source_kind
@@ -36,7 +36,7 @@ from cyclecast.video.live.sources.camera import csi_pipeline, open_camera, open_
 from cyclecast.video.live.sources.network import open_stream
 from cyclecast.video.live.sources.playback import in_real_time
 from cyclecast.video.live.sources.registry import open_source
-from cyclecast.video.live.sources.source import Wish
+from cyclecast.video.live.sources.source import CaptureSettings
 from tests.conftest import moving_pictures
 from tests.video.live.streams import ROOT, USER, Sender
 
@@ -44,7 +44,7 @@ LIMIT = 30.0  # seconds; what is to come, comes much sooner
 FEW = 0.4  # seconds: ten frames, on a machine that does other things too
 
 
-def taken(capture: Capture, count: int) -> Iterator[Captured]:
+def taken(capture: Capture, count: int) -> Iterator[CapturedFrame]:
     """So many pictures."""
     limit = time.monotonic() + LIMIT
     while count:
@@ -55,7 +55,7 @@ def taken(capture: Capture, count: int) -> Iterator[Captured]:
             yield captured
 
 
-def lateness(captured: Captured) -> float:
+def lateness(captured: CapturedFrame) -> float:
     """Seconds from when it was made to when it was captured."""
     seen = read_clock(captured.image)
     assert seen is not None, "no clock is in the picture"
@@ -119,7 +119,7 @@ def test_pictures_from_a_named_pipe_are_a_few_frames_late(tmp_path: Path) -> Non
 
 def live_pictures(address: str) -> None:
     news: list[str] = []
-    with Capture(address, on_news=news.append) as capture:
+    with Capture(address, on_message=news.append) as capture:
         pictures = list(taken(capture, 30))
     assert pictures[0].image.shape == (240, 320, 3)
     assert float(np.median([lateness(one) for one in pictures])) < FEW
@@ -202,25 +202,25 @@ def test_a_shells_pipe_ends_where_it_ends(tmp_path: Path) -> None:
     assert done.stdout.split() == ["10", "0"]
 
 
-def test_the_colours_are_those_that_the_stream_names(tmp_path: Path) -> None:
+def test_the_colors_are_those_that_the_stream_names(tmp_path: Path) -> None:
     """A red that is 20 levels off if BT.709 is taken for BT.601."""
     patch = np.full((48, 64, 3), (40, 60, 200), np.uint8)
     path = tmp_path / "red.ts"
     with av.open(str(path), "w", format="mpegts") as out:
         track = out.add_stream("libx264", rate=25, options={"tune": "zerolatency", "crf": "1"})
         track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
-        colour = Colour(1, 1, 1, 1)
+        color = Color(1, 1, 1, 1)
         context = track.codec_context
         context.colorspace, context.color_range, context.color_primaries, context.color_trc = 1, 1, 1, 1
         for index in range(5):
-            picture = from_bgr(patch, colour, "yuv420p")
+            picture = from_bgr(patch, color, "yuv420p")
             picture.pts, picture.time_base = index, Fraction(1, 25)
             out.mux(track.encode(picture))
         out.mux(track.encode(None))
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(path.read_bytes()))
     writer.start()
-    image = next(open_stream(str(tmp_path / "pipe"), Wish()).grabs).picture()
+    image = next(open_stream(str(tmp_path / "pipe"), CaptureSettings()).pending_frames).picture()
     writer.join(LIMIT)
     assert np.abs(image.astype(int) - patch).max() <= 3
 
@@ -268,17 +268,17 @@ def failed(address: str, message: str) -> None:
 def test_a_server_that_says_nothing_is_waited_for_so_long(http: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "OPENING", 0.5)
     with pytest.raises(InputError, match=r"/silent: no answer within 0\.5 s"):
-        open_stream(http.address("/silent"), Wish())
+        open_stream(http.address("/silent"), CaptureSettings())
 
 
 def test_nobody_is_told_a_password(rtsp: Sender, http: Sender) -> None:
     user = USER.replace("@", "%40")
     for sender in (rtsp, http):
         news: list[str] = []
-        with Capture(sender.address("/secret", f"{user}@"), on_news=news.append) as capture:
+        with Capture(sender.address("/secret", f"{user}@"), on_message=news.append) as capture:
             next(taken(capture, 1))
             news.append(capture.name)
-        with Capture(sender.address("/secret", "anna:wrong@"), on_news=news.append) as capture:
+        with Capture(sender.address("/secret", "anna:wrong@"), on_message=news.append) as capture:
             with pytest.raises(InputError, match="it does not take this user and password") as error:
                 capture.take(LIMIT)
             news.append(str(error.value))
@@ -310,7 +310,7 @@ def test_addresses_are_shown_without_what_is_secret(address: str, shown: str) ->
 
 def test_a_film_on_a_server_is_played_in_real_time_and_begun_again(clip: Path) -> None:
     with Sender("http", "--film", str(clip)) as sender:
-        with Capture(sender.address("/film"), Wish(loop=False)) as capture:
+        with Capture(sender.address("/film"), CaptureSettings(loop=False)) as capture:
             pictures = []
             with pytest.raises(EOFError):
                 while True:
@@ -323,11 +323,11 @@ def test_a_film_on_a_server_is_played_in_real_time_and_begun_again(clip: Path) -
 
 
 def test_a_film_is_played_in_real_time_each_frame_once(clip: Path) -> None:
-    grabs = list(open_source(str(clip), Wish(loop=False)).grabs)
-    steps = np.diff([grabbed.at for grabbed in grabs])
-    assert len(grabs) == 12
+    pending_frames = list(open_source(str(clip), CaptureSettings(loop=False)).pending_frames)
+    steps = np.diff([pending_frame.at for pending_frame in pending_frames])
+    assert len(pending_frames) == 12
     assert steps == pytest.approx([0.047, 0.047, 0.026] * 3 + [0.047, 0.047], abs=1e-3)
-    places = [int(grabbed.picture()[24, :, 0].argmax()) for grabbed in grabs]  # of the bar
+    places = [int(pending_frame.picture()[24, :, 0].argmax()) for pending_frame in pending_frames]  # of the bar
     assert places == pytest.approx([64 * (index + 0.5) / 12 for index in range(12)], abs=2)
 
 
@@ -342,11 +342,11 @@ def test_a_film_that_is_damaged_is_played_as_far_as_it_goes(clip: Path, tmp_path
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
     path.write_bytes(data)
-    grabs = list(open_source(str(path), Wish(loop=False)).grabs)
-    assert 18 <= len(grabs) <= 25
+    pending_frames = list(open_source(str(path), CaptureSettings(loop=False)).pending_frames)
+    assert 18 <= len(pending_frames) <= 25
     path.write_bytes(bytes(4000))
     with pytest.raises(InputError, match=r"torn\.ts: "):
-        open_source(str(path), Wish())
+        open_source(str(path), CaptureSettings())
 
 
 def test_films_strung_together_are_played_up_to_the_join(tmp_path: Path) -> None:
@@ -364,18 +364,18 @@ def test_films_strung_together_are_played_up_to_the_join(tmp_path: Path) -> None
             out.mux(track.encode(None))
         parts.append(path.read_bytes())
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
-    grabs = list(islice(open_source(str(tmp_path / "both.ts"), Wish()).grabs, 18))
-    assert len(grabs) == 18
+    pending_frames = list(islice(open_source(str(tmp_path / "both.ts"), CaptureSettings()).pending_frames, 18))
+    assert len(pending_frames) == 18
 
 
 @pytest.mark.parametrize("name", ["picture.png", "picture.jpg"])
 def test_a_picture_is_given_again_and_again(name: str, tmp_path: Path) -> None:
     image = moving_pictures(1)[0]
     write_image(tmp_path / name, image)
-    grabs = list(islice(open_source(str(tmp_path / name), Wish(fps=20)).grabs, 5))
-    assert [grabbed.at - grabs[0].at for grabbed in grabs] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
-    assert np.abs(grabs[-1].picture().astype(int) - image).max() <= 6
-    assert len(list(open_source(str(tmp_path / name), Wish(fps=20, loop=False)).grabs)) == 1
+    pending_frames = list(islice(open_source(str(tmp_path / name), CaptureSettings(fps=20)).pending_frames, 5))
+    assert [one.at - pending_frames[0].at for one in pending_frames] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    assert np.abs(pending_frames[-1].picture().astype(int) - image).max() <= 6
+    assert len(list(open_source(str(tmp_path / name), CaptureSettings(fps=20, loop=False)).pending_frames)) == 1
 
 
 def test_what_is_held_is_given_again_each_second() -> None:
@@ -394,12 +394,12 @@ def test_a_clock_that_jumps_begins_anew() -> None:
 
 def test_what_is_no_source_is_one_line_that_says_what_is() -> None:
     with pytest.raises(InputError, match=r"^webcam: no such file; a camera is 0, 1 \.\.\., a stream rtsp"):
-        open_source("webcam", Wish())
+        open_source("webcam", CaptureSettings())
 
 
 def test_few_pictures_a_second_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capturing_side, "SILENCE", 1.7)
-    with Capture("pattern://160x120@30", Wish(fps=0.2)) as capture:
+    with Capture("pattern://160x120@30", CaptureSettings(fps=0.2)) as capture:
         first, second = taken(capture, 2)
     assert second.at - first.at > 2.3 and (second.number, capture.reconnects) == (2, 0)
 
@@ -407,11 +407,11 @@ def test_few_pictures_a_second_are_no_silence(monkeypatch: pytest.MonkeyPatch) -
 def test_a_camera_that_is_slower_than_its_driver_says_is_told() -> None:
     """OpenCV states 25 frames a second for MJPEG over HTTP, as drivers do for webcams in the dark."""
     with Sender("http", "--fps", "10") as sender:
-        source = open_camera(sender.address("/mjpeg"), Wish())
+        source = open_camera(sender.address("/mjpeg"), CaptureSettings())
         told = io.StringIO()
-        for grabbed in rated(source, told):
-            assert grabbed.picture().shape == (240, 320, 3)
-            if told.getvalue() or grabbed.at > time.perf_counter() + LIMIT:
+        for pending_frame in rated(source, told):
+            assert pending_frame.picture().shape == (240, 320, 3)
+            if told.getvalue() or pending_frame.at > time.perf_counter() + LIMIT:
                 break
     assert source.stated_fps == 25 and "by its driver" in source.described
     news = json.loads(told.getvalue())["news"]
@@ -420,10 +420,10 @@ def test_a_camera_that_is_slower_than_its_driver_says_is_told() -> None:
 
 
 def test_a_camera_that_breaks_off_is_an_error(clip: Path) -> None:
-    grabs = open_camera(str(clip), Wish()).grabs
+    pending_frames = open_camera(str(clip), CaptureSettings()).pending_frames
     with pytest.raises(InputError, match="no more pictures come from it"):
-        for grabbed in grabs:
-            assert grabbed.picture().shape == (48, 64, 3)
+        for pending_frame in pending_frames:
+            assert pending_frame.picture().shape == (48, 64, 3)
 
 
 def test_a_camera_that_is_not_there_is_one_line() -> None:
@@ -441,13 +441,13 @@ def test_a_camera_on_a_boards_own_port_takes_gstreamer() -> None:
     if "GStreamer:                   YES" in cv2.getBuildInformation():
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(InputError, match="^csi://0: this OpenCV was built without GStreamer"):
-        open_csi("csi://0", Wish())
+        open_csi("csi://0", CaptureSettings())
     with pytest.raises(InputError, match=r"^csi://left: a camera on a CSI port is csi://0, csi://1 \.\.\."):
-        open_csi("csi://left", Wish())
+        open_csi("csi://left", CaptureSettings())
 
 
 def test_the_pipeline_of_a_csi_camera_keeps_the_newest_frame_only() -> None:
-    assert csi_pipeline(1, Wish(1920, 1080, 29.97)) == (
+    assert csi_pipeline(1, CaptureSettings(1920, 1080, 29.97)) == (
         "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM), width=1920, height=1080, format=NV12, framerate=2997/100 ! "
         "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
         "appsink drop=true max-buffers=1 sync=false"
@@ -458,7 +458,7 @@ def test_gstreamer_reads_the_pipeline() -> None:
     """With a test picture for NVIDIA's source."""
     if shutil.which("gst-launch-1.0") is None:
         pytest.skip("gst-launch-1.0 (Debian: gstreamer1.0-tools) is not here")
-    pipeline = csi_pipeline(0, Wish(320, 240, 30))
+    pipeline = csi_pipeline(0, CaptureSettings(320, 240, 30))
     pipeline = pipeline.replace("nvarguscamerasrc sensor-id=0", "videotestsrc num-buffers=3").replace("(memory:NVMM)", "")
     pipeline = pipeline.replace("nvvidconv", "videoconvert") + " wait-on-eos=false"
     done = subprocess.run(["gst-launch-1.0", "-q", *pipeline.split()], capture_output=True, text=True, timeout=LIMIT)

@@ -17,7 +17,7 @@ import pytest
 from cyclecast.errors import InputError
 from cyclecast.video.clock import read_clock, since
 from cyclecast.video.live.capture import client as capture_module
-from cyclecast.video.live.capture.client import Capture, Captured
+from cyclecast.video.live.capture.client import Capture, CapturedFrame
 from tests.video.live.streams import ROOT, Sender
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
@@ -45,9 +45,9 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def taken(capture: Capture, count: int) -> list[Captured]:
+def taken(capture: Capture, count: int) -> list[CapturedFrame]:
     """The next pictures."""
-    found: list[Captured] = []
+    found: list[CapturedFrame] = []
     limit = time.monotonic() + LIMIT
     while len(found) < count:
         assert time.monotonic() < limit, "they do not come"
@@ -61,7 +61,7 @@ def children(parent: int) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, ppid = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(ppid) == parent and state != "Z" and b"capturing" in (folder / "cmdline").read_bytes():
+            if int(ppid) == parent and state != "Z" and b"capture.process" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
         except OSError:  # it has ended
             continue
@@ -93,7 +93,7 @@ def resident() -> int:
 
 def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_time(rtsp: Sender) -> None:
     news: list[str] = []
-    with Capture(rtsp.address("/live"), on_news=news.append) as capture:
+    with Capture(rtsp.address("/live"), on_message=news.append) as capture:
         numbers = [one.number for one in taken(capture, 10)]
         for turn in range(3):
             rtsp.kill()
@@ -118,7 +118,7 @@ def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkey
     """Its connections stay, so that nothing but the silence tells."""
     monkeypatch.setattr(capture_module, "SILENCE", 1.5)
     news: list[str] = []
-    with Capture(rtsp.address("/live"), on_news=news.append) as capture:
+    with Capture(rtsp.address("/live"), on_message=news.append) as capture:
         taken(capture, 5)
         (first,) = children(os.getpid())
         rtsp.stop()

@@ -14,7 +14,7 @@ import pytest
 from cyclecast.errors import InputError
 from cyclecast.video.live.capture.client import Capture
 from cyclecast.video.live.sources.screen import open_screen, parsed
-from cyclecast.video.live.sources.source import Wish
+from cyclecast.video.live.sources.source import CaptureSettings
 from tests.video.live.displays import Display, a_display, eventually, needs, quarters
 
 WIDTH, HEIGHT = 640, 400
@@ -56,20 +56,20 @@ def here(display: Display, monkeypatch: pytest.MonkeyPatch) -> Display:
 
 @pytest.mark.parametrize("address", ["screen", "screen://", "screen://0", "screen://0/"])
 def test_a_screen_is_captured_pixel_for_pixel(here: Display, address: str) -> None:
-    source = open_screen(address, Wish())
+    source = open_screen(address, CaptureSettings())
     assert source.described == f"screen 0: {WIDTH}x{HEIGHT} at 30 fps"
-    image = next(source.grabs).picture()
+    image = next(source.pending_frames).picture()
     assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
     assert np.array_equal(image[:200, :320], PICTURE)
     assert not image[200:].any() and not image[:, 320:].any()
 
 
 def test_a_part_of_a_screen(here: Display) -> None:
-    source = open_screen("screen://0?x=100&y=50&width=120&height=96", Wish())
+    source = open_screen("screen://0?x=100&y=50&width=120&height=96", CaptureSettings())
     assert source.described == "screen 0: 120x96 at 30 fps"
-    assert np.array_equal(next(source.grabs).picture(), PICTURE[50:146, 100:220])
-    rest = open_screen("screen://?x=100&y=50", Wish())
-    assert next(rest.grabs).picture().shape == (HEIGHT - 50, WIDTH - 100, 3)
+    assert np.array_equal(next(source.pending_frames).picture(), PICTURE[50:146, 100:220])
+    rest = open_screen("screen://?x=100&y=50", CaptureSettings())
+    assert next(rest.pending_frames).picture().shape == (HEIGHT - 50, WIDTH - 100, 3)
 
 
 def test_the_second_monitor(here: Display) -> None:
@@ -78,33 +78,35 @@ def test_the_second_monitor(here: Display) -> None:
         monitor = ["xrandr", "--setmonitor", name, f"160/42x120/32{place}", output]
         subprocess.run(monitor, env=here.environment, check=True, capture_output=True, timeout=60)
     try:
-        assert np.array_equal(next(open_screen("screen://0", Wish()).grabs).picture(), PICTURE[:120, :160])
-        assert np.array_equal(next(open_screen("screen://1?width=40", Wish()).grabs).picture()[:100], PICTURE[100:200, 160:200])
+        assert np.array_equal(next(open_screen("screen://0", CaptureSettings()).pending_frames).picture(), PICTURE[:120, :160])
+        assert np.array_equal(
+            next(open_screen("screen://1?width=40", CaptureSettings()).pending_frames).picture()[:100], PICTURE[100:200, 160:200]
+        )
         with pytest.raises(InputError, match=r"^screen://2: no such screen; there is screen://0 to screen://1$"):
-            open_screen("screen://2", Wish())
+            open_screen("screen://2", CaptureSettings())
     finally:
         for name in ("left", "right"):
             subprocess.run(["xrandr", "--delmonitor", name], env=here.environment, check=True, capture_output=True, timeout=60)
 
 
 def test_pictures_come_at_the_rate_that_was_asked_for(here: Display) -> None:
-    times = [grabbed.at for grabbed in islice(open_screen("screen", Wish(fps=50)).grabs, 26)]
+    times = [pending_frame.at for pending_frame in islice(open_screen("screen", CaptureSettings(fps=50)).pending_frames, 26)]
     steps = np.diff(times)
     assert np.median(steps) == pytest.approx(0.02, rel=0.15)
     assert (steps > 0).all()
 
 
 def test_what_was_missed_is_not_made_up_for(here: Display) -> None:
-    grabs = open_screen("screen", Wish(fps=20)).grabs
-    rested = next(grabs).at + 0.4
+    pending_frames = open_screen("screen", CaptureSettings(fps=20)).pending_frames
+    rested = next(pending_frames).at + 0.4
     eventually(lambda: time.perf_counter() > rested, "a rest of eight pictures")
-    times = [grabbed.at for grabbed in islice(grabs, 4)]
+    times = [pending_frame.at for pending_frame in islice(pending_frames, 4)]
     assert np.diff(times).min() > 0.03
 
 
 def test_in_a_live_run_it_lives_in_a_process_of_its_own(here: Display) -> None:
     news: list[str] = []
-    with Capture("screen://0?width=320&height=200", Wish(fps=20), news.append) as capture:
+    with Capture("screen://0?width=320&height=200", CaptureSettings(fps=20), news.append) as capture:
         captured = capture.take(60)
     assert captured is not None and np.array_equal(captured.image, PICTURE)
     assert "screen 0: 320x200 at 20 fps" in news
@@ -125,7 +127,7 @@ def test_in_a_live_run_it_lives_in_a_process_of_its_own(here: Display) -> None:
 )
 def test_what_is_not_there_is_one_line(here: Display, address: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        open_screen(address, Wish())
+        open_screen(address, CaptureSettings())
     assert "\n" not in str(caught.value)
 
 
@@ -138,7 +140,7 @@ def test_without_a_display_it_says_so(monkeypatch: pytest.MonkeyPatch, name: str
     if name:
         monkeypatch.setenv("DISPLAY", name)
     with pytest.raises(InputError, match=r"^screen: .*; DISPLAY must name an X server that this user may look at$"):
-        open_screen("screen", Wish())
+        open_screen("screen", CaptureSettings())
 
 
 def test_a_desktop_that_shows_nothing_to_programs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,16 +148,16 @@ def test_a_desktop_that_shows_nothing_to_programs_is_named(monkeypatch: pytest.M
     with a_display(320, 200) as black:
         monkeypatch.setenv("DISPLAY", black.name)
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-        assert not next(open_screen("screen", Wish()).grabs).picture().any()  # black, and that may well be
+        assert not next(open_screen("screen", CaptureSettings()).pending_frames).picture().any()  # black, and that may well be
         monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
         with pytest.raises(InputError, match=r"^screen: all of it is black; the desktop runs on Wayland"):
-            open_screen("screen", Wish())
+            open_screen("screen", CaptureSettings())
 
 
 def test_the_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mss", None)  # as where it is not installed
     with pytest.raises(InputError, match=r"^mss is not installed: pip install 'cyclecast\[live\]'$"):
-        open_screen("screen", Wish())
+        open_screen("screen", CaptureSettings())
 
 
 def test_an_address_is_a_number_and_a_part() -> None:

@@ -11,10 +11,10 @@ import pytest
 import cyclecast
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.video.frame import Image
-from cyclecast.video.live.styling.temporal_filter import Steady
+from cyclecast.video.live.styling.temporal_filter import TemporalFilter
 from cyclecast.video.scene import Scene
 
-NOISE = 3.0  # grey levels, deviation: a camera in a room
+NOISE = 3.0  # gray levels, deviation: a camera in a room
 
 
 def noisy(images: Iterable[Image], seed: int = 0) -> list[Image]:
@@ -23,7 +23,7 @@ def noisy(images: Iterable[Image], seed: int = 0) -> list[Image]:
 
 
 def steadied(sources: list[Image], styled: list[Image], strength: float = 1.0) -> list[Image]:
-    steady = Steady(strength)
+    steady = TemporalFilter(strength)
     return list(map(steady, sources, styled))
 
 
@@ -66,7 +66,7 @@ def test_where_the_camera_moves_flicker_goes_too() -> None:
     assert full < 0.5 * none
 
 
-def test_colours_that_a_place_no_longer_has_are_let_go(scene: list[Image]) -> None:
+def test_colors_that_a_place_no_longer_has_are_let_go(scene: list[Image]) -> None:
     """The source stands still and the model makes something else of it all the same: no ghost of what it made before."""
     dark, bright = np.full_like(scene[0], 40), np.full_like(scene[0], 200)
     np.testing.assert_array_equal(steadied([scene[0]] * 3, [dark, dark, bright])[-1], bright)
@@ -81,12 +81,12 @@ def test_strokes_stay_sharp(footage: tuple[list[Image], list[Image]]) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3, 12], ids=["slow", "brisk", "faster than it is wide"])
-@pytest.mark.parametrize("colour", [(20, 20, 230), (10, 10, 10), (250, 250, 250)], ids=["red", "black", "white"])
-def test_a_moving_edge_keeps_its_place_and_leaves_no_trail(scene: list[Image], step: int, colour: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("color", [(20, 20, 230), (10, 10, 10), (250, 250, 250)], ids=["red", "black", "white"])
+def test_a_moving_edge_keeps_its_place_and_leaves_no_trail(scene: list[Image], step: int, color: tuple[int, ...]) -> None:
     """A pole goes through the picture; its red is as bright as the hills behind it."""
     sources = [scene[0].copy() for _ in range(20)]
     for index, source in enumerate(sources):
-        source[30:150, 20 + step * index : 30 + step * index] = colour
+        source[30:150, 20 + step * index : 30 + step * index] = color
     styled = [255 - source for source in sources]
     out = steadied(sources, styled)
     for index in range(3, 20):
@@ -108,7 +108,7 @@ def test_a_cut_comes_through_at_once(footage: tuple[list[Image], list[Image]]) -
 def test_a_still_picture_settles_at_its_mean_and_comes_to_rest(scene: list[Image]) -> None:
     still = scene[0]
     styled = noisy([np.asarray(255 - still // 2 - 10, np.uint8)] * 60)
-    steady = Steady(1.0)
+    steady = TemporalFilter(1.0)
     out = [steady(still, picture) for picture in styled]
     late, made = np.stack(out[20:]), np.stack(styled)
     assert abs(late.mean() - made.mean()) < 0.05
@@ -119,13 +119,13 @@ def test_a_still_picture_settles_at_its_mean_and_comes_to_rest(scene: list[Image
 
 def test_a_slow_change_of_light_is_followed() -> None:
     """No level is held back for long: the picture is at most a few behind, and there when it ends."""
-    grey = [np.full((90, 160, 3), 40 + index // 2, np.uint8) for index in range(200)]
-    out = steadied(grey, grey)
-    assert max(off(one, other).max() for one, other in zip(out, grey, strict=True)) <= 3
-    steady = Steady(1.0)
-    for picture in [*grey, *[grey[-1]] * 30]:
+    gray = [np.full((90, 160, 3), 40 + index // 2, np.uint8) for index in range(200)]
+    out = steadied(gray, gray)
+    assert max(off(one, other).max() for one, other in zip(out, gray, strict=True)) <= 3
+    steady = TemporalFilter(1.0)
+    for picture in [*gray, *[gray[-1]] * 30]:
         last = steady(picture, picture)
-    np.testing.assert_array_equal(last, grey[-1])
+    np.testing.assert_array_equal(last, gray[-1])
 
 
 @pytest.mark.parametrize("size", [(101, 75), (319, 179), (16, 16), (640, 18), (1, 1)], ids=str)
@@ -151,7 +151,7 @@ def test_neither_input_is_changed(footage: tuple[list[Image], list[Image]]) -> N
 
 def test_what_it_gave_is_not_changed_later(footage: tuple[list[Image], list[Image]]) -> None:
     sources, styled = footage
-    steady = Steady(1.0)
+    steady = TemporalFilter(1.0)
     steady(sources[0], styled[0])
     given = steady(sources[1], styled[1])
     copy = given.copy()
@@ -161,7 +161,7 @@ def test_what_it_gave_is_not_changed_later(footage: tuple[list[Image], list[Imag
 
 def test_the_first_picture_is_itself_also_after_forgetting_and_at_another_size(footage: tuple[list[Image], list[Image]]) -> None:
     sources, styled = footage
-    steady = Steady(1.0)
+    steady = TemporalFilter(1.0)
     np.testing.assert_array_equal(steady(sources[0], styled[0]), styled[0])
     assert not np.array_equal(steady(sources[1], styled[1]), styled[1])
     steady.forget()

@@ -1,4 +1,4 @@
-"""The virtual camera gets the pictures in its colours and size; where there is none, one line says what to type."""
+"""The virtual camera gets the pictures in its colors and size; where there is none, one line says what to type."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 
 from cyclecast.errors import OutputError
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.push_feed import Inbox
+from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.registry import open_sink
 from cyclecast.video.live.sinks.sink import Sink
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera, fitted, why_not
-from cyclecast.video.live.sources.source import Grabbed
-from cyclecast.video.live.styling.style_switcher import Lent
+from cyclecast.video.live.sources.source import PendingFrame
+from cyclecast.video.live.styling.style_switcher import BorrowedModel
 from tests.conftest import Same
 from tests.video.live.displays import quarters
 
@@ -65,12 +65,14 @@ def memory() -> Iterator[list[Memory]]:
 
 def shown_to(devices: list[Memory], address: str, pictures: list[Image]) -> list[str]:
     """Runs each picture, until it has arrived, through a live run into a virtual camera; what the run told."""
-    inbox, news = Inbox(), list[str]()
+    push_feed, news = PushFeed(), list[str]()
 
-    def open_memory(address: str, desk: Any) -> Sink:
-        return VirtualCamera(address, desk, "memory")
+    def open_memory(address: str, controls: Any) -> Sink:
+        return VirtualCamera(address, controls, "memory")
 
-    session = Session(inbox, ["same"], lambda name: Lent(name, Same()), [address], open_memory, on_news=news.append)
+    session = Session(
+        push_feed, ["same"], lambda name: BorrowedModel(name, Same()), [address], open_memory, on_message=news.append
+    )
 
     over, limit = threading.Event(), time.monotonic() + 30
 
@@ -78,7 +80,7 @@ def shown_to(devices: list[Memory], address: str, pictures: list[Image]) -> list
         for picture in pictures:
             before = len(devices[0].frames) if devices else 0
             while not devices or len(devices[0].frames) < before + 2:
-                inbox.put(Grabbed(time.perf_counter(), picture.copy))
+                push_feed.put(PendingFrame(time.perf_counter(), picture.copy))
                 if over.wait(0.01) or time.monotonic() > limit:
                     return session.quit()
         return session.quit()
@@ -93,7 +95,7 @@ def shown_to(devices: list[Memory], address: str, pictures: list[Image]) -> list
     return news
 
 
-def test_pictures_arrive_in_their_colours(memory: list[Memory]) -> None:
+def test_pictures_arrive_in_their_colors(memory: list[Memory]) -> None:
     picture = quarters(96, 64)
     news = shown_to(memory, "virtual:///dev/video10", [picture])
     (device,) = memory
@@ -164,4 +166,4 @@ def test_what_is_missing_is_told_by_the_devices_that_there_are(tmp_path: Path) -
 def test_the_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)  # as where it is not installed
     with pytest.raises(OutputError, match=r"^pyvirtualcam is not installed: pip install 'cyclecast\[live\]'$"):
-        Session(Inbox(), ["same"], lambda name: Lent(name, Same()), ["virtual"], open_sink)
+        Session(PushFeed(), ["same"], lambda name: BorrowedModel(name, Same()), ["virtual"], open_sink)

@@ -18,8 +18,8 @@ import pytest
 
 from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.push_feed import Inbox
-from cyclecast.video.live.sources.source import Grabbed
+from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.sources.source import PendingFrame
 from tests.video.live.served import LIMIT, MOST, Served, age, eventually, is_swapped, listen, read_address, serving
 
 
@@ -209,30 +209,30 @@ def test_it_ends_at_once_whoever_is_watching() -> None:
 
 
 def test_an_inbox_gives_the_newest_and_tells_when_there_are_no_more() -> None:
-    inbox = Inbox()
-    assert inbox.take(0) is None and inbox.gone is None
-    inbox.lose("nobody is here yet")
-    assert inbox.gone is None
+    push_feed = PushFeed()
+    assert push_feed.take(0) is None and push_feed.gone is None
+    push_feed.lose("nobody is here yet")
+    assert push_feed.gone is None
     decoded = []
 
-    def picture(value: int) -> Grabbed:
+    def picture(value: int) -> PendingFrame:
         def image() -> Image:
             decoded.append(value)
             return np.full((2, 2, 3), value, np.uint8)
 
-        return Grabbed(float(value), image)
+        return PendingFrame(float(value), image)
 
     for value in (1, 2, 3):
-        inbox.put(picture(value))
-    captured = inbox.take(0)
+        push_feed.put(picture(value))
+    captured = push_feed.take(0)
     assert captured is not None and (captured.number, captured.at, captured.image[0, 0, 0]) == (3, 3.0, 3) and decoded == [3]
-    assert inbox.take(0) is None and inbox.captured == 3
-    inbox.lose("its browser has stopped")
-    gone = inbox.gone
+    assert push_feed.take(0) is None and push_feed.captured == 3
+    push_feed.lose("its browser has stopped")
+    gone = push_feed.gone
     assert gone is not None and gone[0] == "its browser has stopped" and gone[1] >= 0
-    inbox.put(picture(4))
-    assert inbox.gone is None and inbox.reconnects == 1
-    threading.Timer(0.1, inbox.close).start()
-    inbox.take(0)
+    push_feed.put(picture(4))
+    assert push_feed.gone is None and push_feed.reconnects == 1
+    threading.Timer(0.1, push_feed.close).start()
+    push_feed.take(0)
     with pytest.raises(EOFError):
-        inbox.take(LIMIT)
+        push_feed.take(LIMIT)

@@ -231,28 +231,28 @@ def test_where_webrtc_does_not_get_through_mjpeg_does(tmp_path_factory: pytest.T
 
 
 def test_the_browser_s_own_camera_comes_back_styled(browser: Browser) -> None:
-    def colour() -> Any:
+    def color() -> Any:
         image = browser.picture()
         return None if image is None else image[image.shape[0] // 4 : image.shape[0] // 2].mean((0, 1))
 
     def is_magenta() -> bool:  # Chromium's fake camera is green
-        found = colour()
+        found = color()
         return found is not None and found[0] > 150 and found[2] > 150 and found[1] < 150
 
     with serving("browser", styles=("negative", "same")) as served, browser.visiting(served):
-        inbox = served.session.feed
+        push_feed = served.session.feed
         eventually(lambda: browser.text("veil-line") == "Waiting for a camera", "that the page waits")
         browser.press("camera")
         eventually(is_magenta, "the camera's negative")
         eventually(lambda: browser.text("camera") == "Stop this camera", "the button that says so")
-        assert served.state()["captured"] > 0 and inbox.gone is None
+        assert served.state()["captured"] > 0 and push_feed.gone is None
         browser.press("camera")
-        eventually(lambda: inbox.gone is not None, "that the camera is gone")
+        eventually(lambda: push_feed.gone is not None, "that the camera is gone")
         eventually(lambda: "is gone" in browser.text("source"), "that the page says so")
         browser.press("camera")
-        eventually(lambda: inbox.gone is None, "the camera again")
+        eventually(lambda: push_feed.gone is None, "the camera again")
         browser.driver.get("about:blank")
-        eventually(lambda: inbox.gone is not None, "that a closed page's camera is gone")
+        eventually(lambda: push_feed.gone is not None, "that a closed page's camera is gone")
 
 
 def test_the_page_says_when_cyclecast_has_ended_and_goes_on_with_the_next_run(browser: Browser) -> None:

@@ -21,10 +21,10 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 
 from cyclecast.video.clock import draw_clock
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.push_feed import Inbox
+from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.sinks.web.vp8 import QuickVp8
 from cyclecast.video.live.sinks.web.webrtc import video_frame
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.scene import Scene
 from tests.video.live.served import LIMIT, Served, age, is_swapped, serving
 
@@ -87,17 +87,17 @@ async def watching(
 
 
 class Camera(MediaStreamTrack):
-    """One colour, with the clock in it, 25 times a second. colour: BGR."""
+    """One color, with the clock in it, 25 times a second. color: BGR."""
 
     kind = "video"
 
-    def __init__(self, colour: tuple[int, int, int]) -> None:
+    def __init__(self, color: tuple[int, int, int]) -> None:
         super().__init__()
-        self._colour, self._number = colour, 0
+        self._color, self._number = color, 0
 
     async def recv(self) -> av.VideoFrame:
         await asyncio.sleep(0.04)
-        image = np.full((240, 320, 3), self._colour, np.uint8)
+        image = np.full((240, 320, 3), self._color, np.uint8)
         draw_clock(image, time.perf_counter())
         frame = av.VideoFrame.from_ndarray(image, "bgr24")
         self._number += 1
@@ -106,9 +106,9 @@ class Camera(MediaStreamTrack):
 
 
 @asynccontextmanager
-async def sending(served: Served, colour: tuple[int, int, int], viewer: str) -> AsyncIterator[RTCPeerConnection]:
+async def sending(served: Served, color: tuple[int, int, int], viewer: str) -> AsyncIterator[RTCPeerConnection]:
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    peer.addTransceiver(Camera(colour), "sendonly")
+    peer.addTransceiver(Camera(color), "sendonly")
     await connect(served, peer, "/camera", viewer=viewer)
     try:
         yield peer
@@ -144,7 +144,7 @@ def test_style_and_slider_are_seen_in_the_picture() -> None:
                 image = await newest()
                 return is_swapped(image[:, :140]), is_swapped(image[:, 180:])
 
-            await until(lambda: is_now(one, (False, False)), "the source's colours")
+            await until(lambda: is_now(one, (False, False)), "the source's colors")
             assert (await post(served, "/api/model", name="swapped")).status_code == 204
             await until(lambda: is_now(one, (True, True)), "the style")
             await until(lambda: is_now(other, (False, True)), "the source at the left of the other's slider")
@@ -208,12 +208,12 @@ def test_offers_that_make_no_sense_leave_nothing_behind() -> None:
 
 
 def test_another_program_s_camera_is_the_source_until_a_newer_one_is() -> None:
-    async def work(served: Served, inbox: Inbox) -> None:
+    async def work(served: Served, push_feed: PushFeed) -> None:
         async def shows(blue: bool) -> bool:
             newest = served.session.newest
             return newest is not None and is_swapped(newest.styled) == blue
 
-        assert (await state(served))["browser"] and (await state(served))["captured"] == 0 and inbox.gone is None
+        assert (await state(served))["browser"] and (await state(served))["captured"] == 0 and push_feed.gone is None
         async with sending(served, (200, 60, 20), "one"):
             await until(lambda: shows(True), "the first camera's blue, styled into red")
             newest = served.session.newest
@@ -223,22 +223,22 @@ def test_another_program_s_camera_is_the_source_until_a_newer_one_is() -> None:
                 await until(lambda: shows(False), "the second camera's red, styled into blue")
                 one, other = (await state(served, "one")), (await state(served, "other"))
                 assert not one["sending"] and other["sending"] and other["gone"] is None
-            await until(lambda: is_gone(inbox, True), "that the camera has gone")
-            assert inbox.gone is not None and inbox.gone[0] == "its browser has stopped"
+            await until(lambda: is_gone(push_feed, True), "that the camera has gone")
+            assert push_feed.gone is not None and push_feed.gone[0] == "its browser has stopped"
             held = served.session.meter.held
             await until(lambda: is_held(served, held), "the last picture, held")
         async with sending(served, (200, 60, 20), "one"):
             await until(lambda: shows(True), "the first camera again")
-            assert inbox.gone is None and inbox.reconnects == 1
+            assert push_feed.gone is None and push_feed.reconnects == 1
 
-    async def is_gone(inbox: Inbox, wanted: bool) -> bool:
-        return (inbox.gone is not None) == wanted
+    async def is_gone(push_feed: PushFeed, wanted: bool) -> bool:
+        return (push_feed.gone is not None) == wanted
 
     async def is_held(served: Served, before: int) -> bool:
         return served.session.meter.held > before
 
     with serving("browser", styles=("swapped",)) as served:
-        assert isinstance(served.session.feed, Inbox)
+        assert isinstance(served.session.feed, PushFeed)
         run(work(served, served.session.feed))
 
 
@@ -248,7 +248,7 @@ def test_paintings_survive_the_encoder() -> None:
     worst = 100.0
     for index in range(12):
         image = scene.draw(index / 12)
-        frame = video_frame(Shown(index, 0.0, image, image, "same"))
+        frame = video_frame(StyledFrame(index, 0.0, image, image, "same"))
         frame.pts, frame.time_base = index * 6000, Fraction(1, 90_000)
         payloads, timestamp = encoder.encode(frame, force_keyframe=index == 8)
         data = b"".join(bytes(payload)[4:] if payload[0] & 0x80 else bytes(payload)[1:] for payload in payloads)

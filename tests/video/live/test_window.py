@@ -22,7 +22,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.registry import open_sink
 from cyclecast.video.live.sinks.window import AMBER, KEYS, WHITE, framed, key_name, panel
-from cyclecast.video.live.styling.style_switcher import Lent
+from cyclecast.video.live.styling.style_switcher import BorrowedModel
 from tests.conftest import Same
 from tests.video.live.displays import LIMIT, Display, a_display, eventually, needs, quarters
 
@@ -230,12 +230,12 @@ def test_where_no_window_can_open_one_line_says_what_to_do(monkeypatch: pytest.M
     if name:
         monkeypatch.setenv("DISPLAY", name)
     with pytest.raises(OutputError, match=rf"^no window can open here \({why}\); .*--sink web or --sink null$"):
-        Session("pattern://160x96@15", ["same"], lambda name: Lent(name, Same()), ["window"], open_sink)
+        Session("pattern://160x96@15", ["same"], lambda name: BorrowedModel(name, Same()), ["window"], open_sink)
 
 
 def test_there_is_one_window_only() -> None:
     with pytest.raises(OutputError, match="^window://left: there is one window only: --sink window$"):
-        Session("pattern://160x96@15", ["same"], lambda name: Lent(name, Same()), ["window://left"], open_sink)
+        Session("pattern://160x96@15", ["same"], lambda name: BorrowedModel(name, Same()), ["window://left"], open_sink)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_keys_have_one_name_on_every_system(code: int, name: str) -> None:
     assert key_name(code) == name
 
 
-def test_a_framed_picture_keeps_its_shape_and_its_colours() -> None:
+def test_a_framed_picture_keeps_its_shape_and_its_colors() -> None:
     image = quarters(64, 48)
     assert framed(image, (64, 48)) is image and framed(image, (0, 0)) is image
     wide = framed(image, (200, 96))
@@ -269,13 +269,13 @@ def test_a_framed_picture_keeps_its_shape_and_its_colours() -> None:
 
 
 @pytest.mark.parametrize("size", [(320, 240), (1280, 720), (240, 426), (1920, 1080)])
-@pytest.mark.parametrize("grey", [0, 128, 255])
-def test_what_is_written_can_be_read_over_anything(size: tuple[int, int], grey: int) -> None:
-    image = np.full((size[1], size[0], 3), grey, np.uint8)
+@pytest.mark.parametrize("gray", [0, 128, 255])
+def test_what_is_written_can_be_read_over_anything(size: tuple[int, int], gray: int) -> None:
+    image = np.full((size[1], size[0], 3), gray, np.uint8)
     below = panel(image, [[("monet  29.8 fps  latency 23 ms", WHITE)]])
     bottom = panel(image, [[(key, AMBER), (meaning, WHITE)] for key, meaning in KEYS], top=below)
     assert 0 < below < bottom < size[1]
-    written = np.argwhere((image != grey).any(axis=2))
+    written = np.argwhere((image != gray).any(axis=2))
     left = written[:, 1].min()
     assert image[below - 2 : below, left : left + 3].max() <= DARK, "the ground is dark"
     assert image[:below].max() >= 200 and image[below:].max() >= 200, "letters are bright"

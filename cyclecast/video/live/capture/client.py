@@ -15,12 +15,12 @@ from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 from cyclecast.errors import InputError
-from cyclecast.isolated import last_words, start
+from cyclecast.isolated import last_line, start
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.process import main
 from cyclecast.video.live.capture.slots import Slots, bytes_needed
 from cyclecast.video.live.sources.address import for_another_process, shown_address
-from cyclecast.video.live.sources.source import Wish
+from cyclecast.video.live.sources.source import CaptureSettings
 
 OPENING = 25.0  # seconds that a source may take to its first picture: some systems need 20 for a camera
 SILENCE = 4.0  # seconds without a picture after which a source counts as gone
@@ -28,12 +28,12 @@ BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts to open it agai
 STEADY = 10.0  # seconds of pictures after which the attempts begin anew
 ENDING = 2.0  # seconds that a killed process may take to end; one that waits inside a driver may outlive that
 
-OnNews = Callable[[str], None]
+OnMessage = Callable[[str], None]
 """Told, a line each, what happens: which source was opened, that it is gone, that it is back. From any thread."""
 
 
 @dataclass(frozen=True)
-class Captured:
+class CapturedFrame:
     """A picture from a live source."""
 
     image: Image
@@ -51,14 +51,14 @@ class Capture:
     that was there and is gone is waited for.
     """
 
-    def __init__(self, source: str, wish: Wish | None = None, on_news: OnNews | None = None) -> None:
+    def __init__(self, source: str, capture_settings: CaptureSettings | None = None, on_message: OnMessage | None = None) -> None:
         self.name = shown_address(source)
         self.captured = 0
         """Frames so far, whether anybody took them or not."""
         self.reconnects = 0
         """How many times a source that was gone came back."""
-        self._source, self._wish = for_another_process(source), wish or Wish()
-        self._news = on_news or (lambda line: None)
+        self._source, self._capture_settings = for_another_process(source), capture_settings or CaptureSettings()
+        self._news = on_message or (lambda line: None)
         self._changed = threading.Condition()
         self._slots: Slots | None = None
         self._linked = False  # the memory has a name still
@@ -74,7 +74,7 @@ class Capture:
         for thread in self._threads:
             thread.start()
 
-    def take(self, seconds: float) -> Captured | None:
+    def take(self, seconds: float) -> CapturedFrame | None:
         """The newest picture that was not taken yet; None if none comes within `seconds`.
 
         EOFError when the source has ended, InputError in one line if it could not be opened.
@@ -89,7 +89,7 @@ class Capture:
                     self._newest = None
                     image = self._slots.read(slot, key)
                     if image is not None:
-                        return Captured(image, at, number)
+                        return CapturedFrame(image, at, number)
                     continue
                 if self._failure is not None:
                     raise InputError(self._failure)
@@ -165,7 +165,7 @@ class Capture:
         listener.start()
         reason, first = "", self.captured
         try:
-            self._say(process, [self._source, asdict(self._wish)])
+            self._say(process, [self._source, asdict(self._capture_settings)])
             for line in process.stdout:
                 message = json.loads(line)
                 self._heard = time.perf_counter()
@@ -189,7 +189,7 @@ class Capture:
                     self._newest = None
         if silent:
             return f"no picture within {self._patience:g} s"
-        reason = reason or last_words("\n".join(said)) or "its process ended"
+        reason = reason or last_line("\n".join(said)) or "its process ended"
         if "://" in self._source:  # with its password
             reason = reason.replace(self._source, self.name)
         return reason.removeprefix(f"{self._source}: ").removeprefix(f"{self.name}: ")

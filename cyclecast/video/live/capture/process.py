@@ -23,7 +23,7 @@ from cyclecast.errors import CyclecastError, InputError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.slots import Slots
 from cyclecast.video.live.sources.registry import open_source
-from cyclecast.video.live.sources.source import Grabbed, LiveSource, Wish
+from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 from cyclecast.video.resize import resized
 
 SETTLING, MEASURED = 1.0, 2.0  # seconds: a camera's first pictures are slow; then its rate is measured
@@ -40,9 +40,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the other side decides
     lines: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
-    address, wish = lines.get()
+    address, capture_settings = lines.get()
     try:
-        capture(address, Wish(**wish), out, lines)
+        capture(address, CaptureSettings(**capture_settings), out, lines)
         tell(out, end=True)
     except CyclecastError as error:
         tell(out, error=str(error))
@@ -52,24 +52,24 @@ def main() -> None:
     os._exit(0)  # drivers may hang or crash when they are taken down
 
 
-def capture(address: str, wish: Wish, out: IO[str], lines: queue.Queue[Any]) -> None:
+def capture(address: str, capture_settings: CaptureSettings, out: IO[str], lines: queue.Queue[Any]) -> None:
     """Every picture of the source into the slots, until it ends."""
-    source = open_source(address, wish)
+    source = open_source(address, capture_settings)
     tell(out, open=source.described)
     slots: Slots | None = None
     size: tuple[int, int] | None = None
     number, before, interval, undecodable = 0, None, 0.0, 0
-    for grabbed in paced(rated(source, out), wish.fps, out):
+    for pending_frame in paced(rated(source, out), capture_settings.fps, out):
         if before is not None:
-            step = grabbed.at - before
+            step = pending_frame.at - before
             interval = step if not interval else 0.9 * interval + 0.1 * step
-        before = grabbed.at
-        if slots is not None and slots.busy_until > grabbed.at + HEADROOM * interval:
+        before = pending_frame.at
+        if slots is not None and slots.busy_until > pending_frame.at + HEADROOM * interval:
             number += 1
             tell(out, passed=number)
             continue
         try:
-            image = fitted(grabbed.picture(), wish)
+            image = fitted(pending_frame.picture(), capture_settings)
         except InputError:
             undecodable += 1
             if undecodable == UNDECODABLE:
@@ -83,17 +83,17 @@ def capture(address: str, wish: Wish, out: IO[str], lines: queue.Queue[Any]) -> 
             tell(out, size=[width, height])
             slots = Slots(attached(lines.get()), width, height)
         assert slots is not None
-        tell(out, frame=number, slot=slots.write(image, number), at=grabbed.at)
+        tell(out, frame=number, slot=slots.write(image, number), at=pending_frame.at)
 
 
-def rated(source: LiveSource, out: IO[str]) -> Iterator[Grabbed]:
+def rated(source: LiveSource, out: IO[str]) -> Iterator[PendingFrame]:
     """All of them; if their rate is only stated, it is told what it really is, once, where that is less."""
     stated, count, begin = source.stated_fps, 0, math.inf
-    for grabbed in source.grabs:
+    for pending_frame in source.pending_frames:
         if stated is not None:
-            begin = grabbed.at + SETTLING if begin == math.inf else begin
-            count += grabbed.at >= begin
-            seconds = grabbed.at - begin
+            begin = pending_frame.at + SETTLING if begin == math.inf else begin
+            count += pending_frame.at >= begin
+            seconds = pending_frame.at - begin
             if seconds >= MEASURED:
                 fps = (count - 1) / seconds
                 if fps < FEW * stated:
@@ -101,29 +101,29 @@ def rated(source: LiveSource, out: IO[str]) -> Iterator[Grabbed]:
                 elif not stated:
                     tell(out, news=f"gives {fps:.1f} fps")
                 stated = None
-        yield grabbed
+        yield pending_frame
 
 
-def paced(grabs: Iterator[Grabbed], fps: float | None, out: IO[str]) -> Iterator[Grabbed]:
+def paced(pending_frames: Iterator[PendingFrame], fps: float | None, out: IO[str]) -> Iterator[PendingFrame]:
     """No more than `fps` of them a second, as evenly as they come; it is told that there are others."""
     due: float | None = None
     told = time.perf_counter()
-    for grabbed in grabs:
+    for pending_frame in pending_frames:
         if fps is not None:
-            due = grabbed.at if due is None or grabbed.at > due + 1 / fps + 1 else due
-            if grabbed.at < due - 0.5 / fps:
-                if grabbed.at - told > SIGN:
-                    told = grabbed.at
+            due = pending_frame.at if due is None or pending_frame.at > due + 1 / fps + 1 else due
+            if pending_frame.at < due - 0.5 / fps:
+                if pending_frame.at - told > SIGN:
+                    told = pending_frame.at
                     tell(out, alive=True)
                 continue
             due += 1 / fps
-        yield grabbed
+        yield pending_frame
 
 
-def fitted(image: Image, wish: Wish) -> Image:
+def fitted(image: Image, capture_settings: CaptureSettings) -> Image:
     """The picture, shrunk into the box that was asked for; its shape is kept, and it is never enlarged."""
     height, width = image.shape[:2]
-    scale = min(1.0, (wish.width or width) / width, (wish.height or height) / height)
+    scale = min(1.0, (capture_settings.width or width) / width, (capture_settings.height or height) / height)
     return resized(image, (max(2, round(width * scale)), max(2, round(height * scale))))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
-from cyclecast.video.live.capture.client import SILENCE, Captured
-from cyclecast.video.live.sources.source import Grabbed
+from cyclecast.video.live.capture.client import SILENCE, CapturedFrame
+from cyclecast.video.live.sources.source import PendingFrame
 
 
-class Inbox:
+class PushFeed:
     """A `Feed` with room for one picture. `put` and `lose` are for whoever fills it; all may be called from any thread."""
 
     def __init__(self, name: str = "the browser's camera") -> None:
@@ -18,20 +18,20 @@ class Inbox:
         """Pictures that came, whether anybody took them or not."""
         self.reconnects = 0
         """How many times pictures came again after they had stopped."""
-        self._newest: Grabbed | None = None
+        self._newest: PendingFrame | None = None
         self._last = 0.0  # when the last one came
         self._gone: tuple[str, float] | None = None
         self._closed = False
         self._changed = threading.Condition()
 
-    def put(self, grabbed: Grabbed) -> None:
+    def put(self, pending_frame: PendingFrame) -> None:
         """The newest picture; it takes the place of one that was not taken, which is never decoded."""
         with self._changed:
             if self.gone is not None:
                 self.reconnects += 1
             self._gone, self._last = None, time.perf_counter()
             self.captured += 1
-            self._newest = grabbed
+            self._newest = pending_frame
             self._changed.notify_all()
 
     def lose(self, reason: str) -> None:
@@ -40,7 +40,7 @@ class Inbox:
             if self.captured and self._gone is None:
                 self._gone = (reason, time.perf_counter())
 
-    def take(self, seconds: float) -> Captured | None:
+    def take(self, seconds: float) -> CapturedFrame | None:
         """The newest picture that was not taken yet; None if none comes within `seconds`.
 
         EOFError after `close`, InputError if it cannot be decoded.
@@ -49,9 +49,9 @@ class Inbox:
             self._changed.wait_for(lambda: self._newest or self._closed, seconds)
             if self._closed:
                 raise EOFError
-            grabbed, self._newest = self._newest, None
+            pending_frame, self._newest = self._newest, None
             number = self.captured
-        return None if grabbed is None else Captured(grabbed.picture(), grabbed.at, number)
+        return None if pending_frame is None else CapturedFrame(pending_frame.picture(), pending_frame.at, number)
 
     def busy(self, seconds: float) -> None:
         """Nothing is decoded before it is taken, so there is nothing to save."""

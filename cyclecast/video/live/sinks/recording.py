@@ -8,9 +8,9 @@ from pathlib import Path
 from cyclecast.errors import OutputError
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
-from cyclecast.video.frame import Colour, Frame, StreamInfo
-from cyclecast.video.live.sinks.sink import Desk
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.frame import Color, Frame, StreamInfo
+from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import resized
 
 TICKS = 90_000  # per second: MPEG's clock
@@ -27,9 +27,9 @@ class Recording:
 
     in_main_thread = False
 
-    def __init__(self, address: str, desk: Desk, overwrite: bool = False) -> None:
+    def __init__(self, address: str, controls: SessionControls, overwrite: bool = False) -> None:
         self.name = address
-        self._path, self._desk = Path(address.removeprefix("file://")), desk
+        self._path, self._controls = Path(address.removeprefix("file://")), controls
         suffix = self._path.suffix.lower()
         if suffix not in CONTAINERS:
             raise OutputError(
@@ -46,7 +46,7 @@ class Recording:
         self._writer: VideoWriter | None = None
         self._begin = self._last = 0.0
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: StyledFrame) -> None:
         """Encodes one picture."""
         if shown.notice is not None:
             return
@@ -58,12 +58,12 @@ class Recording:
         self._writer.write(Frame(image, round(TICKS * (shown.at - self._begin)), min(duration, TICKS)))
         self._last = shown.at
 
-    def _open(self, shown: Shown) -> VideoWriter:
+    def _open(self, shown: StyledFrame) -> VideoWriter:
         height, width = shown.image.shape[:2]
         chosen = choose_encoder(self._codec, size=(width, height))
-        self._desk.tell(f"{self.name}: encoder {chosen.described()}")
+        self._controls.tell(f"{self.name}: encoder {chosen.described()}")
         encoding = Encoding(self._codec, preset=None if chosen.hardware else QUICK[self._codec], hardware=chosen.hardware)
-        info = StreamInfo(width, height, Fraction(NOMINAL), Fraction(1, TICKS), None, Colour(1, 1, 1, 1), Fraction(1))
+        info = StreamInfo(width, height, Fraction(NOMINAL), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
         self._begin = self._last = shown.at
         return VideoWriter(self._path, info, encoding, growing=True)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cyclecast.errors import OutputError
 from cyclecast.video.live.sinks.recording import Recording
-from cyclecast.video.live.sinks.sink import Desk, Sink, SinkOpener
+from cyclecast.video.live.sinks.sink import SessionControls, Sink, SinkOpener
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera
 from cyclecast.video.live.sinks.window import Window
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 
 class Null:
@@ -16,21 +16,21 @@ class Null:
     name = "null"
     in_main_thread = False
 
-    def __init__(self, address: str, desk: Desk) -> None: ...
+    def __init__(self, address: str, controls: SessionControls) -> None: ...
 
-    def show(self, shown: Shown) -> None: ...
+    def show(self, shown: StyledFrame) -> None: ...
 
     def idle(self) -> None: ...
 
     def close(self) -> None: ...
 
 
-def _web(address: str, desk: Desk) -> Sink:
+def _web(address: str, controls: SessionControls) -> Sink:
     try:
         from cyclecast.video.live.sinks.web import WebPage
     except ModuleNotFoundError as error:
         raise OutputError(f"{error.name} is not installed: pip install 'cyclecast[web]'") from error
-    return WebPage(address, desk)
+    return WebPage(address, controls)
 
 
 SINKS: dict[str, SinkOpener] = {
@@ -42,13 +42,13 @@ SINKS: dict[str, SinkOpener] = {
 }
 
 
-def open_sink(address: str, desk: Desk, overwrite: bool = False) -> Sink:
+def open_sink(address: str, controls: SessionControls, overwrite: bool = False) -> Sink:
     """Opens a sink by its address; overwrite: a file that exists is replaced.
 
     OutputError, EngineUnavailable or ConfigError in one line if that fails.
     """
     kind = sink_kind(address)
-    return Recording(address, desk, overwrite) if kind == "file" else SINKS[kind](address, desk)
+    return Recording(address, controls, overwrite) if kind == "file" else SINKS[kind](address, controls)
 
 
 def sink_kind(address: str) -> str:

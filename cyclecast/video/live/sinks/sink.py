@@ -8,8 +8,8 @@ from typing import Protocol
 
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.styling.stream import Feed
-from cyclecast.video.live.styling.style_switcher import Look
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.style_switcher import StyleSwitcher
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 
 class Sink(Protocol):
@@ -24,7 +24,7 @@ class Sink(Protocol):
     in_main_thread: bool
     """`show` and `idle` are called by the main thread: what draws windows wants that."""
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: StyledFrame) -> None:
         """One picture, just handed over."""
         ...
 
@@ -37,13 +37,13 @@ class Sink(Protocol):
         ...
 
 
-class Desk(Protocol):
+class SessionControls(Protocol):
     """What a sink can do to the run, from any thread: what is behind keys and buttons."""
 
-    look: Look
+    look: StyleSwitcher
     meter: Meter
     feed: Feed
-    newest: Shown | None
+    newest: StyledFrame | None
     """The last picture that was made."""
     recording: Path | None
     """The file that `record` began."""
@@ -65,5 +65,5 @@ class Desk(Protocol):
         ...
 
 
-SinkOpener = Callable[[str, Desk], Sink]
+SinkOpener = Callable[[str, SessionControls], Sink]
 """Opens a sink: its address as the user gave it, and the run's desk."""

@@ -11,8 +11,8 @@ import numpy as np
 from cyclecast.errors import OutputError
 from cyclecast.video.cameras import find_cameras
 from cyclecast.video.frame import Image
-from cyclecast.video.live.sinks.sink import Desk
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import resized
 
 NOMINAL = 30  # frames per second, as the programs that look at the camera are told
@@ -30,8 +30,8 @@ class VirtualCamera:
     name = "virtual camera"
     in_main_thread = False
 
-    def __init__(self, address: str, desk: Desk, backend: str | None = None) -> None:
-        self._address, self._desk, self._backend = address, desk, backend
+    def __init__(self, address: str, controls: SessionControls, backend: str | None = None) -> None:
+        self._address, self._controls, self._backend = address, controls, backend
         self._device = address.partition("://")[2] or None
         self._pyvirtualcam = load_pyvirtualcam()
         missing = why_not(self._device) if backend is None and platform.system() == "Linux" else None
@@ -40,7 +40,7 @@ class VirtualCamera:
         self._camera: Any = None
         self._size = (0, 0)
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: StyledFrame) -> None:
         """Sends one picture. OutputError if the camera cannot be opened or refuses it."""
         image = shown.image
         try:
@@ -57,7 +57,7 @@ class VirtualCamera:
         self._size = wide, high = width - width % 2, height - height % 2  # video in 4:2:0, as those programs take it, is even
         bgr = self._pyvirtualcam.PixelFormat.BGR
         self._camera = self._pyvirtualcam.Camera(wide, high, NOMINAL, fmt=bgr, device=self._device, backend=self._backend)
-        self._desk.tell(f"virtual camera: {self._camera.device}, {wide}x{high}")
+        self._controls.tell(f"virtual camera: {self._camera.device}, {wide}x{high}")
 
     def idle(self) -> None:
         """Nothing to do: a virtual camera keeps its last picture."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from cyclecast.errors import CyclecastError, OutputError
 from cyclecast.video.frame import Image
-from cyclecast.video.live.sinks.sink import Desk
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.opencv import find_opencv
 
 NAME = "cyclecast"  # of the window, for OpenCV
@@ -57,7 +57,7 @@ class Window:
     name = "window"
     in_main_thread = True
 
-    def __init__(self, address: str, desk: Desk) -> None:
+    def __init__(self, address: str, controls: SessionControls) -> None:
         if address != "window":
             raise OutputError(f"{address}: there is one window only: --sink window")
         found = find_opencv({})  # in another process: without a display, Qt ends the one that asks
@@ -65,8 +65,8 @@ class Window:
         if why is not None:
             gui = "set DISPLAY" if found.gui else "install opencv-python in place of opencv-python-headless"
             raise OutputError(f"no window can open here ({why}); {gui}, or use --sink web or --sink null")
-        self._desk = desk
-        self._shown: Shown | None = None
+        self._controls = controls
+        self._shown: StyledFrame | None = None
         self._closed = False
         self._full_screen = False
         self._overlay = True
@@ -77,7 +77,7 @@ class Window:
         self._recording_since = 0.0
         self._edge = 0.5  # of the split, while it is off
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: StyledFrame) -> None:
         """Shows one picture and does what the keys say. Ends the run if the window has been closed."""
         if self._shown is None:
             self._open(shown.image)
@@ -96,10 +96,10 @@ class Window:
         share_x11()
         cv2.namedWindow(NAME, cv2.WINDOW_NORMAL | ratio | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(NAME, round(width * scale), round(height * scale))
-        cv2.setWindowTitle(NAME, f"cyclecast: {self._desk.feed.name}")
+        cv2.setWindowTitle(NAME, f"cyclecast: {self._controls.feed.name}")
         self._say("h lists the keys")
 
-    def _draw(self, shown: Shown) -> None:
+    def _draw(self, shown: StyledFrame) -> None:
         if self._closed or not is_open():
             self._quit()
             return
@@ -107,9 +107,9 @@ class Window:
         while (code := cv2.waitKeyEx(1)) != -1 and not self._closed:
             self._press(key_name(code))
 
-    def _lettered(self, shown: Shown, image: Image) -> Image:
+    def _lettered(self, shown: StyledFrame, image: Image) -> Image:
         """The image, which shows it, with everything that is to be read in it; itself if there is nothing."""
-        now, recording = time.perf_counter(), self._desk.recording
+        now, recording = time.perf_counter(), self._controls.recording
         if recording != self._recording:
             self._recording, self._recording_since = recording, now
         rows = [[(self._told(shown, now), WHITE)]] if self._overlay else []
@@ -127,13 +127,13 @@ class Window:
             panel(image, [[("REC", RED), (f"{seconds // 60}:{seconds % 60:02d}", WHITE)]], corner=True)
         return image
 
-    def _told(self, shown: Shown, now: float) -> str:
+    def _told(self, shown: StyledFrame, now: float) -> str:
         """The model, the rate and the latency, in numbers that stay long enough to be read."""
         if now >= self._status_until:
-            measured = self._desk.meter.now()
+            measured = self._controls.meter.now()
             self._status = f"{measured.fps:.1f} fps  latency {measured.latency_ms:.0f} ms"
             self._status_until = now + FRESH
-        look = self._desk.look
+        look = self._controls.look
         opening = f"  opening {Path(look.wanted).stem} ..." if look.wanted != look.model else ""
         return f"{Path(shown.model).stem}  {self._status}{opening}"
 
@@ -141,12 +141,12 @@ class Window:
         try:
             self._act(key)
         except CyclecastError as error:
-            self._desk.tell(str(error))
+            self._controls.tell(str(error))
             self._say(str(error))
 
     def _act(self, key: str) -> None:
         """Does what a key stands for. CyclecastError if that fails."""
-        look = self._desk.look
+        look = self._controls.look
         match key:
             case "n" | "p":
                 look.next_model(1 if key == "n" else -1)
@@ -165,9 +165,9 @@ class Window:
             case "m":
                 look.mirror = not look.mirror
             case " " | "c":
-                self._say(f"saved {self._desk.snapshot().name}")
+                self._say(f"saved {self._controls.snapshot().name}")
             case "r":
-                path = self._desk.record()
+                path = self._controls.record()
                 self._say(f"recording into {path.name}" if path else "recorded")
             case "o":
                 self._overlay = not self._overlay
@@ -187,7 +187,7 @@ class Window:
 
     def _quit(self) -> None:
         self._closed = True
-        self._desk.quit()
+        self._controls.quit()
 
     def close(self) -> None:
         """Takes the window away."""
@@ -229,7 +229,7 @@ def window_size() -> tuple[int, int]:
 def framed(image: Image, size: tuple[int, int]) -> Image:
     """The image in the middle of (width, height), as large as it fits, black around it; itself if it is of that size.
 
-    Not left to the toolkit: Qt takes the nearest pixel, which letters do not survive, and puts grey around.
+    Not left to the toolkit: Qt takes the nearest pixel, which letters do not survive, and puts gray around.
     """
     height, width = image.shape[:2]
     if size == (width, height) or not all(size):
@@ -252,7 +252,7 @@ def key_name(code: int) -> str:
 
 
 Row = Sequence[tuple[str, tuple[int, int, int]]]
-"""Columns: what to write, and its colour in BGR."""
+"""Columns: what to write, and its color in BGR."""
 
 
 def panel(image: Image, rows: Sequence[Row], top: int = 0, corner: bool = False) -> int:
@@ -279,9 +279,9 @@ def panel(image: Image, rows: Sequence[Row], top: int = 0, corner: bool = False)
     ground[:] = ground // 4
     for number, row in enumerate(rows):
         at = x + margin
-        for (text, colour), wide in zip(row, widths, strict=False):
+        for (text, color), wide in zip(row, widths, strict=False):
             where = (at, y + line // 4 + round(line * (number + 0.72)))
-            cv2.putText(image, text, where, font, scale, colour, max(1, round(1.4 * scale)), cv2.LINE_AA)
+            cv2.putText(image, text, where, font, scale, color, max(1, round(1.4 * scale)), cv2.LINE_AA)
             at += wide + gap
     return y + tall
 

@@ -19,12 +19,12 @@ from av.container import InputContainer
 from av.stream import Discard
 
 from cyclecast.errors import InputError
-from cyclecast.video.colour import ToBgr
+from cyclecast.video.color import ToBgr
 from cyclecast.video.files.decoding import LARGEST
-from cyclecast.video.frame import Colour, Image
+from cyclecast.video.frame import Color, Image
 from cyclecast.video.live.sources.address import OPENED, path_of, scheme_of, shown_address
 from cyclecast.video.live.sources.playback import in_real_time
-from cyclecast.video.live.sources.source import Grabbed, LiveSource, Wish
+from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 
 OPENING = 10.0  # seconds to connect, and to wait for each thing that a server says at first
 SILENCE = 10.0  # seconds without a packet; the process is killed earlier, but a playlist may take so long to be renewed
@@ -42,8 +42,8 @@ OPTIONS = {
 ABSENT = "is not a protocol of this build of FFmpeg; expected rtsp, http, https, udp, rtp, rtmp or tcp, or a pipe"
 
 
-def open_stream(address: str, wish: Wish) -> LiveSource:
-    """Connects and waits for the first picture; `grabs` ends with a film or a shell's pipe, and otherwise with an InputError.
+def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
+    """Connects, waits for the first frame. `pending_frames` ends with a video or a shell's pipe, otherwise with an InputError.
 
     InputError in one line, without the password, if nobody answers, or nothing that is a picture comes.
     """
@@ -56,14 +56,16 @@ def open_stream(address: str, wish: Wish) -> LiveSource:
         raise InputError(f"{name}: ended before a picture of it could be decoded")
     at, frame = first
     described = f"{name}: {frame.width}x{frame.height} {stream.codec_context.codec.canonical_name}, {container.format.name}"
-    bgr = partial(_upright, ToBgr(Colour(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)), name)
+    bgr = partial(_upright, ToBgr(Color(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)), name)
     is_film, is_inherited = (container.duration or 0) > 0, bool(OPENED.fullmatch(address))
     if is_film or container.format.name.startswith("hls"):
         frames = in_real_time(_timed(first, frames, stream), JUMP)
     else:
         frames = _with(first, frames)
-    grabs = _grabs(frames, bgr, None if is_film or is_inherited else f"{name}: the stream has ended")
-    return LiveSource(described, _again(grabs, address) if is_film and wish.loop and not is_inherited else grabs)
+    pending_frames = _pending_frames(frames, bgr, None if is_film or is_inherited else f"{name}: the stream has ended")
+    return LiveSource(
+        described, _again(pending_frames, address) if is_film and capture_settings.loop and not is_inherited else pending_frames
+    )
 
 
 def connect(address: str) -> InputContainer:
@@ -176,19 +178,21 @@ def _timed(
         yield seconds, frame
 
 
-def _grabs(frames: Iterator[tuple[float, av.VideoFrame]], bgr: partial[Image], end: str | None) -> Iterator[Grabbed]:
+def _pending_frames(
+    frames: Iterator[tuple[float, av.VideoFrame]], bgr: partial[Image], end: str | None
+) -> Iterator[PendingFrame]:
     """end: the error in which it ends, if it should have gone on."""
     for at, frame in frames:
-        yield Grabbed(at, partial(bgr, frame))
+        yield PendingFrame(at, partial(bgr, frame))
     if end is not None:
         raise InputError(end)
 
 
-def _again(grabs: Iterator[Grabbed], address: str) -> Iterator[Grabbed]:
+def _again(pending_frames: Iterator[PendingFrame], address: str) -> Iterator[PendingFrame]:
     """A film, begun again at its end."""
     while True:
-        yield from grabs
-        grabs = open_stream(address, Wish(loop=False)).grabs
+        yield from pending_frames
+        pending_frames = open_stream(address, CaptureSettings(loop=False)).pending_frames
 
 
 def _upright(bgr: ToBgr, name: str, frame: av.VideoFrame) -> Image:

@@ -14,7 +14,7 @@ from cyclecast.video.files.images import SUFFIXES, read_image
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sources.address import path_of
-from cyclecast.video.live.sources.source import Grabbed, LiveSource, Wish
+from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 
 T = TypeVar("T")
 
@@ -22,8 +22,8 @@ LATE = 1.0  # seconds behind its clock at which a film gives up catching up: the
 HOLD = 1.0  # seconds after which a picture that is held is given again, so that it is seen that there is a source
 
 
-def open_playback(address: str, wish: Wish) -> LiveSource:
-    """A film, each frame at its own time from now on; begun again at its end if `wish.loop`. Or a picture, once a second.
+def open_playback(address: str, capture_settings: CaptureSettings) -> LiveSource:
+    """Plays a video in real time, looped if `capture_settings.loop`; or an image, once a second.
 
     InputError if it is neither. What is damaged is played as far as it can be.
     """
@@ -33,11 +33,11 @@ def open_playback(address: str, wish: Wish) -> LiveSource:
     if path.suffix.lower() in SUFFIXES:
         image = read_image(path)
         described = f"{path.name}: a picture of {image.shape[1]}x{image.shape[0]}"
-        return LiveSource(described, _given(_picture(image, wish)))
+        return LiveSource(described, _given(_picture(image, capture_settings)))
     with VideoFile(path) as video:
         info = video.info
     described = f"{path.name}: {info.width}x{info.height} at {float(info.rate):.4g} fps, played in real time"
-    return LiveSource(described + (", looped" if wish.loop else ""), _given(_film(path, wish.loop)))
+    return LiveSource(described + (", looped" if capture_settings.loop else ""), _given(_film(path, capture_settings.loop)))
 
 
 def in_real_time(timed: Iterator[tuple[float, T | None]], longest: float = math.inf) -> Iterator[tuple[float, T]]:
@@ -63,19 +63,19 @@ def in_real_time(timed: Iterator[tuple[float, T | None]], longest: float = math.
             last = item
 
 
-def _given(timed: Iterator[tuple[float, Image | None]]) -> Iterator[Grabbed]:
+def _given(timed: Iterator[tuple[float, Image | None]]) -> Iterator[PendingFrame]:
     for at, image in in_real_time(timed):
-        yield Grabbed(at, partial(_same, image))
+        yield PendingFrame(at, partial(_same, image))
 
 
 def _same(image: Image) -> Image:
     return image
 
 
-def _picture(image: Image, wish: Wish) -> Iterator[tuple[float, Image | None]]:
+def _picture(image: Image, capture_settings: CaptureSettings) -> Iterator[tuple[float, Image | None]]:
     """Once a second, or at the rate of the wish; shown for so long, and no more, if it is not to begin again."""
-    number, step = 0, 1 / (wish.fps or 1 / HOLD)
-    while wish.loop or number == 0:
+    number, step = 0, 1 / (capture_settings.fps or 1 / HOLD)
+    while capture_settings.loop or number == 0:
         yield number * step, image
         number += 1
     yield step, None
@@ -92,7 +92,7 @@ def _film(path: Path, loop: bool) -> Iterator[tuple[float, Image | None]]:
                 for frame in video:
                     yield begin + float(frame.pts * base), frame.image
                     frames, end = frames + 1, float((frame.pts + frame.duration) * base)
-            except InputError:  # its clock jumps back, or its colours change to what is unknown: played as far as it goes
+            except InputError:  # its clock jumps back, or its colors change to what is unknown: played as far as it goes
                 if not frames:
                     raise
         begin += max(end, HOLD if frames == 1 else 0.001)

@@ -10,9 +10,9 @@ from cyclecast.video.live.sources.network import open_stream
 from cyclecast.video.live.sources.pattern import open_pattern
 from cyclecast.video.live.sources.playback import open_playback
 from cyclecast.video.live.sources.screen import open_screen
-from cyclecast.video.live.sources.source import LiveSource, Wish
+from cyclecast.video.live.sources.source import CaptureSettings, LiveSource
 
-SOURCES: dict[str, Callable[[str, Wish], LiveSource]] = {
+SOURCES: dict[str, Callable[[str, CaptureSettings], LiveSource]] = {
     "camera": open_camera,  # 0, /dev/video0
     "csi": open_csi,  # csi://0
     "stream": open_stream,  # rtsp://, http://, udp://, srt://, rtmp://, tcp://, a named pipe, -
@@ -22,6 +22,6 @@ SOURCES: dict[str, Callable[[str, Wish], LiveSource]] = {
 }
 
 
-def open_source(address: str, wish: Wish) -> LiveSource:
+def open_source(address: str, capture_settings: CaptureSettings) -> LiveSource:
     """Opens a camera, a stream, a file, a screen or a pattern. InputError in one line if that fails; may block."""
-    return SOURCES[source_kind(address)](address, wish)
+    return SOURCES[source_kind(address)](address, capture_settings)

@@ -15,21 +15,21 @@ import numpy as np
 
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
-from cyclecast.video.live.sources.source import Grabbed, LiveSource, Wish
+from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 
 FPS = 30.0
 SIDES = ("x", "y", "width", "height")
 WAYLAND = "the desktop runs on Wayland, which shows its screen to no program in this way; log in to an X11 (Xorg) session"
 
 
-def open_screen(address: str, wish: Wish) -> LiveSource:
+def open_screen(address: str, capture_settings: CaptureSettings) -> LiveSource:
     """Captures at the rate of the wish, 30 frames per second by default; the mouse pointer is not in the picture.
 
     Screens count from 0, a part's place from the screen's upper left. InputError if there is no such screen or part, no display,
     or no mss, which does the work.
     """
     number, part = parsed(address)
-    fps = wish.fps or FPS
+    fps = capture_settings.fps or FPS
     mss = load_mss()
     try:
         screens = mss.MSS()
@@ -45,7 +45,7 @@ def open_screen(address: str, wish: Wish) -> LiveSource:
     if os.environ.get("WAYLAND_DISPLAY") and not as_bgr(first).any():
         raise InputError(f"{address}: all of it is black; {WAYLAND}")
     described = f"screen {number}: {first.width}x{first.height} at {fps:g} fps"
-    return LiveSource(described, _grabs(address, mss, screens, area, fps))
+    return LiveSource(described, _pending_frames(address, mss, screens, area, fps))
 
 
 def load_mss() -> Any:
@@ -79,7 +79,7 @@ def placed(address: str, monitor: dict[str, int], part: dict[str, int]) -> dict[
     return {"left": monitor["left"] + x, "top": monitor["top"] + y, "width": width, "height": height}
 
 
-def _grabs(address: str, mss: Any, screens: Any, area: dict[str, int], fps: float) -> Iterator[Grabbed]:
+def _pending_frames(address: str, mss: Any, screens: Any, area: dict[str, int], fps: float) -> Iterator[PendingFrame]:
     due = time.perf_counter()
     while True:
         now = time.perf_counter()
@@ -93,7 +93,7 @@ def _grabs(address: str, mss: Any, screens: Any, area: dict[str, int], fps: floa
             shot = screens.grab(area)
         except mss.ScreenShotError as error:
             raise InputError(f"{address}: {error}") from error
-        yield Grabbed(at, partial(as_bgr, shot))
+        yield PendingFrame(at, partial(as_bgr, shot))
 
 
 def as_bgr(shot: Any) -> Image:

@@ -9,7 +9,7 @@ from cyclecast.video.frame import Image
 
 
 @dataclass(frozen=True)
-class Wish:
+class CaptureSettings:
     """What a source is asked for; None leaves it to the source."""
 
     width: int | None = None
@@ -20,7 +20,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Grabbed:
+class PendingFrame:
     """A picture that is there, but not decoded yet: if a newer one comes before it is wanted, it never is."""
 
     at: float
@@ -35,7 +35,7 @@ class LiveSource:
 
     described: str
     """For people: what it is and what it delivers, `camera 0: 1280x720 MJPG at 30 fps`."""
-    grabs: Iterator[Grabbed]
+    pending_frames: Iterator[PendingFrame]
     """Pictures as they come; it may block for as long as it likes. Ends where the source ends."""
     stated_fps: float | None = None
     """A rate that somebody else says and that need not be true, such as a driver's (0: it says none); it is then measured."""

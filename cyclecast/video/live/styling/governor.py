@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cyclecast.video.live.capture.client import OnNews
-from cyclecast.video.live.styling.style_switcher import Look
+from cyclecast.video.live.capture.client import OnMessage
+from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 
 STEPS = (1.0, 5 / 6, 2 / 3, 1 / 2, 5 / 12, 1 / 3, 1 / 4, 1 / 6)  # of the source's height
 MULTIPLE = 8  # lines: a frame model's own grid, so that nothing is padded
@@ -25,10 +25,10 @@ class Governor:
     """
 
     def __init__(
-        self, look: Look, fps: float, on_news: OnNews | None = None, clock: Callable[[], float] = time.perf_counter
+        self, look: StyleSwitcher, fps: float, on_message: OnMessage | None = None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._look, self._allowed, self._clock = look, 1 / fps, clock
-        self._news = on_news or (lambda line: None)
+        self._news = on_message or (lambda line: None)
         self._highest = look.work_height
         self._rest = REST
         self._raised = False

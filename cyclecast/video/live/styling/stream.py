@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.client import Capture, Captured, OnNews
-from cyclecast.video.live.capture.push_feed import Inbox
+from cyclecast.video.live.capture.client import Capture, CapturedFrame, OnMessage
+from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.options import LiveOptions
-from cyclecast.video.live.sources.source import Wish
+from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.governor import Governor
-from cyclecast.video.live.styling.style_switcher import Look, Opener
-from cyclecast.video.live.styling.styled_frame import Shown
-from cyclecast.video.live.styling.temporal_filter import Steady
+from cyclecast.video.live.styling.style_switcher import Opener, StyleSwitcher
+from cyclecast.video.live.styling.styled_frame import StyledFrame
+from cyclecast.video.live.styling.temporal_filter import TemporalFilter
 
 BROWSER = "browser"
 PATIENCE = 0.25  # seconds to wait for a picture before looking round
@@ -26,7 +26,7 @@ FIRM = 0.9  # of the model's usual time: it will be busy for that long at least
 
 
 class Feed(Protocol):
-    """Where pictures come from: a `Capture`, or an `Inbox` that others fill."""
+    """Where pictures come from: a `Capture`, or an `PushFeed` that others fill."""
 
     name: str
     captured: int
@@ -35,7 +35,7 @@ class Feed(Protocol):
     @property
     def gone(self) -> tuple[str, float] | None: ...
 
-    def take(self, seconds: float) -> Captured | None: ...
+    def take(self, seconds: float) -> CapturedFrame | None: ...
 
     def busy(self, seconds: float) -> None: ...
 
@@ -49,13 +49,18 @@ class Stream:
     """
 
     def __init__(
-        self, feed: Feed, look: Look, meter: Meter, steady: Steady | None = None, governor: Governor | None = None
+        self,
+        feed: Feed,
+        look: StyleSwitcher,
+        meter: Meter,
+        steady: TemporalFilter | None = None,
+        governor: Governor | None = None,
     ) -> None:
         self.feed, self.look, self.meter = feed, look, meter
         self._steady, self._governor = steady, governor
         self._turns = 0
 
-    def next(self) -> Shown | None:
+    def next(self) -> StyledFrame | None:
         """The next picture; None if there was none for a moment, or if what came was used to compile for its size.
 
         EOFError when the source has ended; InputError if it cannot be opened; whatever the model raises.
@@ -79,9 +84,9 @@ class Stream:
         if self._governor is not None:
             self._governor.observe(height, time.perf_counter() - began)
         self._turns = self.look.turns
-        return Shown(captured.number, captured.at, source, styled, self.look.model, self.look.split)
+        return StyledFrame(captured.number, captured.at, source, styled, self.look.model, self.look.split)
 
-    def __iter__(self) -> Iterator[Shown]:
+    def __iter__(self) -> Iterator[StyledFrame]:
         """Pictures until the source ends; each counts as shown when it is handed over."""
         while True:
             try:
@@ -103,9 +108,9 @@ def open_stream(
     source: str | Feed,
     models: Sequence[str],
     opener: Opener,
-    wish: Wish | None = None,
+    capture_settings: CaptureSettings | None = None,
     options: LiveOptions | None = None,
-    on_news: OnNews | None = None,
+    on_message: OnMessage | None = None,
 ) -> Stream:
     """Opens a source (as `sources.live`; "browser", whose pictures a web page brings; or a feed) and the first of the models.
 
@@ -113,17 +118,17 @@ def open_stream(
     """
     options, meter = options or LiveOptions(), Meter()
     if isinstance(source, str):
-        feed: Feed = Inbox() if source == BROWSER else Capture(source, wish, on_news)
+        feed: Feed = PushFeed() if source == BROWSER else Capture(source, capture_settings, on_message)
     else:
         feed = source
     try:
-        look = Look(models, opener, options.work_height, on_news)
+        look = StyleSwitcher(models, opener, options.work_height, on_message)
     except BaseException:
         feed.close()
         raise
     look.split, look.mirror = options.split, options.mirror
-    steady = Steady(options.steady) if options.steady else None
-    governor = Governor(look, options.target_fps, on_news) if options.target_fps else None
+    steady = TemporalFilter(options.steady) if options.steady else None
+    governor = Governor(look, options.target_fps, on_message) if options.target_fps else None
     return Stream(feed, look, meter, steady, governor)
 
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from cyclecast.errors import ConfigError, CyclecastError
 from cyclecast.video.frame import FrameFunction, Image
-from cyclecast.video.live.capture.client import OnNews
-from cyclecast.video.resize import restyled, work_size
+from cyclecast.video.live.capture.client import OnMessage
+from cyclecast.video.resize import style_frame, work_size
 
 OPENING = 5.0  # seconds that a model may still take to open when the run ends: a plan can take minutes
 
@@ -28,7 +28,7 @@ Opener = Callable[[str], OpenModel]
 """Opens a model by the name that the user gave; CyclecastError if it cannot."""
 
 
-class Lent:
+class BorrowedModel:
     """A model that somebody else opened and will close."""
 
     def __init__(self, name: str, function: FrameFunction) -> None:
@@ -51,7 +51,7 @@ class Lent:
 
 
 @dataclass
-class AtWork:
+class ActiveModel:
     """A model, open, at the height it is to run at."""
 
     given: str
@@ -61,31 +61,31 @@ class AtWork:
     """Lines; None: the source's."""
 
 
-class Look:
+class StyleSwitcher:
     """Turns pictures into styled ones. Another model or height is opened beside the one at work, and takes over when it is ready.
 
     models: names that `opener` takes; the first is opened at once. ConfigError if there is none.
     """
 
     def __init__(
-        self, models: Sequence[str], opener: Opener, work_height: int | None = None, on_news: OnNews | None = None
+        self, models: Sequence[str], opener: Opener, work_height: int | None = None, on_message: OnMessage | None = None
     ) -> None:
         if not models:
             raise ConfigError("no model is given")
         self.models = list(dict.fromkeys(models))
         """What can be chosen."""
         self.split: float | None = None
-        """As `Shown.split`."""
+        """As `StyledFrame.split`."""
         self.mirror = False
         """Left and right change places, as in a mirror."""
         self.turns = 0
         """How many times another model or height has taken over."""
-        self._opener, self._news = opener, on_news or (lambda line: None)
+        self._opener, self._news = opener, on_message or (lambda line: None)
         self._size: tuple[int, int] | None = None  # of the pictures
         self._wanted = (self.models[0], work_height)
-        self._at_work = AtWork(self.models[0], opener(self.models[0]), work_height)
-        self._ready: AtWork | None = None
-        self._retired: list[AtWork] = []
+        self._at_work = ActiveModel(self.models[0], opener(self.models[0]), work_height)
+        self._ready: ActiveModel | None = None
+        self._retired: list[ActiveModel] = []
         self._changed = threading.Condition()
         self._closing = False
         self._changer = threading.Thread(target=self._change, name="look", daemon=True)
@@ -144,7 +144,7 @@ class Look:
     def __call__(self, image: Image) -> Image:
         """(H, W, 3) uint8 BGR -> the same, by the newest model that is ready. Whatever the model raises."""
         self._take_over()
-        return restyled(image, self._at_work.model, self._at_work.height)
+        return style_frame(image, self._at_work.model, self._at_work.height)
 
     def _take_over(self) -> None:
         """At most a moment: the old one is closed by another thread."""
@@ -194,7 +194,7 @@ class Look:
         if name != self.model:
             self._news(f"{name} takes over from {self.model}")
         with self._changed:
-            self._ready = AtWork(name, model, height)
+            self._ready = ActiveModel(name, model, height)
 
     def close(self) -> None:
         """Frees what is open; to be called when no thread runs the model any more. One that is being opened is left behind."""

@@ -12,7 +12,7 @@ from cyclecast.video.frame import Image
 
 
 @dataclass(frozen=True)
-class Shown:
+class StyledFrame:
     """A captured picture and what became of it."""
 
     number: int
@@ -57,6 +57,6 @@ def noted(image: Image, notice: str) -> Image:
         scale *= 0.94 * width / wide
         (wide, high), _ = cv2.getTextSize(notice, font, scale, 2)
     where = ((width - wide) // 2, (height + high) // 2)
-    for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(dark, notice, where, font, scale, colour, max(1, round(thickness * height / 720)), cv2.LINE_AA)
+    for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(dark, notice, where, font, scale, color, max(1, round(thickness * height / 720)), cv2.LINE_AA)
     return dark

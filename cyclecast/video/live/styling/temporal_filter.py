@@ -2,7 +2,7 @@
 
 After blind video temporal consistency (Bonneel et al. 2015, Lai et al. 2018), with nothing to learn: optical flow of the source
 (DIS, Kroeger et al. 2016) moves the last picture to where things are now. What does not fit there any more is let go: wherever
-the source itself differs, and whatever lies outside the colours around a pixel (Karis 2014, temporal anti-aliasing). Blending
+the source itself differs, and whatever lies outside the colors around a pixel (Karis 2014, temporal anti-aliasing). Blending
 without flow does next to nothing where the camera moves. Only what half the size can show is pulled: most of the flicker is
 there, it costs a quarter, and the finest strokes, which warping again and again would blur, are always those of this picture.
 """
@@ -24,13 +24,13 @@ Flow = npt.NDArray[np.float32]  # (H, W, 2): x + flow[y, x] is where the pixel w
 FIRMEST = 0.8  # the share of the last picture, at strength 1; with more, strokes grow soft
 LINES = 180  # at which motion is sought, at most
 SHORTEST = 32  # pixels, the shortest side in which DIS can seek motion
-SAME = 1  # grey levels by which a place that was followed differs, at most: a camera's noise
-OTHER = 7  # grey levels from which on it shows something else
+SAME = 1  # gray levels by which a place that was followed differs, at most: a camera's noise
+OTHER = 7  # gray levels from which on it shows something else
 CUT = 0.06  # of the picture followed: less is another scene; cuts in real films leave up to 0.01, wild motion 0.15
 AROUND = np.ones((3, 3), np.uint8)
 
 
-class Steady:
+class TemporalFilter:
     """Takes flicker out of the pictures of one model, given one by one. strength: above 0 (hardly) to 1 (firmly)."""
 
     def __init__(self, strength: float) -> None:

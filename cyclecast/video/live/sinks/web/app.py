@@ -19,18 +19,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from cyclecast.errors import CyclecastError
-from cyclecast.video.live.capture.push_feed import Inbox
-from cyclecast.video.live.sinks.sink import Desk
+from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.metrics import CONTENT_TYPE, Metrics
 from cyclecast.video.live.sinks.web.mjpeg import Mjpeg
 from cyclecast.video.live.sinks.web.viewers import TooMany, Viewer, Viewers
 from cyclecast.video.live.sinks.web.webrtc import BadOffer, Peers
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 PAGE = Path(__file__).with_name("page.html")
 
 Split = float | None
-"""As `Shown.split`."""
+"""As `StyledFrame.split`."""
 
 
 class Offer(BaseModel):
@@ -53,10 +53,10 @@ class Slider(BaseModel):
     split: Split = Field(None, ge=0, le=1)
 
 
-def build_app(desk: Desk, viewers: Viewers, peers: Peers) -> FastAPI:
+def build_app(controls: SessionControls, viewers: Viewers, peers: Peers) -> FastAPI:
     """The app, for the event loop that `viewers` and `peers` belong to."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    metrics = Metrics(desk, viewers)
+    metrics = Metrics(controls, viewers)
     page = PAGE.read_text(encoding="utf-8")
     policy = {"Content-Security-Policy": content_policy(page)}
 
@@ -74,20 +74,20 @@ def build_app(desk: Desk, viewers: Viewers, peers: Peers) -> FastAPI:
 
     @app.get("/api/state")
     async def state(viewer: str = "") -> dict[str, Any]:
-        return describe(desk, viewers) | {"watching": viewers.has(viewer), "sending": bool(viewer) and peers.sender == viewer}
+        return describe(controls, viewers) | {"watching": viewers.has(viewer), "sending": bool(viewer) and peers.sender == viewer}
 
     @app.post("/api/model", status_code=204)
     async def model(choice: Choice) -> None:
-        desk.look.choose(choice.name)
+        controls.look.choose(choice.name)
 
     @app.post("/api/mirror", status_code=204)
     async def mirror(switch: Switch) -> None:
-        desk.look.mirror = switch.on
+        controls.look.mirror = switch.on
 
     @app.post("/api/record", status_code=204)
     async def record(switch: Switch) -> None:
-        if switch.on != (desk.recording is not None):
-            await asyncio.get_running_loop().run_in_executor(None, desk.record)
+        if switch.on != (controls.recording is not None):
+            await asyncio.get_running_loop().run_in_executor(None, controls.record)
 
     @app.post("/api/split", status_code=204)
     async def split(slider: Slider) -> None:
@@ -100,11 +100,11 @@ def build_app(desk: Desk, viewers: Viewers, peers: Peers) -> FastAPI:
 
     @app.post("/camera")
     async def camera(offer: Offer) -> dict[str, str]:
-        if not isinstance(desk.feed, Inbox):
+        if not isinstance(controls.feed, PushFeed):
             raise HTTPException(
-                409, f"the source is {desk.feed.name}; cyclecast live browser --sink web takes a browser's camera"
+                409, f"the source is {controls.feed.name}; cyclecast live browser --sink web takes a browser's camera"
             )
-        return answered(await peers.receive(offer.sdp, offer.viewer, desk.feed))
+        return answered(await peers.receive(offer.sdp, offer.viewer, controls.feed))
 
     @app.get("/stream.mjpg")
     async def stream(viewer: str = "", split: float | None = None) -> Response:
@@ -112,24 +112,24 @@ def build_app(desk: Desk, viewers: Viewers, peers: Peers) -> FastAPI:
 
     @app.get("/snapshot.png")
     async def snapshot(split: float | None = None) -> Response:
-        newest = desk.newest
+        newest = controls.newest
         if newest is None:
             raise HTTPException(409, "there is no picture yet")
         data = await asyncio.get_running_loop().run_in_executor(None, png, replace(newest, split=within(split)))
         name = f"cyclecast-{datetime.now():%Y%m%d-%H%M%S}.png"
         return Response(data, media_type="image/png", headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
-    add_errors(app, desk)
+    add_errors(app, controls)
     return app
 
 
-def describe(desk: Desk, viewers: Viewers) -> dict[str, Any]:
+def describe(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
     """The run as the page shows it."""
-    look, meter, feed, newest = desk.look, desk.meter, desk.feed, desk.newest
+    look, meter, feed, newest = controls.look, controls.meter, controls.feed, controls.newest
     now, gone = meter.now(), feed.gone
     return {
         "source": feed.name,
-        "browser": isinstance(feed, Inbox),
+        "browser": isinstance(feed, PushFeed),
         "models": look.models,
         "model": look.model,
         "wanted": look.wanted,
@@ -145,7 +145,7 @@ def describe(desk: Desk, viewers: Viewers) -> dict[str, Any]:
         "skipped": max(0, feed.captured - meter.shown),
         "reconnects": feed.reconnects,
         "gone": None if gone is None else {"reason": gone[0], "seconds": round(gone[1], 1)},
-        "recording": None if desk.recording is None else desk.recording.name,
+        "recording": None if controls.recording is None else controls.recording.name,
         "viewers": viewers.count("webrtc") + viewers.count("mjpeg"),
     }
 
@@ -161,7 +161,7 @@ def within(split: float | None) -> Split:
     return split
 
 
-def png(shown: Shown) -> bytes:
+def png(shown: StyledFrame) -> bytes:
     """The picture, whole."""
     done, data = cv2.imencode(".png", shown.image)
     assert done
@@ -184,7 +184,7 @@ def digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def add_errors(app: FastAPI, desk: Desk) -> None:
+def add_errors(app: FastAPI, controls: SessionControls) -> None:
     """Every error is JSON in one line; what happened inside stays inside."""
 
     def told(status: int, error: str) -> JSONResponse:
@@ -213,5 +213,5 @@ def add_errors(app: FastAPI, desk: Desk) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        desk.tell(f"web page: {request.url.path} failed: {type(error).__name__}: {error}")
+        controls.tell(f"web page: {request.url.path} failed: {type(error).__name__}: {error}")
         return told(500, "this failed; what cyclecast printed says more")

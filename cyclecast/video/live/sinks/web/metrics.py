@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from cyclecast.video.live.meter import Histogram
-from cyclecast.video.live.sinks.sink import Desk
+from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.viewers import Viewers
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -18,8 +18,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics(Collector):
     """A collector over the run's own counters: nothing is counted twice, and nothing costs anything until it is asked for."""
 
-    def __init__(self, desk: Desk, viewers: Viewers) -> None:
-        self._desk, self._viewers = desk, viewers
+    def __init__(self, controls: SessionControls, viewers: Viewers) -> None:
+        self._controls, self._viewers = controls, viewers
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -31,25 +31,25 @@ class Metrics(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        desk, meter = self._desk, self._desk.meter
-        captured, shown, now = desk.feed.captured, meter.shown, meter.now()
+        controls, meter = self._controls, self._controls.meter
+        captured, shown, now = controls.feed.captured, meter.shown, meter.now()
         counts = (
             ("cyclecast_frames_captured", "Pictures that came from the source.", captured),
             ("cyclecast_frames_shown", "Pictures that a sink took.", shown),
             ("cyclecast_frames_skipped", "Pictures that a newer one took the place of.", max(0, captured - shown)),
             ("cyclecast_frames_held", "Times that the last picture was shown again because the source was gone.", meter.held),
-            ("cyclecast_reconnects", "Times that a source that was gone came back.", desk.feed.reconnects),
+            ("cyclecast_reconnects", "Times that a source that was gone came back.", controls.feed.reconnects),
         )
         for name, about, value in counts:
             yield CounterMetricFamily(name, about, value=value)
         yield summary("cyclecast_latency_seconds", "Captured to shown, over the run.", meter.latency)
         yield summary("cyclecast_model_seconds", "In the model, over the run.", meter.model)
-        up = desk.feed.gone is None and captured > 0
+        up = controls.feed.gone is None and captured > 0
         gauges = (
             ("cyclecast_fps", "Pictures shown per second, of the last three seconds.", now.fps),
             ("cyclecast_recent_latency_seconds", "The median of the last three seconds.", now.latency_ms / 1000),
             ("cyclecast_source_up", "1 while pictures come from the source.", up),
-            ("cyclecast_recording", "1 while a recording goes on.", desk.recording is not None),
+            ("cyclecast_recording", "1 while a recording goes on.", controls.recording is not None),
         )
         for name, about, gauge in gauges:
             yield GaugeMetricFamily(name, about, value=gauge)
@@ -58,8 +58,8 @@ class Metrics(Collector):
             watching.add_metric([kind], self._viewers.count(kind))
         yield watching
         model = GaugeMetricFamily("cyclecast_model", "1 for the model at work.", labels=["model"])
-        for name in desk.look.models:
-            model.add_metric([name], name == desk.look.model)
+        for name in controls.look.models:
+            model.add_metric([name], name == controls.look.model)
         yield model
 
 

@@ -9,8 +9,8 @@ import cv2
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cyclecast.video.live.sinks.web.viewers import Ended, Viewer, Viewers, sendable
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.sinks.web.viewers import ProcessResult, Viewer, Viewers, sendable
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 QUALITY = 82
 STALLED = 20.0  # seconds that a viewer may take for one picture
@@ -43,7 +43,7 @@ class Mjpeg(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         # Each boundary is sent along with the picture before it: browsers show a picture when they have seen its end.
         start = b"--" + BOUNDARY + b"\r\n"
-        with suppress(Ended, asyncio.TimeoutError):
+        with suppress(ProcessResult, asyncio.TimeoutError):
             while True:
                 shown = await self._viewers.next(self._viewer)
                 data = await asyncio.get_running_loop().run_in_executor(None, jpeg, shown)
@@ -60,7 +60,7 @@ async def left(receive: Receive) -> None:
         pass
 
 
-def jpeg(shown: Shown) -> bytes:
+def jpeg(shown: StyledFrame) -> bytes:
     """One picture."""
     done, data = cv2.imencode(".jpg", sendable(shown), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done

@@ -13,14 +13,14 @@ from contextlib import suppress
 import uvicorn
 
 from cyclecast.errors import OutputError
-from cyclecast.video.live.capture.push_feed import Inbox
-from cyclecast.video.live.sinks.sink import Desk
+from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.address import WebAddress, listen, read_address
 from cyclecast.video.live.sinks.web.app import build_app
 from cyclecast.video.live.sinks.web.guard import Guard
 from cyclecast.video.live.sinks.web.viewers import Viewers
 from cyclecast.video.live.sinks.web.webrtc import Peers
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 CONNECTIONS = 128  # at a time
 LAST_ANSWERS = 1  # seconds for what is being answered when the run ends
@@ -32,8 +32,8 @@ class WebPage:
 
     in_main_thread = False
 
-    def __init__(self, address: str, desk: Desk) -> None:
-        self._address, self._desk = read_address(address), desk
+    def __init__(self, address: str, controls: SessionControls) -> None:
+        self._address, self._controls = read_address(address), controls
         check_certificate(self._address)
         listening = listen(self._address)
         self._port = listening.getsockname()[1]
@@ -42,7 +42,7 @@ class WebPage:
         self.url = plain if self._address.token is None else f"{plain}?token={self._address.token}"
         """What to open in a browser, the token included."""
         self._viewers = Viewers()
-        self._newest: Shown | None = None
+        self._newest: StyledFrame | None = None
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,11 +55,11 @@ class WebPage:
 
     def _tell(self) -> None:
         secret = " with your token behind it: ?token=..." if self._address.given else ""
-        self._desk.tell(f"web page: {self._address.url(self._port)}{secret}" if secret else f"web page: {self.url}")
-        if isinstance(self._desk.feed, Inbox) and not self._address.loopback and self._address.cert is None:
-            self._desk.tell("browsers give a camera away over https only: --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
+        self._controls.tell(f"web page: {self._address.url(self._port)}{secret}" if secret else f"web page: {self.url}")
+        if isinstance(self._controls.feed, PushFeed) and not self._address.loopback and self._address.cert is None:
+            self._controls.tell("browsers give a camera away over https only: --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: StyledFrame) -> None:
         """Hands the picture over; one that was not fetched yet is forgotten. OutputError if the server has ended."""
         with self._lock:
             waiting, self._newest = self._newest is not None, shown
@@ -107,7 +107,7 @@ class WebPage:
         peers = Peers(self._viewers)
         address = self._address
         config = uvicorn.Config(
-            Guard(build_app(self._desk, self._viewers, peers), address, self._port),
+            Guard(build_app(self._controls, self._viewers, peers), address, self._port),
             loop="asyncio",
             http="h11",
             ws="none",

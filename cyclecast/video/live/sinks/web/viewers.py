@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cyclecast.video.frame import Image
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import resized
 
 MOST = 16  # viewers at a time
@@ -18,7 +18,7 @@ class TooMany(Exception):
     """There is no room for another viewer."""
 
 
-class Ended(Exception):
+class ProcessResult(Exception):
     """There are no more pictures."""
 
 
@@ -37,11 +37,11 @@ class Viewers:
     """All of them; for one event loop."""
 
     def __init__(self) -> None:
-        self.newest: Shown | None = None
+        self.newest: StyledFrame | None = None
         self._all: set[Viewer] = set()
         self._ended = False
 
-    def put(self, shown: Shown) -> None:
+    def put(self, shown: StyledFrame) -> None:
         """A new picture, or a held one with its notice."""
         self.newest = shown
         for viewer in self._all:
@@ -83,18 +83,18 @@ class Viewers:
             viewer.due.set()
         return bool(found)
 
-    async def next(self, viewer: Viewer) -> Shown:
+    async def next(self, viewer: Viewer) -> StyledFrame:
         """The newest picture with the viewer's split, as soon as it is not what was given last. Ended if there are no more."""
         while True:
             await viewer.due.wait()
             viewer.due.clear()
             if self._ended or viewer not in self._all:
-                raise Ended
+                raise ProcessResult
             if self.newest is not None:
                 return replace(self.newest, split=viewer.split)
 
 
-def sendable(shown: Shown) -> Image:
+def sendable(shown: StyledFrame) -> Image:
     """What to show, within the largest size, its sides even as encoders want them."""
     image = shown.image
     height, width = image.shape[:2]

@@ -24,11 +24,11 @@ from aiortc import (
 from aiortc.mediastreams import VIDEO_TIME_BASE, MediaStreamError
 
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.push_feed import Inbox
-from cyclecast.video.live.sinks.web.viewers import Ended, Viewer, Viewers, sendable
+from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.sinks.web.viewers import ProcessResult, Viewer, Viewers, sendable
 from cyclecast.video.live.sinks.web.vp8 import QuickVp8
-from cyclecast.video.live.sources.source import Grabbed
-from cyclecast.video.live.styling.styled_frame import Shown
+from cyclecast.video.live.sources.source import PendingFrame
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 TICKS = 90_000  # per second: RTP's clock for video
 TO_CONNECT = 15.0  # seconds that a browser may take from its offer to its connection
@@ -54,7 +54,7 @@ class Picture(MediaStreamTrack):
         """Waits for a picture. MediaStreamError when there are no more."""
         try:
             shown = await self._viewers.next(self._viewer)
-        except Ended:
+        except ProcessResult:
             self.stop()
             raise MediaStreamError from None
         frame = await asyncio.get_running_loop().run_in_executor(None, video_frame, shown)
@@ -89,7 +89,7 @@ class Peers:
             self._start(self._drop(peer))
             raise BadOffer(one_line(error)) from error
 
-    async def receive(self, sdp: str, id: str, inbox: Inbox) -> str:
+    async def receive(self, sdp: str, id: str, push_feed: PushFeed) -> str:
         """Answers an offer to send a camera's picture, which goes into the inbox from now on; who sent before is told to stop.
 
         BadOffer if that cannot be done.
@@ -105,7 +105,7 @@ class Peers:
         before, self._camera, self.sender = self._camera, peer, id
         if before is not None:
             self._start(self._drop(before))
-        self._start(self._fill(inbox, peer, transceiver.receiver.track))
+        self._start(self._fill(push_feed, peer, transceiver.receiver.track))
         return found
 
     async def close(self) -> None:
@@ -142,7 +142,7 @@ class Peers:
         with suppress(asyncio.TimeoutError, ConnectionError):
             await asyncio.wait_for(peer.close(), TO_CLOSE)
 
-    async def _fill(self, inbox: Inbox, peer: RTCPeerConnection, track: MediaStreamTrack) -> None:
+    async def _fill(self, push_feed: PushFeed, peer: RTCPeerConnection, track: MediaStreamTrack) -> None:
         """Every picture of the camera into the inbox, as long as this browser is the source."""
         with suppress(MediaStreamError):
             while True:
@@ -150,9 +150,9 @@ class Peers:
                 if self._camera is not peer:
                     break
                 assert isinstance(frame, av.VideoFrame)
-                inbox.put(Grabbed(time.perf_counter(), partial(picture, frame)))
+                push_feed.put(PendingFrame(time.perf_counter(), partial(picture, frame)))
         if self._camera in (peer, None):
-            inbox.lose("its browser has stopped")
+            push_feed.lose("its browser has stopped")
         await self._drop(peer)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -184,7 +184,7 @@ def give_encoder(sender: RTCRtpSender) -> None:
     setattr(sender, ENCODER, QuickVp8())
 
 
-def video_frame(shown: Shown) -> av.VideoFrame:
+def video_frame(shown: StyledFrame) -> av.VideoFrame:
     """What to encode: yuv420p, BT.601 in the limited range, as VP8 has it."""
     planes = np.asarray(cv2.cvtColor(sendable(shown), cv2.COLOR_BGR2YUV_I420), np.uint8)
     return av.VideoFrame.from_ndarray(planes, "yuv420p")

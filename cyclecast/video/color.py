@@ -1,4 +1,4 @@
-"""Between a decoder's pictures and (H, W, 3) uint8 BGR, both ways, by what the stream says of its colours and its orientation."""
+"""Between a decoder's pictures and (H, W, 3) uint8 BGR, both ways, by what the stream says of its colors and its orientation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer, Type
 
 from cyclecast.errors import InputError
-from cyclecast.video.frame import Colour, Image
+from cyclecast.video.frame import Color, Image
 
-# swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND: without the last two a plain grey comes back 5 levels off, tinted.
-EXACT_COLOURS = 0x2 | 0x2000 | 0x40000
+# swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND: without the last two a plain gray comes back 5 levels off, tinted.
+EXACT_COLORS = 0x2 | 0x2000 | 0x40000
 # H.273's matrix -> swscale's name of it. Unspecified is taken as BT.601 both ways, so it comes out as it went in.
 MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
 RGB, UNSPECIFIED, CONSTANT_LUMINANCE = 0, 2, 10
@@ -24,24 +24,24 @@ FULL_RANGE = 2
 HDR = {16: "PQ", 18: "HLG"}  # H.273's transfer characteristics that reach beyond the white of a screen
 # PyAV's rotation -> what `orientation` says of it
 TURNS = {90: (True, False, True), -90: (True, True, False), 180: (False, True, True), -180: (False, True, True)}
-SDR = Colour(matrix=1, range=1, primaries=1, transfer=1)
+SDR = Color(matrix=1, range=1, primaries=1, transfer=1)
 
 
-def delivered(colour: Colour, is_rgb: bool = False) -> Colour:
-    """What the output says of its colours: the same, but BT.709 where HDR was mapped or the source has no matrix, being RGB."""
-    if colour.transfer in HDR:
+def delivered(color: Color, is_rgb: bool = False) -> Color:
+    """What the output says of its colors: the same, but BT.709 where HDR was mapped or the source has no matrix, being RGB."""
+    if color.transfer in HDR:
         return SDR
-    if is_rgb or colour.matrix == RGB:
-        return replace(colour, matrix=SDR.matrix, range=SDR.range)
-    matrix = NEAREST.get(colour.matrix, colour.matrix)
-    return replace(colour, matrix=matrix if matrix in MATRICES else UNSPECIFIED)
+    if is_rgb or color.matrix == RGB:
+        return replace(color, matrix=SDR.matrix, range=SDR.range)
+    matrix = NEAREST.get(color.matrix, color.matrix)
+    return replace(color, matrix=matrix if matrix in MATRICES else UNSPECIFIED)
 
 
 class ToBgr:
     """Turns decoded frames of one stream into upright (H, W, 3) uint8 BGR."""
 
-    def __init__(self, colour: Colour) -> None:
-        self._tones = ToneMapping() if colour.transfer in HDR else None
+    def __init__(self, color: Color) -> None:
+        self._tones = ToneMapping() if color.transfer in HDR else None
 
     def __call__(self, frame: av.VideoFrame) -> Image:
         """By the frame's own matrix and range, turned as its display matrix says; HDR is mapped to BT.709.
@@ -50,11 +50,11 @@ class ToBgr:
         """
         matrix = frame.colorspace = NEAREST.get(frame.colorspace, frame.colorspace)
         if matrix not in MATRICES and matrix not in (RGB, UNSPECIFIED):
-            raise InputError(f"its colours are in a form that is not known here (matrix {matrix} of ITU-T H.273)")
+            raise InputError(f"its colors are in a form that is not known here (matrix {matrix} of ITU-T H.273)")
         transposed, flipped_x, flipped_y = orientation(frame)
         if self._tones is not None:
             frame = self._tones(frame)
-        image = np.asarray(frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOURS), np.uint8)
+        image = np.asarray(frame.to_ndarray(format="bgr24", interpolation=EXACT_COLORS), np.uint8)
         if transposed:
             image = image.transpose(1, 0, 2)
         image = image[:: -1 if flipped_y else 1, :: -1 if flipped_x else 1]
@@ -107,14 +107,14 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-def from_bgr(image: Image, colour: Colour, form: str) -> av.VideoFrame:
-    """A frame of this pixel format, converted with the matrix and range of `colour` and tagged so. Sizes must suit the format."""
+def from_bgr(image: Image, color: Color, form: str) -> av.VideoFrame:
+    """A frame of this pixel format, converted with the matrix and range of `color` and tagged so. Sizes must suit the format."""
     picture = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(
         format=form,
-        dst_colorspace=MATRICES.get(colour.matrix, "ITU601"),
-        dst_color_range="JPEG" if colour.range == FULL_RANGE else "MPEG",
-        interpolation=EXACT_COLOURS,
+        dst_colorspace=MATRICES.get(color.matrix, "ITU601"),
+        dst_color_range="JPEG" if color.range == FULL_RANGE else "MPEG",
+        interpolation=EXACT_COLORS,
     )
-    picture.colorspace, picture.color_range = colour.matrix, colour.range
-    picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
+    picture.colorspace, picture.color_range = color.matrix, color.range
+    picture.color_primaries, picture.color_trc = color.primaries, color.transfer
     return picture

@@ -21,7 +21,7 @@ def opset_of(model: onnx.ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
-def modern(model: onnx.ModelProto) -> onnx.ModelProto:
+def upgrade_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in opset 18, or in its own if that is later. ModelError if onnx cannot bring it there.
 
     ImageScaler, Affine and Crop, which went with ONNX 1.5 and which ONNX Runtime alone still runs, become Mul, Add and Slice.

@@ -1,4 +1,4 @@
-"""Colours and orientation: what a stream says of them is believed, once, and the output says what is true of it."""
+"""Colors and orientation: what a stream says of them is believed, once, and the output says what is true of it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from cyclecast.errors import InputError
-from cyclecast.video.colour import MATRICES, SDR, ToBgr, delivered, from_bgr
+from cyclecast.video.color import MATRICES, SDR, ToBgr, delivered, from_bgr
 from cyclecast.video.convert.convert import ConvertOptions, convert_file
 from cyclecast.video.files.reader import VideoFile
-from cyclecast.video.frame import Colour, Image
+from cyclecast.video.frame import Color, Image
 from tests.conftest import Same
 
 WIDTH, HEIGHT = 64, 48
 
 
 def corners() -> Image:
-    """Another colour in each corner, dark elsewhere."""
+    """Another color in each corner, dark elsewhere."""
     image = np.full((HEIGHT, WIDTH, 3), 30, np.uint8)
     image[:16, :16], image[:16, -16:], image[-16:, :16] = (30, 30, 220), (40, 200, 40), (220, 60, 40)
     return image
@@ -76,9 +76,9 @@ def test_all_eight_orientations_come_out_upright(upright: Path, tmp_path: Path, 
 
 
 def test_nothing_holds_a_frame_once_it_is_upright() -> None:
-    frame = from_bgr(np.zeros((16, 16, 3), np.uint8), Colour(), "yuv420p")
+    frame = from_bgr(np.zeros((16, 16, 3), np.uint8), Color(), "yuv420p")
     before = sys.getrefcount(frame)
-    ToBgr(Colour())(frame)
+    ToBgr(Color())(frame)
     assert sys.getrefcount(frame) == before  # its own side data would, until the garbage collector comes
 
 
@@ -95,7 +95,7 @@ def hlg(light: float) -> float:
 
 
 def hdr(path: Path, transfer: int, signals: list[float]) -> Path:
-    """HEVC, 10 bit, BT.2020: a plain grey of each signal."""
+    """HEVC, 10 bit, BT.2020: a plain gray of each signal."""
     name = {16: "smpte2084", 18: "arib-std-b67"}[transfer]
     tags = f"log-level=error:colorprim=bt2020:transfer={name}:colormatrix=bt2020nc:range=limited"
     with av.open(str(path), "w") as out:
@@ -123,48 +123,48 @@ def test_hdr_is_mapped_to_the_range_of_a_screen(tmp_path: Path, transfer: int, n
     report = convert_file(source, tmp_path / "out.mp4", Same(), ConvertOptions(crf=1))
     assert report.notices == [f"HDR ({name}) was mapped to the range of a screen, BT.709"]
     with VideoFile(tmp_path / "out.mp4") as video:
-        assert video.info.colour == SDR == Colour(1, 1, 1, 1)
-        greys = np.array([frame.image.reshape(-1, 3).mean(0) for frame in video])
-    assert np.ptp(greys, axis=1).max() < 3  # no tint
-    levels = greys.mean(1)
+        assert video.info.color == SDR == Color(1, 1, 1, 1)
+        grays = np.array([frame.image.reshape(-1, 3).mean(0) for frame in video])
+    assert np.ptp(grays, axis=1).max() < 3  # no tint
+    levels = grays.mean(1)
     assert np.all(np.diff(levels) > 0) and levels[0] < 3 and levels[-1] > 200
-    assert 140 < levels[5] < 235  # what HDR calls white is a bright grey, with room above
+    assert 140 < levels[5] < 235  # what HDR calls white is a bright gray, with room above
 
 
 @pytest.mark.parametrize("matrix", sorted(MATRICES))
 @pytest.mark.parametrize("span", [1, 2])
 @pytest.mark.parametrize("form", ["yuv444p", "yuv420p", "yuv444p10le"])
 def test_to_yuv_and_back_by_every_matrix(matrix: int, span: int, form: str) -> None:
-    colour = Colour(matrix, span, 1, 1)
+    color = Color(matrix, span, 1, 1)
     for bgr in ((200, 30, 60), (20, 180, 90), (40, 60, 220), (255, 255, 255), (0, 0, 0), (127, 128, 129)):
         image = np.full((16, 16, 3), bgr, np.uint8)
-        frame = from_bgr(image, colour, form)
+        frame = from_bgr(image, color, form)
         assert (frame.colorspace, frame.color_range) == (matrix, span)
-        np.testing.assert_allclose(ToBgr(colour)(frame)[8, 8].astype(int), bgr, atol=2)
+        np.testing.assert_allclose(ToBgr(color)(frame)[8, 8].astype(int), bgr, atol=2)
 
 
 @pytest.mark.parametrize(("matrix", "kr", "kb"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114), (9, 0.2627, 0.0593)])
 def test_brightness_is_the_standard_s(matrix: int, kr: float, kb: float) -> None:
     for blue, green, red in ((200, 30, 60), (20, 180, 90), (40, 60, 220)):
-        frame = from_bgr(np.full((16, 16, 3), (blue, green, red), np.uint8), Colour(matrix, 1, 1, 1), "yuv444p")
+        frame = from_bgr(np.full((16, 16, 3), (blue, green, red), np.uint8), Color(matrix, 1, 1, 1), "yuv444p")
         luma = kr * red + kb * blue + (1 - kr - kb) * green
         assert np.frombuffer(bytes(frame.planes[0]), np.uint8)[0] == pytest.approx(16 + 219 * luma / 255, abs=1)
 
 
-def test_what_the_output_says_of_its_colours() -> None:
-    assert delivered(Colour(9, 1, 9, 16)) == delivered(Colour(9, 1, 9, 18)) == SDR
-    assert delivered(Colour(9, 1, 9, 14)) == Colour(9, 1, 9, 14)
-    assert delivered(Colour(2, 2, 1, 13)) == Colour(2, 2, 1, 13)
-    assert delivered(Colour(10, 1, 9, 14)) == Colour(9, 1, 9, 14)
-    for rgb in (delivered(Colour(0, 2, 1, 13)), delivered(Colour(2, 2, 1, 13), is_rgb=True)):
-        assert rgb == Colour(1, 1, 1, 13)  # what it was encoded with is not left to a player's guess
+def test_what_the_output_says_of_its_colors() -> None:
+    assert delivered(Color(9, 1, 9, 16)) == delivered(Color(9, 1, 9, 18)) == SDR
+    assert delivered(Color(9, 1, 9, 14)) == Color(9, 1, 9, 14)
+    assert delivered(Color(2, 2, 1, 13)) == Color(2, 2, 1, 13)
+    assert delivered(Color(10, 1, 9, 14)) == Color(9, 1, 9, 14)
+    for rgb in (delivered(Color(0, 2, 1, 13)), delivered(Color(2, 2, 1, 13), is_rgb=True)):
+        assert rgb == Color(1, 1, 1, 13)  # what it was encoded with is not left to a player's guess
 
 
 def test_matrices_that_swscale_refuses() -> None:
     image = np.full((16, 16, 3), (200, 30, 60), np.uint8)
-    frame = from_bgr(image, Colour(9, 1, 9, 14), "yuv444p")
+    frame = from_bgr(image, Color(9, 1, 9, 14), "yuv444p")
     frame.colorspace = 10  # constant luminance is next to it
-    np.testing.assert_allclose(ToBgr(Colour(10, 1, 9, 14))(frame)[8, 8].astype(int), image[8, 8], atol=2)
+    np.testing.assert_allclose(ToBgr(Color(10, 1, 9, 14))(frame)[8, 8].astype(int), image[8, 8], atol=2)
     frame.colorspace = 8
     with pytest.raises(InputError, match=r"not known here \(matrix 8 of ITU-T H.273\)"):
-        ToBgr(Colour(8, 1, 1, 1))(frame)
+        ToBgr(Color(8, 1, 1, 1))(frame)
