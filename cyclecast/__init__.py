@@ -11,6 +11,7 @@ Importing this package loads neither torch nor an engine.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.sources.source import CaptureSettings
     from cyclecast.video.live.styling.styled_frame import StyledFrame
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent; see `cyclecast.debug`
 
 __all__ = ["__version__", "convert", "load", "stream"]
 

@@ -234,7 +234,7 @@ def test_what_hangs_crashes_or_talks_stays_apart(pipe: str, capfd: pytest.Captur
     assert apart.call(os.abort, seconds=60).failure == "crashed (SIGABRT)"
     assert apart.call(os.listdir, "/no/such", seconds=60).failure == "[Errno 2] No such file or directory: '/no/such'"
     answer = apart.call(print, "noise", seconds=60)
-    assert (answer.failure, answer.said) == (None, "noise\n")
+    assert (answer.failure, answer.output) == (None, "noise\n")
     assert apart.call(json.dumps, {"a": [1]}, seconds=60).value == '{"a": [1]}'
     assert capfd.readouterr() == ("", "")
 

@@ -81,9 +81,9 @@ def _ask_nvidia_smi() -> tuple[list[NvidiaGpu], str | None]:
     if ended.code is None:
         return [], f"nvidia-smi: {TIMED_OUT} {SECONDS:g} s"
     if ended.code != 0:
-        return [], f"nvidia-smi: {last_line(ended.said) or last_line(ended.out) or ended.code}"
+        return [], f"nvidia-smi: {last_line(ended.stderr) or last_line(ended.stdout) or ended.code}"
     found = []
-    for line in ended.out.splitlines():
+    for line in ended.stdout.splitlines():
         values = [None if value.strip().startswith("[") else value.strip() for value in line.split(",")]  # "[N/A]"
         if len(values) == len(QUERY) and values[0]:
             memory = values[3]

@@ -96,7 +96,7 @@ def find_onnxruntime(owners: Owners) -> Library:
                 continue
             tried = call(start_provider, provider, seconds=SECONDS)
             got = tried.value or []
-            failure = tried.failure or (None if provider in got else _why_not(provider, tried.said))
+            failure = tried.failure or (None if provider in got else _why_not(provider, tried.output))
             out.append(Device(provider, f"the session got {', '.join(got) or 'none'}", [], failure is None, failure))
         return out
 

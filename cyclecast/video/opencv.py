@@ -60,7 +60,7 @@ def find_opencv(owners: Mapping[str, Sequence[str]]) -> OpenCv:
         failure = "no display: neither DISPLAY nor WAYLAND_DISPLAY is set"
     else:
         tried = call(open_a_window, seconds=SECONDS)
-        failure = tried.failure and _why_no_window(tried.failure, tried.said)
+        failure = tried.failure and _why_no_window(tried.failure, tried.output)
     return OpenCv(found.value["version"], packages, None, features, gui, display, failure is None, failure)
 
 
