@@ -58,9 +58,7 @@ def with_debug(function: Callable[..., None]) -> Callable[..., None]:
         function(*args, **options)
 
     hints = get_type_hints(function, include_extras=True)
-    parameters = [
-        parameter.replace(annotation=hints[name]) for name, parameter in inspect.signature(function).parameters.items()
-    ]
+    parameters = [parameter.replace(annotation=hints[name]) for name, parameter in inspect.signature(function).parameters.items()]
     debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=DebugOption)
     command.__signature__ = inspect.Signature([*parameters, debug])  # type: ignore[attr-defined]
     command.__annotations__ = {**hints, "debug": DebugOption}

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from types import TracebackType
 
-from cyclecast.errors import ModelError
+from cyclecast.errors import MissingModelError, ModelError
 from cyclecast.runtime.engine import Engine, Image, OnBuild, PendingImage
 from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.spec import ModelSpec
@@ -26,7 +26,7 @@ def find_model(name: str | Path) -> Path:
         return bundled[str(name)]
     path = Path(name)
     if not path.is_file():
-        raise ModelError(f"{name}: no such file, and no bundled model of that name (there are: {', '.join(bundled)})")
+        raise MissingModelError(f"{name}: no such file, and no bundled model of that name (there are: {', '.join(bundled)})")
     return path
 
 

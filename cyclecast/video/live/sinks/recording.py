@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from cyclecast.errors import OutputError
+from cyclecast.errors import OutputError, OutputExistsError, output_error
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
@@ -36,12 +36,12 @@ class Recording:
                 f"{address}: a sink is window, virtual, web, null, or a file to record into ({', '.join(CONTAINERS)})"
             )
         if self._path.exists() and not overwrite:
-            raise OutputError(f"{address}: exists already; --overwrite replaces it")
+            raise OutputExistsError(f"{address}: exists already; --overwrite replaces it")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.open("wb").close()
         except OSError as error:
-            raise OutputError(f"{address}: cannot be written there ({error.strerror})") from error
+            raise output_error(error, address) from error
         self._codec = CONTAINERS[suffix]
         self._writer: VideoWriter | None = None
         self._begin = self._last = 0.0

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from cyclecast.errors import InputError
+from cyclecast.errors import InputError, MissingInputError
 from cyclecast.video.files.images import SUFFIXES, read_image
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
@@ -29,7 +29,7 @@ def open_playback(address: str, capture_settings: CaptureSettings) -> LiveSource
     """
     path = Path(path_of(address))
     if not path.exists():
-        raise InputError(f"{address}: no such file; a camera is 0, 1 ..., a stream rtsp://..., a test picture pattern://")
+        raise MissingInputError(f"{address}: no such file; a camera is 0, 1 ..., a stream rtsp://..., a test picture pattern://")
     if path.suffix.lower() in SUFFIXES:
         image = read_image(path)
         described = f"{path.name}: a picture of {image.shape[1]}x{image.shape[0]}"
