@@ -16,29 +16,46 @@ from cyclecast.errors import OutputError
 SAMPLE = 1 << 20  # bytes at either end of a file, by which it is known again
 
 
+def check_output(output: Path, overwrite: bool = False) -> None:
+    """Raises OutputError if `output` is a folder, or if it exists and `overwrite` is False."""
+    try:
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder")
+    except OSError as error:
+        raise write_error(error, output) from error
+    if os.path.lexists(output) and not overwrite:
+        raise OutputError(f"{output}: exists already; --overwrite replaces it")
+
+
+def write_error(error: Exception, output: Path | None = None) -> OutputError:
+    """The one line for a file that the system does not let us write: "out.mp4: cannot be written (No space left on device)".
+
+    output: leave it out where the caller adds the name, as `atomic_write` does.
+    """
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return OutputError(f"{output}: cannot be written ({reason})" if output else f"cannot be written ({reason})")
+
+
 @contextmanager
 def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """A new, empty file beside `output` to write to: renamed to it at the end, removed on any error, Ctrl-C included.
 
     Its name has the suffix of `output` and is nobody else's. OutputError if `output` exists (unless `overwrite`), is a
-    folder, or cannot be written there; the folders above it are made. An OutputError of the caller's is given its name.
+    folder, or cannot be written; the folders above it are made. An OutputError of the caller's is given its name.
     """
     partial = output.with_name(f".{output.stem[:40]}.{secrets.token_hex(4)}{output.suffix}")
+    check_output(output, overwrite)
     try:
-        if output.is_dir():
-            raise OutputError(f"{output}: is a folder")
-        if os.path.lexists(output) and not overwrite:
-            raise OutputError(f"{output}: exists already; --overwrite replaces it")
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.open("xb").close()
     except OSError as error:
-        raise OutputError(f"{output}: cannot be written there ({error.strerror})") from error
+        raise write_error(error, output) from error
     try:
         yield partial
         try:
             os.replace(partial, output)
         except OSError as error:
-            raise OutputError(f"cannot be written ({error.strerror})") from error
+            raise write_error(error) from error
     except OutputError as error:
         partial.unlink(missing_ok=True)
         raise OutputError(f"{output}: {error}") from error

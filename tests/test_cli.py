@@ -126,7 +126,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
         (("convert", clip, out, "-m", tmp_path / "text.onnx"), "cannot read it as a model"),
         (("convert", clip, out, "-m", "manet"), "manet: no such file, and no bundled model of that name"),
         (("convert", clip, tmp_path / "there.mp4", "-m", tiny_model), "exists already; --overwrite replaces it"),
-        (("convert", clip, tmp_path / "file" / "o.mp4", "-m", tiny_model), "cannot be written there"),
+        (("convert", clip, tmp_path / "file" / "o.mp4", "-m", tiny_model), "cannot be written"),
         (("convert", clip, out, "-m", tiny_model, "--engine", "tensorflow"), "no engine named 'tensorflow'"),
         (("convert", clip, out, "-m", tiny_model, "--device", "cuda:0"), "not on 'cuda:0'"),
         (("convert", clip, out, "-m", tiny_model, "--codec", "mpeg99"), "no codec named"),
@@ -141,7 +141,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(clip: Path, tiny_model: 
         (("bench", "-m", tiny_model, "--size", "dynamic"), "a size is WIDTHxHEIGHT, got 'dynamic'"),
         (("bench", "-m", tiny_model, "--size", "8x8"), "frames start at 16x16, got 8x8"),
         (("models", "manet"), "no such file, and no bundled model"),
-        (("demo", "--out", tmp_path / "file" / "d", "-m", tiny_model), "cannot be written there"),
+        (("demo", "--out", tmp_path / "file" / "d", "-m", tiny_model), "cannot be written"),
         (("train", "gan", "--out", tmp_path / "r", "--data", tmp_path / "empty", "--seed", -1), "seed must be from 0"),
     ]
     for args, message in cases:
