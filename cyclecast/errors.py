@@ -96,11 +96,12 @@ def input_error(path: object, error: OSError) -> InputError:
     return kind(f"{path}: cannot be read ({error.strerror or error})")
 
 
-def output_error(error: OSError, path: object | None = None) -> OutputError:
+def output_error(error: Exception, path: object | None = None) -> OutputError:
     """The error to raise when writing failed with `error`: OutputPermissionError or OutputError.
 
     path: the output; without it, whoever knows the name puts it in front, as `files.atomic_write` does.
     """
     kind = OutputPermissionError if isinstance(error, PermissionError) else OutputError
     prefix = "" if path is None else f"{path}: "
-    return kind(f"{prefix}cannot be written ({error.strerror or error})")
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return kind(f"{prefix}cannot be written ({reason})")
