@@ -184,9 +184,9 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
         image = cv2.imread(str(next(downloads.glob("*.png"))))
         assert image is not None and read_clock(np.asarray(image, np.uint8)) is not None
         browser.press("mirror")
-        eventually(lambda: served.session.look.mirror, "the mirror")
+        eventually(lambda: served.session.switcher.mirror, "the mirror")
         browser.type("m")
-        eventually(lambda: not served.session.look.mirror, "the mirror gone, by its key")
+        eventually(lambda: not served.session.switcher.mirror, "the mirror gone, by its key")
         browser.type("h")
         assert browser.driver.find_element(By.ID, "keys").is_displayed()
         browser.driver.find_element(By.CSS_SELECTOR, "#keys button").click()

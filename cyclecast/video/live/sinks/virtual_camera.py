@@ -57,7 +57,7 @@ class VirtualCamera:
         self._size = wide, high = width - width % 2, height - height % 2  # video in 4:2:0, as those programs take it, is even
         bgr = self._pyvirtualcam.PixelFormat.BGR
         self._camera = self._pyvirtualcam.Camera(wide, high, NOMINAL, fmt=bgr, device=self._device, backend=self._backend)
-        self._controls.tell(f"virtual camera: {self._camera.device}, {wide}x{high}")
+        self._controls.report(f"virtual camera: {self._camera.device}, {wide}x{high}")
 
     def idle(self) -> None:
         """Nothing to do: a virtual camera keeps its last picture."""

@@ -78,16 +78,15 @@ def build_app(controls: SessionControls, viewers: Viewers, peers: Peers) -> Fast
 
     @app.post("/api/model", status_code=204)
     async def model(choice: Choice) -> None:
-        controls.look.choose(choice.name)
+        controls.switcher.request_model(choice.name)
 
     @app.post("/api/mirror", status_code=204)
     async def mirror(switch: Switch) -> None:
-        controls.look.mirror = switch.on
+        controls.switcher.mirror = switch.on
 
     @app.post("/api/record", status_code=204)
     async def record(switch: Switch) -> None:
-        if switch.on != (controls.recording is not None):
-            await asyncio.get_running_loop().run_in_executor(None, controls.record)
+        await asyncio.get_running_loop().run_in_executor(None, controls.set_recording, switch.on)
 
     @app.post("/api/split", status_code=204)
     async def split(slider: Slider) -> None:
@@ -125,24 +124,24 @@ def build_app(controls: SessionControls, viewers: Viewers, peers: Peers) -> Fast
 
 def describe(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
     """The run as the page shows it."""
-    look, meter, feed, newest = controls.look, controls.meter, controls.feed, controls.newest
+    switcher, meter, feed, newest = controls.switcher, controls.meter, controls.feed, controls.newest
     now, gone = meter.now(), feed.gone
     return {
         "source": feed.name,
         "browser": isinstance(feed, PushFeed),
-        "models": look.models,
-        "model": look.model,
-        "wanted": look.wanted,
-        "mirror": look.mirror,
-        "split": look.split,
+        "models": switcher.models,
+        "model": switcher.active_model,
+        "wanted": switcher.requested_model,
+        "mirror": switcher.mirror,
+        "split": switcher.split,
         "size": None if newest is None else [newest.styled.shape[1], newest.styled.shape[0]],
-        "work_height": look.work_height,
+        "work_height": switcher.work_height,
         "fps": now.fps,
         "latency_ms": now.latency_ms,
         "model_ms": now.model_ms,
         "captured": feed.captured,
         "shown": meter.shown,
-        "skipped": max(0, feed.captured - meter.shown),
+        "skipped": controls.skipped,
         "reconnects": feed.reconnects,
         "gone": None if gone is None else {"reason": gone[0], "seconds": round(gone[1], 1)},
         "recording": None if controls.recording is None else controls.recording.name,
@@ -213,5 +212,5 @@ def add_errors(app: FastAPI, controls: SessionControls) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        controls.tell(f"web page: {request.url.path} failed: {type(error).__name__}: {error}")
+        controls.report(f"web page: {request.url.path} failed: {type(error).__name__}: {error}")
         return told(500, "this failed; what cyclecast printed says more")

@@ -36,7 +36,7 @@ class Metrics(Collector):
         counts = (
             ("cyclecast_frames_captured", "Pictures that came from the source.", captured),
             ("cyclecast_frames_shown", "Pictures that a sink took.", shown),
-            ("cyclecast_frames_skipped", "Pictures that a newer one took the place of.", max(0, captured - shown)),
+            ("cyclecast_frames_skipped", "Pictures that a newer one took the place of.", controls.skipped),
             ("cyclecast_frames_held", "Times that the last picture was shown again because the source was gone.", meter.held),
             ("cyclecast_reconnects", "Times that a source that was gone came back.", controls.feed.reconnects),
         )
@@ -58,8 +58,8 @@ class Metrics(Collector):
             watching.add_metric([kind], self._viewers.count(kind))
         yield watching
         model = GaugeMetricFamily("cyclecast_model", "1 for the model at work.", labels=["model"])
-        for name in controls.look.models:
-            model.add_metric([name], name == controls.look.model)
+        for name in controls.switcher.models:
+            model.add_metric([name], name == controls.switcher.active_model)
         yield model
 
 

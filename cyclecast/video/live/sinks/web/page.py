@@ -55,9 +55,9 @@ class WebPage:
 
     def _tell(self) -> None:
         secret = " with your token behind it: ?token=..." if self._address.given else ""
-        self._controls.tell(f"web page: {self._address.url(self._port)}{secret}" if secret else f"web page: {self.url}")
+        self._controls.report(f"web page: {self._address.url(self._port)}{secret}" if secret else f"web page: {self.url}")
         if isinstance(self._controls.feed, PushFeed) and not self._address.loopback and self._address.cert is None:
-            self._controls.tell("browsers give a camera away over https only: --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
+            self._controls.report("browsers give a camera away over https only: --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
 
     def show(self, shown: StyledFrame) -> None:
         """Hands the picture over; one that was not fetched yet is forgotten. OutputError if the server has ended."""
