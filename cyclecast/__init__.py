@@ -39,7 +39,8 @@ from cyclecast.errors import (
 )
 
 if TYPE_CHECKING:
-    from cyclecast.runtime.engine import Engine, Image, PendingImage
+    from cyclecast.future import Future
+    from cyclecast.runtime.engine import Engine, Image
     from cyclecast.runtime.model import Model
     from cyclecast.spec import ModelSpec
     from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
@@ -54,12 +55,12 @@ _LAZY = {  # name -> module that it is imported from when it is first used
     "ConvertOptions": "cyclecast.video.convert.convert",
     "Engine": "cyclecast.runtime.engine",
     "FrameStream": "cyclecast.video.live.styling.frame_stream",
+    "Future": "cyclecast.future",
     "Image": "cyclecast.runtime.engine",
     "LiveOptions": "cyclecast.video.live.options",
     "Model": "cyclecast.runtime.model",
     "ModelSpec": "cyclecast.spec",
     "OnFrame": "cyclecast.video.convert.convert",
-    "PendingImage": "cyclecast.runtime.engine",
     "StyledFrame": "cyclecast.video.live.styling.styled_frame",
 }
 
@@ -74,6 +75,7 @@ __all__ = [
     "EngineNotInstalled",
     "EngineUnavailable",
     "FrameStream",
+    "Future",
     "Image",
     "InputError",
     "InputPermissionError",
@@ -89,7 +91,6 @@ __all__ = [
     "OutputError",
     "OutputExistsError",
     "OutputPermissionError",
-    "PendingImage",
     "StyledFrame",
     "TrainingDiverged",
     "__version__",

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from cyclecast.errors import MissingModelError, ModelError
-from cyclecast.runtime.engine import Engine, Image, OnBuild, PendingImage
+from cyclecast.future import Future
+from cyclecast.runtime.engine import Engine, Image, OnBuild
 from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.spec import ModelSpec
 
@@ -51,7 +52,7 @@ class Model:
     def __call__(self, frame: Image) -> Image:
         return self.engine.run(frame)
 
-    def submit(self, frame: Image) -> PendingImage:
+    def submit(self, frame: Image) -> Future[Image]:
         """Starts on a frame and gives back what waits for its picture; two may be under way."""
         return self.engine.submit(frame)
 

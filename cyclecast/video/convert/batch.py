@@ -15,6 +15,7 @@ from typing import Any
 
 from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError, output_error
 from cyclecast.files import read_lines
+from cyclecast.future import Deferred
 from cyclecast.video.convert.convert import (
     GIF,
     ConversionReport,
@@ -182,16 +183,16 @@ class OneByOne:
         with self._lock:
             return self._function(frame)
 
-    def submit(self, frame: Image) -> Callable[[], Image]:
+    def submit(self, frame: Image) -> Deferred[Image]:
         """As the function, where it works ahead."""
         with self._lock:
-            wait = submit_frame(frame, self._function)
+            future = submit_frame(frame, self._function)
 
         def locked() -> Image:
             with self._lock:
-                return wait()
+                return future.result()
 
-        return locked
+        return Deferred(locked)
 
 
 class Ledger:

@@ -23,6 +23,7 @@ from cyclecast.errors import (
     input_error,
 )
 from cyclecast.files import atomic_write, check_output, digest_of_ends
+from cyclecast.future import Deferred, Future
 from cyclecast.video.convert import pipeline
 from cyclecast.video.convert.job import End, Job
 from cyclecast.video.files import images
@@ -370,7 +371,7 @@ def _per_frame(work: pipeline.StageSeconds, frames: int) -> dict[str, float]:
     return {name: round(1000 * seconds / max(frames, 1), 3) for name, seconds in vars(work).items()}
 
 
-def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Callable[[], Frame]:
-    """Starts on the frame, as `styling.submit_frame`; what is given back waits for the styled one."""
-    wait = submit_frame(frame.image, function, work_height)
-    return lambda: Frame(wait(), frame.pts, frame.duration)
+def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Future[Frame]:
+    """Starts on the frame, as `resize.submit_frame`."""
+    future = submit_frame(frame.image, function, work_height)
+    return Deferred(lambda: Frame(future.result(), frame.pts, frame.duration))
