@@ -20,7 +20,7 @@ from cyclecast.isolated import last_line, start
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.process import main
 from cyclecast.video.live.capture.slots import Slots, bytes_needed
-from cyclecast.video.live.sources.address import for_another_process, shown_address
+from cyclecast.video.live.sources.address import address_for_child, redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings
 
 log = logging.getLogger(__name__)
@@ -55,12 +55,12 @@ class Capture:
     """
 
     def __init__(self, source: str, capture_settings: CaptureSettings | None = None, on_message: OnMessage | None = None) -> None:
-        self.name = shown_address(source)
+        self.name = redacted_address(source)
         self.captured = 0
         """Frames so far, whether anybody took them or not."""
         self.reconnects = 0
         """How many times a source that was gone came back."""
-        self._source, self._capture_settings = for_another_process(source), capture_settings or CaptureSettings()
+        self._source, self._capture_settings = address_for_child(source), capture_settings or CaptureSettings()
         self._news = on_message or (lambda line: None)
         self._changed = threading.Condition()
         self._slots: Slots | None = None
