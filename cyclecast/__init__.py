@@ -194,7 +194,7 @@ def stream(
     needs a name or a path to open a second copy), MissingInputError (there is no such file), and what `load` raises. The
     iterator raises InputError if the source cannot be opened.
     """
-    from cyclecast.video.live.sources.address import path_of, source_kind
+    from cyclecast.video.live.sources.address import file_path, source_type
     from cyclecast.video.live.styling.frame_stream import FrameStream
     from cyclecast.video.live.styling.stream import open_stream
     from cyclecast.video.live.styling.style_switcher import BorrowedModel
@@ -202,7 +202,7 @@ def stream(
     address = str(source)
     if address == "browser":
         raise ConfigError('stream("browser"): frames of a browser need its page; run `cyclecast live browser --sink web`')
-    if source_kind(address) == "file" and not Path(path_of(address)).exists():
+    if source_type(address) == "file" and not Path(file_path(address)).exists():
         raise MissingInputError(f"{address}: no such file; expected a camera (0, 1 …), an address such as rtsp://…, or a file")
     if isinstance(model, str | Path):
         return FrameStream(open_stream(address, [str(model)], load, capture_settings, options, on_message))

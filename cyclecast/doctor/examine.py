@@ -13,12 +13,13 @@ from typing import Any
 
 import cyclecast
 from cyclecast.doctor import libraries as installed
+from cyclecast.doctor.codecs import Codecs, find_codecs
 from cyclecast.doctor.gpus import Gpus, find_gpus
 from cyclecast.doctor.libraries import Device, Library, Owners
 from cyclecast.isolated import TIMED_OUT
 from cyclecast.runtime.machine import RTX_TARGETS, System, describe_system
 from cyclecast.video.cameras import Cameras, find_cameras
-from cyclecast.video.files.codecs import Codecs, find_codecs
+from cyclecast.video.files.codecs import av_requirement
 from cyclecast.video.files.encoders import ENCODERS
 from cyclecast.video.opencv import OpenCv, find_opencv
 
@@ -170,13 +171,13 @@ def _of_video(video: Codecs, opencv: OpenCv) -> Iterator[Problem]:
     if _silent(video.failure):
         yield _ask_again("PyAV", video.failure)
     elif video.failure is not None:
-        yield Problem(f"PyAV cannot be loaded: {video.failure}", "pip install --force-reinstall 'av>=17,<19'", True)
+        yield Problem(f"PyAV cannot be loaded: {video.failure}", f"pip install --force-reinstall '{av_requirement()}'", True)
     else:
         works = {encoder.name for encoder in video.encoders if encoder.works or _silent(encoder.failure)}
         absent = [f"{encoder.name} ({codec})" for codec, encoder in ENCODERS.items() if encoder.name not in works]
         if absent:
             what = f"this build of FFmpeg does not encode with {', '.join(absent)}; PyAV's wheels do"
-            yield Problem(what, "pip install --force-reinstall --only-binary av 'av>=17,<19'", True)
+            yield Problem(what, f"pip install --force-reinstall --only-binary av '{av_requirement()}'", True)
     if len(opencv.packages) > 1:
         names = [package.split()[0] for package in opencv.packages]
         what = f"{' and '.join(names)} are installed together: they are one module, and overwrite each other's files"
