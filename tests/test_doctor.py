@@ -25,6 +25,7 @@ import pytest
 import cyclecast
 from cyclecast import isolated as apart
 from cyclecast.doctor import gpus
+from cyclecast.doctor.codecs import Codecs, EncoderFacts, try_encoders
 from cyclecast.doctor.examine import find_problems
 from cyclecast.doctor.gpus import Gpus, NvidiaGpu, find_gpus
 from cyclecast.doctor.libraries import INSTALL, Device, Library
@@ -32,8 +33,6 @@ from cyclecast.errors import InputError
 from cyclecast.runtime.machine import System, describe_system
 from cyclecast.video import cameras
 from cyclecast.video.cameras import Camera, Cameras, find_cameras, measure_camera
-from cyclecast.video.files import codecs
-from cyclecast.video.files.codecs import Codecs, EncoderFacts
 from cyclecast.video.files.encoders import ENCODERS, known_encoders
 from cyclecast.video.opencv import OpenCv, find_opencv
 
@@ -388,9 +387,9 @@ def test_a_display_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_encoder_is_believed_when_it_has_made_packets() -> None:
-    assert codecs.try_encoders(["libx264"]) == [EncoderFacts("libx264", "h264", None, True, None)]
+    assert try_encoders(["libx264"]) == [EncoderFacts("libx264", "h264", None, True, None)]
     listed = [name for _, name in known_encoders() if name in av.codecs_available]
-    (broken,) = codecs.try_encoders([next(name for _, name in known_encoders() if name not in listed)])
+    (broken,) = try_encoders([next(name for _, name in known_encoders() if name not in listed)])
     assert not broken.works and broken.failure
 
 

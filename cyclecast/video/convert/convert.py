@@ -166,7 +166,7 @@ def convert_video(
         function.prepare(width, height)
         made_of = signature(source, function, options) | {"encoder": chosen.name, "place of work": maker is None}
         with _job(output, made_of, options.resume) as job:
-            for news in (job.news, f"encoder {chosen.described()}, decoder {decoder.described()}"):
+            for news in (job.news, f"encoder {chosen.description()}, decoder {decoder.description()}"):
                 if news and on_message:
                     on_message(f"{output.name}: {news}")
             place = job.place() if maker is None else None

@@ -62,7 +62,7 @@ class Recording:
     def _open(self, shown: StyledFrame) -> VideoWriter:
         height, width = shown.image.shape[:2]
         chosen = choose_encoder(self._codec, size=(width, height))
-        self._controls.tell(f"{self.name}: encoder {chosen.described()}")
+        self._controls.tell(f"{self.name}: encoder {chosen.description()}")
         encoding = Encoding(self._codec, preset=None if chosen.hardware else QUICK[self._codec], hardware=chosen.hardware)
         info = StreamInfo(width, height, Fraction(NOMINAL), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
         self._begin = self._last = shown.at
