@@ -75,7 +75,9 @@ def _query_nvidia_smi() -> tuple[list[NvidiaGpu], str | None]:
     if program is None:
         return [], None
     try:
-        result = run([program, f"--query-gpu={','.join(NVIDIA_SMI_FIELDS)}", "--format=csv,noheader,nounits"], NVIDIA_SMI_TIMEOUT_S)
+        result = run(
+            [program, f"--query-gpu={','.join(NVIDIA_SMI_FIELDS)}", "--format=csv,noheader,nounits"], NVIDIA_SMI_TIMEOUT_S
+        )
     except OSError as error:
         return [], f"nvidia-smi cannot be run ({error.strerror})"
     if result.code is None:
