@@ -86,22 +86,3 @@ class TrainingDiverged(CyclecastError, FloatingPointError):
 
 class Interrupted(CyclecastError):
     """Ctrl-C or SIGTERM; the message says what was saved and how to resume."""
-
-
-def input_error(path: object, error: OSError) -> InputError:
-    """The error to raise when reading `path` failed with `error`: MissingInputError, InputPermissionError or InputError."""
-    if isinstance(error, FileNotFoundError):
-        return MissingInputError(f"{path}: no such file or folder")
-    kind = InputPermissionError if isinstance(error, PermissionError) else InputError
-    return kind(f"{path}: cannot be read ({error.strerror or error})")
-
-
-def output_error(error: Exception, path: object | None = None) -> OutputError:
-    """The error to raise when writing failed with `error`: OutputPermissionError or OutputError.
-
-    path: the output; without it, whoever knows the name puts it in front, as `files.atomic_write` does.
-    """
-    kind = OutputPermissionError if isinstance(error, PermissionError) else OutputError
-    prefix = "" if path is None else f"{path}: "
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return kind(f"{prefix}cannot be written ({reason})")

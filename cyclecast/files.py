@@ -11,7 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cyclecast.errors import OutputError, OutputExistsError, output_error
+from cyclecast.errors import (
+    InputError,
+    InputPermissionError,
+    MissingInputError,
+    OutputError,
+    OutputExistsError,
+    OutputPermissionError,
+)
 
 SAMPLE = 1 << 20  # bytes at each end of a file that go into its digest
 
@@ -22,6 +29,24 @@ def check_output(output: Path, overwrite: bool = False) -> None:
         raise OutputError(f"{output}: is a folder")
     if not overwrite and os.path.lexists(output):
         raise OutputExistsError(f"{output}: exists already; --overwrite replaces it")
+
+
+def write_error(error: Exception, output: object | None = None) -> OutputError:
+    """The error to raise when writing failed with `error`: "out.mp4: cannot be written (No space left on device)".
+
+    output: left out where the caller adds the name, as `atomic_write` does. Without permission it is an OutputPermissionError.
+    """
+    kind = OutputPermissionError if isinstance(error, PermissionError) else OutputError
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return kind(f"cannot be written ({reason})" if output is None else f"{output}: cannot be written ({reason})")
+
+
+def read_error(error: OSError, path: object) -> InputError:
+    """The error to raise when reading `path` failed with `error`: MissingInputError, InputPermissionError or InputError."""
+    if isinstance(error, FileNotFoundError):
+        return MissingInputError(f"{path}: no such file or folder")
+    kind = InputPermissionError if isinstance(error, PermissionError) else InputError
+    return kind(f"{path}: cannot be read ({error.strerror or error})")
 
 
 @contextmanager
@@ -38,13 +63,13 @@ def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.open("xb").close()
     except OSError as error:
-        raise output_error(error, output) from error
+        raise write_error(error, output) from error
     try:
         yield partial
         try:
             os.replace(partial, output)
         except OSError as error:
-            raise output_error(error) from error
+            raise write_error(error) from error
     except OutputError as error:
         partial.unlink(missing_ok=True)
         raise type(error)(f"{output}: {error}") from error

@@ -23,18 +23,17 @@ import cv2
 import pytest
 
 import cyclecast
-from cyclecast import isolated as apart
-from cyclecast.doctor import gpus
+from cyclecast import isolated
+from cyclecast.doctor import cameras, gpus
+from cyclecast.doctor.cameras import Camera, Cameras, find_cameras, measure_camera
 from cyclecast.doctor.codecs import Codecs, EncoderFacts, try_encoders
-from cyclecast.doctor.examine import find_problems
 from cyclecast.doctor.gpus import Gpus, NvidiaGpu, find_gpus
 from cyclecast.doctor.libraries import INSTALL, Device, Library
+from cyclecast.doctor.opencv import OpenCv, find_opencv
+from cyclecast.doctor.problems import Problem, find_problems
 from cyclecast.errors import InputError
 from cyclecast.runtime.machine import System, describe_system
-from cyclecast.video import cameras
-from cyclecast.video.cameras import Camera, Cameras, find_cameras, measure_camera
 from cyclecast.video.files.encoders import ENCODERS, known_encoders
-from cyclecast.video.opencv import OpenCv, find_opencv
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="of Linux's files")
@@ -228,13 +227,13 @@ def pipe(tmp_path: Path) -> str:
 @linux
 def test_what_hangs_crashes_or_talks_stays_apart(pipe: str, capfd: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
-    assert apart.call(open, pipe, seconds=1).failure == "no answer within 1 s"
+    assert isolated.call(open, pipe, seconds=1).failure == "no answer within 1 s"
     assert time.monotonic() - started < 20
-    assert apart.call(os.abort, seconds=60).failure == "crashed (SIGABRT)"
-    assert apart.call(os.listdir, "/no/such", seconds=60).failure == "[Errno 2] No such file or directory: '/no/such'"
-    answer = apart.call(print, "noise", seconds=60)
+    assert isolated.call(os.abort, seconds=60).failure == "crashed (SIGABRT)"
+    assert isolated.call(os.listdir, "/no/such", seconds=60).failure == "[Errno 2] No such file or directory: '/no/such'"
+    answer = isolated.call(print, "noise", seconds=60)
     assert (answer.failure, answer.output) == (None, "noise\n")
-    assert apart.call(json.dumps, {"a": [1]}, seconds=60).value == '{"a": [1]}'
+    assert isolated.call(json.dumps, {"a": [1]}, seconds=60).value == '{"a": [1]}'
     assert capfd.readouterr() == ("", "")
 
 
@@ -242,18 +241,18 @@ def test_what_hangs_crashes_or_talks_stays_apart(pipe: str, capfd: pytest.Captur
 def test_a_camera_that_never_answers_is_told_within_seconds(pipe: str) -> None:
     started = time.monotonic()
     with pytest.raises(InputError, match="pipe: no answer within 2 s$"):
-        measure_camera(pipe, time_out=2)
+        measure_camera(pipe, timeout=2)
     assert time.monotonic() - started < 20
 
 
 def test_what_a_camera_delivers_is_measured(clip: Path) -> None:
-    mode = measure_camera(str(clip), (640, 480), time_out=60)
+    mode = measure_camera(str(clip), (640, 480), timeout=60)
     assert (mode.width, mode.height, mode.format) == (64, 48, "h264")
     assert mode.fps > 0 and mode.first_frame_seconds > 0
-    (once,) = cameras._measured(Camera(str(clip), "a clip", "unknown", None, None, [])).modes  # whatever it is asked for
+    (once,) = cameras.measure_modes(Camera(str(clip), "a clip", "unknown", None, None)).modes  # whatever it is asked for
     assert (once.width, once.height) == (64, 48)
     with pytest.raises(InputError, match="cannot be opened"):
-        measure_camera(str(clip.with_name("none.mp4")), time_out=60)
+        measure_camera(str(clip.with_name("none.mp4")), timeout=60)
 
 
 @pytest.fixture
@@ -332,7 +331,7 @@ def program(folder: Path, name: str, script: str) -> None:
 @linux
 def test_nvidia_smi_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(gpus, "SECONDS", 1.0)
+    monkeypatch.setattr(gpus, "NVIDIA_SMI_TIMEOUT_S", 1.0)
     program(
         tmp_path,
         "nvidia-smi",
@@ -421,7 +420,7 @@ def problems(
     opencv: OpenCv | None = None,
     cameras: Cameras | None = None,
     system: System | None = None,
-) -> list[Any]:
+) -> list[Problem]:
     """Of a machine that lacks nothing, but for what is given."""
     names = {engine.name for engine in engines}
     rest = (library(name, []) for name in ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx") if name not in names)
@@ -501,7 +500,7 @@ def test_two_packages_of_opencv_are_a_problem() -> None:
 
 
 def test_a_csi_camera_needs_gstreamer() -> None:
-    sensor = Cameras([Camera("/dev/video0", "vi-output, imx219", "csi", None, None, [])], False, None)
+    sensor = Cameras([Camera("/dev/video0", "vi-output, imx219", "csi", None, None)], False, None)
     without = OpenCv("5.0", ["opencv-python 5.0"], None, {"gstreamer": False}, "QT5", None, False, "no display")
     (problem,) = problems(cameras=sensor, opencv=without)
     assert "python3-opencv" in problem.fix and not problem.broken

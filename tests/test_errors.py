@@ -9,8 +9,8 @@ import pytest
 
 import cyclecast
 from cyclecast import errors
-from cyclecast.errors import CyclecastError, input_error, output_error
-from cyclecast.files import atomic_write, check_output
+from cyclecast.errors import CyclecastError
+from cyclecast.files import atomic_write, check_output, read_error, write_error
 from cyclecast.video.files.images import read_image
 
 TREE = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, CyclecastError)]
@@ -62,10 +62,10 @@ def test_a_setting_that_does_not_fit_is_a_value_error() -> None:
 
 
 def test_the_systems_errors_become_the_fitting_error_of_ours() -> None:
-    missing = input_error("a.png", FileNotFoundError(2, "No such file or directory"))
+    missing = read_error(FileNotFoundError(2, "No such file or directory"), "a.png")
     assert isinstance(missing, FileNotFoundError) and str(missing) == "a.png: no such file or folder"
-    closed = input_error("a.png", PermissionError(13, "Permission denied"))
+    closed = read_error(PermissionError(13, "Permission denied"), "a.png")
     assert isinstance(closed, PermissionError) and str(closed) == "a.png: cannot be read (Permission denied)"
-    full = output_error(OSError(28, "No space left on device"), "b.mp4")
+    full = write_error(OSError(28, "No space left on device"), "b.mp4")
     assert type(full) is errors.OutputError and str(full) == "b.mp4: cannot be written (No space left on device)"
-    assert isinstance(output_error(PermissionError(13, "Permission denied")), PermissionError)
+    assert isinstance(write_error(PermissionError(13, "Permission denied")), PermissionError)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cyclecast.errors import OutputError, output_error
-from cyclecast.files import atomic_write, check_output
+from cyclecast.errors import OutputError
+from cyclecast.files import atomic_write, check_output, write_error
 
 
 def names(folder: Path) -> list[str]:
@@ -70,8 +70,8 @@ def test_an_output_is_checked_before_the_work_begins(tmp_path: Path) -> None:
             check_output(tmp_path, overwrite)
 
 
-def test_a_output_error_is_one_line_with_the_systems_reason(tmp_path: Path) -> None:
+def test_a_write_error_is_one_line_with_the_systems_reason(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert str(output_error(full, tmp_path / "a.png")) == f"{tmp_path / 'a.png'}: cannot be written (No space left on device)"
-    assert str(output_error(full)) == "cannot be written (No space left on device)"
-    assert str(output_error(OSError())) == "cannot be written (OSError)"
+    assert str(write_error(full, tmp_path / "a.png")) == f"{tmp_path / 'a.png'}: cannot be written (No space left on device)"
+    assert str(write_error(full)) == "cannot be written (No space left on device)"
+    assert str(write_error(OSError())) == "cannot be written (OSError)"

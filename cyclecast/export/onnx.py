@@ -14,12 +14,12 @@ import onnx
 import torch
 
 from cyclecast._version import __version__
-from cyclecast.errors import ConfigError, ModelError, output_error
+from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.agreement import SIZES, Agreement, check_finite
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
 from cyclecast.export.verify import drawn_latents, verify, verify_latent
-from cyclecast.files import atomic_write, check_output
+from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
 from cyclecast.training.networks import LatentGenerator
@@ -83,7 +83,7 @@ def export_onnx(
         try:
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
-            raise output_error(error) from error
+            raise write_error(error) from error
         return _checked(partial, trained, precision, keep_colors) if check else []
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from cyclecast.errors import ModelError, output_error
-from cyclecast.files import atomic_write, check_output
+from cyclecast.errors import ModelError
+from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engine import stated_kind
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import engine_of_plan, read_facts
@@ -51,7 +51,7 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
         try:
             shutil.copyfile(model, partial)
         except OSError as error:
-            raise output_error(error) from error
+            raise write_error(error) from error
     for other in {"model.onnx", "model.plan"} - {file}:
         (folder / name / "1" / other).unlink(missing_ok=True)
     with atomic_write(config, overwrite) as partial:

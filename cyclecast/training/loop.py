@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclecast.errors import ConfigError, Interrupted, OutputExistsError, TrainingDiverged, output_error
+from cyclecast.errors import ConfigError, Interrupted, OutputExistsError, TrainingDiverged
+from cyclecast.files import write_error
 from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import to_bytes
@@ -105,7 +106,7 @@ def _train(
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise output_error(error, config.out) from error
+        raise write_error(error, config.out) from error
     for network in recipe.networks.values():
         processes.share(network.state_dict().values())
         if config.compile:

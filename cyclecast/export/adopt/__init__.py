@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cyclecast._version import __version__
-from cyclecast.errors import ConfigError, ModelError, output_error
+from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.adopt import evidence
 from cyclecast.export.adopt.evidence import Finding, Overrides
 from cyclecast.export.adopt.foreign import Array, Convention, Foreign, Image, Original, fed, read_foreign
 from cyclecast.export.adopt.graph import frame_graph
 from cyclecast.export.agreement import SIZES, Agreement, center_crop_resize, check_finite, compare
-from cyclecast.files import atomic_write, check_output
+from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 
@@ -72,7 +72,7 @@ def adopt(
         try:
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
-            raise output_error(error) from error
+            raise write_error(error) from error
         return Adopted(spec, findings, _checked(partial, original, convention, frames) if check else [])
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError, output_error
-from cyclecast.files import read_lines
+from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError
+from cyclecast.files import read_lines, write_error
 from cyclecast.future import Deferred
 from cyclecast.video.convert.convert import (
     GIF,
@@ -224,7 +224,7 @@ class Ledger:
             with self._lock, open(self._path, "a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
-            raise output_error(error, self._path) from error
+            raise write_error(error, self._path) from error
 
     def close(self, all_done: bool) -> None:
         """The batch is through."""

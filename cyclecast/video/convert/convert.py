@@ -13,16 +13,8 @@ from typing import Any, Protocol
 import av
 
 from cyclecast._version import __version__
-from cyclecast.errors import (
-    ConfigError,
-    CyclecastError,
-    InputError,
-    Interrupted,
-    MissingInputError,
-    OutputError,
-    input_error,
-)
-from cyclecast.files import atomic_write, check_output, digest_of_ends
+from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, MissingInputError, OutputError
+from cyclecast.files import atomic_write, check_output, digest_of_ends, read_error
 from cyclecast.future import Deferred, Future
 from cyclecast.video.convert import pipeline
 from cyclecast.video.convert.job import End, Job
@@ -323,7 +315,7 @@ def signature(source: Path, function: FrameFunction, options: ConvertOptions) ->
     try:
         known_by = [digest_of_ends(source), os.stat(source).st_mtime_ns]
     except OSError as error:
-        raise input_error(source, error) from error
+        raise read_error(error, source) from error
     return {
         "source": known_by,
         "model": function.identity or os.urandom(8).hex(),

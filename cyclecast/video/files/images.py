@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclecast.errors import InputError, MissingInputError, OutputError, input_error, output_error
+from cyclecast.errors import InputError, MissingInputError, OutputError
+from cyclecast.files import read_error, write_error
 from cyclecast.video.files.image_metadata import Metadata, orientation, put_metadata, read_metadata, upright_exif, upright_xmp
 from cyclecast.video.frame import FrameFunction, Image
 
@@ -72,7 +73,7 @@ def read_still(path: Path) -> Still:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise input_error(path, error) from error
+        raise read_error(error, path) from error
     said = read_metadata(data)
     pixels, damage = _decode(path, data, said)
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -206,7 +207,7 @@ def write_still(path: Path, still: Still) -> list[str]:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise output_error(error) from error
+        raise write_error(error) from error
     return lost + left_out
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from cyclecast.errors import OutputError, OutputExistsError, output_error
+from cyclecast.errors import OutputError, OutputExistsError
+from cyclecast.files import write_error
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
@@ -41,7 +42,7 @@ class Recording:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.open("wb").close()
         except OSError as error:
-            raise output_error(error, address) from error
+            raise write_error(error, address) from error
         self._codec = CONTAINERS[suffix]
         self._writer: VideoWriter | None = None
         self._begin = self._last = 0.0
