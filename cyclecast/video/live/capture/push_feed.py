@@ -1,4 +1,4 @@
-"""A feed that others fill: a browser sends its camera's frames; the styling thread takes the newest."""
+"""A feed that others fill: a browser sends its camera's frames, and the styling thread takes the newest."""
 
 from __future__ import annotations
 
