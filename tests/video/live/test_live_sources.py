@@ -29,7 +29,7 @@ from cyclecast.video.files.images import write_image
 from cyclecast.video.frame import Color
 from cyclecast.video.live.capture import client as capturing_side
 from cyclecast.video.live.capture.client import Capture, CapturedFrame
-from cyclecast.video.live.capture.process import rated
+from cyclecast.video.live.capture.process import check_rate
 from cyclecast.video.live.sources import network as stream
 from cyclecast.video.live.sources.address import shown_address, source_kind
 from cyclecast.video.live.sources.camera import csi_pipeline, open_camera, open_csi
@@ -398,7 +398,7 @@ def test_what_is_no_source_is_one_line_that_says_what_is() -> None:
 
 
 def test_few_pictures_a_second_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capturing_side, "SILENCE", 1.7)
+    monkeypatch.setattr(capturing_side, "FRAME_TIMEOUT_S", 1.7)
     with Capture("pattern://160x120@30", CaptureSettings(fps=0.2)) as capture:
         first, second = taken(capture, 2)
     assert second.at - first.at > 2.3 and (second.number, capture.reconnects) == (2, 0)
@@ -409,7 +409,7 @@ def test_a_camera_that_is_slower_than_its_driver_says_is_told() -> None:
     with Sender("http", "--fps", "10") as sender:
         source = open_camera(sender.address("/mjpeg"), CaptureSettings())
         told = io.StringIO()
-        for pending_frame in rated(source, told):
+        for pending_frame in check_rate(source, told):
             assert pending_frame.picture().shape == (240, 320, 3)
             if told.getvalue() or pending_frame.at > time.perf_counter() + LIMIT:
                 break
