@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import threading
 import time
@@ -13,6 +14,8 @@ from typing import Any
 
 from cyclecast.isolated import last_line, start
 from cyclecast.video.live.capture.process import main
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.25  # between two checks whether the process is silent
 EXIT_TIMEOUT_S = 2.0  # that a killed process may take to end; one that waits inside a driver may outlive that
@@ -109,4 +112,6 @@ class CaptureProcess:
 def _keep_lines(lines: Any, printed: deque[str]) -> None:
     """Keeps the last lines that a process printed: they say why it died."""
     with suppress(OSError, ValueError):
-        printed.extend(lines)
+        for line in lines:
+            log.debug("capture process: %s", line.rstrip())
+            printed.append(line)

@@ -15,7 +15,7 @@ from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.child import EXIT_TIMEOUT_S, CaptureProcess
 from cyclecast.video.live.capture.slots import Slots, bytes_needed
-from cyclecast.video.live.sources.address import for_another_process, shown_address
+from cyclecast.video.live.sources.address import address_for_child, redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings
 
 OPEN_TIMEOUT_S = 25.0  # for a source's first frame: some systems need 20 s for a camera
@@ -58,14 +58,14 @@ class Capture:
     """
 
     def __init__(self, source: str, capture_settings: CaptureSettings | None = None, on_message: OnMessage | None = None) -> None:
-        self.name = shown_address(source)
+        self.name = redacted_address(source)
         self.captured = 0
         """Frames so far, whether somebody took them or not."""
         self.skipped = 0
         """Frames that nobody can take any more, because a newer one replaced them or would have."""
         self.reconnects = 0
         """How many times a lost source came back."""
-        self._source, self._capture_settings = for_another_process(source), capture_settings or CaptureSettings()
+        self._source, self._capture_settings = address_for_child(source), capture_settings or CaptureSettings()
         self._on_message = on_message or (lambda line: None)
         self._changed = threading.Condition()
         self._process = CaptureProcess(OPEN_TIMEOUT_S)

@@ -83,7 +83,7 @@ class Inbox:
 def capture(address: str, capture_settings: CaptureSettings, out: IO[str], inbox: Inbox) -> None:
     """Captures every frame of the source into the slots, until it ends."""
     source = open_source(address, capture_settings)
-    send(out, open=source.described)
+    send(out, open=source.description)
     size: tuple[int, int] | None = None
     number, before, interval, undecodable = 0, None, 0.0, 0
     for pending_frame in limit_rate(check_rate(source, out), capture_settings.fps, out):
@@ -96,7 +96,7 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], inbox
             send(out, skipped=number)
             continue
         try:
-            image = shrink(pending_frame.picture(), capture_settings)
+            image = shrink(pending_frame.decode(), capture_settings)
         except InputError:
             undecodable += 1
             if undecodable == MAX_UNDECODABLE:

@@ -10,12 +10,13 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
-from cyclecast.errors import OutputError
+from cyclecast.errors import OutputError, OutputExistsError
+from cyclecast.files import check_output, write_error
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.live.sinks.sink import SessionControls
-from cyclecast.video.live.sources.address import path_of, scheme_of
+from cyclecast.video.live.sources.address import file_path, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import resized
 
@@ -39,20 +40,17 @@ class Recording:
 
     def __init__(self, address: str, controls: SessionControls, overwrite: bool = False) -> None:
         self.name = address
-        self._path, self._controls, self._overwrite = Path(path_of(address)), controls, overwrite
+        self._path, self._controls, self._overwrite = Path(file_path(address)), controls, overwrite
         suffix = self._path.suffix.lower()
         if suffix not in CONTAINERS:
             raise OutputError(f"{address}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})")
-        if self._path.is_dir():
-            raise OutputError(f"{address}: is a folder")
-        if os.path.lexists(self._path) and not overwrite:
-            raise OutputError(f"{address}: exists already; --overwrite replaces it")
+        check_output(self._path, overwrite)
         self._temporary = self._path.with_name(f"{self._path.stem}.recording-{secrets.token_hex(2)}{self._path.suffix}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._temporary.open("xb").close()
         except OSError as error:
-            raise OutputError(f"{address}: cannot be written ({error.strerror})") from error
+            raise write_error(error, address) from error
         self._codec = CONTAINERS[suffix]
         self._writer: VideoWriter | None = None
         self._failed = False
@@ -77,7 +75,7 @@ class Recording:
     def _open(self, frame: StyledFrame) -> VideoWriter:
         height, width = frame.image.shape[:2]
         chosen = choose_encoder(self._codec, size=(width, height))
-        self._controls.report(f"{self.name}: encoder {chosen.described()}; named {self._temporary.name} until it is finished")
+        self._controls.report(f"{self.name}: encoder {chosen.description()}; named {self._temporary.name} until it is finished")
         preset = None if chosen.hardware else FAST_PRESETS[self._codec]
         encoding = Encoding(self._codec, preset=preset, hardware=chosen.hardware)
         info = StreamInfo(width, height, Fraction(NOMINAL_FPS), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
@@ -99,7 +97,9 @@ class Recording:
         if self._failed:
             return
         if os.path.lexists(self._path) and not self._overwrite:
-            raise OutputError(f"{self._path}: somebody else has written it meanwhile; the recording is {self._temporary.name}")
+            raise OutputExistsError(
+                f"{self._path}: somebody else has written it meanwhile; the recording is {self._temporary.name}"
+            )
         try:
             os.replace(self._temporary, self._path)
         except OSError as error:
@@ -108,12 +108,12 @@ class Recording:
 
 def check_files(source: str, sinks: Sequence[str]) -> None:
     """Refuses runs that would lose a file: two sinks that record to one file, or a sink that replaces the source. OutputError."""
-    recordings = [address for address in sinks if Path(path_of(address)).suffix.lower() in CONTAINERS and not _is_url(address)]
-    paths = [Path(path_of(address)) for address in recordings]
+    recordings = [address for address in sinks if Path(file_path(address)).suffix.lower() in CONTAINERS and not _is_url(address)]
+    paths = [Path(file_path(address)) for address in recordings]
     for index, (address, path) in enumerate(zip(recordings, paths, strict=True)):
         if any(is_same_file(path, other) for other in paths[:index]):
             raise OutputError(f"{address}: two sinks record to this file; give each one its own")
-        if not _is_url(source) and is_same_file(path, Path("/dev/stdin" if source == "-" else path_of(source))):
+        if not _is_url(source) and is_same_file(path, Path("/dev/stdin" if source == "-" else file_path(source))):
             raise OutputError(f"{address}: is the source; record to another file")
 
 
@@ -129,4 +129,4 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 
 def _is_url(address: str) -> bool:
-    return scheme_of(address) not in ("", "file")
+    return url_scheme(address) not in ("", "file")
