@@ -45,8 +45,8 @@ class LowLatencyVp8Encoder(Vp8Encoder):
         """As in aiortc: a yuv420p frame with its pts -> RTP payloads, and the time in 1/90,000 s."""
         assert isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
         bitrate = self._best_bitrate(frame.width, frame.height)
-        size_changed = self.codec is None or (self.codec.width, self.codec.height) != (frame.width, frame.height)
-        if size_changed or self._is_change_due(bitrate):
+        size = (frame.width, frame.height)
+        if self.codec is None or (self.codec.width, self.codec.height) != size or self._is_change_due(bitrate):
             self.codec, self._opened_at = open_codec(frame.width, frame.height, bitrate), time.monotonic()
         if force_keyframe:
             frame.pict_type = av.video.frame.PictureType.I
