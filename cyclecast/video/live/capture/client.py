@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import threading
@@ -21,6 +22,8 @@ from cyclecast.video.live.capture.process import main
 from cyclecast.video.live.capture.slots import Slots, bytes_needed
 from cyclecast.video.live.sources.address import address_for_child, redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings
+
+log = logging.getLogger(__name__)
 
 OPENING = 25.0  # seconds that a source may take to its first picture: some systems need 20 for a camera
 SILENCE = 4.0  # seconds without a picture after which a source counts as gone
@@ -279,4 +282,6 @@ class Capture:
 def _remember(lines: Any, said: deque[str]) -> None:
     """The last lines of a process, so that it can be asked why it died."""
     with suppress(OSError, ValueError):
-        said.extend(lines)
+        for line in lines:
+            log.debug("capture process: %s", line.rstrip())
+            said.append(line)

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from cyclecast.errors import CyclecastError, OutputError
+from cyclecast.video.display import find_window_problem
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.opencv import find_opencv
 
 NAME = "cyclecast"  # of the window, for OpenCV
 SCALES = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 12)  # opencv#26180: before, Qt never enlarges
@@ -60,11 +60,10 @@ class Window:
     def __init__(self, address: str, controls: SessionControls) -> None:
         if address != "window":
             raise OutputError(f"{address}: there is one window only: --sink window")
-        found = find_opencv({})  # in another process: without a display, Qt ends the one that asks
-        why = found.failure or found.window_failure
-        if why is not None:
-            gui = "set DISPLAY" if found.gui else "install opencv-python in place of opencv-python-headless"
-            raise OutputError(f"no window can open here ({why}); {gui}, or use --sink web or --sink null")
+        problem = find_window_problem()
+        if problem is not None:
+            reason, fix = problem
+            raise OutputError(f"no window can open here ({reason}); {fix}, or use --sink web or --sink null")
         self._controls = controls
         self._shown: StyledFrame | None = None
         self._closed = False

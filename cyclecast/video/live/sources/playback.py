@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from cyclecast.errors import InputError
+from cyclecast.errors import InputError, MissingInputError
 from cyclecast.video.files.images import SUFFIXES, read_image
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
@@ -29,7 +29,7 @@ def open_playback(address: str, capture_settings: CaptureSettings) -> LiveSource
     """
     path = Path(file_path(address))
     if not path.exists():
-        raise InputError(
+        raise MissingInputError(
             f"{address}: no such file; type 0 for a camera, rtsp://HOST/PATH for a stream, pattern:// for a test pattern"
         )
     if path.is_dir():
