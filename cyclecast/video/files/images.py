@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclecast.errors import InputError, OutputError
+from cyclecast.files import write_error
 from cyclecast.video.files.image_metadata import Metadata, orientation, put_metadata, read_metadata, upright_exif, upright_xmp
 from cyclecast.video.frame import FrameFunction, Image
 
@@ -206,7 +207,7 @@ def write_still(path: Path, still: Still) -> list[str]:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})") from error
+        raise write_error(error) from error
     return lost + left_out
 
 
