@@ -23,8 +23,8 @@ from cyclecast.video.files.decoding import LARGEST, missing_bytes
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
 from cyclecast.video.frame import Image
-from tests.conftest import Same, moving_pictures, shared
 from tests.commands import run_program
+from tests.conftest import Same, moving_pictures, shared
 
 FRAMES = 60
 X264 = {"preset": "ultrafast", "g": "12", "bf": "2"}

@@ -26,10 +26,11 @@ from cyclecast.errors import InputError
 from cyclecast.video.clock import read_clock, since
 from cyclecast.video.color import from_bgr
 from cyclecast.video.files.images import write_image
-from cyclecast.video.frame import Color
+from cyclecast.video.frame import Color, Image
 from cyclecast.video.live.capture import client as capturing_side
 from cyclecast.video.live.capture.client import Capture, CapturedFrame
-from cyclecast.video.live.capture.process import rated
+from cyclecast.video.live.capture.process import check_rate
+from cyclecast.video.live.sources import camera
 from cyclecast.video.live.sources import network as stream
 from cyclecast.video.live.sources.address import redacted_address, source_type
 from cyclecast.video.live.sources.camera import csi_pipeline, open_camera, open_csi
@@ -392,13 +393,27 @@ def test_a_clock_that_jumps_begins_anew() -> None:
     assert [at - begin for at, _ in given] == pytest.approx([0, 0.1, 0.1, 0.2, 0.2, 0.3], abs=0.1)
 
 
-def test_what_is_no_source_is_one_line_that_says_what_is() -> None:
-    with pytest.raises(InputError, match=r"^webcam: no such file; type 0 for a camera, rtsp://"):
-        open_source("webcam", CaptureSettings())
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("webcam", "no such file; type 0 for a camera, rtsp://"),
+        ("/", "is a folder; type the name of a video"),
+        ("pattern://small", "not a test pattern; type pattern://WIDTHxHEIGHT@FPS"),
+        ("pattern://9x9", "9x9 is not possible; type sides from 96 to 8192 pixels"),
+        ("pattern://640x360@2000", "2000 fps is not possible; type a rate above 0, up to 1000"),
+        ("screen://front", "not a screen; type screen, screen://1"),
+        ("csi://left", "not a CSI camera; type csi://0"),
+        ("rtsp://[::1/live", "no video can be read from it (Invalid argument); check the address"),
+    ],
+)
+def test_a_source_that_cannot_be_opened_is_one_line_that_says_what_to_type(address: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_source(address, CaptureSettings())
+    assert str(caught.value).startswith(f"{address}: {message}") and "\n" not in str(caught.value)
 
 
 def test_few_pictures_a_second_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capturing_side, "SILENCE", 1.7)
+    monkeypatch.setattr(capturing_side, "FRAME_TIMEOUT_S", 1.7)
     with Capture("pattern://160x120@30", CaptureSettings(fps=0.2)) as capture:
         first, second = taken(capture, 2)
     assert second.at - first.at > 2.3 and (second.number, capture.reconnects) == (2, 0)
@@ -409,13 +424,13 @@ def test_a_camera_that_is_slower_than_its_driver_says_is_told() -> None:
     with Sender("http", "--fps", "10") as sender:
         source = open_camera(sender.address("/mjpeg"), CaptureSettings())
         told = io.StringIO()
-        for pending_frame in rated(source, told):
+        for pending_frame in check_rate(source, told):
             assert pending_frame.decode().shape == (240, 320, 3)
             if told.getvalue() or pending_frame.at > time.perf_counter() + LIMIT:
                 break
     assert source.stated_fps == 25 and "stated by the driver" in source.description
-    news = json.loads(told.getvalue())["news"]
-    assert news.startswith("gives 10") or news.startswith("gives 9.")
+    news = json.loads(told.getvalue())["message"]
+    assert news.startswith("delivers 10") or news.startswith("delivers 9.")
     assert "fps, not 25; in poor light" in news
 
 
@@ -424,6 +439,47 @@ def test_a_camera_that_breaks_off_is_an_error(clip: Path) -> None:
     with pytest.raises(InputError, match="the camera delivers no more frames"):
         for pending_frame in pending_frames:
             assert pending_frame.decode().shape == (48, 64, 3)
+
+
+class FlakyCapture:
+    """A cv2.VideoCapture that loses a frame on the bus, delivers torn ones, then works, then is unplugged."""
+
+    def __init__(self) -> None:
+        self.grabs = iter([True, False, True, True, True])
+        self.frames: list[object] = [None, cv2.error("bad JPEG"), np.full((4, 6, 3), 7, np.uint8)]
+
+    def get(self, key: int) -> float:
+        return 0.0
+
+    def grab(self) -> bool:
+        return next(self.grabs, False)
+
+    def retrieve(self) -> tuple[bool, object]:
+        frame = self.frames.pop(0) if self.frames else np.full((4, 6, 3), 9, np.uint8)
+        if isinstance(frame, Exception):
+            raise frame
+        return frame is not None, frame
+
+
+def test_torn_frames_of_a_camera_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera, "open_capture", lambda source: FlakyCapture())
+    decoded: list[int | str] = []
+    with pytest.raises(InputError, match="^camera 0: the camera delivers no more frames; check its cable$"):
+        for pending_frame in open_camera("0", CaptureSettings()).pending_frames:
+            try:
+                decoded.append(int(pending_frame.decode()[0, 0, 0]))
+            except InputError as error:
+                decoded.append(str(error))
+    assert decoded == ["camera 0: a frame cannot be decoded", "camera 0: a frame cannot be decoded (bad JPEG)", 7, 9]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad plane"), MemoryError("too large"), InputError("unknown matrix")])
+def test_a_frame_of_a_stream_that_cannot_be_converted_is_an_input_error(error: Exception) -> None:
+    def convert(frame: av.VideoFrame) -> Image:
+        raise error
+
+    with pytest.raises(InputError, match=f"^rtsp://10.0.0.7/live: .*{error}"):
+        stream._convert_to_bgr(convert, "rtsp://10.0.0.7/live", av.VideoFrame(64, 48))  # type: ignore[arg-type]
 
 
 def test_a_camera_that_is_not_there_is_one_line() -> None:

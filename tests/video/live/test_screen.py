@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cyclecast.errors import InputError
 from cyclecast.video.live.capture.client import Capture
+from cyclecast.video.live.sources import screen
 from cyclecast.video.live.sources.screen import open_screen, parse_screen
 from cyclecast.video.live.sources.source import CaptureSettings
 from tests.video.live.displays import Display, a_display, eventually, needs, quarters
@@ -102,6 +104,40 @@ def test_what_was_missed_is_not_made_up_for(here: Display) -> None:
     eventually(lambda: time.perf_counter() > rested, "a rest of eight pictures")
     times = [pending_frame.at for pending_frame in islice(pending_frames, 4)]
     assert np.diff(times).min() > 0.03
+
+
+class FlakyScreens:
+    """An mss.MSS whose second screenshot fails, as while the resolution changes, and whose third is incomplete."""
+
+    def __init__(self) -> None:
+        self.monitors = [{}, {"left": 0, "top": 0, "width": 4, "height": 2}]
+        self.count = 0
+
+    def grab(self, area: dict[str, int]) -> SimpleNamespace:
+        self.count += 1
+        if self.count == 3:
+            raise FlakyMss.ScreenShotError("XGetImage() failed")
+        return SimpleNamespace(raw=bytes([self.count] * (31 if self.count == 4 else 32)), width=4, height=2)
+
+
+class FlakyMss:
+    MSS = FlakyScreens
+
+    class ScreenShotError(Exception): ...
+
+
+def test_a_torn_screenshot_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(screen, "load_mss", lambda: FlakyMss)
+    decoded: list[int | str] = []
+    for pending_frame in islice(open_screen("screen", CaptureSettings(fps=100)).pending_frames, 4):
+        try:
+            decoded.append(int(pending_frame.decode()[0, 0, 0]))
+        except InputError as error:
+            decoded.append(str(error))
+    assert decoded[::3] == [2, 5]
+    assert decoded[1] == "screen: the screen cannot be captured (XGetImage() failed)"
+    assert str(decoded[2]).startswith("a screenshot is incomplete")
 
 
 def test_in_a_live_run_it_lives_in_a_process_of_its_own(here: Display) -> None:

@@ -45,12 +45,13 @@ class LowLatencyVp8Encoder(Vp8Encoder):
         """As in aiortc: a yuv420p frame with its pts -> RTP payloads, and the time in 1/90,000 s."""
         assert isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
         bitrate = self._best_bitrate(frame.width, frame.height)
-        size_changed = self.codec is None or (self.codec.width, self.codec.height) != (frame.width, frame.height)
-        if size_changed or self._is_change_due(bitrate):
-            self.codec, self._opened_at = open_codec(frame.width, frame.height, bitrate), time.monotonic()
+        codec = self.codec
+        if codec is None or (codec.width, codec.height) != (frame.width, frame.height) or self._is_change_due(bitrate):
+            codec, self._opened_at = open_codec(frame.width, frame.height, bitrate), time.monotonic()
+            self.codec = codec
         if force_keyframe:
             frame.pict_type = av.video.frame.PictureType.I
-        data = b"".join(bytes(packet) for packet in self.codec.encode(frame))
+        data = b"".join(bytes(packet) for packet in codec.encode(frame))
         payloads = self._packetize(data, self.picture_id)
         self.picture_id = (self.picture_id + 1) % (1 << 15)
         return payloads, convert_timebase(frame.pts, frame.time_base, VIDEO_TIME_BASE)
