@@ -29,7 +29,7 @@ from cyclecast.video.files.images import write_image
 from cyclecast.video.frame import Color, Image
 from cyclecast.video.live.capture import client as capturing_side
 from cyclecast.video.live.capture.client import Capture, CapturedFrame
-from cyclecast.video.live.capture.process import rated
+from cyclecast.video.live.capture.process import check_rate
 from cyclecast.video.live.sources import camera
 from cyclecast.video.live.sources import network as stream
 from cyclecast.video.live.sources.address import redacted_address, source_type
@@ -413,7 +413,7 @@ def test_a_source_that_cannot_be_opened_is_one_line_that_says_what_to_type(addre
 
 
 def test_few_pictures_a_second_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capturing_side, "SILENCE", 1.7)
+    monkeypatch.setattr(capturing_side, "FRAME_TIMEOUT_S", 1.7)
     with Capture("pattern://160x120@30", CaptureSettings(fps=0.2)) as capture:
         first, second = taken(capture, 2)
     assert second.at - first.at > 2.3 and (second.number, capture.reconnects) == (2, 0)
@@ -424,13 +424,13 @@ def test_a_camera_that_is_slower_than_its_driver_says_is_told() -> None:
     with Sender("http", "--fps", "10") as sender:
         source = open_camera(sender.address("/mjpeg"), CaptureSettings())
         told = io.StringIO()
-        for pending_frame in rated(source, told):
+        for pending_frame in check_rate(source, told):
             assert pending_frame.decode().shape == (240, 320, 3)
             if told.getvalue() or pending_frame.at > time.perf_counter() + LIMIT:
                 break
     assert source.stated_fps == 25 and "stated by the driver" in source.description
-    news = json.loads(told.getvalue())["news"]
-    assert news.startswith("gives 10") or news.startswith("gives 9.")
+    news = json.loads(told.getvalue())["message"]
+    assert news.startswith("delivers 10") or news.startswith("delivers 9.")
     assert "fps, not 25; in poor light" in news
 
 
