@@ -20,7 +20,9 @@ from cyclecast._version import __version__
 if TYPE_CHECKING:
     from cyclecast.runtime.engine import Engine
     from cyclecast.runtime.model import Model
-    from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
+    from cyclecast.video.convert.callbacks import OnFrame
+    from cyclecast.video.convert.options import ConvertOptions
+    from cyclecast.video.convert.report import ConversionReport
     from cyclecast.video.live.capture.client import OnMessage
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.sources.source import CaptureSettings
@@ -68,7 +70,7 @@ def convert(
 ) -> ConversionReport:
     """Runs one video or image through a model into a file that appears whole or not at all.
 
-    model: what `load` gave, or a name or path to load. See `cyclecast.video.convert.convert` for options, report and errors.
+    model: what `load` gave, or a name or path to load. See `ConvertOptions` for the options and `convert_file` for the errors.
     """
     from cyclecast.video.convert.convert import convert_file
 

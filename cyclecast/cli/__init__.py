@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 import cyclecast
-from cyclecast.cli.convert import convert, demo
+from cyclecast.cli.convert import convert
+from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import bench, build, verify
 from cyclecast.cli.export import adopt, export, models

@@ -18,8 +18,8 @@ from cyclecast.cli.console import (
     building,
     engine_facts,
     print_json,
+    print_line,
 )
-from cyclecast.cli.convert import say
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
@@ -84,7 +84,7 @@ def live(
         opened = cyclecast.load(name, engine, device, precision, building(name))
         if not facts:
             facts.update(engine_facts(opened))
-            say(f"{opened.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
+            print_line(f"{opened.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
         return opened
 
     models = model or ["monet"]
@@ -98,7 +98,7 @@ def live(
         partial(open_sink, overwrite=overwrite),
         CaptureSettings(width, height, fps, loop),
         options,
-        say,
+        print_line,
     )
     report = session.run()
     if as_json:
@@ -112,7 +112,7 @@ def live(
 def tell(report: LiveReport) -> None:
     """What came of it."""
     late = report.latency_ms
-    say(
+    print_line(
         f"{report.seconds:.0f} s: {report.shown} of {report.captured} frames shown, {report.fps:.1f} fps, "
         f"latency {late.p50:.0f} ms (p95 {late.p95:.0f}, p99 {late.p99:.0f}), model {report.model_ms.p50:.1f} ms"
     )
