@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import cyclecast
-from cyclecast.errors import OutputError
-from cyclecast.files import atomic_write
+from cyclecast.files import atomic_write, check_output
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert.callbacks import OnFrame
 from cyclecast.video.convert.options import ConvertOptions
@@ -51,8 +50,7 @@ def run_demo(
     """
     clip, styled, before_after = folder / "lake.mp4", folder / f"lake-{model.name}.mp4", folder / "before-after.jpg"
     for path in (styled, before_after):  # before any work; the clip is checked when it is written
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already; --overwrite replaces it")
+        check_output(path, overwrite)
     with atomic_write(clip, overwrite) as partial:
         render_scene(partial, Scene(seconds=seconds), on_render)
     report = cyclecast.convert(clip, styled, model, ConvertOptions(work_height=work_height, overwrite=overwrite), on_convert)

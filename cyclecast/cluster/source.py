@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from cyclecast.errors import EngineError, InputError
-from cyclecast.files import digest_of_ends
+from cyclecast.files import digest_of_ends, read_error
 
 BLOCK_BYTES = 32 << 20  # of a source that is sent
 
@@ -23,14 +23,14 @@ class SourceFile:
             self.digest = digest_of_ends(path)
             self._state_at_start = self._state()
         except OSError as error:
-            raise self._read_error(error) from error
+            raise read_error(error, self.path) from error
 
     def check_unchanged(self) -> None:
         """InputError if the file has changed since the beginning or cannot be read."""
         try:
             state = self._state()
         except OSError as error:
-            raise self._read_error(error) from error
+            raise read_error(error, self.path) from error
         if state != self._state_at_start:
             raise InputError(f"{self.path}: was changed while it was converted; run the command again")
 
@@ -43,7 +43,7 @@ class SourceFile:
                 while block := file.read(BLOCK_BYTES):
                     blocks.append(ray.put(block))
         except OSError as error:
-            raise self._read_error(error) from error
+            raise read_error(error, self.path) from error
         except ray.exceptions.RayError as error:
             raise EngineError(f"Ray cannot send {self.path}: {str(error).splitlines()[0]}") from error
         self.check_unchanged()
@@ -52,6 +52,3 @@ class SourceFile:
     def _state(self) -> tuple[int, ...]:
         stat = os.stat(self.path)
         return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-    def _read_error(self, error: OSError) -> InputError:
-        return InputError(f"{self.path}: cannot be read ({error.strerror})")

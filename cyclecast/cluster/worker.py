@@ -16,7 +16,7 @@ import ray
 
 import cyclecast
 from cyclecast.cluster.scratch import scratch_folder, write_once
-from cyclecast.errors import EngineError, OutputError
+from cyclecast.errors import CyclecastError, EngineError, OutputError
 from cyclecast.files import digest_of_ends
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert.pipeline import StageSeconds
@@ -89,6 +89,8 @@ def make_part(request: PartRequest, span: Span) -> PartResult | None:
             return None
         model = _load_model(request)
         part_folder = tempfile.TemporaryDirectory(dir=folder)
+    except CyclecastError:  # some of them are OSErrors, too
+        raise
     except OSError as error:
         raise OutputError(f"{host}: the model and the source cannot be stored there ({error.strerror})") from error
     with part_folder as name:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclecast.errors import CyclecastError, Interrupted
+from cyclecast.future import Deferred
 from cyclecast.video.convert.batch_log import BatchLog
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
 from cyclecast.video.convert.convert import convert_file
@@ -120,13 +121,13 @@ class LockedFunction:
         with self._lock:
             return self._function(frame)
 
-    def submit(self, frame: Image) -> Callable[[], Image]:
+    def submit(self, frame: Image) -> Deferred[Image]:
         """As the function's, if it has one; otherwise the frame is styled at once."""
         with self._lock:
-            wait = submit_frame(frame, self._function)
+            future = submit_frame(frame, self._function)
 
-        def locked_wait() -> Image:
+        def result() -> Image:
             with self._lock:
-                return wait()
+                return future.result()
 
-        return locked_wait
+        return Deferred(result)

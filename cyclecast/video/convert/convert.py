@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cyclecast.errors import CyclecastError, InputError, Interrupted, OutputError
-from cyclecast.files import atomic_write
+from cyclecast.errors import CyclecastError, InputError, Interrupted, MissingInputError, OutputError
+from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
 from cyclecast.video.convert.containers import GIF, output_encoding
 from cyclecast.video.convert.job import Job, SourceEnd
@@ -57,9 +57,11 @@ def convert_file(
         if source.suffix.lower() in images.SUFFIXES:
             return convert_image(source, output, function, options, on_frame)
         return convert_video(source, output, function, options, on_frame, on_message, part_maker)
-    except OSError as error:  # such as a disk that is full in the moment in which a folder is made
+    except CyclecastError:  # some of them are OSErrors, too
+        raise
+    except OSError as error:  # such as a disk that is full when a folder is made
         log.debug("%s: the conversion failed", output, exc_info=True)
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error})") from error
+        raise write_error(error, output) from error
 
 
 def _check_files(source: Path, output: Path, overwrite: bool) -> None:
@@ -67,13 +69,10 @@ def _check_files(source: Path, output: Path, overwrite: bool) -> None:
     if os.path.isdir(source):
         raise InputError(f"{source}: is a folder")
     if not os.path.exists(source):
-        raise InputError(f"{source}: no such file")
+        raise MissingInputError(f"{source}: no such file")
     if os.path.exists(output) and os.path.samefile(source, output):
         raise OutputError(f"{output}: is the source itself; name another output")
-    if os.path.isdir(output):
-        raise OutputError(f"{output}: is a folder")
-    if os.path.lexists(output) and not overwrite:
-        raise OutputError(f"{output}: exists already; --overwrite replaces it")
+    check_output(output, overwrite)
 
 
 def convert_video(
@@ -102,7 +101,7 @@ def convert_video(
         signature = conversion_signature(source, function, options)
         signature |= {"encoder": encoder.name, "place of work": part_maker is None}
         with _open_job(output, signature, options.resume) as job, _one_line_errors(output, job):
-            for message in (job.message, f"encoder {encoder.described()}, decoder {decoder.described()}"):
+            for message in (job.message, f"encoder {encoder.description()}, decoder {decoder.description()}"):
                 if message and on_message:
                     on_message(f"{output.name}: {message}")
             resume_point = job.resume_point() if part_maker is None else None
@@ -194,7 +193,7 @@ def _one_line_errors(output: Path, job: Job) -> Iterator[None]:
         raise type(error)(f"{error}{_kept_frames(job)}") from error
     except OSError as error:
         log.debug("%s: the conversion failed", output, exc_info=True)
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error}){_kept_frames(job)}") from error
+        raise OutputError(f"{write_error(error, output)}{_kept_frames(job)}") from error
 
 
 def _kept_frames(job: Job) -> str:

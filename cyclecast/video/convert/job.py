@@ -20,7 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cyclecast.errors import OutputError
+from cyclecast.errors import OutputError, OutputExistsError
+from cyclecast.files import write_error
 from cyclecast.video.convert.json_lines import JsonLines
 from cyclecast.video.files.reader import ResumePoint
 from cyclecast.video.files.writer import Part
@@ -67,7 +68,7 @@ class Job:
                 self._start_over()
         except BaseException as error:
             self._close()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
                 raise _write_error(error) from error
             raise
 
@@ -136,10 +137,10 @@ class Job:
 
     def publish(self, video: Path, overwrite: bool) -> None:
         """Renames the finished file to the output and removes the folder. OutputError if that fails."""
+        if os.path.lexists(self.output) and not overwrite:
+            raise OutputExistsError("exists already; --overwrite replaces it")
         try:
             _sync(video)
-            if os.path.lexists(self.output) and not overwrite:
-                raise OutputError("exists already; --overwrite replaces it")
             os.replace(video, self.output)
         except OSError as error:
             raise _write_error(error) from error
@@ -274,7 +275,7 @@ def _write_error(error: OSError) -> OutputError:
     log.debug("the job's folder cannot be used", exc_info=error)
     if isinstance(error, Timeout):
         return OutputError("another conversion is writing it")
-    return OutputError(f"cannot be written there ({error.strerror or error})")
+    return write_error(error)
 
 
 def _sync(path: Path) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from cyclecast.future import Future
+
 A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
@@ -70,15 +72,15 @@ class StageSeconds:
 
 def run(
     source: Iterator[A],
-    function: Callable[[A], Callable[[], B]],
+    function: Callable[[A], Future[B]],
     sink: Callable[[B], None],
     on_item: Callable[[int], None] | None = None,
 ) -> StageSeconds:
     """Runs every item of `source` through `function` into `sink`, in order. `function` runs in the caller's thread.
 
-    function: starts work on an item and returns a function that waits for the result; that one is called after the next item
-    was submitted. on_item: called in the sink's thread with the number of items written. The first error of a stage, Ctrl-C
-    included, is raised here after all threads have ended.
+    function: starts work on an item and returns a future, whose result is taken after the next item was submitted. on_item:
+    called in the sink's thread with the number of items written. The first error of a stage, Ctrl-C included, is raised here
+    after all threads have ended.
     """
     seconds = StageSeconds()
     stop = threading.Event()
@@ -105,11 +107,11 @@ def run(
             decoded.put(item)
 
     def model() -> None:
-        in_flight: deque[Callable[[], B]] = deque()
+        in_flight: deque[Future[B]] = deque()
 
         def fetch() -> None:
             started = time.perf_counter()
-            result = in_flight.popleft()()
+            result = in_flight.popleft().result()
             seconds.model += time.perf_counter() - started
             styled.put(result)
 

@@ -52,7 +52,7 @@ def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[
 def _files_in_folder(folder: Path, output: Path) -> list[Path]:
     """The images and videos in a folder and the folders below it."""
     if _is_same(folder, output):
-        raise ConfigError(f"{output}: the output folder is the source folder; name another one, such as {_another(folder)}")
+        raise ConfigError(f"{output}: the output folder is the source folder; name another one, such as {_another(output)}")
     found = [path for path in sorted(folder.rglob("*")) if _is_convertible(path) and not _is_hidden(path.relative_to(folder))]
     if not found:
         raise InputError(f"{folder}: no images or videos in this folder")
@@ -89,10 +89,10 @@ def _is_same(one: Path, other: Path) -> bool:
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
-def _another(folder: Path) -> str:
+def _another(folder: Path) -> Path:
     """A folder beside this one, to suggest."""
-    full = Path(os.path.abspath(folder))
-    return os.path.relpath(full.with_name(f"{full.name}-styled")) if full.name else "styled"
+    named = folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
+    return named.with_name(f"{named.name}-styled") if named.name else Path("styled")
 
 
 def _is_convertible(path: Path) -> bool:

@@ -10,8 +10,7 @@ from typing import Any
 import av
 
 from cyclecast._version import __version__
-from cyclecast.errors import InputError
-from cyclecast.files import digest_of_ends
+from cyclecast.files import digest_of_ends, read_error
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.frame import FrameFunction
@@ -25,7 +24,7 @@ def conversion_signature(source: Path, function: FrameFunction, options: Convert
     try:
         content = [digest_of_ends(source), os.stat(source).st_mtime_ns]
     except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+        raise read_error(error, source) from error
     return {
         "source": content,
         "model": function.identity or os.urandom(8).hex(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from cyclecast.future import Deferred, Future
 from cyclecast.video.convert import pipeline
 from cyclecast.video.frame import Frame, FrameFunction
 from cyclecast.video.resize import submit_frame
@@ -22,8 +23,8 @@ def style_frames(
     frames written so far. Raises what the source, `function` or `write` raises first.
     """
 
-    def submit(frame: Frame) -> Callable[[], Frame]:
-        wait = submit_frame(frame.image, function, work_height)
-        return lambda: Frame(wait(), frame.pts, frame.duration)
+    def submit(frame: Frame) -> Future[Frame]:
+        future = submit_frame(frame.image, function, work_height)
+        return Deferred(lambda: Frame(future.result(), frame.pts, frame.duration))
 
     return pipeline.run(iter(frames), submit, write, on_frame)
