@@ -55,9 +55,7 @@ def main() -> None:
             image[:, :edge] = following[:, :edge]
             image[:, max(0, edge - 1) : edge + 1] = 255
         frames.append(Image.fromarray(image[..., ::-1]))
-    frames[0].save(
-        OUTPUT, save_all=True, append_images=frames[1:], duration=1000 // RATE, loop=0, quality=QUALITY, method=6
-    )
+    frames[0].save(OUTPUT, save_all=True, append_images=frames[1:], duration=1000 // RATE, loop=0, quality=QUALITY, method=6)
     print(f"{OUTPUT}: {count} frames, {OUTPUT.stat().st_size / 1e6:.2f} MB")
 
 
