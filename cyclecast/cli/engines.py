@@ -20,10 +20,10 @@ from cyclecast.cli.console import (
     OverwriteOption,
     agreement_table,
     bars,
-    building,
     console,
     extra,
     print_json,
+    report_build,
     required_size,
 )
 from cyclecast.errors import ConfigError, EngineUnavailable, ModelError
@@ -239,7 +239,7 @@ def bench(
     say = partial(console.print, markup=False)
     scene = Scene(*wanted)
     pictures = [scene.draw(index / 2) for index in range(8)]  # four seconds of it
-    report = measure_engines(model, pictures, engine or (), device, frames, say, building(model), cyclecast.open_engine)
+    report = measure_engines(model, pictures, engine or (), device, frames, say, report_build(model), cyclecast.open_engine)
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(bench_table(report))
