@@ -64,7 +64,7 @@ def export_onnx(
         raise OutputError(f"{output}: exists already; --overwrite replaces it")
     spec = ModelSpec(
         name=output.stem,
-        kind="latent" if latent else "frame",
+        model_type="latent" if latent else "frame",
         recipe=trained.recipe,
         direction=trained.direction,
         architecture=trained.architecture,

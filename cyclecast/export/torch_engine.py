@@ -13,10 +13,9 @@ from torch import nn
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.export.frame_graph import FrameGraph
-from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, check_size
+from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, check_size, dense, spec_from_metadata
 from cyclecast.runtime.machine import processor_name
 from cyclecast.runtime.onnx_file import describe
-from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import IMAGE_GENERATORS, build_generator
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -32,7 +31,7 @@ class TorchEngine(SynchronousEngine):
 
     def __init__(self, path: Path, device: str, precision: str) -> None:
         self.size, self.metadata = describe(path)
-        spec = ModelSpec.from_json(self.metadata) if self.metadata else ModelSpec()
+        spec = spec_from_metadata(path, self.metadata)
         if spec.architecture.get("generator") not in IMAGE_GENERATORS:
             raise EngineUnavailable(f"torch runs models that cyclecast exported; {path} does not say of what network it is")
         self._device = self._pick_device(device)
@@ -68,7 +67,7 @@ class TorchEngine(SynchronousEngine):
         check_frame(frame, self.size)
         if self._graph is None:
             raise EngineError("the engine is closed")
-        sent = torch.from_numpy(np.ascontiguousarray(frame))[None].to(self._device)
+        sent = torch.from_numpy(dense(frame))[None].to(self._device)
         with torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self._autocast):
             styled: torch.Tensor = self._graph(sent)[0]
         return np.asarray(styled.cpu().numpy(), np.uint8)

@@ -159,9 +159,9 @@ def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Pa
     ("frame", "message"),
     [
         (np.zeros((8, 8, 3), np.uint8), "frames start at 16x16, got 8x8"),
-        (np.zeros((32, 32), np.uint8), r"a frame is \(H, W, 3\) uint8 BGR"),
-        (np.zeros((32, 32, 4), np.uint8), r"a frame is \(H, W, 3\) uint8 BGR"),
-        (np.zeros((32, 32, 3), np.float32), r"a frame is \(H, W, 3\) uint8 BGR"),
+        (np.zeros((32, 32), np.uint8), r"a frame of shape \(H, W, 3\) uint8 BGR"),
+        (np.zeros((32, 32, 4), np.uint8), r"a frame of shape \(H, W, 3\) uint8 BGR"),
+        (np.zeros((32, 32, 3), np.float32), r"a frame of shape \(H, W, 3\) uint8 BGR"),
     ],
 )
 def test_refuses_what_is_no_frame(engine: Engine, frame: np.ndarray, message: str) -> None:
@@ -198,8 +198,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("kind", "shape", "inputs", "message"),
         [
-            (TensorProto.FLOAT, [1, 3, 64, 64], 1, "its input is .*; expected one uint8 input"),
-            (TensorProto.UINT8, [1, 64, 64, 1], 1, "its input is .* 1\\); expected"),
+            (TensorProto.FLOAT, [1, 3, 64, 64], 1, "its input is .* \\(expected one uint8 input"),
+            (TensorProto.UINT8, [1, 64, 64, 1], 1, "its input is .* 1\\) \\(expected"),
             (TensorProto.UINT8, [1, 64, 64, 3], 2, "it has 2 inputs and 1 outputs"),
         ],
     )
@@ -207,14 +207,14 @@ class TestFiles:
         self, name: str, tmp_path: Path, kind: int, shape: list[int | str], inputs: int, message: str
     ) -> None:
         path = model_file(tmp_path / "m.onnx", kind, shape, inputs)
-        with pytest.raises(ModelError, match="not a frame model: " + message):
+        with pytest.raises(ModelError, match="not a model cyclecast can run: " + message):
             open_engine(path, name)
 
     def test_a_file_that_is_no_model(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "text.onnx").write_text("hello")
-        with pytest.raises(ModelError, match="cannot read it as a model"):
+        with pytest.raises(ModelError, match="not a model cyclecast can run: .* cannot read it"):
             open_engine(tmp_path / "text.onnx", name)
-        with pytest.raises(ModelError, match="no such model"):
+        with pytest.raises(ModelError, match="no such model|cannot be read as a model"):
             open_engine(tmp_path / "none.onnx", name)
 
 
@@ -239,7 +239,7 @@ def test_a_model_that_changes_the_size_is_an_engine_error(name: str, tmp_path: P
 
 
 def test_a_model_fixed_in_one_direction_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="fixed in one direction only"):
+    with pytest.raises(ModelError, match="only one side of its frame size is fixed"):
         open_engine(model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, "h", 64, 3]), name)
 
 
@@ -260,7 +260,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 
 def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="no engine named 'tensorflow'; there are: auto, .*openvino, .*torch$"):
+    with pytest.raises(ConfigError, match="no engine named 'tensorflow'; expected one of: auto, .*openvino, .*torch$"):
         open_engine(tiny_model, "tensorflow")
     with pytest.raises(EngineUnavailable, match="not on 'cuda:0'"):
         open_engine(tiny_model, "openvino", "cuda:0")
