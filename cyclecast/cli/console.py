@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 import cyclecast
-from cyclecast.errors import ConfigError, CyclecastError
+from cyclecast.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from cyclecast.export.agreement import Agreement
@@ -103,6 +103,11 @@ def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
     return table
 
 
+def print_line(line: str) -> None:
+    """One line on stderr, above the progress bars."""
+    console.print(line, markup=False)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout; what JSON has no number for, such as the PSNR of equal pictures, is null."""
     print(json.dumps(finite(value), allow_nan=False))
@@ -125,7 +130,7 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("cyclecast"):
             raise
-        raise CyclecastError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
+        raise MissingExtraError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
 
 
 def pairs(settings: list[str]) -> dict[str, str]:

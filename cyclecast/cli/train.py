@@ -136,7 +136,7 @@ def reproduce(
     """
     with extra("train"):
         from cyclecast.training.reproduce import EXPERIMENTS
-        from cyclecast.training.reproduce.lab import Lab
+        from cyclecast.training.reproduce.experiment import Experiment
     if experiment not in EXPERIMENTS:
         raise ConfigError(f"no experiment named {experiment!r}; there are: {', '.join(EXPERIMENTS)}")
     with bars(speed="steps/s") as bar:
@@ -147,7 +147,7 @@ def reproduce(
                 stages[stage] = bar(stage)
             stages[stage](done, total)
 
-        page = EXPERIMENTS[experiment](data, Lab(out, seed, device, 0.2 if quick else 1.0, tell))
+        page = EXPERIMENTS[experiment](data, Experiment(out, seed, device, 0.2 if quick else 1.0, tell))
     if as_json:
         return print_json({"page": str(page), **json.loads((out / "results.json").read_text("utf-8"))})
     console.print(f"{page}: the experiment to look at", markup=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclecast.errors import EngineError, EngineUnavailable
+from cyclecast.errors import EngineError, EngineNotInstalled, EngineUnavailable
 from cyclecast.future import Deferred, Future
 from cyclecast.runtime.engine import IN_FLIGHT, Image
 
@@ -23,7 +23,7 @@ class Gpu:
         try:
             from cuda.bindings import runtime
         except ImportError as error:
-            raise EngineUnavailable("cuda-bindings is not installed: pip install 'cyclecast[tensorrt]'") from error
+            raise EngineNotInstalled("cuda-bindings is not installed: pip install 'cyclecast[tensorrt]'") from error
         self._cuda = runtime
         try:
             (count,) = self.call("cudaGetDeviceCount")

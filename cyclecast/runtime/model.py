@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from types import TracebackType
 
-from cyclecast.errors import ModelError
+from cyclecast.errors import MissingModelError
 from cyclecast.future import Future
 from cyclecast.runtime.engine import Engine, Image, OnBuild, spec_from_metadata
 from cyclecast.runtime.engines import Opener, open_engine
@@ -27,7 +27,7 @@ def find_model(name: str | Path) -> Path:
         return bundled[str(name)]
     path = Path(name)
     if not path.is_file():
-        raise ModelError(f"{name}: no such file, and no bundled model of that name (bundled: {', '.join(bundled)})")
+        raise MissingModelError(f"{name}: no such file, and no bundled model of that name (bundled: {', '.join(bundled)})")
     return path
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclecast.errors import EngineError, EngineUnavailable, ModelError
+from cyclecast.errors import EngineError, EngineNotInstalled, EngineUnavailable, ModelError
 from cyclecast.runtime.engine import (
     EXPECTED_MODEL,
     Image,
@@ -53,7 +53,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         try:
             import onnxruntime
         except ImportError as error:
-            raise EngineUnavailable(
+            raise EngineNotInstalled(
                 "onnxruntime is not installed: pip install onnxruntime, or for NVIDIA GPUs cyclecast[gpu]; never both"
             ) from error
         self._onnxruntime = onnxruntime
