@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from cyclecast.errors import ConfigError, ModelError, OutputError
+from cyclecast.errors import ConfigError, MissingModelError, ModelError, OutputError
 from cyclecast.files import atomic_write
 
 NAME = "checkpoint.pt"  # in a run's folder
@@ -53,7 +53,7 @@ def read(path: Path) -> Any:
             warnings.simplefilter("ignore")  # of pickles that torch.save did not write: they are refused in a moment
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such checkpoint") from None
+        raise MissingModelError(f"{path}: no such checkpoint") from None
     except Exception as error:  # on a file of another kind the restricted unpickler raises whatever it stumbles over
         code = re.search(r"GLOBAL (\S+)", str(error))
         reason = (

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclecast.errors import OutputError
+from cyclecast.files import write_error
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -31,7 +31,7 @@ class LossLog:
         try:
             self.path.write_text("".join(self._lines), "utf-8")
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise write_error(error, self.path) from error
         if self._wants_board:
             from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -56,7 +56,7 @@ class LossLog:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(self._lines[-1])
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise write_error(error, self.path) from error
         if self._board is not None:
             for name, mean in means.items():
                 self._board.add_scalar(f"loss/{name}", mean, step)

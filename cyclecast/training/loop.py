@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclecast.errors import ConfigError, Interrupted, OutputError, TrainingDiverged
+from cyclecast.errors import ConfigError, Interrupted, OutputExistsError, TrainingDiverged
+from cyclecast.files import write_error
 from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import to_bytes
@@ -96,7 +97,7 @@ def _train(
     saved, first_process = config.out / checkpoint.NAME, processes.rank == 0
     log = LossLog(config.out, config.log_every, config.tensorboard)
     if saved.exists() and not resume:
-        raise OutputError(f"{config.out}: holds a run already; go on with it by --resume, or choose another folder")
+        raise OutputExistsError(f"{config.out}: holds a run already; go on with it by --resume, or choose another folder")
     step, seconds_before = 0, 0.0
     if resume:
         state = checkpoint.load(saved)
@@ -105,7 +106,7 @@ def _train(
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{config.out}: cannot be written ({error.strerror})") from error
+        raise write_error(error, config.out) from error
     for network in recipe.networks.values():
         processes.share(network.state_dict().values())
         if config.compile:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyclecast._version import __version__
-from cyclecast.errors import OutputError
-from cyclecast.files import atomic_write
+from cyclecast.files import atomic_write, write_error
 from cyclecast.training import chart
 from cyclecast.training.chart import number
 
@@ -116,7 +115,7 @@ class Page:
             try:
                 partial.write_text(self.html(), encoding="utf-8", errors="replace")
             except OSError as error:
-                raise OutputError(f"cannot be written ({error.strerror})") from error
+                raise write_error(error) from error
 
 
 def data_uri(image: NDArray[np.uint8], exact: bool = False, quality: int = 90) -> str:

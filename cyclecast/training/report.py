@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cyclecast.errors import OutputError
+from cyclecast.files import write_error
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import to_bytes
 from cyclecast.training.log import LossLog
@@ -68,7 +68,7 @@ def _write(path: Path, picture: NDArray[np.uint8]) -> None:
     try:
         path.write_bytes(encoded.tobytes())
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise write_error(error, path) from error
 
 
 def through_time(folder: Path, name: str, most: int = MOST_ROWS) -> list[tuple[int, NDArray[np.uint8]]]:

@@ -16,7 +16,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from cyclecast.errors import ConfigError, OutputError
+from cyclecast.errors import ConfigError, CyclecastError, OutputError
 from cyclecast.video.color import from_bgr
 from cyclecast.video.files.encoders import ENCODERS, ChosenEncoder, ordinary_priority
 from cyclecast.video.frame import Frame, StreamInfo
@@ -98,6 +98,9 @@ class VideoWriter:
             self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing)))
             self._stream = self._add_video(encoding)
             self._container.start_encoding()
+        except CyclecastError:  # a ConfigError is a ValueError, too
+            self._let_go()
+            raise
         except (av.FFmpegError, OSError, ValueError) as error:
             self._let_go()
             raise OutputError(f"cannot write {encoding.codec} video into {suffix} ({reason(error)})") from error

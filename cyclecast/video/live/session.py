@@ -86,7 +86,7 @@ class Session:
         self._sink_workers: list[SinkWorker] = []
         self._finished: list[SinkReport] = []
         self._stream = open_stream(source, models, opener, capture_settings, self._options, on_message)
-        self.feed, self.look, self.meter = self._stream.feed, self._stream.look, self._stream.meter
+        self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
         try:
             for address in sinks:
                 self._sink_workers.append(self._sink_worker(open_sink(address, self)))
@@ -138,9 +138,9 @@ class Session:
         """The last seconds in words."""
         now = self.meter.now()
         passed = self.feed.captured - self.meter.shown
-        lines = "" if self.look.work_height is None else f" at {self.look.work_height} lines"
+        lines = "" if self.switcher.work_height is None else f" at {self.switcher.work_height} lines"
         return (
-            f"{now.fps:.1f} fps, latency {now.latency_ms:.0f} ms, {self.look.model} {now.model_ms:.1f} ms{lines}, "
+            f"{now.fps:.1f} fps, latency {now.latency_ms:.0f} ms, {self.switcher.active_model} {now.model_ms:.1f} ms{lines}, "
             f"captured {self.feed.captured}, shown {self.meter.shown}, skipped {passed}, reconnects {self.feed.reconnects}"
         )
 
@@ -202,8 +202,15 @@ class Session:
         self._news(f"saved {path}")
         return path
 
-    def record(self) -> Path | None:
-        """As `SessionControls.record`."""
+    @property
+    def skipped(self) -> int:
+        """As `SessionControls.skipped`."""
+        return max(0, self.feed.captured - self.meter.shown)
+
+    def set_recording(self, on: bool) -> Path | None:
+        """As `SessionControls.set_recording`."""
+        if on == (self.recording is not None):
+            return self.recording
         with self._lock:
             recorder, self._recorder = self._recorder, None
             if recorder is not None:
@@ -226,8 +233,8 @@ class Session:
         """As `SessionControls.quit`."""
         self._stop.set()
 
-    def tell(self, line: str) -> None:
-        """As `SessionControls.tell`."""
+    def report(self, line: str) -> None:
+        """As `SessionControls.report`."""
         self._news(line)
 
     def _close_sink_workers(self) -> None:
@@ -238,7 +245,7 @@ class Session:
         meter, captured = self.meter, self.feed.captured
         return LiveReport(
             source=self.feed.name,
-            model=self.look.model,
+            model=self.switcher.active_model,
             seconds=round(meter.seconds, 3),
             captured=captured,
             shown=meter.shown,
@@ -248,7 +255,7 @@ class Session:
             latency_ms=meter.latency.percentiles(),
             model_ms=meter.model.percentiles(),
             quarters_ms=meter.quarters(),
-            work_height=self.look.work_height,
+            work_height=self.switcher.work_height,
             reconnects=self.feed.reconnects,
             sinks=[*self._finished, *(sink_worker.report() for sink_worker in self._sink_workers)],
         )

@@ -194,7 +194,7 @@ def test_another_model_is_opened_beside_the_one_at_work() -> None:
     frames = iter(stream)
     try:
         assert next(frames).model == "same"
-        stream.look.next_model()
+        stream.switcher.request_next_model()
         assert opened.wait(LIMIT)
         during = [next(frames) for _ in range(10)]
         assert {shown.model for shown in during} == {"same"}
@@ -220,12 +220,12 @@ def test_a_model_that_does_not_open_leaves_the_one_at_work() -> None:
 
     stream = open_stream(PATTERN, ["same", "absent"], opener, on_message=news.append)
     try:
-        stream.look.choose("absent")
+        stream.switcher.request_model("absent")
         wait_for(lambda: any("absent" in line for line in news))
-        wait_for(lambda: stream.look.wanted == stream.look.model == "same")
+        wait_for(lambda: stream.switcher.requested_model == stream.switcher.active_model == "same")
         assert next(iter(stream)).model == "same"
         with pytest.raises(ConfigError, match="no model 'other' was given; there are: same, absent"):
-            stream.look.choose("other")
+            stream.switcher.request_model("other")
     finally:
         stream.close()
     assert "absent cannot take over (absent: no such file); same stays" in news
@@ -330,10 +330,10 @@ def test_snapshot_and_recording_from_the_desk(tmp_path: Path, monkeypatch: pytes
     def press() -> None:
         wait_for(lambda: len(sink.pictures) > 2)
         one.snapshot()
-        one.record()
+        one.set_recording(True)
         count = len(sink.pictures)
         wait_for(lambda: len(sink.pictures) > count + 15)
-        one.record()
+        one.set_recording(False)
         one.quit()
 
     thread = threading.Thread(target=press)
@@ -379,7 +379,7 @@ def test_a_recording_that_fails_is_over_and_the_run_goes_on(tmp_path: Path, monk
 
     def press() -> None:
         wait_for(lambda: len(sink.pictures) > 2)
-        film = one.record()
+        film = one.set_recording(True)
         assert film is not None
         film.unlink()
         film.mkdir()  # nothing can be written there any more
@@ -408,7 +408,7 @@ def test_the_end_does_not_wait_for_a_model_that_is_being_opened(monkeypatch: pyt
 
     stream = open_stream(PATTERN, ["same", "slow"], opener)
     try:
-        stream.look.choose("slow")
+        stream.switcher.request_model("slow")
         assert opening.wait(LIMIT)
         began = time.monotonic()
         stream.close()

@@ -20,7 +20,7 @@ from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.sources.source import PendingFrame
-from tests.video.live.served import LIMIT, MOST, Served, age, eventually, is_swapped, listen, read_address, serving
+from tests.video.live.served import LIMIT, MAX_VIEWERS, Served, age, eventually, is_swapped, listen, parse_address, serving
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,15 @@ def mjpeg(served: Served, **query: str | float) -> Iterator[Iterator[Image]]:
         buffer = b""
         for chunk in response.iter_raw():
             buffer += chunk
-            while match := re.search(rb"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: (\d+)\r\n\r\n", buffer):
+            while match := re.search(rb"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: (\d+)\r\n\r\n", buffer):
                 end = match.end() + int(match[1])
-                if len(buffer) < end + len("\r\n--picture\r\n"):
+                if len(buffer) < end + len("\r\n--frame\r\n"):
                     break
                 yield decoded(buffer[match.end() : end])
                 buffer = buffer[end + 2 :]
 
     with served.client.stream("GET", "/stream.mjpg", params=query) as response:
-        assert response.headers["content-type"] == "multipart/x-mixed-replace; boundary=picture"
+        assert response.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
         yield pictures(response)
 
 
@@ -66,9 +66,9 @@ def test_state_tells_what_the_page_shows(served: Served) -> None:
     eventually(lambda: served.state()["fps"] > 5, "pictures")
     state = served.state()
     assert state["source"] == "pattern://320x240@15" and state["models"] == ["same", "swapped", "negative"]
-    assert state["size"] == [320, 240] and state["gone"] is None and state["recording"] is None
+    assert state["size"] == [320, 240] and state["outage"] is None and state["recording"] is None
     assert 0 < state["latency_ms"] < 1000 and state["captured"] >= state["shown"] > 0 and state["skipped"] >= 0
-    assert not state["browser"] and not state["watching"]
+    assert not state["accepts_camera"] and not state["watching"]
 
 
 def test_a_style_is_chosen_and_takes_over(served: Served) -> None:
@@ -147,7 +147,7 @@ def test_each_viewer_has_a_slider_of_its_own() -> None:
         eventually(lambda: read_clock(next(one)) is None, "the styled picture on the first page")
         assert read_clock(next(other)) is not None
         nobody = served.post("/api/split", viewer="nobody", split=0.5)
-        assert nobody.status_code == 404 and nobody.json()["error"] == "no viewer of that id is watching"
+        assert nobody.status_code == 404 and nobody.json()["error"] == "no viewer with this id is watching"
 
 
 def test_a_viewer_that_does_not_read_delays_nobody() -> None:
@@ -166,7 +166,7 @@ def test_a_viewer_that_does_not_read_delays_nobody() -> None:
 
 def test_more_viewers_than_there_is_room_for_are_told_so(served: Served) -> None:
     with httpx.Client(base_url=served.origin, limits=httpx.Limits(max_connections=None), trust_env=False) as client:
-        streams = [client.stream("GET", "/stream.mjpg") for _ in range(MOST)]
+        streams = [client.stream("GET", "/stream.mjpg") for _ in range(MAX_VIEWERS)]
         for stream in streams:
             assert stream.__enter__().status_code == 200
         response = client.get("/stream.mjpg")
@@ -204,7 +204,7 @@ def test_it_ends_at_once_whoever_is_watching() -> None:
         assert time.monotonic() - began < 2.5
         assert all(image is not None for image in pictures)  # the answer has come to its end
         assert served.page.name not in [thread.name for thread in threading.enumerate()]
-        listen(read_address(served.page.url.replace("http", "web"))).close()
+        listen(parse_address(served.page.url.replace("http", "web"))).close()
     assert not [line for line in served.news if "failed" in line]
 
 

@@ -199,7 +199,7 @@ def test_the_window_keeps_the_shape_fails_softly_and_ends_the_run_when_it_is_clo
 
         shutil.rmtree(live.folder)
         live.press("c")
-        live.until("cannot be written there")
+        live.until("cannot be written")
         first = read_clock(live.picture()[100:400])
         eventually(lambda: read_clock(live.picture()[100:400]) not in (None, first), "it goes on")
 

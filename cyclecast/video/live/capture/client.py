@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import threading
@@ -19,8 +20,10 @@ from cyclecast.isolated import last_line, start
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.process import main
 from cyclecast.video.live.capture.slots import Slots, bytes_needed
-from cyclecast.video.live.sources.address import for_another_process, shown_address
+from cyclecast.video.live.sources.address import address_for_child, redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings
+
+log = logging.getLogger(__name__)
 
 OPENING = 25.0  # seconds that a source may take to its first picture: some systems need 20 for a camera
 SILENCE = 4.0  # seconds without a picture after which a source counts as gone
@@ -52,12 +55,12 @@ class Capture:
     """
 
     def __init__(self, source: str, capture_settings: CaptureSettings | None = None, on_message: OnMessage | None = None) -> None:
-        self.name = shown_address(source)
+        self.name = redacted_address(source)
         self.captured = 0
         """Frames so far, whether anybody took them or not."""
         self.reconnects = 0
         """How many times a source that was gone came back."""
-        self._source, self._capture_settings = for_another_process(source), capture_settings or CaptureSettings()
+        self._source, self._capture_settings = address_for_child(source), capture_settings or CaptureSettings()
         self._news = on_message or (lambda line: None)
         self._changed = threading.Condition()
         self._slots: Slots | None = None
@@ -279,4 +282,6 @@ class Capture:
 def _remember(lines: Any, said: deque[str]) -> None:
     """The last lines of a process, so that it can be asked why it died."""
     with suppress(OSError, ValueError):
-        said.extend(lines)
+        for line in lines:
+            log.debug("capture process: %s", line.rstrip())
+            said.append(line)

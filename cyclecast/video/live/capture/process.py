@@ -1,6 +1,6 @@
 """The process that a live source lives in: it always drains, keeps only the newest pictures in shared memory, and can be killed.
 
-Lines of JSON out: {"open": described}, {"size": [W, H]}, {"frame": number, "slot": slot, "at": seconds}, {"passed": number},
+Lines of JSON out: {"open": description}, {"size": [W, H]}, {"frame": number, "slot": slot, "at": seconds}, {"passed": number},
 {"alive": true}, {"news": line}, {"end": true}, {"error": message}. In: the request, then the name of the shared memory after each
 size. See `capture`.
 """
@@ -55,7 +55,7 @@ def main() -> None:
 def capture(address: str, capture_settings: CaptureSettings, out: IO[str], lines: queue.Queue[Any]) -> None:
     """Every picture of the source into the slots, until it ends."""
     source = open_source(address, capture_settings)
-    tell(out, open=source.described)
+    tell(out, open=source.description)
     slots: Slots | None = None
     size: tuple[int, int] | None = None
     number, before, interval, undecodable = 0, None, 0.0, 0
@@ -69,7 +69,7 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], lines
             tell(out, passed=number)
             continue
         try:
-            image = fitted(pending_frame.picture(), capture_settings)
+            image = fitted(pending_frame.decode(), capture_settings)
         except InputError:
             undecodable += 1
             if undecodable == UNDECODABLE:

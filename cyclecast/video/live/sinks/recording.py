@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from cyclecast.errors import OutputError
+from cyclecast.errors import OutputError, OutputExistsError
+from cyclecast.files import write_error
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
@@ -36,12 +37,12 @@ class Recording:
                 f"{address}: a sink is window, virtual, web, null, or a file to record into ({', '.join(CONTAINERS)})"
             )
         if self._path.exists() and not overwrite:
-            raise OutputError(f"{address}: exists already; --overwrite replaces it")
+            raise OutputExistsError(f"{address}: exists already; --overwrite replaces it")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.open("wb").close()
         except OSError as error:
-            raise OutputError(f"{address}: cannot be written there ({error.strerror})") from error
+            raise write_error(error, address) from error
         self._codec = CONTAINERS[suffix]
         self._writer: VideoWriter | None = None
         self._begin = self._last = 0.0
@@ -61,7 +62,7 @@ class Recording:
     def _open(self, shown: StyledFrame) -> VideoWriter:
         height, width = shown.image.shape[:2]
         chosen = choose_encoder(self._codec, size=(width, height))
-        self._controls.tell(f"{self.name}: encoder {chosen.described()}")
+        self._controls.report(f"{self.name}: encoder {chosen.description()}")
         encoding = Encoding(self._codec, preset=None if chosen.hardware else QUICK[self._codec], hardware=chosen.hardware)
         info = StreamInfo(width, height, Fraction(NOMINAL), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
         self._begin = self._last = shown.at

@@ -18,21 +18,25 @@ LONGEST_REST = 600.0
 
 
 class Governor:
-    """Watches how long a frame takes and asks the look for another height. Times grow with the pixels; that is all it assumes.
+    """Measures how long a frame takes and requests another height. It assumes only that the time grows with the pixels.
 
     fps: the rate to keep. A step up that had to be taken back is tried again only after twice the time, so the picture does not
     pump.
     """
 
     def __init__(
-        self, look: StyleSwitcher, fps: float, on_message: OnMessage | None = None, clock: Callable[[], float] = time.perf_counter
+        self,
+        switcher: StyleSwitcher,
+        fps: float,
+        on_message: OnMessage | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._look, self._allowed, self._clock = look, 1 / fps, clock
+        self._switcher, self._allowed, self._clock = switcher, 1 / fps, clock
         self._news = on_message or (lambda line: None)
-        self._highest = look.work_height
+        self._highest = switcher.work_height
         self._rest = REST
         self._raised = False
-        self._asked: int | None = look.work_height
+        self._asked: int | None = switcher.work_height
         self._begin(clock())
 
     def _begin(self, now: float) -> None:
@@ -40,7 +44,7 @@ class Governor:
 
     def observe(self, height: int, seconds: float) -> None:
         """A frame of `height` lines as captured took so long, waiting left out; called after each one."""
-        now, current = self._clock(), self._look.work_height
+        now, current = self._clock(), self._switcher.work_height
         if current != self._asked:  # not there yet: what is measured is not what was asked for
             return self._begin(now)
         self._frames, self._busy = self._frames + 1, self._busy + seconds
@@ -75,5 +79,5 @@ class Governor:
     def _ask(self, lines: int, height: int, raised: bool) -> None:
         self._raised = raised
         self._asked = None if lines == height and self._highest is None else lines
-        self._look.run_at(self._asked)
+        self._switcher.request_height(self._asked)
         self._news(f"working at {lines} lines from now on, to keep {1 / self._allowed:g} fps")

@@ -51,12 +51,12 @@ class Stream:
     def __init__(
         self,
         feed: Feed,
-        look: StyleSwitcher,
+        switcher: StyleSwitcher,
         meter: Meter,
         steady: TemporalFilter | None = None,
         governor: Governor | None = None,
     ) -> None:
-        self.feed, self.look, self.meter = feed, look, meter
+        self.feed, self.switcher, self.meter = feed, switcher, meter
         self._steady, self._governor = steady, governor
         self._turns = 0
 
@@ -69,22 +69,22 @@ class Stream:
         if captured is None:
             return None
         height, width = captured.image.shape[:2]
-        if not self.look.fits(width, height):
-            self.look.prepare(width, height)
+        if not self.switcher.fits(width, height):
+            self.switcher.prepare(width, height)
             return None
         began = time.perf_counter()
         self.feed.busy(FIRM * self.meter.model_seconds)
-        source = flipped(captured.image) if self.look.mirror else captured.image
-        styled = self.look(source)
+        source = flipped(captured.image) if self.switcher.mirror else captured.image
+        styled = self.switcher(source)
         self.meter.add_model(time.perf_counter() - began)
         if self._steady is not None:
-            if self.look.turns != self._turns:
+            if self.switcher.switches != self._turns:
                 self._steady.forget()
             styled = self._steady(source, styled)
         if self._governor is not None:
             self._governor.observe(height, time.perf_counter() - began)
-        self._turns = self.look.turns
-        return StyledFrame(captured.number, captured.at, source, styled, self.look.model, self.look.split)
+        self._turns = self.switcher.switches
+        return StyledFrame(captured.number, captured.at, source, styled, self.switcher.active_model, self.switcher.split)
 
     def __iter__(self) -> Iterator[StyledFrame]:
         """Pictures until the source ends; each counts as shown when it is handed over."""
@@ -101,7 +101,7 @@ class Stream:
         """Lets go of the source and, unless a thread is still inside it, of the model."""
         self.feed.close()
         if model:
-            self.look.close()
+            self.switcher.close()
 
 
 def open_stream(
@@ -122,14 +122,14 @@ def open_stream(
     else:
         feed = source
     try:
-        look = StyleSwitcher(models, opener, options.work_height, on_message)
+        switcher = StyleSwitcher(models, opener, options.work_height, on_message)
     except BaseException:
         feed.close()
         raise
-    look.split, look.mirror = options.split, options.mirror
+    switcher.split, switcher.mirror = options.split, options.mirror
     steady = TemporalFilter(options.steady) if options.steady else None
-    governor = Governor(look, options.target_fps, on_message) if options.target_fps else None
-    return Stream(feed, look, meter, steady, governor)
+    governor = Governor(switcher, options.target_fps, on_message) if options.target_fps else None
+    return Stream(feed, switcher, meter, steady, governor)
 
 
 def flipped(image: Image) -> Image:

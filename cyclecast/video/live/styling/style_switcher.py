@@ -78,7 +78,7 @@ class StyleSwitcher:
         """As `StyledFrame.split`."""
         self.mirror = False
         """Left and right change places, as in a mirror."""
-        self.turns = 0
+        self.switches = 0
         """How many times another model or height has taken over."""
         self._opener, self._news = opener, on_message or (lambda line: None)
         self._size: tuple[int, int] | None = None  # of the pictures
@@ -92,13 +92,13 @@ class StyleSwitcher:
         self._changer.start()
 
     @property
-    def model(self) -> str:
-        """The name, as given, of the model at work."""
+    def active_model(self) -> str:
+        """The name, as given, of the active model."""
         return self._at_work.given
 
     @property
-    def wanted(self) -> str:
-        """The name of the model that was asked for last: another than `model` while it is being opened."""
+    def requested_model(self) -> str:
+        """The name of the model that was requested last; differs from `active_model` while that model is opened."""
         return self._wanted[0]
 
     @property
@@ -111,18 +111,18 @@ class StyleSwitcher:
         """Lines at which it runs; None: those of the source."""
         return self._at_work.height
 
-    def choose(self, model: str) -> None:
-        """Asks for another model, by its name in `models`; it takes over as soon as it is open. ConfigError for other names."""
-        if model not in self.models:
-            raise ConfigError(f"no model {model!r} was given; there are: {', '.join(self.models)}")
-        self._want((model, self._wanted[1]))
+    def request_model(self, name: str) -> None:
+        """Requests a model by its name in `models`; it becomes active as soon as it is open. ConfigError for other names."""
+        if name not in self.models:
+            raise ConfigError(f"no model {name!r} was given; there are: {', '.join(self.models)}")
+        self._want((name, self._wanted[1]))
 
-    def next_model(self, step: int = 1) -> None:
-        """Asks for the one behind the last that was asked for."""
-        self.choose(self.models[(self.models.index(self._wanted[0]) + step) % len(self.models)])
+    def request_next_model(self, step: int = 1) -> None:
+        """Requests the model `step` places after the one that was requested last."""
+        self.request_model(self.models[(self.models.index(self._wanted[0]) + step) % len(self.models)])
 
-    def run_at(self, height: int | None) -> None:
-        """Asks for another working height."""
+    def request_height(self, height: int | None) -> None:
+        """Requests another working height; None: the source's."""
         self._want((self._wanted[0], height))
 
     def _want(self, wanted: tuple[str, int | None]) -> None:
@@ -153,7 +153,7 @@ class StyleSwitcher:
                 return
             self._retired.append(self._at_work)
             self._at_work, self._ready = self._ready, None
-            self.turns += 1
+            self.switches += 1
             self._changed.notify_all()
 
     def _change(self) -> None:
@@ -186,13 +186,13 @@ class StyleSwitcher:
                 model.close()
                 raise
         except CyclecastError as error:
-            self._news(f"{name} cannot take over ({error}); {self.model} stays")
+            self._news(f"{name} cannot take over ({error}); {self.active_model} stays")
             with self._changed:
                 if self._wanted == (name, height):
                     self._wanted = (self._at_work.given, self._at_work.height)
             return
-        if name != self.model:
-            self._news(f"{name} takes over from {self.model}")
+        if name != self.active_model:
+            self._news(f"{name} takes over from {self.active_model}")
         with self._changed:
             self._ready = ActiveModel(name, model, height)
 
