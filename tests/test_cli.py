@@ -267,7 +267,7 @@ def test_training_that_is_stopped_and_resumed_ends_with_the_same_weights(number:
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert re.fullmatch(r"error: stopped at step \d+ of 30, saved; go on with --resume", errors.splitlines()[-1])
+    assert re.fullmatch(r"error: stopped at step \d+ of 30, saved; continue with --resume", errors.splitlines()[-1])
     assert result("train", "cyclegan", "--out", tmp_path / "parts", "--resume")["steps"] == 30
 
     whole, parts = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cyclecast.errors import InputError
+from cyclecast.training.checkpoint import generate
 from cyclecast.training.data import DigitSet, Half, PairedData, nearest_class, open_domain, palette_of, to_bytes
 from cyclecast.training.data.labels import Palette
 from cyclecast.training.evaluate.classifier import accuracy, train_classifier
@@ -20,7 +21,6 @@ from cyclecast.training.evaluate.flicker import structure_kept
 from cyclecast.training.evaluate.labels import confusion, label_scores
 from cyclecast.training.evaluate.segmentation import predict, train_segmentation
 from cyclecast.training.networks import LatentGenerator
-from cyclecast.training.trained import apply
 
 Translate = Callable[[Tensor], Tensor]  # (N, 3, S, S) uint8, RGB -> the same
 MOST = 500  # images of each kind
@@ -179,5 +179,5 @@ def evaluate_samples(
     else:
         images, labels = DigitSet(domain, side).bytes()
         extractor = ClassifierFeatures(train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=2, seed=seed))
-    made = to_bytes(apply(network, torch.randn(len(real), network.latent, generator=torch.Generator().manual_seed(seed))))
+    made = to_bytes(generate(network, torch.randn(len(real), network.latent, generator=torch.Generator().manual_seed(seed))))
     return {"images": len(made), **fid_kid(real, made, extractor, seed=seed).named()}

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cyclecast.training.checkpoint import translators_from_checkpoint
 from cyclecast.training.data import DigitSet, to_bytes
 from cyclecast.training.evaluate.classifier import SmallClassifier, accuracy, classify, to_unit, train_classifier
 from cyclecast.training.evaluate.distribution import ClassifierFeatures, fid_kid
-from cyclecast.training.page import Page
-from cyclecast.training.report import tile
+from cyclecast.training.report import Page, tile
 from cyclecast.training.reproduce.lab import Lab, curves, seconds, sheet, state
-from cyclecast.training.trained import translators
 
 SIDE = 32  # pixels: MNIST's 28 and USPS's 16 enlarged
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -68,7 +67,7 @@ def reproduce_digits(data: Path, lab: Lab) -> Path:
         rows.append(row("no translation, border left", *_load(files[source], "test", tight=False)))
         rows.append(row("no translation", images, labels))
         for name, run in runs.items():
-            made = to_bytes(translators(state(run))[way](to_unit(images)))
+            made = to_bytes(translators_from_checkpoint(state(run))[way](to_unit(images)))
             kept[name, way] = (images, made)
             rows.append(row(name, made, labels))
         rows[submit_frame:] = [[f"{source} -> {target}", *line] for line in rows[submit_frame:]]

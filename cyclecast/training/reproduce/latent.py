@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cyclecast.errors import InputError
+from cyclecast.training.checkpoint import generate, latent_generator_from_checkpoint
 from cyclecast.training.data import DigitSet, to_bytes
 from cyclecast.training.evaluate.classifier import SmallClassifier, classify, train_classifier
 from cyclecast.training.evaluate.distribution import ClassifierFeatures, fid_kid
-from cyclecast.training.page import Page
-from cyclecast.training.report import tile
+from cyclecast.training.report import Page, tile
 from cyclecast.training.reproduce.lab import Lab, curves, seconds, sheet, state
-from cyclecast.training.trained import apply, latent_generator
 
 SIDE = 28
 STEPS = {"gan": 12000, "dcgan": 7000, "wgan": 1000}
@@ -69,8 +68,8 @@ def reproduce_latent(data: Path, lab: Lab) -> Path:
     page = Page("Digits from noise", "GAN, DCGAN and WGAN on MNIST, and what lies between two latents")
     sections = []
     for recipe, run in runs.items():
-        network = latent_generator(state(run))
-        made = to_bytes(apply(network, noise))
+        network = latent_generator_from_checkpoint(state(run))
+        made = to_bytes(generate(network, noise))
         read = classify(judge, made)
         scores = fid_kid(real[:judged], made, ClassifierFeatures(judge), seed=lab.seed)
         kinds = int((torch.bincount(read, minlength=10) > judged / 100).sum())
@@ -97,10 +96,10 @@ def _section(
 ) -> dict[str, Any]:
     """One model's pictures; returns the figures of its vector arithmetic."""
     page.heading(TITLES[recipe])
-    page.image(tile(apply(network, noise[:64]), 16), "64 samples, not chosen", scale=0.6)
+    page.image(tile(generate(network, noise[:64]), 16), "64 samples, not chosen", scale=0.6)
     page.image(sheet(run, "sample"), "The same 16 latents through training", scale=0.6)
     page.curves(curves(run))
-    page.image(tile(apply(network, between(noise[:6], noise[6:12], 12)), 12), "Along the line between two latents, six times")
+    page.image(tile(generate(network, between(noise[:6], noise[6:12], 12)), 12), "Along the line between two latents, six times")
     page.image(map_of_latents(network, noise[:400]), f"t-SNE of {len(noise[:400])} latents, each shown as its picture")
     page.image(map_of_latents(network, noise[:400], judge), "The same pictures by t-SNE of the judge's features of them")
     picture, figures = arithmetic(network, noise, read, judge)
@@ -124,7 +123,7 @@ def map_of_latents(
     """(side, side) uint8: t-SNE (van der Maaten and Hinton 2008) of latents, or of a judge's features of their pictures."""
     from sklearn.manifold import TSNE
 
-    made = apply(network, latents)
+    made = generate(network, latents)
     with torch.no_grad():
         points = latents if judge is None else judge.features(made)
     places = np.zeros((len(points), 2))  # all on one place: what a model that makes one picture alone has
@@ -146,7 +145,7 @@ def arithmetic(
     network: nn.Module, noise: Tensor, read: Tensor, judge: SmallClassifier
 ) -> tuple[NDArray[np.uint8], dict[str, int]]:
     """Bold p - thin p + thin q for digits p and q (DCGAN, section 6.3.2), each a mean of latents: picture and figures."""
-    ink = apply(network, noise).mean((1, 2, 3))
+    ink = generate(network, noise).mean((1, 2, 3))
     concepts: dict[tuple[int, str], Tensor] = {}
     for digit in range(10):
         of_digit = (read == digit).nonzero().flatten()
@@ -160,7 +159,7 @@ def arithmetic(
         return np.full((32, 256), 255, np.uint8), {"arithmetic_tried": 0, "arithmetic_digit": 0, "arithmetic_bolder": 0}
     terms = [torch.stack([concepts[d, kind] for d in column]) for column, kind in zip(_columns(pairs), KINDS, strict=True)]
     latents = torch.stack([*terms, terms[0] - terms[1] + terms[2]], 1).flatten(0, 1)  # (pairs * 4, Z)
-    made = apply(network, latents)
+    made = generate(network, latents)
     picture = tile(made, 4)
     cv2.line(picture, (picture.shape[1] * 3 // 4, 0), (picture.shape[1] * 3 // 4, picture.shape[0]), (0, 160, 255), 2)
     sums, began = made[3::4], made[2::4]

@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.errors import InputError
+from cyclecast.training.checkpoint import Translate, translators_from_checkpoint
 from cyclecast.training.data import PairedData, Palette, list_images, palette_of, to_bytes
 from cyclecast.training.evaluate.classifier import to_unit
 from cyclecast.training.evaluate.labels import LabelScores, confusion, label_scores
 from cyclecast.training.evaluate.segmentation import SegmentationNet, predict, train_segmentation
 from cyclecast.training.evaluate.translation import nearest
-from cyclecast.training.learner import pick_device
-from cyclecast.training.page import Page
-from cyclecast.training.report import tile
+from cyclecast.training.machine import pick_device
+from cyclecast.training.report import Page, tile
 from cyclecast.training.reproduce.lab import Lab, seconds, state
-from cyclecast.training.trained import Translate, translators
 
 Scores = dict[str, LabelScores]  # method -> scores
 NONE = (None, None, None)
@@ -91,9 +90,9 @@ def reproduce_street(data: Path, lab: Lab) -> Path:
     times: dict[str, float] = {}
     for method, (recipe, settings) in UNPAIRED.items():
         run = lab.run(method.lower().replace(" + ", "-").replace(" ", "-"), recipe, common | places | settings)
-        methods[method], times[method] = translators(state(run)), seconds(run)
+        methods[method], times[method] = translators_from_checkpoint(state(run)), seconds(run)
     both = {way: lab.run(f"pix2pix-{way}", "pix2pix", common | places | {"direction": way}) for way in ("a2b", "b2a")}
-    methods["pix2pix"] = {way: translators(state(run))[way] for way, run in both.items()}
+    methods["pix2pix"] = {way: translators_from_checkpoint(state(run))[way] for way, run in both.items()}
     times["pix2pix"] = sum(map(seconds, both.values()))
 
     to_photo, to_labels, made = {}, {}, {}
@@ -233,8 +232,12 @@ def _facades(page: Page, facades: Path, lab: Lab, common: dict[str, Any]) -> Non
     page.image(tile(photos, 8), "Their photos", scale=128 / side)
     for name, runs in (("CycleGAN", {"a2b": cycle, "b2a": cycle}), ("pix2pix", pairs)):
         page.image(
-            tile(translators(state(runs["b2a"]))["b2a"](labels), 8), f"{name}: photos made of the labels", scale=128 / side
+            tile(translators_from_checkpoint(state(runs["b2a"]))["b2a"](labels), 8),
+            f"{name}: photos made of the labels",
+            scale=128 / side,
         )
         page.image(
-            tile(translators(state(runs["a2b"]))["a2b"](photos), 8), f"{name}: labels made of the photos", scale=128 / side
+            tile(translators_from_checkpoint(state(runs["a2b"]))["a2b"](photos), 8),
+            f"{name}: labels made of the photos",
+            scale=128 / side,
         )
