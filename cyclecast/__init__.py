@@ -1,32 +1,118 @@
-"""cyclecast: a CycleGAN-type generator from training to live video.
+"""cyclecast: train style models of the CycleGAN kind, and run them on videos, photos and live cameras.
 
     model = cyclecast.load("monet")                        # a bundled model, or the path of an ONNX frame model
     styled = model(frame)                                  # (H, W, 3) uint8 BGR -> the same
     report = cyclecast.convert("in.mp4", "out.mp4", model)
-    for shown in cyclecast.stream(0, model):               # live, the newest frame first
-        show(shown.image)
+    for frame in cyclecast.stream(0, model):               # live; always the newest frame
+        show(frame.image)
 
+Everything that these functions take, return or raise can be imported from here. Other modules may move between versions.
 Importing this package loads neither torch nor an engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclecast._version import __version__
+from cyclecast.errors import (
+    ConfigError,
+    CyclecastError,
+    EngineError,
+    EngineNotInstalled,
+    EngineUnavailable,
+    InputError,
+    InputPermissionError,
+    Interrupted,
+    MissingExtraError,
+    MissingInputError,
+    MissingModelError,
+    ModelError,
+    OutputError,
+    OutputExistsError,
+    OutputPermissionError,
+    TrainingDiverged,
+)
 
 if TYPE_CHECKING:
-    from cyclecast.runtime.engine import Engine
+    from cyclecast.future import Future
+    from cyclecast.runtime.engine import Engine, Image
     from cyclecast.runtime.model import Model
+    from cyclecast.spec import ModelSpec
     from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
-    from cyclecast.video.live.capture.client import OnMessage
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.sources.source import CaptureSettings
+    from cyclecast.video.live.styling.frame_stream import FrameStream
     from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-__all__ = ["__version__", "convert", "load", "stream"]
+_LAZY = {  # name -> module that it is imported from when it is first used
+    "CaptureSettings": "cyclecast.video.live.sources.source",
+    "ConversionReport": "cyclecast.video.convert.convert",
+    "ConvertOptions": "cyclecast.video.convert.convert",
+    "Engine": "cyclecast.runtime.engine",
+    "FrameStream": "cyclecast.video.live.styling.frame_stream",
+    "Future": "cyclecast.future",
+    "Image": "cyclecast.runtime.engine",
+    "LiveOptions": "cyclecast.video.live.options",
+    "Model": "cyclecast.runtime.model",
+    "ModelSpec": "cyclecast.spec",
+    "OnFrame": "cyclecast.video.convert.convert",
+    "StyledFrame": "cyclecast.video.live.styling.styled_frame",
+}
+
+__all__ = [
+    "CaptureSettings",
+    "ConfigError",
+    "ConversionReport",
+    "ConvertOptions",
+    "CyclecastError",
+    "Engine",
+    "EngineError",
+    "EngineNotInstalled",
+    "EngineUnavailable",
+    "FrameStream",
+    "Future",
+    "Image",
+    "InputError",
+    "InputPermissionError",
+    "Interrupted",
+    "LiveOptions",
+    "MissingExtraError",
+    "MissingInputError",
+    "MissingModelError",
+    "Model",
+    "ModelError",
+    "ModelSpec",
+    "OnFrame",
+    "OutputError",
+    "OutputExistsError",
+    "OutputPermissionError",
+    "StyledFrame",
+    "TrainingDiverged",
+    "__version__",
+    "convert",
+    "load",
+    "open_engine",
+    "stream",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library logs silently; see `cyclecast.debug`
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public type when it is first used."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load(
@@ -36,12 +122,14 @@ def load(
     precision: str = "auto",
     on_build: Callable[[float], None] | None = None,
 ) -> Model:
-    """Opens a bundled model by name ("monet"), an ONNX frame model or a plan by path.
+    """Opens a bundled model by name ("monet"), or an ONNX frame model or a TensorRT plan by path.
 
-    engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime" or "torch". device: "auto", "cpu", "gpu" or "cuda:N".
-    precision: "auto", "fp32", "bf16" or "fp16". on_build: told the share that is done, 0 to 1, while TensorRT builds a
-    plan for a frame size, which may take minutes. Raises ModelError (no frame model), EngineUnavailable (asked for and not
-    on this machine).
+    engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime" or "torch".
+    device: "auto" (the best one present), "cpu", "gpu" or "cuda:N".
+    precision: "auto", "fp32", "bf16" or "fp16".
+    on_build: called with the completed share, 0 to 1, while TensorRT builds a plan for a frame size, which may take minutes.
+
+    Raises ModelError (not a frame model), EngineUnavailable (requested, but not on this machine).
     """
     from cyclecast.runtime import model as runtime
 
@@ -49,7 +137,10 @@ def load(
 
 
 def open_engine(path: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
-    """As `cyclecast.runtime.engines.open_engine`; and "torch", the reference, which needs the extra `train`."""
+    """Opens a model on an engine, without the `Model` around it. Parameters and errors are those of `load`.
+
+    "torch", the reference, needs the extra `train`.
+    """
     if engine == "torch":
         from cyclecast.export.torch_engine import TorchEngine
 
@@ -66,9 +157,13 @@ def convert(
     options: ConvertOptions | None = None,
     on_frame: OnFrame | None = None,
 ) -> ConversionReport:
-    """Runs one video or image through a model into a file that appears whole or not at all.
+    """Runs one video or image through a model. The output file appears complete or not at all.
 
-    model: what `load` gave, or a name or path to load. See `cyclecast.video.convert.convert` for options, report and errors.
+    model: the result of `load`, or the name or path of a model.
+    on_frame: called with the number of finished frames and their total (None if unknown).
+
+    Raises InputError (the source is missing or unreadable), OutputError (the output exists, or cannot be written or hold the
+    streams), ConfigError (options that do not fit), Interrupted (Ctrl-C), and what `load` raises.
     """
     from cyclecast.video.convert.convert import convert_file
 
@@ -79,31 +174,39 @@ def convert(
 
 
 def stream(
-    source: int | str,
+    source: int | str | Path,
     model: Model | str | Path,
     capture_settings: CaptureSettings | None = None,
     options: LiveOptions | None = None,
-    on_message: OnMessage | None = None,
-) -> Iterator[StyledFrame]:
-    """Styled pictures of a live source as they come, the newest first; ends where the source ends, or when the loop is left.
+    on_message: Callable[[str], None] | None = None,
+) -> FrameStream:
+    """Opens a live source and a model, and returns an iterator over the styled frames. Late frames are skipped.
 
-    source: 0, "/dev/video0", "rtsp://…", a file, "pattern://1280x720@30" …, see docs/live.md. model: what `load` returned, or a
-    name or path to load. capture_settings: size and rate. Each `StyledFrame` has its `image`, (H, W, 3) uint8 BGR, the `source`
-    image, and the time `at` which it was captured. A lost source is reopened. Raises InputError (the source cannot be opened),
-    ConfigError (`target_fps` needs a name or path, for a second copy of the model is opened), and what `load` raises.
+    source: 0, "/dev/video0", "rtsp://…", a file, "pattern://1280x720@30" …; see docs/live.md.
+    model: the result of `load`, or the name or path of a model.
+    capture_settings: size and rate to request from the source.
+    on_message: called with one-line messages, such as a source that is lost and reopened.
+
+    Each `StyledFrame` has its `image`, (H, W, 3) uint8 BGR, the `source` image, and `at`, the time of its capture. The iterator
+    ends with the source, or after `options.seconds`.
+
+    Raises at once: ConfigError ("browser" as a source, which only `cyclecast live` has; `target_fps` with an open model: it
+    needs a name or a path to open a second copy), MissingInputError (there is no such file), and what `load` raises. The
+    iterator raises InputError if the source cannot be opened.
     """
-    from cyclecast.errors import ConfigError
+    from cyclecast.video.live.sources.address import file_path, source_type
+    from cyclecast.video.live.styling.frame_stream import FrameStream
     from cyclecast.video.live.styling.stream import open_stream
     from cyclecast.video.live.styling.style_switcher import BorrowedModel
 
+    address = str(source)
+    if address == "browser":
+        raise ConfigError('stream("browser"): frames of a browser need its page; run `cyclecast live browser --sink web`')
+    if source_type(address) == "file" and not Path(file_path(address)).exists():
+        raise MissingInputError(f"{address}: no such file; expected a camera (0, 1 …), an address such as rtsp://…, or a file")
     if isinstance(model, str | Path):
-        opened = open_stream(str(source), [str(model)], load, capture_settings, options, on_message)
-    elif options is not None and options.target_fps is not None:
-        raise ConfigError("target_fps needs the name or path of a model, not an open one")
-    else:
-        lent = BorrowedModel(model.name, model)
-        opened = open_stream(str(source), [model.name], lambda name: lent, capture_settings, options, on_message)
-    try:
-        yield from opened
-    finally:
-        opened.close()
+        return FrameStream(open_stream(address, [str(model)], load, capture_settings, options, on_message))
+    if options is not None and options.target_fps is not None:
+        raise ConfigError("target_fps needs the name or path of a model, not an open model")
+    borrowed = BorrowedModel(model.name, model)
+    return FrameStream(open_stream(address, [model.name], lambda name: borrowed, capture_settings, options, on_message))

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import cyclecast
-from cyclecast.errors import OutputError
-from cyclecast.files import atomic_write
+from cyclecast.files import atomic_write, check_output
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
 from cyclecast.video.files.images import write_image
@@ -49,8 +48,7 @@ def run_demo(
     """
     clip, styled, picture = folder / "lake.mp4", folder / f"lake-{model.name}.mp4", folder / "before-after.jpg"
     for path in (styled, picture):  # before any work; the clip is looked at first of all
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already; --overwrite replaces it")
+        check_output(path, overwrite)
     with atomic_write(clip, overwrite) as partial:
         render_scene(partial, Scene(seconds=seconds), on_render)
     report = cyclecast.convert(clip, styled, model, ConvertOptions(work_height=work_height, overwrite=overwrite), on_convert)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and lists that grow line by line. Standard library only."""
+"""Writes files whole or not at all, reads logs of JSON lines, recognizes a file by a digest. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,44 +11,78 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cyclecast.errors import OutputError
+from cyclecast.errors import (
+    InputError,
+    InputPermissionError,
+    MissingInputError,
+    OutputError,
+    OutputExistsError,
+    OutputPermissionError,
+)
 
-SAMPLE = 1 << 20  # bytes at either end of a file, by which it is known again
+SAMPLE = 1 << 20  # bytes at each end of a file that go into its digest
+
+
+def check_output(output: Path, overwrite: bool = False) -> None:
+    """Raises OutputError if `output` is a folder, and OutputExistsError if it exists and may not be overwritten."""
+    if os.path.isdir(output):
+        raise OutputError(f"{output}: is a folder")
+    if not overwrite and os.path.lexists(output):
+        raise OutputExistsError(f"{output}: exists already; --overwrite replaces it")
+
+
+def write_error(error: Exception, output: object | None = None) -> OutputError:
+    """The error to raise when writing failed with `error`: "out.mp4: cannot be written (No space left on device)".
+
+    output: left out where the caller adds the name, as `atomic_write` does. Without permission it is an OutputPermissionError.
+    """
+    kind = OutputPermissionError if isinstance(error, PermissionError) else OutputError
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return kind(f"cannot be written ({reason})" if output is None else f"{output}: cannot be written ({reason})")
+
+
+def read_error(error: OSError, path: object) -> InputError:
+    """The error to raise when reading `path` failed with `error`: MissingInputError, InputPermissionError or InputError."""
+    if isinstance(error, FileNotFoundError):
+        return MissingInputError(f"{path}: no such file or folder")
+    kind = InputPermissionError if isinstance(error, PermissionError) else InputError
+    return kind(f"{path}: cannot be read ({error.strerror or error})")
 
 
 @contextmanager
 def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A new, empty file beside `output` to write to: renamed to it at the end, removed on any error, Ctrl-C included.
+    """Yields a new, empty file beside `output` to write to. It is renamed to `output` at the end and removed on any error.
 
-    Its name has the suffix of `output` and is nobody else's. OutputError if `output` exists (unless `overwrite`), is a
-    folder, or cannot be written there; the folders above it are made. An OutputError of the caller's is given its name.
+    Its name is unique and has the suffix of `output`. Missing parent folders are created. Ctrl-C counts as an error, too.
+    Raises OutputError if `output` is a folder, exists (unless `overwrite`) or cannot be written. An OutputError that the
+    caller raises gets the name of `output` in front.
     """
     partial = output.with_name(f".{output.stem[:40]}.{secrets.token_hex(4)}{output.suffix}")
+    check_output(output, overwrite)
     try:
-        if output.is_dir():
-            raise OutputError(f"{output}: is a folder")
-        if os.path.lexists(output) and not overwrite:
-            raise OutputError(f"{output}: exists already; --overwrite replaces it")
         output.parent.mkdir(parents=True, exist_ok=True)
         partial.open("xb").close()
     except OSError as error:
-        raise OutputError(f"{output}: cannot be written there ({error.strerror})") from error
+        raise write_error(error, output) from error
     try:
         yield partial
         try:
             os.replace(partial, output)
         except OSError as error:
-            raise OutputError(f"cannot be written ({error.strerror})") from error
+            raise write_error(error) from error
     except OutputError as error:
         partial.unlink(missing_ok=True)
-        raise OutputError(f"{output}: {error}") from error
+        raise type(error)(f"{output}: {error}") from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one in each line; none if it is not there. A last line that was cut short is taken off."""
+    """The JSON objects of a file with one object a line; an empty list if it does not exist.
+
+    Cuts off a last line that is incomplete, so that more lines can be appended.
+    """
     lines: list[dict[str, Any]] = []
     end = 0
     with suppress(FileNotFoundError), open(path, "rb+") as file:
@@ -65,9 +99,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def digest_of_ends(path: Path) -> str:
-    """The size of a file and a digest of both its ends: the same of every copy, and quick for the longest film.
+    """The size of a file and a digest of its first and last megabyte: equal for every copy, and fast for the longest video.
 
-    OSError if it cannot be read.
+    Raises OSError if it cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size

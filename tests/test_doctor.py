@@ -1,4 +1,4 @@
-"""`cyclecast doctor`: its facts against other sources, its lines for each gap, and nothing that can hang or break it."""
+"""`cyclecast doctor`: its facts match other sources, each problem has its command, and no library can hang or crash it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,17 @@ import cv2
 import pytest
 
 import cyclecast
-from cyclecast import isolated as apart
-from cyclecast.doctor import gpus
-from cyclecast.doctor.examine import find_problems
+from cyclecast import isolated
+from cyclecast.doctor import cameras, gpus
+from cyclecast.doctor.cameras import Camera, Cameras, find_cameras, measure_camera
+from cyclecast.doctor.codecs import Codecs, EncoderFacts, try_encoders
 from cyclecast.doctor.gpus import Gpus, NvidiaGpu, find_gpus
 from cyclecast.doctor.libraries import INSTALL, Device, Library
+from cyclecast.doctor.opencv import OpenCv, find_opencv
+from cyclecast.doctor.problems import Problem, find_problems
 from cyclecast.errors import InputError
 from cyclecast.runtime.machine import System, describe_system
-from cyclecast.video import cameras
-from cyclecast.video.cameras import Camera, Cameras, find_cameras, measure_camera
-from cyclecast.video.files import codecs
-from cyclecast.video.files.codecs import Codecs, EncoderFacts
 from cyclecast.video.files.encoders import ENCODERS, known_encoders
-from cyclecast.video.opencv import OpenCv, find_opencv
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="of Linux's files")
@@ -82,7 +80,7 @@ def test_the_system_is_what_python_says(here: dict[str, Any]) -> None:
     assert system["outputs"]["writable"] and abs(system["outputs"]["free_bytes"] - free) < 0.1 * free
 
 
-def test_the_engines_are_those_that_are_installed_and_run(here: dict[str, Any]) -> None:
+def test_each_installed_engine_is_listed_and_runs(here: dict[str, Any]) -> None:
     import onnxruntime
     import openvino
 
@@ -100,7 +98,7 @@ def test_the_engines_are_those_that_are_installed_and_run(here: dict[str, Any]) 
     assert here["torch"]["version"] == metadata.version("torch")
 
 
-def test_every_encoder_that_ffmpeg_lists_is_tried(here: dict[str, Any]) -> None:
+def test_each_encoder_that_ffmpeg_lists_is_tested(here: dict[str, Any]) -> None:
     video = here["video"]
     assert video["version"] == av.__version__
     assert video["libraries"]["libavcodec"] == ".".join(map(str, av.library_versions["libavcodec"]))
@@ -116,15 +114,15 @@ def test_every_encoder_that_ffmpeg_lists_is_tried(here: dict[str, Any]) -> None:
     assert tried["libx264"]["hardware"] is None and all(tried[name]["hardware"] == "nvenc" for name in tried if "nvenc" in name)
 
 
-def test_opencv_is_what_it_says_of_itself(here: dict[str, Any]) -> None:
+def test_opencv_matches_its_own_build_information(here: dict[str, Any]) -> None:
     opencv = here["opencv"]
     assert opencv["version"] == cv2.__version__
-    told = re.search(r"GStreamer: +(YES|NO)", cv2.getBuildInformation())
-    assert told is not None and opencv["features"]["gstreamer"] == (told[1] == "YES")
+    line = re.search(r"GStreamer: +(YES|NO)", cv2.getBuildInformation())
+    assert line is not None and opencv["features"]["gstreamer"] == (line[1] == "YES")
     assert opencv["window"] or opencv["window_failure"]
 
 
-def test_the_report_is_marked_lines_under_headings() -> None:
+def test_the_report_has_headings_and_marked_lines() -> None:
     done = run("--no-cameras")
     assert "Traceback" not in done.stderr
     parts = {part.splitlines()[0]: part.splitlines()[1:] for part in done.stdout.strip().split("\n\n")}
@@ -139,25 +137,8 @@ def test_the_report_is_marked_lines_under_headings() -> None:
         assert all(way_out in line for line in done.stdout.splitlines() if gap in line)
 
 
-def test_two_packages_of_onnxruntime_are_an_error_with_two_lines(tmp_path: Path) -> None:
-    for name in ("onnxruntime", "onnxruntime_gpu"):
-        folder = tmp_path / f"{name}-9.9.9.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9.9\n")
-        (folder / "top_level.txt").write_text("onnxruntime\n")
-    done = run("--json", "--no-cameras", PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1
-    value = facts(done)
-    assert by_name(value)["onnxruntime"]["packages"] == ["onnxruntime 9.9.9", "onnxruntime-gpu 9.9.9"]
-    (problem,) = [problem for problem in value["problems"] if "overwrite" in problem["what"]]
-    assert problem["broken"] and "onnxruntime and onnxruntime-gpu are both installed" in problem["what"]
-    remove, again = problem["fix"].splitlines()
-    assert remove == "pip uninstall -y onnxruntime onnxruntime-gpu"
-    assert again in ("pip install onnxruntime", "pip install 'cyclecast[gpu]'")
-
-
 def installation(folder: Path, *absent: str) -> Path:
-    """Links to what is installed here but for these packages: a site-packages of its own."""
+    """A site-packages folder with links to all installed packages except these."""
     folder.mkdir()
     for entry in Path(cv2.__file__).parent.parent.iterdir():
         if not entry.name.lower().startswith(absent) and not entry.name.endswith(".pth"):
@@ -170,7 +151,7 @@ def installation(folder: Path, *absent: str) -> Path:
 EXTRAS = ("torch", "onnx", "tensorrt", "cuda")
 
 
-def test_the_base_install_has_all_that_matters(tmp_path: Path) -> None:
+def test_the_base_install_has_no_problems(tmp_path: Path) -> None:
     site = installation(tmp_path / "site", *EXTRAS)
     done = run("--json", "--no-cameras", python=("-S",), PYTHONPATH=str(site))
     value = facts(done)
@@ -189,7 +170,7 @@ def test_no_engine_at_all_is_an_error(tmp_path: Path) -> None:
     assert re.search(r"missing +openvino +pip install openvino\n", done.stdout)
 
 
-def test_libraries_that_do_not_load_are_told_of(tmp_path: Path) -> None:
+def test_broken_libraries_and_doubled_packages_are_errors_with_the_command_that_mends_them(tmp_path: Path) -> None:
     for name, message in (
         ("openvino", "libopenvino.so.9: cannot open shared object file"),
         ("av", "undefined symbol: av_malloc"),
@@ -197,7 +178,12 @@ def test_libraries_that_do_not_load_are_told_of(tmp_path: Path) -> None:
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"raise ImportError({message!r})")
-    done = run("--json", "--no-cameras", PYTHONPATH=str(tmp_path))
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        folder = tmp_path / f"{name}-9.9.9.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9.9\n")
+        (folder / "top_level.txt").write_text("onnxruntime\n")
+    done = run("--json", "--no-cameras", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     assert done.returncode == 1
     value = facts(done)
     assert by_name(value)["openvino"]["failure"] == "libopenvino.so.9: cannot open shared object file"
@@ -207,6 +193,18 @@ def test_libraries_that_do_not_load_are_told_of(tmp_path: Path) -> None:
     assert "pip install --force-reinstall openvino" in fixes
     assert any("PyAV cannot be loaded" in what for what in fixes.values())
 
+    assert by_name(value)["onnxruntime"]["packages"] == ["onnxruntime 9.9.9", "onnxruntime-gpu 9.9.9"]
+    (fix,) = [fix for fix, what in fixes.items() if "onnxruntime and onnxruntime-gpu are both installed" in what]
+    remove, install = fix.splitlines()
+    assert remove == "pip uninstall -y onnxruntime onnxruntime-gpu"
+    assert install in ("pip install onnxruntime", "pip install 'cyclecast[gpu]'")
+
+
+def test_the_version_of_pyav_is_stated_in_the_package_alone() -> None:
+    (problem,) = problems(video=Codecs(None, None, {}, "undefined symbol", [], []))
+    requirement = next(line.split(";")[0] for line in metadata.requires("cyclecast") or [] if re.match(r"av[<>=~]", line))
+    assert problem.fix == f"pip install --force-reinstall '{requirement}'"
+
 
 def test_it_loads_none_of_the_libraries_itself() -> None:
     libraries = ("numpy", "cv2", "av", "openvino", "torch")
@@ -215,46 +213,42 @@ def test_it_loads_none_of_the_libraries_itself() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_help_has_an_example() -> None:
-    assert "Example: cyclecast doctor" in " ".join(run("--help").stdout.split())
-
-
 @pytest.fixture
 def pipe(tmp_path: Path) -> str:
-    """A named pipe that nobody writes to: whoever opens it to read, waits for ever."""
+    """A named pipe without a writer: opening it for reading blocks forever."""
     os.mkfifo(tmp_path / "pipe")
     return str(tmp_path / "pipe")
 
 
 @linux
-def test_what_hangs_crashes_or_talks_stays_apart(pipe: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_isolated_call_contains_hangs_crashes_and_output(pipe: str, capfd: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
-    assert apart.call(open, pipe, seconds=1).failure == "no answer within 1 s"
+    assert isolated.call(open, pipe, seconds=1).failure == "no answer within 1 s"
     assert time.monotonic() - started < 20
-    assert apart.call(os.abort, seconds=60).failure == "crashed (SIGABRT)"
-    assert apart.call(os.listdir, "/no/such", seconds=60).failure == "[Errno 2] No such file or directory: '/no/such'"
-    answer = apart.call(print, "noise", seconds=60)
-    assert (answer.failure, answer.said) == (None, "noise\n")
-    assert apart.call(json.dumps, {"a": [1]}, seconds=60).value == '{"a": [1]}'
+    assert isolated.call(os.abort, seconds=60).failure == "crashed (SIGABRT)"
+    assert isolated.call(os.listdir, "/no/such", seconds=60).failure == "[Errno 2] No such file or directory: '/no/such'"
+    answer = isolated.call(print, "noise", seconds=60)
+    assert (answer.failure, answer.output) == (None, "noise\n")
+    assert isolated.call(json.dumps, {"a": [1]}, seconds=60).value == '{"a": [1]}'
     assert capfd.readouterr() == ("", "")
 
 
 @linux
-def test_a_camera_that_never_answers_is_told_within_seconds(pipe: str) -> None:
+def test_a_camera_that_never_answers_fails_within_the_timeout(pipe: str) -> None:
     started = time.monotonic()
-    with pytest.raises(InputError, match="pipe: no answer within 2 s$"):
-        measure_camera(pipe, time_out=2)
+    with pytest.raises(InputError, match="pipe: no answer within 0.5 s$"):
+        measure_camera(pipe, timeout=0.5)
     assert time.monotonic() - started < 20
 
 
-def test_what_a_camera_delivers_is_measured(clip: Path) -> None:
-    mode = measure_camera(str(clip), (640, 480), time_out=60)
+def test_the_delivered_size_and_rate_are_measured(clip: Path) -> None:
+    mode = measure_camera(str(clip), (640, 480), timeout=60)
     assert (mode.width, mode.height, mode.format) == (64, 48, "h264")
     assert mode.fps > 0 and mode.first_frame_seconds > 0
-    (once,) = cameras._measured(Camera(str(clip), "a clip", "unknown", None, None, [])).modes  # whatever it is asked for
+    (once,) = cameras.measure_modes(Camera(str(clip), "a clip", "unknown", None, None)).modes  # whatever size is requested
     assert (once.width, once.height) == (64, 48)
     with pytest.raises(InputError, match="cannot be opened"):
-        measure_camera(str(clip.with_name("none.mp4")), time_out=60)
+        measure_camera(str(clip.with_name("none.mp4")), timeout=60)
 
 
 @pytest.fixture
@@ -276,7 +270,7 @@ def root() -> Iterator[Path]:
 
 
 @linux
-def test_cameras_are_listed_by_linux_names_and_not_opened(root: Path) -> None:
+def test_cameras_are_listed_with_their_names_and_not_opened(root: Path) -> None:
     found = find_cameras(measure=False, root=root)
     assert [(Path(c.source).name, c.name, c.kind) for c in found.devices] == [
         ("video0", "the video0", "unknown"),
@@ -292,7 +286,7 @@ def test_a_camera_without_permission_names_the_group(root: Path) -> None:
 
     for node in (root / "dev").iterdir():
         node.chmod(0)
-    find_cameras(measure=False, root=root)  # so that nothing has to be imported by the other user
+    find_cameras(measure=False, root=root)  # import everything before the user changes
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)  # root may open everything
@@ -307,10 +301,14 @@ def test_a_camera_without_permission_names_the_group(root: Path) -> None:
 
 
 @linux
-def test_what_is_no_camera_is_told_as_such(root: Path) -> None:
+def test_devices_that_are_no_cameras_fail_or_are_skipped(root: Path) -> None:
     found = find_cameras(root=root)
     assert [c.modes for c in found.devices] == [[]] * 3
-    assert [bool(c.failure) for c in found.devices] == [True, False, True]  # an empty file does not open; a loopback is let be
+    assert [bool(c.failure) for c in found.devices] == [
+        True,
+        False,
+        True,
+    ]  # an empty file cannot be opened; a loopback device is skipped
 
 
 def test_capabilities_are_those_of_the_node() -> None:
@@ -331,9 +329,9 @@ def program(folder: Path, name: str, script: str) -> None:
 
 
 @linux
-def test_nvidia_smi_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_come_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(gpus, "SECONDS", 1.0)
+    monkeypatch.setattr(gpus, "NVIDIA_SMI_TIMEOUT_S", 1.0)
     program(
         tmp_path,
         "nvidia-smi",
@@ -352,7 +350,7 @@ def test_nvidia_smi_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @linux
-def test_linux_tells_of_jetsons_render_nodes_and_cards_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linux_lists_jetsons_render_nodes_and_cards_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     files = {
         "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
@@ -378,7 +376,7 @@ def test_linux_tells_of_jetsons_render_nodes_and_cards_without_a_driver(tmp_path
 
 
 @linux
-def test_a_display_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_display_that_does_not_exist_is_a_window_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":97")
     found = find_opencv({"cv2": ["opencv-python"]})
@@ -387,14 +385,14 @@ def test_a_display_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch)
     assert found.display == "DISPLAY=:97" and not found.window and found.window_failure
 
 
-def test_an_encoder_is_believed_when_it_has_made_packets() -> None:
-    assert codecs.try_encoders(["libx264"]) == [EncoderFacts("libx264", "h264", None, True, None)]
+def test_an_encoder_works_if_it_outputs_packets() -> None:
+    assert try_encoders(["libx264"]) == [EncoderFacts("libx264", "h264", None, True, None)]
     listed = [name for _, name in known_encoders() if name in av.codecs_available]
-    (broken,) = codecs.try_encoders([next(name for _, name in known_encoders() if name not in listed)])
+    (broken,) = try_encoders([next(name for _, name in known_encoders() if name not in listed)])
     assert not broken.works and broken.failure
 
 
-# What follows from the facts of machines that no test runs on.
+# The problems of machines that no test runs on.
 
 
 def library(name: str, packages: list[str], *devices: Device, failure: str | None = None) -> Library:
@@ -407,7 +405,7 @@ NO_GPU = Gpus([], None, None, [])
 
 
 def roomy(cache_gib: int = 9, outputs_gib: int = 9) -> System:
-    """This machine, with so much free on its disks."""
+    """This machine, with this much free space on its disks."""
     here = describe_system()
     cache, outputs = (
         replace(folder, free_bytes=gib << 30) for folder, gib in ((here.cache, cache_gib), (here.outputs, outputs_gib))
@@ -422,8 +420,8 @@ def problems(
     opencv: OpenCv | None = None,
     cameras: Cameras | None = None,
     system: System | None = None,
-) -> list[Any]:
-    """Of a machine that lacks nothing, but for what is given."""
+) -> list[Problem]:
+    """The problems of a complete machine, except for the arguments."""
     names = {engine.name for engine in engines}
     rest = (library(name, []) for name in ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx") if name not in names)
     encoders = [EncoderFacts(encoder.name, codec, None, True, None) for codec, encoder in ENCODERS.items()]
@@ -441,11 +439,11 @@ def problems(
     )
 
 
-def test_what_is_optional_is_no_problem() -> None:
+def test_missing_options_are_no_problem() -> None:
     assert problems() == []
     assert problems(engines=(OPENVINO,)) == []
     beside = library("tensorrt", ["tensorrt 10.3"], failure="libcuda.so.1: cannot open shared object file")
-    assert problems(engines=(OPENVINO, beside)) == []  # without a GPU nobody misses it
+    assert problems(engines=(OPENVINO, beside)) == []  # useless without a GPU anyway
 
 
 def test_a_disk_that_is_nearly_full_is_a_problem() -> None:
@@ -458,8 +456,8 @@ def test_a_disk_that_is_nearly_full_is_a_problem() -> None:
     assert problem.what == f"0.0 GiB free in {full.outputs.path}" and problem.fix.startswith("df -h")
 
 
-def test_what_does_not_answer_is_not_called_broken() -> None:
-    late = "no answer within 120 s"  # a busy machine, or a card for a disk
+def test_a_timeout_is_not_called_broken() -> None:
+    late = "no answer within 120 s"  # a busy machine, or a slow disk
     slow = library("openvino", ["openvino 1.0"], Device("CPU", "a CPU", ["fp32"], False, late))
     for engine in (slow, library("openvino", ["openvino 1.0"], failure=late)):
         (problem,) = problems(engines=(engine,))
@@ -471,7 +469,7 @@ def test_what_does_not_answer_is_not_called_broken() -> None:
     [("8.9", "pip install 'cyclecast[tensorrt-rtx]'"), ("9.0", "pip install 'cyclecast[tensorrt]'")],
     ids=["RTX 4090", "H100"],
 )
-def test_an_nvidia_gpu_that_nothing_uses_names_the_engine_for_it(capability: str, line: str) -> None:
+def test_an_unused_nvidia_gpu_names_the_engine_to_install(capability: str, line: str) -> None:
     found = Gpus([NvidiaGpu("a GPU", "580", capability, 24000)], None, None, [])
     (problem,) = problems(found)
     assert (problem.fix, problem.broken) == (line, False)
@@ -482,13 +480,13 @@ def test_an_nvidia_gpu_that_nothing_uses_names_the_engine_for_it(capability: str
     assert "libcublasLt.so.13" in problem.what and problem.fix.startswith("pip install 'onnxruntime-gpu[cuda,cudnn]'")
 
 
-def test_a_jetson_gets_tensorrt_from_its_own_system() -> None:
+def test_a_jetson_gets_tensorrt_from_its_system_packages() -> None:
     (problem,) = problems(Gpus([], None, "NVIDIA Jetson Orin Nano, L4T 36.4.3", []))
     apt, pip = problem.fix.splitlines()
     assert apt.startswith("sudo apt install nvidia-jetpack") and pip == "pip install 'cuda-bindings>=12.6,<13'"
 
 
-def test_an_intel_gpu_that_openvino_does_not_see() -> None:
+def test_an_intel_gpu_that_openvino_does_not_find() -> None:
     (problem,) = problems(Gpus([], None, None, [gpus.RenderNode("/dev/dri/renderD128", "Intel", "i915", True)]))
     assert problem.fix == "sudo apt install intel-opencl-icd"
 
@@ -502,7 +500,7 @@ def test_two_packages_of_opencv_are_a_problem() -> None:
 
 
 def test_a_csi_camera_needs_gstreamer() -> None:
-    sensor = Cameras([Camera("/dev/video0", "vi-output, imx219", "csi", None, None, [])], False, None)
+    sensor = Cameras([Camera("/dev/video0", "vi-output, imx219", "csi", None, None)], False, None)
     without = OpenCv("5.0", ["opencv-python 5.0"], None, {"gstreamer": False}, "QT5", None, False, "no display")
     (problem,) = problems(cameras=sensor, opencv=without)
     assert "python3-opencv" in problem.fix and not problem.broken

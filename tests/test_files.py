@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from cyclecast.errors import OutputError
-from cyclecast.files import atomic_write
+from cyclecast.files import atomic_write, check_output, write_error
 
 
 def names(folder: Path) -> list[str]:
@@ -52,7 +53,25 @@ def test_errors_bear_the_name_that_was_asked_for(tmp_path: Path) -> None:
 def test_what_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.txt").symlink_to(tmp_path / "nowhere")
-    for path, message in (("folder", "is a folder"), ("link.txt", "exists already"), ("n" * 300, "cannot be written there")):
+    for path, message in (("folder", "is a folder"), ("link.txt", "exists already"), ("n" * 300, "cannot be written")):
         with pytest.raises(OutputError, match=message), atomic_write(tmp_path / path):
             pass
     assert names(tmp_path) == ["folder", "link.txt"] and (tmp_path / "link.txt").is_symlink()
+
+
+def test_an_output_is_checked_before_the_work_begins(tmp_path: Path) -> None:
+    check_output(tmp_path / "new.txt")
+    (tmp_path / "old.txt").touch()
+    check_output(tmp_path / "old.txt", overwrite=True)
+    with pytest.raises(OutputError, match=r"old\.txt: exists already; --overwrite replaces it$"):
+        check_output(tmp_path / "old.txt")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is a folder$"):
+            check_output(tmp_path, overwrite)
+
+
+def test_a_write_error_is_one_line_with_the_systems_reason(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(write_error(full, tmp_path / "a.png")) == f"{tmp_path / 'a.png'}: cannot be written (No space left on device)"
+    assert str(write_error(full)) == "cannot be written (No space left on device)"
+    assert str(write_error(OSError())) == "cannot be written (OSError)"

@@ -1,10 +1,17 @@
-"""The command line: parse, import inside, call one function, print. People read stderr, scripts read `--json` on stdout."""
+"""The `cyclecast` command. Each command parses its options, imports what it needs, calls one function and prints the result.
+
+Messages for people go to stderr; `--json` prints one object to stdout.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -15,63 +22,85 @@ from cyclecast.cli.engines import bench, build, verify
 from cyclecast.cli.export import adopt, export, models
 from cyclecast.cli.live import live
 from cyclecast.cli.train import evaluate, reproduce, train
+from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
 
 INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM
+DEBUG_HELP = f"Print tracebacks and details to stderr. Same as {VARIABLE}=1."
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="From training a CycleGAN-type generator to live video.",
+    help="Convert videos and photos with a style model, style live video, and train and export such models.",
+    epilog="`cyclecast COMMAND --help` shows the options of a command and an example. Start with: cyclecast demo",
 )
-for command in (
-    demo,
-    convert,
-    live,
-    train,
-    export,
-    adopt,
-    build,
-    verify,
-    bench,
-    evaluate,
-    reproduce,
-    models,
-    doctor,
-):  # the order of `--help`
-    app.command()(command)
+
+
+def set_debug(enabled: bool) -> bool:
+    """Turns the debug log on if `--debug` was typed."""
+    if enabled:
+        enable_debug_log()
+    return enabled
+
+
+DebugOption = Annotated[bool, typer.Option("--debug", callback=set_debug, is_eager=True, help=DEBUG_HELP)]
+
+
+def with_debug(function: Callable[..., None]) -> Callable[..., None]:
+    """The same command with the option `--debug`, so that it is accepted after the command's name, too."""
+
+    @functools.wraps(function)
+    def command(*args: Any, debug: bool = False, **options: Any) -> None:
+        function(*args, **options)
+
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [parameter.replace(annotation=hints[name]) for name, parameter in inspect.signature(function).parameters.items()]
+    debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=DebugOption)
+    command.__signature__ = inspect.Signature([*parameters, debug])  # type: ignore[attr-defined]
+    command.__annotations__ = {**hints, "debug": DebugOption}
+    return command
+
+
+# In the order of `--help`.
+for command in (demo, convert, live, train, evaluate, export, adopt, verify, build, bench, models, doctor, reproduce):
+    app.command()(with_debug(command))
 
 
 def main() -> None:
-    """The console script: our own errors become one line and exit code 1; SIGTERM cleans up as Ctrl-C does."""
+    """The console script. A CyclecastError becomes one line and exit code 1; SIGTERM cleans up like Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if is_debug_requested():
+        enable_debug_log()
     try:
         app()
     except Interrupted as error:
-        fail(str(error), code=INTERRUPTED)
+        fail(str(error), INTERRUPTED, error)
     except CyclecastError as error:
-        fail(str(error))
+        fail(str(error), 1, error)
     except ImportError as error:
         if "shared object" not in str(error):
             raise
-        fail(f"{error}; on Debian and Ubuntu: apt install libgl1 libglib2.0-0")  # what opencv-python wants of a bare system
-    except SystemExit as ended:  # typer turns Ctrl-C into this code, without a word
+        fail(f"{error}; on Debian and Ubuntu: apt install libgl1 libglib2.0-0", 1, error)  # opencv-python needs these
+    except SystemExit as ended:  # typer turns Ctrl-C into this exit code and prints nothing
         if ended.code == INTERRUPTED:
-            fail("interrupted", code=INTERRUPTED)
+            fail("interrupted", INTERRUPTED, ended)
         raise
 
 
-def fail(message: str, code: int = 1) -> None:
-    """One line on stderr, then the end."""
+def fail(message: str, code: int, error: BaseException) -> None:
+    """Prints one line to stderr and exits with `code`; the debug log shows the traceback of `error`."""
+    log.debug("the command failed", exc_info=error)
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 
-def print_version(wanted: bool) -> None:
+def print_version(requested: bool) -> None:
     """`--version`."""
-    if wanted:
+    if requested:
         print(f"cyclecast {cyclecast.__version__}")
         raise typer.Exit
 
@@ -79,5 +108,6 @@ def print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Options that stand before a command."""
+    """Options that stand before the name of a command."""

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 import cyclecast
-from cyclecast.errors import ConfigError, CyclecastError
+from cyclecast.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from cyclecast.export.agreement import Agreement
@@ -125,7 +125,7 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("cyclecast"):
             raise
-        raise CyclecastError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
+        raise MissingExtraError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
 
 
 def pairs(settings: list[str]) -> dict[str, str]:

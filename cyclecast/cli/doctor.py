@@ -1,4 +1,4 @@
-"""The command about the machine: `doctor`."""
+"""The command `doctor`, about the machine."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from rich.text import Text
 from cyclecast.cli.console import JsonOption, console, print_json
 
 if TYPE_CHECKING:
+    from cyclecast.doctor.cameras import Camera, Mode
     from cyclecast.doctor.examine import Health
     from cyclecast.doctor.libraries import Library
     from cyclecast.runtime.machine import System
-    from cyclecast.video.cameras import Camera, Mode
 
 OK, MISSING, ERROR = "ok", "missing", "error"
 COLORS = {OK: "green", MISSING: "yellow", ERROR: "bold red"}
 GIB, MIB = 2**30, 2**20
-OF_THE_SYSTEM = "sudo apt install python3-opencv, and a venv with --system-site-packages"
+SYSTEM_OPENCV = "sudo apt install python3-opencv, and a venv with --system-site-packages"
+NOTES = {  # for engines that are not installed
+    "tensorrt": "    # for an NVIDIA GPU",
+    "tensorrt-rtx": "    # for an NVIDIA RTX GPU",
+    "torch": "    # to train and export",
+    "onnxruntime": "    # a second engine; with an NVIDIA GPU cyclecast[gpu] instead, never both",
+}
 
-Row = tuple[str, str, str]  # mark, what, facts in words
+Row = tuple[str, str, str]  # mark, name, description
 
 
 def doctor(
@@ -33,13 +39,15 @@ def doctor(
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """What this machine has: engines, GPUs, encoders, cameras, each really tried, and the line to type for what is missing.
+    """Test the engines, GPUs, encoders and cameras of this machine, and print the command that mends each problem.
 
-    The exit code is 1 if something is broken. Example: cyclecast doctor
+    The exit code is 1 if something is broken.
+
+    Example: cyclecast doctor
     """
     from cyclecast.doctor.examine import examine
 
-    with console.status("trying engines, encoders and cameras"):
+    with console.status("testing engines, encoders and cameras"):
         health = examine(cameras)
     if as_json:
         print_json(dataclasses.asdict(health))
@@ -52,17 +60,17 @@ def doctor(
 def _print(health: Health) -> None:
     out = Console(highlight=False, soft_wrap=True)
     parts = {
-        "System": _system(health.cyclecast, health.system),
-        "GPUs": _gpus(health),
-        "Engines": (row for library in (*health.engines, health.torch) for row in _library(library)),
-        "Video": _video(health),
-        "OpenCV": _opencv(health),
-        "Cameras": _cameras(health),
+        "System": _system_rows(health.cyclecast, health.system),
+        "GPUs": _gpu_rows(health),
+        "Engines": (row for library in (*health.engines, health.torch) for row in _library_rows(library)),
+        "Video": _codec_rows(health),
+        "OpenCV": _opencv_rows(health),
+        "Cameras": _camera_rows(health),
     }
     for heading, rows in parts.items():
         out.print(Text(heading, "bold"))
-        for mark, what, facts in rows:
-            out.print(Text.assemble("  ", (f"{mark:8}", COLORS[mark]), f"{what:14}{facts}"))
+        for mark, name, description in rows:
+            out.print(Text.assemble("  ", (f"{mark:8}", COLORS[mark]), f"{name:14}{description}"))
         out.print()
     out.print(Text("To do", "bold"))
     for problem in health.problems:
@@ -74,25 +82,25 @@ def _print(health: Health) -> None:
         out.print(Text("  nothing"))
 
 
-def _system(version: str, system: System) -> Iterator[Row]:
+def _system_rows(version: str, system: System) -> Iterator[Row]:
     processor, memory = system.processor, system.memory
     yield OK, "cyclecast", f"{version}, Python {system.python} ({system.executable})"
     yield OK, "system", system.os + (f", {system.board}" if system.board else "")
-    quota = f", held to {processor.quota:g}" if processor.quota is not None else ""
-    yield OK, "processor", f"{processor.name}, {processor.cores} core{'s' * (processor.cores > 1)} to use{quota}"
+    quota = f", limited to {processor.quota:g}" if processor.quota is not None else ""
+    yield OK, "processor", f"{processor.name}, {processor.cores} core{'s' * (processor.cores > 1)}{quota}"
     if processor.instructions is not None:
-        yield OK, "", " ".join(processor.instructions) or "none of the instructions that speed up a network"
+        yield OK, "", " ".join(processor.instructions) or "without instructions that speed up a network"
     if memory.total_bytes is not None:
         free = f", {memory.available_bytes / GIB:.1f} free" if memory.available_bytes is not None else ""
         yield OK, "memory", f"{memory.total_bytes / GIB:.1f} GiB{free}"
-    for what, folder in (("outputs", system.outputs), ("cache", system.cache)):
-        holds = f", holds {system.cache_bytes / MIB:.0f} MiB" if folder is system.cache else ""
-        closed = "" if folder.writable else ", which cannot be written"
+    for name, folder in (("outputs", system.outputs), ("cache", system.cache)):
+        size = f", holds {system.cache_bytes / MIB:.0f} MiB" if folder is system.cache else ""
+        read_only = "" if folder.writable else ", cannot be written"
         mark = OK if folder.writable and not folder.full else MISSING
-        yield mark, what, f"{folder.free_bytes / GIB:.1f} GiB free in {folder.path}{closed}{holds}"
+        yield mark, name, f"{folder.free_bytes / GIB:.1f} GiB free in {folder.path}{read_only}{size}"
 
 
-def _gpus(health: Health) -> Iterator[Row]:
+def _gpu_rows(health: Health) -> Iterator[Row]:
     gpus = health.gpus
     for gpu in gpus.nvidia:
         memory = f", {gpu.memory_mib / 1024:.0f} GiB" if gpu.memory_mib else ""
@@ -103,41 +111,33 @@ def _gpus(health: Health) -> Iterator[Row]:
     if gpus.nvidia_failure:
         yield ERROR, "nvidia", gpus.nvidia_failure
     for node in gpus.render_nodes:
-        closed = "" if node.accessible else ", no permission"
-        yield OK if node.accessible else ERROR, node.maker.lower(), f"{node.path}, driver {node.driver or '?'}{closed}"
+        permission = "" if node.accessible else ", no permission"
+        yield OK if node.accessible else ERROR, node.maker.lower(), f"{node.path}, driver {node.driver or '?'}{permission}"
     if not (gpus.nvidia or gpus.jetson or gpus.nvidia_failure or gpus.render_nodes):
-        nodes = " and no render node (/dev/dri)" if platform.system() == "Linux" else "; others are not looked for on this system"
+        nodes = " and no render node (/dev/dri)" if platform.system() == "Linux" else "; others are not detected on this system"
         yield MISSING, "none", f"no NVIDIA GPU{nodes}"
 
 
-def _library(library: Library) -> Iterator[Row]:
+def _library_rows(library: Library) -> Iterator[Row]:
     if not library.installed:
-        return (yield MISSING, library.name, f"{library.install}{_only_with(library.name)}")
+        return (yield MISSING, library.name, f"{library.install}{NOTES.get(library.name, '')}")
     version = library.version or "; ".join(library.packages)
     if library.failure is not None:
         return (yield ERROR, library.name, f"{version}: cannot be loaded ({library.failure})")
     if len(library.packages) > 1:
-        yield ERROR, library.name, f"{' and '.join(library.packages)} overwrite each other"
+        yield ERROR, library.name, f"{' and '.join(library.packages)} overwrite each other's files"
     else:
         yield OK, library.name, version
     for device in library.devices:
         words = [device.description, " ".join(device.precisions), "ran a frame" if device.works else ""]
         if device.works is False:
             words = [f"does not start ({device.failure})"]
-        facts = ", ".join(word for word in words if word)
-        yield MISSING if device.works is False else OK, "", f"{device.name}{': ' if facts else ''}{facts}"
+        description = ", ".join(word for word in words if word)
+        mark = MISSING if device.works is False else OK
+        yield mark, "", f"{device.name}{': ' if description else ''}{description}"
 
 
-def _only_with(name: str) -> str:
-    return {
-        "tensorrt": "    # of use with an NVIDIA GPU",
-        "tensorrt-rtx": "    # of use with an NVIDIA RTX GPU",
-        "torch": "    # to train and export",
-        "onnxruntime": "    # another engine; cyclecast[gpu] instead with an NVIDIA GPU, never both",
-    }.get(name, "")
-
-
-def _video(health: Health) -> Iterator[Row]:
+def _codec_rows(health: Health) -> Iterator[Row]:
     video = health.video
     if video.failure is not None:
         return (yield ERROR, "PyAV", f"cannot be loaded ({video.failure})")
@@ -152,56 +152,53 @@ def _video(health: Health) -> Iterator[Row]:
         if not encoder.works:
             failed.setdefault((encoder.hardware or encoder.name, str(encoder.failure)), []).append(encoder.codec)
     for (name, failure), codecs in failed.items():
-        yield MISSING, name, f"{', '.join(codecs)}: listed, but fails ({failure.rstrip('.')})"
-    yield OK, "decoders", f"built for {', '.join(video.decoders) or 'software only'} (listed, not tried)"
+        yield MISSING, name, f"{', '.join(codecs)}: listed by FFmpeg, but fails ({failure.rstrip('.')})"
+    yield OK, "decoders", f"built for {', '.join(video.decoders) or 'software only'} (not tested)"
 
 
-def _opencv(health: Health) -> Iterator[Row]:
+def _opencv_rows(health: Health) -> Iterator[Row]:
     opencv = health.opencv
     if opencv.failure is not None:
         return (yield ERROR, "OpenCV", f"cannot be loaded ({opencv.failure})")
     mark = ERROR if len(opencv.packages) > 1 else OK
-    yield (
-        mark,
-        "OpenCV",
-        f"{opencv.version} ({' and '.join(opencv.packages) or 'not from pip'}), windows by {opencv.gui or 'nothing'}",
-    )
-    yield OK, "reads with", ", ".join(name for name, there in opencv.features.items() if there) or "nothing that is known"
-    absent = [name for name, there in opencv.features.items() if not there]
-    if absent:
-        why = f"; a CSI camera needs gstreamer: {OF_THE_SYSTEM}" if "gstreamer" in absent else ""
-        yield MISSING, "", f"{', '.join(absent)}: not in this build{why}"
+    packages = " and ".join(opencv.packages) or "not from pip"
+    yield mark, "OpenCV", f"{opencv.version} ({packages}), windows: {opencv.gui or 'none'}"
+    yield OK, "reads with", ", ".join(name for name, present in opencv.features.items() if present) or "nothing known"
+    missing = [name for name, present in opencv.features.items() if not present]
+    if missing:
+        advice = f"; a CSI camera needs gstreamer: {SYSTEM_OPENCV}" if "gstreamer" in missing else ""
+        yield MISSING, "", f"{', '.join(missing)}: not in this build{advice}"
     if opencv.window:
         yield OK, "display", f"{opencv.display}, a window opened"
     else:
-        instead = "" if opencv.display else "; export DISPLAY=:0 for the machine's own screen, or cyclecast live --sink web"
-        yield ERROR if opencv.display and opencv.gui else MISSING, "display", f"{opencv.window_failure}{instead}"
+        advice = "" if opencv.display else "; export DISPLAY=:0 for the machine's own screen, or cyclecast live --sink web"
+        yield ERROR if opencv.display and opencv.gui else MISSING, "display", f"{opencv.window_failure}{advice}"
 
 
-def _cameras(health: Health) -> Iterator[Row]:
+def _camera_rows(health: Health) -> Iterator[Row]:
     cameras = health.cameras
     for camera in cameras.devices:
         if camera.failure is not None:
             yield ERROR, camera.source, f"{camera.name}: {camera.failure}"
         else:
-            yield OK, camera.source, f"{camera.name}{'' if camera.modes else _unmeasured(camera)}"
+            yield OK, camera.source, f"{camera.name}{'' if camera.modes else _describe_kind(camera)}"
             for mode in camera.modes:
-                yield OK, "", _delivers(mode)
+                yield OK, "", _describe_mode(mode)
     if not cameras.devices:
-        yield MISSING, "none", "no camera was found: plug one in, or try cyclecast live pattern://1280x720@30"
+        yield MISSING, "none", "no camera found: plug one in, or try cyclecast live pattern://1280x720@30"
     if cameras.loopback is not None:
-        there = "v4l2loopback is loaded" if cameras.loopback else "v4l2loopback is not loaded"
-        yield OK if cameras.loopback else MISSING, "virtual", there
-    wanted = "pip install 'cyclecast[live]'    # to be a camera for other programs"
-    yield OK if cameras.pyvirtualcam else MISSING, "pyvirtualcam", cameras.pyvirtualcam or wanted
+        loopback = "v4l2loopback is loaded" if cameras.loopback else "v4l2loopback is not loaded"
+        yield OK if cameras.loopback else MISSING, "virtual", loopback
+    install = "pip install 'cyclecast[live]'    # for a virtual camera that other programs see"
+    yield OK if cameras.pyvirtualcam else MISSING, "pyvirtualcam", cameras.pyvirtualcam or install
 
 
-def _unmeasured(camera: Camera) -> str:
-    kinds = {"csi": "a sensor, for GStreamer", "virtual": "a virtual camera", "other": "gives no pictures by itself"}
+def _describe_kind(camera: Camera) -> str:
+    kinds = {"csi": "a sensor that needs GStreamer", "virtual": "a virtual camera", "other": "delivers no images"}
     return f": {kinds.get(camera.kind, 'not opened')}"
 
 
-def _delivers(mode: Mode) -> str:
+def _describe_mode(mode: Mode) -> str:
     form = f" {mode.format}" if mode.format else ""
-    stated = f" (it says {mode.stated_fps:g})" if mode.stated_fps > 0 else ""
-    return f"{mode.width}x{mode.height}{form}, {mode.fps:.1f} fps{stated}, first picture after {mode.first_frame_seconds:.1f} s"
+    stated = f" (driver: {mode.stated_fps:g})" if mode.stated_fps > 0 else ""
+    return f"{mode.width}x{mode.height}{form}, {mode.fps:.1f} fps{stated}, first frame after {mode.first_frame_seconds:.1f} s"

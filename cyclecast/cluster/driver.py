@@ -23,7 +23,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cyclecast.cluster.part import VERSIONS, Asked, Made, Span, make_part
 from cyclecast.cluster.room import ROOM, remove
 from cyclecast.cluster.source import Source
-from cyclecast.errors import CyclecastError, EngineError, EngineUnavailable, InputError, OutputError
+from cyclecast.errors import CyclecastError, EngineError, EngineUnavailable, InputError
+from cyclecast.files import write_error
 from cyclecast.video.convert import pipeline
 from cyclecast.video.convert.convert import PART_FRAMES, ConvertOptions, OnFrame
 from cyclecast.video.convert.job import End, Job
@@ -236,7 +237,7 @@ def _keep(job: Job, index: int, data: bytes, part: Part) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})") from error
+        raise write_error(error) from error
     job.close_part(index, replace(part, path=path), steady=False)
 
 

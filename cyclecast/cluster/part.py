@@ -15,7 +15,7 @@ import ray
 
 import cyclecast
 from cyclecast.cluster.room import room_of, written_once
-from cyclecast.errors import EngineError, OutputError
+from cyclecast.errors import CyclecastError, EngineError, OutputError
 from cyclecast.files import digest_of_ends
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert import pipeline
@@ -86,6 +86,8 @@ def make_part(asked: Asked, span: Span) -> Made | None:
             return None
         model = _opened(asked)
         folder = tempfile.TemporaryDirectory(dir=film)
+    except CyclecastError:  # some of them are OSErrors, too
+        raise
     except OSError as error:
         raise OutputError(f"{socket.gethostname()}: what it is sent cannot be written ({error.strerror})") from error
     with folder as name:

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from cyclecast.errors import EngineError, InputError
-from cyclecast.files import digest_of_ends
+from cyclecast.files import digest_of_ends, read_error
 
 BLOCK = 32 << 20  # bytes of a source that is sent to machines which do not have it
 
@@ -54,4 +54,4 @@ class Source:
         return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def _unreadable(self, error: OSError) -> InputError:
-        return InputError(f"{self.path}: cannot be read ({error.strerror})")
+        return read_error(error, self.path)

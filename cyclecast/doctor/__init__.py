@@ -1,1 +1,1 @@
-"""What this machine has for cyclecast, and what to type for what is missing."""
+"""What this machine has for cyclecast, and which command installs or repairs what is missing."""

@@ -1,4 +1,4 @@
-"""The graphics processors of this machine, as drivers and the system tell of them; no engine is loaded."""
+"""The GPUs that drivers and the operating system report. No engine is loaded."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from cyclecast.isolated import TIMED_OUT, last_line, run
 from cyclecast.runtime.machine import board_name, read_text
 
-MAKERS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x106b": "Apple", "0x15ad": "VMware", "0x1af4": "virtio"}
-QUERY = ("name", "driver_version", "compute_cap", "memory.total")
-SECONDS = 10.0  # that nvidia-smi may take: it wakes a sleeping driver
+VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x106b": "Apple", "0x15ad": "VMware", "0x1af4": "virtio"}
+NVIDIA_SMI_FIELDS = ("name", "driver_version", "compute_cap", "memory.total")
+NVIDIA_SMI_TIMEOUT_S = 10.0  # nvidia-smi may have to wake a sleeping driver
 
 
 @dataclass(frozen=True)
 class NvidiaGpu:
-    """A line of nvidia-smi's; None for what the driver does not say."""
+    """A GPU that nvidia-smi lists; None for values that the driver does not report."""
 
     name: str
     driver: str | None
     compute_capability: str | None
-    """8.9, which TensorRT calls SM 89."""
+    """Such as 8.9, which TensorRT calls SM 89."""
     memory_mib: int | None
 
     @property
@@ -33,65 +33,67 @@ class NvidiaGpu:
 
 @dataclass(frozen=True)
 class RenderNode:
-    """A graphics processor that Linux lets programs compute on."""
+    """A GPU that Linux offers to programs for computing."""
 
     path: str
     maker: str
     driver: str | None
     accessible: bool
-    """This user may open it."""
+    """Whether this user may open it."""
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """All that were found."""
+    """All GPUs of the machine."""
 
     nvidia: list[NvidiaGpu]
     nvidia_failure: str | None
-    """Why an NVIDIA card or its driver does not answer; None if it does, or if there is none."""
+    """Why an NVIDIA card or its driver does not respond; None if it does, or if there is no card."""
     jetson: str | None
-    """What the board says it is, with its L4T release; None elsewhere."""
+    """The name of the Jetson board and its L4T release; None on other machines."""
     render_nodes: list[RenderNode]
 
     @property
     def has_nvidia(self) -> bool:
-        """One that can compute."""
+        """Whether an NVIDIA GPU can be used for computing."""
         return bool(self.nvidia or self.jetson)
 
 
 def find_gpus(root: Path = Path("/")) -> Gpus:
-    """Asks nvidia-smi, where it is on the PATH, and Linux. root: where /dev, /etc, /proc and /sys are looked for."""
-    nvidia, failure = _ask_nvidia_smi()
-    jetson = _jetson(root)
+    """Asks nvidia-smi, if it is on the PATH, and Linux. root: the folder that holds /dev, /etc, /proc and /sys."""
+    nvidia, failure = _query_nvidia_smi()
+    jetson = _jetson_name(root)
     if jetson:
-        failure = None  # its nvidia-smi knows little, if there is one at all
-    elif not nvidia and failure is None and "NVIDIA" in _cards(root):
+        failure = None  # nvidia-smi is missing or knows little on a Jetson
+    elif not nvidia and failure is None and "NVIDIA" in _vendors_of_cards(root):
         failure = "there is an NVIDIA card, but no driver for it (nvidia-smi is not installed)"
     return Gpus(nvidia, failure, jetson, _render_nodes(root))
 
 
-def _ask_nvidia_smi() -> tuple[list[NvidiaGpu], str | None]:
+def _query_nvidia_smi() -> tuple[list[NvidiaGpu], str | None]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return [], None
     try:
-        ended = run([program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"], SECONDS)
+        result = run(
+            [program, f"--query-gpu={','.join(NVIDIA_SMI_FIELDS)}", "--format=csv,noheader,nounits"], NVIDIA_SMI_TIMEOUT_S
+        )
     except OSError as error:
         return [], f"nvidia-smi cannot be run ({error.strerror})"
-    if ended.code is None:
-        return [], f"nvidia-smi: {TIMED_OUT} {SECONDS:g} s"
-    if ended.code != 0:
-        return [], f"nvidia-smi: {last_line(ended.said) or last_line(ended.out) or ended.code}"
-    found = []
-    for line in ended.out.splitlines():
+    if result.code is None:
+        return [], f"nvidia-smi: {TIMED_OUT} {NVIDIA_SMI_TIMEOUT_S:g} s"
+    if result.code != 0:
+        return [], f"nvidia-smi: {last_line(result.stderr) or last_line(result.stdout) or result.code}"
+    gpus = []
+    for line in result.stdout.splitlines():
         values = [None if value.strip().startswith("[") else value.strip() for value in line.split(",")]  # "[N/A]"
-        if len(values) == len(QUERY) and values[0]:
+        if len(values) == len(NVIDIA_SMI_FIELDS) and values[0]:
             memory = values[3]
-            found.append(NvidiaGpu(values[0], values[1], values[2], int(memory) if memory and memory.isdigit() else None))
-    return found, None if found else "nvidia-smi names no GPU"
+            gpus.append(NvidiaGpu(values[0], values[1], values[2], int(memory) if memory and memory.isdigit() else None))
+    return gpus, None if gpus else "nvidia-smi lists no GPU"
 
 
-def _jetson(root: Path) -> str | None:
+def _jetson_name(root: Path) -> str | None:
     board = board_name(root) or ""
     release = read_text(root / "etc/nv_tegra_release")
     if release is None:
@@ -103,18 +105,18 @@ def _jetson(root: Path) -> str | None:
 
 
 def _render_nodes(root: Path) -> list[RenderNode]:
-    found = []
+    nodes = []
     for node in sorted((root / "dev/dri").glob("renderD*")):
         device = root / "sys/class/drm" / node.name / "device"
-        maker = read_text(device / "vendor") or ""
+        vendor = read_text(device / "vendor") or ""
         driver = device / "driver"
         name = os.path.basename(os.path.realpath(driver)) if driver.exists() else None
-        found.append(RenderNode(str(node), MAKERS.get(maker, maker or "unknown"), name, os.access(node, os.R_OK | os.W_OK)))
-    return found
+        nodes.append(RenderNode(str(node), VENDORS.get(vendor, vendor or "unknown"), name, os.access(node, os.R_OK | os.W_OK)))
+    return nodes
 
 
-def _cards(root: Path) -> set[str]:
-    """Makers of the display controllers on the PCI bus, driver or not."""
+def _vendors_of_cards(root: Path) -> set[str]:
+    """Vendors of the display controllers on the PCI bus, with or without a driver."""
     devices = (root / "sys/bus/pci/devices").glob("*")
     cards = [device for device in devices if (read_text(device / "class") or "").startswith("0x03")]
-    return {MAKERS.get(read_text(card / "vendor") or "", "unknown") for card in cards}
+    return {VENDORS.get(read_text(card / "vendor") or "", "unknown") for card in cards}

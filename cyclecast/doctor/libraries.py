@@ -1,8 +1,9 @@
-"""Which engines are installed here, and on which devices they really run: nothing is believed that was not tried."""
+"""Which engines are installed, and on which devices they really run: each one is tried."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 from cyclecast.errors import EngineError
 from cyclecast.isolated import call, last_line
 
-SECONDS = 120.0  # for each thing that is tried: disks and processors may be slow, and a first touch of a GPU compiles kernels
+LIBRARY_TIMEOUT_S = 120.0  # for each attempt: the disk may be slow, and the first use of a GPU compiles kernels
 INSTALL = {
     "openvino": "pip install openvino",
     "onnxruntime": "pip install onnxruntime",
@@ -21,43 +22,45 @@ INSTALL = {
     "tensorrt-rtx": "pip install 'cyclecast[tensorrt-rtx]'",
     "torch": "pip install 'cyclecast[train]'",
 }
-REMOTE = "AzureExecutionProvider"  # asks a service on the network; a model without its nodes runs on the CPU
-SLOW_TO_BUILD = ("TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")  # opened, but no frame is run
+AZURE_PROVIDER = "AzureExecutionProvider"  # calls a service on the network; models without its operators run on the CPU
+SLOW_PROVIDERS = ("TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")  # opened, but given no frame: they build first
 
 Owners = Mapping[str, Sequence[str]]
-"""Module -> names of the distributions that brought it, as `importlib.metadata.packages_distributions` tells."""
+"""Module -> names of the packages that installed it, as `importlib.metadata.packages_distributions` returns."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Device:
-    """Something that a library can compute on."""
+    """A device that a library can compute on."""
 
     name: str
-    """As the library names it: CPU, CUDAExecutionProvider, cuda:0."""
+    """The library's name for it: CPU, CUDAExecutionProvider, cuda:0."""
     description: str
     precisions: list[str]
-    """That it computes natively; empty where the library does not say."""
+    """The precisions that it computes natively; empty where the library does not say."""
     works: bool | None
-    """A frame went through the bundled model on it; None: that was not tried."""
+    """Whether a frame went through the bundled model on it; None if that was not tried."""
     failure: str | None
     """Why it does not work."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """An engine's library, or PyTorch."""
+    """The library of an engine, or PyTorch."""
 
     name: str
-    """As in `--engine`."""
+    """The engine's name, as for `--engine`."""
     installed: bool
     version: str | None
     packages: list[str]
-    """The distributions that own its module, with their versions; more than one overwrite each other."""
+    """The packages that own its module, with versions. If there are several, they overwrite each other's files."""
     failure: str | None
     """Why it cannot be loaded, though it is installed."""
     devices: list[Device]
     install: str
-    """The line to type."""
+    """The command that installs it."""
 
     @property
     def loads(self) -> bool:
@@ -65,96 +68,109 @@ class Library:
 
     @property
     def runs(self) -> bool:
-        """A frame went through it on one of its devices."""
+        """Whether a frame went through it on one of its devices."""
         return any(device.works for device in self.devices)
 
 
 def find_openvino(owners: Owners) -> Library:
-    """Its devices; CPU and GPU are each given a frame."""
+    """OpenVINO and its devices. CPU and GPU each run a frame."""
 
-    def devices(found: dict[str, Any]) -> list[Device]:
-        out = []
-        for name, (description, capabilities) in found["devices"].items():
+    def find_devices(facts: dict[str, Any]) -> list[Device]:
+        devices = []
+        for name, (description, capabilities) in facts["devices"].items():
             kind = name.partition(".")[0].lower()
-            tried = call(run_a_frame, "openvino", kind, seconds=SECONDS) if kind in ("cpu", "gpu") else None
+            result = call(run_frame, "openvino", kind, seconds=LIBRARY_TIMEOUT_S) if kind in ("cpu", "gpu") else None
             precisions = [word for word in ("fp32", "bf16", "fp16", "int8") if word.upper() in capabilities]
-            works, failure = (None, None) if tried is None else (tried.failure is None, tried.failure)
-            out.append(Device(name, description, precisions, works, failure))
-        return out
+            works, failure = (None, None) if result is None else (result.failure is None, result.failure)
+            devices.append(Device(name, description, precisions, works, failure))
+        return devices
 
-    return look("openvino", ["openvino"], owners, openvino_facts, devices)
+    return find_library("openvino", ["openvino"], owners, openvino_facts, find_devices)
 
 
 def find_onnxruntime(owners: Owners) -> Library:
-    """Every provider that it was built with is asked for by name; what the session got is what counts."""
+    """ONNX Runtime and its execution providers. Each is requested by name; the providers of the opened session count."""
 
-    def devices(found: dict[str, Any]) -> list[Device]:
-        out = []
-        for provider in found["providers"]:
-            if provider == REMOTE:
-                out.append(Device(provider, "for models that ask Azure; computes nothing here", [], None, None))
+    def find_devices(facts: dict[str, Any]) -> list[Device]:
+        devices = []
+        for provider in facts["providers"]:
+            if provider == AZURE_PROVIDER:
+                devices.append(Device(provider, "for models that call Azure; computes nothing here", [], None, None))
                 continue
-            tried = call(start_provider, provider, seconds=SECONDS)
-            got = tried.value or []
-            failure = tried.failure or (None if provider in got else _why_not(provider, tried.said))
-            out.append(Device(provider, f"the session got {', '.join(got) or 'none'}", [], failure is None, failure))
-        return out
+            result = call(start_provider, provider, seconds=LIBRARY_TIMEOUT_S)
+            started = result.value or []
+            failure = result.failure or (None if provider in started else _reason_for_failure(provider, result.output))
+            description = f"the session uses {', '.join(started) or 'none'}"
+            devices.append(Device(provider, description, [], failure is None, failure))
+        return devices
 
-    return look("onnxruntime", ["onnxruntime"], owners, onnxruntime_facts, devices)
+    return find_library("onnxruntime", ["onnxruntime"], owners, onnxruntime_facts, find_devices)
 
 
 def find_tensorrt(owners: Owners) -> Library:
-    """Loads it and asks CUDA for devices; no frame is run, since building a plan can take minutes."""
-    return look("tensorrt", ["tensorrt"], owners, module_facts, lambda found: cuda_devices())
+    """TensorRT and the CUDA devices. No frame is run, because building a plan can take minutes."""
+    return find_library("tensorrt", ["tensorrt"], owners, module_facts, lambda facts: cuda_devices())
 
 
 def find_tensorrt_rtx(owners: Owners) -> Library:
-    """TensorRT for RTX, which builds in a second: each CUDA device is given a frame."""
+    """TensorRT for RTX and the CUDA devices. Each device runs a frame, because building a plan takes a second."""
 
-    def devices(found: dict[str, Any]) -> list[Device]:
-        out = []
+    def find_devices(facts: dict[str, Any]) -> list[Device]:
+        devices = []
         for device in cuda_devices():
             if device.works is None:
-                tried = call(run_a_frame, "tensorrt-rtx", device.name, seconds=SECONDS)
-                device = replace(device, works=tried.failure is None, failure=tried.failure)
-            out.append(device)
-        return out
+                result = call(run_frame, "tensorrt-rtx", device.name, seconds=LIBRARY_TIMEOUT_S)
+                device = replace(device, works=result.failure is None, failure=result.failure)
+            devices.append(device)
+        return devices
 
-    return look("tensorrt-rtx", ["tensorrt_rtx_bindings", "tensorrt_rtx"], owners, module_facts, devices)
+    return find_library("tensorrt-rtx", ["tensorrt_rtx_bindings", "tensorrt_rtx"], owners, module_facts, find_devices)
 
 
-def look(
+def find_torch(owners: Owners) -> Library:
+    """PyTorch, which `train` and `export` need, and its devices."""
+
+    def find_devices(facts: dict[str, Any]) -> list[Device]:
+        return [Device(name, description, [], None, None) for name, description in facts["devices"]]
+
+    return find_library("torch", ["torch"], owners, torch_facts, find_devices)
+
+
+def find_library(
     name: str,
     modules: Sequence[str],
     owners: Owners,
-    facts: Callable[[str], dict[str, Any]],
-    devices: Callable[[dict[str, Any]], list[Device]],
+    read_facts: Callable[[str], dict[str, Any]],
+    find_devices: Callable[[dict[str, Any]], list[Device]],
 ) -> Library:
-    """A library by the first of its modules that is here. facts: called elsewhere with the module's name; devices: with those."""
+    """A library, by the first of its `modules` that is installed.
+
+    read_facts: runs in a separate process with the name of the module. find_devices: gets its result.
+    """
     packages = sorted({owner for module in modules for owner in owners.get(module, ())})
-    module = next((module for module in modules if _is_here(module)), None)
+    module = next((module for module in modules if _is_installed(module)), None)
     if module is None and not packages:
         return Library(name, False, None, [], None, [], INSTALL[name])
-    found = call(facts, module or modules[0], seconds=SECONDS)
-    known = [(package, _version(package)) for package in packages]
-    version = next((version for _, version in known if version), None) if len(known) == 1 else None
+    facts = call(read_facts, module or modules[0], seconds=LIBRARY_TIMEOUT_S)
+    versions = {package: _version_of(package) for package in packages}
+    version = versions[packages[0]] if len(packages) == 1 else None
     return Library(
         name,
         True,
-        version or (found.value or {}).get("version"),
-        [f"{package} {version or '?'}" for package, version in known],
-        found.failure,
-        [] if found.failure else devices(found.value),
+        version or (facts.value or {}).get("version"),
+        [f"{package} {version or '?'}" for package, version in versions.items()],
+        facts.failure,
+        [] if facts.failure else find_devices(facts.value),
         INSTALL[name],
     )
 
 
 def cuda_devices() -> list[Device]:
-    """What CUDA's runtime counts; one that does not work, saying why, if there is none."""
-    found = call(cuda_facts, seconds=SECONDS)
-    if found.failure:
-        return [Device("cuda", "", [], False, found.failure)]
-    return [Device(f"cuda:{index}", description, [], None, None) for index, description in enumerate(found.value)]
+    """The devices of CUDA's runtime. If there are none, one that does not work and says why."""
+    result = call(cuda_facts, seconds=LIBRARY_TIMEOUT_S)
+    if result.failure:
+        return [Device("cuda", "", [], False, result.failure)]
+    return [Device(f"cuda:{index}", description, [], None, None) for index, description in enumerate(result.value)]
 
 
 def openvino_facts(module: str) -> dict[str, Any]:
@@ -164,34 +180,44 @@ def openvino_facts(module: str) -> dict[str, Any]:
     openvino = import_openvino()
     core = openvino.Core()
 
-    def about(device: str) -> tuple[str, list[str]]:
+    def describe(device: str) -> tuple[str, list[str]]:
         return str(core.get_property(device, "FULL_DEVICE_NAME")).strip(), core.get_property(device, "OPTIMIZATION_CAPABILITIES")
 
-    return {"version": openvino.__version__, "devices": {device: about(device) for device in core.available_devices}}
+    return {"version": openvino.__version__, "devices": {device: describe(device) for device in core.available_devices}}
 
 
 def onnxruntime_facts(module: str) -> dict[str, Any]:
-    """{version, providers: those it was built with}."""
+    """{version, providers: those that it was built with}."""
     import onnxruntime
 
     return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
 
 
+def torch_facts(module: str) -> dict[str, Any]:
+    """{version, devices: [(name, description)]}."""
+    import torch
+
+    devices = [(f"cuda:{index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append(("mps", "Apple GPU"))
+    return {"version": torch.__version__, "devices": [("cpu", ""), *devices]}
+
+
 def module_facts(module: str) -> dict[str, Any]:
-    """{version} of a module that only has to load."""
+    """{version} of any module."""
     return {"version": getattr(importlib.import_module(module), "__version__", None)}
 
 
 def cuda_facts() -> list[str]:
-    """A line for each CUDA device. EngineUnavailable if there is none, or no way to ask."""
+    """One line for each CUDA device. Raises EngineUnavailable if there is none, or no package to ask."""
     from cyclecast.runtime.cuda import Gpu
 
     (count,) = Gpu(0).call("cudaGetDeviceCount")
     return [f"{gpu.name}, SM {gpu.capability}" for gpu in map(Gpu, range(count))]
 
 
-def run_a_frame(engine: str, device: str) -> str:
-    """One frame through the bundled model; the precision it ran in. Errors as `load` and the engine raise them."""
+def run_frame(engine: str, device: str) -> str:
+    """Runs one frame through the bundled model; the precision it ran in. Raises what `load` and the engine raise."""
     import numpy as np
 
     from cyclecast.runtime.model import load
@@ -202,36 +228,37 @@ def run_a_frame(engine: str, device: str) -> str:
 
 
 def start_provider(provider: str) -> list[str]:
-    """The providers that a session really got which asked for this one; a frame has been through it."""
+    """The providers of a session that requested this one, after a frame went through it."""
     import numpy as np
     import onnxruntime
 
     from cyclecast.runtime.model import find_model
 
-    if "CUDA" in provider or "ensorr" in provider:  # their libraries may have come by pip, which only this finds
+    if "CUDA" in provider or "ensorr" in provider:  # their libraries may have come by pip; only this call finds them there
         onnxruntime.preload_dlls(directory="")
     session = onnxruntime.InferenceSession(str(find_model("monet")), providers=[provider])
-    if provider not in SLOW_TO_BUILD:
+    if provider not in SLOW_PROVIDERS:
         try:
             session.run(None, {session.get_inputs()[0].name: np.zeros((1, 32, 32, 3), np.uint8)})
-        except Exception as error:  # its exception types are private and share no other base
-            raise EngineError(f"no frame goes through it: {error}") from error
+        except Exception as error:  # the exception types of ONNX Runtime are private and share no other base class
+            log.debug("a frame failed on %s", provider, exc_info=True)
+            raise EngineError(f"a frame failed on it: {error}") from error
     return list(session.get_providers())
 
 
-def _is_here(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     spec = importlib.util.find_spec(module)
-    return spec is not None and spec.origin is not None  # a folder that happens to be called so has no origin
+    return spec is not None and spec.origin is not None  # a folder that happens to have this name has no origin
 
 
-def _version(package: str) -> str | None:
+def _version_of(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _why_not(provider: str, said: str) -> str:
-    """Of all that ONNX Runtime writes when a provider drops out, the library that it missed."""
-    missed = re.search(r"with error: (.+)", said)
-    return missed[1].strip() if missed else last_line(said) or f"{provider} did not start, without a word why"
+def _reason_for_failure(provider: str, output: str) -> str:
+    """The missing library, from the messages that ONNX Runtime prints when it drops a provider."""
+    missing = re.search(r"with error: (.+)", output)
+    return missing[1].strip() if missing else last_line(output) or f"{provider} did not start and gave no reason"

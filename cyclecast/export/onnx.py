@@ -14,12 +14,12 @@ import onnx
 import torch
 
 from cyclecast._version import __version__
-from cyclecast.errors import ConfigError, ModelError, OutputError
+from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.agreement import SIZES, Agreement, check_finite
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
 from cyclecast.export.verify import drawn_latents, verify, verify_latent
-from cyclecast.files import atomic_write
+from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
 from cyclecast.training.networks import LatentGenerator
@@ -60,8 +60,7 @@ def export_onnx(
         raise ConfigError(f"frames start at {SMALLEST_FRAME}x{SMALLEST_FRAME}, got {size[0]}x{size[1]}")
     if not 0 <= keep_colors <= 1:
         raise ConfigError(f"keep_colors must be from 0 to 1, got {keep_colors}")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already; --overwrite replaces it")
+    check_output(output, overwrite)
     spec = ModelSpec(
         name=output.stem,
         kind="latent" if latent else "frame",
@@ -84,7 +83,7 @@ def export_onnx(
         try:
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
-            raise OutputError(f"cannot be written ({error.strerror})") from error
+            raise write_error(error) from error
         return _checked(partial, trained, precision, keep_colors) if check else []
 
 

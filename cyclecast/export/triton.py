@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from cyclecast.errors import ModelError, OutputError
-from cyclecast.files import atomic_write
+from cyclecast.errors import ModelError
+from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engine import stated_kind
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import engine_of_plan, read_facts
@@ -45,14 +45,13 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
     else:
         platform, file, (inputs, outputs) = "tensorrt_plan", "model.plan", _ports_of_plan(model)
     config = folder / name / "config.pbtxt"
-    if config.exists() and not overwrite:
-        raise OutputError(f"{config}: exists already; --overwrite replaces it")
+    check_output(config, overwrite)
     config.unlink(missing_ok=True)
     with atomic_write(folder / name / "1" / file, overwrite) as partial:
         try:
             shutil.copyfile(model, partial)
         except OSError as error:
-            raise OutputError(f"cannot be written ({error.strerror})") from error
+            raise write_error(error) from error
     for other in {"model.onnx", "model.plan"} - {file}:
         (folder / name / "1" / other).unlink(missing_ok=True)
     with atomic_write(config, overwrite) as partial:

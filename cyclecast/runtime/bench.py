@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from cyclecast.errors import ConfigError, EngineUnavailable
-from cyclecast.runtime.engine import IN_FLIGHT, Engine, Image, OnBuild, PendingImage, check_frame
+from cyclecast.future import Future
+from cyclecast.runtime.engine import IN_FLIGHT, Engine, Image, OnBuild, check_frame
 from cyclecast.runtime.engines import ENGINES, Opener, open_engine
 from cyclecast.runtime.machine import machine_name
 from cyclecast.runtime.model import find_model
@@ -112,16 +113,16 @@ def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int
     return times
 
 
-def frames_per_second(begin: Callable[[Image], PendingImage], frames: Sequence[Image], count: int) -> float:
+def frames_per_second(submit: Callable[[Image], Future[Image]], frames: Sequence[Image], count: int) -> float:
     """Of `count` frames, taken in turn, `IN_FLIGHT` of them under way at a time."""
-    under_way: deque[PendingImage] = deque()
+    under_way: deque[Future[Image]] = deque()
     started = time.perf_counter()
     for frame in islice(cycle(frames), count):
-        under_way.append(begin(frame))
+        under_way.append(submit(frame))
         if len(under_way) == IN_FLIGHT:
-            under_way.popleft()()
+            under_way.popleft().result()
     while under_way:
-        under_way.popleft()()
+        under_way.popleft().result()
     return count / (time.perf_counter() - started)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cyclecast.errors import EngineError, EngineUnavailable
-from cyclecast.runtime.engine import IN_FLIGHT, Image, PendingImage
+from cyclecast.errors import EngineError, EngineNotInstalled, EngineUnavailable
+from cyclecast.future import Deferred, Future
+from cyclecast.runtime.engine import IN_FLIGHT, Image
 
 
 class Gpu:
@@ -22,7 +23,7 @@ class Gpu:
         try:
             from cuda.bindings import runtime
         except ImportError as error:
-            raise EngineUnavailable("cuda-bindings is not installed: pip install 'cyclecast[tensorrt]'") from error
+            raise EngineNotInstalled("cuda-bindings is not installed: pip install 'cyclecast[tensorrt]'") from error
         self._cuda = runtime
         try:
             (count,) = self.call("cudaGetDeviceCount")
@@ -108,7 +109,7 @@ class ExecutionSlot:
         """A frame was begun here whose picture nobody has fetched."""
         return self._under_way is not None
 
-    def submit(self, frame: Image) -> PendingImage:
+    def submit(self, frame: Image) -> Future[Image]:
         """Starts on (H, W, 3) uint8; its picture is a new array of that shape. The one before is fetched first, if need be."""
         self._fetch()
         np.copyto(self._frame, frame)
@@ -125,7 +126,7 @@ class ExecutionSlot:
                 raise EngineError("the frame failed on the GPU")
             return fetched.picture
 
-        return wait
+        return Deferred(wait)
 
     def _fetch(self) -> None:
         if self._under_way is not None:
@@ -173,7 +174,7 @@ class ExecutionSlots:
         self._lanes = deque([open_lane()])  # the one begun longest ago comes first
         self._most = IN_FLIGHT
 
-    def submit(self, frame: Image) -> PendingImage:
+    def submit(self, frame: Image) -> Future[Image]:
         """As `ExecutionSlot.begin`, in a lane that is free, or else in the one begun longest ago."""
         if all(lane.busy for lane in self._lanes) and len(self._lanes) < self._most:
             try:

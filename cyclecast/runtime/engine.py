@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclecast.errors import EngineError, ModelError
+from cyclecast.future import Completed, Future
 from cyclecast.spec import SMALLEST_FRAME, ModelSpec
 
 Image = NDArray[np.uint8]
 Compiled = TypeVar("Compiled")
 OnBuild = Callable[[float], None]  # is given the share that is done, from 0 to 1
-PendingImage = Callable[[], Image]  # waits for the picture of a frame that was begun, and gives it; called once
 
 IN_FLIGHT = 2  # frames that an engine works on at a time: one is copied while the other is computed
 SIZES_KEPT = 4  # compiled graphs an engine holds at once, one a frame size
@@ -50,7 +50,7 @@ class Engine(Protocol):
         """(H, W, 3) uint8 BGR -> a new (H, W, 3) uint8 BGR array. EngineError if the frame does not fit the model."""
         ...
 
-    def submit(self, frame: Image) -> PendingImage:
+    def submit(self, frame: Image) -> Future[Image]:
         """As `run`, without waiting for the picture; `IN_FLIGHT` frames at a time, a further one waits for the oldest.
 
         The frame must stay as it is until its picture is there. What computes in the caller's own thread does so at once.
@@ -71,10 +71,9 @@ class SynchronousEngine:
 
     on_build: OnBuild | None = None
 
-    def submit(self: _Runs, frame: Image) -> PendingImage:
+    def submit(self: _Runs, frame: Image) -> Future[Image]:
         """See `Engine`."""
-        styled = self.run(frame)
-        return lambda: styled
+        return Completed(self.run(frame))
 
 
 class PerSizeCache(Generic[Compiled]):

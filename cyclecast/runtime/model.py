@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 from types import TracebackType
 
-from cyclecast.errors import ModelError
-from cyclecast.runtime.engine import Engine, Image, OnBuild, PendingImage
+from cyclecast.errors import MissingModelError, ModelError
+from cyclecast.future import Future
+from cyclecast.runtime.engine import Engine, Image, OnBuild
 from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.spec import ModelSpec
 
@@ -26,7 +27,7 @@ def find_model(name: str | Path) -> Path:
         return bundled[str(name)]
     path = Path(name)
     if not path.is_file():
-        raise ModelError(f"{name}: no such file, and no bundled model of that name (there are: {', '.join(bundled)})")
+        raise MissingModelError(f"{name}: no such file, and no bundled model of that name (there are: {', '.join(bundled)})")
     return path
 
 
@@ -51,7 +52,7 @@ class Model:
     def __call__(self, frame: Image) -> Image:
         return self.engine.run(frame)
 
-    def submit(self, frame: Image) -> PendingImage:
+    def submit(self, frame: Image) -> Future[Image]:
         """Starts on a frame and gives back what waits for its picture; two may be under way."""
         return self.engine.submit(frame)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from cyclecast.errors import EngineUnavailable, ModelError
+from cyclecast.errors import EngineNotInstalled, MissingModelError, ModelError
 from cyclecast.runtime.engine import frame_size
 from cyclecast.spec import METADATA_KEY
 
@@ -32,7 +32,7 @@ def openvino_library() -> ModuleType:
     try:
         return import_openvino()
     except ImportError as error:
-        raise EngineUnavailable("openvino is not installed: pip install openvino") from error
+        raise EngineNotInstalled("openvino is not installed: pip install openvino") from error
 
 
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
@@ -41,7 +41,7 @@ def read_model(core: openvino.Core, path: Path) -> openvino.Model:
         return core.read_model(str(path))
     except RuntimeError as error:
         if not path.is_file():
-            raise ModelError(f"{path}: no such model") from error
+            raise MissingModelError(f"{path}: no such model") from error
         raise ModelError(f"{path}: openvino cannot read it as a model") from error
 
 

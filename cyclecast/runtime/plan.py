@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.errors import ConfigError, EngineError, EngineNotInstalled, MissingModelError, ModelError
 from cyclecast.files import atomic_write
 from cyclecast.runtime.cuda import Gpu
 from cyclecast.runtime.engine import OnBuild, check_shape, check_size, stated_kind, stated_precision
@@ -63,7 +63,7 @@ def engine_of_plan(path: Path) -> str | None:
         with path.open("rb") as file:
             return MAGIC.get(file.read(4))
     except OSError as error:
-        raise ModelError(f"{path}: no such model") from error
+        raise MissingModelError(f"{path}: no such model") from error
 
 
 def read_facts(plan: Path) -> PlanFacts | None:
@@ -89,7 +89,7 @@ def library(engine: str) -> Any:
     try:
         return importlib.import_module(LIBRARIES[engine])
     except ImportError as error:
-        raise EngineUnavailable(f"{engine} is not installed: pip install 'cyclecast[{engine}]'") from error
+        raise EngineNotInstalled(f"{engine} is not installed: pip install 'cyclecast[{engine}]'") from error
 
 
 def build_plan(

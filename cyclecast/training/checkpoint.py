@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cyclecast.errors import ConfigError, ModelError, OutputError
+from cyclecast.errors import ConfigError, MissingModelError, ModelError, OutputError
 from cyclecast.files import atomic_write
 from cyclecast.training.networks import (
     LATENT_GENERATORS,
@@ -74,7 +74,7 @@ def read_file(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about pickles that torch.save did not write: they are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such checkpoint") from None
+        raise MissingModelError(f"{path}: no such checkpoint") from None
     except Exception as error:  # the restricted unpickler raises many types of errors on files of other types
         log.debug("cannot read %s", path, exc_info=True)
         code = re.search(r"GLOBAL (\S+)", str(error))

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclecast.errors import ModelError, OutputError
+from cyclecast.errors import ModelError
+from cyclecast.files import write_error
 from cyclecast.training.config import current_name
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ class LossLog:
         try:
             self.path.write_text("".join(self._lines), "utf-8")
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise write_error(error, self.path) from error
         if self._has_tensorboard:
             from torch.utils.tensorboard.writer import SummaryWriter
 
             try:
                 self._writer = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=step + 1)
             except OSError as error:
-                raise OutputError(f"{self.path.parent / 'tensorboard'}: cannot be written ({error.strerror})") from error
+                raise write_error(error, self.path.parent / "tensorboard") from error
 
     def close(self) -> None:
         """Flushes and closes TensorBoard's writer."""
@@ -63,7 +64,7 @@ class LossLog:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(self._lines[-1])
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
+            raise write_error(error, self.path) from error
         if self._writer is not None:
             for name, mean in means.items():
                 self._writer.add_scalar(f"loss/{name}", mean, step)

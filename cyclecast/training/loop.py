@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclecast.errors import ConfigError, Interrupted, OutputError, TrainingDiverged
+from cyclecast.errors import ConfigError, Interrupted, OutputExistsError, TrainingDiverged
+from cyclecast.files import write_error
 from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import to_bytes
@@ -80,7 +81,7 @@ def train(
     saved, page = config.out / checkpoint.NAME, config.out / "index.html"
     with process_group(device) as processes, own_random_state(device, config.seed):
         if saved.exists() and not resume:
-            raise OutputError(f"{config.out}: holds a run already; continue it with --resume, or choose another folder")
+            raise OutputExistsError(f"{config.out}: holds a run already; continue it with --resume, or choose another folder")
         state = load_state(saved, recipe_name, config, precision) if resume else None
         recipe: Recipe = RECIPES[recipe_name](config) if state is None else RECIPES[recipe_name].from_checkpoint(config, state)
         memory_format = pick_memory_format(config.compute.memory_format, device, image_side(config))
@@ -99,7 +100,7 @@ def train(
         try:
             config.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{config.out}: cannot be written ({error.strerror})") from error
+            raise write_error(error, config.out) from error
         for network in recipe.networks.values():
             processes.share(network.state_dict().values())
             if config.compute.compile:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cyclecast.future import Future
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
@@ -70,6 +71,6 @@ class FrameFunction(Protocol):
 
 @runtime_checkable
 class SubmittingFunction(FrameFunction, Protocol):
-    """One that works on two frames at a time: `begin` starts on a frame and gives back what waits for the picture."""
+    """One that works on two frames at a time: `submit` starts on a frame and returns the future of its output."""
 
-    def submit(self, frame: Image, /) -> Callable[[], Image]: ...
+    def submit(self, frame: Image, /) -> Future[Image]: ...

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
+from cyclecast.future import Completed, Deferred, Future
 from cyclecast.video.frame import FrameFunction, Image, SubmittingFunction
 
 SMALLEST = 16  # pixels, the shortest side that a frame model takes
@@ -19,18 +18,17 @@ def work_size(width: int, height: int, work_height: int | None) -> tuple[int, in
 
 def style_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Image:
     """(H, W, 3) uint8 BGR through `function`, run at `work_height` lines if that is given -> a new one of the same size."""
-    return submit_frame(image, function, work_height)()
+    return submit_frame(image, function, work_height).result()
 
 
-def submit_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Callable[[], Image]:
-    """As `style_frame`, without waiting for the picture if the function works ahead: what is given back waits."""
+def submit_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Future[Image]:
+    """As `style_frame`, without waiting for the result if the function works ahead."""
     height, width = image.shape[:2]
     small = resized(image, work_size(width, height, work_height))
     if isinstance(function, SubmittingFunction):
-        wait = function.submit(small)
-        return lambda: resized(wait(), (width, height))
-    styled = resized(function(small), (width, height))
-    return lambda: styled
+        future = function.submit(small)
+        return Deferred(lambda: resized(future.result(), (width, height)))
+    return Completed(resized(function(small), (width, height)))
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:

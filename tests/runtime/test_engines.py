@@ -116,26 +116,26 @@ def test_two_frames_are_under_way_and_each_has_its_own_picture(engine: Engine) -
     frames = moving_pictures(4)
     expected = [engine.run(frame) for frame in frames]
     first, second = engine.submit(frames[0]), engine.submit(frames[1])
-    np.testing.assert_array_equal(first(), expected[0])
+    np.testing.assert_array_equal(first.result(), expected[0])
     third = engine.submit(frames[2])
-    np.testing.assert_array_equal(second(), expected[1])
-    np.testing.assert_array_equal(third(), expected[2])
+    np.testing.assert_array_equal(second.result(), expected[1])
+    np.testing.assert_array_equal(third.result(), expected[2])
 
 
 def test_more_frames_than_it_works_on_wait_for_the_oldest(engine: Engine) -> None:
     frames = moving_pictures(5)
     expected = [engine.run(frame) for frame in frames]
     waiting = [engine.submit(frame) for frame in frames]
-    for picture, wait in zip(reversed(expected), reversed(waiting), strict=True):  # in no order, nothing is mixed up
-        np.testing.assert_array_equal(wait(), picture)
+    for picture, future in zip(reversed(expected), reversed(waiting), strict=True):  # in no order, nothing is mixed up
+        np.testing.assert_array_equal(future.result(), picture)
 
 
 def test_a_frame_that_nobody_waits_for_does_not_hold_up_the_end(engine: Engine) -> None:
     frames = moving_pictures(2)
-    wait = engine.submit(frames[0])
+    future = engine.submit(frames[0])
     engine.submit(frames[1])
     engine.close()
-    assert wait().shape == frames[0].shape
+    assert future.result().shape == frames[0].shape
 
 
 def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Path) -> None:
@@ -145,14 +145,14 @@ def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Pa
     expected = [engine.run(frame) for frame in frames]
     one, other = engine._requests.get(320, 180)
     first, second = one.submit(frames[0]), other.submit(frames[1])
-    np.testing.assert_array_equal(second(), expected[1])
-    np.testing.assert_array_equal(first(), expected[0])
+    np.testing.assert_array_equal(second.result(), expected[1])
+    np.testing.assert_array_equal(first.result(), expected[0])
     for _ in range(50):  # nobody waits, nobody holds the frame: what is written to must still be there
         one.submit(frames[2].copy())
         np.empty_like(frames[2]).fill(0)
     third = one.submit(frames[2])
     engine.close()
-    np.testing.assert_array_equal(third(), expected[2])
+    np.testing.assert_array_equal(third.result(), expected[2])
 
 
 @pytest.mark.parametrize(

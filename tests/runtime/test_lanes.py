@@ -191,7 +191,7 @@ def test_a_gpu_says_what_it_is(cuda: HostCuda) -> None:
 @pytest.mark.parametrize("record", [True, False], ids=["graph", "no graph"])
 def test_a_lane_gives_each_frame_its_picture(cuda: HostCuda, record: bool) -> None:
     lane = opener(cuda, record)()
-    pictures = [lane.submit(frame)() for frame in frames(3)]
+    pictures = [lane.submit(frame).result() for frame in frames(3)]
     for frame, picture in zip(frames(3), pictures, strict=True):
         np.testing.assert_array_equal(picture, 255 - frame)
     assert cuda.launches == (3 if record else 0)
@@ -201,7 +201,7 @@ def test_a_lane_gives_each_frame_its_picture(cuda: HostCuda, record: bool) -> No
 def test_two_lanes_work_at_a_time_and_a_third_frame_waits_for_the_oldest(cuda: HostCuda) -> None:
     lanes = ExecutionSlots(opener(cuda))
     one_lane = len(cuda.memory)
-    lanes.submit(frames(1)[0])()
+    lanes.submit(frames(1)[0]).result()
     assert len(cuda.memory) == one_lane  # frame after frame needs one
 
     waiting = [lanes.submit(frame) for frame in frames(2)]
@@ -209,17 +209,17 @@ def test_two_lanes_work_at_a_time_and_a_third_frame_waits_for_the_oldest(cuda: H
     assert sum(map(bool, cuda.streams.values())) == IN_FLIGHT  # both have work on them that nobody has waited for
     waiting += [lanes.submit(frame) for frame in frames(5)[2:]]
     assert len(cuda.memory) == IN_FLIGHT * one_lane
-    for frame, wait in zip(reversed(frames(5)), reversed(waiting), strict=True):
-        np.testing.assert_array_equal(wait(), 255 - frame)
+    for frame, future in zip(reversed(frames(5)), reversed(waiting), strict=True):
+        np.testing.assert_array_equal(future.result(), 255 - frame)
     lanes.close()
 
 
 def test_a_frame_may_change_as_soon_as_it_has_been_begun(cuda: HostCuda) -> None:
     lanes, frame = ExecutionSlots(opener(cuda)), frames(2)[1]
     expected = 255 - frame
-    wait = lanes.submit(frame)
+    future = lanes.submit(frame)
     frame[:] = 0
-    np.testing.assert_array_equal(wait(), expected)
+    np.testing.assert_array_equal(future.result(), expected)
     lanes.close()
 
 
@@ -228,8 +228,8 @@ def test_closing_keeps_the_pictures_under_way(cuda: HostCuda) -> None:
     waiting = [lanes.submit(frame) for frame in frames(2)]
     lanes.close()
     assert cuda.held == 0
-    for frame, wait in zip(frames(2), waiting, strict=True):
-        np.testing.assert_array_equal(wait(), 255 - frame)
+    for frame, future in zip(frames(2), waiting, strict=True):
+        np.testing.assert_array_equal(future.result(), 255 - frame)
 
 
 OPENING = ["cudaStreamCreateWithFlags", "cudaHostAlloc", "cudaMalloc", "cudaStreamSynchronize", "cudaGraphInstantiate"]
@@ -247,12 +247,12 @@ def test_a_lane_that_cannot_be_opened_gives_all_back(cuda: HostCuda, function: s
 def test_a_frame_that_fails_is_told_and_the_next_ones_go_on(cuda: HostCuda) -> None:
     lanes = ExecutionSlots(opener(cuda))
     cuda.failing["cudaStreamSynchronize"] = 1
-    wait = lanes.submit(frames(1)[0])
+    future = lanes.submit(frames(1)[0])
     with pytest.raises(EngineError, match="cudaStreamSynchronize: out of memory"):
-        wait()
+        future.result()
     with pytest.raises(EngineError, match="failed on the GPU"):
-        wait()
-    np.testing.assert_array_equal(lanes.submit(frames(2)[1])(), 255 - frames(2)[1])
+        future.result()
+    np.testing.assert_array_equal(lanes.submit(frames(2)[1]).result(), 255 - frames(2)[1])
     lanes.close()
 
 
@@ -261,8 +261,8 @@ def test_without_the_memory_for_a_second_lane_the_first_goes_on(cuda: HostCuda) 
     first = lanes.submit(frames(1)[0])
     cuda.failing["cudaMalloc"] = 1
     second = lanes.submit(frames(2)[1])
-    np.testing.assert_array_equal(second(), 255 - frames(2)[1])
-    np.testing.assert_array_equal(first(), 255 - frames(1)[0])
+    np.testing.assert_array_equal(second.result(), 255 - frames(2)[1])
+    np.testing.assert_array_equal(first.result(), 255 - frames(1)[0])
     lanes.close()
 
 

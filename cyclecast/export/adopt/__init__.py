@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cyclecast._version import __version__
-from cyclecast.errors import ConfigError, ModelError, OutputError
+from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.adopt import evidence
 from cyclecast.export.adopt.evidence import Finding, Overrides
 from cyclecast.export.adopt.foreign import Array, Convention, Foreign, Image, Original, fed, read_foreign
 from cyclecast.export.adopt.graph import frame_graph
 from cyclecast.export.agreement import SIZES, Agreement, center_crop_resize, check_finite, compare
-from cyclecast.files import atomic_write
+from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 
@@ -52,8 +52,7 @@ def adopt(
     """
     if not frames:
         raise ConfigError("a model is tried on pictures: give one at the least")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already; --overwrite replaces it")
+    check_output(output, overwrite)
     try:
         foreign = read_foreign(path)
         original, convention, findings = infer_convention(
@@ -73,7 +72,7 @@ def adopt(
         try:
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
-            raise OutputError(f"cannot be written ({error.strerror})") from error
+            raise write_error(error) from error
         return Adopted(spec, findings, _checked(partial, original, convention, frames) if check else [])
 
 

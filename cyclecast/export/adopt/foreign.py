@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx.external_data_helper import load_external_data_for_model
 
-from cyclecast.errors import ModelError
+from cyclecast.errors import MissingModelError, ModelError
 from cyclecast.spec import METADATA_KEY, ModelSpec
 
 Array = NDArray[Any]
@@ -115,7 +115,7 @@ def pad_mode(multiple: int) -> str:
 def read_foreign(path: Path) -> Foreign:
     """The model at `path`; ModelError, without the path, if it is none, is one of ours, or has not one input and one output."""
     if not path.is_file():
-        raise ModelError("no such model")
+        raise MissingModelError("no such model")
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except Exception as error:  # protobuf's, which has no types

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclecast.errors import EngineError, EngineUnavailable, ModelError
+from cyclecast.errors import EngineError, EngineNotInstalled, EngineUnavailable, ModelError
 from cyclecast.runtime.engine import (
     Image,
     PerSizeCache,
@@ -39,7 +39,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         try:
             import onnxruntime
         except ImportError as error:
-            raise EngineUnavailable(
+            raise EngineNotInstalled(
                 "onnxruntime is not installed: pip install onnxruntime, or for NVIDIA GPUs cyclecast[gpu]; never both"
             ) from error
         self._onnxruntime = onnxruntime

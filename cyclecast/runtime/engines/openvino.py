@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
-from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PendingImage, PerSizeCache, check_frame, check_size
+from cyclecast.future import Completed, Deferred, Future
+from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe, openvino_library, read_model
 
@@ -80,13 +81,12 @@ class OpenVinoEngine:
         self._requests.get(width, height)
 
     def run(self, frame: Image) -> Image:
-        return self.submit(frame)()
+        return self.submit(frame).result()
 
-    def submit(self, frame: Image) -> PendingImage:
+    def submit(self, frame: Image) -> Future[Image]:
         requests = self._requests.get(*check_frame(frame, self.size))
         if self._target == "CPU":  # a frame has all cores: a second one gained nothing, and blurs who takes the time
-            styled = requests[0].run(frame)
-            return lambda: styled
+            return Completed(requests[0].run(frame))
         requests.rotate()
         return requests[0].submit(frame)
 
@@ -118,7 +118,7 @@ class _Request:
             self._request.infer()
         return styled
 
-    def submit(self, frame: Image) -> PendingImage:
+    def submit(self, frame: Image) -> Future[Image]:
         """Starts on the frame, when the one before is done."""
         with _told(frame):
             self._request.wait()
@@ -130,7 +130,7 @@ class _Request:
                 self._request.wait()
             return styled
 
-        return wait
+        return Deferred(wait)
 
     def _take(self, frame: Image) -> Image:
         """Gives the request the memory that it reads and writes; returns the latter."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.files import atomic_write
+from cyclecast.future import Future
 from cyclecast.runtime.cuda import ExecutionSlot, ExecutionSlots, Gpu
 from cyclecast.runtime.engine import (
     Image,
     OnBuild,
-    PendingImage,
     PerSizeCache,
     check_frame,
     check_shape,
@@ -134,9 +134,9 @@ class TensorRtEngine:
         self._lanes.get(width, height)
 
     def run(self, frame: Image) -> Image:
-        return self.submit(frame)()
+        return self.submit(frame).result()
 
-    def submit(self, frame: Image) -> PendingImage:
+    def submit(self, frame: Image) -> Future[Image]:
         lanes = self._lanes.get(*check_frame(frame, self.size))
         self._gpu.use()
         return lanes.submit(frame)

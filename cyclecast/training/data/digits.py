@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cyclecast.errors import InputError
+from cyclecast.errors import InputError, MissingInputError
 from cyclecast.training.data.images import spread, to_tensor
 
 Split = Literal["train", "test"]
@@ -102,7 +102,7 @@ def read_digits(path: Path, split: Split = "train") -> tuple[NDArray[np.uint8], 
     in [0, 1], square, or flattened squares. InputError for anything else.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise MissingInputError(f"{path}: no such file")
     name = path.name.lower()
     try:
         if name.endswith(".npz"):

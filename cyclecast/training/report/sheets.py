@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cyclecast.errors import OutputError
+from cyclecast.files import write_error
 from cyclecast.training.data import to_bytes
 
 MOST_ROWS = 9  # of the sheet through time: the first, the last and evenly between
@@ -47,7 +47,10 @@ def write_sheet(folder: Path, step: int, name: str, originals: Tensor | None, ma
     originals, made: (n, 3, S, S) in [-1, 1].
     """
     samples = folder / "samples"
-    samples.mkdir(exist_ok=True)
+    try:
+        samples.mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_error(error, samples) from error
     _write(samples / f"{name}-{step:07d}.png", strip(made))
     rows = [] if originals is None else [labelled(strip(originals), "original")]
     width = strip(made).shape[1]
@@ -62,12 +65,12 @@ def _write(path: Path, picture: NDArray[np.uint8]) -> None:
     try:
         path.write_bytes(encoded.tobytes())
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise write_error(error, path) from error
 
 
 def through_time(folder: Path, name: str, most: int = MOST_ROWS) -> list[tuple[int, NDArray[np.uint8]]]:
     """(step, strip) of the saved samples of `name`: the first, the last and evenly between."""
-    taken = sorted((folder / "samples").glob(f"{name}-*.png"))
+    taken = sorted(path for path in (folder / "samples").glob(f"{name}-*.png") if path.stem.rpartition("-")[2].isdecimal())
     chosen = np.unique(np.linspace(0, len(taken) - 1, min(most, len(taken))).round().astype(int))
     pictures = [(int(taken[i].stem.rsplit("-", 1)[1]), cv2.imread(str(taken[i]))) for i in chosen]
     return [(step, np.asarray(picture, np.uint8)) for step, picture in pictures if picture is not None]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError
-from cyclecast.files import read_lines
+from cyclecast.files import read_lines, write_error
+from cyclecast.future import Deferred
 from cyclecast.video.convert.convert import (
     GIF,
     ConversionReport,
@@ -182,16 +183,16 @@ class OneByOne:
         with self._lock:
             return self._function(frame)
 
-    def submit(self, frame: Image) -> Callable[[], Image]:
+    def submit(self, frame: Image) -> Deferred[Image]:
         """As the function, where it works ahead."""
         with self._lock:
-            wait = submit_frame(frame, self._function)
+            future = submit_frame(frame, self._function)
 
         def locked() -> Image:
             with self._lock:
-                return wait()
+                return future.result()
 
-        return locked
+        return Deferred(locked)
 
 
 class Ledger:
@@ -223,7 +224,7 @@ class Ledger:
             with self._lock, open(self._path, "a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
-            raise OutputError(f"{self._path}: cannot be written ({error.strerror})") from error
+            raise write_error(error, self._path) from error
 
     def close(self, all_done: bool) -> None:
         """The batch is through."""

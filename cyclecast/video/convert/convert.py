@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import av
 
 from cyclecast._version import __version__
-from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, OutputError
-from cyclecast.files import atomic_write, digest_of_ends
+from cyclecast.errors import ConfigError, CyclecastError, InputError, Interrupted, MissingInputError, OutputError
+from cyclecast.files import atomic_write, check_output, digest_of_ends, read_error
+from cyclecast.future import Deferred, Future
 from cyclecast.video.convert import pipeline
 from cyclecast.video.convert.job import End, Job
 from cyclecast.video.files import images
@@ -133,16 +134,13 @@ def convert_file(
     if os.path.isdir(source):
         raise InputError(f"{source}: is a folder")
     if not os.path.exists(source):
-        raise InputError(f"{source}: no such file")
+        raise MissingInputError(f"{source}: no such file")
     if os.path.exists(output) and os.path.samefile(source, output):
         raise OutputError(f"{output}: is the source itself")
     if source.suffix.lower() in images.SUFFIXES:
         with atomic_write(output, options.overwrite) as partial:
             return convert_image(source, output, partial, function, options, on_frame)
-    if output.is_dir():
-        raise OutputError(f"{output}: is a folder")
-    if os.path.lexists(output) and not options.overwrite:
-        raise OutputError(f"{output}: exists already; --overwrite replaces it")
+    check_output(output, options.overwrite)
     return convert_video(source, output, function, options, on_frame, on_message, maker)
 
 
@@ -169,7 +167,7 @@ def convert_video(
         function.prepare(width, height)
         made_of = signature(source, function, options) | {"encoder": chosen.name, "place of work": maker is None}
         with _job(output, made_of, options.resume) as job:
-            for news in (job.news, f"encoder {chosen.described()}, decoder {decoder.described()}"):
+            for news in (job.news, f"encoder {chosen.description()}, decoder {decoder.description()}"):
                 if news and on_message:
                     on_message(f"{output.name}: {news}")
             place = job.place() if maker is None else None
@@ -317,7 +315,7 @@ def signature(source: Path, function: FrameFunction, options: ConvertOptions) ->
     try:
         known_by = [digest_of_ends(source), os.stat(source).st_mtime_ns]
     except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
+        raise read_error(error, source) from error
     return {
         "source": known_by,
         "model": function.identity or os.urandom(8).hex(),
@@ -365,7 +363,7 @@ def _per_frame(work: pipeline.StageSeconds, frames: int) -> dict[str, float]:
     return {name: round(1000 * seconds / max(frames, 1), 3) for name, seconds in vars(work).items()}
 
 
-def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Callable[[], Frame]:
-    """Starts on the frame, as `styling.submit_frame`; what is given back waits for the styled one."""
-    wait = submit_frame(frame.image, function, work_height)
-    return lambda: Frame(wait(), frame.pts, frame.duration)
+def style(frame: Frame, function: FrameFunction, work_height: int | None) -> Future[Frame]:
+    """Starts on the frame, as `resize.submit_frame`."""
+    future = submit_frame(frame.image, function, work_height)
+    return Deferred(lambda: Frame(future.result(), frame.pts, frame.duration))

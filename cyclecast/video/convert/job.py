@@ -17,8 +17,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cyclecast.errors import OutputError
-from cyclecast.files import read_lines
+from cyclecast.errors import OutputError, OutputExistsError
+from cyclecast.files import read_lines, write_error
 from cyclecast.video.files.reader import ResumePoint
 from cyclecast.video.files.writer import Part
 
@@ -53,7 +53,7 @@ class Job:
         except Timeout as error:
             raise OutputError("another conversion is writing it") from error
         except OSError as error:
-            raise OutputError(f"cannot be written there ({error.strerror})") from error
+            raise write_error(error) from error
         self._signature = json.loads(json.dumps(signature))
         if not (resume and self._read()):
             self._begin()
@@ -98,7 +98,7 @@ class Job:
             part = Part(path, part.frames, part.first, part.last, part.end, part.reordered)
             self._append({"part": index, "steady": steady, **asdict(part), "path": path.name})
         except OSError as error:
-            raise OutputError(f"cannot be written ({error.strerror})") from error
+            raise write_error(error) from error
         self._parts[index] = (part, steady)
 
     def close_source(self, end: End) -> None:
@@ -108,13 +108,13 @@ class Job:
 
     def publish(self, film: Path, output: Path, overwrite: bool) -> None:
         """Gives the finished file its name, all at once, and removes the folder."""
+        if os.path.lexists(output) and not overwrite:
+            raise OutputExistsError("exists already; --overwrite replaces it")
         try:
             _to_disk(film)
-            if os.path.lexists(output) and not overwrite:
-                raise OutputError("exists already; --overwrite replaces it")
             os.replace(film, output)
         except OSError as error:
-            raise OutputError(f"cannot be written ({error.strerror})") from error
+            raise write_error(error) from error
         self.remove()
 
     def remove(self) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from cyclecast.future import Future
+
 A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
@@ -79,15 +81,15 @@ class StageSeconds:
 
 def run(
     source: Iterator[A],
-    function: Callable[[A], Callable[[], B]],
+    function: Callable[[A], Future[B]],
     sink: Callable[[B], None],
     on_item: Callable[[int], None] | None = None,
 ) -> StageSeconds:
     """Every item of `source` through `function` into `sink`, in order; `function` runs in the caller's thread.
 
-    function: starts on an item and gives back what waits for the result; that is called once the item after it has been
-    begun. on_item is told, in the sink's thread, how many have arrived. Whatever a stage raises first is raised here, once
-    all threads have ended; Ctrl-C too.
+    function: starts on an item and returns a future, whose result is asked for once the item after it has been submitted.
+    on_item is told, in the sink's thread, how many have arrived. Whatever a stage raises first is raised here, once all
+    threads have ended; Ctrl-C too.
     """
     seconds = StageSeconds()
     decoded: BoundedQueue[A] = BoundedQueue(DEPTH)
@@ -117,11 +119,11 @@ def run(
             decoded.put(item)
 
     def model() -> None:
-        under_way: deque[Callable[[], B]] = deque()
+        under_way: deque[Future[B]] = deque()
 
         def fetch() -> None:
             started = time.perf_counter()
-            result = under_way.popleft()()
+            result = under_way.popleft().result()
             seconds.model += time.perf_counter() - started
             styled.put(result)
 

@@ -1,4 +1,4 @@
-"""Hardware that decodes: which to take, and whether it really does. PyAV fetches its frames back into memory."""
+"""Chooses the hardware that decodes videos, after a test. PyAV copies its frames back into memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cyclecast.errors import ConfigError, EngineUnavailable
 from cyclecast.isolated import call
-from cyclecast.video.files.codecs import HARDWARE_SECONDS, may_be_here, overheard
+from cyclecast.video.files.codecs import HARDWARE_TIMEOUT_S, capture_ffmpeg_errors, may_be_present
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
 
-# FFmpeg's types of devices, in the order in which `auto` tries them
+# FFmpeg's device types, in the order in which `auto` tests them
 DEVICES = ("cuda", "videotoolbox", "d3d12va", "d3d11va", "dxva2", "vaapi", "vdpau", "qsv", "vulkan", "drm")
-TRIED = {"h264": "libx264", "hevc": "libx265"}  # decoder -> what makes the frames that it is tried with
+TEST_CODECS = {"h264": "libx264", "hevc": "libx265"}  # decoder -> the encoder of the video that it is tested with
 
 
 @dataclass(frozen=True)
@@ -25,104 +25,106 @@ class ChosenDecoder:
 
     hardware: str | None
     """One of `DEVICES`; None: software."""
-    asked_for: bool = False
-    """By name: a video that it cannot decode is an error. Otherwise software takes over."""
-    passed: tuple[str, ...] = ()
-    """Hardware that was tried before it, each with the reason why it is not used."""
+    is_required: bool = False
+    """The user named the device: a video that it cannot decode is an error. Otherwise software takes over."""
+    rejected: tuple[str, ...] = ()
+    """Hardware that was tested first, each with the reason why it is not used."""
 
     def hwaccel(self) -> HWAccel | None:
-        """For `av.open(path, hwaccel=…)`, which opens a device for each stream of its own; None for software.
+        """For `av.open(path, hwaccel=…)`, which opens the device once for each stream; None for software.
 
-        Asked for by name, a file without a stream that this device's decoders are for is a RuntimeError of `av.open`'s, and
-        frames that it cannot decode an FFmpegError. Frames come as nv12, p010le, …, not as yuv420p.
+        With a required device, `av.open` raises RuntimeError for a file without a stream that the device decodes, and
+        decoding raises FFmpegError for frames that it cannot decode. Frames are nv12, p010le, …, not yuv420p.
         """
         if self.hardware is None:
             return None
         from av.codec.hwaccel import HWAccel
 
-        return HWAccel(self.hardware, allow_software_fallback=not self.asked_for)
+        return HWAccel(self.hardware, allow_software_fallback=not self.is_required)
 
-    def described(self) -> str:
-        """For people: `cuda, or software for what it cannot decode`."""
-        why = f" ({'; '.join(self.passed)})" if self.passed else ""
+    def description(self) -> str:
+        """For reports: `cuda, or software for what it cannot decode`."""
+        why = f" ({'; '.join(self.rejected)})" if self.rejected else ""
         if self.hardware is None:
             return f"software{why}"
-        return self.hardware + ("" if self.asked_for else f", or software for what it cannot decode{why}")
+        return self.hardware + ("" if self.is_required else f", or software for what it cannot decode{why}")
 
 
-def choose_decoder(wanted: str = "auto") -> ChosenDecoder:
-    """What decodes. wanted: auto, a device that decodes frames here, otherwise software; software; or one of `DEVICES`.
+def choose_decoder(hardware: str = "auto") -> ChosenDecoder:
+    """Returns what decodes videos.
 
-    Devices are tried in a process apart, in auto only where the system shows signs of them. ConfigError for a name that does
-    not exist, EngineUnavailable for a device that is not here or does not decode.
+    hardware: "auto" takes the first device that decodes test frames on this machine, and software where there is none;
+    "software"; or one of `DEVICES`. Devices are tested in another process; "auto" tests only devices of which the system
+    shows signs. ConfigError for an unknown name, EngineUnavailable for a device that is absent or does not decode.
     """
-    if wanted not in ("auto", "software", *DEVICES):
-        raise ConfigError(f"no decoders named {wanted!r}; there are: auto, software, {', '.join(DEVICES)}")
-    if wanted == "software":
+    if hardware not in ("auto", "software", *DEVICES):
+        raise ConfigError(f"no decoders named {hardware!r}; there are: auto, software, {', '.join(DEVICES)}")
+    if hardware == "software":
         return ChosenDecoder(None)
-    usable = _usable()
-    if wanted != "auto":
-        if wanted not in usable:
-            raise EngineUnavailable(f"this FFmpeg does not decode on {wanted}; it has {', '.join(usable) or 'software only'}")
-        failure = why_not(wanted)
+    supported = _supported_devices()
+    if hardware != "auto":
+        if hardware not in supported:
+            has = ", ".join(supported) or "software only"
+            raise EngineUnavailable(f"this FFmpeg does not decode on {hardware}; it has {has}")
+        failure = decoder_failure(hardware)
         if failure is not None:
-            what = f"{wanted} does not decode here ({failure.rstrip('.')})"
-            raise EngineUnavailable(f"{what}; 'software' always does, and 'auto' takes what works")
-        return ChosenDecoder(wanted, asked_for=True)
-    passed: list[str] = []
-    for kind in usable:
-        if may_be_here(kind):
-            failure = why_not(kind)
+            problem = f"{hardware} does not decode here ({failure.rstrip('.')})"
+            raise EngineUnavailable(f"{problem}; 'software' always does, and 'auto' takes what works")
+        return ChosenDecoder(hardware, is_required=True)
+    rejected: list[str] = []
+    for device in supported:
+        if may_be_present(device):
+            failure = decoder_failure(device)
             if failure is None:
-                return ChosenDecoder(kind, passed=tuple(passed))
-            passed.append(f"{kind}: {failure.rstrip('.')}")
-    return ChosenDecoder(None, passed=tuple(passed))
+                return ChosenDecoder(device, rejected=tuple(rejected))
+            rejected.append(f"{device}: {failure.rstrip('.')}")
+    return ChosenDecoder(None, rejected=tuple(rejected))
 
 
-def _usable() -> list[str]:
-    """Those that the decoders of this FFmpeg were built for."""
+def _supported_devices() -> list[str]:
+    """The devices that this FFmpeg was built to decode on."""
     import av
 
-    configs = [config for name in TRIED for config in av.Codec(name, "r").hardware_configs if config.is_supported]
+    configs = [config for name in TEST_CODECS for config in av.Codec(name, "r").hardware_configs if config.is_supported]
     names = {config.device_type.name for config in configs}
     return [name for name in DEVICES if name in names]
 
 
 @lru_cache
-def why_not(device: str) -> str | None:
-    """Why this device does not decode a few frames, tried in a process apart; None if it does."""
-    answer = call(decode_on, device, seconds=HARDWARE_SECONDS)
+def decoder_failure(device: str) -> str | None:
+    """Why this device does not decode a few test frames, found in another process; None if it does."""
+    answer = call(run_test_decode, device, seconds=HARDWARE_TIMEOUT_S)
     return answer.failure or cast("str | None", answer.value)
 
 
-def decode_on(device: str) -> str | None:
+def run_test_decode(device: str) -> str | None:
     """Why this device decodes neither H.264 nor HEVC, in FFmpeg's own words; None if it does. May hang or crash."""
     import av
     from av.codec.hwaccel import HWAccel
 
     first = None
-    for codec, encoder in TRIED.items():
-        video = made(encoder)
-        with overheard() as logged:
+    for codec, encoder in TEST_CODECS.items():
+        video = encode_test_video(encoder)
+        with capture_ffmpeg_errors() as messages:
             try:
-                frames = decoded(video, HWAccel(device, allow_software_fallback=False))
-                if frames == decoded(video, None):
+                frames = decode_luma(video, HWAccel(device, allow_software_fallback=False))
+                if frames == decode_luma(video, None):
                     return None
                 failure = f"it decodes {codec} wrongly"
             except (av.FFmpegError, OSError, RuntimeError, ValueError) as error:
-                failure = next((message.strip() for _, _, message in logged if message.strip()), None) or str(error)
+                failure = next((text.strip() for _, _, text in messages if text.strip()), None) or str(error)
         first = first or failure
     return first
 
 
-def made(encoder: str) -> bytes:
-    """An MP4 of five gray frames of 320x240, each brighter than the one before it."""
+def encode_test_video(encoder: str) -> bytes:
+    """An MP4 file of five gray frames of 320x240, each brighter than the one before."""
     import av
 
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        silence = {"x265-params": "log-level=error"} if encoder == "libx265" else {}
-        stream: Any = container.add_stream(encoder, rate=30, options={"preset": "ultrafast"} | silence)
+        quiet = {"x265-params": "log-level=error"} if encoder == "libx265" else {}
+        stream: Any = container.add_stream(encoder, rate=30, options={"preset": "ultrafast"} | quiet)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for pts in range(5):
             frame = av.VideoFrame(320, 240, "yuv420p")
@@ -134,8 +136,8 @@ def made(encoder: str) -> bytes:
     return file.getvalue()
 
 
-def decoded(video: bytes, hwaccel: HWAccel | None) -> list[bytes]:
-    """The brightness of each frame, 320x240 bytes. OSError if a device was given and is not used."""
+def decode_luma(video: bytes, hwaccel: HWAccel | None) -> list[bytes]:
+    """The luma plane of each 320x240 frame. OSError if the decoder does not use the given device."""
     import av
 
     container: Any

@@ -80,8 +80,8 @@ class ChosenEncoder:
     """FFmpeg's: libx264, h264_nvenc, …"""
     hardware: str | None = None
     """One of `HARDWARE`; None: software."""
-    passed: tuple[str, ...] = ()
-    """Hardware that was tried before it, each with the reason why it is not used."""
+    rejected: tuple[str, ...] = ()
+    """Hardware that was tested first, each with the reason why it is not used."""
 
     def options(
         self, crf: int | None = None, preset: str | None = None, *, width: int, height: int, rate: Fraction | float
@@ -177,9 +177,9 @@ class ChosenEncoder:
         types = [config.device_type for config in codec.hardware_configs if config.format and not config.format.components]
         return HWAccel(types[0]) if types else None
 
-    def described(self) -> str:
-        """For people: `libx264 in software (nvenc: Cannot load libcuda.so.1)`."""
-        why = f" ({'; '.join(self.passed)})" if self.passed else ""
+    def description(self) -> str:
+        """For reports: `libx264 in software (nvenc: Cannot load libcuda.so.1)`."""
+        why = f" ({'; '.join(self.rejected)})" if self.rejected else ""
         return f"{self.name} in {'hardware' if self.hardware else 'software'}{why}"
 
 

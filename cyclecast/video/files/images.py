@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclecast.errors import InputError, OutputError
+from cyclecast.errors import InputError, MissingInputError, OutputError
+from cyclecast.files import read_error, write_error
 from cyclecast.video.files.image_metadata import Metadata, orientation, put_metadata, read_metadata, upright_exif, upright_xmp
 from cyclecast.video.frame import FrameFunction, Image
 
@@ -68,11 +69,11 @@ def read_still(path: Path) -> Still:
     be decoded, or holds other numbers than 8 or 16 bits without a sign.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise MissingInputError(f"{path}: no such file")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise read_error(error, path) from error
     said = read_metadata(data)
     pixels, damage = _decode(path, data, said)
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -206,7 +207,7 @@ def write_still(path: Path, still: Still) -> list[str]:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})") from error
+        raise write_error(error) from error
     return lost + left_out
 
 

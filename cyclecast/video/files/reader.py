@@ -16,7 +16,7 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
-from cyclecast.errors import InputError
+from cyclecast.errors import InputError, MissingInputError
 from cyclecast.video.color import HDR, ToBgr, delivered, orientation
 from cyclecast.video.files.decoding import DecodeStats, can_be_entered, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
@@ -48,7 +48,7 @@ def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer
         return av.open(os.path.abspath(path), metadata_errors="replace", hwaccel=hwaccel)
     except (av.FFmpegError, OSError) as error:
         if not os.path.exists(path):
-            raise InputError(f"{path}: no such file") from error
+            raise MissingInputError(f"{path}: no such file") from error
         raise InputError(f"{path}: cannot be read as a video ({error.strerror})") from error
     except RuntimeError as error:  # how PyAV says that hardware knows none of the codecs
         raise InputError(f"{path}: {error}") from error

@@ -317,7 +317,7 @@ def test_outputs_that_cannot_be(clip: Path, tmp_path: Path) -> None:
     own.write_bytes(clip.read_bytes())
     for source, output, message in (
         (clip, tmp_path / "there.mp4", "exists already; --overwrite replaces it"),
-        (clip, tmp_path / "file" / "out.mp4", "cannot be written there"),
+        (clip, tmp_path / "file" / "out.mp4", "cannot be written"),
         (clip, tmp_path / "out.xyz", "no container of that name"),
         (own, own, "is the source itself"),
     ):
@@ -333,7 +333,7 @@ def test_a_folder_that_may_not_be_written(clip: Path, tmp_path: Path) -> None:
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
     if os.access(locked, os.W_OK):
         pytest.skip("this user may write everywhere")
-    with pytest.raises(OutputError, match="cannot be written there"):
+    with pytest.raises(OutputError, match="cannot be written"):
         convert_file(clip, locked / "out.mp4", Same())
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from cyclecast.future import Completed, Deferred, Future
 from cyclecast.video.convert import pipeline
 
 
@@ -20,14 +21,13 @@ def numbers(count: int, seen: list[int] | None = None) -> Iterator[int]:
         yield number
 
 
-def at_once(function: Callable[[int], int]) -> Callable[[int], Callable[[], int]]:
-    """A stage that has the result before it gives back what waits for it."""
+def at_once(function: Callable[[int], int]) -> Callable[[int], Future[int]]:
+    """A stage that has the result before it returns its future."""
 
-    def begin(number: int) -> Callable[[], int]:
-        result = function(number)
-        return lambda: result
+    def submit(number: int) -> Future[int]:
+        return Completed(function(number))
 
-    return begin
+    return submit
 
 
 def threads() -> set[str]:
@@ -100,7 +100,7 @@ def test_two_are_under_way_and_no_more() -> None:
     begun: list[int] = []
     fetched: list[int] = []
 
-    def begin(number: int) -> Callable[[], int]:
+    def submit(number: int) -> Future[int]:
         begun.append(number)
 
         def wait() -> int:
@@ -108,31 +108,32 @@ def test_two_are_under_way_and_no_more() -> None:
             fetched.append(number)
             return number
 
-        return wait
+        return Deferred(wait)
 
     out: list[int] = []
-    pipeline.run(numbers(20), begin, out.append)
+    pipeline.run(numbers(20), submit, out.append)
     assert out == fetched == list(range(20))
 
 
 @pytest.mark.parametrize("nth", [0, 3, 19])
 def test_an_error_while_it_is_waited_for_is_raised(nth: int) -> None:
-    def begin(number: int) -> Callable[[], int]:
+    def submit(number: int) -> Future[int]:
         def wait() -> int:
             if number == nth:
                 raise ValueError("broke")
             return number
 
-        return wait
+        return Deferred(wait)
 
     out: list[int] = []
     with pytest.raises(ValueError, match="broke"):
-        pipeline.run(numbers(20), begin, out.append)
+        pipeline.run(numbers(20), submit, out.append)
     assert out == list(range(len(out))) and len(out) <= nth
 
 
 CTRL_C = """
 import os, signal, threading, time
+from cyclecast.future import Deferred
 from cyclecast.video.convert import pipeline
 
 def press(at, number):
@@ -143,7 +144,7 @@ def press(at, number):
     return number
 
 try:
-    pipeline.run(iter(range(100_000)), lambda n: lambda: press("function", n), lambda n: press("sink", n))
+    pipeline.run(iter(range(100_000)), lambda n: Deferred(lambda: press("function", n)), lambda n: press("sink", n))
 except KeyboardInterrupt:
     print("interrupted", threading.active_count())
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import pytest
 
 from cyclecast.errors import ConfigError, EngineUnavailable
 from cyclecast.video.files import codecs, decoders
-from cyclecast.video.files.codecs import choose_encoder, encode_each, is_listed, may_be_here
-from cyclecast.video.files.decoders import DEVICES, choose_decoder, decode_on, decoded, made
+from cyclecast.video.files.codecs import av_requirement, choose_encoder, encode_each, is_listed, may_be_present
+from cyclecast.video.files.decoders import DEVICES, choose_decoder, decode_luma, encode_test_video, run_test_decode
 from cyclecast.video.files.encoders import (
     ENCODERS,
     HARDWARE,
@@ -36,7 +37,7 @@ LISTED = [
     for codec, name in known_encoders()
     if is_listed(name) and (hardware_of(name) or name in OURS.values())
 ]
-HERE = [kind for kind in (*HARDWARE, *DEVICES) if may_be_here(kind)]
+HERE = [kind for kind in (*HARDWARE, *DEVICES) if may_be_present(kind)]
 bare = pytest.mark.skipif(bool(HERE), reason=f"of machines without hardware; here may be {HERE}")
 QUICK = {"av1": "12", "vp9": "8"}  # presets
 
@@ -153,7 +154,7 @@ def test_hardware_that_is_not_here_is_an_error_with_the_reason() -> None:
     for codec in ("h264", "hevc", "av1"):
         with pytest.raises(EngineUnavailable, match=rf"{codec}_nvenc does not encode 320x240 here \(Cannot load libcuda"):
             choose_encoder(codec, "nvenc")
-    with pytest.raises(EngineUnavailable, match="this FFmpeg has no encoder vp9_nvenc; of this codec it has vp9_qsv"):
+    with pytest.raises(EngineUnavailable, match="this FFmpeg has no encoder vp9_nvenc; for this codec it has vp9_qsv"):
         choose_encoder("vp9", "nvenc")
     with pytest.raises(EngineUnavailable, match=r"cuda does not decode here \(Cannot load libcuda"):
         choose_decoder("cuda")
@@ -174,47 +175,46 @@ def test_names_that_do_not_exist() -> None:
 def test_auto_without_hardware_is_software_and_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.Popen", None)
     for codec, name in OURS.items():
-        assert choose_encoder(codec).described() == f"{name} in software"
+        assert choose_encoder(codec).description() == f"{name} in software"
     chosen = choose_decoder()
-    assert (chosen.described(), chosen.hwaccel()) == ("software", None)
+    assert (chosen.description(), chosen.hwaccel()) == ("software", None)
 
 
 @bare
 def test_auto_passes_hardware_that_fails_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codecs, "may_be_here", lambda kind: True)
+    monkeypatch.setattr(codecs, "may_be_present", lambda hardware: True)
     chosen = choose_encoder("h264", size=(64, 48))
     assert chosen.name == "libx264"
-    assert chosen.described().startswith("libx264 in software (nvenc: Cannot load libcuda.so.1; qsv: Error")
-    monkeypatch.setattr(decoders, "may_be_here", lambda kind: True)
-    assert choose_decoder().described() == "software (cuda: Cannot load libcuda.so.1)"
+    assert chosen.description().startswith("libx264 in software (nvenc: Cannot load libcuda.so.1; qsv: Error")
+    monkeypatch.setattr(decoders, "may_be_present", lambda hardware: True)
+    assert choose_decoder().description() == "software (cuda: Cannot load libcuda.so.1)"
 
 
 def test_auto_takes_the_first_hardware_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def tried(name: str, pix_fmt: str | None, size: tuple[int, int]) -> codecs.EncoderFacts:
-        works = name == "h264_qsv" and pix_fmt is None
-        return codecs.EncoderFacts(name, "h264", hardware_of(name), works, None if works else "No device.")
+    def test_once(name: str, pix_fmt: str | None, size: tuple[int, int]) -> str | None:
+        return None if name == "h264_qsv" and pix_fmt is None else "No device."
 
-    monkeypatch.setattr(codecs, "may_be_here", lambda kind: True)
-    monkeypatch.setattr(codecs, "_tried", tried)
+    monkeypatch.setattr(codecs, "may_be_present", lambda hardware: True)
+    monkeypatch.setattr(codecs, "_test_once", test_once)
     chosen = choose_encoder("h264")
-    assert chosen.described() == "h264_qsv in hardware (nvenc: No device)" and chosen.pix_fmt() == "nv12"
+    assert chosen.description() == "h264_qsv in hardware (nvenc: No device)" and chosen.pix_fmt() == "nv12"
     assert choose_encoder("h264", pix_fmt="yuv444p").name == "libx264"  # qsv does not take it, and is not asked
 
 
 def test_signs_of_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    assert not any(may_be_here(kind, tmp_path) for kind in (*HARDWARE, *DEVICES))
+    assert not any(may_be_present(kind, tmp_path) for kind in (*HARDWARE, *DEVICES))
     camera = tmp_path / "sys/class/video4linux/video0"
     camera.mkdir(parents=True)
     (camera / "name").write_text("HD Webcam\n")
-    assert not may_be_here("v4l2m2m", tmp_path)
+    assert not may_be_present("v4l2m2m", tmp_path)
     (camera / "name").write_text("bcm2835-codec-encode\n")
     (tmp_path / "dev/dri").mkdir(parents=True)
     (tmp_path / "dev/dri/renderD128").touch()
-    here = {kind for kind in HARDWARE if may_be_here(kind, tmp_path)}
+    here = {kind for kind in HARDWARE if may_be_present(kind, tmp_path)}
     assert here == {"v4l2m2m", "qsv", "vaapi", "amf", "vulkan"}
     monkeypatch.setattr("platform.system", lambda: "Darwin")
-    assert [kind for kind in HARDWARE if may_be_here(kind)] == ["videotoolbox", "vulkan"]
+    assert [kind for kind in HARDWARE if may_be_present(kind)] == ["videotoolbox", "vulkan"]
 
 
 def test_the_trial_of_encoders_uses_the_size_and_the_pixels() -> None:
@@ -225,11 +225,11 @@ def test_the_trial_of_encoders_uses_the_size_and_the_pixels() -> None:
 
 def test_the_trial_of_decoders_knows_frames_from_frames() -> None:
     for encoder in ("libx264", "libx265"):
-        frames = decoded(made(encoder), None)
+        frames = decode_luma(encode_test_video(encoder), None)
         assert len(set(frames)) == 5 and {len(frame) for frame in frames} == {320 * 240}
     if "cuda" not in HERE:
-        assert decode_on("cuda") == "Cannot load libcuda.so.1"
-    assert decode_on("qsv")  # no decoder of FFmpeg's that `av.open` takes is for it
+        assert run_test_decode("cuda") == "Cannot load libcuda.so.1"
+    assert run_test_decode("qsv")  # no decoder of FFmpeg's that `av.open` takes is for it
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="of Linux")
@@ -246,3 +246,18 @@ def test_no_encoder_takes_the_machine_for_itself(name: str) -> None:
 def test_nobody_listens_to_ffmpeg_after_a_trial() -> None:
     assert encode_each(["libx264", "h264_nvenc"])[0] is None
     assert av.logging.get_level() is None  # else a codec that is closed may wait for ever for a thread of its own
+
+
+def test_the_required_version_of_pyav_is_stated_in_the_package_alone() -> None:
+    stated = re.search(r'"(av[^"]+)"', Path(__file__, "../../../../pyproject.toml").resolve().read_text())
+    assert stated is not None
+    assert set(av_requirement()[2:].split(",")) == set(stated[1][2:].split(","))
+    sources = Path(codecs.__file__).parents[2].rglob("*.py")
+    assert [path.name for path in sources if re.search(r"'av[<>=]", path.read_text())] == []
+
+
+def test_an_encoder_that_ffmpeg_lacks_names_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "is_listed", lambda name: False)
+    line = re.escape(f"pip install --force-reinstall --only-binary av '{av_requirement()}'")
+    with pytest.raises(EngineUnavailable, match=f"^this FFmpeg has no libx264: {line}$"):
+        choose_encoder("h264", "software")

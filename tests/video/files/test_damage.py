@@ -23,8 +23,8 @@ from cyclecast.video.files.decoding import LARGEST, missing_bytes
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
 from cyclecast.video.frame import Image
+from tests.commands import run_program
 from tests.conftest import Same, moving_pictures, shared
-from tests.test_cli import cyclecast_command
 
 FRAMES = 60
 X264 = {"preset": "ultrafast", "g": "12", "bf": "2"}
@@ -319,7 +319,7 @@ def test_a_batch_of_broken_files_is_a_line_for_each_and_the_rest_is_done(clip: P
     shutil.copyfile(clip, folder / "good.mp4")
     (folder / "text.mp4").write_text("no video\n")
     torn(clip, folder / "torn.mp4", [5])
-    done = cyclecast_command("convert", folder, out, "--model", tiny_model, "--json")
+    done = run_program("convert", folder, out, "--model", tiny_model, "--json")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     told = {Path(one["source"]).name: one.get("error") or one["damage"] for one in json.loads(done.stdout)["files"]}
     refused = {"audio_only.mkv", "badrle.bmp", "badwidth.bmp", "broken.png", "broken_data_stream.png", "shortfile.bmp"}
@@ -335,7 +335,7 @@ def test_a_batch_of_broken_files_is_a_line_for_each_and_the_rest_is_done(clip: P
 def test_keep_going_takes_damage_that_was_passed_over_as_done(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     source = torn(clip, tmp_path / "torn.mp4", [5])
     for options, code in (([], 1), (["--keep-going", "--overwrite"], 0)):
-        done = cyclecast_command("convert", source, tmp_path / "out.mp4", "--model", tiny_model, *options)
+        done = run_program("convert", source, tmp_path / "out.mp4", "--model", tiny_model, *options)
         assert done.returncode == code, done.stderr
         assert "torn.mp4: damaged: 1 packets cannot be decoded; what can be decoded is in" in done.stderr
         assert (tmp_path / "out.mp4").exists()

@@ -194,7 +194,7 @@ def test_another_model_is_opened_beside_the_one_at_work() -> None:
     frames = iter(stream)
     try:
         assert next(frames).model == "same"
-        stream.look.next_model()
+        stream.switcher.request_next_model()
         assert opened.wait(LIMIT)
         during = [next(frames) for _ in range(10)]
         assert {shown.model for shown in during} == {"same"}
@@ -220,15 +220,15 @@ def test_a_model_that_does_not_open_leaves_the_one_at_work() -> None:
 
     stream = open_stream(PATTERN, ["same", "absent"], opener, on_message=news.append)
     try:
-        stream.look.choose("absent")
+        stream.switcher.request_model("absent")
         wait_for(lambda: any("absent" in line for line in news))
-        wait_for(lambda: stream.look.wanted == stream.look.model == "same")
+        wait_for(lambda: stream.switcher.requested_model == stream.switcher.active_model == "same")
         assert next(iter(stream)).model == "same"
-        with pytest.raises(ConfigError, match="no model 'other' was given; there are: same, absent"):
-            stream.look.choose("other")
+        with pytest.raises(ConfigError, match="no model 'other' was given; expected one of: same, absent"):
+            stream.switcher.request_model("other")
     finally:
         stream.close()
-    assert "absent cannot take over (absent: no such file); same stays" in news
+    assert "could not load absent (absent: no such file); keeping same" in news
 
 
 class Failing(Collecting):
@@ -248,7 +248,7 @@ def test_a_sink_that_fails_is_named_and_the_others_go_on() -> None:
     assert len(failing.pictures) == 3 and failing.closed
     assert len(good.pictures) > 10
     assert [one.failure for one in report.sinks] == ["the device went away", None]
-    assert "failing failed and is left out: the device went away" in news
+    assert "failing failed and gets no more frames: the device went away" in news
 
 
 def test_without_a_sink_that_works_the_run_is_over() -> None:
@@ -324,16 +324,16 @@ def test_snapshot_and_recording_from_the_desk(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     sink = Collecting()
     one = session(sinks={"one": sink.open}, seconds=None)
-    with pytest.raises(OutputError, match="there is no picture yet"):
+    with pytest.raises(OutputError, match="there is no frame yet"):
         one.snapshot()
 
     def press() -> None:
         wait_for(lambda: len(sink.pictures) > 2)
         one.snapshot()
-        one.record()
+        one.set_recording(True)
         count = len(sink.pictures)
         wait_for(lambda: len(sink.pictures) > count + 15)
-        one.record()
+        one.set_recording(False)
         one.quit()
 
     thread = threading.Thread(target=press)
@@ -361,10 +361,10 @@ def test_an_open_model_stays_open_when_its_stream_is_left() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steady": 2.0}, "steady is 0 to 1, got 2"),
+        ({"steady": 2.0}, "steady must be from 0 to 1, got 2"),
         ({"target_fps": 0.0}, "target_fps must be above 0, got 0"),
         ({"work_height": 8}, "work_height must be at least 16, got 8"),
-        ({"split": -1.0}, "split is a share of the width, 0 to 1, got -1"),
+        ({"split": -1.0}, "split must be from 0 to 1, a share of the width, got -1"),
     ],
 )
 def test_options_that_cannot_be(settings: dict[str, float], message: str) -> None:
@@ -379,7 +379,7 @@ def test_a_recording_that_fails_is_over_and_the_run_goes_on(tmp_path: Path, monk
 
     def press() -> None:
         wait_for(lambda: len(sink.pictures) > 2)
-        film = one.record()
+        film = one.set_recording(True)
         assert film is not None
         film.unlink()
         film.mkdir()  # nothing can be written there any more
@@ -393,12 +393,12 @@ def test_a_recording_that_fails_is_over_and_the_run_goes_on(tmp_path: Path, monk
     report = one.run()
     thread.join(LIMIT)
     assert [found.failure is None for found in report.sinks] == [True, False]
-    assert any("failed and is left out" in line for line in news)
+    assert any("failed and gets no more frames" in line for line in news)
 
 
 def test_the_end_does_not_wait_for_a_model_that_is_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go, opening = threading.Event(), threading.Event()
-    monkeypatch.setattr("cyclecast.video.live.styling.style_switcher.OPENING", 0.1)
+    monkeypatch.setattr("cyclecast.video.live.styling.style_switcher.CLOSE_TIMEOUT_S", 0.1)
 
     def opener(name: str) -> OpenModel:
         if name == "slow":
@@ -408,7 +408,7 @@ def test_the_end_does_not_wait_for_a_model_that_is_being_opened(monkeypatch: pyt
 
     stream = open_stream(PATTERN, ["same", "slow"], opener)
     try:
-        stream.look.choose("slow")
+        stream.switcher.request_model("slow")
         assert opening.wait(LIMIT)
         began = time.monotonic()
         stream.close()

@@ -13,7 +13,7 @@ import pytest
 
 from cyclecast.video.clock import TURN, draw_clock, read_clock, since
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.process import fitted
+from cyclecast.video.live.capture.process import shrink
 from cyclecast.video.live.meter import STRETCHES, Histogram, Meter
 from cyclecast.video.live.newest import Newest
 from cyclecast.video.live.sources.source import CaptureSettings
@@ -102,35 +102,35 @@ class Timed(Same):
 
 
 def governed(fps: float, work_height: int | None = None) -> tuple[StyleSwitcher, Callable[[float], list[int]]]:
-    """A look under a governor, and a function that runs it for so many seconds and gives the heights of its frames."""
+    """A switcher under a governor, and a function that runs it for so many seconds and gives the heights of its frames."""
     Timed.now, Timed.per_megapixel = 0.0, 0.060
     function, frame = Timed(), np.zeros((720, 16, 3), np.uint8)
-    look = StyleSwitcher(["timed"], lambda name: BorrowedModel(name, function), work_height)
-    look.prepare(16, 720)
-    governor = Governor(look, fps, clock=lambda: Timed.now)
+    switcher = StyleSwitcher(["timed"], lambda name: BorrowedModel(name, function), work_height)
+    switcher.prepare(16, 720)
+    governor = Governor(switcher, fps, clock=lambda: Timed.now)
 
     def run(seconds: float) -> list[int]:
         end, heights = Timed.now + seconds, []
         while Timed.now < end:
             began = Timed.now
-            look(frame)
-            heights.append(look.work_height or 720)
+            switcher(frame)
+            heights.append(switcher.work_height or 720)
             governor.observe(720, Timed.now - began)
             Timed.now = max(Timed.now, began + 1 / 30)
             limit = time.monotonic() + 10
-            while look.work_height != governor._asked and time.monotonic() < limit:  # opened beside, in another thread
-                look._take_over()
+            while switcher.work_height != governor._target and time.monotonic() < limit:  # opened beside, in another thread
+                switcher._activate_ready()
         return heights
 
-    return look, run
+    return switcher, run
 
 
 def test_the_height_falls_until_the_rate_is_kept_and_no_further() -> None:
-    look, run = governed(fps=25)  # 720 lines take 55 ms
+    switcher, run = governed(fps=25)  # 720 lines take 55 ms
     try:
         heights = run(20.0)
     finally:
-        look.close()
+        switcher.close()
     assert heights[0] == 720
     lines = heights[-1]
     assert Timed.per_megapixel * lines * lines * 16 / 9 / 1e6 <= 1 / 25
@@ -139,43 +139,43 @@ def test_the_height_falls_until_the_rate_is_kept_and_no_further() -> None:
 
 
 def test_the_height_rises_again_when_there_is_time_to_spare() -> None:
-    look, run = governed(fps=25)
+    switcher, run = governed(fps=25)
     try:
         low = run(20.0)[-1]
         Timed.per_megapixel = 0.010
         high = run(120.0)[-1]
     finally:
-        look.close()
+        switcher.close()
     assert low < high == 720
-    assert look.work_height is None
+    assert switcher.work_height is None
 
 
 def test_the_height_does_not_pump() -> None:
-    look, run = governed(fps=19)  # between two steps: the upper one just too slow
+    switcher, run = governed(fps=19)  # between two steps: the upper one just too slow
     try:
         heights = run(600.0)
     finally:
-        look.close()
+        switcher.close()
     changes = sum(a != b for a, b in zip(heights, heights[1:], strict=False))
     assert changes <= 8
 
 
 def test_the_height_asked_for_is_the_most() -> None:
-    look, run = governed(fps=25, work_height=360)
+    switcher, run = governed(fps=25, work_height=360)
     try:
         Timed.per_megapixel = 0.001
         assert set(run(60.0)) == {360}
     finally:
-        look.close()
+        switcher.close()
 
 
 def test_a_machine_that_is_far_too_slow_ends_at_the_fewest_lines() -> None:
-    look, run = governed(fps=30)
+    switcher, run = governed(fps=30)
     try:
         Timed.per_megapixel = 5.0
         assert run(120.0)[-1] == round(min(STEPS) * 720 / 8) * 8
     finally:
-        look.close()
+        switcher.close()
 
 
 def test_split_and_notice_leave_the_pictures_as_they_are() -> None:
@@ -200,4 +200,4 @@ def test_split_and_notice_leave_the_pictures_as_they_are() -> None:
     ],
 )
 def test_a_source_is_shrunk_into_the_box_that_was_asked_for(capture_settings: CaptureSettings, size: tuple[int, int]) -> None:
-    assert fitted(np.zeros((480, 640, 3), np.uint8), capture_settings).shape[1::-1] == size
+    assert shrink(np.zeros((480, 640, 3), np.uint8), capture_settings).shape[1::-1] == size

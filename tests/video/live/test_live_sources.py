@@ -26,12 +26,13 @@ from cyclecast.errors import InputError
 from cyclecast.video.clock import read_clock, since
 from cyclecast.video.color import from_bgr
 from cyclecast.video.files.images import write_image
-from cyclecast.video.frame import Color
+from cyclecast.video.frame import Color, Image
 from cyclecast.video.live.capture import client as capturing_side
 from cyclecast.video.live.capture.client import Capture, CapturedFrame
-from cyclecast.video.live.capture.process import rated
+from cyclecast.video.live.capture.process import check_rate
+from cyclecast.video.live.sources import camera
 from cyclecast.video.live.sources import network as stream
-from cyclecast.video.live.sources.address import shown_address, source_kind
+from cyclecast.video.live.sources.address import redacted_address, source_type
 from cyclecast.video.live.sources.camera import csi_pipeline, open_camera, open_csi
 from cyclecast.video.live.sources.network import open_stream
 from cyclecast.video.live.sources.playback import in_real_time
@@ -113,7 +114,7 @@ def test_pictures_over_udp_are_a_few_frames_late() -> None:
 def test_pictures_from_a_named_pipe_are_a_few_frames_late(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Sender("pipe", port=str(tmp_path / "pipe")) as sender:
-        assert source_kind(sender.address()) == source_kind(f"file://{sender.address()}") == "stream"
+        assert source_type(sender.address()) == source_type(f"file://{sender.address()}") == "stream"
         live_pictures(sender.address())
 
 
@@ -220,7 +221,7 @@ def test_the_colors_are_those_that_the_stream_names(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(path.read_bytes()))
     writer.start()
-    image = next(open_stream(str(tmp_path / "pipe"), CaptureSettings()).pending_frames).picture()
+    image = next(open_stream(str(tmp_path / "pipe"), CaptureSettings()).pending_frames).decode()
     writer.join(LIMIT)
     assert np.abs(image.astype(int) - patch).max() <= 3
 
@@ -228,8 +229,8 @@ def test_the_colors_are_those_that_the_stream_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("/nothing", "the server has nothing under this path (404)"),
-        ("/secret", "it wants a user and a password: http://USER:PASSWORD@HOST/..."),
+        ("/nothing", "the server has no stream at this path (404); check the part behind the host"),
+        ("/secret", "the server requires a user and a password; type http://USER:PASSWORD@HOST/..."),
         ("/page", "no video can be read from it (Input/output error)"),
     ],
 )
@@ -238,17 +239,17 @@ def test_a_server_that_has_no_pictures_is_one_line(http: Sender, path: str, mess
 
 
 def test_an_rtsp_server_that_has_no_pictures_is_one_line(rtsp: Sender) -> None:
-    failed(rtsp.address("/gone"), "the server has nothing under this path (404)")
-    failed(rtsp.address("/secret"), "it wants a user and a password: rtsp://USER:PASSWORD@HOST/...")
+    failed(rtsp.address("/gone"), "the server has no stream at this path (404); check the part behind the host")
+    failed(rtsp.address("/secret"), "the server requires a user and a password; type rtsp://USER:PASSWORD@HOST/...")
 
 
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("rtsp://127.0.0.1:1/live", "nobody listens there (connection refused)"),
-        ("http://127.0.0.1:1/live", "nobody listens there (connection refused)"),
-        ("rtsp://camera.invalid/live", "there is no host of the name camera.invalid, or no network"),
-        ("cam://127.0.0.1/", "cam:// is not a protocol of this build of FFmpeg; expected rtsp,"),
+        ("rtsp://127.0.0.1:1/live", "connection refused; check the host and the port, and that the server runs"),
+        ("http://127.0.0.1:1/live", "connection refused; check the host and the port, and that the server runs"),
+        ("rtsp://camera.invalid/live", "host camera.invalid not found; check its name and the network"),
+        ("cam://127.0.0.1/", "this build of FFmpeg has no protocol cam://; type rtsp://, "),
     ],
 )
 def test_a_stream_that_was_never_there_is_one_line_within_seconds(address: str, message: str) -> None:
@@ -266,7 +267,7 @@ def failed(address: str, message: str) -> None:
 
 
 def test_a_server_that_says_nothing_is_waited_for_so_long(http: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "OPENING", 0.5)
+    monkeypatch.setattr(stream, "OPEN_TIMEOUT_S", 0.5)
     with pytest.raises(InputError, match=r"/silent: no answer within 0\.5 s"):
         open_stream(http.address("/silent"), CaptureSettings())
 
@@ -279,7 +280,7 @@ def test_nobody_is_told_a_password(rtsp: Sender, http: Sender) -> None:
             next(taken(capture, 1))
             news.append(capture.name)
         with Capture(sender.address("/secret", "anna:wrong@"), on_message=news.append) as capture:
-            with pytest.raises(InputError, match="it does not take this user and password") as error:
+            with pytest.raises(InputError, match="the server rejects this user and password") as error:
                 capture.take(LIMIT)
             news.append(str(error.value))
         assert len(news) == 3 and all("127.0.0.1" in line for line in news)
@@ -305,7 +306,7 @@ def test_nobody_is_told_a_password(rtsp: Sender, http: Sender) -> None:
     ],
 )
 def test_addresses_are_shown_without_what_is_secret(address: str, shown: str) -> None:
-    assert shown_address(address) == shown
+    assert redacted_address(address) == shown
 
 
 def test_a_film_on_a_server_is_played_in_real_time_and_begun_again(clip: Path) -> None:
@@ -327,7 +328,7 @@ def test_a_film_is_played_in_real_time_each_frame_once(clip: Path) -> None:
     steps = np.diff([pending_frame.at for pending_frame in pending_frames])
     assert len(pending_frames) == 12
     assert steps == pytest.approx([0.047, 0.047, 0.026] * 3 + [0.047, 0.047], abs=1e-3)
-    places = [int(pending_frame.picture()[24, :, 0].argmax()) for pending_frame in pending_frames]  # of the bar
+    places = [int(pending_frame.decode()[24, :, 0].argmax()) for pending_frame in pending_frames]  # of the bar
     assert places == pytest.approx([64 * (index + 0.5) / 12 for index in range(12)], abs=2)
 
 
@@ -374,7 +375,7 @@ def test_a_picture_is_given_again_and_again(name: str, tmp_path: Path) -> None:
     write_image(tmp_path / name, image)
     pending_frames = list(islice(open_source(str(tmp_path / name), CaptureSettings(fps=20)).pending_frames, 5))
     assert [one.at - pending_frames[0].at for one in pending_frames] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
-    assert np.abs(pending_frames[-1].picture().astype(int) - image).max() <= 6
+    assert np.abs(pending_frames[-1].decode().astype(int) - image).max() <= 6
     assert len(list(open_source(str(tmp_path / name), CaptureSettings(fps=20, loop=False)).pending_frames)) == 1
 
 
@@ -388,17 +389,31 @@ def test_what_is_held_is_given_again_each_second() -> None:
 
 def test_a_clock_that_jumps_begins_anew() -> None:
     begin = time.perf_counter()
-    given = list(in_real_time(iter([(5.0, 1), (5.1, 2), (500.0, 3), (500.1, 4), (3.0, 5), (3.1, 6)]), longest=10))
+    given = list(in_real_time(iter([(5.0, 1), (5.1, 2), (500.0, 3), (500.1, 4), (3.0, 5), (3.1, 6)]), max_step=10))
     assert [at - begin for at, _ in given] == pytest.approx([0, 0.1, 0.1, 0.2, 0.2, 0.3], abs=0.1)
 
 
-def test_what_is_no_source_is_one_line_that_says_what_is() -> None:
-    with pytest.raises(InputError, match=r"^webcam: no such file; a camera is 0, 1 \.\.\., a stream rtsp"):
-        open_source("webcam", CaptureSettings())
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("webcam", "no such file; type 0 for a camera, rtsp://"),
+        ("/", "is a folder; type the name of a video"),
+        ("pattern://small", "not a test pattern; type pattern://WIDTHxHEIGHT@FPS"),
+        ("pattern://9x9", "9x9 is not possible; type sides from 96 to 8192 pixels"),
+        ("pattern://640x360@2000", "2000 fps is not possible; type a rate above 0, up to 1000"),
+        ("screen://front", "not a screen; type screen, screen://1"),
+        ("csi://left", "not a CSI camera; type csi://0"),
+        ("rtsp://[::1/live", "no video can be read from it (Invalid argument); check the address"),
+    ],
+)
+def test_a_source_that_cannot_be_opened_is_one_line_that_says_what_to_type(address: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_source(address, CaptureSettings())
+    assert str(caught.value).startswith(f"{address}: {message}") and "\n" not in str(caught.value)
 
 
 def test_few_pictures_a_second_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capturing_side, "SILENCE", 1.7)
+    monkeypatch.setattr(capturing_side, "FRAME_TIMEOUT_S", 1.7)
     with Capture("pattern://160x120@30", CaptureSettings(fps=0.2)) as capture:
         first, second = taken(capture, 2)
     assert second.at - first.at > 2.3 and (second.number, capture.reconnects) == (2, 0)
@@ -409,21 +424,62 @@ def test_a_camera_that_is_slower_than_its_driver_says_is_told() -> None:
     with Sender("http", "--fps", "10") as sender:
         source = open_camera(sender.address("/mjpeg"), CaptureSettings())
         told = io.StringIO()
-        for pending_frame in rated(source, told):
-            assert pending_frame.picture().shape == (240, 320, 3)
+        for pending_frame in check_rate(source, told):
+            assert pending_frame.decode().shape == (240, 320, 3)
             if told.getvalue() or pending_frame.at > time.perf_counter() + LIMIT:
                 break
-    assert source.stated_fps == 25 and "by its driver" in source.described
-    news = json.loads(told.getvalue())["news"]
-    assert news.startswith("gives 10") or news.startswith("gives 9.")
+    assert source.stated_fps == 25 and "stated by the driver" in source.description
+    news = json.loads(told.getvalue())["message"]
+    assert news.startswith("delivers 10") or news.startswith("delivers 9.")
     assert "fps, not 25; in poor light" in news
 
 
 def test_a_camera_that_breaks_off_is_an_error(clip: Path) -> None:
     pending_frames = open_camera(str(clip), CaptureSettings()).pending_frames
-    with pytest.raises(InputError, match="no more pictures come from it"):
+    with pytest.raises(InputError, match="the camera delivers no more frames"):
         for pending_frame in pending_frames:
-            assert pending_frame.picture().shape == (48, 64, 3)
+            assert pending_frame.decode().shape == (48, 64, 3)
+
+
+class FlakyCapture:
+    """A cv2.VideoCapture that loses a frame on the bus, delivers torn ones, then works, then is unplugged."""
+
+    def __init__(self) -> None:
+        self.grabs = iter([True, False, True, True, True])
+        self.frames: list[object] = [None, cv2.error("bad JPEG"), np.full((4, 6, 3), 7, np.uint8)]
+
+    def get(self, key: int) -> float:
+        return 0.0
+
+    def grab(self) -> bool:
+        return next(self.grabs, False)
+
+    def retrieve(self) -> tuple[bool, object]:
+        frame = self.frames.pop(0) if self.frames else np.full((4, 6, 3), 9, np.uint8)
+        if isinstance(frame, Exception):
+            raise frame
+        return frame is not None, frame
+
+
+def test_torn_frames_of_a_camera_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera, "open_capture", lambda source: FlakyCapture())
+    decoded: list[int | str] = []
+    with pytest.raises(InputError, match="^camera 0: the camera delivers no more frames; check its cable$"):
+        for pending_frame in open_camera("0", CaptureSettings()).pending_frames:
+            try:
+                decoded.append(int(pending_frame.decode()[0, 0, 0]))
+            except InputError as error:
+                decoded.append(str(error))
+    assert decoded == ["camera 0: a frame cannot be decoded", "camera 0: a frame cannot be decoded (bad JPEG)", 7, 9]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad plane"), MemoryError("too large"), InputError("unknown matrix")])
+def test_a_frame_of_a_stream_that_cannot_be_converted_is_an_input_error(error: Exception) -> None:
+    def convert(frame: av.VideoFrame) -> Image:
+        raise error
+
+    with pytest.raises(InputError, match=f"^rtsp://10.0.0.7/live: .*{error}"):
+        stream._convert_to_bgr(convert, "rtsp://10.0.0.7/live", av.VideoFrame(64, 48))  # type: ignore[arg-type]
 
 
 def test_a_camera_that_is_not_there_is_one_line() -> None:
@@ -442,7 +498,7 @@ def test_a_camera_on_a_boards_own_port_takes_gstreamer() -> None:
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(InputError, match="^csi://0: this OpenCV was built without GStreamer"):
         open_csi("csi://0", CaptureSettings())
-    with pytest.raises(InputError, match=r"^csi://left: a camera on a CSI port is csi://0, csi://1 \.\.\."):
+    with pytest.raises(InputError, match=r"^csi://left: not a CSI camera; type csi://0, csi://1 \.\.\."):
         open_csi("csi://left", CaptureSettings())
 
 

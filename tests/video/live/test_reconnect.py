@@ -29,7 +29,7 @@ PATTERN = "pattern://160x120@30"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow soon."""
-    monkeypatch.setattr(capture_module, "BACK_OFF", (0.2, 0.4))
+    monkeypatch.setattr(capture_module, "RETRY_DELAYS_S", (0.2, 0.4))
 
 
 @pytest.fixture
@@ -110,13 +110,13 @@ def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_tim
         assert capture.reconnects == 3
     name = rtsp.address("/live")
     gone = [line for line in news if line.startswith(f"{name} is gone: the ")]  # stream has ended, or connection is lost
-    assert len(gone) == 3 and all(line.endswith("; it is tried again until it is back") for line in gone)
+    assert len(gone) == 3 and all(line.endswith("; trying again until it is back") for line in gone)
     assert sum(line.startswith(f"{name} is back after ") for line in news) == 3
 
 
 def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connections stay, so that nothing but the silence tells."""
-    monkeypatch.setattr(capture_module, "SILENCE", 1.5)
+    monkeypatch.setattr(capture_module, "FRAME_TIMEOUT_S", 1.5)
     news: list[str] = []
     with Capture(rtsp.address("/live"), on_message=news.append) as capture:
         taken(capture, 5)
@@ -130,7 +130,7 @@ def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkey
         wait_for(lambda: capture.reconnects == 1)
         taken(capture, 5)
         assert len(children(os.getpid())) == 1
-    assert any(line.endswith("is gone: no picture within 1.5 s; it is tried again until it is back") for line in news)
+    assert any(line.endswith("is gone: no frame within 1.5 s; trying again until it is back") for line in news)
 
 
 def test_a_capture_that_is_killed_is_begun_again_and_leaves_nothing_behind() -> None:

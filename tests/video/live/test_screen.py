@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cyclecast.errors import InputError
 from cyclecast.video.live.capture.client import Capture
-from cyclecast.video.live.sources.screen import open_screen, parsed
+from cyclecast.video.live.sources import screen
+from cyclecast.video.live.sources.screen import open_screen, parse_screen
 from cyclecast.video.live.sources.source import CaptureSettings
 from tests.video.live.displays import Display, a_display, eventually, needs, quarters
 
@@ -57,8 +59,8 @@ def here(display: Display, monkeypatch: pytest.MonkeyPatch) -> Display:
 @pytest.mark.parametrize("address", ["screen", "screen://", "screen://0", "screen://0/"])
 def test_a_screen_is_captured_pixel_for_pixel(here: Display, address: str) -> None:
     source = open_screen(address, CaptureSettings())
-    assert source.described == f"screen 0: {WIDTH}x{HEIGHT} at 30 fps"
-    image = next(source.pending_frames).picture()
+    assert source.description == f"screen 0: {WIDTH}x{HEIGHT} at 30 fps"
+    image = next(source.pending_frames).decode()
     assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
     assert np.array_equal(image[:200, :320], PICTURE)
     assert not image[200:].any() and not image[:, 320:].any()
@@ -66,10 +68,10 @@ def test_a_screen_is_captured_pixel_for_pixel(here: Display, address: str) -> No
 
 def test_a_part_of_a_screen(here: Display) -> None:
     source = open_screen("screen://0?x=100&y=50&width=120&height=96", CaptureSettings())
-    assert source.described == "screen 0: 120x96 at 30 fps"
-    assert np.array_equal(next(source.pending_frames).picture(), PICTURE[50:146, 100:220])
+    assert source.description == "screen 0: 120x96 at 30 fps"
+    assert np.array_equal(next(source.pending_frames).decode(), PICTURE[50:146, 100:220])
     rest = open_screen("screen://?x=100&y=50", CaptureSettings())
-    assert next(rest.pending_frames).picture().shape == (HEIGHT - 50, WIDTH - 100, 3)
+    assert next(rest.pending_frames).decode().shape == (HEIGHT - 50, WIDTH - 100, 3)
 
 
 def test_the_second_monitor(here: Display) -> None:
@@ -78,11 +80,11 @@ def test_the_second_monitor(here: Display) -> None:
         monitor = ["xrandr", "--setmonitor", name, f"160/42x120/32{place}", output]
         subprocess.run(monitor, env=here.environment, check=True, capture_output=True, timeout=60)
     try:
-        assert np.array_equal(next(open_screen("screen://0", CaptureSettings()).pending_frames).picture(), PICTURE[:120, :160])
+        assert np.array_equal(next(open_screen("screen://0", CaptureSettings()).pending_frames).decode(), PICTURE[:120, :160])
         assert np.array_equal(
-            next(open_screen("screen://1?width=40", CaptureSettings()).pending_frames).picture()[:100], PICTURE[100:200, 160:200]
+            next(open_screen("screen://1?width=40", CaptureSettings()).pending_frames).decode()[:100], PICTURE[100:200, 160:200]
         )
-        with pytest.raises(InputError, match=r"^screen://2: no such screen; there is screen://0 to screen://1$"):
+        with pytest.raises(InputError, match=r"^screen://2: no such screen; type screen://0 to screen://1$"):
             open_screen("screen://2", CaptureSettings())
     finally:
         for name in ("left", "right"):
@@ -104,6 +106,40 @@ def test_what_was_missed_is_not_made_up_for(here: Display) -> None:
     assert np.diff(times).min() > 0.03
 
 
+class FlakyScreens:
+    """An mss.MSS whose second screenshot fails, as while the resolution changes, and whose third is incomplete."""
+
+    def __init__(self) -> None:
+        self.monitors = [{}, {"left": 0, "top": 0, "width": 4, "height": 2}]
+        self.count = 0
+
+    def grab(self, area: dict[str, int]) -> SimpleNamespace:
+        self.count += 1
+        if self.count == 3:
+            raise FlakyMss.ScreenShotError("XGetImage() failed")
+        return SimpleNamespace(raw=bytes([self.count] * (31 if self.count == 4 else 32)), width=4, height=2)
+
+
+class FlakyMss:
+    MSS = FlakyScreens
+
+    class ScreenShotError(Exception): ...
+
+
+def test_a_torn_screenshot_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(screen, "load_mss", lambda: FlakyMss)
+    decoded: list[int | str] = []
+    for pending_frame in islice(open_screen("screen", CaptureSettings(fps=100)).pending_frames, 4):
+        try:
+            decoded.append(int(pending_frame.decode()[0, 0, 0]))
+        except InputError as error:
+            decoded.append(str(error))
+    assert decoded[::3] == [2, 5]
+    assert decoded[1] == "screen: the screen cannot be captured (XGetImage() failed)"
+    assert str(decoded[2]).startswith("a screenshot is incomplete")
+
+
 def test_in_a_live_run_it_lives_in_a_process_of_its_own(here: Display) -> None:
     news: list[str] = []
     with Capture("screen://0?width=320&height=200", CaptureSettings(fps=20), news.append) as capture:
@@ -115,14 +151,14 @@ def test_in_a_live_run_it_lives_in_a_process_of_its_own(here: Display) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("screen://1", r"^screen://1: no such screen; there is screen://0 only$"),
-        ("screen://0?x=600&width=100", "reaches beyond the screen, which is 640x400$"),
-        ("screen://0?x=640", "the part is empty or reaches beyond"),
-        ("screen://0?height=0", "the part is empty"),
-        ("screen://0?left=5", r"a screen is screen, screen://1, or a part such as screen://0\?x=100"),
-        ("screen://0?x=-5", "a screen is"),
-        ("screen://0?x=", "a screen is"),
-        ("screen://front", "a screen is"),
+        ("screen://1", r"^screen://1: no such screen; type screen://0$"),
+        ("screen://0?x=600&width=100", "leaves the screen, which is 640x400$"),
+        ("screen://0?x=640", "the region is empty or leaves the screen"),
+        ("screen://0?height=0", "the region is empty"),
+        ("screen://0?left=5", r"not a screen; type screen, screen://1, or a region such as screen://0\?x=100"),
+        ("screen://0?x=-5", "not a screen"),
+        ("screen://0?x=", "not a screen"),
+        ("screen://front", "not a screen"),
     ],
 )
 def test_what_is_not_there_is_one_line(here: Display, address: str, message: str) -> None:
@@ -139,7 +175,7 @@ def test_without_a_display_it_says_so(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.delenv("DISPLAY", raising=False)
     if name:
         monkeypatch.setenv("DISPLAY", name)
-    with pytest.raises(InputError, match=r"^screen: .*; DISPLAY must name an X server that this user may look at$"):
+    with pytest.raises(InputError, match=r"^screen: .*; set DISPLAY to an X server that this user may access$"):
         open_screen("screen", CaptureSettings())
 
 
@@ -148,9 +184,9 @@ def test_a_desktop_that_shows_nothing_to_programs_is_named(monkeypatch: pytest.M
     with a_display(320, 200) as black:
         monkeypatch.setenv("DISPLAY", black.name)
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-        assert not next(open_screen("screen", CaptureSettings()).pending_frames).picture().any()  # black, and that may well be
+        assert not next(open_screen("screen", CaptureSettings()).pending_frames).decode().any()  # black, and that may well be
         monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
-        with pytest.raises(InputError, match=r"^screen: all of it is black; the desktop runs on Wayland"):
+        with pytest.raises(InputError, match=r"^screen: every pixel is black; the desktop runs on Wayland"):
             open_screen("screen", CaptureSettings())
 
 
@@ -161,5 +197,5 @@ def test_the_missing_package_is_named_with_the_line_that_installs_it(monkeypatch
 
 
 def test_an_address_is_a_number_and_a_part() -> None:
-    assert parsed("screen") == (0, {})
-    assert parsed("screen://3?y=2&x=1&height=4&width=5") == (3, {"y": 2, "x": 1, "height": 4, "width": 5})
+    assert parse_screen("screen") == (0, {})
+    assert parse_screen("screen://3?y=2&x=1&height=4&width=5") == (3, {"y": 2, "x": 1, "height": 4, "width": 5})

@@ -6,9 +6,11 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -16,11 +18,13 @@ import httpx
 import numpy as np
 import pytest
 
+from cyclecast.errors import InputError
 from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.push_feed import DAMAGED_FRAMES, PushFeed
+from cyclecast.video.live.sinks.web.webrtc import bgr_from_video_frame
 from cyclecast.video.live.sources.source import PendingFrame
-from tests.video.live.served import LIMIT, MOST, Served, age, eventually, is_swapped, listen, read_address, serving
+from tests.video.live.served import LIMIT, MAX_VIEWERS, Served, age, eventually, is_swapped, listen, parse_address, serving
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +45,15 @@ def mjpeg(served: Served, **query: str | float) -> Iterator[Iterator[Image]]:
         buffer = b""
         for chunk in response.iter_raw():
             buffer += chunk
-            while match := re.search(rb"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: (\d+)\r\n\r\n", buffer):
+            while match := re.search(rb"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: (\d+)\r\n\r\n", buffer):
                 end = match.end() + int(match[1])
-                if len(buffer) < end + len("\r\n--picture\r\n"):
+                if len(buffer) < end + len("\r\n--frame\r\n"):
                     break
                 yield decoded(buffer[match.end() : end])
                 buffer = buffer[end + 2 :]
 
     with served.client.stream("GET", "/stream.mjpg", params=query) as response:
-        assert response.headers["content-type"] == "multipart/x-mixed-replace; boundary=picture"
+        assert response.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
         yield pictures(response)
 
 
@@ -66,9 +70,9 @@ def test_state_tells_what_the_page_shows(served: Served) -> None:
     eventually(lambda: served.state()["fps"] > 5, "pictures")
     state = served.state()
     assert state["source"] == "pattern://320x240@15" and state["models"] == ["same", "swapped", "negative"]
-    assert state["size"] == [320, 240] and state["gone"] is None and state["recording"] is None
+    assert state["size"] == [320, 240] and state["outage"] is None and state["recording"] is None
     assert 0 < state["latency_ms"] < 1000 and state["captured"] >= state["shown"] > 0 and state["skipped"] >= 0
-    assert not state["browser"] and not state["watching"]
+    assert not state["accepts_camera"] and not state["watching"]
 
 
 def test_a_style_is_chosen_and_takes_over(served: Served) -> None:
@@ -111,19 +115,52 @@ def test_a_snapshot_is_what_is_seen_and_is_written_nowhere(
     eventually(lambda: served.state()["model"] == "same", "the first style")
 
 
-def test_recording_begins_and_ends_once(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def at_the_same_time(count: int, request: Callable[[], httpx.Response]) -> list[int]:
+    """Sends a request from several threads at once; their statuses."""
+    barrier = threading.Barrier(count)
+
+    def send() -> int:
+        barrier.wait(LIMIT)
+        return request().status_code
+
+    with ThreadPoolExecutor(count) as pool:
+        return [future.result(LIMIT) for future in [pool.submit(send) for _ in range(count)]]
+
+
+def test_simultaneous_requests_start_and_stop_one_recording(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    for _ in range(2):  # two phones press at the same time
+    for number in range(1, 4):
+        assert at_the_same_time(4, lambda: served.post("/api/record", on=True)) == [204] * 4
+        name, shown = served.state()["recording"], served.state()["shown"]
+        assert name is not None
+        eventually(lambda shown=shown: served.state()["shown"] > shown + 8, "frames to record")
+        assert at_the_same_time(4, lambda: served.post("/api/record", on=False)) == [204] * 4
+        assert served.state()["recording"] is None
+        assert len(list(tmp_path.iterdir())) == number
+        with av.open(tmp_path / name) as video:
+            assert sum(1 for _ in video.decode(video=0)) > 3
+
+
+def test_two_viewers_want_the_same_recording(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with mjpeg(served, viewer="one") as first, mjpeg(served, viewer="two") as second:
+        next(first), next(second)
         assert served.post("/api/record", on=True).status_code == 204
-    name = served.state()["recording"]
-    shown = served.state()["shown"]
-    eventually(lambda: served.state()["shown"] > shown + 8, "pictures to record")
-    for _ in range(2):
+        name = served.state("one")["recording"]
+        assert served.post("/api/record", on=True).status_code == 204  # the other viewer has not seen yet that it runs
+        assert served.state("one")["recording"] == served.state("two")["recording"] == name and name is not None
         assert served.post("/api/record", on=False).status_code == 204
-    assert served.state()["recording"] is None
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    with av.open(tmp_path / name) as film:
-        assert sum(1 for _ in film.decode(video=0)) > 3
+        assert served.post("/api/record", on=False).status_code == 204
+        assert served.state("one")["recording"] is served.state("two")["recording"] is None
+    assert len(list(tmp_path.iterdir())) <= 1
+
+
+def test_simultaneous_requests_to_mirror_agree(served: Served) -> None:
+    for on in (True, False):
+        assert at_the_same_time(4, lambda on=on: served.post("/api/mirror", on=on)) == [204] * 4
+        assert served.state()["mirror"] is on
 
 
 def test_mjpeg_brings_fresh_pictures_one_after_the_other(served: Served) -> None:
@@ -147,7 +184,7 @@ def test_each_viewer_has_a_slider_of_its_own() -> None:
         eventually(lambda: read_clock(next(one)) is None, "the styled picture on the first page")
         assert read_clock(next(other)) is not None
         nobody = served.post("/api/split", viewer="nobody", split=0.5)
-        assert nobody.status_code == 404 and nobody.json()["error"] == "no viewer of that id is watching"
+        assert nobody.status_code == 404 and nobody.json()["error"] == "no viewer with this id is watching"
 
 
 def test_a_viewer_that_does_not_read_delays_nobody() -> None:
@@ -166,7 +203,7 @@ def test_a_viewer_that_does_not_read_delays_nobody() -> None:
 
 def test_more_viewers_than_there_is_room_for_are_told_so(served: Served) -> None:
     with httpx.Client(base_url=served.origin, limits=httpx.Limits(max_connections=None), trust_env=False) as client:
-        streams = [client.stream("GET", "/stream.mjpg") for _ in range(MOST)]
+        streams = [client.stream("GET", "/stream.mjpg") for _ in range(MAX_VIEWERS)]
         for stream in streams:
             assert stream.__enter__().status_code == 200
         response = client.get("/stream.mjpg")
@@ -204,7 +241,7 @@ def test_it_ends_at_once_whoever_is_watching() -> None:
         assert time.monotonic() - began < 2.5
         assert all(image is not None for image in pictures)  # the answer has come to its end
         assert served.page.name not in [thread.name for thread in threading.enumerate()]
-        listen(read_address(served.page.url.replace("http", "web"))).close()
+        listen(parse_address(served.page.url.replace("http", "web"))).close()
     assert not [line for line in served.news if "failed" in line]
 
 
@@ -236,3 +273,62 @@ def test_an_inbox_gives_the_newest_and_tells_when_there_are_no_more() -> None:
     push_feed.take(0)
     with pytest.raises(EOFError):
         push_feed.take(LIMIT)
+
+
+class Sender:
+    """Puts frames into the feed of a run, and waits until the run has taken each."""
+
+    def __init__(self, served: Served) -> None:
+        assert isinstance(served.session.feed, PushFeed)
+        self.feed, self.taken = served.session.feed, threading.Event()
+
+    def send(self, level: int | None) -> None:
+        """A gray frame; None: one that cannot be decoded."""
+
+        def decode() -> Image:
+            self.taken.set()
+            if level is None:
+                raise InputError("corrupt VP8 data")
+            return np.full((96, 128, 3), level, np.uint8)
+
+        self.taken.clear()
+        self.feed.put(PendingFrame(time.perf_counter(), decode))
+        assert self.taken.wait(LIMIT), "the run has ended"
+
+    def is_shown(self, served: Served, level: int) -> bool:
+        self.send(level)
+        newest = served.session.newest
+        return newest is not None and newest.styled[0, 0, 0] == level
+
+
+def test_a_corrupt_frame_of_a_browser_s_camera_ends_nothing() -> None:
+    with serving("browser", styles=("same",)) as served:
+        sender = Sender(served)
+        eventually(lambda: sender.is_shown(served, 10), "the first frame")
+        sender.send(None)
+        eventually(lambda: sender.is_shown(served, 20), "a frame after the corrupt one")
+        assert served.running.is_alive() and sender.feed.gone is None and sender.feed.reconnects == 0
+
+
+def test_many_corrupt_frames_in_a_row_are_reported_until_a_good_one_arrives() -> None:
+    with serving("browser", styles=("same",)) as served:
+        sender = Sender(served)
+        eventually(lambda: sender.is_shown(served, 10), "the first frame")
+        for _ in range(DAMAGED_FRAMES):
+            sender.send(None)
+        eventually(lambda: served.state()["outage"], "the report")
+        assert served.state()["outage"]["reason"] == "its frames cannot be decoded (corrupt VP8 data)"
+        eventually(lambda: sender.is_shown(served, 20), "a frame after the corrupt ones")
+        assert served.state()["outage"] is None and served.state()["reconnects"] == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("plane too small"), MemoryError(), cv2.error("bad size")])
+def test_a_frame_of_a_browser_s_camera_that_cannot_be_converted_is_an_input_error(error: Exception) -> None:
+    class Corrupt:
+        format, width, height = SimpleNamespace(name="yuv420p"), 64, 48
+
+        def to_ndarray(self, format: str | None = None) -> Image:
+            raise error
+
+    with pytest.raises(InputError, match="^a frame of the browser's camera cannot be converted"):
+        bgr_from_video_frame(Corrupt())  # type: ignore[arg-type]

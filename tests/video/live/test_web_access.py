@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from cyclecast.errors import ConfigError, CyclecastError, OutputError
-from tests.video.live.served import HERE, LIMIT, Served, WebPage, eventually, read_address, serving
+from tests.video.live.served import HERE, LIMIT, Served, WebPage, eventually, parse_address, serving
 
 TOKEN = "a-token-of-mine"
 
@@ -38,28 +38,28 @@ def refused(response: httpx.Response, status: int, words: str) -> None:
 
 
 def test_only_this_machine_unless_told_otherwise() -> None:
-    assert read_address("web").host == "127.0.0.1" and read_address("web").port == 8080
-    assert read_address("web").token is None and read_address("web://localhost:1").token is None
-    one, other = (read_address("web://0.0.0.0:8080").token for _ in range(2))
+    assert parse_address("web").host == "127.0.0.1" and parse_address("web").port == 8080
+    assert parse_address("web").token is None and parse_address("web://localhost:1").token is None
+    one, other = (parse_address("web://0.0.0.0:8080").token for _ in range(2))
     assert one is not None and other is not None and one != other and len(one) >= 20
-    assert read_address("web://192.168.1.7:80?token=abcd1234").token == "abcd1234"
-    assert read_address("web://[::1]:8080").loopback and not read_address("web://[::]:8080").loopback
+    assert parse_address("web://192.168.1.7:80?token=abcd1234").token == "abcd1234"
+    assert parse_address("web://[::1]:8080").is_loopback and not parse_address("web://[::]:8080").is_loopback
 
 
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("web://0.0.0.0:8080?token=short", "a token is 8 or more letters"),
-        ("web://0.0.0.0:8080?secret=12345678", "secret is not understood"),
+        ("web://0.0.0.0:8080?token=short", "a token needs 8 or more letters"),
+        ("web://0.0.0.0:8080?secret=12345678", "unknown setting secret"),
         ("web://127.0.0.1:99999", "Port out of range"),
-        ("web://127.0.0.1:8080/page", "is not understood"),
-        ("web://127.0.0.1:8080?cert=a.pem", "needs both"),
-        ("web://127.0.0.1:8080?cert=a.pem&key=b.pem", "a.pem is no file"),
+        ("web://127.0.0.1:8080/page", "not an address of the web page"),
+        ("web://127.0.0.1:8080?cert=a.pem", "needs both files"),
+        ("web://127.0.0.1:8080?cert=a.pem&key=b.pem", "no such file: a.pem"),
     ],
 )
 def test_an_address_that_makes_no_sense_is_one_line(address: str, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        read_address(address)
+        parse_address(address)
     assert words in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -67,17 +67,18 @@ def test_a_port_in_use_is_one_line_at_once(served: Served) -> None:
     taken = served.page.url.replace("http", "web")
     began = time.monotonic()
     with pytest.raises(
-        OutputError, match=r"^the web page cannot be served at 127.0.0.1:\d+: Address already in use; --sink web://"
+        OutputError,
+        match=r"^cannot serve the web page at 127.0.0.1:\d+: Address already in use; type another port: --sink web://",
     ):
         WebPage(taken, served.session)
-    with pytest.raises(OutputError, match=r"^the web page cannot be served at 192.0.2.77:8080: "):
+    with pytest.raises(OutputError, match=r"^cannot serve the web page at 192.0.2.77:8080: "):
         WebPage("web://192.0.2.77:8080", served.session)
     assert time.monotonic() - began < 5
 
 
 def test_another_name_for_this_machine_is_refused(served: Served) -> None:
     for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.1", ""):
-        refused(served.client.get("/api/state", headers={"Host": host}), 403, "is no name of it")
+        refused(served.client.get("/api/state", headers={"Host": host}), 403, "does not name it")
     for host in ("localhost", "localhost:9000", "127.0.0.1", "[::1]:9000"):
         assert served.client.get("/api/state", headers={"Host": host}).status_code == 200
 
@@ -92,7 +93,7 @@ def test_only_the_page_itself_may_change_anything(served: Served, path: str) -> 
 
 def test_another_site_may_not_even_look(served: Served) -> None:
     for path in ("/stream.mjpg", "/snapshot.png", "/api/state", "/metrics"):
-        refused(served.client.get(path, headers={"Sec-Fetch-Site": "cross-site"}), 403, "another site")
+        refused(served.client.get(path, headers={"Sec-Fetch-Site": "cross-site"}), 403, "from another site")
     assert served.client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
     assert served.client.get("/snapshot.png").headers["cross-origin-resource-policy"] == "same-origin"
 
@@ -101,14 +102,14 @@ def test_what_is_wrong_is_one_line_of_json(served: Served) -> None:
     refused(served.client.get("/nothing"), 404, "Not Found")
     refused(served.post("/api/model", naem="same"), 422, "body.name: Field required")
     refused(served.post("/api/split", viewer="x", split=1.5), 422, "body.split")
-    refused(served.client.get("/snapshot.png?split=7"), 422, "0 to 1")
-    refused(served.post("/offer", sdp="v=0 and no more", type="offer"), 400, "the offer cannot be answered")
+    refused(served.client.get("/snapshot.png?split=7"), 422, "less than or equal to 1")
+    refused(served.post("/offer", sdp="v=0 and no more", type="offer"), 400, "invalid WebRTC offer")
     refused(served.post("/offer", sdp="", type="answer"), 422, "body.type")
     refused(served.post("/camera", sdp="", type="offer"), 409, "cyclecast live browser --sink web")
     headers = {"Origin": served.origin, "Content-Type": "application/json"}
     refused(served.client.post("/api/mirror", content=b"{", headers=headers), 422, "JSON")
-    refused(served.client.post("/api/mirror", content=b" " * 70_000, headers=headers), 413, "more than 65536 bytes")
-    refused(served.client.post("/api/mirror", content=iter([b"{}"]), headers=headers), 411, "length")
+    refused(served.client.post("/api/mirror", content=b" " * 70_000, headers=headers), 413, "longer than 65536 bytes")
+    refused(served.client.post("/api/mirror", content=iter([b"{}"]), headers=headers), 411, "Content-Length")
     assert served.viewers() == 0
 
 
@@ -136,7 +137,7 @@ def test_the_token_comes_once_and_is_a_cookie_from_then_on(locked: Served) -> No
 def test_where_others_reach_the_page_a_token_is_asked_for_though_none_was_given() -> None:
     from cyclecast.video.live.sinks.web.guard import Guard
 
-    address = read_address("web://0.0.0.0:8080")
+    address = parse_address("web://0.0.0.0:8080")
 
     async def app(scope: object, receive: object, send: object) -> None:
         raise AssertionError("let through")
@@ -183,5 +184,5 @@ def test_https_for_a_phone_s_camera(tmp_path: Path) -> None:
 def test_https_files_that_are_none_are_one_line(served: Served, tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("no certificate")
     (tmp_path / "key.pem").write_text("no key")
-    with pytest.raises(CyclecastError, match=r"are no certificate and its key: [^\n]+$"):
+    with pytest.raises(CyclecastError, match=r"are not a certificate and its key in PEM: [^\n]+$"):
         WebPage(f"{HERE}?cert={tmp_path / 'cert.pem'}&key={tmp_path / 'key.pem'}", served.session)

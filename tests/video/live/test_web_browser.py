@@ -116,7 +116,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def test_the_picture_moves_and_changes_with_the_style(browser: Browser) -> None:
     with serving() as served, browser.visiting(served):
         eventually(lambda: browser.halves() == (False, False), "a picture")
-        assert browser.text("way") == "WebRTC"
+        assert browser.text("transport") == "WebRTC"
         clocks = set()
 
         def moving() -> bool:
@@ -144,7 +144,7 @@ def test_a_style_that_cannot_be_opened_is_told(browser: Browser) -> None:
     with serving(styles=("same", "absent")) as served, browser.visiting(served):
         eventually(lambda: browser.halves() == (False, False), "a picture")
         browser.driver.find_elements(By.CLASS_NAME, "style")[1].click()
-        eventually(lambda: "absent did not take over" in browser.text("toasts"), "a word about it", seconds=10)
+        eventually(lambda: "Could not load absent" in browser.text("toasts"), "a word about it", seconds=10)
         assert browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "same"
         assert browser.run("return document.querySelector('.style[aria-busy=true]')") is None
 
@@ -184,9 +184,9 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
         image = cv2.imread(str(next(downloads.glob("*.png"))))
         assert image is not None and read_clock(np.asarray(image, np.uint8)) is not None
         browser.press("mirror")
-        eventually(lambda: served.session.look.mirror, "the mirror")
+        eventually(lambda: served.session.switcher.mirror, "the mirror")
         browser.type("m")
-        eventually(lambda: not served.session.look.mirror, "the mirror gone, by its key")
+        eventually(lambda: not served.session.switcher.mirror, "the mirror gone, by its key")
         browser.type("h")
         assert browser.driver.find_element(By.ID, "keys").is_displayed()
         browser.driver.find_element(By.CSS_SELECTOR, "#keys button").click()
@@ -218,9 +218,9 @@ def test_everything_is_in_reach_on_a_phone_and_on_a_desk(browser: Browser) -> No
 
 def test_where_webrtc_does_not_get_through_mjpeg_does(tmp_path_factory: pytest.TempPathFactory) -> None:
     with browsing(tmp_path_factory, NO_UDP) as browser, serving() as served, browser.visiting(served):
-        eventually(lambda: browser.text("way") == "MJPEG", "the other way")
+        eventually(lambda: browser.text("transport") == "MJPEG", "the other way")
         eventually(lambda: browser.halves() == (False, False), "a picture")
-        assert "does not get through by WebRTC" in browser.text("toasts")
+        assert "No video over WebRTC" in browser.text("toasts")
         image = browser.picture()
         assert image is not None and age(image) < 2
         served.post("/api/model", name="swapped")
@@ -241,14 +241,14 @@ def test_the_browser_s_own_camera_comes_back_styled(browser: Browser) -> None:
 
     with serving("browser", styles=("negative", "same")) as served, browser.visiting(served):
         push_feed = served.session.feed
-        eventually(lambda: browser.text("veil-line") == "Waiting for a camera", "that the page waits")
+        eventually(lambda: browser.text("overlay-title") == "Waiting for a camera", "that the page waits")
         browser.press("camera")
         eventually(is_magenta, "the camera's negative")
         eventually(lambda: browser.text("camera") == "Stop this camera", "the button that says so")
         assert served.state()["captured"] > 0 and push_feed.gone is None
         browser.press("camera")
         eventually(lambda: push_feed.gone is not None, "that the camera is gone")
-        eventually(lambda: "is gone" in browser.text("source"), "that the page says so")
+        eventually(lambda: "is disconnected" in browser.text("source"), "that the page says so")
         browser.press("camera")
         eventually(lambda: push_feed.gone is None, "the camera again")
         browser.driver.get("about:blank")
@@ -259,8 +259,8 @@ def test_the_page_says_when_cyclecast_has_ended_and_goes_on_with_the_next_run(br
     with serving() as served:
         browser.driver.get(served.page.url)
         eventually(lambda: browser.picture() is not None, "a picture")
-    eventually(lambda: browser.text("veil-line") == "cyclecast has ended", "that it says so")
+    eventually(lambda: browser.text("overlay-title") == "cyclecast has ended", "that it says so")
     with serving(address=served.page.url.replace("http", "web")):
-        eventually(lambda: browser.run("return document.getElementById('veil').hidden"), "the picture without the veil")
+        eventually(lambda: browser.run("return document.getElementById('overlay').hidden"), "the picture without the veil")
         eventually(lambda: browser.halves() == (False, False), "the picture of the next run")
         browser.driver.get("about:blank")

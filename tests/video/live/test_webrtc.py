@@ -22,8 +22,8 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from cyclecast.video.clock import draw_clock
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.push_feed import PushFeed
-from cyclecast.video.live.sinks.web.vp8 import QuickVp8
-from cyclecast.video.live.sinks.web.webrtc import video_frame
+from cyclecast.video.live.sinks.web.vp8 import LowLatencyVp8Encoder
+from cyclecast.video.live.sinks.web.webrtc import video_frame_from_styled
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.scene import Scene
 from tests.video.live.served import LIMIT, Served, age, is_swapped, serving
@@ -213,7 +213,7 @@ def test_another_program_s_camera_is_the_source_until_a_newer_one_is() -> None:
             newest = served.session.newest
             return newest is not None and is_swapped(newest.styled) == blue
 
-        assert (await state(served))["browser"] and (await state(served))["captured"] == 0 and push_feed.gone is None
+        assert (await state(served))["accepts_camera"] and (await state(served))["captured"] == 0 and push_feed.gone is None
         async with sending(served, (200, 60, 20), "one"):
             await until(lambda: shows(True), "the first camera's blue, styled into red")
             newest = served.session.newest
@@ -222,7 +222,7 @@ def test_another_program_s_camera_is_the_source_until_a_newer_one_is() -> None:
             async with sending(served, (20, 60, 200), "other"):
                 await until(lambda: shows(False), "the second camera's red, styled into blue")
                 one, other = (await state(served, "one")), (await state(served, "other"))
-                assert not one["sending"] and other["sending"] and other["gone"] is None
+                assert not one["sending"] and other["sending"] and other["outage"] is None
             await until(lambda: is_gone(push_feed, True), "that the camera has gone")
             assert push_feed.gone is not None and push_feed.gone[0] == "its browser has stopped"
             held = served.session.meter.held
@@ -244,11 +244,11 @@ def test_another_program_s_camera_is_the_source_until_a_newer_one_is() -> None:
 
 def test_paintings_survive_the_encoder() -> None:
     scene = Scene(640, 360)
-    encoder, decoder = QuickVp8(), av.CodecContext.create("libvpx", "r")
+    encoder, decoder = LowLatencyVp8Encoder(), av.CodecContext.create("libvpx", "r")
     worst = 100.0
     for index in range(12):
         image = scene.draw(index / 12)
-        frame = video_frame(StyledFrame(index, 0.0, image, image, "same"))
+        frame = video_frame_from_styled(StyledFrame(index, 0.0, image, image, "same"))
         frame.pts, frame.time_base = index * 6000, Fraction(1, 90_000)
         payloads, timestamp = encoder.encode(frame, force_keyframe=index == 8)
         data = b"".join(bytes(payload)[4:] if payload[0] & 0x80 else bytes(payload)[1:] for payload in payloads)

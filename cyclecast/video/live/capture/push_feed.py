@@ -1,49 +1,62 @@
-"""A feed that others fill: a browser sends its camera's pictures, and the newest is taken when the model has time."""
+"""A feed that others fill: a browser sends its camera's frames, and the styling thread takes the newest."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
-from cyclecast.video.live.capture.client import SILENCE, CapturedFrame
+from cyclecast.video.live.capture.client import FRAME_TIMEOUT_S, CapturedFrame
 from cyclecast.video.live.sources.source import PendingFrame
+
+DAMAGED_FRAMES = 30  # in a row, after which the feed counts as interrupted; a single one is skipped
+
+log = logging.getLogger(__name__)
 
 
 class PushFeed:
-    """A `Feed` with room for one picture. `put` and `lose` are for whoever fills it; all may be called from any thread."""
+    """A `Feed` that holds one frame. Whoever fills it calls `put` and `lose`; every method may be called from any thread."""
 
     def __init__(self, name: str = "the browser's camera") -> None:
         self.name = name
         self.captured = 0
-        """Pictures that came, whether anybody took them or not."""
+        """Frames that arrived, taken or not."""
+        self.skipped = 0
+        """Frames that a newer one replaced, or that could not be decoded."""
         self.reconnects = 0
-        """How many times pictures came again after they had stopped."""
+        """How many times frames arrived again after an interruption."""
         self._newest: PendingFrame | None = None
-        self._last = 0.0  # when the last one came
-        self._gone: tuple[str, float] | None = None
+        self._last_arrival = 0.0
+        self._lost: tuple[str, float] | None = None  # the reason, and since when
+        self._damaged = 0  # frames in a row that could not be decoded
+        self._damaged_since = 0.0
+        self._damage = ""
         self._closed = False
         self._changed = threading.Condition()
 
     def put(self, pending_frame: PendingFrame) -> None:
-        """The newest picture; it takes the place of one that was not taken, which is never decoded."""
+        """Stores the newest frame; replaces one that nobody took, which is then never decoded."""
         with self._changed:
-            if self.gone is not None:
+            if self._closed:
+                return
+            if self._lost is not None or self._is_silent:
                 self.reconnects += 1
-            self._gone, self._last = None, time.perf_counter()
+            self._lost, self._last_arrival = None, time.perf_counter()
             self.captured += 1
+            self.skipped += self._newest is not None
             self._newest = pending_frame
             self._changed.notify_all()
 
     def lose(self, reason: str) -> None:
-        """There are no more pictures for now, in words for people. Nothing changes if there never were any."""
+        """Marks the feed as interrupted, with a reason for people. Does nothing before the first frame."""
         with self._changed:
-            if self.captured and self._gone is None:
-                self._gone = (reason, time.perf_counter())
+            if self.captured and self._lost is None:
+                self._lost = (reason, time.perf_counter())
 
     def take(self, seconds: float) -> CapturedFrame | None:
-        """The newest picture that was not taken yet; None if none comes within `seconds`.
+        """Returns the newest frame that was not taken yet; None if none arrives within `seconds` or if it is damaged.
 
-        EOFError after `close`, InputError if it cannot be decoded.
+        After `DAMAGED_FRAMES` damaged frames in a row, `gone` says so until a frame can be decoded. EOFError after `close`.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._closed, seconds)
@@ -51,23 +64,52 @@ class PushFeed:
                 raise EOFError
             pending_frame, self._newest = self._newest, None
             number = self.captured
-        return None if pending_frame is None else CapturedFrame(pending_frame.picture(), pending_frame.at, number)
+        if pending_frame is None:
+            return None
+        try:
+            image = pending_frame.decode()
+        except Exception as error:  # whatever a sender's frame breaks: it may send a better one next
+            log.debug("%s: a frame cannot be decoded", self.name, exc_info=True)
+            self._count_damaged(error)
+            return None
+        with self._changed:
+            if self._damaged >= DAMAGED_FRAMES:
+                self.reconnects += 1
+            self._damaged = 0
+        return CapturedFrame(image, pending_frame.at, number)
+
+    def _count_damaged(self, error: Exception) -> None:
+        with self._changed:
+            self.skipped += 1
+            self._damaged += 1
+            self._damage = " ".join(str(error).split()) or type(error).__name__
+            if self._damaged == DAMAGED_FRAMES:
+                self._damaged_since = time.perf_counter()
+                log.warning("%s: %d frames in a row cannot be decoded (%s)", self.name, DAMAGED_FRAMES, self._damage)
 
     def busy(self, seconds: float) -> None:
-        """Nothing is decoded before it is taken, so there is nothing to save."""
+        """Does nothing: a frame is decoded only when it is taken."""
 
     @property
     def gone(self) -> tuple[str, float] | None:
-        """Why there are no pictures any more, and for how many seconds; None while there are, or before the first."""
-        gone, now = self._gone, time.perf_counter()
-        if gone is not None:
-            return gone[0], now - gone[1]
-        if self.captured and now - self._last > SILENCE:
-            return f"no picture for {SILENCE:g} s", now - self._last
-        return None
+        """Why the feed is interrupted, and for how many seconds; None while frames arrive, and before the first."""
+        with self._changed:
+            now = time.perf_counter()
+            if self._lost is not None:
+                return self._lost[0], now - self._lost[1]
+            if self._is_silent:
+                return f"no frame for {FRAME_TIMEOUT_S:g} s", now - self._last_arrival
+            if self._damaged >= DAMAGED_FRAMES:
+                return f"its frames cannot be decoded ({self._damage})", now - self._damaged_since
+            return None
+
+    @property
+    def _is_silent(self) -> bool:
+        return self.captured > 0 and time.perf_counter() - self._last_arrival > FRAME_TIMEOUT_S
 
     def close(self) -> None:
-        """Wakes who waits; there is nothing more to take."""
+        """Wakes whoever waits in `take`, and drops the newest frame."""
         with self._changed:
+            self.skipped += self._newest is not None
             self._closed, self._newest = True, None
             self._changed.notify_all()

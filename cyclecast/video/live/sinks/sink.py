@@ -40,28 +40,39 @@ class Sink(Protocol):
 class SessionControls(Protocol):
     """What a sink can do to the run, from any thread: what is behind keys and buttons."""
 
-    look: StyleSwitcher
+    switcher: StyleSwitcher
     meter: Meter
     feed: Feed
     newest: StyledFrame | None
-    """The last picture that was made."""
-    recording: Path | None
-    """The file that `record` began."""
+    """The last styled frame."""
 
     def snapshot(self) -> Path:
         """Saves the newest picture as a PNG in the current folder. OutputError if there is none yet or it cannot be written."""
         ...
 
-    def record(self) -> Path | None:
-        """Begins a recording in the current folder, or ends the one that is going on; its file while it goes on."""
+    @property
+    def recording(self) -> Path | None:
+        """The file that is being recorded because of `set_recording`; None if there is none."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """Captured frames that no sink showed because a newer frame replaced them."""
+        ...
+
+    def set_recording(self, on: bool) -> Path | None:
+        """Starts or stops a recording in the current folder; does nothing if it is already in that state.
+
+        Returns the file that is being recorded, None when off. OutputError if it cannot be written.
+        """
         ...
 
     def quit(self) -> None:
         """Ends the run, as Ctrl-C would."""
         ...
 
-    def tell(self, line: str) -> None:
-        """A line for people."""
+    def report(self, line: str) -> None:
+        """Prints a line for the user."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cyclecast.errors import OutputError
-from cyclecast.video.cameras import find_cameras
+from cyclecast.video.cameras import list_video_devices
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -57,7 +57,7 @@ class VirtualCamera:
         self._size = wide, high = width - width % 2, height - height % 2  # video in 4:2:0, as those programs take it, is even
         bgr = self._pyvirtualcam.PixelFormat.BGR
         self._camera = self._pyvirtualcam.Camera(wide, high, NOMINAL, fmt=bgr, device=self._device, backend=self._backend)
-        self._controls.tell(f"virtual camera: {self._camera.device}, {wide}x{high}")
+        self._controls.report(f"virtual camera: {self._camera.device}, {wide}x{high}")
 
     def idle(self) -> None:
         """Nothing to do: a virtual camera keeps its last picture."""
@@ -89,7 +89,7 @@ def load_pyvirtualcam() -> Any:
 
 def why_not(device: str | None, root: Path = Path("/")) -> str | None:
     """Why Linux has no virtual camera for us, or not that one, and what to do; None if it has. root: of its /dev and /sys."""
-    cameras = [camera for camera in find_cameras(measure=False, root=root).devices if camera.kind == "virtual"]
+    cameras = [camera for camera in list_video_devices(root) if camera.kind == "virtual"]
     wanted = [camera for camera in cameras if device in (None, camera.source)]
     if any(camera.failure is None for camera in wanted):
         return None

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from cyclecast.errors import CyclecastError, OutputError
+from cyclecast.video.display import find_window_problem
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.opencv import find_opencv
 
 NAME = "cyclecast"  # of the window, for OpenCV
 SCALES = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 12)  # opencv#26180: before, Qt never enlarges
@@ -60,11 +60,10 @@ class Window:
     def __init__(self, address: str, controls: SessionControls) -> None:
         if address != "window":
             raise OutputError(f"{address}: there is one window only: --sink window")
-        found = find_opencv({})  # in another process: without a display, Qt ends the one that asks
-        why = found.failure or found.window_failure
-        if why is not None:
-            gui = "set DISPLAY" if found.gui else "install opencv-python in place of opencv-python-headless"
-            raise OutputError(f"no window can open here ({why}); {gui}, or use --sink web or --sink null")
+        problem = find_window_problem()
+        if problem is not None:
+            reason, fix = problem
+            raise OutputError(f"no window can open here ({reason}); {fix}, or use --sink web or --sink null")
         self._controls = controls
         self._shown: StyledFrame | None = None
         self._closed = False
@@ -133,41 +132,43 @@ class Window:
             measured = self._controls.meter.now()
             self._status = f"{measured.fps:.1f} fps  latency {measured.latency_ms:.0f} ms"
             self._status_until = now + FRESH
-        look = self._controls.look
-        opening = f"  opening {Path(look.wanted).stem} ..." if look.wanted != look.model else ""
+        switcher = self._controls.switcher
+        opening = (
+            f"  opening {Path(switcher.requested_model).stem} ..." if switcher.requested_model != switcher.active_model else ""
+        )
         return f"{Path(shown.model).stem}  {self._status}{opening}"
 
     def _press(self, key: str) -> None:
         try:
             self._act(key)
         except CyclecastError as error:
-            self._controls.tell(str(error))
+            self._controls.report(str(error))
             self._say(str(error))
 
     def _act(self, key: str) -> None:
         """Does what a key stands for. CyclecastError if that fails."""
-        look = self._controls.look
+        switcher = self._controls.switcher
         match key:
             case "n" | "p":
-                look.next_model(1 if key == "n" else -1)
-                if len(look.models) == 1:
+                switcher.request_next_model(1 if key == "n" else -1)
+                if len(switcher.models) == 1:
                     self._say("there is one model only")
             case key if key.isdigit() and key != "0":
-                if int(key) > len(look.models):
+                if int(key) > len(switcher.models):
                     self._say(f"there is no model {key}")
                 else:
-                    look.choose(look.models[int(key) - 1])
+                    switcher.request_model(switcher.models[int(key) - 1])
             case "s":
-                look.split = self._edge if look.split is None else None
+                switcher.split = self._edge if switcher.split is None else None
             case "left" | "right" | "," | ".":
-                edge = (self._edge if look.split is None else look.split) + (STEP if key in (RIGHT, ".") else -STEP)
-                look.split = self._edge = min(max(edge, 0.0), 1.0)
+                edge = (self._edge if switcher.split is None else switcher.split) + (STEP if key in (RIGHT, ".") else -STEP)
+                switcher.split = self._edge = min(max(edge, 0.0), 1.0)
             case "m":
-                look.mirror = not look.mirror
+                switcher.mirror = not switcher.mirror
             case " " | "c":
                 self._say(f"saved {self._controls.snapshot().name}")
             case "r":
-                path = self._controls.record()
+                path = self._controls.set_recording(self._controls.recording is None)
                 self._say(f"recording into {path.name}" if path else "recorded")
             case "o":
                 self._overlay = not self._overlay

@@ -1,1 +1,1 @@
-"""Where frames come from: one file for each kind of source."""
+"""Live sources: one file for each type."""

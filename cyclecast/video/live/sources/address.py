@@ -1,4 +1,4 @@
-"""What an address of a live source means, and how it may be printed."""
+"""Addresses of live sources: which type they name, and how to print them without passwords."""
 
 from __future__ import annotations
 
@@ -8,60 +8,62 @@ import stat
 from urllib.request import url2pathname
 
 CAMERA = re.compile(r"\d+|/dev/video\d+")
-INHERITED = re.compile(r"/dev/fd/(\d+)|/dev/stdin|-")  # what a shell has opened for this process
-OPENED = re.compile(r"/proc/\d+/fd/\d+")  # the same for another process; Linux only
-OWN = ("screen", "pattern", "csi", "file")  # schemes that are no protocols
-HOST = re.compile(r"[^@:/]*(:\d+)?|\[[^@/]*\](:\d+)?")  # and its port
-SECRETS = re.compile(r"(?i)((?:pass|pwd|token|secret|user|login|auth|[a-z]*key)\w*?=)[^&?]+")  # cheap cameras take them so
+SHELL_PIPE = re.compile(r"/dev/fd/(\d+)|/dev/stdin|-")  # a pipe that the shell opened for this process
+PROC_PIPE = re.compile(r"/proc/\d+/fd/\d+")  # the same pipe, seen from another process; Linux only
+LOCAL_SCHEMES = ("screen", "pattern", "csi", "file")  # schemes that are not network protocols
+HOST_AND_PORT = re.compile(r"[^@:/]*(:\d+)?|\[[^@/]*\](:\d+)?")
+# Parameters with which inexpensive IP cameras take a login.
+SECRET_PARAMETERS = re.compile(r"(?i)((?:pass|pwd|token|secret|user|login|auth|[a-z]*key)\w*?=)[^&?]+")
 
 
-def source_kind(address: str) -> str:
-    """camera, csi, stream, screen, pattern or file. A path that is a named pipe is a stream."""
+def source_type(address: str) -> str:
+    """Returns camera, csi, stream, screen, pattern or file. A path to a named pipe is a stream."""
     if CAMERA.fullmatch(address):
         return "camera"
-    scheme = scheme_of(address)
     if address == "screen":
         return "screen"
+    scheme = url_scheme(address)
     if scheme in ("", "file"):
         return "stream" if is_pipe(address) else "file"
-    return scheme if scheme in OWN else "stream"
+    return scheme if scheme in LOCAL_SCHEMES else "stream"
 
 
-def scheme_of(address: str) -> str:
-    """rtsp, http …, in small letters; empty for a path."""
+def url_scheme(address: str) -> str:
+    """Returns the scheme in lower case (rtsp, http, …), or an empty string for a path."""
     return address.partition("://")[0].lower() if "://" in address else ""
 
 
-def path_of(address: str) -> str:
-    """The path of a file, be it written as one or as file://…"""
-    return url2pathname(address[len("file://") :]) if scheme_of(address) == "file" else address
+def file_path(address: str) -> str:
+    """Returns the path of a file that is written as a path or as file://…"""
+    return url2pathname(address[len("file://") :]) if url_scheme(address) == "file" else address
 
 
 def is_pipe(address: str) -> bool:
-    """A pipe with a name, or one that a shell has opened."""
+    """Whether the address is a named pipe, or a pipe that the shell opened."""
     try:
-        return stat.S_ISFIFO(os.stat(path_of(address)).st_mode)
+        return stat.S_ISFIFO(os.stat(file_path(address)).st_mode)
     except (OSError, ValueError):
         return False
 
 
-def for_another_process(address: str) -> str:
-    """The address under which a process that this one starts finds what a shell has opened: /dev/fd/63, -."""
-    match = INHERITED.fullmatch(address)
+def address_for_child(address: str) -> str:
+    """Translates a pipe that the shell opened for this process (-, /dev/fd/63) into a path that a child process can open."""
+    match = SHELL_PIPE.fullmatch(address)
     return f"/proc/{os.getpid()}/fd/{match[1] or 0}" if match and os.path.isdir("/proc/self/fd") else address
 
 
-def shown_address(address: str) -> str:
-    """An address as it may be printed: that of a stream without users and passwords, in front of the host or among its values."""
+def redacted_address(address: str) -> str:
+    """Returns the address for printing: without users and passwords, before the host or among the parameters."""
     if CAMERA.fullmatch(address):
         return f"camera {address}"
-    scheme = scheme_of(address)
-    if not scheme or scheme in OWN:
+    scheme = url_scheme(address)
+    if not scheme or scheme in LOCAL_SCHEMES:
         return address
-    before, question, values = address[len(scheme) + 3 :].partition("?")
-    user, at, rest = before.rpartition("@")
-    if at and not ("/" in user and HOST.fullmatch(user.partition("/")[0])):  # else it is in the path
-        before = rest
-    elif "@" in values and not HOST.fullmatch(before.partition("/")[0]):  # a password with a question mark
-        before, question, values = values.rpartition("@")[2], "", ""
-    return SECRETS.sub(r"\1***", f"{scheme}://{before}{question}{values}")
+    location, question_mark, parameters = address[len(scheme) + 3 :].partition("?")
+    user, at_sign, rest = location.rpartition("@")
+    is_at_sign_in_path = "/" in user and HOST_AND_PORT.fullmatch(user.partition("/")[0])
+    if at_sign and not is_at_sign_in_path:
+        location = rest
+    elif "@" in parameters and not HOST_AND_PORT.fullmatch(location.partition("/")[0]):  # the password has a question mark
+        location, question_mark, parameters = parameters.rpartition("@")[2], "", ""
+    return SECRET_PARAMETERS.sub(r"\1***", f"{scheme}://{location}{question_mark}{parameters}")

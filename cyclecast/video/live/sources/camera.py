@@ -1,4 +1,4 @@
-"""Cameras through OpenCV: V4L2, AVFoundation, DirectShow, and those on a board's own port through GStreamer."""
+"""Cameras through OpenCV: V4L2, AVFoundation, DirectShow, and through GStreamer those on the CSI port of a Jetson."""
 
 from __future__ import annotations
 
@@ -14,55 +14,60 @@ import numpy as np
 from cyclecast.errors import InputError
 from cyclecast.video.cameras import open_capture
 from cyclecast.video.frame import Image
-from cyclecast.video.live.sources.address import shown_address
+from cyclecast.video.live.sources.address import redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 
 if TYPE_CHECKING:
     import cv2
 
+FAILED_GRABS = 10  # in a row, after which the camera has failed; a single one is a frame lost on the bus
+GRAB_RETRY_S = 0.02
+
 
 def open_camera(address: str, capture_settings: CaptureSettings) -> LiveSource:
-    """A camera by its index or device, asked for MJPG, for the size and the rate of the wish; it gives what it has.
+    """Opens a camera by index or device and requests MJPG, the size and the rate; the camera picks the nearest it has.
 
-    InputError if it cannot be opened. The rate is what its driver says; whether that is true is seen when pictures come.
+    InputError if the camera cannot be opened. `stated_fps` is what the driver claims.
     """
     import cv2
 
-    name = shown_address(address)
+    name = redacted_address(address)
     try:
         capture = open_capture(int(address) if address.isdigit() else address)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    # After the format, and the rate last: V4L2 chooses among those of the size. Its queue of 4 buffers is left as it is: it is
-    # always drained, and a camera that finds no free buffer drops every second picture.
-    wanted = {
+    # Set these after the format, and the rate last: V4L2 picks among the rates of the size. Leave V4L2's queue at 4 buffers: we
+    # always drain it, and a camera that finds no free buffer drops every second frame.
+    requests = {
         cv2.CAP_PROP_FRAME_WIDTH: capture_settings.width,
         cv2.CAP_PROP_FRAME_HEIGHT: capture_settings.height,
         cv2.CAP_PROP_FPS: capture_settings.fps,
     }
-    for key, value in wanted.items():
+    for capture_property, value in requests.items():
         if value is not None:
-            capture.set(key, value)
-    return LiveSource(f"{name}: {described(capture)}", _pending_frames(name, capture), capture.get(cv2.CAP_PROP_FPS))
+            capture.set(capture_property, value)
+    return _live_source(name, capture)
 
 
 def open_csi(address: str, capture_settings: CaptureSettings) -> LiveSource:
-    """A camera on a Jetson's CSI port, `csi://0`; takes an OpenCV that was built with GStreamer, or it is an InputError."""
+    """Opens a camera on the CSI port of a Jetson, `csi://0`. InputError if OpenCV was built without GStreamer."""
     import cv2
 
     match = re.fullmatch(r"csi://(\d+)", address)
     if not match:
-        raise InputError(f"{address}: a camera on a CSI port is csi://0, csi://1 ...")
+        raise InputError(f"{address}: not a CSI camera; type csi://0, csi://1 ...")
     if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
-        raise InputError(f"{address}: this OpenCV was built without GStreamer; docs/jetson.md has a way to one with it")
+        raise InputError(f"{address}: this OpenCV was built without GStreamer; docs/jetson.md says how to get one with it")
     capture = cv2.VideoCapture(csi_pipeline(int(match[1]), capture_settings), cv2.CAP_GSTREAMER)
     if not capture.isOpened():
-        raise InputError(f"{address}: cannot be opened; another program may be using it, or it has no such size and rate")
-    return LiveSource(f"{address}: {described(capture)}", _pending_frames(address, capture), capture.get(cv2.CAP_PROP_FPS))
+        raise InputError(
+            f"{address}: cannot be opened; close other programs that use it, or type another --width, --height or --fps"
+        )
+    return _live_source(address, capture)
 
 
 def csi_pipeline(sensor: int, capture_settings: CaptureSettings) -> str:
-    """GStreamer's pipeline from the sensor to the newest frame in BGR."""
+    """Returns the GStreamer pipeline from the sensor to the newest frame in BGR."""
     width, height = capture_settings.width or 1280, capture_settings.height or 720
     fps = Fraction(capture_settings.fps or 30).limit_denominator(1001)
     return (
@@ -72,28 +77,53 @@ def csi_pipeline(sensor: int, capture_settings: CaptureSettings) -> str:
     )
 
 
-def described(capture: cv2.VideoCapture) -> str:
-    """Size, format and the rate that the driver states."""
+def _live_source(name: str, capture: cv2.VideoCapture) -> LiveSource:
+    import cv2
+
+    return LiveSource(f"{name}: {describe_mode(capture)}", _pending_frames(name, capture), capture.get(cv2.CAP_PROP_FPS))
+
+
+def describe_mode(capture: cv2.VideoCapture) -> str:
+    """Returns the size, the pixel format and the rate that the driver states."""
     import cv2
 
     width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
-    letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24)).decode("ascii", "replace").strip("\0 ") if code > 0 else ""
-    return f"{width}x{height} {letters} at {capture.get(cv2.CAP_PROP_FPS):g} fps, by its driver".replace("  ", " ")
+    fourcc = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24)).decode("ascii", "replace").strip("\0 ") if code > 0 else ""
+    return f"{width}x{height} {fourcc} at {capture.get(cv2.CAP_PROP_FPS):g} fps (stated by the driver)".replace("  ", " ")
 
 
 def _pending_frames(name: str, capture: cv2.VideoCapture) -> Iterator[PendingFrame]:
-    given = False
-    while capture.grab():
-        given = True
-        yield PendingFrame(time.perf_counter(), partial(_retrieved, name, capture))
-    if given:
-        raise InputError(f"{name}: no more pictures come from it")
-    raise InputError(f"{name}: opens, but gives no picture; another program may be using it")
+    """Frames until `FAILED_GRABS` grabs in a row fail."""
+    frames = failed = 0
+    while failed < FAILED_GRABS:
+        if _grab(capture):
+            frames, failed = frames + 1, 0
+            yield PendingFrame(time.perf_counter(), partial(_retrieve, name, capture))
+        else:
+            failed += 1
+            time.sleep(GRAB_RETRY_S)
+    if frames:
+        raise InputError(f"{name}: the camera delivers no more frames; check its cable")
+    raise InputError(f"{name}: opens, but delivers no frame; close other programs that use it")
 
 
-def _retrieved(name: str, capture: cv2.VideoCapture) -> Image:
-    got, image = capture.retrieve()
-    if not got or image is None:
-        raise InputError(f"{name}: its pictures cannot be decoded")
+def _grab(capture: cv2.VideoCapture) -> bool:
+    import cv2
+
+    try:
+        return capture.grab()
+    except cv2.error:
+        return False
+
+
+def _retrieve(name: str, capture: cv2.VideoCapture) -> Image:
+    import cv2
+
+    try:
+        success, image = capture.retrieve()
+    except cv2.error as error:
+        raise InputError(f"{name}: a frame cannot be decoded ({' '.join(str(error).split())})") from error
+    if not success or image is None:
+        raise InputError(f"{name}: a frame cannot be decoded")
     return np.asarray(image, np.uint8)

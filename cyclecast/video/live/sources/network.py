@@ -1,19 +1,18 @@
-"""Streams over a network or a pipe, through FFmpeg: RTSP, HTTP, UDP, RTMP and more, with as little delay as it can.
+"""Streams over a network or a pipe, through FFmpeg: RTSP, HTTP, UDP, RTMP and more, with the least delay that FFmpeg allows.
 
-Nothing here waits for a picture's time: what a server has kept is decoded as fast as it comes, until the newest is there. Only
-what comes in pieces (HLS), and a film that lies on a server, are played by their own clock.
+Frames that a server has buffered are decoded as fast as they arrive, until the newest is reached. Only HLS, which arrives in
+segments, and video files on a server are played by their own clock.
 """
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import av
+import cv2
 from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Discard
@@ -22,181 +21,151 @@ from cyclecast.errors import InputError
 from cyclecast.video.color import ToBgr
 from cyclecast.video.files.decoding import LARGEST
 from cyclecast.video.frame import Color, Image
-from cyclecast.video.live.sources.address import OPENED, path_of, scheme_of, shown_address
+from cyclecast.video.live.sources.address import PROC_PIPE, file_path, redacted_address
+from cyclecast.video.live.sources.network_errors import failure_reason
 from cyclecast.video.live.sources.playback import in_real_time
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 
-OPENING = 10.0  # seconds to connect, and to wait for each thing that a server says at first
-SILENCE = 10.0  # seconds without a packet; the process is killed earlier, but a playlist may take so long to be renewed
-TORN = 100  # pieces in a row that are no packets
-JUMP = 10.0  # seconds that a clock may go forth
-OPTIONS = {
-    "rtsp_flags": "prefer_tcp",  # nothing is lost on the way; UDP only where a camera knows no other
-    # The first packets are looked at for a moment only, and then decoded like all others. FFmpeg's nobuffer would throw them
-    # away, and with them the key frame: pictures would begin at the next one, seconds later.
+OPEN_TIMEOUT_S = 10.0  # to connect, and for each of the server's first answers
+READ_TIMEOUT_S = 10.0  # without a packet; the capture process is killed earlier, but an HLS playlist may take so long
+MAX_DAMAGED_PACKETS = 100  # in a row
+MAX_CLOCK_STEP_S = 10.0  # a larger step forward restarts the clock
+FFMPEG_OPTIONS = {
+    "rtsp_flags": "prefer_tcp",  # no packet is lost; UDP only for cameras without TCP
+    # Probe the first packets for a moment only, and decode them like all others. FFmpeg's nobuffer would discard them and the key
+    # frame with them: the first frame would be that of the next key frame, seconds later.
     "analyzeduration": "300000",  # microseconds
     "fpsprobesize": "0",
-    "overrun_nonfatal": "1",  # UDP that comes too fast is lost, not the end
-    "live_start_index": "-2",  # HLS: the piece before the newest
+    "overrun_nonfatal": "1",  # UDP packets that arrive too fast are dropped; the stream goes on
+    "live_start_index": "-2",  # HLS: start with the segment before the newest
 }
-ABSENT = "is not a protocol of this build of FFmpeg; expected rtsp, http, https, udp, rtp, rtmp or tcp, or a pipe"
+
+TimedFrame = tuple[float, av.VideoFrame]
+"""(seconds, decoded frame)"""
 
 
 def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
-    """Connects, waits for the first frame. `pending_frames` ends with a video or a shell's pipe, otherwise with an InputError.
+    """Connects and waits for the first frame.
 
-    InputError in one line, without the password, if nobody answers, or nothing that is a picture comes.
+    A video file on a server and a shell's pipe may end; every other stream that ends is an InputError of `pending_frames`.
+    InputError in one line, without the password, if the server does not answer or sends no video.
     """
-    name = shown_address(address)
+    name = redacted_address(address)
     container = connect(address)
-    stream = pictures_of(container, name)
-    frames = _decoded(container, stream, name)
+    stream = select_video_stream(container, name)
+    frames = _decode_frames(container, stream, name)
     first = next(frames, None)
     if first is None:
-        raise InputError(f"{name}: ended before a picture of it could be decoded")
-    at, frame = first
-    described = f"{name}: {frame.width}x{frame.height} {stream.codec_context.codec.canonical_name}, {container.format.name}"
-    bgr = partial(_upright, ToBgr(Color(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)), name)
-    is_film, is_inherited = (container.duration or 0) > 0, bool(OPENED.fullmatch(address))
-    if is_film or container.format.name.startswith("hls"):
-        frames = in_real_time(_timed(first, frames, stream), JUMP)
-    else:
-        frames = _with(first, frames)
-    pending_frames = _pending_frames(frames, bgr, None if is_film or is_inherited else f"{name}: the stream has ended")
-    return LiveSource(
-        described, _again(pending_frames, address) if is_film and capture_settings.loop and not is_inherited else pending_frames
-    )
+        raise InputError(f"{name}: ended before its first frame could be decoded; check that the sender runs")
+    frame = first[1]
+    description = f"{name}: {frame.width}x{frame.height} {stream.codec_context.codec.canonical_name}, {container.format.name}"
+    color = Color(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
+    to_bgr = partial(_convert_to_bgr, ToBgr(color), name)
+    is_file, is_shell_pipe = (container.duration or 0) > 0, bool(PROC_PIPE.fullmatch(address))
+    frames = _prepend(first, frames)
+    if is_file or container.format.name.startswith("hls"):
+        frames = in_real_time(_with_stream_time(frames, stream), MAX_CLOCK_STEP_S)
+    pending_frames = _pending_frames(frames, to_bgr, None if is_file or is_shell_pipe else f"{name}: the stream has ended")
+    if is_file and capture_settings.loop and not is_shell_pipe:
+        pending_frames = _loop(pending_frames, address)
+    return LiveSource(description, pending_frames)
 
 
 def connect(address: str) -> InputContainer:
-    """PyAV's container. InputError in one line if there is none."""
+    """Opens PyAV's container. InputError in one line if that fails."""
+    name = redacted_address(address)
     try:
-        return av.open(path_of(address), options=OPTIONS, timeout=(OPENING, SILENCE), metadata_errors="replace")
+        timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        return av.open(file_path(address), options=FFMPEG_OPTIONS, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{shown_address(address)}: {reason(error, address)}") from error
-    except ValueError as error:  # of what is no address at all
-        raise InputError(f"{shown_address(address)}: is no address") from error
+        raise InputError(f"{name}: {failure_reason(error, address, OPEN_TIMEOUT_S)}") from error
+    except ValueError as error:
+        raise InputError(f"{name}: not a valid address; type rtsp://HOST/PATH or http://HOST/PATH") from error
 
 
-def reason(error: Exception, address: str) -> str:
-    """Why there is no stream, or no more of it, in words."""
-    if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
-        if "@" in address:
-            return "it does not take this user and password; signs such as @ and / in them are written %40 and %2F"
-        return f"it wants a user and a password: {scheme_of(address)}://USER:PASSWORD@HOST/..."
-    if isinstance(error, av.error.HTTPNotFoundError):
-        return "the server has nothing under this path (404)"
-    if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there (connection refused)"
-    if isinstance(error, av.error.ExitError | TimeoutError):
-        return f"no answer within {OPENING:g} s"
-    if isinstance(error, av.error.ProtocolNotFoundError):
-        return f"{scheme_of(address)}:// {ABSENT}"
-    if isinstance(error, av.error.InvalidDataError):
-        return "what comes from it is no video that is known here"
-    if isinstance(error, EOFError):
-        return "it ends before a picture has come"
-    return unknown_host(address) or f"no video can be read from it ({getattr(error, 'strerror', type(error).__name__)})"
-
-
-def unknown_host(address: str) -> str | None:
-    """That there is no such host, in words; FFmpeg calls that an input/output error."""
-    try:
-        host = urlsplit(shown_address(address)).hostname
-    except ValueError:
-        return None
-    try:
-        socket.getaddrinfo(host or "localhost", None)
-    except (OSError, UnicodeError):
-        return f"there is no host of the name {host}, or no network"
-    return None
-
-
-def pictures_of(container: InputContainer, name: str) -> av.VideoStream:
-    """Its video, ready to be decoded without delay; the other tracks are not even read. InputError if it has none."""
+def select_video_stream(container: InputContainer, name: str) -> av.VideoStream:
+    """Returns the video stream, set up to decode without delay; disables all others. InputError if there is none."""
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream):
-        raise InputError(f"{name}: has no pictures in it")
+        raise InputError(f"{name}: has no video stream; check the address")
     if stream.codec_context is None:
-        raise InputError(f"{name}: the codec of its video is unknown here")
+        raise InputError(f"{name}: this build of FFmpeg does not know its video codec; set the camera to H.264")
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
     stream.codec_context.options = {"max_pixels": str(LARGEST)}
     stream.codec_context.flags |= Flags.low_delay
-    stream.thread_type = "SLICE"  # threads that work on several frames hold each of them back
+    stream.thread_type = "SLICE"  # frame threads would delay each frame
     return stream
 
 
-def _decoded(container: InputContainer, stream: av.VideoStream, name: str) -> Iterator[tuple[float, av.VideoFrame]]:
-    """(`time.perf_counter()` when it came, frame), to the end of the stream; what is damaged is passed over."""
-    torn = 0
+def _decode_frames(container: InputContainer, stream: av.VideoStream, name: str) -> Iterator[TimedFrame]:
+    """(`time.perf_counter()` on arrival, frame) to the end of the stream. Skips damaged packets and frames."""
+    damaged = 0
     while True:
         try:
             for packet in container.demux(stream):
-                at, torn = time.perf_counter(), 0
-                if packet.size:  # an empty one would end the decoder's work
-                    yield from ((at, frame) for frame in _frames(stream, packet))
-            yield from ((time.perf_counter(), frame) for frame in _frames(stream, None))
+                at, damaged = time.perf_counter(), 0
+                if packet.size:  # an empty packet would flush the decoder
+                    yield from ((at, frame) for frame in _decode_packet(stream, packet))
+            yield from ((time.perf_counter(), frame) for frame in _decode_packet(stream, None))
             return
         except av.error.InvalidDataError as error:
-            torn += 1
-            if torn > TORN:
-                raise InputError(f"{name}: what comes from it is no video any more") from error
-        except IndexError:  # how PyAV tells that a track appeared which was not there at first
-            torn += 1
-            if torn > TORN:
+            damaged += 1
+            if damaged > MAX_DAMAGED_PACKETS:
+                raise InputError(f"{name}: {damaged} damaged packets in a row") from error
+        except IndexError:  # PyAV raises it when a track appears that the header did not name
+            damaged += 1
+            if damaged > MAX_DAMAGED_PACKETS:
                 raise InputError(f"{name}: its tracks have changed") from None
         except (av.FFmpegError, OSError) as error:
-            what = "nothing comes any more" if isinstance(error, av.error.ExitError | TimeoutError) else "the connection is lost"
+            timed_out = isinstance(error, av.error.ExitError | TimeoutError)
+            what = f"no packet within {READ_TIMEOUT_S:g} s" if timed_out else "the connection is lost"
             raise InputError(f"{name}: {what} ({error.strerror})") from error
 
 
-def _frames(stream: av.VideoStream, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
-    """None: those that the decoder still has."""
+def _decode_packet(stream: av.VideoStream, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
+    """Returns the packet's frames; of None, those that the decoder still holds; of a damaged packet, none."""
     try:
         return stream.decode(packet)
     except (av.FFmpegError, MemoryError):
         return []
 
 
-def _with(
-    first: tuple[float, av.VideoFrame], rest: Iterator[tuple[float, av.VideoFrame]]
-) -> Iterator[tuple[float, av.VideoFrame]]:
+def _prepend(first: TimedFrame, rest: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
     yield first
     yield from rest
 
 
-def _timed(
-    first: tuple[float, av.VideoFrame], rest: Iterator[tuple[float, av.VideoFrame]], stream: av.VideoStream
-) -> Iterator[tuple[float, av.VideoFrame]]:
-    """By the stream's own clock, in seconds."""
+def _with_stream_time(frames: Iterator[TimedFrame], stream: av.VideoStream) -> Iterator[TimedFrame]:
+    """Replaces the time of arrival by the stream's own time, in seconds."""
     seconds = 0.0
-    for _, frame in _with(first, rest):
+    for _, frame in frames:
         if frame.pts is not None and stream.time_base is not None:
             seconds = float(frame.pts * stream.time_base)
         yield seconds, frame
 
 
-def _pending_frames(
-    frames: Iterator[tuple[float, av.VideoFrame]], bgr: partial[Image], end: str | None
-) -> Iterator[PendingFrame]:
-    """end: the error in which it ends, if it should have gone on."""
+def _pending_frames(frames: Iterator[TimedFrame], to_bgr: partial[Image], end: str | None) -> Iterator[PendingFrame]:
+    """end: the message of an InputError, if the stream must not end."""
     for at, frame in frames:
-        yield PendingFrame(at, partial(bgr, frame))
+        yield PendingFrame(at, partial(to_bgr, frame))
     if end is not None:
         raise InputError(end)
 
 
-def _again(pending_frames: Iterator[PendingFrame], address: str) -> Iterator[PendingFrame]:
-    """A film, begun again at its end."""
+def _loop(pending_frames: Iterator[PendingFrame], address: str) -> Iterator[PendingFrame]:
+    """Plays a video file on a server again and again."""
     while True:
         yield from pending_frames
         pending_frames = open_stream(address, CaptureSettings(loop=False)).pending_frames
 
 
-def _upright(bgr: ToBgr, name: str, frame: av.VideoFrame) -> Image:
+def _convert_to_bgr(convert: ToBgr, name: str, frame: av.VideoFrame) -> Image:
+    """InputError, whatever is wrong with the frame."""
     try:
-        return bgr(frame)
+        return convert(frame)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+    except (av.FFmpegError, cv2.error, ValueError, MemoryError) as error:
+        raise InputError(f"{name}: a frame cannot be converted ({error})") from error

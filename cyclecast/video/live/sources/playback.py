@@ -1,4 +1,4 @@
-"""A file played in real time, again and again: what a camera would be, for those who have none at hand."""
+"""Files played in real time, in a loop: a stand-in for a camera."""
 
 from __future__ import annotations
 
@@ -9,93 +9,99 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from cyclecast.errors import InputError
+from cyclecast.errors import InputError, MissingInputError
 from cyclecast.video.files.images import SUFFIXES, read_image
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
-from cyclecast.video.live.sources.address import path_of
+from cyclecast.video.live.sources.address import file_path
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 
 T = TypeVar("T")
 
-LATE = 1.0  # seconds behind its clock at which a film gives up catching up: the machine slept, or decoding is too slow
-HOLD = 1.0  # seconds after which a picture that is held is given again, so that it is seen that there is a source
+MAX_DELAY_S = 1.0  # behind the video's clock, after which playback stops catching up: decoding is too slow
+REPEAT_S = 1.0  # a still frame is repeated at this interval, which shows that the source is alive
 
 
 def open_playback(address: str, capture_settings: CaptureSettings) -> LiveSource:
-    """Plays a video in real time, looped if `capture_settings.loop`; or an image, once a second.
+    """Plays a video in real time (looped if `capture_settings.loop`), or repeats an image once a second.
 
-    InputError if it is neither. What is damaged is played as far as it can be.
+    Skips damaged frames. InputError if the file is neither a video nor an image.
     """
-    path = Path(path_of(address))
+    path = Path(file_path(address))
     if not path.exists():
-        raise InputError(f"{address}: no such file; a camera is 0, 1 ..., a stream rtsp://..., a test picture pattern://")
+        raise MissingInputError(
+            f"{address}: no such file; type 0 for a camera, rtsp://HOST/PATH for a stream, pattern:// for a test pattern"
+        )
+    if path.is_dir():
+        raise InputError(f"{address}: is a folder; type the name of a video or an image in it")
     if path.suffix.lower() in SUFFIXES:
         image = read_image(path)
-        described = f"{path.name}: a picture of {image.shape[1]}x{image.shape[0]}"
-        return LiveSource(described, _given(_picture(image, capture_settings)))
+        description = f"{path.name}: a {image.shape[1]}x{image.shape[0]} image"
+        return LiveSource(description, _pending_frames(_repeat_image(image, capture_settings)))
     with VideoFile(path) as video:
         info = video.info
-    described = f"{path.name}: {info.width}x{info.height} at {float(info.rate):.4g} fps, played in real time"
-    return LiveSource(described + (", looped" if capture_settings.loop else ""), _given(_film(path, capture_settings.loop)))
+    description = f"{path.name}: {info.width}x{info.height} at {float(info.rate):.4g} fps, played in real time"
+    if capture_settings.loop:
+        description += ", looped"
+    return LiveSource(description, _pending_frames(_video_frames(path, capture_settings.loop)))
 
 
-def in_real_time(timed: Iterator[tuple[float, T | None]], longest: float = math.inf) -> Iterator[tuple[float, T]]:
-    """(seconds, item) -> (`time.perf_counter()` at which it was due, item), at that moment, the first one now.
+def in_real_time(timed_items: Iterator[tuple[float, T | None]], max_step: float = math.inf) -> Iterator[tuple[float, T]]:
+    """Waits for each item's time: (seconds, item) -> (`time.perf_counter()` when it was due, item). The first is due now.
 
-    What is held for more than a second is given again each second. Where the clock goes back, or forth by more than `longest`
-    seconds, it begins anew. None is no item, but the end of the one before.
+    Repeats an item every second while it is current. Restarts the clock where it jumps back, or forth by more than `max_step`
+    seconds. An item that is None only marks the end of the one before.
     """
-    begin: float | None = None
-    before, last = 0.0, None
-    for seconds, item in timed:
+    start: float | None = None
+    previous, current = 0.0, None
+    for seconds, item in timed_items:
         now = time.perf_counter()
-        if begin is None or not before <= seconds <= before + longest or now - begin - seconds > LATE:
-            begin = now - seconds
-        due, before = begin + seconds, seconds
-        while last is not None and due - now > HOLD:
-            time.sleep(HOLD)
+        if start is None or not previous <= seconds <= previous + max_step or now - start - seconds > MAX_DELAY_S:
+            start = now - seconds
+        due, previous = start + seconds, seconds
+        while current is not None and due - now > REPEAT_S:
+            time.sleep(REPEAT_S)
             now = time.perf_counter()
-            yield now, last
+            yield now, current
         time.sleep(max(0.0, due - time.perf_counter()))
         if item is not None:
             yield due, item
-            last = item
+            current = item
 
 
-def _given(timed: Iterator[tuple[float, Image | None]]) -> Iterator[PendingFrame]:
-    for at, image in in_real_time(timed):
-        yield PendingFrame(at, partial(_same, image))
+def _pending_frames(timed_images: Iterator[tuple[float, Image | None]]) -> Iterator[PendingFrame]:
+    for at, image in in_real_time(timed_images):
+        yield PendingFrame(at, partial(_identity, image))
 
 
-def _same(image: Image) -> Image:
+def _identity(image: Image) -> Image:
     return image
 
 
-def _picture(image: Image, capture_settings: CaptureSettings) -> Iterator[tuple[float, Image | None]]:
-    """Once a second, or at the rate of the wish; shown for so long, and no more, if it is not to begin again."""
-    number, step = 0, 1 / (capture_settings.fps or 1 / HOLD)
+def _repeat_image(image: Image, capture_settings: CaptureSettings) -> Iterator[tuple[float, Image | None]]:
+    """The image once a second or at the requested rate, with its time in seconds; just once without a loop."""
+    number, interval = 0, 1 / (capture_settings.fps or 1 / REPEAT_S)
     while capture_settings.loop or number == 0:
-        yield number * step, image
+        yield number * interval, image
         number += 1
-    yield step, None
+    yield interval, None
 
 
-def _film(path: Path, loop: bool) -> Iterator[tuple[float, Image | None]]:
-    """Seconds from the first showing's beginning, and the frame; None at its end, for as long as the last one is shown."""
-    begin = 0.0
+def _video_frames(path: Path, loop: bool) -> Iterator[tuple[float, Image | None]]:
+    """Each frame with its time in seconds since the start of the first playback; at the end None, when the last frame ends."""
+    start = 0.0
     while True:
         end, frames = 0.0, 0
         with VideoFile(path) as video:
-            base = video.info.time_base
+            time_base = video.info.time_base
             try:
                 for frame in video:
-                    yield begin + float(frame.pts * base), frame.image
-                    frames, end = frames + 1, float((frame.pts + frame.duration) * base)
-            except InputError:  # its clock jumps back, or its colors change to what is unknown: played as far as it goes
+                    yield start + float(frame.pts * time_base), frame.image
+                    frames, end = frames + 1, float((frame.pts + frame.duration) * time_base)
+            except InputError:  # the clock jumps back, or the colors change to an unknown matrix: restart from the beginning
                 if not frames:
                     raise
-        begin += max(end, HOLD if frames == 1 else 0.001)
+        start += max(end, REPEAT_S if frames == 1 else 0.001)
         if not loop:
-            yield begin, None
+            yield start, None
             return

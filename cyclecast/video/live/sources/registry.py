@@ -1,10 +1,10 @@
-"""Live sources by their address, as `cyclecast live` takes it. Each is opened in a process of its own, see `live.capturing`."""
+"""The table of live sources, by type of address. `live.capture` opens each source in a process of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from cyclecast.video.live.sources.address import source_kind
+from cyclecast.video.live.sources.address import source_type
 from cyclecast.video.live.sources.camera import open_camera, open_csi
 from cyclecast.video.live.sources.network import open_stream
 from cyclecast.video.live.sources.pattern import open_pattern
@@ -18,10 +18,10 @@ SOURCES: dict[str, Callable[[str, CaptureSettings], LiveSource]] = {
     "stream": open_stream,  # rtsp://, http://, udp://, srt://, rtmp://, tcp://, a named pipe, -
     "screen": open_screen,  # screen, screen://1
     "pattern": open_pattern,  # pattern://1280x720@30
-    "file": open_playback,  # a film or a picture
+    "file": open_playback,  # a video or an image
 }
 
 
 def open_source(address: str, capture_settings: CaptureSettings) -> LiveSource:
-    """Opens a camera, a stream, a file, a screen or a pattern. InputError in one line if that fails; may block."""
-    return SOURCES[source_kind(address)](address, capture_settings)
+    """Opens any live source. May block. InputError, in one line that says what to type, if that fails."""
+    return SOURCES[source_type(address)](address, capture_settings)

@@ -1,4 +1,4 @@
-"""What a live source is: it says what it delivers, and gives pictures as they come."""
+"""The types that every live source shares: settings, frames that are not decoded yet, and the open source."""
 
 from __future__ import annotations
 
@@ -10,32 +10,38 @@ from cyclecast.video.frame import Image
 
 @dataclass(frozen=True)
 class CaptureSettings:
-    """What a source is asked for; None leaves it to the source."""
+    """What to request from a source; None keeps the source's own value."""
 
     width: int | None = None
+    """Pixels."""
     height: int | None = None
+    """Pixels."""
     fps: float | None = None
+    """Frames per second, at most."""
     loop: bool = True
-    """Files begin again at their end."""
+    """Play files again when they end."""
 
 
 @dataclass(frozen=True)
 class PendingFrame:
-    """A picture that is there, but not decoded yet: if a newer one comes before it is wanted, it never is."""
+    """A captured frame that is not decoded yet. If a newer one arrives first, nobody ever decodes this one."""
 
     at: float
-    """`time.perf_counter()` when it was captured; that clock is the same in all processes of a machine."""
-    picture: Callable[[], Image]
-    """(H, W, 3) uint8 BGR; called at most once, before the next is grabbed. InputError if it cannot be decoded."""
+    """`time.perf_counter()` at capture; all processes of a machine share that clock."""
+    decode: Callable[[], Image]
+    """Returns (H, W, 3) uint8 BGR. Call it at most once, before the next frame is grabbed.
+
+    InputError if this frame is damaged: the source itself goes on.
+    """
 
 
 @dataclass(frozen=True)
 class LiveSource:
-    """A source that is open."""
+    """An open source."""
 
-    described: str
-    """For people: what it is and what it delivers, `camera 0: 1280x720 MJPG at 30 fps`."""
+    description: str
+    """The source and what it delivers, for people: `camera 0: 1280x720 MJPG at 30 fps`."""
     pending_frames: Iterator[PendingFrame]
-    """Pictures as they come; it may block for as long as it likes. Ends where the source ends."""
+    """Frames as they arrive. May block for any time; ends when the source ends; InputError if the source fails."""
     stated_fps: float | None = None
-    """A rate that somebody else says and that need not be true, such as a driver's (0: it says none); it is then measured."""
+    """A rate that a driver claims (0: it claims none), and that the caller has to measure. None: the rate is certain."""

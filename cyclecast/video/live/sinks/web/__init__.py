@@ -1,4 +1,4 @@
-"""The live picture on a web page."""
+"""The sink `web`: a web page with the live video."""
 
 from cyclecast.video.live.sinks.web.page import WebPage
 

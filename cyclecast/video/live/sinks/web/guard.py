@@ -1,9 +1,10 @@
-"""Who may ask what: every request passes here, before anything of it is carried out."""
+"""Access control of the page's server: checks every request before the app sees it."""
 
 from __future__ import annotations
 
 import secrets
 from http.cookies import CookieError, SimpleCookie
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclecast.video.live.sinks.web.address import WebAddress, is_loopback
 
-READING = ("GET", "HEAD")
-LARGEST_BODY = 64 * 1024  # bytes: an offer is some 10 KiB
-OPEN = "/healthz"  # tells nothing, so that whoever watches the process needs no token
+SAFE_METHODS = ("GET", "HEAD")
+MAX_BODY_BYTES = 64 * 1024  # a WebRTC offer has about 10 KiB
+PUBLIC_PATH = "/healthz"  # reveals nothing, so that monitoring needs no token
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -24,90 +25,100 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-Refusal = tuple[int, str]
-"""A status of HTTP, and why, in one line."""
+
+class Rejection(NamedTuple):
+    """The response to a request that is not let through."""
+
+    status: int
+    reason: str
+    """One line."""
 
 
 class Guard:
-    """ASGI around an app: refuses what is not from our page or from who knows the token; adds headers to what is let through.
+    """ASGI middleware: rejects requests from other sites and without the token, and adds security headers to the rest.
 
-    On a loopback address the Host must name this machine, or a site whose name was bent to 127.0.0.1 could read the picture
-    (DNS rebinding). Everywhere else the token protects: it comes once in the address, then in a cookie. What changes something
-    must come from the page itself, by its Origin.
+    On a loopback address, the Host must name this machine; otherwise a site whose name resolves to 127.0.0.1 could read the
+    video (DNS rebinding). Everywhere else the token protects: the client sends it once in the URL, then in a cookie. Requests
+    that change something must come from the page itself, by their Origin.
     """
 
     def __init__(self, app: ASGIApp, address: WebAddress, port: int) -> None:
         self._app, self._address = app, address
-        self._cookie = f"cyclecast-{port}"  # cookies know no ports: two runs on a machine have one each
+        self._cookie_name = f"cyclecast-{port}"  # cookies ignore ports: two runs on one machine need two names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles HTTP requests and ignores everything else."""
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
-        query = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
-        refusal = self._refusal(scope, headers, query)
-        invited = refusal is None and scope["path"] == "/" and self._is_token(query)
+        query_token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
+        rejection = self._check(scope, headers, query_token)
+        sets_cookie = rejection is None and scope["path"] == "/" and self._is_token(query_token)
 
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                out = MutableHeaders(scope=message)
+                response_headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    out.setdefault(name, value)
-                if invited:
-                    out.append("Set-Cookie", self._set_cookie())
+                    response_headers.setdefault(name, value)
+                if sets_cookie:
+                    response_headers.append("Set-Cookie", self._token_cookie())
             await send(message)
 
-        if refusal is None:
-            await self._app(scope, receive, guarded)
+        if rejection is None:
+            await self._app(scope, receive, send_with_headers)
         else:
-            status, why = refusal
-            await JSONResponse({"error": why}, status)(scope, receive, guarded)
+            await JSONResponse({"error": rejection.reason}, rejection.status)(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope, headers: Headers, query: str) -> Refusal | None:
+    def _check(self, scope: Scope, headers: Headers, query_token: str) -> Rejection | None:
+        """Returns why the request is rejected; None if it may pass."""
         host = headers.get("host", "")
-        if self._address.loopback and not is_loopback(name_of(host)):
-            return 403, f"this page is for this machine alone, and {host[:80]!r} is no name of it"
-        if self._address.token is not None and scope["path"] != OPEN and not self._knows(headers, query):
-            return 401, "this page needs its token: open the whole address that cyclecast printed"
-        reading = scope["method"] in READING
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (reading and scope["path"] == "/"):
-            return 403, "another site asks for this; only the page itself may"
-        if reading:
+        if self._address.is_loopback and not is_loopback(host_name(host)):
+            return Rejection(
+                403, f"this page is for this machine only, and {host[:80]!r} does not name it; open http://localhost"
+            )
+        if self._address.token is not None and scope["path"] != PUBLIC_PATH and not self._has_token(headers, query_token):
+            return Rejection(401, "this page needs its token: open the whole address that cyclecast printed")
+        is_safe = scope["method"] in SAFE_METHODS
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (is_safe and scope["path"] == "/"):
+            return Rejection(403, "requests from another site are rejected")
+        if is_safe:
             return None
         origin = headers.get("origin")
         if origin != f"{self._address.scheme}://{host}":
-            return 403, f"only the page itself may do this; the Origin is {(origin or 'missing')[:80]}"
+            return Rejection(403, f"only the page itself may do this; the Origin is {(origin or 'missing')[:80]}")
         length = headers.get("content-length", "")
         if not length.isdecimal():
-            return 411, "the length of the body is missing"
-        return (413, f"more than {LARGEST_BODY} bytes") if int(length[:12]) > LARGEST_BODY else None
+            return Rejection(411, "the header Content-Length is missing")
+        if int(length[:12]) > MAX_BODY_BYTES:
+            return Rejection(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
+        return None
 
-    def _knows(self, headers: Headers, query: str) -> bool:
+    def _has_token(self, headers: Headers, query_token: str) -> bool:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         return (
-            self._is_token(cookie_of(headers.get("cookie", ""), self._cookie))
-            or self._is_token(query)
+            self._is_token(cookie_value(headers.get("cookie", ""), self._cookie_name))
+            or self._is_token(query_token)
             or (scheme.lower() == "bearer" and self._is_token(bearer.strip()))
         )
 
-    def _is_token(self, given: str) -> bool:
+    def _is_token(self, value: str) -> bool:
         token = self._address.token
-        return token is not None and secrets.compare_digest(given.encode(), token.encode())
+        return token is not None and secrets.compare_digest(value.encode(), token.encode())
 
-    def _set_cookie(self) -> str:
+    def _token_cookie(self) -> str:
         secure = "; Secure" if self._address.scheme == "https" else ""
-        return f"{self._cookie}={self._address.token}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        return f"{self._cookie_name}={self._address.token}; Path=/; HttpOnly; SameSite=Strict{secure}"
 
 
-def name_of(host: str) -> str:
-    """The name in a Host header, without its port."""
+def host_name(host: str) -> str:
+    """Returns a Host header without its port."""
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
-def cookie_of(header: str, name: str) -> str:
-    """A cookie's value; empty if it is not there."""
+def cookie_value(header: str, name: str) -> str:
+    """Returns the value of a cookie; an empty string if it is missing."""
     try:
-        found = SimpleCookie(header).get(name)
+        cookie = SimpleCookie(header).get(name)
     except CookieError:
         return ""
-    return "" if found is None else found.value
+    return "" if cookie is None else cookie.value

@@ -1,4 +1,4 @@
-"""What Prometheus may know of a live run, read from the run when it is asked for."""
+"""Metrics of a live run for Prometheus, read from the run's own counters on request."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from prometheus_client.registry import Collector
 
 from cyclecast.video.live.meter import Histogram
 from cyclecast.video.live.sinks.sink import SessionControls
-from cyclecast.video.live.sinks.web.viewers import Viewers
+from cyclecast.video.live.sinks.web.viewers import Transport, Viewers
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+TRANSPORTS: tuple[Transport, ...] = ("webrtc", "mjpeg")
 
 
 class Metrics(Collector):
-    """A collector over the run's own counters: nothing is counted twice, and nothing costs anything until it is asked for."""
+    """A Prometheus collector: it counts nothing itself, and costs nothing until it is read."""
 
     def __init__(self, controls: SessionControls, viewers: Viewers) -> None:
         self._controls, self._viewers = controls, viewers
@@ -24,49 +25,58 @@ class Metrics(Collector):
         self._registry.register(self)
 
     def text(self) -> bytes:
-        """In Prometheus' own format."""
+        """Returns all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def describe(self) -> Iterable[Metric]:
+        """Returns nothing: the metrics describe themselves as they are collected."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        controls, meter = self._controls, self._controls.meter
-        captured, shown, now = controls.feed.captured, meter.shown, meter.now()
-        counts = (
-            ("cyclecast_frames_captured", "Pictures that came from the source.", captured),
-            ("cyclecast_frames_shown", "Pictures that a sink took.", shown),
-            ("cyclecast_frames_skipped", "Pictures that a newer one took the place of.", max(0, captured - shown)),
-            ("cyclecast_frames_held", "Times that the last picture was shown again because the source was gone.", meter.held),
-            ("cyclecast_reconnects", "Times that a source that was gone came back.", controls.feed.reconnects),
+        """Yields every metric."""
+        yield from self._counters()
+        yield summary("cyclecast_latency_seconds", "From capture to a sink, over the whole run.", self._controls.meter.latency)
+        yield summary("cyclecast_model_seconds", "In the model, over the whole run.", self._controls.meter.model)
+        yield from self._gauges()
+
+    def _counters(self) -> Iterable[Metric]:
+        controls, feed, meter = self._controls, self._controls.feed, self._controls.meter
+        counters = (
+            ("cyclecast_frames_captured", "Frames that the source delivered.", feed.captured),
+            ("cyclecast_frames_shown", "Frames that a sink accepted.", meter.shown),
+            ("cyclecast_frames_skipped", "Captured frames that a newer one replaced.", controls.skipped),
+            ("cyclecast_frames_held", "Repeats of the last frame during an outage of the source.", meter.held),
+            ("cyclecast_reconnects", "Times that the source came back after an outage.", feed.reconnects),
         )
-        for name, about, value in counts:
-            yield CounterMetricFamily(name, about, value=value)
-        yield summary("cyclecast_latency_seconds", "Captured to shown, over the run.", meter.latency)
-        yield summary("cyclecast_model_seconds", "In the model, over the run.", meter.model)
-        up = controls.feed.gone is None and captured > 0
+        for name, documentation, value in counters:
+            yield CounterMetricFamily(name, documentation, value=value)
+
+    def _gauges(self) -> Iterable[Metric]:
+        controls, recent = self._controls, self._controls.meter.now()
+        is_up = controls.feed.gone is None and controls.feed.captured > 0
         gauges = (
-            ("cyclecast_fps", "Pictures shown per second, of the last three seconds.", now.fps),
-            ("cyclecast_recent_latency_seconds", "The median of the last three seconds.", now.latency_ms / 1000),
-            ("cyclecast_source_up", "1 while pictures come from the source.", up),
-            ("cyclecast_recording", "1 while a recording goes on.", controls.recording is not None),
+            ("cyclecast_fps", "Frames shown per second, over the last three seconds.", recent.fps),
+            ("cyclecast_recent_latency_seconds", "Median latency of the last three seconds.", recent.latency_ms / 1000),
+            ("cyclecast_source_up", "1 while the source delivers frames.", is_up),
+            ("cyclecast_recording", "1 while a recording runs.", controls.recording is not None),
         )
-        for name, about, gauge in gauges:
-            yield GaugeMetricFamily(name, about, value=gauge)
-        watching = GaugeMetricFamily("cyclecast_viewers", "Who is watching the web page's picture.", labels=["kind"])
-        for kind in ("webrtc", "mjpeg"):
-            watching.add_metric([kind], self._viewers.count(kind))
-        yield watching
-        model = GaugeMetricFamily("cyclecast_model", "1 for the model at work.", labels=["model"])
-        for name in controls.look.models:
-            model.add_metric([name], name == controls.look.model)
-        yield model
+        for name, documentation, gauge in gauges:
+            yield GaugeMetricFamily(name, documentation, value=gauge)
+        viewers = GaugeMetricFamily("cyclecast_viewers", "Viewers of the web page's video.", labels=["transport"])
+        for transport in TRANSPORTS:
+            viewers.add_metric([transport], self._viewers.count(transport))
+        yield viewers
+        models = GaugeMetricFamily("cyclecast_model", "1 for the active model.", labels=["model"])
+        for name in controls.switcher.models:
+            models.add_metric([name], name == controls.switcher.active_model)
+        yield models
 
 
-def summary(name: str, about: str, durations: Histogram) -> Metric:
-    """Quantiles, sum and count, in seconds."""
-    metric, found = Metric(name, about, "summary"), durations.percentiles()
-    for quantile, milliseconds in (("0.5", found.p50), ("0.95", found.p95), ("0.99", found.p99), ("1", found.max)):
+def summary(name: str, documentation: str, durations: Histogram) -> Metric:
+    """Returns a summary with quantiles, sum and count, in seconds."""
+    metric, percentiles = Metric(name, documentation, "summary"), durations.percentiles()
+    quantiles = (("0.5", percentiles.p50), ("0.95", percentiles.p95), ("0.99", percentiles.p99), ("1", percentiles.max))
+    for quantile, milliseconds in quantiles:
         metric.add_sample(name, {"quantile": quantile}, milliseconds / 1000)
     metric.add_sample(f"{name}_sum", {}, durations.seconds)
     metric.add_sample(f"{name}_count", {}, durations.count)

@@ -1,4 +1,4 @@
-"""JPEG after JPEG in one answer that does not end: for browsers and networks that WebRTC does not get through."""
+"""The video as JPEG after JPEG in one endless response: for browsers and networks without WebRTC."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import cv2
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cyclecast.video.live.sinks.web.viewers import ProcessResult, Viewer, Viewers, sendable
+from cyclecast.video.live.sinks.web.viewers import NoMoreFrames, Viewer, Viewers, encodable_image
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-QUALITY = 82
-STALLED = 20.0  # seconds that a viewer may take for one picture
-BOUNDARY = b"picture"
+JPEG_QUALITY = 82
+SEND_TIMEOUT_S = 20.0  # for one frame, after which the viewer is disconnected
+BOUNDARY = b"frame"
 
 
-class Mjpeg(Response):
-    """Sends pictures as quickly as this viewer takes them. TooMany in its constructor if there is no room."""
+class MjpegResponse(Response):
+    """Sends frames as fast as this viewer receives them. TooManyViewers from the constructor if there is no room."""
 
     def __init__(self, viewers: Viewers, viewer: Viewer) -> None:
         super().__init__(media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}")
@@ -27,41 +27,42 @@ class Mjpeg(Response):
         viewers.add(viewer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs until the viewer disconnects or the run ends."""
         sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(left(receive))
+        disconnected = asyncio.ensure_future(wait_for_disconnect(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._viewers.remove(self._viewer)
-            for task in (sending, leaving):
+            for task in (sending, disconnected):
                 task.cancel()
-            await asyncio.wait({sending, leaving})
+            await asyncio.wait({sending, disconnected})
         if not sending.cancelled() and (error := sending.exception()) is not None:
             raise error
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        # Each boundary is sent along with the picture before it: browsers show a picture when they have seen its end.
-        start = b"--" + BOUNDARY + b"\r\n"
-        with suppress(ProcessResult, asyncio.TimeoutError):
+        # Send each boundary together with the frame before it: browsers show a frame once they see its end.
+        opening = b"--" + BOUNDARY + b"\r\n"
+        with suppress(NoMoreFrames, asyncio.TimeoutError):
             while True:
-                shown = await self._viewers.next(self._viewer)
-                data = await asyncio.get_running_loop().run_in_executor(None, jpeg, shown)
-                head = start + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
-                body = head + data + b"\r\n--" + BOUNDARY + b"\r\n"
-                start = b""
-                await asyncio.wait_for(send({"type": "http.response.body", "body": body, "more_body": True}), STALLED)
+                frame = await self._viewers.next_frame(self._viewer)
+                data = await asyncio.to_thread(encode_jpeg, frame)
+                header = opening + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
+                body = header + data + b"\r\n--" + BOUNDARY + b"\r\n"
+                opening = b""
+                await asyncio.wait_for(send({"type": "http.response.body", "body": body, "more_body": True}), SEND_TIMEOUT_S)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def left(receive: Receive) -> None:
-    """Returns when the other side has."""
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Returns when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def jpeg(shown: StyledFrame) -> bytes:
-    """One picture."""
-    done, data = cv2.imencode(".jpg", sendable(shown), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert done
+def encode_jpeg(frame: StyledFrame) -> bytes:
+    """Returns one frame as JPEG."""
+    success, data = cv2.imencode(".jpg", encodable_image(frame), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    assert success
     return data.tobytes()

@@ -1,4 +1,4 @@
-"""The web page as a sink: a server in a thread of its own, handed the newest picture."""
+"""The web page as a sink: a server in its own thread, which receives the newest frame."""
 
 from __future__ import annotations
 
@@ -15,75 +15,80 @@ import uvicorn
 from cyclecast.errors import OutputError
 from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.sinks.sink import SessionControls
-from cyclecast.video.live.sinks.web.address import WebAddress, listen, read_address
+from cyclecast.video.live.sinks.web.address import WebAddress, listen, parse_address
 from cyclecast.video.live.sinks.web.app import build_app
 from cyclecast.video.live.sinks.web.guard import Guard
 from cyclecast.video.live.sinks.web.viewers import Viewers
-from cyclecast.video.live.sinks.web.webrtc import Peers
+from cyclecast.video.live.sinks.web.webrtc import PeerConnections
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-CONNECTIONS = 128  # at a time
-LAST_ANSWERS = 1  # seconds for what is being answered when the run ends
-CLOSING = 6.0  # seconds for the whole end
+MAX_CONNECTIONS = 128  # at the same time
+GRACEFUL_SHUTDOWN_S = 1  # for open requests when the run ends
+CLOSE_TIMEOUT_S = 6.0  # for the whole shutdown
+
+log = logging.getLogger(__name__)
 
 
 class WebPage:
-    """Serves the live picture: `web`, `web://HOST:PORT`, see `address`. OutputError or ConfigError in one line if it cannot."""
+    """Serves the live video: `web`, `web://HOST:PORT`, see `address`. OutputError or ConfigError in one line if it cannot."""
 
     in_main_thread = False
 
     def __init__(self, address: str, controls: SessionControls) -> None:
-        self._address, self._controls = read_address(address), controls
+        self._address, self._controls = parse_address(address), controls
         check_certificate(self._address)
         listening = listen(self._address)
         self._port = listening.getsockname()[1]
-        plain = self._address.url(self._port)
-        self.name = f"web page {plain}"
-        self.url = plain if self._address.token is None else f"{plain}?token={self._address.token}"
-        """What to open in a browser, the token included."""
+        url = self._address.url(self._port)
+        self.name = f"web page {url}"
+        self.url = url if self._address.token is None else f"{url}?token={self._address.token}"
+        """What to open in a browser, including the token."""
         self._viewers = Viewers()
         self._newest: StyledFrame | None = None
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended: asyncio.Event | None = None
+        self._closing: asyncio.Event | None = None
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(listening,), name="web page", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="web page", daemon=True)
         self._thread.start()
         self._ready.wait()
-        self._tell()
+        self._report_url()
 
-    def _tell(self) -> None:
-        secret = " with your token behind it: ?token=..." if self._address.given else ""
-        self._controls.tell(f"web page: {self._address.url(self._port)}{secret}" if secret else f"web page: {self.url}")
-        if isinstance(self._controls.feed, PushFeed) and not self._address.loopback and self._address.cert is None:
-            self._controls.tell("browsers give a camera away over https only: --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
+    def _report_url(self) -> None:
+        """Prints the address; a token that the user chose stays out of the terminal."""
+        if self._address.is_token_chosen:
+            self._controls.report(f"web page: {self._address.url(self._port)}?token=... with your token")
+        else:
+            self._controls.report(f"web page: {self.url}")
+        if isinstance(self._controls.feed, PushFeed) and not self._address.is_loopback and self._address.cert is None:
+            self._controls.report("browsers allow the camera over https only; type --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
 
-    def show(self, shown: StyledFrame) -> None:
-        """Hands the picture over; one that was not fetched yet is forgotten. OutputError if the server has ended."""
+    def show(self, frame: StyledFrame) -> None:
+        """Hands over a frame; replaces one that the server has not fetched yet. OutputError if the server has ended."""
         with self._lock:
-            waiting, self._newest = self._newest is not None, shown
-        if not waiting:
+            is_fetch_due, self._newest = self._newest is None, frame
+        if is_fetch_due:
             self._call(self._fetch)
 
     def _fetch(self) -> None:
         with self._lock:
-            shown, self._newest = self._newest, None
-        if shown is not None:
-            self._viewers.put(shown)
+            frame, self._newest = self._newest, None
+        if frame is not None:
+            self._viewers.put(frame)
 
     def idle(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Says goodbye to who is watching, and ends the server and its thread."""
+        """Disconnects the viewers and ends the server and its thread."""
         with suppress(OutputError):
-            assert self._ended is not None
-            self._call(self._ended.set)
-        self._thread.join(CLOSING)
+            assert self._closing is not None
+            self._call(self._closing.set)
+        self._thread.join(CLOSE_TIMEOUT_S)
 
     def _call(self, function: Callable[[], None]) -> None:
-        """In the server's thread, soon."""
+        """Runs a function soon in the server's thread."""
         try:
             if self._loop is None:
                 raise RuntimeError(self._failure)
@@ -91,20 +96,21 @@ class WebPage:
         except RuntimeError as error:
             raise OutputError(f"{self.name}: its server has ended ({self._failure or error})") from error
 
-    def _work(self, listening: socket.socket) -> None:
-        """The thread."""
-        for name in ("aioice", "aiortc"):  # what goes wrong with a connection is for the page to say
+    def _run(self, listening: socket.socket) -> None:
+        """The server's thread."""
+        for name in ("aioice", "aiortc"):  # the page itself reports failed connections
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             asyncio.run(self._serve(listening))
         except BaseException as error:
+            log.exception("the web page's server has ended")
             self._failure = error
         finally:
             listening.close()
             self._ready.set()
 
     async def _serve(self, listening: socket.socket) -> None:
-        peers = Peers(self._viewers)
+        peers = PeerConnections(self._viewers)
         address = self._address
         config = uvicorn.Config(
             Guard(build_app(self._controls, self._viewers, peers), address, self._port),
@@ -117,28 +123,28 @@ class WebPage:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=CONNECTIONS,
-            timeout_graceful_shutdown=LAST_ANSWERS,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
             ssl_certfile=address.cert,
             ssl_keyfile=address.key,
         )
         server = uvicorn.Server(config)
-        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
-        serving, ended = asyncio.ensure_future(server.serve([listening])), asyncio.ensure_future(self._ended.wait())
+        self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
+        serving, closing = asyncio.ensure_future(server.serve([listening])), asyncio.ensure_future(self._closing.wait())
         self._ready.set()
-        await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        self._viewers.end()
+        await asyncio.wait({serving, closing}, return_when=asyncio.FIRST_COMPLETED)
+        closing.cancel()
+        self._viewers.close()
         await peers.close()
         server.should_exit = True
         await serving
 
 
 def check_certificate(address: WebAddress) -> None:
-    """OutputError in one line if https was asked for and its files do not serve."""
+    """OutputError in one line if the address names a certificate and a key that do not load."""
     if address.cert is None:
         return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(address.cert, address.key)
     except (OSError, ssl.SSLError) as error:
-        raise OutputError(f"{address.cert} and {address.key} are no certificate and its key: {error}") from error
+        raise OutputError(f"{address.cert} and {address.key} are not a certificate and its key in PEM: {error}") from error

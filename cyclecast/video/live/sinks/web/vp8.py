@@ -1,4 +1,4 @@
-"""VP8 for a live painting: as quick as an encoder gets, at a rate that brush strokes survive."""
+"""A VP8 encoder for live video: as fast as libvpx gets, at a bit rate that preserves brush strokes."""
 
 from __future__ import annotations
 
@@ -11,72 +11,77 @@ from aiortc.mediastreams import VIDEO_TIME_BASE, convert_timebase
 from av.frame import Frame
 from av.video.codeccontext import VideoCodecContext
 
-BITS = 4.5  # per pixel and second
-LOWEST, HIGHEST = 500_000, 10_000_000  # bits per second, unless the network has room for less
-FLOOR = 150_000  # bits per second: what is left of a picture below that is no picture
-SHARE = 0.85  # of what the other side says the network has room for
-LOWER, HIGHER = 0.8, 1.4  # changes that are worth a new key frame
-PATIENCE = 5.0  # seconds between two changes
-QUICKEST = "-12"  # libvpx goes to -16, but falls apart there
+BITS_PER_PIXEL = 4.5  # per second
+MIN_BITRATE, MAX_BITRATE = 500_000, 10_000_000  # bits per second, unless the network has less capacity
+LOWEST_USEFUL_BITRATE = 150_000  # bits per second: below it the video is unrecognizable
+CAPACITY_SHARE = 0.85  # of the capacity that the receiver estimates
+LOWER_RATIO, HIGHER_RATIO = 0.8, 1.4  # changes of the bit rate that justify a new key frame
+CHANGE_INTERVAL_S = 5.0  # between two changes of the bit rate
+CPU_USED = "-12"  # libvpx accepts -16, but the quality collapses there
 
 
-class QuickVp8(Vp8Encoder):
-    """aiortc's encoder with other settings, and a rate that goes with the size of the picture.
+class LowLatencyVp8Encoder(Vp8Encoder):
+    """aiortc's encoder with other settings, and a bit rate that follows the frame size.
 
-    aiortc's own denoises, which takes half of its time and some of the brush strokes, stops at 1.5 Mbit/s, and makes a key frame
-    whenever the rate moves by a tenth.
+    aiortc's own denoises (half of its time, and some of the brush strokes), stops at 1.5 Mbit/s, and encodes a key frame
+    whenever the bit rate changes by a tenth.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._room: float | None = None  # bits per second, as the other side says
-        self._changed = 0.0
+        self._capacity: float | None = None  # bits per second, as the receiver estimates
+        self._opened_at = 0.0
 
     @property
     def target_bitrate(self) -> int:
-        """Bits per second that the encoder aims at; setting it says what the network has room for."""
+        """The encoder's bits per second. Setting it passes on the network capacity that the receiver estimates."""
         return 0 if self.codec is None else self.codec.bit_rate or 0
 
     @target_bitrate.setter
     def target_bitrate(self, bitrate: int) -> None:
-        self._room = bitrate
+        self._capacity = bitrate
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
-        """As aiortc's: a yuv420p frame with its time -> payloads for RTP, and the time in 90,000ths of a second."""
+        """As in aiortc: a yuv420p frame with its pts -> RTP payloads, and the time in 1/90,000 s."""
         assert isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
-        rate = self._rate(frame.width, frame.height)
-        if self.codec is None or (self.codec.width, self.codec.height) != (frame.width, frame.height) or self._is_worth(rate):
-            self.codec, self._changed = opened(frame.width, frame.height, rate), time.monotonic()
+        bitrate = self._best_bitrate(frame.width, frame.height)
+        codec = self.codec
+        if codec is None or (codec.width, codec.height) != (frame.width, frame.height) or self._is_change_due(bitrate):
+            codec, self._opened_at = open_codec(frame.width, frame.height, bitrate), time.monotonic()
+            self.codec = codec
         if force_keyframe:
             frame.pict_type = av.video.frame.PictureType.I
-        data = b"".join(bytes(packet) for packet in self.codec.encode(frame))
+        data = b"".join(bytes(packet) for packet in codec.encode(frame))
         payloads = self._packetize(data, self.picture_id)
         self.picture_id = (self.picture_id + 1) % (1 << 15)
         return payloads, convert_timebase(frame.pts, frame.time_base, VIDEO_TIME_BASE)
 
-    def _rate(self, width: int, height: int) -> int:
-        wanted = min(max(LOWEST, BITS * width * height), HIGHEST)
-        return round(wanted if self._room is None else min(wanted, max(FLOOR, SHARE * self._room)))
+    def _best_bitrate(self, width: int, height: int) -> int:
+        ideal = min(max(MIN_BITRATE, BITS_PER_PIXEL * width * height), MAX_BITRATE)
+        if self._capacity is None:
+            return round(ideal)
+        return round(min(ideal, max(LOWEST_USEFUL_BITRATE, CAPACITY_SHARE * self._capacity)))
 
-    def _is_worth(self, rate: int) -> bool:
-        now = self.target_bitrate
-        return time.monotonic() - self._changed > PATIENCE and not LOWER * now < rate < HIGHER * now
+    def _is_change_due(self, bitrate: int) -> bool:
+        current = self.target_bitrate
+        is_large = not LOWER_RATIO * current < bitrate < HIGHER_RATIO * current
+        return is_large and time.monotonic() - self._opened_at > CHANGE_INTERVAL_S
 
 
-def opened(width: int, height: int, rate: int) -> VideoCodecContext:
-    """libvpx at a constant rate, in bits per second, without any delay."""
+def open_codec(width: int, height: int, bitrate: int) -> VideoCodecContext:
+    """Opens libvpx at a constant bit rate, in bits per second, without delay."""
     codec: VideoCodecContext = av.CodecContext.create("libvpx", "w")
     codec.width, codec.height, codec.pix_fmt = width, height, "yuv420p"
-    codec.bit_rate, codec.time_base = rate, VIDEO_TIME_BASE
-    codec.gop_size = 3000  # a key frame is made when it is asked for
+    codec.bit_rate, codec.time_base = bitrate, VIDEO_TIME_BASE
+    codec.gop_size = 3000  # key frames are encoded on request
     codec.qmin, codec.qmax = 4, 56
     codec.thread_count = 1 if width * height < 1280 * 720 else min(4, max(1, (os.cpu_count() or 1) // 2))
     codec.options = {
-        "bufsize": str(rate),
-        "minrate": str(rate),
-        "maxrate": str(rate),
+        "bufsize": str(bitrate),
+        "minrate": str(bitrate),
+        "maxrate": str(bitrate),
         "deadline": "realtime",
-        "cpu-used": QUICKEST,
+        "cpu-used": CPU_USED,
         "lag-in-frames": "0",
         "noise-sensitivity": "0",
         "static-thresh": "1",

@@ -1,8 +1,9 @@
-"""WebRTC, by aiortc: the picture to a viewer, and a browser's camera to us. On local networks: no STUN, no TURN."""
+"""WebRTC through aiortc: the video to viewers, and a browser's camera to us. For local networks: no STUN, no TURN."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -23,179 +24,199 @@ from aiortc import (
 )
 from aiortc.mediastreams import VIDEO_TIME_BASE, MediaStreamError
 
+from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.push_feed import PushFeed
-from cyclecast.video.live.sinks.web.viewers import ProcessResult, Viewer, Viewers, sendable
-from cyclecast.video.live.sinks.web.vp8 import QuickVp8
+from cyclecast.video.live.sinks.web.viewers import NoMoreFrames, TooManyViewers, Viewer, Viewers, encodable_image
+from cyclecast.video.live.sinks.web.vp8 import LowLatencyVp8Encoder
 from cyclecast.video.live.sources.source import PendingFrame
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-TICKS = 90_000  # per second: RTP's clock for video
-TO_CONNECT = 15.0  # seconds that a browser may take from its offer to its connection
-TO_CLOSE = 1.0  # seconds for the goodbyes
-ENCODER = "_RTCRtpSender__encoder"  # where aiortc's senders keep it: there is no other way to give one an encoder of our own
+TICKS_PER_SECOND = 90_000  # RTP's clock for video
+CONNECT_TIMEOUT_S = 15.0  # from a browser's offer to its connection
+CLOSE_TIMEOUT_S = 1.0
+ENCODER_ATTRIBUTE = "_RTCRtpSender__encoder"  # private in aiortc, which has no public way to set an encoder
+
+log = logging.getLogger(__name__)
 
 
-class BadOffer(Exception):
-    """An offer that cannot be answered, in one line."""
+class InvalidOffer(Exception):
+    """An offer that cannot be answered; the message is one line."""
 
 
-class Picture(MediaStreamTrack):
-    """A viewer's track: the newest picture, whenever there is another and the encoder has time."""
+class StyledTrack(MediaStreamTrack):
+    """The video track of one viewer: the newest styled frame, whenever the encoder is ready."""
 
     kind = "video"
 
     def __init__(self, viewers: Viewers, viewer: Viewer) -> None:
         super().__init__()
         self._viewers, self._viewer = viewers, viewer
-        self._begin, self._pts = time.perf_counter(), -1
+        self._start, self._pts = time.perf_counter(), -1
 
     async def recv(self) -> av.VideoFrame:
-        """Waits for a picture. MediaStreamError when there are no more."""
+        """Waits for a frame. MediaStreamError when there are no more."""
         try:
-            shown = await self._viewers.next(self._viewer)
-        except ProcessResult:
+            styled_frame = await self._viewers.next_frame(self._viewer)
+        except NoMoreFrames:
             self.stop()
             raise MediaStreamError from None
-        frame = await asyncio.get_running_loop().run_in_executor(None, video_frame, shown)
-        self._pts = max(self._pts + 1, round(TICKS * (time.perf_counter() - self._begin)))
+        frame = await asyncio.to_thread(video_frame_from_styled, styled_frame)
+        self._pts = max(self._pts + 1, round(TICKS_PER_SECOND * (time.perf_counter() - self._start)))
         frame.pts, frame.time_base = self._pts, VIDEO_TIME_BASE
         return frame
 
 
-class Peers:
-    """The browsers that are connected. For the event loop that it is made in; `close` ends them all."""
+class PeerConnections:
+    """The WebRTC connections to browsers, for the event loop that creates it. `close` ends them all."""
 
     def __init__(self, viewers: Viewers) -> None:
         self._viewers = viewers
-        self._all: dict[RTCPeerConnection, tuple[Viewer | None, asyncio.TimerHandle]] = {}
+        self._connections: dict[RTCPeerConnection, tuple[Viewer | None, asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._camera: RTCPeerConnection | None = None
-        self.sender: str | None = None
-        """The id of whoever's camera is the source."""
+        self.camera_viewer: str | None = None
+        """The id of the viewer whose camera is the source."""
 
-    async def show(self, sdp: str, viewer: Viewer) -> str:
-        """Answers an offer to receive the picture. BadOffer or TooMany if that cannot be done."""
+    async def send_video(self, sdp: str, viewer: Viewer) -> str:
+        """Answers an offer to receive the video. InvalidOffer or TooManyViewers if that fails."""
         self._viewers.add(viewer)
-        peer = self._peer(viewer)
+        connection = self._connect(viewer)
         try:
-            transceiver = peer.addTransceiver(Picture(self._viewers, viewer), "sendonly")
+            transceiver = connection.addTransceiver(StyledTrack(self._viewers, viewer), "sendonly")
             codecs = RTCRtpSender.getCapabilities("video").codecs
             transceiver.setCodecPreferences([codec for codec in codecs if codec.name.upper() in ("VP8", "RTX")])
-            give_encoder(transceiver.sender)
-            await offered(peer, sdp)
-            return await answer(peer)
-        except Exception as error:  # whatever a broken offer trips over there
-            self._start(self._drop(peer))
-            raise BadOffer(one_line(error)) from error
-
-    async def receive(self, sdp: str, id: str, push_feed: PushFeed) -> str:
-        """Answers an offer to send a camera's picture, which goes into the inbox from now on; who sent before is told to stop.
-
-        BadOffer if that cannot be done.
-        """
-        peer = self._peer(None)
-        try:
-            transceiver = await offered(peer, sdp)
-            transceiver.direction = "recvonly"
-            found = await answer(peer)
+            set_encoder(transceiver.sender)
+            await accept_offer(connection, sdp)
+            return await create_answer(connection)
         except Exception as error:
-            self._start(self._drop(peer))
-            raise BadOffer(one_line(error)) from error
-        before, self._camera, self.sender = self._camera, peer, id
-        if before is not None:
-            self._start(self._drop(before))
-        self._start(self._fill(push_feed, peer, transceiver.receiver.track))
-        return found
+            raise self._reject(connection, error) from error
+
+    async def receive_camera(self, sdp: str, viewer_id: str, push_feed: PushFeed) -> str:
+        """Answers an offer to send a camera's video, which fills the feed from now on. Disconnects the camera before it.
+
+        InvalidOffer if that fails.
+        """
+        connection = self._connect(None)
+        try:
+            transceiver = await accept_offer(connection, sdp)
+            transceiver.direction = "recvonly"
+            answer = await create_answer(connection)
+        except Exception as error:
+            raise self._reject(connection, error) from error
+        previous, self._camera, self.camera_viewer = self._camera, connection, viewer_id
+        if previous is not None:
+            self._start_task(self._disconnect(previous))
+        self._start_task(self._receive_frames(push_feed, connection, transceiver.receiver.track))
+        return answer
 
     async def close(self) -> None:
-        """Says goodbye to all."""
-        for peer in list(self._all):
-            self._start(self._drop(peer))
+        """Closes all connections."""
+        for connection in list(self._connections):
+            self._start_task(self._disconnect(connection))
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2 * TO_CLOSE)
+            await asyncio.wait(self._tasks, timeout=2 * CLOSE_TIMEOUT_S)
 
-    def _peer(self, viewer: Viewer | None) -> RTCPeerConnection:
-        """A new connection, given up if it does not come about in time, and forgotten when it ends in whatever way."""
-        peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+    def _connect(self, viewer: Viewer | None) -> RTCPeerConnection:
+        """Creates a connection; closes it if it is not established in time, and forgets it however it ends."""
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
 
-        def changed() -> None:
-            if peer.connectionState == "connected":
+        def on_state_change() -> None:
+            if connection.connectionState == "connected":
                 timer.cancel()
-            elif peer.connectionState in ("failed", "closed"):
-                self._start(self._drop(peer))
+            elif connection.connectionState in ("failed", "closed"):
+                self._start_task(self._disconnect(connection))
 
-        timer = asyncio.get_running_loop().call_later(TO_CONNECT, lambda: self._start(self._drop(peer)))
-        peer.on("connectionstatechange", changed)
-        self._all[peer] = viewer, timer
-        return peer
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(CONNECT_TIMEOUT_S, lambda: self._start_task(self._disconnect(connection)))
+        connection.on("connectionstatechange", on_state_change)
+        self._connections[connection] = viewer, timer
+        return connection
 
-    async def _drop(self, peer: RTCPeerConnection) -> None:
-        viewer, timer = self._all.pop(peer, (None, None))
+    def _reject(self, connection: RTCPeerConnection, error: Exception) -> Exception:
+        """Drops the connection. Returns what to raise: an invalid offer may break anything inside aiortc."""
+        self._start_task(self._disconnect(connection))
+        if isinstance(error, TooManyViewers | InvalidOffer):
+            return error
+        log.debug("a WebRTC offer cannot be answered", exc_info=True)
+        return InvalidOffer(one_line(error))
+
+    async def _disconnect(self, connection: RTCPeerConnection) -> None:
+        viewer, timer = self._connections.pop(connection, (None, None))
         if timer is None:
             return
         timer.cancel()
         if viewer is not None:
             self._viewers.remove(viewer)
-        if self._camera is peer:
-            self._camera = self.sender = None
+        if self._camera is connection:
+            self._camera = self.camera_viewer = None
         with suppress(asyncio.TimeoutError, ConnectionError):
-            await asyncio.wait_for(peer.close(), TO_CLOSE)
+            await asyncio.wait_for(connection.close(), CLOSE_TIMEOUT_S)
 
-    async def _fill(self, push_feed: PushFeed, peer: RTCPeerConnection, track: MediaStreamTrack) -> None:
-        """Every picture of the camera into the inbox, as long as this browser is the source."""
-        with suppress(MediaStreamError):
+    async def _receive_frames(self, push_feed: PushFeed, connection: RTCPeerConnection, track: MediaStreamTrack) -> None:
+        """Puts the camera's frames into the feed for as long as this browser is the source."""
+        reason = "its browser has stopped"
+        try:
             while True:
                 frame = await track.recv()
-                if self._camera is not peer:
+                if self._camera is not connection:
                     break
-                assert isinstance(frame, av.VideoFrame)
-                push_feed.put(PendingFrame(time.perf_counter(), partial(picture, frame)))
-        if self._camera in (peer, None):
-            push_feed.lose("its browser has stopped")
-        await self._drop(peer)
+                if isinstance(frame, av.VideoFrame):
+                    push_feed.put(PendingFrame(time.perf_counter(), partial(bgr_from_video_frame, frame)))
+        except MediaStreamError:
+            pass
+        except Exception as error:
+            log.exception("receiving a browser's camera failed")
+            reason = one_line(error)
+        if self._camera in (connection, None):
+            push_feed.lose(reason)
+        await self._disconnect(connection)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-async def offered(peer: RTCPeerConnection, sdp: str) -> RTCRtpTransceiver:
-    """Takes in an offer, which must be of one video and nothing else."""
-    await peer.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-    transceivers = peer.getTransceivers()
-    kinds = [transceiver.kind for transceiver in transceivers if transceiver.mid is not None]
-    if kinds != ["video"] or len(transceivers) > 1 or peer.sctp is not None:
-        raise BadOffer("it must be of one video and nothing else")
+async def accept_offer(connection: RTCPeerConnection, sdp: str) -> RTCRtpTransceiver:
+    """Sets the remote description. InvalidOffer unless it offers exactly one video."""
+    await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+    transceivers = connection.getTransceivers()
+    offered = [transceiver.kind for transceiver in transceivers if transceiver.mid is not None]
+    if offered != ["video"] or len(transceivers) > 1 or connection.sctp is not None:
+        raise InvalidOffer("expected one video and nothing else")
     return transceivers[0]
 
 
-async def answer(peer: RTCPeerConnection) -> str:
-    """The answer, with our addresses in it."""
-    await peer.setLocalDescription(await peer.createAnswer())
-    return str(peer.localDescription.sdp)
+async def create_answer(connection: RTCPeerConnection) -> str:
+    """Returns the answer's SDP, with our ICE candidates."""
+    await connection.setLocalDescription(await connection.createAnswer())
+    return str(connection.localDescription.sdp)
 
 
-def give_encoder(sender: RTCRtpSender) -> None:
-    """Makes a sender encode as we want it."""
-    if getattr(sender, ENCODER, sender) is not None:
-        raise RuntimeError("this version of aiortc keeps its encoders elsewhere: pip install 'cyclecast[web]'")
-    setattr(sender, ENCODER, QuickVp8())
+def set_encoder(sender: RTCRtpSender) -> None:
+    """Gives the sender our own encoder. RuntimeError if this version of aiortc keeps its encoder elsewhere."""
+    if getattr(sender, ENCODER_ATTRIBUTE, sender) is not None:
+        raise RuntimeError("this version of aiortc is not supported: pip install 'cyclecast[web]'")
+    setattr(sender, ENCODER_ATTRIBUTE, LowLatencyVp8Encoder())
 
 
-def video_frame(shown: StyledFrame) -> av.VideoFrame:
-    """What to encode: yuv420p, BT.601 in the limited range, as VP8 has it."""
-    planes = np.asarray(cv2.cvtColor(sendable(shown), cv2.COLOR_BGR2YUV_I420), np.uint8)
+def video_frame_from_styled(frame: StyledFrame) -> av.VideoFrame:
+    """Converts to yuv420p, BT.601 in limited range, which VP8 requires."""
+    planes = np.asarray(cv2.cvtColor(encodable_image(frame), cv2.COLOR_BGR2YUV_I420), np.uint8)
     return av.VideoFrame.from_ndarray(planes, "yuv420p")
 
 
-def picture(frame: av.VideoFrame) -> Image:
-    """A decoded frame -> (H, W, 3) uint8 BGR."""
-    if frame.format.name == "yuv420p" and not (frame.width % 2 or frame.height % 2):
-        return np.asarray(cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2BGR_I420), np.uint8)
-    return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+def bgr_from_video_frame(frame: av.VideoFrame) -> Image:
+    """Converts a decoded frame to (H, W, 3) uint8 BGR. InputError if it is damaged."""
+    try:
+        if frame.format.name == "yuv420p" and not (frame.width % 2 or frame.height % 2):
+            return np.asarray(cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2BGR_I420), np.uint8)
+        return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    except (av.FFmpegError, cv2.error, ValueError, MemoryError) as error:
+        raise InputError(f"a frame of the browser's camera cannot be converted ({one_line(error)})") from error
 
 
 def one_line(error: Exception) -> str:
+    """Returns the error's message in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,27 @@
+"use strict";
+/* Requests to the server, and messages to the user. */
+
+const $ = id => document.getElementById(id);
+const viewerId = Array.from(crypto.getRandomValues(new Uint8Array(12)), b => b.toString(16).padStart(2, "0")).join("");
+
+async function request(path, body) {
+  const response = await fetch(path, body === undefined ? {} : {
+    method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body),
+  });
+  if (response.ok) return response.status === 204 ? null : response.json();
+  const answer = await response.json().catch(() => ({}));
+  throw Object.assign(new Error(answer.error || `the server answered ${response.status}`), {status: response.status});
+}
+
+function fetchState() { return request(`/api/state?viewer=${viewerId}`); }
+
+function errorText(error) { return error instanceof TypeError ? "cyclecast does not answer" : error.message; }
+
+function showToast(text, milliseconds = 5000) {
+  for (const other of $("toasts").children) if (other.textContent === text) other.remove();
+  const toast = document.createElement("div");
+  toast.className = "toast";
+  toast.textContent = text;
+  $("toasts").append(toast);
+  setTimeout(() => toast.remove(), milliseconds);
+}

@@ -1,0 +1,112 @@
+"use strict";
+/* The video: WebRTC, or MJPEG where WebRTC does not get through. */
+
+const FIRST_FRAME_TIMEOUT = 4000;  // ms
+const MJPEG_RETRY = 1500;          // ms before another attempt
+const HIDDEN_TIMEOUT = 5000;       // ms in the background, after which the page stops the video
+
+let transport = null;              // "WebRTC", "MJPEG" or null
+let connection = null, attempt = 0, webrtcFailures = 0;
+let hasFrame = false, hiddenTimer = null;
+
+function setTransport(name) {
+  transport = name;
+  $("transport").textContent = name || "–";
+  $("video").hidden = name === "MJPEG";
+  $("image").hidden = name !== "MJPEG";
+}
+
+function disconnect() {
+  attempt++;
+  if (connection) { connection.onconnectionstatechange = null; connection.close(); connection = null; }
+  $("video").srcObject = null;
+  $("image").removeAttribute("src");
+  hasFrame = false;
+  setTransport(null);
+}
+
+function connect() {
+  disconnect();
+  if (document.hidden) return;
+  if (webrtcFailures < 2 && window.RTCPeerConnection) connectWebRTC(attempt);
+  else connectMjpeg(attempt);
+}
+
+async function connectWebRTC(thisAttempt) {
+  const isCurrent = () => thisAttempt === attempt;
+  const fail = reason => {
+    if (!isCurrent()) return;
+    webrtcFailures++;
+    if (isServerLost()) return;
+    if (webrtcFailures === 2) showToast(`No video over WebRTC (${reason}); switched to MJPEG`, 8000);
+    connect();
+  };
+  setTransport("WebRTC");
+  try {
+    connection = new RTCPeerConnection({iceServers: [], bundlePolicy: "max-bundle"});
+    connection.addTransceiver("video", {direction: "recvonly"});
+    connection.ontrack = event => {
+      try { event.receiver.jitterBufferTarget = 0; } catch { /* some browsers do not support it */ }
+      $("video").srcObject = new MediaStream([event.track]);
+      $("video").play().catch(() => {});
+    };
+    connection.onconnectionstatechange = () => {
+      if (["failed", "closed"].includes(connection.connectionState)) fail("the connection was lost");
+    };
+    const answer = await request("/offer", {...await createOffer(connection), viewer: viewerId, split: comparing ? split : null});
+    if (!isCurrent()) return;
+    await connection.setRemoteDescription(answer);
+  } catch (error) {
+    return fail(errorText(error));
+  }
+  watchForFirstFrame(isCurrent, fail);
+}
+
+function watchForFirstFrame(isCurrent, fail) {
+  const video = $("video");
+  const onFrame = () => { if (isCurrent()) { hasFrame = true; webrtcFailures = 0; hideOverlay(); } };
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(onFrame);
+  else video.ontimeupdate = () => { if (video.currentTime > 0) onFrame(); };
+  const start = performance.now();
+  let firstSent = null;            // when the run had a first frame to send
+  const timer = setInterval(() => {
+    if (!isCurrent() || hasFrame) return clearInterval(timer);
+    if (state && state.shown && firstSent === null) firstSent = performance.now();
+    const isConnected = connection.connectionState === "connected";
+    const waitingSince = isConnected ? firstSent !== null && Math.max(firstSent, start) : start;
+    if (waitingSince !== false && performance.now() - waitingSince > FIRST_FRAME_TIMEOUT) {
+      clearInterval(timer);
+      webrtcFailures = 1;          // do not try it again: this is not an accident
+      fail(isConnected ? "no frame arrived" : "no network path");
+    }
+  }, 250);
+}
+
+async function createOffer(peer) {
+  await peer.setLocalDescription(await peer.createOffer());
+  if (peer.iceGatheringState !== "complete") {
+    await new Promise(resolve => {
+      const timer = setTimeout(resolve, 1000);
+      peer.addEventListener("icegatheringstatechange", () => {
+        if (peer.iceGatheringState === "complete") { clearTimeout(timer); resolve(); }
+      });
+    });
+  }
+  return {sdp: peer.localDescription.sdp, type: "offer"};
+}
+
+function connectMjpeg(thisAttempt) {
+  setTransport("MJPEG");
+  const image = $("image");
+  image.onload = () => { if (thisAttempt === attempt) { hasFrame = true; hideOverlay(); } };
+  image.onerror = () => setTimeout(() => { if (thisAttempt === attempt && !isServerLost()) connect(); }, MJPEG_RETRY);
+  image.src = `/stream.mjpg?viewer=${viewerId}&n=${thisAttempt}${comparing ? `&split=${split}` : ""}`;
+}
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiddenTimer);
+  if (document.hidden) hiddenTimer = setTimeout(() => { if (!document.pictureInPictureElement) disconnect(); }, HIDDEN_TIMEOUT);
+  else if (state && !transport && !isServerLost()) connect();
+});
+addEventListener("pagehide", () => { disconnect(); stopCamera(); });
+addEventListener("pageshow", event => { if (event.persisted) connect(); });
