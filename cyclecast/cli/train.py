@@ -133,12 +133,12 @@ def evaluate(
         from cyclecast.training.machine import pick_device
     if Path(subject).is_dir() or subject.endswith((".pt", ".pth")):
         if clip is not None:
-            raise ConfigError("flicker is measured on a frame model: export the run, then evaluate the exported model")
+            raise ConfigError("flicker is measured on a frame model: export the run, then evaluate that")
         picked = pick_device(device)
         console.print(f"evaluating {subject} on {picked}", markup=False)
         figures = evaluate_run(Path(subject), data, inception=inception, seed=seed, device=picked)
     elif data is None and clip is None:
-        raise ConfigError("nothing to evaluate a frame model on: pass --data, --clip or both")
+        raise ConfigError("nothing to measure a frame model on: name --data, --clip or both")
     else:
         with opened(subject, engine, device, precision) as model:
             figures = measure_model(model, data, clip, seconds, side, inception, seed)

@@ -221,9 +221,7 @@ def data_settings(kind: type[TrainConfig], data: Path | None) -> dict[str, Any]:
         test = data / "val" if (data / "val").is_dir() else None
         both = {"domain_a": data / "train", "domain_b": data / "train", "samples_a": test, "samples_b": test}
         return {**both, "layout": "halves"}
-    raise InputError(
-        f"{data}: no known layout; expected trainA and trainB, or train and train_labels, or train with pairs side by side"
-    )
+    raise InputError(f"{data}: neither trainA and trainB in it, nor train with train_labels, nor train with pairs side by side")
 
 
 def _parse(key: str, value: Any, hint: Any) -> Any:

@@ -213,5 +213,5 @@ def test_data_of_one_domain_is_taken_as_it_is_and_none_is_nothing(tmp_path: Path
 def test_data_of_no_known_layout_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: no such folder"):
         data_settings(CycleGanConfig, tmp_path / "none")
-    with pytest.raises(InputError, match="expected trainA and trainB, or train and train_labels, or train with pairs"):
+    with pytest.raises(InputError, match="neither trainA and trainB in it, nor train with train_labels, nor train with pairs"):
         data_settings(CycleGanConfig, folders(tmp_path / "half", "trainA", "val"))
