@@ -22,7 +22,7 @@ from cyclecast import isolated
 from cyclecast.cli.console import opened
 from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene
-from cyclecast.video.convert.convert import ConvertOptions
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.scene import Scene

@@ -103,6 +103,11 @@ def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
     return table
 
 
+def print_line(line: str) -> None:
+    """One line on stderr, above the progress bars."""
+    console.print(line, markup=False)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout; what JSON has no number for, such as the PSNR of equal pictures, is null."""
     print(json.dumps(finite(value), allow_nan=False))

@@ -18,8 +18,8 @@ from cyclecast.cli.console import (
     building,
     engine_facts,
     print_json,
+    print_line,
 )
-from cyclecast.cli.convert import say
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
@@ -112,7 +112,7 @@ def live(
         loaded = cyclecast.load(name, engine, device, precision, building(name))
         if not facts:
             facts.update(engine_facts(loaded))
-            say(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
+            print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
         return loaded
 
     models = model or ["monet"]
@@ -126,7 +126,7 @@ def live(
         partial(open_sink, overwrite=overwrite),
         CaptureSettings(width, height, fps, loop),
         options,
-        say,
+        print_line,
     )
     report = session.run()
     if as_json:
@@ -140,7 +140,7 @@ def live(
 def print_summary(report: LiveReport) -> None:
     """Prints frames, frame rate and latencies of the run in one line."""
     latency = report.latency_ms
-    say(
+    print_line(
         f"{report.seconds:.0f} s: {report.shown} of {report.captured} frames shown, {report.fps:.1f} fps, "
         f"latency {latency.p50:.0f} ms (p95 {latency.p95:.0f}, p99 {latency.p99:.0f}), model {report.model_ms.p50:.1f} ms"
     )

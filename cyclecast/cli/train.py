@@ -97,6 +97,7 @@ def train(
             resume=resume,
             until=until,
             on_progress=lambda p: update(p.step, p.steps, ", ".join(f"{k} {v:.2f}" for k, v in p.losses.items())),
+            on_message=lambda message: console.print(message, markup=False) if rank == 0 else None,
         )
     if rank:
         return None
@@ -170,7 +171,7 @@ def reproduce(
     with extra("train"):
         from cyclecast.training.machine import pick_device
         from cyclecast.training.reproduce import EXPERIMENTS
-        from cyclecast.training.reproduce.lab import Lab
+        from cyclecast.training.reproduce.experiment import Experiment
     if experiment not in EXPERIMENTS:
         raise ConfigError(f"no experiment named {experiment!r}; there are: {', '.join(EXPERIMENTS)}")
     console.print(f"reproducing {experiment} on {pick_device(device)}", markup=False)
@@ -182,7 +183,7 @@ def reproduce(
                 stages[stage] = bar(stage)
             stages[stage](done, total)
 
-        page = EXPERIMENTS[experiment](data, Lab(out, seed, device, 0.2 if quick else 1.0, on_progress))
+        page = EXPERIMENTS[experiment](data, Experiment(out, seed, device, 0.2 if quick else 1.0, on_progress))
     if as_json:
         return print_json({"page": str(page), **json.loads((out / "results.json").read_text("utf-8"))})
     console.print(f"{page}: the page of the experiment", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -32,8 +31,6 @@ from cyclecast.training.report import write_page, write_sheet
 MAX_LOSS = 1e6  # a run does not recover from a larger loss
 # Settings that a resumed run keeps.
 FIXED_SETTINGS = ("crop_size", "image_size", "latent", "variant", "direction")
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,14 @@ def train(
     resume: bool = False,
     until: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> TrainReport:
     """Trains until `steps` and saves into `config.out`; `resume` continues from its checkpoint as if it had never stopped.
 
     until: stops after this step and saves, with the schedule of the whole run; None: trains to the end. Under `torchrun` each
     process takes its share of a batch of batch_size x processes, and process 0 writes. The first Ctrl-C or SIGTERM stops after
-    the current step and saves; a second one ends at once. Torch's global random state is left as it was.
+    the current step and saves; a second one ends at once. on_message gets lines for the user. Torch's global random state is
+    left as it was.
 
     Raises InputError (data), ConfigError, OutputError (the folder holds a run already, or cannot be written), ModelError (a
     checkpoint that cannot be resumed), Interrupted (after saving) and TrainingDiverged (a loss or weight that is not finite).
@@ -114,7 +113,7 @@ def train(
         step, last_step, start = first_step, min(until or recipe.steps, recipe.steps), time.perf_counter()
         batch_size, losses = config.optim.batch_size * processes.count, dict[str, float]()
         seconds, pairs_per_second = 1e-9, 0.0
-        with closing(log), stop_on_signal() as stopped, ThreadPoolExecutor(1, "batches") as loader:
+        with closing(log), stop_on_signal(on_message) as stopped, ThreadPoolExecutor(1, "batches") as loader:
             next_batch = loader.submit(recipe.batch, step, processes)
             while step < last_step:
                 # Batches, noise, augmentation and pool are functions of seed, step and process.

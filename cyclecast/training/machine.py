@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -15,8 +14,6 @@ import torch
 from cyclecast.errors import ConfigError, EngineUnavailable
 
 DEVICES = "auto, cpu, cuda, cuda:N, mps or xpu"
-
-logger = logging.getLogger(__name__)
 
 
 def best_device() -> str:
@@ -92,10 +89,11 @@ def own_random_state(device: torch.device, seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
+def stop_on_signal(on_message: Callable[[str], None] | None = None) -> Iterator[threading.Event]:
     """The first Ctrl-C or SIGTERM sets the event; a second one does what it did before, which ends the process at once.
 
-    Only in the main thread, where Python allows it. The handlers are restored afterwards.
+    on_message: called with a line for the user at the first signal. Only in the main thread, where Python allows it. The
+    handlers are restored afterwards.
     """
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -110,7 +108,9 @@ def stop_on_signal() -> Iterator[threading.Event]:
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
         restore()
-        logger.warning("stopping after this step, which is saved; press Ctrl-C again to end at once")
+        if on_message:
+            with suppress(RuntimeError):  # the signal interrupted a write to the same stream
+                on_message("stopping after this step, which is saved; press Ctrl-C again to end at once")
 
     for number in before:
         signal.signal(number, stop)

@@ -68,7 +68,7 @@ def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart(
 ) -> None:
     recipe: Any = RECIPES["cyclegan"](smallest("cyclegan", tmp_path, adversarial=adversarial))
     torch.manual_seed(0)
-    network = PatchDiscriminator(2, 2, kind=norm)
+    network = PatchDiscriminator(2, 2, norm=norm)
     recipe.networks["discriminator_a"], plain = network, copy.deepcopy(network)
     real, fake = unlike_domains()
     total, _ = recipe.discriminator_loss("discriminator_a", real, fake)
@@ -78,7 +78,7 @@ def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart(
 def test_bigans_pairs_are_scored_apart_by_batch_norm(smallest: Smallest, tmp_path: Path) -> None:
     recipe: Any = RECIPES["bigan"](smallest("bigan", tmp_path, norm="batch"))
     torch.manual_seed(0)
-    network = PatchDiscriminator(2, 2, 6, kind="batch")
+    network = PatchDiscriminator(2, 2, 6, norm="batch")
     recipe.networks["discriminator"], plain = network, copy.deepcopy(network)
     real_a, real_b = unlike_domains()
     terms = recipe._generator_loss(real_a, real_b)

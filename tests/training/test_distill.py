@@ -21,7 +21,7 @@ from cyclecast.training.loop import train
 from cyclecast.training.networks import FrameGenerator, build_generator
 from cyclecast.training.recipes.distill import Distill, record_outputs
 from cyclecast.training.shift_average import shift_averaged
-from cyclecast.training.steady import steadiness_loss
+from cyclecast.training.steadiness_loss import steadiness_loss
 from tests.conftest import different, moving_pictures
 
 Smallest = Callable[..., TrainConfig]

@@ -119,14 +119,14 @@ def test_a_second_ctrl_c_ends_the_command_while_a_step_is_still_running() -> Non
     code = (
         "import time\n"
         "from cyclecast.training.machine import stop_on_signal\n"
-        "with stop_on_signal():\n"
+        "with stop_on_signal(lambda message: print(message, flush=True)):\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stderr is not None and process.stdout.readline() == "ready\n"
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    assert "press Ctrl-C again to end at once" in process.stderr.readline()
+    assert "press Ctrl-C again to end at once" in process.stdout.readline()
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)

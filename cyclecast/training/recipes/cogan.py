@@ -16,7 +16,7 @@ from cyclecast.training.augment import augment
 from cyclecast.training.config import require
 from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks import build_latent_generator
-from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
+from cyclecast.training.networks.latent import ConvDiscriminator, is_dcgan_size
 from cyclecast.training.networks.layers import initialize
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
@@ -47,7 +47,7 @@ class CoGanConfig(TranslationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.discriminator.check_side(self.data)
-        require(self.data, "crop_size", halves_well(self.data.crop_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
+        require(self.data, "crop_size", is_dcgan_size(self.data.crop_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
         enough = self.optim.batch_size >= 2 * self.optim.accumulate
         require(self.optim, "batch_size", enough, "at least 2 for each part, as batch norm needs")
         require(self, "latent", self.latent >= 1, "at least 1")

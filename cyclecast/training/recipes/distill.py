@@ -15,13 +15,13 @@ from cyclecast.errors import ConfigError, ModelError
 from cyclecast.training import checkpoint, losses
 from cyclecast.training.config import load_config, require, require_weights
 from cyclecast.training.learner import Learner, LossTerms
-from cyclecast.training.networks.patch import AnyDiscriminator, build_discriminator, side_wanted
+from cyclecast.training.networks.patch import AnyDiscriminator, build_discriminator, side_requirement
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.recipes.cyclegan import CycleGan, CycleGanConfig
 from cyclecast.training.recipes.settings import PoolConfig, TranslationConfig
 from cyclecast.training.recipes.translation import Translation
 from cyclecast.training.shift_average import resize, shift_averaged
-from cyclecast.training.steady import steadiness_loss
+from cyclecast.training.steadiness_loss import steadiness_loss
 
 TEACHERS = ("cyclegan", "simgan")  # recipes whose runs hold a generator and a discriminator of its output
 TEACHER_FACTS = ("recipe", "config", "step", "exports")  # of a teacher's checkpoint, without weights
@@ -147,7 +147,7 @@ class Distill(Translation):
         if self.config.adversarial_weight:
             sides["crop_size x teacher_scale"] = self._teacher_side()
         for name, side in sides.items():
-            if expected := side_wanted(settings["discriminator"], settings["discriminator_layers"], side):
+            if expected := side_requirement(settings["discriminator"], settings["discriminator_layers"], side):
                 raise ConfigError(f"{name} must be {expected} for the teacher's discriminator, got {side}")
 
     def _build_connectors(self) -> nn.ModuleList:

@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 
 from cyclecast.training.config import TrainConfig, require
 from cyclecast.training.data import OneDomain, open_domain
+from cyclecast.training.losses import luma
 from cyclecast.training.networks import build_latent_generator
-from cyclecast.training.networks.latent import halves_well
+from cyclecast.training.networks.latent import is_dcgan_size
 from cyclecast.training.networks.layers import Upsample
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
@@ -70,7 +71,7 @@ class ConvConfig:
 
     def architecture(self, config: LatentConfig) -> dict[str, Any]:
         """The generator's name and settings, as `build_latent_generator` takes them. ConfigError for a size it cannot make."""
-        require(config, "image_size", halves_well(config.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
+        require(config, "image_size", is_dcgan_size(config.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
         shape = config.shape()
         return {"generator": "conv", "latent": config.latent, **shape, "ngf": self.ngf, "upsample": self.upsample}
 
@@ -115,7 +116,7 @@ class Latent:
         """Real images for each of the discriminator's steps: (k N, C, S, S) float32 in [-1, 1]."""
         size = self.config.optim.batch_size * self.discriminator_steps(step)
         (real,) = self.data.batch(self.config.seed, step, size, first=processes.rank * size)
-        return (real if self.config.channels == 3 else gray(real),)
+        return (real if self.config.channels == 3 else luma(real),)
 
     def noise(self, like: Tensor) -> Tensor:
         """(N, Z) from N(0, 1) for N images, from torch's generator."""
@@ -136,8 +137,3 @@ class Latent:
         """Latents (n, Z) -> (n, 3, S, S) in [-1, 1] through the averaged generator, in fp32."""
         images: Tensor = self.averages["generator"](inputs)
         return images.expand(-1, 3, -1, -1)
-
-
-def gray(images: Tensor) -> Tensor:
-    """(N, 3, S, S) RGB -> (N, 1, S, S): brightness (ITU-R BT.601)."""
-    return (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)

@@ -13,7 +13,7 @@ from cyclecast.training.config import TrainConfig, require, require_weights
 from cyclecast.training.data import PairedData, UnpairedData, fixed_set, open_domain
 from cyclecast.training.networks.frame import PRESETS, Preset
 from cyclecast.training.networks.layers import Norm, Upsample
-from cyclecast.training.networks.patch import AnyDiscriminator, Discriminator, build_discriminator, side_wanted
+from cyclecast.training.networks.patch import AnyDiscriminator, Discriminator, build_discriminator, side_requirement
 
 Generator = Literal["resnet6", "resnet9", "unet32", "unet128", "unet256", "frame"]
 FIXED_IMAGES = 6  # of each domain, translated again and again through training
@@ -144,7 +144,7 @@ class DiscriminatorConfig:
 
     def check_side(self, data: DataConfig) -> None:
         """ConfigError if the discriminator cannot classify crops of this size."""
-        expected = side_wanted(self.discriminator, self.discriminator_layers, data.crop_size)
+        expected = side_requirement(self.discriminator, self.discriminator_layers, data.crop_size)
         layers = f" with discriminator_layers {self.discriminator_layers}" if self.discriminator == "n_layers" else ""
         require(data, "crop_size", expected is None, f"{expected} for the discriminator `{self.discriminator}`{layers}")
 

@@ -59,7 +59,7 @@ class Wgan(Latent):
 
     def __init__(self, config: WganConfig) -> None:
         norm: Any = "none" if config.penalty else "batch"
-        critic = initialize(ConvDiscriminator(**config.shape(), ndf=config.networks.ndf, kind=norm))
+        critic = initialize(ConvDiscriminator(**config.shape(), ndf=config.networks.ndf, norm=norm))
         rate = config.optim.learning_rate
 
         def optimizer(weights: Iterable[nn.Parameter]) -> Optimizer:

@@ -111,7 +111,7 @@ class StyleSwitcher:
     def request_model(self, name: str) -> None:
         """Requests a model by its name in `models`; it becomes active as soon as it is open. ConfigError for other names."""
         if name not in self.models:
-            raise ConfigError(f"no model {name!r} was given; expected one of: {', '.join(self.models)}")
+            raise ConfigError(f"no model {name!r} was given; there are: {', '.join(self.models)}")
         with self._changed:
             self._request(replace(self._requested, name=name))
 
