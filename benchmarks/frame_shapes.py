@@ -25,13 +25,14 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.bench import decibels, percentiles, times_ms
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.machine import machine_name
-from cyclecast.training import trained
+from cyclecast.training.checkpoint import generator_from_checkpoint, translators_from_checkpoint
 from cyclecast.training.config import data_settings
 from cyclecast.training.data import open_domain, to_bytes
 from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
-from cyclecast.training.page import Page
-from cyclecast.training.recipes.distill import DistillConfig, shift_averaged
+from cyclecast.training.recipes.distill import DistillConfig
+from cyclecast.training.report import Page
 from cyclecast.training.reproduce.experiment import Experiment, load_state
+from cyclecast.training.shift_average import shift_averaged
 
 SHAPES = ("16x6x4", "24x6x4", "32x6x4", "32x10x4", "32x14x4", "48x6x4", "48x10x4", "64x6x4", "64x8x8", "96x8x8")
 SIDE = 256  # pixels, of the pictures that are judged
@@ -67,7 +68,7 @@ def main() -> None:
     source, target = (places[f"domain_{domain}"] for domain in (args.direction[0], args.direction[2]))
     photos = open_domain(places[f"samples_{args.direction[0]}"] or source, (SIDE, SIDE), SIDE).first(100, SIDE)
     real = to_bytes(open_domain(target, (SIDE, SIDE), SIDE).first(500, SIDE))
-    teacher = trained.generator(load_state(args.teacher), args.direction)[1]
+    teacher = generator_from_checkpoint(load_state(args.teacher), args.direction)[1]
     torch.manual_seed(0)  # of the places on the teacher's grid
     asked = to_bytes(torch.cat([shift_averaged(teacher, photo, shifts=4) for photo in photos.split(1)])).float()
     experiment, extractor, rows = Experiment(args.out), ImageNetFeatures(), list[dict[str, Any]]()
@@ -79,7 +80,7 @@ def main() -> None:
         channels, blocks, factor = map(int, shape.split("x"))
         run = experiment.train_run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor})
         took, size, engine = milliseconds(run, (width, height), args.turns)
-        made = to_bytes(trained.translators(load_state(run))[args.direction](photos))
+        made = to_bytes(translators_from_checkpoint(load_state(run))[args.direction](photos))
         rows.append(
             {
                 "shape": shape,

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclecast.training.config import load_config
-from cyclecast.training.learner import Learner, pick_device, pick_memory_format, pick_precision
-from cyclecast.training.loop import agreed
+from cyclecast.training.learner import Learner
+from cyclecast.training.loop import average_losses
+from cyclecast.training.machine import pick_device, pick_memory_format, pick_precision
 from cyclecast.training.networks.layers import update_average
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
@@ -74,7 +75,7 @@ def ours(recipe: CycleGan, device: torch.device) -> Callable[[Batch], None]:
 
     def step(batch: Batch) -> None:
         real_a, real_b = (images.contiguous(memory_format=layout) for images in batch)
-        agreed(recipe.step((real_a, real_b), learner, 0), False, Processes())
+        average_losses(recipe.step((real_a, real_b), learner, 0), False, Processes())
         for name, average in recipe.averages.items():
             update_average(average, recipe.networks[name], 0.999)
 

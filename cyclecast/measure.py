@@ -15,7 +15,7 @@ from cyclecast.training.config import data_settings
 from cyclecast.training.evaluate.domains import DomainPaths
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.training.evaluate.translation import DIRECTIONS, evaluate_translation
-from cyclecast.training.recipes.translation import TranslationConfig
+from cyclecast.training.recipes.settings import TranslationConfig
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export import state_dicts
-from cyclecast.training import checkpoint, trained
+from cyclecast.training import checkpoint
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 
@@ -38,13 +38,13 @@ def read_generator(path: Path, direction: str | None = None, upsample: str | Non
 
     ModelError if the file is neither, ConfigError for a direction that it does not have or an upsample that does not fit it.
     """
-    state = checkpoint.read(path)
+    state = checkpoint.read_file(path)
     if not isinstance(state, dict) or "format" not in state:
         return _of_state_dict(path, state, direction, upsample)
     if upsample is not None:
         raise ConfigError(f"{path}: a checkpoint that says itself how its generator enlarges: leave upsample out")
-    state = checkpoint.checked(path, state)
-    direction, network = trained.generator(state, direction)
+    state = checkpoint.require_format(path, state)
+    direction, network = checkpoint.generator_from_checkpoint(state, direction)
     fixed = state["fixed"].get(direction)
     images = [] if fixed is None or fixed.ndim != 4 else list(fixed.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
     architecture = state["exports"][direction]["architecture"]

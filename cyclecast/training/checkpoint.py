@@ -1,28 +1,46 @@
-"""A checkpoint: one file with everything that a run needs to go on, or an export to start from.
+"""A checkpoint: one file with everything that a run needs to resume, or an export to start from.
 
-Randomness needs no state here: batches, augmentation and pool draw from generators seeded by (seed, step).
+`save` and `load` a run's state; `generator_from_checkpoint`, `latent_generator_from_checkpoint` and
+`translators_from_checkpoint` build trained networks from it. Randomness needs no state here: batches, augmentation and pool
+draw from generators that are seeded by (seed, step).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
 from cyclecast.errors import ConfigError, MissingModelError, ModelError, OutputError
 from cyclecast.files import atomic_write
+from cyclecast.training.networks import (
+    LATENT_GENERATORS,
+    ImageGenerator,
+    LatentGenerator,
+    build_generator,
+    build_latent_generator,
+)
+from cyclecast.training.search import translate
 
 NAME = "checkpoint.pt"  # in a run's folder
 FORMAT = "cyclecast-checkpoint-2"
+REQUIRED = ("recipe", "config", "step", "precision", "networks", "averages", "optimizers", "scalers", "pools", "log", "seconds")
+
+CPU = torch.device("cpu")
+Translate = Callable[[Tensor], Tensor]  # (N, 3, S, S) float in [-1, 1], RGB -> the same
+log = logging.getLogger(__name__)
 
 
-class Learning(Protocol):
-    """The parts of a recipe that a checkpoint keeps."""
+class Weights(Protocol):
+    """The parts of a recipe that hold weights."""
 
     @property
     def networks(self) -> Mapping[str, Any]: ...
@@ -33,10 +51,10 @@ class Learning(Protocol):
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) whole or not at all. OutputError if it cannot be written."""
-    with atomic_write(path, overwrite=True) as partial:
+    """Writes `state` (tensors, numbers, strings, lists, dicts) completely or not at all. OutputError if that fails."""
+    with atomic_write(path, overwrite=True) as partial_path:
         try:
-            with partial.open("wb") as file:
+            with partial_path.open("wb") as file:
                 torch.save({"format": FORMAT, **state}, file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -45,16 +63,20 @@ def save(path: Path, state: dict[str, Any]) -> None:
             raise OutputError(f"cannot save the checkpoint ({reason})") from error
 
 
-def read(path: Path) -> Any:
-    """Whatever torch.save wrote into a file, or into a run's folder, on the CPU. ModelError if it is more than plain data."""
+def read_file(path: Path) -> Any:
+    """What torch.save wrote into a file, or into the checkpoint of a run's folder, on the CPU.
+
+    ModelError if the file holds more than plain data.
+    """
     path = path / NAME if path.is_dir() else path
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that torch.save did not write: they are refused in a moment
+            warnings.simplefilter("ignore")  # about pickles that torch.save did not write: they are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise MissingModelError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # on a file of another kind the restricted unpickler raises whatever it stumbles over
+    except Exception as error:  # the restricted unpickler raises many types of errors on files of other types
+        log.debug("cannot read %s", path, exc_info=True)
         code = re.search(r"GLOBAL (\S+)", str(error))
         reason = (
             f": it wants to run code ({code[1]}), expected tensors, numbers and names alone; save a state_dict()"
@@ -65,26 +87,94 @@ def read(path: Path) -> Any:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state of a run in a file, or in the run's folder. ModelError if it is not ours."""
-    return checked(path, read(path))
+    """The state of a run from its checkpoint or its folder. ModelError if it is not a cyclecast checkpoint."""
+    return require_format(path, read_file(path))
 
 
-def checked(path: Path, state: Any) -> dict[str, Any]:
-    """What was read from `path`, if it is a checkpoint of ours; else ModelError."""
+def require_format(path: Path, state: Any) -> dict[str, Any]:
+    """`state`, read from `path`, if it is a cyclecast checkpoint; else ModelError."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"{path}: not a cyclecast checkpoint (expected format {FORMAT!r})")
     return state
 
 
-def fill(state: dict[str, Any], recipe: Learning) -> None:
-    """Puts a run's weights, averages and optimizers into a fresh recipe.
+def require_complete(path: Path, state: Mapping[str, Any]) -> None:
+    """ModelError if a checkpoint lacks a part that resuming needs."""
+    missing = [name for name in REQUIRED if name not in state]
+    if missing:
+        raise ModelError(f"{path}: a run cannot be resumed from it: no {', '.join(missing)} in it")
 
-    ConfigError if its networks are not those of the checkpoint.
-    """
-    parts = {"networks": recipe.networks, "averages": recipe.averages, "optimizers": recipe.optimizers}
+
+def restore_weights(state: Mapping[str, Any], recipe: Weights) -> None:
+    """Loads networks, averages and optimizers from a run's state. ConfigError if its networks have other shapes."""
+    targets = {"networks": recipe.networks, "averages": recipe.averages, "optimizers": recipe.optimizers}
     try:
-        for part, targets in parts.items():
-            for key, target in targets.items():
-                target.load_state_dict(state[part][key])
-    except (RuntimeError, ValueError, KeyError):
-        raise ConfigError("the checkpoint's networks have another shape than the settings ask for") from None
+        for part, members in targets.items():
+            for key, member in members.items():
+                member.load_state_dict(state[part][key])
+    except (RuntimeError, ValueError, KeyError) as error:
+        log.debug("weights do not fit", exc_info=True)
+        raise ConfigError("the checkpoint's networks have another shape than the settings ask for") from error
+
+
+def generator_from_checkpoint(
+    state: Mapping[str, Any], direction: str | None = None, device: torch.device = CPU
+) -> tuple[str, ImageGenerator | LatentGenerator]:
+    """(direction, averaged generator for inference on `device`); direction None: the first one of the checkpoint.
+
+    Without weights in `state` the generator has fresh ones, to be loaded later. ConfigError for a direction that the run did
+    not train, ModelError if this version does not know the network.
+    """
+    try:
+        exports = state["exports"]
+        direction = direction or next(iter(exports))
+        if direction not in exports:
+            raise ConfigError(f"no direction named {direction!r} in this checkpoint: {' or '.join(exports)}")
+        architecture = exports[direction]["architecture"]
+        is_latent = architecture["generator"] in LATENT_GENERATORS
+        network = build_latent_generator(**architecture) if is_latent else build_generator(**architecture)
+        if "averages" in state:
+            network.load_state_dict(state["averages"][exports[direction]["network"]])
+    except (KeyError, TypeError, RuntimeError, StopIteration) as error:
+        raise ModelError(f"a checkpoint without a generator that this version knows ({error})") from error
+    return direction, network.eval().requires_grad_(False).to(device)
+
+
+def latent_generator_from_checkpoint(
+    state: Mapping[str, Any], direction: str | None = None, device: torch.device = CPU
+) -> LatentGenerator:
+    """The averaged generator of a recipe that starts from noise. ModelError for other recipes."""
+    direction, network = generator_from_checkpoint(state, direction, device)
+    if not isinstance(network, LatentGenerator):
+        raise ModelError(f"{state['recipe']} generates nothing from noise: {direction} needs images")
+    return network
+
+
+def translators_from_checkpoint(state: Mapping[str, Any], device: torch.device = CPU) -> dict[str, Translate]:
+    """`a2b`, `b2a` -> function that computes on `device`, for the directions that a checkpoint holds.
+
+    ModelError for a recipe with one domain.
+    """
+    if state["recipe"] == "cogan":
+        a, b = (latent_generator_from_checkpoint(state, domain, device) for domain in "ab")
+        return {"a2b": partial(_translate_by_latent, a, b), "b2a": partial(_translate_by_latent, b, a)}
+    networks = {direction: generator_from_checkpoint(state, direction, device)[1] for direction in state["exports"]}
+    if any(isinstance(network, LatentGenerator) for network in networks.values()):
+        raise ModelError(f"{state['recipe']} translates no images: it generates them from noise")
+    return {direction: partial(generate, network) for direction, network in networks.items()}
+
+
+def _translate_by_latent(source: LatentGenerator, target: LatentGenerator, images: Tensor) -> Tensor:
+    device = next(source.parameters()).device
+    return torch.cat([translate(source, target, part.to(device)).to(images.device) for part in images.split(32)])
+
+
+@torch.no_grad()
+def generate(network: nn.Module, inputs: Tensor, batch: int = 32) -> Tensor:
+    """`network` on (N, …), `batch` at a time -> (N, 3, H, W) float in [-1, 1]; gray images in three equal channels.
+
+    Computes on the network's device; the result is where `inputs` are.
+    """
+    device = next(network.parameters()).device
+    images = torch.cat([network(part.to(device)).to(inputs.device) for part in inputs.split(batch)])
+    return images.expand(-1, 3, -1, -1).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""What every recipe's run is told, and how a TOML file and `--set key=value` become it."""
+"""The settings of a run: groups of dataclasses inside, flat `key=value` pairs in TOML files, flags and checkpoints."""
 
 from __future__ import annotations
 
@@ -19,75 +19,139 @@ else:
     import tomli as tomllib
 
 Config = TypeVar("Config", bound="TrainConfig")
-FLAGS = {"out": "--out", "domain": "--data", "domain_a": "--data", "domain_b": "--data"}  # of settings that have their own
+Schedule = Literal["linear", "cosine", "step", "constant"]
+FLAGS = {"out": "--out", "domain": "--data", "domain_a": "--data", "domain_b": "--data"}  # settings with a flag of their own
+RENAMED = (("colour", "color"), ("regularis", "regulariz"), ("snow_", "whiten_"))  # earlier or British -> current spelling
+
+
+def require(settings: object, name: str, holds: bool, expected: str) -> None:
+    """ConfigError that names setting `name` of `settings`, unless `holds`."""
+    if not holds:
+        raise ConfigError(f"{name} must be {expected}, got {getattr(settings, name)}")
+
+
+def require_weights(settings: object, *names: str) -> None:
+    """ConfigError unless each of these settings is a finite number from 0 up."""
+    for name in names:
+        require(settings, name, 0 <= getattr(settings, name) < math.inf, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the weights are updated."""
+
+    batch_size: int = 1
+    """Images of each domain in a step, in each process."""
+    accumulate: int = 1
+    """Computes the batch in this many parts and averages their gradients: less memory, more time."""
+    learning_rate: float = 2e-4
+    """Learning rate at the first step."""
+    schedule: Schedule = "linear"
+    """linear: constant for the first half of the run, then down to 0. cosine: down to 0. step: a tenth after each quarter."""
+    beta1: float = 0.5
+    """First momentum of Adam."""
+    ema_decay: float = 0.999
+    """Decay of the running average of the generators' weights, which is sampled and exported. 0: no averaging."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size, {self.batch_size}")
+        require(self, "learning_rate", 0 < self.learning_rate < math.inf, "above 0")
+        require(self, "beta1", 0 <= self.beta1 < 1, "from 0 to below 1")
+        require(self, "ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """Where and in which arithmetic the run computes."""
+
+    device: str = "auto"
+    """auto (the best device present), cpu, cuda, cuda:N, mps or xpu."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 autocast where the device computes it natively, else fp32. fp16: CUDA only, with scaled losses."""
+    compile: bool = False
+    """Runs the networks through torch.compile: the first steps take minutes."""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Memory layout of images and weights. auto: channels_last on a CPU for images of at least 64 pixels, where it is faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The loop's own settings; each recipe's config adds its own."""
+    """The settings of every recipe; each recipe adds its own settings and groups. `load_config` builds all of them."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {}
-    """Settings of other recipes that would mean nothing here, and why; checkpoints of older versions may hold them."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of this recipe that differ from those of the groups."""
+    unavailable: ClassVar[Mapping[str, str]] = {}
+    """Settings of other recipes that have no meaning here, and why. Checkpoints of older versions may contain them."""
 
     out: Path
-    """Folder of the run: checkpoint, log, samples."""
+    """Folder of the run: checkpoint, log, samples, page."""
     steps: int | None = None
-    """Generator steps in all; None leaves it to the recipe."""
-    batch_size: int = 1
-    """Images of each domain in a step, in each process."""
-    accumulate: int = 1
-    """Parts that the batch is computed in, their gradients averaged: memory for time."""
+    """Number of generator steps of the whole run. None: the recipe decides."""
     seed: int = 0
-    """Of weights, batches and augmentation: the same seed gives the same run."""
-    learning_rate: float = 2e-4
-    """Of the optimizer, at the start."""
-    schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
-    """linear: constant for the first half of the run, then down to 0; cosine: to 0; step: a tenth after each quarter."""
-    beta1: float = 0.5
-    """Adam's first momentum."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 autocast where the device computes it natively, fp32 elsewhere. fp16: on CUDA, its losses scaled."""
-    compile: bool = False
-    """Networks through torch.compile: the first steps take minutes."""
-    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """channels_last: the channels innermost. auto: that on a CPU from 64 pixels up, where it measured faster."""
-    ema_decay: float = 0.999
-    """Of the average of the generators' weights that is sampled and exported; 0: the weights themselves."""
+    """Seed of weights, batches and augmentation: the same seed gives the same run."""
     save_every: int = 250
-    """Steps between checkpoints."""
+    """Steps between two checkpoints."""
     sample_every: int = 250
-    """Steps between sheets of the fixed set."""
+    """Steps between two sample sheets."""
     log_every: int = 25
-    """Steps that one line of the log averages."""
+    """Steps whose losses are averaged into one line of the log."""
     tensorboard: bool = True
-    """The losses for TensorBoard too, in the run's folder."""
+    """Writes the losses for TensorBoard too, into the run's folder."""
+    optim: OptimConfig = OptimConfig()
+    compute: ComputeConfig = ComputeConfig()
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "save_every", "sample_every", "log_every"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        self._require("accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size, {self.batch_size}")
-        self._require("seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
-        self._require("steps", self.steps is None or self.steps >= 1, "at least 1")
-        self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
-        self._require("beta1", 0 <= self.beta1 < 1, "from 0 to below 1")
-        self._require("ema_decay", 0 <= self.ema_decay < 1, "from 0 to below 1")
-        for field in dataclasses.fields(self):
-            choices = _choices(typing.get_type_hints(type(self))[field.name])
-            value = getattr(self, field.name)
-            if choices and value not in choices:
-                raise ConfigError(f"{field.name} must be one of {', '.join(map(str, choices))}, got {value}")
-
-    def _require(self, name: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            raise ConfigError(f"{name} must be {wanted}, got {getattr(self, name)}")
+        for name in ("save_every", "sample_every", "log_every"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
+        require(self, "steps", self.steps is None or self.steps >= 1, "at least 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, for a checkpoint; paths absolute, so that a run can go on from any folder."""
-        return {
-            key: str(value.resolve()) if isinstance(value, Path) else value for key, value in dataclasses.asdict(self).items()
-        }
+        """Flat key -> plain value, for a checkpoint. Paths are absolute, so that a run can be resumed from any folder."""
+        flat: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            flat |= dataclasses.asdict(value) if dataclasses.is_dataclass(value) else {field.name: value}  # type: ignore[arg-type]
+        return {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in flat.items()}
+
+
+def current_name(name: str) -> str:
+    """The current name of a setting or a loss: earlier versions and British spelling used others."""
+    for old, new in RENAMED:
+        name = name.replace(old, new)
+    return name
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One flat key of a recipe's config."""
+
+    group: str | None
+    """The field of the config that holds the group with this setting; None: the config itself."""
+    hint: Any
+    """Its type."""
+    required: bool
+    """Whether it has no default."""
+
+
+def settings_of(kind: type[TrainConfig]) -> dict[str, Setting]:
+    """Flat key -> where a config of this class holds it."""
+    found: dict[str, Setting] = {}
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            inner = typing.get_type_hints(hint)
+            found |= {f.name: Setting(field.name, inner[f.name], _has_no_default(f)) for f in dataclasses.fields(hint)}
+        else:
+            found[field.name] = Setting(None, hint, _has_no_default(field))
+    return found
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def load_config(
@@ -97,79 +161,86 @@ def load_config(
     file: Path | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Config:
-    """A config of `kind`: `base` (a checkpoint's), over it a TOML file, over that `settings`; text is parsed by field type.
+    """A config of class `kind` from flat keys: a checkpoint's `base`, overridden by a TOML file, overridden by `settings`.
 
-    InputError if the file cannot be read, ConfigError for an unknown key or a value that does not fit.
+    Text is parsed by the setting's type; earlier names of settings are accepted everywhere. Raises InputError if the file
+    cannot be read and ConfigError for an unknown key or a value that does not fit.
     """
-    values: dict[str, Any] = {key: value for key, value in (base or {}).items() if key not in kind.elsewhere}
-    if file is not None:
-        try:
-            values.update(tomllib.loads(file.read_text("utf-8")))
-        except OSError as error:
-            raise InputError(f"{file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: no valid TOML: {error}") from error
-    values.update(settings or {})
-    hints = typing.get_type_hints(kind)
-    known = {field.name for field in dataclasses.fields(kind)}
+    values = dict(kind.defaults)
+    values |= {current_name(key): value for key, value in (base or {}).items() if key not in kind.unavailable}
+    for source in (_read_toml(file) if file else {}, settings or {}):
+        values |= {current_name(key): value for key, value in source.items()}
+    known = settings_of(kind)
     for key in values:
-        if key in kind.elsewhere:
-            raise ConfigError(f"no setting named {key!r} here: {kind.elsewhere[key]}")
+        if key in kind.unavailable:
+            raise ConfigError(f"no setting named {key!r} here: {kind.unavailable[key]}")
         if key not in known:
             raise ConfigError(f"no setting named {key!r}; there are: {', '.join(sorted(known))}")
-    missing = [
-        field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING and field.name not in values
-    ]
+    missing = [name for name, setting in known.items() if setting.required and name not in values]
     if missing:
-        how = dict.fromkeys(FLAGS.get(name, f"--set {name}=…") for name in missing)
-        raise ConfigError(f"missing: {', '.join(missing)}; to be given by {', '.join(how)}")
-    return kind(**{key: _parse(key, value, hints[key]) for key, value in values.items()})
+        flags = dict.fromkeys(FLAGS.get(name, f"--set {name}=…") for name in missing)
+        raise ConfigError(f"missing: {', '.join(missing)}; set with {', '.join(flags)}")
+    own: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {setting.group: {} for setting in known.values() if setting.group}
+    for key, value in values.items():
+        setting = known[key]
+        (groups[setting.group] if setting.group else own)[key] = _parse(key, value, setting.hint)
+    hints = typing.get_type_hints(kind)
+    return kind(**own, **{name: hints[name](**inner) for name, inner in groups.items()})
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from error
 
 
 def data_settings(kind: type[TrainConfig], data: Path | None) -> dict[str, Any]:
-    """The settings behind `--data`, for the layouts of the field; InputError for a folder that is none of them.
+    """The settings that `--data` stands for. Raises InputError for a folder of no known layout.
 
-    trainA, trainB (testA, testB: the fixed set); train, train_labels (val, val_labels): photos and label maps; train (val):
-    pairs side by side. A recipe of one domain takes any folder or file as it is.
+    The layouts: trainA and trainB (testA and testB become the fixed set); train and train_labels (val and val_labels): photos
+    and label maps; train (val): pairs side by side. A recipe with one domain takes any folder or file.
     """
     if data is None:
         return {}
-    fields = {field.name for field in dataclasses.fields(kind)}
-    if "domain" in fields:
+    if "domain" in settings_of(kind):
         return {"domain": data}
     if not data.is_dir():
-        what = "a file; name two of them by --domain-a and --domain-b" if data.is_file() else "no such folder"
-        raise InputError(f"{data}: {what}")
+        reason = "is a file; pass two files with --domain-a and --domain-b" if data.is_file() else "no such folder"
+        raise InputError(f"{data}: {reason}")
     layouts = (("trainA", "trainB", "testA", "testB"), ("train", "train_labels", "val", "val_labels"))
-    for train_a, train_b, samples_a, samples_b in layouts:
+    for train_a, train_b, test_a, test_b in layouts:
         if (data / train_a).is_dir() and (data / train_b).is_dir():
-            watched = {"samples_a": data / samples_a, "samples_b": data / samples_b}
-            there = {key: path if path.is_dir() else None for key, path in watched.items()}
-            return {"domain_a": data / train_a, "domain_b": data / train_b, "layout": "folders", **there}
+            tests = {"samples_a": data / test_a, "samples_b": data / test_b}
+            present = {key: path if path.is_dir() else None for key, path in tests.items()}
+            return {"domain_a": data / train_a, "domain_b": data / train_b, "layout": "folders", **present}
     if (data / "train").is_dir():
-        watched_pairs = data / "val" if (data / "val").is_dir() else None
-        both = {"domain_a": data / "train", "domain_b": data / "train", "samples_a": watched_pairs, "samples_b": watched_pairs}
+        test = data / "val" if (data / "val").is_dir() else None
+        both = {"domain_a": data / "train", "domain_b": data / "train", "samples_a": test, "samples_b": test}
         return {**both, "layout": "halves"}
     raise InputError(f"{data}: neither trainA and trainB in it, nor train with train_labels, nor train with pairs side by side")
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-
-
 def _parse(key: str, value: Any, hint: Any) -> Any:
-    """`value` as a `hint`: from a TOML value or from the text of `--set key=value`."""
+    """`value`, a TOML value or the text of `--set key=value`, as the type `hint`."""
+    arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
-        return next((choice for choice in typing.get_args(hint) if str(choice) == str(value)), value)
-    kinds = [kind for kind in (typing.get_args(hint) or (hint,)) if kind is not type(None)]
-    if value is None or (value in ("none", "") and len(kinds) < len(typing.get_args(hint))):
+        for choice in arguments:
+            if str(choice) == str(value):
+                return choice
+        raise ConfigError(f"{key} must be one of {', '.join(map(str, arguments))}, got {value}")
+    types = [each for each in (arguments or (hint,)) if each is not type(None)]
+    if value is None or (value in ("none", "") and len(types) < len(arguments)):
         return None
-    kind = kinds[0]
+    expected = types[0]
     try:
-        if kind is bool:
+        if expected is bool:
             return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
-        if (kind is int and isinstance(value, float) and not value.is_integer()) or (kind is Path and value == ""):
+        if (expected is int and isinstance(value, float) and not value.is_integer()) or (expected is Path and value == ""):
             raise ValueError
-        return kind(value)
+        return expected(value)
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{key} must be of type {kind.__name__}, got {value!r}") from None
+        raise ConfigError(f"{key} must be of type {expected.__name__}, got {value!r}") from None

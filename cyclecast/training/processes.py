@@ -1,4 +1,4 @@
-"""Several processes that train one model, each on its share of the batch: what `torchrun` starts, or just this one."""
+"""Several processes that train one model, each on its share of the batch: those that `torchrun` starts, or just this one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cyclecast.errors import ConfigError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among the others."""
+    """This process among those that train together."""
 
     rank: int = 0
-    """Its number; 0 writes the files."""
+    """Number of this process; process 0 writes the files."""
     count: int = 1
-    """How many there are."""
+    """Number of processes."""
 
     def average(self, tensors: list[Tensor]) -> None:
         """Replaces each tensor by its mean over all processes, in place, in one exchange."""
@@ -33,13 +33,13 @@ class Processes:
                 tensor.copy_(part.view_as(tensor))
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Gives everyone process 0's values, in place."""
+        """Copies process 0's values to every process, in place."""
         if self.count > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def gather(self, value: Any) -> list[Any]:
-        """Everyone's value, in the order of the ranks."""
+        """The values of all processes, ordered by rank."""
         gathered = [value] * self.count
         if self.count > 1:
             distributed.all_gather_object(gathered, value)
@@ -47,8 +47,8 @@ class Processes:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
-    """The group that the environment of `torchrun` describes (NCCL on GPUs, gloo on CPUs); without one, this process alone."""
+def process_group(device: torch.device) -> Iterator[Processes]:
+    """Joins the process group that `torchrun` describes (NCCL on GPUs, gloo on CPUs); without one, this process is alone."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes()
@@ -57,9 +57,12 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if missing:
         raise ConfigError(f"WORLD_SIZE is {count}, but not set by torchrun (no {missing[0]}); start with torchrun, or unset it")
     if device.type == "cuda":
+        device_before = torch.cuda.current_device()
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+        if device.type == "cuda":
+            torch.cuda.set_device(device_before)

@@ -19,7 +19,8 @@ from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.loop import train
 from cyclecast.training.networks import FrameGenerator, build_generator
-from cyclecast.training.recipes.distill import Distill, recorded, shift_averaged
+from cyclecast.training.recipes.distill import Distill, record_outputs
+from cyclecast.training.shift_average import shift_averaged
 from cyclecast.training.steadiness_loss import steadiness_loss
 from tests.conftest import different, moving_pictures
 
@@ -43,7 +44,7 @@ def test_the_student_comes_nearer_to_its_teacher(smallest: Smallest, teacher: Pa
             return float((student(images) - shift_averaged(recipe.teacher, images, shifts=4)).abs().mean())
 
     fresh = error(recipe.averages["generator_ba"])
-    checkpoint.fill(checkpoint.load(tmp_path / "run" / checkpoint.NAME), recipe)
+    checkpoint.restore_weights(checkpoint.load(tmp_path / "run" / checkpoint.NAME), recipe)
     assert error(recipe.averages["generator_ba"]) < 0.6 * fresh
 
 
@@ -86,10 +87,10 @@ def test_a_student_becomes_a_frame_model_of_any_size(smallest: Smallest, teacher
 def test_four_depths_are_recorded_in_order(name: str) -> None:
     settings = {"width": 8, "blocks": 3} if name == "frame" else {"ngf": 4}
     network: Any = build_generator(name, **settings)
-    with recorded(network.depths()) as maps:
+    with record_outputs(network.depths()) as maps:
         network(torch.zeros(2, 3, 32, 32))
     assert len(maps) == 4 and all(each.ndim == 4 and len(each) == 2 for each in maps)
-    with recorded(network.depths()) as later:
+    with record_outputs(network.depths()) as later:
         pass
     network(torch.zeros(2, 3, 32, 32))
     assert later == []  # nothing is left hanging on

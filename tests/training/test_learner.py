@@ -11,8 +11,9 @@ from torch.optim import SGD
 
 from cyclecast.errors import ConfigError
 from cyclecast.training import checkpoint
-from cyclecast.training.learner import Learner, LossTerms, pick_memory_format, pick_precision
+from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.loop import train
+from cyclecast.training.machine import pick_memory_format, pick_precision
 from cyclecast.training.networks import build_generator
 from cyclecast.training.networks.patch import build_discriminator
 from tests.conftest import on_cuda, tiny_config
@@ -94,7 +95,7 @@ def test_bf16_keeps_weights_losses_and_outputs_in_fp32() -> None:
 
 
 def test_fp16_is_refused_on_a_cpu(domains: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="precision fp16 trains on CUDA alone; on cpu take bf16 or fp32"):
+    with pytest.raises(ConfigError, match="precision fp16 trains only on CUDA; on cpu use bf16 or fp32"):
         pick_precision("fp16", CPU)
     with pytest.raises(ConfigError, match="fp16"):
         train("cyclegan", tiny_config(domains, tmp_path / "run", steps=1, precision="fp16", device="cpu"))

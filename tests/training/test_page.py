@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cyclecast import __version__
 from cyclecast.errors import OutputError
-from cyclecast.training.chart import make_line, number, smoothed, thinned, ticks, value_axis
-from cyclecast.training.page import Cell, Page, data_uri
+from cyclecast.training.report.chart import make_line, number, smoothed, thinned, ticks, value_axis
+from cyclecast.training.report.page import Cell, Page, data_uri
 from tests.conftest import moving_pictures
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -87,7 +87,7 @@ def test_a_group_that_is_told_to_stop_saves_and_goes_on_in_two_processes_or_one(
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     state = checkpoint.load(together / checkpoint.NAME)
-    assert f"error: stopped at step {state['step']} of {LONG}, saved; go on with --resume" in errors
+    assert f"error: stopped at step {state['step']} of {LONG}, saved; continue with --resume" in errors
     assert [line["step"] for line in lines(together)] == list(range(1, state["step"] + 1)) and state["step"] >= 5
     assert len(state["pools"]) == 2
 

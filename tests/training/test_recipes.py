@@ -240,10 +240,10 @@ def test_the_critic_is_trained_more_often_than_the_generator(
     assert [int(optimizers[name]["state"][0]["step"]) for name in ("generator", "discriminator")] == [4, 8]
 
     warm = Wgan(smallest("wgan", tmp_path, warm_up=True, critic_steps=5))  # type: ignore[arg-type]
-    assert [warm.adversary_steps(step) for step in (0, 24, 25, 499, 500, 501)] == [100, 100, 5, 5, 100, 5]
+    assert [warm.discriminator_steps(step) for step in (0, 24, 25, 499, 500, 501)] == [100, 100, 5, 5, 100, 5]
     assert len(warm.batch(0, Processes())[0]) == 400 and len(warm.batch(25, Processes())[0]) == 20
     cold = Wgan(smallest("wgan", tmp_path, warm_up=False))  # type: ignore[arg-type]
-    assert {cold.adversary_steps(step) for step in range(600)} == {2}
+    assert {cold.discriminator_steps(step) for step in range(600)} == {2}
 
 
 def test_cogans_halves_stay_tied_and_the_others_part(finished: Callable[[str], Path], smallest: Smallest, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_wasserstein_discriminator_pays_for_its_slope(smallest: Smallest, tmp_
     for weight in (0.0, 10.0):
         recipe = RECIPES["cyclegan"](smallest("cyclegan", tmp_path, adversarial="wasserstein", penalty_weight=weight))
         torch.manual_seed(0)
-        total, loss = recipe.discriminate("discriminator_a", real, fake)
+        total, loss = recipe.discriminator_loss("discriminator_a", real, fake)
         torch.manual_seed(0)
         penalty = gradient_penalty(recipe.networks["discriminator_a"], real, fake)
         assert penalty > 0.1

@@ -14,11 +14,12 @@ from torch.nn import functional
 
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.checkpoints import read_generator
-from cyclecast.training import checkpoint, trained
+from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig, load_config
 from cyclecast.training.loop import train
 from cyclecast.training.networks import build_generator
-from cyclecast.training.recipes.distill import DistillConfig, shift_averaged
+from cyclecast.training.recipes.distill import DistillConfig
+from cyclecast.training.shift_average import shift_averaged
 from tests.conftest import different
 
 Smallest = Callable[..., TrainConfig]
@@ -133,14 +134,37 @@ def test_online_a_teacher_that_was_trained_in_parts_needs_no_parts_here(smallest
     train("distill", smallest("distill", tmp_path / "run", **SMALL, teacher=tmp_path / "teacher", online=True, steps=1))
 
 
+@pytest.mark.parametrize("online", [False, True])
+def test_a_run_resumes_without_its_teachers_folder(online: bool, smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"online": online, "adversarial_weight": 1, "steps": 3}
+    whole, parts = (smallest("distill", tmp_path / name, **settings, teacher=teacher) for name in ("whole", "parts"))
+    train("distill", whole)
+    mine = shutil.copytree(teacher, tmp_path / "teacher")
+    parts = load_config(DistillConfig, base=parts.to_dict(), settings={"teacher": mine})
+    train("distill", parts, until=1)
+    moved = mine.rename(tmp_path / "moved")
+    train("distill", parts, resume=True, until=2)  # from the run's own copy
+    named = load_config(DistillConfig, base=parts.to_dict(), settings={"teacher": moved})
+    train("distill", named, resume=True)
+    assert different(tmp_path / "whole", tmp_path / "parts") == ["/config/teacher"]
+
+
 def test_a_resumed_run_keeps_its_teacher(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
     config = smallest("distill", tmp_path / "run", **SMALL, teacher=teacher, steps=2)
     train("distill", config, until=1)
     before = (tmp_path / "run" / checkpoint.NAME).read_bytes()
-    other = shutil.copytree(teacher, tmp_path / "other")
-    asked = load_config(DistillConfig, base=config.to_dict(), settings={"teacher": other})
-    with pytest.raises(ConfigError, match=f"trained at teacher {teacher}, which a resumed run keeps; got {other}"):
-        train("distill", asked, resume=True)
+    averages = {key: dict(weights) for key, weights in state_of(teacher)["averages"].items()}
+    averages["generator_ba"] = {key: value + 1 for key, value in averages["generator_ba"].items()}
+    for other in (
+        changed(teacher, tmp_path / "longer", step=3),
+        changed(teacher, tmp_path / "weights", averages=averages),
+    ):
+        named = load_config(DistillConfig, base=config.to_dict(), settings={"teacher": other})
+        with pytest.raises(ConfigError, match=f"{other}: not the teacher of this run, which a resumed run keeps"):
+            train("distill", named, resume=True)
+    missing = load_config(DistillConfig, base=config.to_dict(), settings={"teacher": tmp_path / "none"})
+    with pytest.raises(ModelError, match="none: no such checkpoint; this run needs its teacher: leave the setting out"):
+        train("distill", missing, resume=True)
     assert (tmp_path / "run" / checkpoint.NAME).read_bytes() == before
 
 
@@ -154,7 +178,7 @@ def test_a_run_of_an_older_version_with_settings_of_a_discriminator_is_still_rea
     older = changed(tmp_path / "parts", tmp_path / "older", config=settings)
 
     assert read_generator(older).direction == "b2a"
-    assert trained.translators(state_of(older)).keys() == {"b2a"}
+    assert checkpoint.translators_from_checkpoint(state_of(older)).keys() == {"b2a"}
     train("distill", load_config(DistillConfig, base=settings, settings={"out": older}), resume=True)
     assert different(tmp_path / "whole", older) == []
 

@@ -6,30 +6,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cyclecast.errors import ConfigError, InputError, ModelError
 from cyclecast.training import checkpoint
-from cyclecast.training.config import data_settings
+from cyclecast.training.checkpoint import Translate, latent_generator_from_checkpoint, translators_from_checkpoint
+from cyclecast.training.config import data_settings, settings_of
 from cyclecast.training.data import to_bytes
 from cyclecast.training.evaluate.classifier import to_unit
 from cyclecast.training.evaluate.domains import DomainPaths
 from cyclecast.training.evaluate.translation import evaluate_samples, evaluate_translation
 from cyclecast.training.recipes import RECIPES
-from cyclecast.training.trained import Translate, latent_generator, translators
 
 
 def evaluate_run(
-    path: Path, data: Path | None = None, *, inception: Path | None = None, seed: int = 0
+    path: Path, data: Path | None = None, *, inception: Path | None = None, seed: int = 0, device: torch.device | None = None
 ) -> dict[str, dict[str, Any]]:
     """Direction -> its figures (see `evaluate_translation`); for a latent recipe `sample` alone.
 
-    path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. ModelError if
-    there is no checkpoint, or one that this version cannot evaluate; InputError if data are missing.
+    path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. device: where
+    the generator computes; None: the CPU. ModelError if there is no checkpoint, or one that this version cannot evaluate;
+    InputError if data are missing.
     """
-    state = checkpoint.load(path)
+    state, generator_device = checkpoint.load(path), device or torch.device("cpu")
     recipe, settings = _recipe_and_settings(path, state)
-    translates = "domain" not in RECIPES[recipe].Config.__dataclass_fields__
+    translates = "domain" not in settings_of(RECIPES[recipe].Config)
     if translates and data is not None and data.is_file():
         raise InputError(
             f"{data}: a file; expected a folder with trainA and trainB, with train and train_labels, or with train of pairs "
@@ -43,14 +45,15 @@ def evaluate_run(
         domain = settings.get("domain")
         if not isinstance(domain, str | Path):
             raise _unknown_checkpoint(path, f"its settings hold no path of the domain, got {domain!r}")
-        figures = evaluate_samples(latent_generator(state), Path(domain), side=side, inception=inception, seed=seed)
+        network = latent_generator_from_checkpoint(state, device=generator_device)
+        figures = evaluate_samples(network, Path(domain), side=side, inception=inception, seed=seed)
         return {"sample": figures}
     paths = DomainPaths.from_settings(settings)
     return {
         direction: evaluate_translation(
             partial(_translate_bytes, translate), direction, paths, side=side, inception=inception, seed=seed
         )
-        for direction, translate in translators(state).items()
+        for direction, translate in translators_from_checkpoint(state, generator_device).items()
     }
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cyclecast.errors import InputError
+from cyclecast.training.checkpoint import generate
 from cyclecast.training.data import DigitSet, open_domain, to_bytes
 from cyclecast.training.data.labels import Palette
 from cyclecast.training.evaluate.classifier import accuracy, train_classifier
@@ -28,7 +29,6 @@ from cyclecast.training.evaluate.labels import classes_from_colors, confusion, l
 from cyclecast.training.evaluate.segmentation import SegmentationNet, predict, train_segmentation
 from cyclecast.training.networks import LatentGenerator
 from cyclecast.training.ssim import WINDOW
-from cyclecast.training.trained import apply
 
 Translate = Callable[[Tensor], Tensor]  # (N, 3, S, S) uint8, RGB -> the same
 DIRECTIONS = ("a2b", "b2a")
@@ -106,7 +106,7 @@ def evaluate_samples(
         images, labels = DigitSet(domain, side).bytes()
         extractor = ClassifierFeatures(train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=2, seed=seed))
     latents = torch.randn(len(real), network.latent, generator=torch.Generator().manual_seed(seed))
-    generated = to_bytes(apply(network, latents))
+    generated = to_bytes(generate(network, latents))
     return {"images": len(generated), **fid_kid(real, generated, extractor, seed=seed).named()}
 
 

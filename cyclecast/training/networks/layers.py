@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Upsample = Literal["deconvolution", "resize", "nearest", "pixelshuffle"]
 Norm = Literal["instance", "batch", "none"]
@@ -31,37 +33,15 @@ class InstanceNorm(nn.InstanceNorm2d):
         is_training = input.device.type == "cpu" and input.dtype != torch.float64 and torch.is_grad_enabled()
         is_channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
         if is_training and is_channels_last and not torch.compiler.is_compiling():
-            out: Tensor = _ChannelsLastInstanceNorm.apply(input, self.eps)  # type: ignore[no-untyped-call]
-            return out
+            return instance_norm_by_sample(input, self.eps)
         return super().forward(input)
 
 
-class _ChannelsLastInstanceNorm(torch.autograd.Function):
-    """Batch norm of each sample by itself: (N, C, H, W) in channels-last layout -> the same."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        out = torch.empty_like(x)
-        means, scales = x.new_empty(2, *x.shape[:2], dtype=torch.float32)  # (N, C) each
-        one, zero = means.new_ones(x.shape[1]), means.new_zeros(x.shape[1])  # in fp32, so that statistics are too
-        for sample, into, mean, scale in zip(x.split(1), out.split(1), means, scales, strict=True):
-            torch.ops.aten.native_batch_norm.out(
-                sample, one, zero, None, None, True, 0.0, eps, out=into, save_mean=mean, save_invstd=scale
-            )
-        ctx.save_for_backward(x, means, scales, one)
-        ctx.eps = eps
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        x, means, scales, one = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        back = torch.ops.aten.native_batch_norm_backward
-        parts = [
-            back(up, sample, one, None, None, mean, scale, True, ctx.eps, [True, False, False])[0]
-            for up, sample, mean, scale in zip(gradient.split(1), x.split(1), means, scales, strict=True)
-        ]
-        return torch.cat(parts), None
+def instance_norm_by_sample(x: Tensor, eps: float) -> Tensor:
+    """Instance norm as the batch norm of each sample: (N, C, H, W) -> the same, in the memory format of `x`."""
+    scale, shift = x.new_ones(x.shape[1], dtype=torch.float32), x.new_zeros(x.shape[1], dtype=torch.float32)  # fp32 statistics
+    samples = [functional.batch_norm(sample, None, None, scale, shift, True, 0.0, eps) for sample in x.split(1)]
+    return samples[0] if len(samples) == 1 else torch.cat(samples)
 
 
 class ReflectionPad(nn.ReflectionPad2d):
@@ -153,6 +133,6 @@ def init_he_residual(network: nn.Module, branches: Sequence[nn.Module]) -> None:
 @torch.no_grad()
 def update_average(average: nn.Module, current: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * current, in place: of parameters and of batch norms' statistics."""
-    torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1.0 - decay)
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(current.parameters()), 0)
     for averaged, latest in zip(average.buffers(), current.buffers(), strict=True):
         averaged.lerp_(latest, 1.0 - decay) if averaged.is_floating_point() else averaged.copy_(latest)

@@ -1,4 +1,4 @@
-"""The systems that can be trained: one file each, one line in this dict."""
+"""The recipes, i.e. the systems that can be trained: one file each, one line in `RECIPES`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,20 @@ from cyclecast.training.recipes.wgan import Wgan
 
 
 class Recipe(Protocol):
-    """What the loop asks of a recipe: networks on the CPU, one step, one sheet; the loop owns device, schedule and files."""
+    """What the loop needs of a recipe: networks on the CPU, one step, samples. The loop owns device, schedule and files."""
 
     Config: ClassVar[type[Any]]
     steps: int
-    """Generator steps in all."""
+    """Generator steps of the whole run."""
     rates: dict[str, float]
-    """Of each optimizer at the start."""
+    """Optimizer -> its learning rate at the first step."""
+
+    @classmethod
+    def from_checkpoint(cls, config: Any, state: Mapping[str, Any]) -> Any:
+        """The recipe of a run that is resumed, before its weights are loaded; state: what its checkpoint holds."""
+
+    def extra_state(self) -> dict[str, Any]:
+        """What `from_checkpoint` needs besides config and weights; plain data."""
 
     @property
     def config(self) -> TrainConfig: ...
@@ -38,10 +45,10 @@ class Recipe(Protocol):
     def networks(self) -> Mapping[str, nn.Module]: ...
     @property
     def averages(self) -> Mapping[str, nn.Module]:
-        """Averages of the weights of the networks of the same names."""
+        """Running averages of the weights of the networks of the same names."""
 
     decays: dict[str, tuple[float, int]]
-    """Of each average: its decay, and the steps that it has behind it when this run starts."""
+    """Average -> its decay, and the steps that it averages already when this run starts."""
 
     @property
     def optimizers(self) -> Mapping[str, Optimizer]: ...
@@ -49,22 +56,22 @@ class Recipe(Protocol):
     def pools(self) -> Mapping[str, ImagePool]: ...
     @property
     def exports(self) -> dict[str, dict[str, Any]]:
-        """Name of an export -> {network: which average, architecture: what `build_generator` takes}."""
+        """Name of an export -> {network: name of its average, architecture: what `build_generator` takes}."""
 
     def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
         """This process's share of the batch of this step, on the CPU: a pure function of the seed and the step."""
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """Every network once (or as often as the recipe says); returns the losses, detached scalars."""
+        """Updates every network once (or as often as the recipe says); returns the losses as detached scalars."""
 
     def fixed_set(self) -> dict[str, Tensor]:
-        """Inputs that are watched through training: images (n, 3, S, S) or latents (n, Z), by name."""
+        """Inputs that are sampled again and again through training: images (n, 3, S, S) or latents (n, Z), by name."""
 
     def sample(self, name: str, inputs: Tensor) -> Tensor:
-        """What the averages make of them: (n, 3, H, W) in [-1, 1]."""
+        """What the averages generate from them: (n, 3, H, W) in [-1, 1]."""
 
     def data_facts(self) -> dict[str, Any]:
-        """What the data are, for the run's page."""
+        """Facts of the data for the run's page."""
 
 
 RECIPES: dict[str, Any] = {

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from cyclecast.training.networks.latent import ConvDiscriminator, is_dcgan_size
-from cyclecast.training.networks.layers import Upsample, initialize
+from cyclecast.training.networks.latent import ConvDiscriminator
+from cyclecast.training.networks.layers import initialize
 from cyclecast.training.recipes.gan import Gan, GanConfig
+from cyclecast.training.recipes.latent import ConvConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class DcganConfig(GanConfig):
-    """The paper's defaults, but for the way up."""
+    """The settings of DCGAN. The defaults are the paper's, except for `upsample`."""
 
-    ngf: int = 64
-    """Generator's channels at full resolution."""
-    ndf: int = 64
-    """Discriminator's channels after its first layer."""
-    upsample: Upsample = "resize"
-    """resize (enlarge, then convolve), nearest (likewise), deconvolution (the paper's transposed convolution) or pixelshuffle."""
+    networks: ConvConfig = ConvConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("ngf", "ndf"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        self._require("image_size", is_dcgan_size(self.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
+        self.networks.architecture(self)
 
 
 class Dcgan(Gan):
-    """Strided convolutions down, enlarging ones up, batch norm but at the ends."""
+    """Strided convolutions down, upsampling convolutions up, batch norm except at the ends."""
 
     Config = DcganConfig
     config: DcganConfig
 
     def __init__(self, config: DcganConfig) -> None:
-        shape: dict[str, Any] = {"image_size": config.image_size, "channels": config.channels}
-        architecture = {"generator": "conv", "latent": config.latent, **shape, "ngf": config.ngf, "upsample": config.upsample}
-        self._build(config, architecture, initialize(ConvDiscriminator(**shape, ndf=config.ndf)))
+        discriminator = initialize(ConvDiscriminator(**config.shape(), ndf=config.networks.ndf))
+        self._build(config, config.networks.architecture(config), discriminator)

@@ -1,4 +1,4 @@
-"""GAN (Goodfellow et al. 2014): an MLP makes pictures of noise, another tells them from real ones (the seed's algorithm 1)."""
+"""GAN (Goodfellow et al. 2014): one MLP generates images from noise, another tells them from real images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from cyclecast.training import losses
+from cyclecast.training.config import require
 from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks.latent import MlpDiscriminator
 from cyclecast.training.recipes.latent import Latent, LatentConfig
@@ -17,16 +18,16 @@ from cyclecast.training.recipes.latent import Latent, LatentConfig
 
 @dataclass(frozen=True, kw_only=True)
 class GanConfig(LatentConfig):
-    """Settings of the minimax game."""
+    """The settings of the minimax game."""
 
     discriminator_steps: int = 1
-    """k: of the discriminator for each of the generator."""
+    """k, the number of discriminator steps for each generator step."""
     saturating: bool = False
-    """Minimize log(1 - D(G(z))) as the game has it, instead of maximizing log D(G(z)) (the log D trick)."""
+    """Minimizes log(1 - D(G(z))), as in the minimax game, instead of maximizing log D(G(z)) (the log D trick)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require("discriminator_steps", self.discriminator_steps >= 1, "at least 1")
+        require(self, "discriminator_steps", self.discriminator_steps >= 1, "at least 1")
 
 
 class Gan(Latent):
@@ -36,30 +37,29 @@ class Gan(Latent):
     config: GanConfig
 
     def __init__(self, config: GanConfig) -> None:
-        shape: dict[str, Any] = {"image_size": config.image_size, "channels": config.channels}
-        self._build(config, {"generator": "mlp", "latent": config.latent, **shape}, MlpDiscriminator(**shape))
+        architecture = {"generator": "mlp", "latent": config.latent, **config.shape()}
+        self._build(config, architecture, MlpDiscriminator(**config.shape()))
 
     def _build(self, config: GanConfig, architecture: dict[str, Any], discriminator: nn.Module) -> None:
-        super().__init__(
-            config, architecture, discriminator, lambda weights: Adam(weights, config.learning_rate, (config.beta1, 0.999))
-        )
+        rate, betas = config.optim.learning_rate, (config.optim.beta1, 0.999)
+        super().__init__(config, architecture, discriminator, lambda weights: Adam(weights, rate, betas))
 
-    def adversary_steps(self, step: int) -> int:
-        """k, always."""
+    def discriminator_steps(self, step: int) -> int:
+        """k at every step."""
         return self.config.discriminator_steps
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
         """k steps of the discriminator, each on its own images and noise, then one of the generator."""
-        judged: dict[str, Tensor] = {}
-        for real in batch[0].chunk(self.adversary_steps(step)):
-            judged, _ = learn("discriminator", self._discriminator_loss, real, self.noise(real))
-        parts, _ = learn("generator", self._generator_loss, self.noise(real))
-        return parts | judged
+        discriminator_terms: dict[str, Tensor] = {}
+        for real in batch[0].chunk(self.discriminator_steps(step)):
+            discriminator_terms, _ = learn("discriminator", self._discriminator_loss, real, self.noise(real))
+        terms, _ = learn("generator", self._generator_loss, self.noise(real))
+        return terms | discriminator_terms
 
     def _discriminator_loss(self, real: Tensor, noise: Tensor) -> LossTerms:
         with torch.no_grad():
             fake = self.generator(noise)
-        # Real and fake apart: batch norm takes its statistics from what comes together.
+        # Two calls: batch norm must not mix the statistics of real and fake images.
         loss = losses.discriminator_loss(self.discriminator(real), self.discriminator(fake), "log")
         return LossTerms(loss, {"discriminator": loss})
 

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cyclecast.training.checkpoint import translators_from_checkpoint
 from cyclecast.training.data import DigitSet, to_bytes
 from cyclecast.training.evaluate.classifier import SmallClassifier, accuracy, classify, to_unit, train_classifier
 from cyclecast.training.evaluate.distribution import ClassifierFeatures, fid_kid
-from cyclecast.training.page import Page
-from cyclecast.training.report import tile
+from cyclecast.training.report import Page, tile
 from cyclecast.training.reproduce.experiment import Experiment, load_state, loss_curves, training_seconds, training_sheet
-from cyclecast.training.trained import translators
 
 SIDE = 32  # pixels: MNIST's 28 and USPS's 16 enlarged
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -70,7 +69,7 @@ def reproduce_digits(data: Path, experiment: Experiment) -> Path:
         rows.append(row("no translation, border kept", *_load(files[source], "test", tight=False)))
         rows.append(row("no translation", images, labels))
         for name, run in runs.items():
-            translated = to_bytes(translators(load_state(run))[direction](to_unit(images)))
+            translated = to_bytes(translators_from_checkpoint(load_state(run))[direction](to_unit(images)))
             translations[name, direction] = (images, translated)
             rows.append(row(name, translated, labels))
         rows[first_row:] = [[f"{source} -> {target}", *cells] for cells in rows[first_row:]]

@@ -19,12 +19,11 @@ from cyclecast.files import atomic_write
 from cyclecast.training import checkpoint
 from cyclecast.training.config import load_config
 from cyclecast.training.evaluate.classifier import to_unit
-from cyclecast.training.learner import pick_device
 from cyclecast.training.log import LossLog
 from cyclecast.training.loop import Progress, train
-from cyclecast.training.page import Page
+from cyclecast.training.machine import pick_device
 from cyclecast.training.recipes import RECIPES
-from cyclecast.training.report import labelled, strip, through_time
+from cyclecast.training.report import Page, labelled, strip, through_time
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cyclecast.errors import InputError
+from cyclecast.training.checkpoint import generate, latent_generator_from_checkpoint
 from cyclecast.training.data import DigitSet, to_bytes
 from cyclecast.training.evaluate.classifier import SmallClassifier, classify, train_classifier
 from cyclecast.training.evaluate.distribution import ClassifierFeatures, fid_kid
-from cyclecast.training.page import Page
-from cyclecast.training.report import tile
+from cyclecast.training.report import Page, tile
 from cyclecast.training.reproduce.experiment import Experiment, load_state, loss_curves, training_seconds, training_sheet
-from cyclecast.training.trained import apply, latent_generator
 
 SIDE = 28
 STEPS = {"gan": 12000, "dcgan": 7000, "wgan": 1000}
@@ -69,8 +68,8 @@ def reproduce_latent(data: Path, experiment: Experiment) -> Path:
     page = Page("Digits from noise", "GAN, DCGAN and WGAN on MNIST, with interpolation and arithmetic of latents")
     sections = []
     for recipe, run in runs.items():
-        network = latent_generator(load_state(run))
-        generated = to_bytes(apply(network, noise))
+        network = latent_generator_from_checkpoint(load_state(run))
+        generated = to_bytes(generate(network, noise))
         predicted = classify(classifier, generated)
         scores = fid_kid(real[:count], generated, ClassifierFeatures(classifier), seed=experiment.seed)
         classes = int((torch.bincount(predicted, minlength=10) > count / 100).sum())
@@ -99,10 +98,10 @@ def _section(
 ) -> dict[str, Any]:
     """Adds one model's images to the page; returns the figures of its vector arithmetic."""
     page.heading(TITLES[recipe])
-    page.image(tile(apply(network, noise[:64]), 16), "64 samples, not selected", scale=0.6)
+    page.image(tile(generate(network, noise[:64]), 16), "64 samples, not selected", scale=0.6)
     page.image(training_sheet(run, "sample"), "The same 16 latents through training", scale=0.6)
     page.curves(loss_curves(run))
-    page.image(tile(apply(network, interpolate(noise[:6], noise[6:12], 12)), 12), "Six interpolations between two latents")
+    page.image(tile(generate(network, interpolate(noise[:6], noise[6:12], 12)), 12), "Six interpolations between two latents")
     page.image(draw_tsne(network, noise[:400]), f"t-SNE of {len(noise[:400])} latents, each drawn as its image")
     page.image(draw_tsne(network, noise[:400], classifier), "The same images by t-SNE of their features in the classifier")
     image, figures = latent_arithmetic(network, noise, predicted, classifier)
@@ -128,7 +127,7 @@ def draw_tsne(
     """(side, side) uint8: t-SNE (van der Maaten and Hinton 2008) of latents, or of their images' features in a classifier."""
     from sklearn.manifold import TSNE
 
-    generated = apply(network, latents)
+    generated = generate(network, latents)
     with torch.no_grad():
         points = latents if classifier is None else classifier.features(generated)
     positions = np.zeros((len(points), 2))  # one position for all, if all points are equal (mode collapse)
@@ -150,7 +149,7 @@ def latent_arithmetic(
     network: nn.Module, noise: Tensor, predicted: Tensor, classifier: SmallClassifier
 ) -> tuple[NDArray[np.uint8], dict[str, int]]:
     """Bold p - thin p + thin q for digits p and q, each a mean of latents (DCGAN, section 6.3.2): an image and the figures."""
-    ink = apply(network, noise).mean((1, 2, 3))
+    ink = generate(network, noise).mean((1, 2, 3))
     means: dict[tuple[int, str], Tensor] = {}
     for digit in range(10):
         of_digit = (predicted == digit).nonzero().flatten()
@@ -171,7 +170,7 @@ def latent_arithmetic(
         )
     )
     latents = torch.stack([minuends, subtrahends, addends, minuends - subtrahends + addends], 1).flatten(0, 1)  # (pairs * 4, Z)
-    generated = apply(network, latents)
+    generated = generate(network, latents)
     image = tile(generated, 4)
     cv2.line(image, (image.shape[1] * 3 // 4, 0), (image.shape[1] * 3 // 4, image.shape[0]), (0, 160, 255), 2)
     sums, thin = generated[3::4], generated[2::4]

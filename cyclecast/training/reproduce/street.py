@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 
 from cyclecast.errors import InputError
+from cyclecast.training.checkpoint import Translate, translators_from_checkpoint
 from cyclecast.training.data import PairedData, Palette, find_palette, list_images, to_bytes
 from cyclecast.training.evaluate.classifier import to_unit
 from cyclecast.training.evaluate.labels import LabelScores, classes_from_colors, confusion, label_scores
 from cyclecast.training.evaluate.segmentation import SegmentationNet, predict, train_segmentation
-from cyclecast.training.learner import pick_device
-from cyclecast.training.page import Page
-from cyclecast.training.report import tile
+from cyclecast.training.machine import pick_device
+from cyclecast.training.report import Page, tile
 from cyclecast.training.reproduce.experiment import Experiment, load_state, training_seconds
-from cyclecast.training.trained import Translate, translators
 
 Scores = dict[str, LabelScores]  # method -> scores
 NONE = (None, None, None)
@@ -91,12 +90,12 @@ def reproduce_street(data: Path, experiment: Experiment) -> Path:
     times: dict[str, float] = {}
     for method, (recipe, settings) in UNPAIRED.items():
         run = experiment.train_run(method.lower().replace(" + ", "-").replace(" ", "-"), recipe, common | domains | settings)
-        methods[method], times[method] = translators(load_state(run)), training_seconds(run)
+        methods[method], times[method] = translators_from_checkpoint(load_state(run)), training_seconds(run)
     both = {
         direction: experiment.train_run(f"pix2pix-{direction}", "pix2pix", common | domains | {"direction": direction})
         for direction in ("a2b", "b2a")
     }
-    methods["pix2pix"] = {direction: translators(load_state(run))[direction] for direction, run in both.items()}
+    methods["pix2pix"] = {direction: translators_from_checkpoint(load_state(run))[direction] for direction, run in both.items()}
     times["pix2pix"] = sum(map(training_seconds, both.values()))
 
     to_photo, to_labels, outputs = {}, {}, {}
@@ -232,6 +231,8 @@ def _add_facades(page: Page, facades: Path, experiment: Experiment, common: dict
     page.image(tile(labels, 8), "Labels", scale=128 / side)
     page.image(tile(photos, 8), "Their photos", scale=128 / side)
     for name, runs in (("CycleGAN", {"a2b": cycle, "b2a": cycle}), ("pix2pix", pairs)):
-        to_photos, to_labels = (translators(load_state(runs[direction]))[direction] for direction in ("b2a", "a2b"))
+        to_photos, to_labels = (
+            translators_from_checkpoint(load_state(runs[direction]))[direction] for direction in ("b2a", "a2b")
+        )
         page.image(tile(to_photos(labels), 8), f"{name}: photos from labels", scale=128 / side)
         page.image(tile(to_labels(photos), 8), f"{name}: labels from photos", scale=128 / side)

@@ -159,7 +159,7 @@ def chart(
     """One figure with a line for each name: (steps, values). Values that are not finite, or not above 0 with `log`, are left out.
 
     smooth: draws long series as an average over the faint values. x: what a step is called. unit: of the values.
-    Needs `STYLE` and `SCRIPT` once on its page.
+    Its page needs chart.css and chart.js.
     """
     lines = [make_line(name, steps, values, log, smooth) for name, (steps, values) in series.items()]
     shown = [line for line in lines if line.steps.size]
@@ -230,78 +230,3 @@ def _path(steps: Values, values: Values, across: Axis, up: Axis, dots: bool = Fa
         f"{x:.1f},{y:.1f}" for x, y in zip(1000 * across.place(steps), 1000 - 1000 * up.place(values), strict=True)
     ]
     return "".join(f"M{point}h0" for point in points) if dots else "M" + " ".join(points)
-
-
-# Okabe and Ito's colors, told apart with any color vision; darkened or lightened where the ground asks for it.
-STYLE = """
-:root{--c0:#0072b2;--c1:#d55e00;--c2:#00896a;--c3:#b84f93;--c4:#b58900;--c5:#3ba3dc}
-@media screen and (prefers-color-scheme:dark){
-:root{--c0:#4ba6e8;--c1:#f0813a;--c2:#2fc79b;--c3:#e08fc0;--c4:#e8c04a;--c5:#a9d8f5}}
-.c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}
-.legend{display:flex;flex-wrap:wrap;gap:.1rem .4rem;margin:0 0 .8rem -.45rem;font-size:.85rem;align-items:center}
-.legend button{font:inherit;color:inherit;background:none;border:0;border-radius:6px;padding:.2rem .45rem;cursor:pointer;
-display:flex;align-items:center;gap:.45rem;text-align:left}
-.legend button:hover{background:var(--panel)}
-.legend button[aria-pressed=false]{opacity:.4;text-decoration:line-through}
-.legend i{flex:none;width:1.1rem;border-top:3px solid var(--c);border-radius:2px}
-.legend .dashed i{border-top-style:dashed}
-.legend .value{font-variant-numeric:tabular-nums;color:var(--muted);min-width:3.2rem}
-.legend .at{color:var(--muted);margin-left:auto;padding:.2rem .45rem;font-variant-numeric:tabular-nums}
-.frame{position:relative;padding:.5rem 1rem 2.6rem 3.4rem}
-.plot{position:relative;height:clamp(13rem,36vw,21rem);border-bottom:1px solid var(--muted);touch-action:pan-y;cursor:crosshair}
-.plot svg{position:absolute;inset:0;width:100%;height:100%;overflow:visible;display:block}
-.plot path{fill:none;stroke:var(--c);stroke-width:2;vector-effect:non-scaling-stroke;stroke-linejoin:round;stroke-linecap:round}
-.plot .grid{stroke:var(--line);stroke-width:1}.plot .faint{stroke-width:1;opacity:.25}
-.plot .dashed path{stroke-dasharray:7 5}.plot path.dots{stroke-width:7;stroke-dasharray:none}
-.frame span{position:absolute;font-size:.75rem;line-height:1;color:var(--muted);white-space:nowrap;
-font-variant-numeric:tabular-nums}
-.plot .y{right:calc(100% + .5rem);transform:translateY(50%)}
-.plot .x{top:calc(100% + .55rem);transform:translateX(-50%)}
-.frame .unit{left:0;top:-.7rem}.frame .x-name{right:1rem;bottom:.2rem}
-.cursor{position:absolute;top:0;bottom:0;width:0;border-left:1px solid var(--muted);pointer-events:none}
-.plot b{position:absolute;width:9px;height:9px;margin:-5px;border-radius:50%;background:var(--c);border:1px solid var(--ground);
-pointer-events:none}
-.empty{color:var(--muted);background:var(--panel);border-radius:8px;padding:2rem;text-align:center;max-width:none}
-"""
-
-SCRIPT = """
-for (const figure of document.querySelectorAll('.chart[data-bounds]')) {
-  const [x0, x1, y0, y1] = figure.dataset.bounds.split(' ').map(Number), log = figure.dataset.log === '1'
-  const plot = figure.querySelector('.plot'), cursor = plot.querySelector('.cursor'), at = figure.querySelector('.at')
-  const drawn = plot.querySelectorAll('g'), end = at.textContent
-  const lines = [...figure.querySelectorAll('.legend button')].map((button, index) => {
-    const steps = button.dataset.steps.split(' ').map(Number), values = button.dataset.values.split(' ')
-    const dot = plot.appendChild(document.createElement('b')), value = button.querySelector('.value')
-    dot.className = button.classList[0]
-    dot.hidden = true
-    const line = {steps, values, dot, value, last: value.textContent, hidden: false}
-    button.onclick = () => {
-      line.hidden = !line.hidden
-      button.setAttribute('aria-pressed', !line.hidden)
-      for (const group of [drawn[index], drawn[index + drawn.length / 2]]) group.style.display = line.hidden ? 'none' : ''
-    }
-    return line
-  })
-  plot.onpointermove = plot.onpointerdown = event => {
-    const box = plot.getBoundingClientRect(), part = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width))
-    const step = x0 + part * (x1 - x0), whole = lines.every(line => line.steps.every(Number.isInteger))
-    at.textContent = figure.dataset.x + ' ' + (whole ? Math.round(step) : Number(step.toPrecision(4)))
-    cursor.hidden = false
-    cursor.style.left = 100 * part + '%'
-    for (const {steps, values, dot, value, hidden} of lines) {
-      let near = 0
-      steps.forEach((other, index) => { if (Math.abs(other - step) < Math.abs(steps[near] - step)) near = index })
-      const y = log ? Math.log10(values[near]) : Number(values[near])
-      value.textContent = values[near]
-      dot.hidden = hidden
-      dot.style.left = 100 * (steps[near] - x0) / (x1 - x0) + '%'
-      dot.style.top = 100 - 100 * (y - y0) / (y1 - y0) + '%'
-    }
-  }
-  plot.onpointerleave = () => {
-    cursor.hidden = true
-    at.textContent = end
-    for (const {dot, value, last} of lines) { dot.hidden = true; value.textContent = last }
-  }
-}
-"""

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import cache
 from html import escape
 from numbers import Real
 from pathlib import Path
@@ -17,11 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyclecast._version import __version__
 from cyclecast.files import atomic_write, write_error
-from cyclecast.training import chart
-from cyclecast.training.chart import number
+from cyclecast.training.report import chart
+from cyclecast.training.report.chart import number
 
 SMALL = 16 * 1024  # bytes: a PNG up to here needs nothing smaller
-WEBP_SIDE = 16383  # pixels, the format's most
+WEBP_SIDE = 16383  # pixels, the format's limit
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"  # no requests
+FOLDER = Path(__file__).parent  # of the style sheets and scripts
 
 Cell = str | float | int | None
 
@@ -87,7 +90,7 @@ class Page:
         x: str = "step",
         unit: str = "",
     ) -> None:
-        """A line chart of name: (steps, values); see `cyclecast.training.chart.chart`."""
+        """A line chart of name: (steps, values); see `cyclecast.training.report.chart.chart`."""
         self.blocks.append(chart.chart(series, caption, log, smooth, x, unit))
 
     def details(self, summary: str, content: str | Mapping[str, object]) -> None:
@@ -103,10 +106,10 @@ class Page:
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f'<meta name="color-scheme" content="light dark">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n<link rel="icon" href="data:,">\n'
-            f"<style>{STYLE}{chart.STYLE}</style>\n</head>\n<body>\n"
+            f"<style>{_assets('page.css', 'chart.css')}</style>\n</head>\n<body>\n"
             f"<header><h1>{_inline(self.title)}</h1>{subtitle}</header>\n<main>\n{blocks}\n</main>\n"
             f"<footer>cyclecast {__version__}, {date.today().isoformat()}</footer>\n"
-            f'<dialog id="full"></dialog>\n<script>{SCRIPT}{chart.SCRIPT}</script>\n</body>\n</html>\n'
+            f'<dialog id="full"></dialog>\n<script>{_assets("page.js", "chart.js")}</script>\n</body>\n</html>\n'
         )
 
     def write(self, path: Path) -> None:
@@ -116,6 +119,11 @@ class Page:
                 partial.write_text(self.html(), encoding="utf-8", errors="replace")
             except OSError as error:
                 raise write_error(error) from error
+
+
+@cache
+def _assets(*names: str) -> str:
+    return "".join((FOLDER / name).read_text("utf-8") for name in names)
 
 
 def data_uri(image: NDArray[np.uint8], exact: bool = False, quality: int = 90) -> str:
@@ -207,73 +215,3 @@ def _decimals(values: Sequence[float]) -> int | None:
         return None
     needed = max(len(text.partition(".")[2]) for text in written)
     return min(needed, max(0, 3 - int(np.floor(np.log10(max(sizes)))))) or None
-
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"  # nothing from outside
-
-STYLE = """
-:root{--ground:#fff;--ink:#1b1f24;--muted:#667080;--line:#e3e6ea;--panel:#f4f5f7;--accent:#0072b2}
-@media screen and (prefers-color-scheme:dark){
-:root{--ground:#14171b;--ink:#e7e9ec;--muted:#98a1ac;--line:#2c323a;--panel:#1e2228;--accent:#4ba6e8}}
-*{box-sizing:border-box}
-[hidden]{display:none!important}
-html{background:var(--ground);color:var(--ink);-webkit-text-size-adjust:100%}
-body{font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;max-width:62rem;margin:0 auto;
-padding:clamp(1.25rem,4vw,3rem) clamp(1rem,4vw,2rem) 2rem;overflow-wrap:break-word}
-h1{font-size:clamp(1.6rem,4vw,2.1rem);line-height:1.2;letter-spacing:-.015em;margin:0}
-h2{font-size:1.25rem;line-height:1.3;letter-spacing:-.01em;margin:2.8rem 0 .8rem;
-padding-top:1.1rem;border-top:1px solid var(--line)}
-p{max-width:44rem;margin:.7rem 0}
-.subtitle{color:var(--muted);font-size:1.05rem;margin:.35rem 0 0}
-header{margin-bottom:1.6rem}
-code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:.88em}
-code{background:var(--panel);border-radius:4px;padding:.1em .3em}
-.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:.6rem;margin:1.2rem 0}
-.facts div{background:var(--panel);border-radius:8px;padding:.65rem .85rem;min-width:0}
-.facts .long{grid-column:span 2}
-.facts dt{color:var(--muted);font-size:.8rem;line-height:1.3}
-.facts dd{margin:.15rem 0 0;font-size:1.25rem;font-weight:600;line-height:1.3;
-font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
-.facts .long dd{font-size:1rem}
-.scroll{overflow-x:auto;margin:1.2rem 0}
-table{border-collapse:collapse;font-size:.92rem}
-caption{caption-side:bottom;text-align:left;color:var(--muted);font-size:.88rem;padding-top:.5rem}
-th,td{text-align:left;vertical-align:baseline;padding:.42rem 1.1rem .42rem 0;border-bottom:1px solid var(--line)}
-th:not(:first-child),td:not(:first-child){padding-left:1.1rem}
-th:last-child,td:last-child{padding-right:.3rem}
-thead th{font-size:.82rem;color:var(--muted);font-weight:600;border-bottom-color:var(--muted)}
-th[scope=row]{font-weight:400;color:var(--muted)}
-.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td strong{color:var(--accent)}
-figure{margin:1.6rem 0;break-inside:avoid}
-figcaption{color:var(--muted);font-size:.88rem;margin-top:.5rem;max-width:44rem}
-.zoom{display:block;max-width:100%;padding:0;border:0;background:none;cursor:zoom-in}
-img{display:block;max-width:100%;height:auto}
-.zoom img{border-radius:4px}
-.pixelated{image-rendering:pixelated}
-dialog{margin:auto;padding:0;border:0;background:none;max-width:100vw;max-height:100vh;overflow:auto;cursor:zoom-out}
-dialog::backdrop{background:rgb(0 0 0/.85)}
-dialog img{max-width:none}
-details{border:1px solid var(--line);border-radius:8px;padding:.6rem .9rem;margin:1.2rem 0}
-summary{cursor:pointer;font-weight:600}
-details .scroll{margin:.6rem 0 .2rem}
-pre{margin:0;line-height:1.5}
-footer{color:var(--muted);font-size:.82rem;margin-top:3rem;padding-top:.9rem;border-top:1px solid var(--line)}
-@media (max-width:40rem){th,td{padding-right:.55rem}th:not(:first-child),td:not(:first-child){padding-left:.55rem}
-tbody :first-child:not(.number){min-width:6.5rem}}
-@page{margin:16mm}
-@media print{body{max-width:none;padding:0;font-size:11pt}
-.facts div,code,pre{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-h2{break-after:avoid}tr,.facts{break-inside:avoid}.plot{height:7cm}dialog{display:none}}
-"""
-
-SCRIPT = """
-const full = document.getElementById('full')
-for (const button of document.querySelectorAll('.zoom')) button.onclick = () => {
-  const picture = button.firstElementChild.cloneNode()
-  picture.style.width = Math.max(picture.getAttribute('width'), button.firstElementChild.clientWidth) + 'px'
-  full.replaceChildren(picture)
-  full.showModal()
-}
-full.onclick = () => full.close()
-"""

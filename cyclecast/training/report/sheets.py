@@ -1,10 +1,8 @@
-"""The pictures of a run and its page: the fixed set through time, the curves, the settings, the numbers."""
+"""Sample sheets: what the generators made of the fixed set at several steps, row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,12 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.files import write_error
-from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import to_bytes
-from cyclecast.training.log import LossLog
-from cyclecast.training.page import Page
 
-PAGE = "index.html"  # in a run's folder
 MOST_ROWS = 9  # of the sheet through time: the first, the last and evenly between
 MARGIN = 84  # pixels for captions
 SMALLEST = 64  # pixels: smaller pictures are enlarged, pixel by pixel
@@ -53,7 +47,10 @@ def write_sheet(folder: Path, step: int, name: str, originals: Tensor | None, ma
     originals, made: (n, 3, S, S) in [-1, 1].
     """
     samples = folder / "samples"
-    samples.mkdir(exist_ok=True)
+    try:
+        samples.mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_error(error, samples) from error
     _write(samples / f"{name}-{step:07d}.png", strip(made))
     rows = [] if originals is None else [labelled(strip(originals), "original")]
     width = strip(made).shape[1]
@@ -73,37 +70,7 @@ def _write(path: Path, picture: NDArray[np.uint8]) -> None:
 
 def through_time(folder: Path, name: str, most: int = MOST_ROWS) -> list[tuple[int, NDArray[np.uint8]]]:
     """(step, strip) of the saved samples of `name`: the first, the last and evenly between."""
-    taken = sorted((folder / "samples").glob(f"{name}-*.png"))
+    taken = sorted(path for path in (folder / "samples").glob(f"{name}-*.png") if path.stem.rpartition("-")[2].isdecimal())
     chosen = np.unique(np.linspace(0, len(taken) - 1, min(most, len(taken))).round().astype(int))
     pictures = [(int(taken[i].stem.rsplit("-", 1)[1]), cv2.imread(str(taken[i]))) for i in chosen]
     return [(step, np.asarray(picture, np.uint8)) for step, picture in pictures if picture is not None]
-
-
-def write_page(config: TrainConfig, recipe: str, numbers: Mapping[str, object], data: Mapping[str, object], log: LossLog) -> None:
-    """Redraws the run's page, whole or not at all: numbers, the fixed set through time, curves, data, settings."""
-    page = Page(config.out.name or recipe, f"A {recipe} run")
-    page.facts(numbers)
-    for sheet in sorted(config.out.glob("*.jpg")):
-        picture = cv2.imread(str(sheet))
-        if picture is not None:
-            page.heading(f"The fixed set through training: {sheet.stem}")
-            page.image(np.asarray(picture, np.uint8))
-    curves = log.curves()
-    if curves:
-        page.heading("Losses")
-        for names in grouped(curves).values():
-            page.curves({name: curves[name] for name in names})
-        page.text(f"Means over {config.log_every} steps, as logged; thick lines smoothed.")
-    page.heading("Data and settings")
-    page.facts(data)
-    page.details("All settings", {key: "none" if value is None else value for key, value in config.to_dict().items()})
-    page.write(config.out / PAGE)
-
-
-def grouped(curves: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Names of losses by what they are, so that each chart has one scale: adversarial_ab and adversarial_ba together."""
-    groups: dict[str, list[str]] = {}
-    for name in curves:
-        kind = name.split("_")[0]
-        groups.setdefault("adversarial" if kind in ("adversarial", "discriminator", "generator") else kind, []).append(name)
-    return groups

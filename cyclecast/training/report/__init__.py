@@ -1,0 +1,9 @@
+"""What people look at: the page of a run or an experiment, charts, and sample sheets."""
+
+from __future__ import annotations
+
+from cyclecast.training.report.page import Page
+from cyclecast.training.report.run_page import write_page
+from cyclecast.training.report.sheets import labelled, strip, through_time, tile, write_sheet
+
+__all__ = ["Page", "labelled", "strip", "through_time", "tile", "write_page", "write_sheet"]

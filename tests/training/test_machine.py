@@ -1,0 +1,146 @@
+"""A run picks the best device, and leaves torch and the process as it found them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cyclecast.cli import app
+from cyclecast.errors import ConfigError, EngineUnavailable, Interrupted
+from cyclecast.training.config import TrainConfig
+from cyclecast.training.loop import Progress, train
+from cyclecast.training.machine import pick_device, pick_precision, stop_on_signal
+
+Smallest = Callable[..., TrainConfig]
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, *present: str) -> None:
+    """Torch as it looks on a machine with these devices."""
+    for name in ("cuda", "mps", "xpu"):
+        backend = torch.backends.mps if name == "mps" else getattr(torch, name)
+        monkeypatch.setattr(backend, "is_available", lambda name=name: name in present)
+        if name != "mps":
+            monkeypatch.setattr(backend, "device_count", lambda name=name: int(name in present))
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [((), "cpu"), (("cuda",), "cuda:0"), (("mps",), "mps"), (("xpu",), "xpu:0"), (("cuda", "mps", "xpu"), "cuda:0")],
+)
+def test_auto_is_the_best_device_present(present: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, *present)
+    assert str(pick_device("auto")) == expected
+    assert str(pick_device("cpu")) == "cpu"
+
+
+@pytest.mark.parametrize("name", ["cuda", "gpu", "cuda:3", "mps", "xpu"])
+def test_a_device_that_is_named_and_absent_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+    with pytest.raises(EngineUnavailable, match="was requested and is not on this machine"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize("name", ["toaster", "meta", ""])
+def test_an_unknown_device_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(ConfigError, match="no device named .*; expected auto, cpu, cuda, cuda:N, mps or xpu"):
+        pick_device(name)
+
+
+def test_the_commands_print_the_device_that_they_picked(smallest: Smallest, tmp_path: Path) -> None:
+    config = smallest("dcgan", tmp_path / "run", steps=1)
+    settings = [f"--set={key}={value}" for key, value in config.to_dict().items() if value is not None and key != "out"]
+    done = CliRunner().invoke(app, ["train", "dcgan", "--out", str(tmp_path / "run"), *settings])
+    assert done.exit_code == 0, done.output
+    expected = pick_device("auto")
+    assert f"training dcgan on {expected}, {pick_precision('fp32', expected)}" in done.output
+
+
+def test_a_run_leaves_torch_as_it_was(smallest: Smallest, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    flags = (
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_num_threads(),
+        signal.getsignal(signal.SIGINT),
+        signal.getsignal(signal.SIGTERM),
+    )
+    train("dcgan", smallest("dcgan", tmp_path / "run", steps=2))
+    assert torch.equal(torch.rand(3), expected)
+    assert flags == (
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_num_threads(),
+        signal.getsignal(signal.SIGINT),
+        signal.getsignal(signal.SIGTERM),
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_stops_after_the_step_and_saves(number: signal.Signals, smallest: Smallest, tmp_path: Path) -> None:
+    def press(progress: Progress) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match="stopped at step [23] of 9, saved; continue with --resume"):
+        train("dcgan", smallest("dcgan", tmp_path / "run", steps=9), on_progress=press)
+    assert train("dcgan", smallest("dcgan", tmp_path / "run", steps=9), resume=True).steps == 9
+
+
+def test_a_second_ctrl_c_ends_at_once(smallest: Smallest, tmp_path: Path) -> None:
+    def press(progress: Progress) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train("dcgan", smallest("dcgan", tmp_path / "run", steps=9), on_progress=press)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_second_ctrl_c_ends_the_command_while_a_step_is_still_running() -> None:
+    code = (
+        "import time\n"
+        "from cyclecast.training.machine import stop_on_signal\n"
+        "with stop_on_signal(lambda message: print(message, flush=True)):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert "press Ctrl-C again to end at once" in process.stdout.readline()
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode != 0 and time.monotonic() - start < 10
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    seen: list[object] = []
+
+    def work() -> None:
+        with stop_on_signal() as stopped:
+            seen.append((stopped.is_set(), signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(False, signal.getsignal(signal.SIGINT))]
