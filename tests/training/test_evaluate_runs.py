@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,12 +27,11 @@ from cyclecast.training.evaluate import translation
 from cyclecast.training.evaluate.domains import DomainPaths
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.training.evaluate.run import evaluate_run
-from cyclecast.training.evaluate.translation import evaluate_translation
+from cyclecast.training.evaluate.translation import evaluate_translation, label_figures
 from cyclecast.training.loop import train
 from cyclecast.training.recipes.cyclegan import CycleGanConfig
 from cyclecast.video.files.reader import VideoFile
-
-PROGRAM = Path(sys.executable).parent / "cyclecast"
+from tests.commands import run_command
 
 Smallest = Callable[..., TrainConfig]
 
@@ -47,14 +44,10 @@ DIGITS = ALWAYS | OF_DIGITS | {"digit_accuracy", "digit_accuracy_untranslated", 
 
 
 @pytest.fixture(autouse=True)
-def brief_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second of training for each judge, not half a minute."""
+def brief_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of training for each classifier, not half a minute."""
     for name, steps in (("CLASSIFIER_STEPS", 10), ("DIGIT_STEPS", 45), ("SEGMENTATION_STEPS", 14)):
         monkeypatch.setattr(translation, name, steps)
-
-
-def evaluate_command(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(PROGRAM), "evaluate", *map(str, args)], capture_output=True, text=True, timeout=300)
 
 
 def check(figures: dict[str, Any], names: set[str], images: int) -> None:
@@ -138,18 +131,20 @@ def test_a_run_on_label_maps_is_scored_by_its_labels(smallest: Smallest, drawn_s
         check(direction, FOLDERS | LABELS, images=8)
 
 
-def test_label_scores_know_right_from_wrong_both_ways(drawn_streets: Path) -> None:
+def test_label_scores_separate_right_from_wrong_in_both_directions(drawn_streets: Path) -> None:
     camvid = drawn_streets / "camvid"
     paths = DomainPaths.from_settings(data_settings(CycleGanConfig, camvid))  # A: photos (negatives of B); B: labels
-    to_labels, to_photos, wrong = (
-        evaluate_translation(translate, direction, paths, side=64)
-        for translate, direction in ((negative, "a2b"), (negative, "b2a"), (torch.zeros_like, "b2a"))
-    )
-    assert {name: to_labels[name] for name in LABELS} == dict.fromkeys(LABELS, 1.0)  # what nobody labelled does not count
-    held, _ = PairedData(camvid / "val", camvid / "val_labels", (64, 64), 64, flip=False).first(8, 64)
-    turned = evaluate_translation(lambda images: to_bytes(held.flip(0)), "a2b", paths, side=64)
-    assert 0.1 < turned["per_pixel"] < 0.9
-    assert to_photos["per_pixel"] > max(0.8, wrong["per_pixel"] + 0.1) and to_photos["class_iou"] > 1.5 * wrong["class_iou"]
+    labels = paths.label_domain()
+    assert labels is not None and labels[0] == "b"
+
+    def scores(translate: Callable[[Tensor], Tensor], direction: str) -> dict[str, float]:
+        return label_figures(translate, direction, paths, labels, 64, 0)
+
+    assert scores(negative, "a2b") == dict.fromkeys(LABELS, 1.0)  # pixels without a label do not count
+    maps, _ = PairedData(camvid / "val", camvid / "val_labels", (64, 64), 64, flip=False).first(8, 64)
+    assert 0.1 < scores(lambda images: to_bytes(maps.flip(0)), "a2b")["per_pixel"] < 0.9
+    right, wrong = scores(negative, "b2a"), scores(torch.zeros_like, "b2a")
+    assert right["per_pixel"] > max(0.8, wrong["per_pixel"] + 0.1) and right["class_iou"] > 1.5 * wrong["class_iou"]
 
 
 def negative(images: Tensor) -> Tensor:
@@ -351,13 +346,13 @@ def test_a_model_that_changes_nothing_flickers_as_its_source_and_keeps_all_of_it
 
 
 def test_a_trained_models_flicker_is_measured_for_as_long_as_asked(tiny_model: Path, clip: Path) -> None:
-    done = evaluate_command(tiny_model, "--clip", clip, "--seconds", 0.2, "--engine", "onnxruntime", "--json")
+    done = run_command("evaluate", tiny_model, "--clip", clip, "--seconds", 0.2, "--engine", "onnxruntime", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["a2b"]
     assert set(found) == {"warping_error", "warping_error_of_the_source", "frames"}
     assert found["frames"] == 4  # pairs of those that begin at 0, 47, 94, 120 and 167 ms
     assert found["warping_error"] > 0 and found["warping_error"] != found["warping_error_of_the_source"]
-    table = evaluate_command(tiny_model, "--clip", clip, "--seconds", 0.2)
+    table = run_command("evaluate", tiny_model, "--clip", clip, "--seconds", 0.2)
     assert table.returncode == 0 and table.stdout == ""
     assert all(name in table.stderr for name in found)
 
@@ -367,5 +362,5 @@ def test_what_cannot_be_measured_is_one_clear_line(tiny_model: Path, run: Path, 
         ((tiny_model,), "nothing to measure a frame model on: name --data, --clip or both"),
         ((run, "--clip", clip), "flicker is measured on a frame model: export the run, then evaluate that"),
     ):
-        done = evaluate_command(*args, "--json")
+        done = run_command("evaluate", *args, "--json")
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {message}\n")

@@ -78,7 +78,7 @@ def evaluate_translation(
         **fid_kid(real, translated, extractor, seed=seed).named(),
     }
     if labels is not None:
-        figures |= _label_figures(translate, direction, paths, labels, side, seed)
+        figures |= label_figures(translate, direction, paths, labels, side, seed)
     return figures
 
 
@@ -163,7 +163,7 @@ def _evaluate_digits(
     }
 
 
-def _label_figures(
+def label_figures(
     translate: Translate, direction: str, paths: DomainPaths, labels: tuple[str, Palette], side: int, seed: int
 ) -> dict[str, float]:
     """Label scores of pairs of label maps and photos."""
