@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all the set-up there is; both work in a fresh clone.
+# `make demo` and `make test` set everything up; both work in a fresh clone.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -18,30 +18,30 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Rebuilds the bundled models from their data: teachers, students, exports; hours on two cores. Typed again it goes on where it was.
-# DATA holds the folders that CONTRIBUTING.md names.
-# The prints have no photos of their own, and few pictures of the winter set show snow: all students learn from the same photos.
+# `make models` trains the bundled models again: teachers, students, exports. It takes hours on two cores;
+# typed again, it resumes. DATA is the folder with the image sets that CONTRIBUTING.md lists.
+# All students learn from the same photos: the prints have none, and few images of the winter set show snow.
 MONET = --data $(DATA)/monet2photo
 UKIYOE = --domain-a $(DATA)/ukiyoe2photo/trainA --domain-b $(DATA)/monet2photo/trainB --set samples_b=$(DATA)/monet2photo/testB
 WINTER = --domain-b runs/snow --set samples_a=$(DATA)/monet2photo/testB --domain-a
-learn = $(BIN)/cyclecast train $(1) --out runs/$(2) $(5) \
+train = $(BIN)/cyclecast train $(1) --out runs/$(2) $(5) \
 	$(if $(wildcard runs/$(2)/checkpoint.pt),--resume,--config cyclecast/models/$(3).toml $(4))
-taught = $(call learn,cyclegan,$(1)-teacher,$(1)-teacher,$(2),$(4)) \
-	&& $(call learn,distill,$(1)-student,$(1),$(3) --set teacher=runs/$(1)-teacher) \
+build_model = $(call train,cyclegan,$(1)-teacher,$(1)-teacher,$(2),$(4)) \
+	&& $(call train,distill,$(1)-student,$(1),$(3) --set teacher=runs/$(1)-teacher) \
 	&& $(BIN)/cyclecast export runs/$(1)-student -o cyclecast/models/$(1).onnx --overwrite \
-	&& $(call pictured,$(1))
-pictured = $(BIN)/cyclecast demo --model $(1) --out runs/$(1)-demo --overwrite && $(BIN)/python -c "import cv2; cv2.imwrite( \
+	&& $(call draw_sample,$(1))
+draw_sample = $(BIN)/cyclecast demo --model $(1) --out runs/$(1)-demo --overwrite && $(BIN)/python -c "import cv2; cv2.imwrite( \
 	'cyclecast/models/$(1).jpg', cv2.resize(cv2.imread('runs/$(1)-demo/before-after.jpg'), (1280, 360), interpolation=cv2.INTER_AREA))"
 models: $(VENV)/.dev runs/green runs/snow
-	$(call taught,monet,$(MONET),$(MONET))
-	$(call taught,ukiyoe,$(UKIYOE),$(UKIYOE))
-	$(call taught,winter,$(WINTER) runs/green,$(WINTER) $(DATA)/monet2photo/trainB,--until 250)
+	$(call build_model,monet,$(MONET),$(MONET))
+	$(call build_model,ukiyoe,$(UKIYOE),$(UKIYOE))
+	$(call build_model,winter,$(WINTER) runs/green,$(WINTER) $(DATA)/monet2photo/trainB,--until 250)
 
-# A folder of links to the pictures that a list names.
+# A folder of links to the images that a list names.
 runs/%: cyclecast/models/winter-%.txt
 	rm -rf $@ && mkdir -p $@
 	while read -r name; do \
-		test -e "$(DATA)/$$name" || { echo "$(DATA)/$$name: not there; DATA=... says where the image sets are" >&2; exit 1; }; \
+		test -e "$(DATA)/$$name" || { echo "$(DATA)/$$name: no such file; DATA=... names the folder of the image sets" >&2; exit 1; }; \
 		ln -s "$(abspath $(DATA))/$$name" "$@/$$(echo "$$name" | tr / -)"; \
 	done < $<
 
@@ -52,7 +52,7 @@ $(VENV)/.base: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e .
 	touch $@
 
-# One call, so that torch's pin holds before anything can ask for a larger build of it.
+# One call, so that the pin of torch applies before another package can request a larger build.
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	touch $@ $(VENV)/.base

@@ -1,4 +1,4 @@
-"""`python -m cyclecast`, and what torchrun starts: torchrun --nproc-per-node 2 -m cyclecast train …"""
+"""Runs the command line: `python -m cyclecast`, or with torchrun: torchrun --nproc-per-node 2 -m cyclecast train …"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real parts, made small: folders of images, a trained checkpoint, an exported model, clips with sound."""
+"""Small but real test data: folders of images, a trained checkpoint, an exported model, clips with sound."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.scene import Scene, write_sound
 
-# A shell's background job has Ctrl-C ignored, and its children with it; the tests that press it need the usual state.
+# A background job of a shell ignores Ctrl-C, and so do its children; the tests that send it need the default handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 on_cuda = pytest.mark.skipif(
     "not __import__('torch').cuda.is_available()", reason="no NVIDIA GPU here"
-)  # asked when it is needed
-LONG_FRAMES = 3 * PART_FRAMES + 10  # of the long clip
+)  # evaluated when a test needs it
+LONG_FRAMES = 3 * PART_FRAMES + 10  # frames of the long clip
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
 def shared(path: str) -> Path:
-    """A file or folder of the shared material; the test is skipped, saying so, where it is missing."""
+    """A file or folder of the shared data; skips the test if it is missing."""
     found = SHARED / path
     if not found.exists():
         pytest.skip(f"shared/{path} is not here")
@@ -40,13 +40,13 @@ def shared(path: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled models go into the test's own cache, which the whole session shares."""
+    """Compiled models go into a cache of the test session."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="session")
 def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """trainA, trainB, testA, testB: views of the demo's lake by day and its colors turned round."""
+    """trainA, trainB, testA, testB: frames of the demo's lake, and the same with red and blue exchanged."""
     root = tmp_path_factory.mktemp("domains")
     scene = Scene(width=96, height=64, seconds=1, rate=8)
     for name in ("trainA", "trainB", "testA", "testB"):
@@ -68,9 +68,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, domains: Path) -> Path:
 
 
 def tiny_config(domains: Path, out: Path, **settings: object):  # type: ignore[no-untyped-def]
-    """A CycleGAN that trains a step in a moment.
+    """The config of a CycleGAN whose steps take a moment.
 
-    In fp32, beside engines that compute bf16 in the same process; bf16 and signals are tested through the command line.
+    It trains in fp32, because engines compute bf16 in the same process; bf16 and signals are tested through the program.
     """
     from cyclecast.training.config import load_config
     from cyclecast.training.recipes.cyclegan import CycleGanConfig
@@ -94,7 +94,7 @@ def tiny_config(domains: Path, out: Path, **settings: object):  # type: ignore[n
 
 @pytest.fixture(scope="session")
 def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train and val: pairs in one image, the demo's lake on the left, its negative on the right."""
+    """train and val: pairs in one image, a frame of the demo's lake on the left, its negative on the right."""
     root = tmp_path_factory.mktemp("pairs")
     for name in ("train", "val"):
         (root / name).mkdir()
@@ -116,7 +116,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LATENT: dict[str, object] = {"image_size": 8, "latent": 4, "batch_size": 4}
 TRANSLATION: dict[str, object] = {"generator": "resnet6", "load_size": 40, "crop_size": 32}
 CONVOLUTIONS: dict[str, object] = {"ngf": 2, "ndf": 2}
-SMALLEST: dict[str, dict[str, object]] = {  # of each recipe: a step takes a moment
+SMALLEST: dict[str, dict[str, object]] = {  # recipe -> settings with which a step takes a moment
     "gan": LATENT,
     "dcgan": LATENT | CONVOLUTIONS,
     "wgan": LATENT | CONVOLUTIONS | {"warm_up": False, "critic_steps": 2},
@@ -131,7 +131,7 @@ SMALLEST: dict[str, dict[str, object]] = {  # of each recipe: a step takes a mom
 
 @pytest.fixture(scope="session")
 def smallest(domains: Path, side_by_side: Path, digits: Path):  # type: ignore[no-untyped-def]
-    """smallest(recipe, out, **settings): the config of its smallest run, 4 steps in fp32, on data that fit it."""
+    """smallest(recipe, out, **settings): the config of its smallest run, 4 steps in fp32, with data of the right type."""
     from cyclecast.training.config import data_settings, load_config
     from cyclecast.training.recipes import RECIPES
 
@@ -145,7 +145,7 @@ def smallest(domains: Path, side_by_side: Path, digits: Path):  # type: ignore[n
 
 
 def leaves(value: object, path: str = "") -> dict[str, object]:
-    """Every tensor and number of a nested state, by its path."""
+    """path -> tensor or number, for everything in a nested state."""
     if isinstance(value, dict):
         return {k: v for key, item in value.items() for k, v in leaves(item, f"{path}/{key}").items()}
     if isinstance(value, list | tuple):
@@ -154,7 +154,7 @@ def leaves(value: object, path: str = "") -> dict[str, object]:
 
 
 def different(one: Path, other: Path) -> list[str]:
-    """What two runs' checkpoints do not have alike, bit for bit, but for where they lie and how long they took."""
+    """The paths at which the checkpoints of two runs differ in any bit, apart from their folder and duration."""
     import torch
 
     from cyclecast.training import checkpoint
@@ -168,7 +168,7 @@ def different(one: Path, other: Path) -> list[str]:
     return sorted(({*apart} | left.keys() ^ right.keys()) - {"/config/out", "/seconds"})
 
 
-FAMILIES: dict[str, dict[str, Any]] = {  # of image generators, small: as `build_generator` takes them
+FAMILIES: dict[str, dict[str, Any]] = {  # settings for `build_generator`: one small generator of each family
     "resnet": {"generator": "resnet6", "ngf": 4},
     "resnet-resize": {"generator": "resnet6", "ngf": 4, "upsample": "resize"},
     "resnet-batch": {"generator": "resnet6", "ngf": 4, "norm": "batch"},
@@ -190,7 +190,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
 
 
 def moving_pictures(count: int, width: int = 64, height: int = 48) -> list[Image]:
-    """Smooth pictures, each unlike the others: a bright bar that moves over a gradient."""
+    """Smooth images, all different: a bright bar that moves over a gradient."""
     y, x = np.mgrid[0:height, 0:width]
     out = []
     for index in range(count):
@@ -216,7 +216,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three parts and a bit, at uneven times, with sound."""
+    """A little more than three parts of a conversion, at uneven times, with sound."""
     folder = tmp_path_factory.mktemp("long")
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
     with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=5, preset="veryfast")) as writer:
@@ -229,7 +229,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Negative:
-    """A frame function that a test can check by eye or by number: every value turned round."""
+    """A frame function that inverts every value, so that a test can check its output."""
 
     identity: str | None = "negative"
 
@@ -244,7 +244,7 @@ class Negative:
 
 
 class Same(Negative):
-    """Gives back what it gets."""
+    """Returns its input."""
 
     identity = "same"
 
@@ -254,7 +254,7 @@ class Same(Negative):
 
 @pytest.fixture
 def slow_failing() -> Callable[[int], type[Negative]]:
-    """A frame function that raises on its n-th frame."""
+    """Builds a frame function that raises at its n-th frame."""
 
     def build(nth: int) -> type[Negative]:
         class Failing(Negative):

@@ -1,4 +1,4 @@
-"""Whole or not at all."""
+"""Files appear complete or not at all, and errors name the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_appears_at_the_end_under_folders_made_for_it(tmp_path: Path) -> None:
+def test_the_file_appears_at_the_end_and_its_folders_are_created(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "a" / "b" / "out.txt") as partial:
         partial.write_text("whole")
         assert not (tmp_path / "a" / "b" / "out.txt").exists() and partial.suffix == ".txt"
@@ -32,7 +32,7 @@ def umask() -> int:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_error_keeps_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "out.txt").write_text("before")
     with pytest.raises(error), atomic_write(tmp_path / "out.txt", overwrite=True) as partial:
         partial.write_text("half")
@@ -40,17 +40,20 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, error: type[BaseExceptio
     assert names(tmp_path) == ["out.txt"] and (tmp_path / "out.txt").read_text() == "before"
 
 
-def test_two_writers_do_not_meet(tmp_path: Path) -> None:
-    with atomic_write(tmp_path / "out.txt") as one, atomic_write(tmp_path / "out.txt", overwrite=True) as other:
-        assert one != other
+def test_two_writers_at_a_time_each_write_a_whole_file(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "out.txt", overwrite=True) as late, atomic_write(tmp_path / "out.txt", overwrite=True) as early:
+        late.write_text("second")
+        early.write_text("first")
+    # the inner block ends first; what it wrote is replaced by the outer one
+    assert names(tmp_path) == ["out.txt"] and (tmp_path / "out.txt").read_text() == "second"
 
 
-def test_errors_bear_the_name_that_was_asked_for(tmp_path: Path) -> None:
+def test_errors_name_the_output(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"out\.txt: too large$"), atomic_write(tmp_path / "out.txt"):
         raise OutputError("too large")
 
 
-def test_what_is_in_the_way(tmp_path: Path) -> None:
+def test_an_output_that_is_blocked(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.txt").symlink_to(tmp_path / "nowhere")
     for path, message in (("folder", "is a folder"), ("link.txt", "exists already"), ("n" * 300, "cannot be written")):
