@@ -1,4 +1,4 @@
-"""Counts and times of a live run, in memory that does not grow however long it runs."""
+"""Counts and times of a live run, in memory that does not grow with the length of the run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FINENESS = 1.01  # ratio of a histogram's neighboring bins: what its percentiles are exact to
-SHORTEST = 1e-4  # seconds, the first bin
-BINS = math.ceil(math.log(1e4 / SHORTEST) / math.log(FINENESS))
-RECENT = 3.0  # seconds over which the current rate is taken
-STRETCHES = 64  # of the run, of equal length, whose mean latencies are kept; doubled in length when there are twice as many
+BIN_RATIO = 1.01  # of neighboring bins: percentiles are accurate to 1 %
+MIN_S = 1e-4  # seconds, the first bin
+BINS = math.ceil(math.log(1e4 / MIN_S) / math.log(BIN_RATIO))
+RECENT_S = 3.0  # seconds over which the current rate is measured
+STRETCHES = 64  # parts of the run, of equal length, with a mean latency each; at twice as many, two become one
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Milliseconds that half, 95 and 99 of a hundred stay within, to 1 %, and the longest."""
+    """Percentiles in milliseconds, accurate to 1 %, and the maximum."""
 
     p50: float
     p95: float
@@ -28,38 +28,38 @@ class Percentiles:
 
 
 class Histogram:
-    """Durations, counted in bins a hundredth apart."""
+    """Durations, counted in bins that are 1 % apart."""
 
     def __init__(self) -> None:
         self.count = 0
         self.seconds = 0.0
-        """The sum of all."""
+        """The sum of all durations."""
         self._counts = np.zeros(BINS, np.int64)
         self._longest = 0.0
 
     def add(self, seconds: float) -> None:
-        """One duration."""
-        index = math.log(max(seconds, SHORTEST) / SHORTEST) / math.log(FINENESS)
+        """Counts one duration."""
+        index = math.log(max(seconds, MIN_S) / MIN_S) / math.log(BIN_RATIO)
         self._counts[min(round(index), BINS - 1)] += 1
         self.count, self.seconds = self.count + 1, self.seconds + seconds
         self._longest = max(self._longest, seconds)
 
     def percentiles(self) -> Percentiles:
-        """All zero if nothing was added."""
+        """The percentiles of all durations; 0 if there are none."""
         total = np.cumsum(self._counts)
         if not total[-1]:
             return Percentiles(0.0, 0.0, 0.0, 0.0)
 
-        def within(share: float) -> float:
+        def percentile(share: float) -> float:
             index = int(np.searchsorted(total, share * total[-1]))
-            return round(1000 * min(SHORTEST * FINENESS**index, self._longest), 2)
+            return round(1000 * min(MIN_S * BIN_RATIO**index, self._longest), 2)
 
-        return Percentiles(within(0.5), within(0.95), within(0.99), round(1000 * self._longest, 2))
+        return Percentiles(percentile(0.5), percentile(0.95), percentile(0.99), round(1000 * self._longest, 2))
 
 
 @dataclass(frozen=True)
 class Now:
-    """Of the last seconds."""
+    """Figures of the last seconds."""
 
     fps: float
     latency_ms: float
@@ -69,7 +69,7 @@ class Now:
 
 
 class Meter:
-    """What was shown, and how late; used from several threads."""
+    """Counts frames and measures their latency. Any thread may use it."""
 
     def __init__(self) -> None:
         self.shown = 0
@@ -77,7 +77,7 @@ class Meter:
         self.skipped = 0
         """Frames that the feed delivered and nobody was shown: used for compiling, or replaced before a sink took them."""
         self.held = 0
-        """Times that the last picture was shown again because there was no new one."""
+        """Times that the last frame was shown again because there was no new one."""
         self.latency, self.model = Histogram(), Histogram()
         self._recent: deque[tuple[float, float]] = deque()
         self._models: deque[float] = deque(maxlen=90)
@@ -88,13 +88,13 @@ class Meter:
         self._lock = threading.Lock()
 
     def add_model(self, seconds: float) -> None:
-        """A frame took so long in the model."""
+        """Takes in that a frame took so many seconds in the model."""
         with self._lock:
             self.model.add(seconds)
             self._models.append(seconds)
 
     def add_shown(self, latency: float, now: float | None = None) -> None:
-        """A frame was handed over, `latency` seconds after its capture."""
+        """Takes in that a frame was handed over, `latency` seconds after its capture."""
         now = time.perf_counter() if now is None else now
         with self._lock:
             self.shown += 1
@@ -102,7 +102,7 @@ class Meter:
             self._first = now if self._first is None else self._first
             self._last = now
             self._recent.append((now, latency))
-            while self._recent[0][0] < now - RECENT:
+            while self._recent[0][0] < now - RECENT_S:
                 self._recent.popleft()
             self._add_to_stretch(now - self._first, latency)
 
@@ -124,15 +124,15 @@ class Meter:
 
     @property
     def model_seconds(self) -> float:
-        """The median of the last frames; 0 before the first."""
+        """The median time in the model of the last frames; 0 before the first."""
         with self._lock:
             return float(np.median(self._models)) if self._models else 0.0
 
     def now(self) -> Now:
-        """Of the last three seconds."""
+        """Figures of the last three seconds."""
         model, now = self.model_seconds, time.perf_counter()
         with self._lock:
-            recent = [(at, latency) for at, latency in self._recent if at > now - RECENT]
+            recent = [(at, latency) for at, latency in self._recent if at > now - RECENT_S]
         if not recent:
             return Now(0.0, 0.0, round(1000 * model, 2))
         span = max(now - recent[0][0], 1e-3)
@@ -141,7 +141,7 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """From the first frame that was shown to the last."""
+        """Seconds from the first frame that was shown to the last."""
         return 0.0 if self._first is None else self._last - self._first
 
     @property
@@ -151,11 +151,11 @@ class Meter:
 
     @property
     def fps(self) -> float:
-        """Over all that time."""
+        """Mean frame rate from the first frame to the last."""
         return (self.shown - 1) / self.seconds if self.seconds > 0 else 0.0
 
     def quarters(self) -> list[float]:
-        """Mean latency in milliseconds in each quarter of the run: whether it grows."""
+        """Mean latency in milliseconds in each quarter of the run, which shows whether it grows."""
         with self._lock:
             stretches = [tuple(stretch) for stretch in self._stretches]
         pieces = [stretches[len(stretches) * n // 4 : len(stretches) * (n + 1) // 4] for n in range(4)]

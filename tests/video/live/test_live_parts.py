@@ -19,7 +19,7 @@ from cyclecast.video.live.newest import Newest
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.governor import STEPS, Governor
 from cyclecast.video.live.styling.style_switcher import BorrowedModel, StyleSwitcher
-from cyclecast.video.live.styling.styled_frame import StyledFrame, beside
+from cyclecast.video.live.styling.styled_frame import StyledFrame, split_view
 from tests.conftest import Same
 
 
@@ -181,7 +181,7 @@ def test_a_machine_that_is_far_too_slow_ends_at_the_fewest_lines() -> None:
 def test_split_and_notice_leave_the_pictures_as_they_are() -> None:
     source, styled = np.full((90, 160, 3), 10, np.uint8), np.full((90, 160, 3), 200, np.uint8)
     for split, share in ((0.0, 0.0), (0.25, 0.25), (1.0, 1.0)):
-        image = beside(source, styled, split)
+        image = split_view(source, styled, split)
         assert (image[:, :, 0] == 10).mean() == pytest.approx(share, abs=0.02)
     shown = StyledFrame(1, 0.0, source, styled, "m", notice="a source whose name is much longer than the picture is wide is gone")
     assert shown.image.max() > 150 and np.median(shown.image) == 100

@@ -19,7 +19,7 @@ from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.registry import open_sink
 from cyclecast.video.live.sinks.sink import Sink
-from cyclecast.video.live.sinks.virtual_camera import VirtualCamera, fitted, why_not
+from cyclecast.video.live.sinks.virtual_camera import VirtualCamera, find_camera_problem, fit_to
 from cyclecast.video.live.sources.source import PendingFrame
 from cyclecast.video.live.styling.style_switcher import BorrowedModel
 from tests.conftest import Same
@@ -127,10 +127,10 @@ def test_a_device_that_refuses_is_one_line(memory: list[Memory]) -> None:
 
 def test_only_what_is_odd_is_cut_off() -> None:
     image = quarters(97, 65)
-    assert np.array_equal(fitted(image, (96, 64)), image[:64, :96]) and fitted(image, (96, 64)).flags.c_contiguous
+    assert np.array_equal(fit_to(image, (96, 64)), image[:64, :96]) and fit_to(image, (96, 64)).flags.c_contiguous
     even = quarters(96, 64)
-    assert fitted(even, (96, 64)).shape == (64, 96, 3)
-    assert fitted(even, (48, 32)).shape == (32, 48, 3)
+    assert fit_to(even, (96, 64)).shape == (64, 96, 3)
+    assert fit_to(even, (48, 32)).shape == (32, 48, 3)
 
 
 @linux
@@ -148,8 +148,8 @@ def test_without_a_device_the_line_to_type_is_told() -> None:
 
 @linux
 def test_what_is_missing_is_told_by_the_devices_that_there_are(tmp_path: Path) -> None:
-    assert "modprobe v4l2loopback exclusive_caps=1" in str(why_not(None, tmp_path))
-    assert "modprobe v4l2loopback video_nr=10 exclusive_caps=1" in str(why_not("/dev/video10", tmp_path))
+    assert "modprobe v4l2loopback exclusive_caps=1" in str(find_camera_problem(None, tmp_path))
+    assert "modprobe v4l2loopback video_nr=10 exclusive_caps=1" in str(find_camera_problem("/dev/video10", tmp_path))
     for number, place in ((0, "pci0000:00"), (10, "virtual")):
         device = tmp_path / f"sys/devices/{place}/video4linux/video{number}"
         device.mkdir(parents=True)
@@ -158,8 +158,8 @@ def test_what_is_missing_is_told_by_the_devices_that_there_are(tmp_path: Path) -
         (tmp_path / "dev").mkdir(exist_ok=True)
         (tmp_path / f"dev/video{number}").touch()
     loopback = str(tmp_path / "dev/video10")
-    assert why_not(None, tmp_path) is None and why_not(loopback, tmp_path) is None
-    camera = why_not(str(tmp_path / "dev/video0"), tmp_path)
+    assert find_camera_problem(None, tmp_path) is None and find_camera_problem(loopback, tmp_path) is None
+    camera = find_camera_problem(str(tmp_path / "dev/video0"), tmp_path)
     assert camera == f"no virtual camera of that name; there are: {loopback}"
 
 

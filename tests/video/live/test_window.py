@@ -20,8 +20,9 @@ from cyclecast.video.clock import read_clock, since
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
 from cyclecast.video.live.session import Session
+from cyclecast.video.live.sinks.panel import AMBER, WHITE, draw_panel
 from cyclecast.video.live.sinks.registry import open_sink
-from cyclecast.video.live.sinks.window import AMBER, KEYS, WHITE, framed, key_name, panel
+from cyclecast.video.live.sinks.window import KEYS, key_name, letterbox
 from cyclecast.video.live.styling.style_switcher import BorrowedModel
 from tests.conftest import Same
 from tests.video.live.displays import LIMIT, Display, a_display, eventually, needs, quarters
@@ -208,7 +209,7 @@ def test_the_window_keeps_the_shape_fails_softly_and_ends_the_run_when_it_is_clo
 
 
 def test_the_window_lives_while_no_picture_comes(display: Display, tmp_path: Path) -> None:
-    with running(display, tmp_path, "pattern://320x240@0.3", "--model", "monet", "--split") as live:
+    with running(display, tmp_path, "pattern://320x240@0.5", "--model", "monet", "--split") as live:
         before = live.picture()
         live.press("h")
         eventually(lambda: live.dark(HELP_PLACE), "the list of keys")
@@ -259,12 +260,12 @@ def test_keys_have_one_name_on_every_system(code: int, name: str) -> None:
 
 def test_a_framed_picture_keeps_its_shape_and_its_colors() -> None:
     image = quarters(64, 48)
-    assert framed(image, (64, 48)) is image and framed(image, (0, 0)) is image
-    wide = framed(image, (200, 96))
+    assert letterbox(image, (64, 48)) is image and letterbox(image, (0, 0)) is image
+    wide = letterbox(image, (200, 96))
     assert wide.shape == (96, 200, 3)
     assert not wide[:, :36].any() and not wide[:, 164:].any()
     assert tuple(wide[5, 40]) == (255, 0, 0) and tuple(wide[90, 40]) == (0, 0, 255) and tuple(wide[5, 160]) == (0, 255, 0)
-    tall = framed(image, (16, 100))
+    tall = letterbox(image, (16, 100))
     assert tall.shape == (100, 16, 3) and tall[44:56].any(axis=2).all() and not tall[:43].any() and not tall[57:].any()
 
 
@@ -272,15 +273,15 @@ def test_a_framed_picture_keeps_its_shape_and_its_colors() -> None:
 @pytest.mark.parametrize("gray", [0, 128, 255])
 def test_what_is_written_can_be_read_over_anything(size: tuple[int, int], gray: int) -> None:
     image = np.full((size[1], size[0], 3), gray, np.uint8)
-    below = panel(image, [[("monet  29.8 fps  latency 23 ms", WHITE)]])
-    bottom = panel(image, [[(key, AMBER), (meaning, WHITE)] for key, meaning in KEYS], top=below)
+    below = draw_panel(image, [[("monet  29.8 fps  latency 23 ms", WHITE)]])
+    bottom = draw_panel(image, [[(key, AMBER), (meaning, WHITE)] for key, meaning in KEYS], top=below)
     assert 0 < below < bottom < size[1]
     written = np.argwhere((image != gray).any(axis=2))
     left = written[:, 1].min()
     assert image[below - 2 : below, left : left + 3].max() <= DARK, "the ground is dark"
     assert image[:below].max() >= 200 and image[below:].max() >= 200, "letters are bright"
     before = image.copy()
-    panel(image, [[("REC", (60, 60, 255)), ("0:12", WHITE)]], corner=True)
+    draw_panel(image, [[("REC", (60, 60, 255)), ("0:12", WHITE)]], corner=True)
     corner = np.argwhere((image != before).any(axis=2))
     assert corner[:, 0].min() > bottom or corner[:, 1].min() > size[0] // 2, "at the lower right, beside the rest"
 
@@ -289,7 +290,7 @@ def test_what_is_written_stays_inside_of_small_pictures() -> None:
     for width, height in ((96, 96), (16, 16), (400, 16), (16, 400)):
         image = np.full((height + 2, width + 2, 3), 255, np.uint8)
         inside = image[1:-1, 1:-1]
-        bottom = panel(inside, [[(key, AMBER), (meaning, WHITE)] for key, meaning in KEYS])
-        panel(inside, [[("REC", (60, 60, 255)), ("0:12", WHITE)]], corner=True)
+        bottom = draw_panel(inside, [[(key, AMBER), (meaning, WHITE)] for key, meaning in KEYS])
+        draw_panel(inside, [[("REC", (60, 60, 255)), ("0:12", WHITE)]], corner=True)
         assert bottom <= height
         assert image[[0, -1]].min() == 255 and image[:, [0, -1]].min() == 255

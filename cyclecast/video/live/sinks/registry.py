@@ -1,4 +1,4 @@
-"""Live sinks by the name that `--sink` takes; what is no name is a file to record into."""
+"""Live sinks by the name that `--sink` takes. Everything else is a file to record to."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 
 class Null:
-    """Takes pictures and does nothing: for measuring."""
+    """Discards every frame: for measurements."""
 
     name = "null"
     in_main_thread = False
 
     def __init__(self, address: str, controls: SessionControls) -> None: ...
 
-    def show(self, shown: StyledFrame) -> None: ...
+    def show(self, frame: StyledFrame) -> None: ...
 
     def idle(self) -> None: ...
 
@@ -43,15 +43,15 @@ SINKS: dict[str, SinkOpener] = {
 
 
 def open_sink(address: str, controls: SessionControls, overwrite: bool = False) -> Sink:
-    """Opens a sink by its address; overwrite: a file that exists is replaced.
+    """Opens a sink from its address. overwrite: a recording may replace an existing file.
 
     OutputError, EngineUnavailable or ConfigError in one line if that fails.
     """
-    kind = sink_kind(address)
-    return Recording(address, controls, overwrite) if kind == "file" else SINKS[kind](address, controls)
+    name = sink_type(address)
+    return Recording(address, controls, overwrite) if name == "file" else SINKS[name](address, controls)
 
 
-def sink_kind(address: str) -> str:
-    """The key of `SINKS` that an address means."""
+def sink_type(address: str) -> str:
+    """The key of `SINKS` for an address."""
     name = address.partition("://")[0]
     return name if name in SINKS else "file"

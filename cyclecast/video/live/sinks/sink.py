@@ -13,32 +13,32 @@ from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 
 class Sink(Protocol):
-    """Takes pictures, one at a time, in a thread of its own; it may block as long as it likes, and misses what comes meanwhile.
+    """Takes frames, one at a time, in a thread of its own. It may block for as long as it likes, and skips frames meanwhile.
 
-    It is opened in its constructor, in the main thread, with (address, desk), and raises OutputError, EngineUnavailable or
-    ConfigError, in one line, if that fails. A failure in `show` ends it, and it alone.
+    Its constructor opens it, in the main thread, from an address and the `SessionControls`; if that fails it raises
+    OutputError, EngineUnavailable or ConfigError, in one line. An exception in `show` ends this sink, not the others.
     """
 
     name: str
-    """For people."""
+    """For messages."""
     in_main_thread: bool
-    """`show` and `idle` are called by the main thread: what draws windows wants that."""
+    """Whether the main thread must call `show`, `idle` and `close`: windows need that."""
 
-    def show(self, shown: StyledFrame) -> None:
-        """One picture, just handed over."""
+    def show(self, frame: StyledFrame) -> None:
+        """Takes one frame."""
         ...
 
     def idle(self) -> None:
-        """Called several times a second while no picture comes."""
+        """Called several times a second while no frame comes."""
         ...
 
     def close(self) -> None:
-        """Finishes what was begun. Called once, in the thread of `show`, after a failure too."""
+        """Finishes the output. Called once, in the thread of `show`, also after a failure."""
         ...
 
 
 class SessionControls(Protocol):
-    """What a sink can do to the run, from any thread: what is behind keys and buttons."""
+    """What a sink can do to the run, from any thread: the actions behind keys and buttons."""
 
     switcher: StyleSwitcher
     meter: Meter
@@ -46,22 +46,22 @@ class SessionControls(Protocol):
     newest: StyledFrame | None
     """The last styled frame."""
 
-    def snapshot(self) -> Path:
-        """Saves the newest picture as a PNG in the current folder. OutputError if there is none yet or it cannot be written."""
-        ...
-
     @property
     def recording(self) -> Path | None:
-        """The file that is being recorded because of `set_recording`; None if there is none."""
+        """The file that `set_recording` records to; None while it is off."""
         ...
 
     @property
     def skipped(self) -> int:
-        """Captured frames that no sink showed because a newer frame replaced them."""
+        """Captured frames that no sink took, because a newer one replaced them."""
+        ...
+
+    def snapshot(self) -> Path:
+        """Saves the newest frame as a PNG in the current folder. OutputError if there is none yet or it cannot be written."""
         ...
 
     def set_recording(self, on: bool) -> Path | None:
-        """Starts or stops a recording in the current folder; does nothing if it is already in that state.
+        """Starts or stops a recording in the current folder. Does nothing if it already is in that state.
 
         Returns the file that is being recorded, None when off. OutputError if it cannot be written.
         """
@@ -77,4 +77,4 @@ class SessionControls(Protocol):
 
 
 SinkOpener = Callable[[str, SessionControls], Sink]
-"""Opens a sink: its address as the user gave it, and the run's desk."""
+"""Opens a sink from its address, as the user typed it, and the controls of the run."""

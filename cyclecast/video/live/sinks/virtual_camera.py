@@ -1,4 +1,4 @@
-"""A virtual camera, which other programs take for a real one: v4l2loopback on Linux, OBS's on macOS and Windows."""
+"""A virtual camera, which other programs use like a real one: v4l2loopback on Linux, that of OBS on macOS and Windows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import resized
 
-NOMINAL = 30  # frames per second, as the programs that look at the camera are told
-OBS = "install OBS Studio (obsproject.com), and start and stop its virtual camera there once"
+NOMINAL_FPS = 30  # that the camera announces to other programs
+OBS_ADVICE = "install OBS Studio (obsproject.com), and start and stop its virtual camera there once"
 
 
 class VirtualCamera:
-    """Gives pictures to a virtual camera: `virtual`, or `virtual:///dev/video10` for a certain one.
+    """Sends frames to a virtual camera: `virtual`, or `virtual:///dev/video10` for a certain one.
 
-    The size stays that of the first picture, less a row or column where it is odd; others are resized to it. backend:
-    of pyvirtualcam's; None: what the system has. OutputError if pyvirtualcam or, on Linux, the device is missing; elsewhere that
-    turns out at the first picture.
+    The first frame sets the size, less a row or column where it is odd; later frames are resized to it. backend: one of
+    pyvirtualcam's; None: the system's. OutputError if pyvirtualcam or, on Linux, the device is missing; on other systems a
+    missing camera is found at the first frame.
     """
 
     name = "virtual camera"
@@ -34,42 +34,45 @@ class VirtualCamera:
         self._address, self._controls, self._backend = address, controls, backend
         self._device = address.partition("://")[2] or None
         self._pyvirtualcam = load_pyvirtualcam()
-        missing = why_not(self._device) if backend is None and platform.system() == "Linux" else None
+        missing = find_camera_problem(self._device) if backend is None and platform.system() == "Linux" else None
         if missing is not None:
             raise OutputError(f"{address}: {missing}")
         self._camera: Any = None
         self._size = (0, 0)
 
-    def show(self, shown: StyledFrame) -> None:
-        """Sends one picture. OutputError if the camera cannot be opened or refuses it."""
-        image = shown.image
+    def show(self, frame: StyledFrame) -> None:
+        """Sends one frame. OutputError if the camera cannot be opened or refuses it."""
+        image = frame.image
         try:
             if self._camera is None:
                 self._open(image)
-            self._camera.send(fitted(image, self._size))
+            self._camera.send(fit_to(image, self._size))
         except RuntimeError as error:
-            words = " ".join(str(error).split())
-            advice = "" if platform.system() == "Linux" else f"; {OBS}"
-            raise OutputError(f"{self._address}: {words}{advice}") from error
+            reason = " ".join(str(error).split())
+            advice = "" if platform.system() == "Linux" else f"; {OBS_ADVICE}"
+            raise OutputError(f"{self._address}: {reason}{advice}") from error
 
     def _open(self, image: Image) -> None:
         height, width = image.shape[:2]
-        self._size = wide, high = width - width % 2, height - height % 2  # video in 4:2:0, as those programs take it, is even
+        self._size = width, height = (
+            width - width % 2,
+            height - height % 2,
+        )  # 4:2:0 video has even sizes
         bgr = self._pyvirtualcam.PixelFormat.BGR
-        self._camera = self._pyvirtualcam.Camera(wide, high, NOMINAL, fmt=bgr, device=self._device, backend=self._backend)
-        self._controls.report(f"virtual camera: {self._camera.device}, {wide}x{high}")
+        self._camera = self._pyvirtualcam.Camera(width, height, NOMINAL_FPS, fmt=bgr, device=self._device, backend=self._backend)
+        self._controls.report(f"virtual camera: {self._camera.device}, {width}x{height}")
 
     def idle(self) -> None:
-        """Nothing to do: a virtual camera keeps its last picture."""
+        """Does nothing: a virtual camera keeps its last frame."""
 
     def close(self) -> None:
-        """Takes the camera away."""
+        """Closes the camera."""
         if self._camera is not None:
             self._camera.close()
 
 
-def fitted(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (width, height): less its last row or column if that is all, or else resized."""
+def fit_to(image: Image, size: tuple[int, int]) -> Image:
+    """The image at (width, height): without its last row or column if that is enough, or else resized."""
     height, width = image.shape[:2]
     if (width - width % 2, height - height % 2) == size:
         return np.ascontiguousarray(image[: size[1], : size[0]])
@@ -77,7 +80,7 @@ def fitted(image: Image, size: tuple[int, int]) -> Image:
 
 
 def load_pyvirtualcam() -> Any:
-    """The library. OutputError with the line that installs it."""
+    """Imports pyvirtualcam. OutputError with the line to type if it is not installed."""
     try:
         import pyvirtualcam
     except ModuleNotFoundError as error:
@@ -87,8 +90,8 @@ def load_pyvirtualcam() -> Any:
     return pyvirtualcam
 
 
-def why_not(device: str | None, root: Path = Path("/")) -> str | None:
-    """Why Linux has no virtual camera for us, or not that one, and what to do; None if it has. root: of its /dev and /sys."""
+def find_camera_problem(device: str | None, root: Path = Path("/")) -> str | None:
+    """Why this Linux has no virtual camera for us, and what to type; None if it has one. root: of /dev and /sys."""
     cameras = [camera for camera in list_video_devices(root) if camera.kind == "virtual"]
     wanted = [camera for camera in cameras if device in (None, camera.source)]
     if any(camera.failure is None for camera in wanted):

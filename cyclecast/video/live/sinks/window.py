@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,19 +14,20 @@ import numpy as np
 from cyclecast.errors import CyclecastError, OutputError
 from cyclecast.video.display import find_window_problem
 from cyclecast.video.frame import Image
+from cyclecast.video.live.sinks.panel import AMBER, RED, WHITE, draw_panel
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 NAME = "cyclecast"  # of the window, for OpenCV
-SCALES = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 12)  # opencv#26180: before, Qt never enlarges
-FITS = (1280, 720)  # (width, height) that a window has at most when it opens: there is room for it on most screens
-FRESH = 0.5  # seconds between two readings of the rate, so that it can be read
-NOTE = 3.0  # seconds that a note stays
-HELP = 12.0  # seconds that the list of keys stays
-STEP = 0.02  # of the width, by which an arrow moves the line of the split
+CAN_ENLARGE = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 12)  # opencv#26180: earlier, Qt never enlarges
+MAX_SIZE = (1280, 720)  # (width, height) of a new window: most screens have room for it
+STATUS_INTERVAL_S = 0.5  # between two updates of the rate, so that it can be read
+NOTE_S = 3.0  # that a note stays
+HELP_S = 12.0  # that the list of keys stays
+SPLIT_STEP = 0.02  # of the width, by which an arrow key moves the line of the split view
 LEFT, RIGHT, ESCAPE = "left", "right", "esc"
-QUIT = ("q", ESCAPE)
-SPECIAL = {  # what `cv2.waitKeyEx` gives: Qt and GTK, Windows, macOS
+QUIT_KEYS = ("q", ESCAPE)
+SPECIAL_KEYS = {  # codes of `cv2.waitKeyEx`: Qt and GTK, Windows, macOS
     **dict.fromkeys((0xFF51, 0x250000, 0xF702), LEFT),
     **dict.fromkeys((0xFF53, 0x270000, 0xF703), RIGHT),
     0x1B: ESCAPE,
@@ -45,13 +45,12 @@ KEYS = (
     ("h", "these keys"),
     ("q", "quit (also esc)"),
 )
-WHITE, AMBER, RED = (255, 255, 255), (90, 200, 255), (60, 60, 255)  # BGR
 
 
 class Window:
-    """Shows pictures in a window of OpenCV's, of the size of the first picture; it can be resized and keeps the picture's shape.
+    """Shows frames in an OpenCV window. The first frame sets its size; the user can resize it, and the frame keeps its shape.
 
-    OutputError if no window can open here.
+    OutputError if no window can open on this machine.
     """
 
     name = "window"
@@ -65,143 +64,143 @@ class Window:
             reason, fix = problem
             raise OutputError(f"no window can open here ({reason}); {fix}, or use --sink web or --sink null")
         self._controls = controls
-        self._shown: StyledFrame | None = None
-        self._closed = False
-        self._full_screen = False
-        self._overlay = True
+        self._frame: StyledFrame | None = None
+        self._is_closed = False
+        self._is_full_screen = False
+        self._has_overlay = True
         self._status, self._status_until = "", 0.0
         self._note, self._note_until = "", 0.0
         self._help_until = 0.0
         self._recording: Path | None = None
         self._recording_since = 0.0
-        self._edge = 0.5  # of the split, while it is off
+        self._split = 0.5  # where the split view will be when it is turned on
 
-    def show(self, shown: StyledFrame) -> None:
-        """Shows one picture and does what the keys say. Ends the run if the window has been closed."""
-        if self._shown is None:
-            self._open(shown.image)
-        self._shown = shown
-        self._draw(shown)
+    def show(self, frame: StyledFrame) -> None:
+        """Shows one frame and handles the keys. Ends the run if the window has been closed."""
+        if self._frame is None:
+            self._open(frame.image)
+        self._frame = frame
+        self._draw(frame)
 
     def idle(self) -> None:
-        """Keeps the window alive."""
-        if self._shown is not None:
-            self._draw(self._shown)
+        """Keeps the window responsive."""
+        if self._frame is not None:
+            self._draw(self._frame)
 
     def _open(self, image: Image) -> None:
         height, width = image.shape[:2]
-        scale = min(1.0, FITS[0] / width, FITS[1] / height)
-        ratio = cv2.WINDOW_FREERATIO if SCALES else cv2.WINDOW_KEEPRATIO  # the former, for `framed` keeps it
+        scale = min(1.0, MAX_SIZE[0] / width, MAX_SIZE[1] / height)
+        ratio = cv2.WINDOW_FREERATIO if CAN_ENLARGE else cv2.WINDOW_KEEPRATIO  # with the former, `letterbox` keeps the shape
         share_x11()
         cv2.namedWindow(NAME, cv2.WINDOW_NORMAL | ratio | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(NAME, round(width * scale), round(height * scale))
         cv2.setWindowTitle(NAME, f"cyclecast: {self._controls.feed.name}")
-        self._say("h lists the keys")
+        self._show_note("h lists the keys")
 
-    def _draw(self, shown: StyledFrame) -> None:
-        if self._closed or not is_open():
+    def _draw(self, frame: StyledFrame) -> None:
+        if self._is_closed or not is_open():
             self._quit()
             return
-        cv2.imshow(NAME, self._lettered(shown, framed(shown.image, window_size())))
-        while (code := cv2.waitKeyEx(1)) != -1 and not self._closed:
+        cv2.imshow(NAME, self._with_overlay(frame, letterbox(frame.image, window_size())))
+        while (code := cv2.waitKeyEx(1)) != -1 and not self._is_closed:
             self._press(key_name(code))
 
-    def _lettered(self, shown: StyledFrame, image: Image) -> Image:
-        """The image, which shows it, with everything that is to be read in it; itself if there is nothing."""
+    def _with_overlay(self, frame: StyledFrame, image: Image) -> Image:
+        """The image with the status, the note, the list of keys and the recording mark; the same image if there are none."""
         now, recording = time.perf_counter(), self._controls.recording
         if recording != self._recording:
             self._recording, self._recording_since = recording, now
-        rows = [[(self._told(shown, now), WHITE)]] if self._overlay else []
+        rows = [[(self._status_text(frame, now), WHITE)]] if self._has_overlay else []
         if now < self._note_until:
             rows.append([(self._note, AMBER)])
         if not rows and recording is None and now >= self._help_until:
             return image
-        if np.may_share_memory(image, shown.image):
+        if np.may_share_memory(image, frame.image):
             image = image.copy()
-        below = panel(image, rows) if rows else 0
+        below = draw_panel(image, rows) if rows else 0
         if now < self._help_until:
-            panel(image, [[(key, AMBER), (meaning, WHITE)] for key, meaning in KEYS], top=below)
+            draw_panel(image, [[(key, AMBER), (meaning, WHITE)] for key, meaning in KEYS], top=below)
         if recording is not None:
             seconds = int(now - self._recording_since)
-            panel(image, [[("REC", RED), (f"{seconds // 60}:{seconds % 60:02d}", WHITE)]], corner=True)
+            draw_panel(image, [[("REC", RED), (f"{seconds // 60}:{seconds % 60:02d}", WHITE)]], corner=True)
         return image
 
-    def _told(self, shown: StyledFrame, now: float) -> str:
-        """The model, the rate and the latency, in numbers that stay long enough to be read."""
+    def _status_text(self, frame: StyledFrame, now: float) -> str:
+        """The model, the rate and the latency; the figures change slowly enough to be read."""
         if now >= self._status_until:
             measured = self._controls.meter.now()
             self._status = f"{measured.fps:.1f} fps  latency {measured.latency_ms:.0f} ms"
-            self._status_until = now + FRESH
+            self._status_until = now + STATUS_INTERVAL_S
         switcher = self._controls.switcher
-        opening = (
-            f"  opening {Path(switcher.requested_model).stem} ..." if switcher.requested_model != switcher.active_model else ""
-        )
-        return f"{Path(shown.model).stem}  {self._status}{opening}"
+        is_opening = switcher.requested_model != switcher.active_model
+        opening = f"  opening {Path(switcher.requested_model).stem} ..." if is_opening else ""
+        return f"{Path(frame.model).stem}  {self._status}{opening}"
 
     def _press(self, key: str) -> None:
         try:
-            self._act(key)
+            self._handle(key)
         except CyclecastError as error:
             self._controls.report(str(error))
-            self._say(str(error))
+            self._show_note(str(error))
 
-    def _act(self, key: str) -> None:
+    def _handle(self, key: str) -> None:
         """Does what a key stands for. CyclecastError if that fails."""
         switcher = self._controls.switcher
         match key:
             case "n" | "p":
                 switcher.request_next_model(1 if key == "n" else -1)
                 if len(switcher.models) == 1:
-                    self._say("there is one model only")
+                    self._show_note("there is one model only")
             case key if key.isdigit() and key != "0":
                 if int(key) > len(switcher.models):
-                    self._say(f"there is no model {key}")
+                    self._show_note(f"there is no model {key}")
                 else:
                     switcher.request_model(switcher.models[int(key) - 1])
             case "s":
-                switcher.split = self._edge if switcher.split is None else None
+                switcher.split = self._split if switcher.split is None else None
             case "left" | "right" | "," | ".":
-                edge = (self._edge if switcher.split is None else switcher.split) + (STEP if key in (RIGHT, ".") else -STEP)
-                switcher.split = self._edge = min(max(edge, 0.0), 1.0)
+                step = SPLIT_STEP if key in (RIGHT, ".") else -SPLIT_STEP
+                split = (self._split if switcher.split is None else switcher.split) + step
+                switcher.split = self._split = min(max(split, 0.0), 1.0)
             case "m":
                 switcher.mirror = not switcher.mirror
             case " " | "c":
-                self._say(f"saved {self._controls.snapshot().name}")
+                self._show_note(f"saved {self._controls.snapshot().name}")
             case "r":
                 path = self._controls.set_recording(self._controls.recording is None)
-                self._say(f"recording into {path.name}" if path else "recorded")
+                self._show_note(f"recording to {path.name}" if path else "recorded")
             case "o":
-                self._overlay = not self._overlay
+                self._has_overlay = not self._has_overlay
             case "f":
-                self._full_screen = not self._full_screen
-                mode = cv2.WINDOW_FULLSCREEN if self._full_screen else cv2.WINDOW_NORMAL
+                self._is_full_screen = not self._is_full_screen
+                mode = cv2.WINDOW_FULLSCREEN if self._is_full_screen else cv2.WINDOW_NORMAL
                 cv2.setWindowProperty(NAME, cv2.WND_PROP_FULLSCREEN, mode)
             case "h":
                 now = time.perf_counter()
-                self._help_until = now + HELP if now >= self._help_until else now
+                self._help_until = now + HELP_S if now >= self._help_until else now
                 self._note_until = now
-            case key if key in QUIT:
+            case key if key in QUIT_KEYS:
                 self._quit()
 
-    def _say(self, note: str) -> None:
-        self._note, self._note_until = note, time.perf_counter() + NOTE
+    def _show_note(self, note: str) -> None:
+        self._note, self._note_until = note, time.perf_counter() + NOTE_S
 
     def _quit(self) -> None:
-        self._closed = True
+        self._is_closed = True
         self._controls.quit()
 
     def close(self) -> None:
-        """Takes the window away."""
-        if self._shown is not None and is_open():
+        """Closes the window."""
+        if self._frame is not None and is_open():
             cv2.destroyWindow(NAME)
             cv2.waitKeyEx(1)
 
 
 def share_x11() -> None:
-    """To be called before a window opens: without it, one on a busy machine may stay black for good.
+    """Loads the system's libX11-xcb. Call it before a window opens: without it, a window on a busy machine may stay black.
 
-    OpenCV's wheels bring a libX11-xcb of their own to the system's libX11. Where the two are of different versions, the former
-    does not get through to the latter that events are Qt's to read, and both read them. Loaded first, the system's own is used.
+    OpenCV's wheels bring their own libX11-xcb to the system's libX11. If the two have different versions, libX11 never learns
+    that Qt reads the events, and both of them read. If the system's library is loaded first, OpenCV uses it too.
     """
     if platform.system() == "Linux":
         with suppress(OSError):
@@ -209,16 +208,16 @@ def share_x11() -> None:
 
 
 def is_open() -> bool:
-    """Whether the window is there; with its close button, people take it away."""
+    """Whether the window exists; the user can close it with its close button."""
     try:
         return cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1
-    except cv2.error:  # Qt's way to say that there is no window at all
+    except cv2.error:  # Qt raises if there is no window at all
         return False
 
 
 def window_size() -> tuple[int, int]:
-    """(width, height) of what the window has for a picture; 0 where it does not say."""
-    if not SCALES:
+    """(width, height) in pixels of the window's area for the frame; 0 where the toolkit does not report it."""
+    if not CAN_ENLARGE:
         return 0, 0
     try:
         _, _, width, height = cv2.getWindowImageRect(NAME)
@@ -227,68 +226,27 @@ def window_size() -> tuple[int, int]:
     return max(width, 0), max(height, 0)
 
 
-def framed(image: Image, size: tuple[int, int]) -> Image:
-    """The image in the middle of (width, height), as large as it fits, black around it; itself if it is of that size.
+def letterbox(image: Image, size: tuple[int, int]) -> Image:
+    """The image centered in (width, height), as large as it fits, with black around it; the same image if it has that size.
 
-    Not left to the toolkit: Qt takes the nearest pixel, which letters do not survive, and puts gray around.
+    The toolkit would do it too, but Qt takes the nearest pixel, which makes text unreadable, and draws gray around.
     """
     height, width = image.shape[:2]
     if size == (width, height) or not all(size):
         return image
     scale = min(size[0] / width, size[1] / height)
-    wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
     out = np.zeros((size[1], size[0], 3), np.uint8)
-    left, top = (size[0] - wide) // 2, (size[1] - high) // 2
-    how = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-    cv2.resize(image, (wide, high), out[top : top + high, left : left + wide], interpolation=how)
+    left, top = (size[0] - new_width) // 2, (size[1] - new_height) // 2
+    interpolation = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    area = out[top : top + new_height, left : left + new_width]
+    cv2.resize(image, (new_width, new_height), area, interpolation=interpolation)
     return out
 
 
 def key_name(code: int) -> str:
-    """A key by what `cv2.waitKeyEx` gives for it: its character, in lower case, or its name; empty if it means nothing here."""
-    for plain in (code, code & 0xFFFF):  # GTK adds the state of Shift and Num Lock above
-        if plain in SPECIAL:
-            return SPECIAL[plain]
+    """The name of a key by its code of `cv2.waitKeyEx`: its character in lower case, or left, right, esc; empty for others."""
+    for plain in (code, code & 0xFFFF):  # GTK adds the state of Shift and Num Lock in the upper bits
+        if plain in SPECIAL_KEYS:
+            return SPECIAL_KEYS[plain]
     return chr(plain).lower() if plain < 128 else ""
-
-
-Row = Sequence[tuple[str, tuple[int, int, int]]]
-"""Columns: what to write, and its color in BGR."""
-
-
-def panel(image: Image, rows: Sequence[Row], top: int = 0, corner: bool = False) -> int:
-    """Writes into the image, over a darkened piece of it; the first line below that.
-
-    It is at the left, from line `top` on, or in the lower right corner. The image is (H, W, 3) uint8 BGR. Columns are aligned;
-    what is too large for the image is written smaller.
-    """
-    height, width = (int(side) for side in image.shape[:2])
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, min(max(height / 1080, 0.4), 2.0)
-    widths = _widths(rows, scale)
-    line = round(40 * scale)
-    gap = margin = line // 2
-    total = sum(widths) + gap * (len(widths) - 1) + 2 * margin
-    fit = min(1.0, (width - 2 * margin) / total, (height - top - 2 * margin) / (line * (len(rows) + 0.5)))
-    if fit < 1:
-        scale, line, gap, margin = scale * fit, round(line * fit), round(gap * fit), round(margin * fit)
-        widths = _widths(rows, scale)
-        total = sum(widths) + gap * (len(widths) - 1) + 2 * margin
-    tall = line * len(rows) + line // 2
-    x = width - margin - total if corner else margin
-    y = height - margin - tall if corner else top + margin // 2 if top else margin
-    ground = image[y : y + tall, x : x + total]
-    ground[:] = ground // 4
-    for number, row in enumerate(rows):
-        at = x + margin
-        for (text, color), wide in zip(row, widths, strict=False):
-            where = (at, y + line // 4 + round(line * (number + 0.72)))
-            cv2.putText(image, text, where, font, scale, color, max(1, round(1.4 * scale)), cv2.LINE_AA)
-            at += wide + gap
-    return y + tall
-
-
-def _widths(rows: Sequence[Row], scale: float) -> list[int]:
-    """Pixels that each column needs."""
-    columns = max(len(row) for row in rows)
-    texts = [[row[column][0] for row in rows if column < len(row)] for column in range(columns)]
-    return [max(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] for text in column) for column in texts]
