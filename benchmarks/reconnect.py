@@ -1,12 +1,12 @@
-"""What becomes of `cyclecast live` while its RTSP server is killed twice and stopped once, at random moments.
+"""Measures how `cyclecast live` recovers while its RTSP server is killed twice and stopped once, at random moments.
 
-The server is GStreamer's, H.264 in RTP over TCP, with the clock of `cyclecast.video.clock` in its picture. On Debian or Ubuntu:
+The server is GStreamer's, H.264 in RTP over TCP, with the clock of `cyclecast.video.clock` in each frame. On Debian or Ubuntu:
 
     apt install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,bad,ugly}
     python -m benchmarks.reconnect --seconds 90
 
-Prints what happened, then one JSON object: reconnects; for each break, seconds until it was noticed, and from when the server was
-there again until pictures were; memory and threads of the program and of its capture at the start and the end; latency.
+Prints the messages of the run, then one JSON object: reconnects; for each outage, seconds until it was noticed, and from the
+server's restart to the first frame; memory and threads of the program and its capture process at the start and the end; latency.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ loop.run()
 
 
 def can_serve() -> str | None:
-    """What is missing for the server, in words; None if it can be started."""
+    """Returns what is missing for the server; None if nothing is."""
     code = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst; Gst.init(None)"
     code += "; assert all(Gst.ElementFactory.find(name) for name in ('appsrc', 'x264enc', 'rtph264pay'))"
     try:
         done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, timeout=60)
     except OSError:
-        return f"{PYTHON} is not here"
-    return "GStreamer's RTSP server (Debian: gir1.2-gst-rtsp-server-1.0, python3-gi) is not here" if done.returncode else None
+        return f"{PYTHON} is missing"
+    return "GStreamer's RTSP server (Debian: gir1.2-gst-rtsp-server-1.0, python3-gi) is missing" if done.returncode else None
 
 
 class RtspServer:
@@ -90,30 +90,30 @@ class RtspServer:
         self.start()
 
     def start(self) -> None:
-        """Until it listens."""
+        """Starts it and waits until it listens."""
         numbers = (self.port, self._width, self._height, self._fps, 2 * self._fps)
         command = [PYTHON, "-c", SERVER, *map(str, numbers)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"there\n":
-            raise SystemExit("the server does not start")
+            raise SystemExit("the server has not started")
         threading.Thread(target=self._feed, args=(self._process,), daemon=True).start()
 
     def _feed(self, process: subprocess.Popen[bytes]) -> None:
-        """Pictures as long as the server takes them."""
+        """Writes frames for as long as the server reads them."""
         assert process.stdin is not None
         with suppress(OSError, ValueError):
-            for image in pictures(self._width, self._height, self._fps):
+            for image in clock_frames(self._width, self._height, self._fps):
                 process.stdin.write(image.tobytes())
                 process.stdin.flush()
 
     def signal(self, number: signal.Signals) -> None:
-        """To the server."""
+        """Sends a signal to the server."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """As kill -9."""
+        """Kills it, as kill -9 does."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -130,8 +130,8 @@ class RtspServer:
         self.kill()
 
 
-def pictures(width: int, height: int, fps: int) -> Iterator[Image]:
-    """A landscape that goes by, each picture with the time at which it is made."""
+def clock_frames(width: int, height: int, fps: int) -> Iterator[Image]:
+    """Pans over a landscape; each frame has its time in the clock."""
     wide = Scene(2 * width, height).draw(0.0)
     due, index = time.perf_counter(), 0
     while True:
@@ -144,13 +144,13 @@ def pictures(width: int, height: int, fps: int) -> Iterator[Image]:
 
 
 def resources(process: int) -> dict[str, float]:
-    """Resident MB and threads of a process."""
+    """Returns resident MB and threads of a process."""
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
     return {"rss_mb": round(int(fields["VmRSS"].split()[0]) / 1024, 1), "threads": int(fields["Threads"])}
 
 
 def capture_of(process: int) -> int | None:
-    """Its capture process."""
+    """Returns the id of its capture process."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
@@ -164,8 +164,8 @@ def both(process: int) -> dict[str, dict[str, float] | None]:
     return {"program": resources(process), "capture": resources(capture) if capture else None}
 
 
-def on_the_way(address: str, count: int = 100) -> float:
-    """Median milliseconds from when a picture was made to when it was captured."""
+def transport_latency(address: str, count: int = 100) -> float:
+    """Returns the median milliseconds from the creation of a frame to its capture."""
     late: list[float] = []
     with Capture(address) as capture:
         while len(late) < count:
@@ -177,7 +177,7 @@ def on_the_way(address: str, count: int = 100) -> float:
 
 
 def main() -> None:
-    """One run."""
+    """Runs it once and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--model", default="monet")
@@ -191,13 +191,13 @@ def main() -> None:
     dice = random.Random(args.seed)
     width, height = map(int, args.size.split("x"))
     with RtspServer(width, height, args.fps) as server:
-        way = on_the_way(server.address)
+        latency = transport_latency(server.address)
         figures = run(server, args.model, args.seconds, dice)
-    print(json.dumps({"size": args.size, "sent_fps": args.fps, "made_to_captured_ms": way} | figures, indent=1))
+    print(json.dumps({"size": args.size, "sent_fps": args.fps, "made_to_captured_ms": latency} | figures, indent=1))
 
 
 def run(server: RtspServer, model: str, seconds: float, dice: random.Random) -> dict[str, Any]:
-    """The program's own report, and what was seen from outside."""
+    """Returns the program's own report and the measurements from outside."""
     command = [sys.executable, "-m", "cyclecast", "live", server.address, "--model", model, "--sink", "null"]
     command += ["--seconds", str(seconds), "--json"]
     live = subprocess.Popen(
@@ -207,14 +207,14 @@ def run(server: RtspServer, model: str, seconds: float, dice: random.Random) -> 
     threading.Thread(target=_listen, args=(live, lines), daemon=True).start()
     breaks: list[dict[str, Any]] = []
     try:
-        heard(lines, " on ", 120)
+        wait_for_line(lines, " on ", 120)
         begin = time.perf_counter()
         time.sleep(seconds / 15)
         start = both(live.pid)
         kinds = ["killed", "stopped", "killed"]
         for number, kind in enumerate(kinds):
             time.sleep(max(0.0, begin + seconds * (0.1 + 0.28 * number) + dice.uniform(0, 0.08 * seconds) - time.perf_counter()))
-            breaks.append(broken(server, kind, lines, dice.uniform(1, 4)))
+            breaks.append(interrupt(server, kind, lines, dice.uniform(1, 4)))
         time.sleep(max(0.0, begin + 0.95 * seconds - time.perf_counter()))
         end = both(live.pid)
         assert live.stdout is not None
@@ -226,21 +226,21 @@ def run(server: RtspServer, model: str, seconds: float, dice: random.Random) -> 
     return {"breaks": breaks, "start": start, "end": end} | {key: report[key] for key in kept}
 
 
-def broken(server: RtspServer, kind: str, lines: queue.Queue[tuple[float, str]], down: float) -> dict[str, Any]:
-    """One break: when it was noticed, and when pictures were back."""
+def interrupt(server: RtspServer, kind: str, lines: queue.Queue[tuple[float, str]], down: float) -> dict[str, Any]:
+    """Interrupts the server once; returns when that was noticed, and when frames arrived again."""
     broke = time.perf_counter()
     if kind == "killed":
         server.kill()
-        noticed = heard(lines, " is gone: ") - broke
+        noticed = wait_for_line(lines, " is gone: ") - broke
         time.sleep(max(0.0, broke + down - time.perf_counter()))
         server.start()
     else:
         server.signal(signal.SIGSTOP)
-        noticed = heard(lines, " is gone: ") - broke
+        noticed = wait_for_line(lines, " is gone: ") - broke
         time.sleep(max(0.0, broke + STOPPED - time.perf_counter()))
         server.signal(signal.SIGCONT)
     there = time.perf_counter()
-    back = heard(lines, " is back after ") - there
+    back = wait_for_line(lines, " is back after ") - there
     return {
         "kind": kind,
         "down_s": round(there - broke, 2),
@@ -249,8 +249,8 @@ def broken(server: RtspServer, kind: str, lines: queue.Queue[tuple[float, str]],
     }
 
 
-def heard(lines: queue.Queue[tuple[float, str]], words: str, limit: float = 60.0) -> float:
-    """When a line with these words came."""
+def wait_for_line(lines: queue.Queue[tuple[float, str]], words: str, limit: float = 60.0) -> float:
+    """Waits for a line with these words; returns its time."""
     while True:
         at, line = lines.get(timeout=limit)
         if words in line:

@@ -1,8 +1,8 @@
-"""Whether a live run stays what it is: `cyclecast live` for twenty minutes, its memory, threads and file handles.
+"""Looks for leaks: runs `cyclecast live` for twenty minutes and samples its memory, threads and file handles.
 
-The command and the process that its source lives in are counted together, every few seconds. The peak of the first minute, from
-the time when pictures come, is compared with that of all that follows; threads and handles at the end of that minute with the
-last. Everything after `--` goes to `cyclecast live`. Linux only: it reads /proc.
+Counts the command and its capture process together, every few seconds. Compares the peak memory of the first minute of video with
+that of the rest, and threads and handles at the end of that minute with the last sample. Everything after `--` goes to
+`cyclecast live`. Linux only: it reads /proc.
 
     python -m benchmarks.soak --minutes 20 -- pattern://640x360@30 --model monet --sink null
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 
 def family(number: int) -> list[int]:
-    """A process and all that it started, by number."""
+    """Returns the ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -34,7 +34,7 @@ def family(number: int) -> list[int]:
 
 
 def sample(number: int) -> dict[str, float]:
-    """MiB that belong to these processes alone or are shared between them, threads, open handles."""
+    """Returns the private and shared memory in MiB, threads and open handles of a process and its descendants."""
     memory, threads, handles = 0.0, 0, 0
     for one in family(number):
         folder = Path("/proc") / str(one)
@@ -49,7 +49,7 @@ def sample(number: int) -> dict[str, float]:
 
 
 def soak(arguments: list[str], minutes: float, every: float, settled: float, first_seconds: float) -> dict[str, Any]:
-    """Runs it, watches it, and compares."""
+    """Runs the command, samples it, and compares the first stretch with the rest."""
     command = [sys.executable, "-m", "cyclecast", "live", *arguments, "--seconds", str(60 * minutes), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     samples: list[tuple[float, dict[str, float]]] = []
@@ -82,10 +82,10 @@ def main() -> None:
     """Prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--every", type=float, default=5, help="seconds between two looks")
-    parser.add_argument("--settled", type=float, default=10, help="seconds in which it starts and compiles")
-    parser.add_argument("--first", type=float, default=60, help="seconds of the first stretch, which the rest is compared with")
-    parser.add_argument("live", nargs="+", help="arguments of cyclecast live, behind --")
+    parser.add_argument("--every", type=float, default=5, help="seconds between two samples")
+    parser.add_argument("--settled", type=float, default=10, help="seconds for the start and the compilation")
+    parser.add_argument("--first", type=float, default=60, help="seconds of the first stretch, with which the rest is compared")
+    parser.add_argument("live", nargs="+", help="arguments of cyclecast live, after --")
     args = parser.parse_args()
     print(json.dumps(soak(args.live, args.minutes, args.every, args.settled, args.first)))
 

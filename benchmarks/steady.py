@@ -1,15 +1,15 @@
-"""What `--steady` takes out of a styled clip, what it takes with it, and what it costs, against the same pictures without it.
+"""Measures `--steady`: how much flicker it removes, what it blurs, and what it costs, against the same frames without it.
 
 For each clip and model, over its first seconds, styled at its own size:
 
-- warping_error: of the styled clip and of the steadied one, and the ratio; and of the source itself, which is the floor: flow is
-  never exact. With --noise, the source is seen by a noisy camera (deviation in gray levels).
-- changed: mean gray levels between the two pictures; in places that optical flow cannot follow (what comes out from behind
-  something), root mean square: ghosts would be there.
-- strokes: gradient energy of the steadied pictures over that of the styled ones, at full size and at half of it.
-- still: seen again and again by the same noisy camera, the first frame: the error's ratio.
+- warping_error: of the styled and of the smoothed clip, and their ratio; and of the source, which is the floor, because optical
+  flow is never exact. --noise adds camera noise to the source (standard deviation in gray levels).
+- changed: mean difference in gray levels; in uncovered areas, which optical flow cannot follow, the root mean square: ghosts
+  would appear there.
+- strokes: gradient energy of the smoothed frames over that of the styled ones, at full and at half size.
+- still: the ratio of the errors if the same noisy camera films the first frame again and again.
 
-Then milliseconds of a frame at each size, in turn with those of the model. Give clips of a tripod, of a moving camera, with cuts.
+Then milliseconds per frame at each size, alternating with the model. Use clips from a tripod, from a moving camera, and with cuts.
 
     python -m benchmarks.steady CLIP CLIP --models monet winter --noise 3
 """
@@ -34,30 +34,30 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.styling.temporal_filter import TemporalFilter
 from cyclecast.video.scene import Scene
 
-WARM_UP = 4  # pictures before the filter is judged: it has to have a past
+WARM_UP = 4  # frames before the measurement: the filter needs previous frames
 SIZES = ("1280x720", "640x360")
 
 
-def seen(frames: Iterable[Image], noise: float) -> list[Image]:
-    """The frames as a camera with this noise sees them."""
+def add_noise(frames: Iterable[Image], noise: float) -> list[Image]:
+    """Returns the frames with camera noise (standard deviation in gray levels)."""
     random = np.random.default_rng(0)
     if noise == 0:
         return list(frames)
     return [(frame + random.normal(0, noise, frame.shape) + 0.5).clip(0, 255).astype(np.uint8) for frame in frames]
 
 
-def strokes(picture: Image) -> float:
-    """Its mean absolute Laplacian."""
-    return float(np.abs(cv2.Laplacian(picture, cv2.CV_32F)).mean())
+def strokes(image: Image) -> float:
+    """Returns the mean absolute Laplacian."""
+    return float(np.abs(cv2.Laplacian(image, cv2.CV_32F)).mean())
 
 
-def halved(picture: Image) -> Image:
-    """At half its size."""
-    return np.asarray(cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+def halve(image: Image) -> Image:
+    """Returns the image at half its size."""
+    return np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def uncovered(sources: list[Image]) -> list[np.ndarray[Any, np.dtype[np.bool_]]]:
-    """(H, W) of each source but the first: where the one before it, moved along the flow, is nothing like it."""
+    """Returns masks (H, W) for each source but the first: where the previous one, warped along the flow, does not match."""
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grays = [np.asarray(cv2.cvtColor(source, cv2.COLOR_BGR2GRAY), np.uint8) for source in sources]
     height, width = grays[0].shape
@@ -70,8 +70,8 @@ def uncovered(sources: list[Image]) -> list[np.ndarray[Any, np.dtype[np.bool_]]]
     return places
 
 
-def judged(sources: list[Image], model: Callable[[Image], Image], strength: float, noise: float) -> dict[str, Any]:
-    """The figures of one clip and model."""
+def measure_clip(sources: list[Image], model: Callable[[Image], Image], strength: float, noise: float) -> dict[str, Any]:
+    """Returns the figures of one clip and model."""
     steady, still = TemporalFilter(strength), TemporalFilter(strength)
     styled = [model(source) for source in sources]
     out = list(map(steady, sources, styled))
@@ -92,11 +92,11 @@ def judged(sources: list[Image], model: Callable[[Image], Image], strength: floa
         "changed_where_uncovered": round(statistics.mean(ghosts) ** 0.5, 2) if ghosts else None,
         "strokes": round(statistics.mean(strokes(a) / strokes(b) for a, b in zip(out, styled, strict=True)), 3),
         "strokes_at_half": round(
-            statistics.mean(strokes(halved(a)) / strokes(halved(b)) for a, b in zip(out, styled, strict=True)), 3
+            statistics.mean(strokes(halve(a)) / strokes(halve(b)) for a, b in zip(out, styled, strict=True)), 3
         ),
     }
     if noise:
-        watched = seen([sources[0]] * 20, noise)
+        watched = add_noise([sources[0]] * 20, noise)
         styled = [model(source) for source in watched]
         out = list(map(still, watched, styled))
         ratio = warping_error(watched[WARM_UP:], out[WARM_UP:]).mean / warping_error(watched[WARM_UP:], styled[WARM_UP:]).mean
@@ -105,9 +105,9 @@ def judged(sources: list[Image], model: Callable[[Image], Image], strength: floa
 
 
 def cost(model: Callable[[Image], Image], size: str, strength: float, turns: int) -> dict[str, Any]:
-    """Median milliseconds of a frame in each turn, of the model and of the filter behind it."""
+    """Returns the median milliseconds per frame in each round, of the model and of the filter after it."""
     scene = Scene(*map(int, size.split("x")))
-    sources = seen((scene.draw(index / 25) for index in range(25)), 3)
+    sources = add_noise((scene.draw(index / 25) for index in range(25)), 3)
     took: dict[str, list[float]] = {"model": [], "steady": []}
     for _ in range(turns + 1):
         steady, model_ms, steady_ms = TemporalFilter(strength), [], []
@@ -130,11 +130,11 @@ def main() -> None:
     parser.add_argument("clips", nargs="*", type=Path)
     parser.add_argument("--models", nargs="+", default=["monet"])
     parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--noise", type=float, default=0.0, help="gray levels, deviation, added to every frame")
+    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation in gray levels, added to every frame")
     parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--sizes", nargs="*", default=SIZES, help="WIDTHxHEIGHT, to be timed")
+    parser.add_argument("--sizes", nargs="*", default=SIZES, help="WIDTHxHEIGHT to measure")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="of OpenCV")
+    parser.add_argument("--threads", type=int, default=2, help="threads of OpenCV")
     args = parser.parse_args()
     cv2.setNumThreads(args.threads)
     clips: dict[str, dict[str, Any]] = {clip.name: {} for clip in args.clips}
@@ -142,8 +142,8 @@ def main() -> None:
     for index, name in enumerate(args.models):
         with cyclecast.load(name) as model:
             for clip in args.clips:
-                sources = seen(first_frames(clip, args.seconds), args.noise)
-                clips[clip.name][name] = judged(sources, model, args.strength, args.noise)
+                sources = add_noise(first_frames(clip, args.seconds), args.noise)
+                clips[clip.name][name] = measure_clip(sources, model, args.strength, args.noise)
             if index == 0:
                 sizes = [cost(model, size, args.strength, args.turns) for size in args.sizes]
     print(json.dumps({"strength": args.strength, "noise": args.noise, "threads": args.threads, "clips": clips, "sizes": sizes}))

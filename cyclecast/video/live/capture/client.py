@@ -181,7 +181,7 @@ class Capture:
                 self._on_message(message["open"])
         elif "message" in message:
             if not self.reconnects:
-                self._on_message(f"{self.name} {message['news']}")
+                self._on_message(f"{self.name} {message['message']}")
         elif "error" in message:
             return str(message["error"])
         elif "end" in message:
