@@ -13,7 +13,18 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition
 
 from cyclecast.video.files.reader import TimeRange, open_container
-from cyclecast.video.files.tracks import Clock, Copied, Packet, Sound, Subtitles, Track, can_hold, describe, kept_tags
+from cyclecast.video.files.tracks import (
+    Clock,
+    Copied,
+    Packet,
+    Sound,
+    Subtitles,
+    Track,
+    can_hold,
+    choose_layout,
+    copy_description,
+    kept_tags,
+)
 
 SOUND = {  # suffix -> the codec for sound that this container cannot hold as it is
     ".mp4": "aac",
@@ -51,7 +62,7 @@ class SideStreams:
         source = self._source
         main = source.streams.best("video")
         if main is not None:
-            describe(pictures, main)
+            copy_description(pictures, main)
         tick = Fraction(pictures.time_base)
         self._start = round(self._start / tick) * tick  # as it was taken off the pictures
         numbers: dict[str, int] = {}
@@ -84,12 +95,25 @@ class SideStreams:
             if stream.type == "audio" and self.sound == "none":
                 self.sound = "copied"
         elif stream.type == "audio" and self._suffix in SOUND:
-            self._tracks[stream] = Sound(out, stream, SOUND[self._suffix], self._window.start > 0)
-            self.sound = "transcoded"
+            self._transcode(out, stream, name)
         elif known.canonical_name in TEXT_CODECS and self._suffix in TEXT:
             self._tracks[stream] = Subtitles(out, stream, TEXT[self._suffix])
         else:
             self.dropped.append(f"{name}: {self._suffix} cannot hold {known.canonical_name}")
+
+    def _transcode(self, out: OutputContainer, stream: Any, name: str) -> None:
+        codec = SOUND[self._suffix]
+        try:
+            layout = choose_layout(codec, stream.layout)
+        except ValueError:
+            self.dropped.append(f"{name}: it is not known which loudspeakers its {stream.layout.nb_channels} channels are for")
+            return
+
+        def report(loss: str) -> None:
+            self.dropped.append(f"the layout of {name}, {loss}")
+
+        self._tracks[stream] = Sound(out, stream, codec, layout, cut=self._window.start > 0, report=report)
+        self.sound = "transcoded"
 
     def _moved(self, chapter: Any) -> Any:
         """The chapter on the output's clock, cut to the window; None if nothing of it is left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -14,7 +14,16 @@ from av.container import OutputContainer
 from av.format import Flags
 
 Packet: TypeAlias = "av.Packet[Any]"
-BITS_PER_CHANNEL = 96_000  # of sound that is encoded anew: transparent for AAC and Opus
+BITS_PER_CHANNEL = 96_000  # bits per second and channel: transparent for AAC and Opus
+# Encoder -> the channel layouts that it keeps. AAC: those that FFmpeg's decoder finds again; of the others (6.1, 7.0) only the
+# number of channels comes back. Opus: the layouts of mapping family 1 (RFC 7845, 5.1.1.2), but for 5.0 and 6.1, whose
+# channels FFmpeg 8's libopus wrapper puts in the wrong order.
+LAYOUTS = {
+    "aac": ("mono", "stereo", "2.1", "3.0", "4.0", "quad", "5.0", "5.1", "7.1"),
+    "libopus": ("mono", "stereo", "3.0", "quad", "5.1", "7.1"),
+}
+# AC-3, DTS and TrueHD call the two surround channels "side", AAC and Opus "back": the same loudspeakers.
+BACK_FOR_SIDE = {"quad(side)": "quad", "5.0(side)": "5.0", "5.1(side)": "5.1"}
 QUICKTIME_LANGUAGES = {  # what ISO 639-2 calls them -> the only name that FFmpeg's QuickTime knows
     **{"cze": "ces", "deu": "ger", "ell": "gre", "fre": "fra", "isl": "ice", "mkd": "mac", "nld": "dut", "rum": "ron"},
     **{"slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi"},
@@ -56,7 +65,7 @@ class Copied:
                 self._stream.codec_context.layout = f"{known.layout.nb_channels}c"  # the usual one of so many
             bits = re.fullmatch(r"pcm_[sfu](\d+)[bl]?e?", known.codec.canonical_name)
             self._sample = int(bits[1]) // 8 * known.layout.nb_channels if bits else 0
-        describe(self._stream, stream)
+        copy_description(self._stream, stream)
 
     def take(self, packet: Packet | None) -> Sequence[Packet]:
         """As in `Track`."""
@@ -89,60 +98,115 @@ class Copied:
 
 
 class Sound:
-    """Sound that the container cannot hold, decoded and encoded with a codec that it can.
+    """Sound that the container cannot hold: decodes it and encodes it with a codec that the container can hold.
 
-    cut: what lies before time 0 is not wanted.
+    layout: of the output, from `choose_layout`. cut: leave out what lies before time 0. report: gets a phrase for a layout that
+    is lost, at the start or where the source changes midway.
     """
 
-    preroll = Fraction(1, 4)  # decoders need some packets before they say what they should
+    preroll = Fraction(1, 4)  # a decoder's first packets may sound wrong
 
-    def __init__(self, out: OutputContainer, stream: av.AudioStream, codec: str, cut: bool) -> None:
-        self._cut = cut
+    def __init__(
+        self,
+        out: OutputContainer,
+        stream: av.AudioStream,
+        codec: str,
+        layout: str,
+        *,
+        cut: bool,
+        report: Callable[[str], None],
+    ) -> None:
+        self._layout, self._cut, self._report = layout, cut, report
         self._context = stream.codec_context
         rate, rates = self._context.sample_rate, av.Codec(codec, "w").audio_rates or []
         self._rate = rate if rate in rates and codec != "libopus" else 48_000
-        self._layout = "mono" if self._context.layout.nb_channels == 1 else "stereo"
         self._stream = cast(av.AudioStream, out.add_stream(codec, rate=self._rate, layout=self._layout))
         self._stream.codec_context.bit_rate = BITS_PER_CHANNEL * self._stream.codec_context.channels
         self._stream.time_base = Fraction(1, self._rate)
-        self._form: tuple[str, str, int] | None = None  # of what is decoded: broadcasts change it on the way
+        self._format: tuple[str, str, int] | None = None  # of the decoded frames: broadcasts change it midway
         self._resampler: av.AudioResampler | None = None
-        describe(self._stream, stream)
+        self._reported: set[str] = set()
+        self._report_loss(self._context.layout)
+        copy_description(self._stream, stream)
 
     def take(self, packet: Packet | None) -> Sequence[Packet]:
-        """As in `Track`; a packet that cannot be decoded leaves a gap."""
+        """See `Track.take`. A packet that cannot be decoded leaves a gap."""
         frames: list[av.AudioFrame] = []
         with contextlib.suppress(av.FFmpegError):
             frames = self._context.decode(packet)
         if self._cut:
             frames = [f for f in frames if (f.pts or 0) * (f.time_base or 0) + Fraction(f.samples, f.sample_rate) > 0]
-        made = [packet for frame in frames for part in self._resampled(frame) for packet in self._stream.encode(part)]
+        packets = [packet for frame in frames for part in self._resample(frame) for packet in self._stream.encode(part)]
         if packet is None:
-            made += [packet for part in self._rest() for packet in self._stream.encode(part)]
-            made += self._stream.encode(None)
-        return made
+            packets += [packet for part in self._flush_resampler() for packet in self._stream.encode(part)]
+            packets += self._stream.encode(None)
+        return packets
 
-    def _resampled(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        made: list[av.AudioFrame] = []
-        form = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if self._resampler is None or form != self._form:
-            made = self._rest()
-            self._form = form
+    def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        parts: list[av.AudioFrame] = []
+        format_ = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None or format_ != self._format:
+            parts = self._flush_resampler()
+            self._format = format_
             self._resampler = av.AudioResampler(self._stream.codec_context.format, self._layout, self._rate)
-        return made + [self._timed(part) for part in self._resampler.resample(frame)]
+            self._report_loss(frame.layout)
+        return parts + [self._retimed(part) for part in self._resampler.resample(frame)]
 
-    def _rest(self) -> list[av.AudioFrame]:
-        """What is left in the resampler."""
+    def _flush_resampler(self) -> list[av.AudioFrame]:
         if self._resampler is None:
             return []
-        return [self._timed(part) for part in self._resampler.resample(None) if part is not None]
+        return [self._retimed(part) for part in self._resampler.resample(None) if part is not None]
 
-    def _timed(self, part: av.AudioFrame) -> av.AudioFrame:
-        """In the encoder's ticks."""
+    def _retimed(self, part: av.AudioFrame) -> av.AudioFrame:
+        """The same frame with its time in the encoder's ticks."""
         if part.pts is not None and part.time_base is not None:
             part.pts = round(part.pts * part.time_base * self._rate)
         part.time_base = Fraction(1, self._rate)
         return part
+
+    def _report_loss(self, layout: av.AudioLayout) -> None:
+        """Reports, once for each, a layout other than the output's; midway only one that does not fit into it."""
+        name = layout_name(layout)
+        is_midway = self._resampler is not None
+        fits = name == "mono" or speakers(name) <= speakers(self._layout)
+        if name in self._reported or BACK_FOR_SIDE.get(name, name) == self._layout or (is_midway and fits):
+            return
+        self._reported.add(name)
+        self._report(f"{name}, which became {self._layout}")
+
+
+def choose_layout(codec: str, layout: av.AudioLayout) -> str:
+    """The channel layout in which an encoder of `LAYOUTS` holds this one with the least loss.
+
+    ValueError for channels without speaker positions, such as nine of them.
+    """
+    name = layout_name(layout)
+    name = BACK_FOR_SIDE.get(name, name)
+    held = LAYOUTS[codec]
+    if name in held:
+        return name
+    count = len(speakers(name))
+
+    def cost(candidate: str) -> tuple[int, bool, int]:
+        size = len(speakers(candidate))
+        return len(speakers(name) - speakers(candidate)), size < count, size
+
+    return min(held, key=cost)
+
+
+def layout_name(layout: av.AudioLayout) -> str:
+    """FFmpeg's name of the layout; of channels without positions ("6 channels"), the usual layout of so many.
+
+    ValueError where there is no usual one.
+    """
+    if not layout.nb_channels:
+        return "stereo"
+    return av.AudioLayout(f"{layout.nb_channels}c").name if layout.name.endswith(" channels") else layout.name
+
+
+def speakers(layout: str) -> set[str]:
+    """FFmpeg's names of a layout's speaker positions: FL, FR, FC, LFE, ..."""
+    return {channel.name for channel in av.AudioLayout(layout).channels}
 
 
 class Subtitles:
@@ -157,7 +221,7 @@ class Subtitles:
         self._encoder = self._stream.codec_context
         self._encoder.subtitle_header = self._context.subtitle_header
         self._encoder.time_base = self._stream.time_base = Fraction(1, 1000)
-        describe(self._stream, stream)
+        copy_description(self._stream, stream)
 
     def take(self, packet: Packet | None) -> Sequence[Packet]:
         """As in `Track`; a text that cannot be read is left out."""
@@ -219,7 +283,7 @@ def can_hold(form: str, stream: Any) -> bool:
     return True
 
 
-def describe(stream: Any, source: Any) -> None:
+def copy_description(stream: Any, source: Any) -> None:
     """Language, title and role."""
     tags = kept_tags(source.metadata)
     form = stream.container.format.name

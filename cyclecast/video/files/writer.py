@@ -90,6 +90,7 @@ class VideoWriter:
         self.last = first
         """The pts of the last frame."""
         self._end = 0  # of the last frame shown: ticks after `first`
+        self._size = 0  # bytes of all packets
         self._order: list[int] = []  # pts as the encoder gave them out
         self._durations: dict[int, int] = {}  # of frames inside the encoder, by pts: most encoders forget them
         self._delay: int | None = None  # of the first frame, between decoding and showing, in ticks
@@ -173,6 +174,7 @@ class VideoWriter:
         return Part(self.path, self.frames, self._first, self.last, self._end, reordered)
 
     def _mux(self, packets: Sequence[av.Packet[Any]]) -> None:
+        self._size += sum(packet.size for packet in packets)
         try:
             self._container.mux(packets)
         except (av.FFmpegError, OSError) as error:
@@ -187,8 +189,11 @@ class VideoWriter:
             raise
         try:
             self._open.close()
+            size = os.stat(self.path).st_size
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"writing failed ({reason(error)})") from error
+        if size < self._size:  # FFmpeg says nothing of it where the last fragment of an MP4 does not fit
+            raise OutputError(f"writing failed (the file has {size} bytes, its frames have {self._size}: the disk may be full)")
 
     def _let_go(self) -> None:
         """Closes what is open of a file that is not going to be kept, whatever state it is in."""

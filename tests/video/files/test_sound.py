@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from tests.conftest import shared
+from cyclecast.video.files.reader import TimeRange
+from cyclecast.video.files.side_streams import SideStreams
+from tests.conftest import moving_pictures, shared
 from tests.video.convert.test_convert import times
 from tests.video.films import Sound, convert, described, film, heard, lag, likeness, packets, with_packets
 
@@ -102,10 +105,9 @@ def test_sound_in_step_whatever_it_becomes(tmp_path: Path, codec: str, suffix: s
     assert abs(lag(after, before)) <= 48 and likeness(np.roll(after, -lag(after, before)), before) > 0.9
 
 
-def test_sound_that_changes_its_form_on_the_way(tmp_path: Path) -> None:
-    stereo = film(tmp_path / "a.mkv", [Sound("mp2", seconds=1.0, layout="stereo")])
-    mono = film(tmp_path / "b.mkv", [Sound("mp2", seconds=1.0, begin=1.0, layout="mono")])
-    with av.open(str(stereo)) as one, av.open(str(mono)) as two, av.open(str(tmp_path / "in.mkv"), "w") as out:
+def join_sound(first: Path, second: Path, joined: Path) -> Path:
+    """The first video, its sound followed by that of the second."""
+    with av.open(str(first)) as one, av.open(str(second)) as two, av.open(str(joined), "w") as out:
         tracks: dict[str, Any] = {"video": out.add_stream_from_template(one.streams.video[0], opaque=True)}
         tracks["audio"] = out.add_stream_from_template(one.streams.audio[0])
         for container in (one, two):
@@ -113,16 +115,123 @@ def test_sound_that_changes_its_form_on_the_way(tmp_path: Path) -> None:
                 if packet.size and (container is one or packet.stream.type == "audio"):
                     packet.stream = tracks[packet.stream.type]
                     out.mux(packet)
-    source = tmp_path / "in.mkv"
-    convert(source, tmp_path / "out.webm")
+    return joined
+
+
+def test_sound_that_changes_its_form_on_the_way(tmp_path: Path) -> None:
+    stereo = film(tmp_path / "a.mkv", [Sound("mp2", seconds=1.0, layout="stereo")])
+    mono = film(tmp_path / "b.mkv", [Sound("mp2", seconds=1.0, begin=1.0, layout="mono")])
+    source = join_sound(stereo, mono, tmp_path / "in.mkv")
+    assert convert(source, tmp_path / "out.webm").dropped == []
     with av.open(str(tmp_path / "out.webm")) as container:
         assert sum(frame.samples for frame in container.decode(audio=0)) == pytest.approx(96_000, abs=3_000)
 
 
-def test_five_channels_become_two(tmp_path: Path) -> None:
+def test_surround_sound_that_begins_as_stereo_is_reported(tmp_path: Path) -> None:
+    stereo = film(tmp_path / "a.mkv", [Sound("ac3", seconds=1.0, chunk=1536)])
+    surround = film(tmp_path / "b.mkv", [Sound("ac3", seconds=0.9, begin=1.1, layout="5.1(side)", chunk=1536)])
+    report = convert(join_sound(stereo, surround, tmp_path / "in.mkv"), tmp_path / "out.webm")
+    assert report.dropped == ["the layout of sound track 1, 5.1(side), which became stereo"]
+    early = film(tmp_path / "c.mkv", [Sound("ac3", seconds=0.9, layout="5.1(side)", chunk=1536)])
+    late = film(tmp_path / "d.mkv", [Sound("ac3", seconds=0.9, begin=1.1, chunk=1536)])
+    report = convert(join_sound(early, late, tmp_path / "in.mkv"), tmp_path / "out.webm", overwrite=True)
+    assert (report.dropped, audio_layout(tmp_path / "out.webm")) == ([], "5.1")
+
+
+def audio_layout(path: Path) -> str:
+    with av.open(str(path)) as container:
+        return container.streams.audio[0].layout.name
+
+
+def one_channel_each(path: Path, layout: str) -> Path:
+    """A second of sound with another tone in each channel: 300 Hz, 400 Hz, ...; FC is the last, LFE 60 Hz."""
+    channels = [channel.name for channel in av.AudioLayout(layout).channels]
+    clock = np.arange(48_000) / 48_000
+    waves = np.stack([8_000 * np.sin(2 * np.pi * tone_of(name) * clock) for name in channels], 1)
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        track = out.add_stream("flac", rate=48_000, layout=layout)
+        for index, image in enumerate(moving_pictures(25)):
+            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+            picture.pts, picture.time_base = index, Fraction(1, 25)
+            out.mux(video.encode(picture))
+            samples = waves[1920 * index : 1920 * (index + 1)].astype(np.int16).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(samples, "s16", layout)
+            frame.sample_rate, frame.time_base, frame.pts = 48_000, Fraction(1, 48_000), 1920 * index
+            out.mux(track.encode(frame))
+        out.mux(video.encode(None))
+        out.mux(track.encode(None))
+    return path
+
+
+def tone_of(channel: str) -> int:
+    """Hz; the same for a side channel and the back channel that stands for it."""
+    return {"FL": 300, "FR": 400, "FC": 500, "LFE": 60, "BL": 700, "BR": 800, "BC": 900, "SL": 1000, "SR": 1100}[channel]
+
+
+def tones_in(path: Path) -> dict[str, list[int]]:
+    """Channel -> the tones that can be heard in it, in Hz."""
+    with av.open(str(path)) as container:
+        layout = container.streams.audio[0].layout
+        resampler = av.AudioResampler("s16", layout, 48_000)
+        parts = [part.to_ndarray() for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+    waves = np.concatenate(parts, 1).reshape(-1, layout.nb_channels)[12_000:36_000].astype(np.float64)
+    spectra = np.abs(np.fft.rfft(waves * np.hanning(24_000)[:, None], axis=0)) / 6_000
+    tones = (300, 400, 500, 60, 700, 800, 900, 1000, 1100)
+    return {c.name: [tone for tone in tones if spectra[tone // 2, k] > 500] for k, c in enumerate(layout.channels)}
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mov"])  # Opus, AAC
+@pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "quad", "5.0", "5.1", "7.1"])
+def test_every_channel_stays_where_it_is(tmp_path: Path, layout: str, suffix: str) -> None:
+    source = one_channel_each(tmp_path / "in.mkv", layout)
+    report = convert(source, tmp_path / f"out{suffix}")
+    became = "5.1" if (layout, suffix) == ("5.0", ".webm") else layout  # FFmpeg mixes up the channels of Opus in 5.0
+    assert report.audio == "transcoded" and audio_layout(tmp_path / f"out{suffix}") == became
+    assert report.dropped == ([] if became == layout else [f"the layout of sound track 1, {layout}, which became {became}"])
+    expected = {c.name: [tone_of(c.name)] for c in av.AudioLayout(layout).channels}
+    silent: dict[str, list[int]] = {c.name: [] for c in av.AudioLayout(became).channels if c.name not in expected}
+    assert tones_in(tmp_path / f"out{suffix}") == expected | silent
+
+
+@pytest.mark.parametrize(("layout", "becomes"), [("5.1(side)", "5.1"), ("5.0(side)", "5.1"), ("quad(side)", "quad")])
+def test_side_channels_become_the_back_channels_that_stand_for_them(tmp_path: Path, layout: str, becomes: str) -> None:
+    convert(one_channel_each(tmp_path / "in.mkv", layout), tmp_path / "out.webm")
+    assert audio_layout(tmp_path / "out.webm") == becomes
+    heard_tones = tones_in(tmp_path / "out.webm")
+    assert (heard_tones["BL"], heard_tones["BR"]) == ([tone_of("SL")], [tone_of("SR")])
+
+
+@pytest.mark.parametrize(
+    ("layout", "suffix", "becomes"),
+    [("4.0", ".webm", "5.1"), ("2.1", ".webm", "5.1"), ("6.1", ".webm", "7.1"), ("6.0", ".webm", "7.1"), ("3.1", ".webm", "5.1")],
+)
+def test_a_layout_that_the_codec_cannot_hold_is_reported_and_no_channel_is_lost(
+    tmp_path: Path, layout: str, suffix: str, becomes: str
+) -> None:
+    source = one_channel_each(tmp_path / "in.mkv", layout)
+    report = convert(source, tmp_path / f"out{suffix}")
+    assert report.dropped == [f"the layout of sound track 1, {layout}, which became {becomes}"]
+    assert audio_layout(tmp_path / f"out{suffix}") == becomes
+    found = tones_in(tmp_path / f"out{suffix}")
+    for channel in av.AudioLayout(layout).channels:
+        places = ["BL", "BR"] if channel.name == "BC" else [channel.name]
+        assert all(tone_of(channel.name) in found[place] for place in places), found
+
+
+@pytest.mark.parametrize(("suffix", "becomes"), [(".webm", "5.1"), (".mp4", "5.1(side)"), (".mkv", "5.1(side)")])
+def test_surround_sound_of_a_disc_stays_surround(tmp_path: Path, suffix: str, becomes: str) -> None:
+    report = convert(shared("faults/footage/s51.mkv"), tmp_path / f"out{suffix}")
+    assert report.dropped == [] and audio_layout(tmp_path / f"out{suffix}") == becomes
+    assert report.audio == ("transcoded" if suffix == ".webm" else "copied")
+
+
+def test_surround_sound_stays_in_step(tmp_path: Path) -> None:
     small = film(tmp_path / "small.mkv", frames=125)
     clip = shared("media/clips/bigbuckbunny.mp4")
-    with av.open(str(small)) as one, av.open(str(clip)) as two, av.open(str(tmp_path / "in.mp4"), "w") as out:
+    source = tmp_path / "in.mp4"
+    with av.open(str(small)) as one, av.open(str(clip)) as two, av.open(str(source), "w") as out:
         pairs = [
             (c, s, out.add_stream_from_template(s, opaque=True))
             for c, s in ((one, one.streams.video[0]), (two, two.streams.audio[0]))
@@ -132,13 +241,20 @@ def test_five_channels_become_two(tmp_path: Path) -> None:
                 if packet.size:
                     packet.stream = track
                     out.mux(packet)
-    source = tmp_path / "in.mp4"
     report = convert(source, tmp_path / "out.webm")
-    with av.open(str(tmp_path / "out.webm")) as container:
-        assert container.streams.audio[0].layout.name == "stereo"
-    assert (report.audio, report.frames) == ("transcoded", 125)
+    assert audio_layout(source) == audio_layout(tmp_path / "out.webm") == "5.1"
+    assert (report.audio, report.frames, report.dropped) == ("transcoded", 125, [])
     before, after = heard(source), heard(tmp_path / "out.webm")
     assert abs(lag(after, before)) <= 1 and likeness(after, before) > 0.9
+
+
+def test_channels_of_unknown_places_are_left_out_and_reported(tmp_path: Path) -> None:
+    source = film(tmp_path / "in.mkv", [Sound()])
+    with SideStreams(source, Fraction(0), TimeRange(), ".webm") as side_streams, av.open("/dev/null", "w", "webm") as out:
+        stream = SimpleNamespace(layout=SimpleNamespace(nb_channels=9, name="9 channels"))
+        side_streams._transcode(out, stream, "sound track 1")
+        assert side_streams.sound == "none"
+        assert side_streams.dropped == ["sound track 1: it is not known which loudspeakers its 9 channels are for"]
 
 
 def test_broadcast_sound_gets_the_head_that_mp4_wants(tmp_path: Path) -> None:
