@@ -1,6 +1,6 @@
-"""Parts of a film on workers of Ray: two of this machine, then two hosts with nothing in common; what dies midway is replaced.
+"""Videos on a Ray cluster: on two workers of this machine, then on two hosts that share nothing. What dies is replaced.
 
-The hosts are namespaces: each its own network, processes and mounts, and the second one sees no file of these tests.
+The hosts are Linux namespaces, each with its own network, processes and mounts; the second one sees no file of these tests.
 """
 
 from __future__ import annotations
@@ -19,64 +19,81 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from benchmarks.killed import content
 from cyclecast.video.convert.job import folder_of
 from cyclecast.video.convert.parts import PART_FRAMES
+from tests.commands import run_command
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
 
+SLOW = ("--work-height", "192", "--preset", "ultrafast")  # options that make a part take a while
+
+
+def arguments(clip: Path, out: Path, model: Path, *more: str) -> list[str]:
+    """Of `cyclecast`."""
+    return ["convert", str(clip), str(out), "-m", str(model), "--json", *SLOW, *more]
+
 
 def command(clip: Path, out: Path, model: Path, *more: str) -> list[str]:
-    program = [sys.executable, "-m", "cyclecast", "convert"]
-    return [*program, str(clip), str(out), "-m", str(model), "--preset", "slower", "--json", *more]
+    """The same as a program."""
+    return [sys.executable, "-m", "cyclecast", *arguments(clip, out, model, *more)]
+
+
+@pytest.fixture(scope="module")
+def alone(long_clip: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The long clip, converted on this machine alone."""
+    out = tmp_path_factory.mktemp("alone") / "alone.mp4"
+    done = run_command(*arguments(long_clip, out, tiny_model))
+    assert done.returncode == 0, done.stderr
+    return out
 
 
 def workers_of(process: int) -> Iterator[int]:
-    """Processes below this one that are making a part."""
-    parents, making = {}, []
+    """The descendants of this process that are making a part."""
+    parents, workers = {}, []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
             parents[int(entry)] = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
             if Path(f"/proc/{entry}/cmdline").read_text().startswith("ray::make_part"):
-                making.append(int(entry))
+                workers.append(int(entry))
         except OSError:  # it has ended
             continue
-    for worker in making:
-        above = worker
-        while above in parents and above != process:
-            above = parents[above]
-        if above == process:
+    for worker in workers:
+        ancestor = worker
+        while ancestor in parents and ancestor != process:
+            ancestor = parents[ancestor]
+        if ancestor == process:
             yield worker
 
 
-def test_a_worker_that_dies_is_replaced_and_the_film_is_the_same(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
-    alone, spread = tmp_path / "alone.mp4", tmp_path / "spread.mp4"
-    subprocess.run(command(long_clip, alone, tiny_model), check=True, capture_output=True)
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_the_output_is_the_same(
+    alone: Path, long_clip: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
     process = subprocess.Popen(
-        command(long_clip, spread, tiny_model, "--cluster", "auto"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(long_clip, out, tiny_model, "--cluster", "auto"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     killed = None
     while killed is None and process.poll() is None:
-        if list(folder_of(spread).glob("0*.mp4")):
+        if list(folder_of(out).glob("0*.mp4")):
             killed = next(workers_of(process.pid), None)
         time.sleep(0.005)
     assert killed is not None, process.communicate()
     os.kill(killed, signal.SIGKILL)
-    out, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    report = json.loads(out)
+    report = json.loads(printed)
     assert report["frames"] == 3 * PART_FRAMES + 10 and report["damage"] is None
     assert "Ray, 1 machine" in errors
-    assert content(spread) == content(alone)
-    assert spread.read_bytes() == alone.read_bytes()
+    assert out.read_bytes() == alone.read_bytes()
 
 
-OWN = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]  # before a command
+NAMESPACE = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]  # before a command
 
 
 class Host:
-    """A machine of its own: a node of Ray at 10.77.0.`number`, the first of which is the head; `hidden` is empty there."""
+    """A namespace as a machine: a node of Ray at 10.77.0.`number`; host 1 is the head. The folder `hidden` is empty there."""
 
     def __init__(self, number: int, hidden: Path | None = None) -> None:
         ray_start = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus", "1"]
@@ -87,13 +104,13 @@ class Host:
                 mount -t tmpfs tmpfs "$folder"
             done
             ip link set lo up
-            ip address add 10.77.0.{number} dev lo  # not of the wire, which is gone when the other end is
+            ip address add 10.77.0.{number} dev lo  # the wire goes when its other end does
             until ip link set wire up 2> /dev/null; do sleep 0.05; done
             ip route add 10.77.0.0/24 dev wire src 10.77.0.{number}
             until [ {number} = 1 ] || (exec 3<> /dev/tcp/10.77.0.1/6379) 2> /dev/null; do sleep 0.05; done
             exec {shlex.join([*ray_start, *where])} --node-ip-address 10.77.0.{number} --object-store-memory 200000000"""
         self._process = subprocess.Popen(
-            [*OWN, "bash", "-c", script], env=self.env(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            [*NAMESPACE, "bash", "-c", script], env=self.env(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         while not (found := children.read_text().split()):
@@ -103,16 +120,16 @@ class Host:
 
     @staticmethod
     def env() -> dict[str, str]:
-        """A host that is gone is missed in seconds; the rest keeps Ray from asking for what is not at hand."""
-        missed = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "1000"}
-        return {**os.environ, **missed, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "TMPDIR": "/tmp/ray"}
+        """Ray notices in seconds that a host is gone, and asks for neither a token nor the internet."""
+        health_check = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "1000"}
+        return {**os.environ, **health_check, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "TMPDIR": "/tmp/ray"}
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         inside = ["nsenter", "--target", str(self.pid), "--net", "--mount", "--pid", "--"]
         return subprocess.Popen([*inside, *command], env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def sent(self, name: str = "cyclecast-*") -> list[Path]:
-        """What lies in its folder of temporary files."""
+        """The files that a run sent to this host."""
         return list(Path(f"/proc/{self.pid}/root/tmp/ray").glob(name))
 
     def kill(self) -> None:
@@ -133,40 +150,37 @@ while len(ray.nodes()) < 2:
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host]]:
-    """Two, joined by a wire. The second sees no file of these tests."""
+    """Two hosts, joined by a wire. The second one sees no file of these tests."""
     if not all(map(shutil.which, ("bash", "ip", "nsenter", "unshare"))) or os.geteuid() != 0:
-        pytest.skip("namespaces take root, and the programs ip, nsenter and unshare")
-    made = subprocess.run([*OWN, "ip", "link", "add", "wire", "type", "veth"], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"no namespaces here: {made.stderr.strip()}")
+        pytest.skip("namespaces need root and the programs bash, ip, nsenter and unshare")
+    tried = subprocess.run([*NAMESPACE, "ip", "link", "add", "wire", "type", "veth"], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"no namespaces here: {tried.stderr.strip()}")
     one, two = Host(1), Host(2, hidden=tmp_path_factory.getbasetemp())
     try:
         wire = f"ip link add wire netns {one.pid} type veth peer name wire netns {two.pid}"
         subprocess.run(wire.split(), check=True)
-        asking = one.start(sys.executable, "-c", AWAIT_TWO)
-        _, errors = asking.communicate(timeout=120)
-        assert asking.returncode == 0, errors
+        waiting = one.start(sys.executable, "-c", AWAIT_TWO)
+        _, errors = waiting.communicate(timeout=120)
+        assert waiting.returncode == 0, errors
         yield one, two
     finally:
         one.kill()
         two.kill()
 
 
-HARDER = ("--work-height", "192", "--preset", "ultrafast")  # so that a part takes a while
-
-
-def test_hosts_that_have_not_the_film_are_sent_it(
-    hosts: tuple[Host, Host], long_clip: Path, tiny_model: Path, tmp_path: Path
+@pytest.mark.slow
+def test_hosts_without_the_source_receive_it(
+    hosts: tuple[Host, Host], alone: Path, long_clip: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """A worker of the second dies; then the source changes; then all of the second dies."""
+    """First a worker of the second host dies, then the source changes, then the second host dies."""
     one, two = hosts
-    clip, alone = tmp_path / "clip.mp4", tmp_path / "alone.mp4"
+    clip = tmp_path / "clip.mp4"
     shutil.copy(long_clip, clip)
-    subprocess.run(command(clip, alone, tiny_model, *HARDER), check=True, capture_output=True)
 
-    def submit_frame(out: Path) -> tuple[subprocess.Popen[str], int]:
-        """A conversion, and a worker of the second host that has its copy and is at a part."""
-        process = one.start(*command(clip, out, tiny_model, *HARDER, "--cluster", "10.77.0.1:6379"))
+    def start(out: Path) -> tuple[subprocess.Popen[str], int]:
+        """A conversion, and a worker of the second host that has received the source and is making a part."""
+        process = one.start(*command(clip, out, tiny_model, "--cluster", "10.77.0.1:6379"))
         while process.poll() is None:
             if two.sent("cyclecast-*/*/*/part.mp4") and (worker := next(workers_of(two.pid), None)):
                 return process, worker
@@ -178,45 +192,43 @@ def test_hosts_that_have_not_the_film_are_sent_it(
         assert process.returncode == 0 and "Ray, 2 machines" in errors, errors
         return out.read_bytes() == alone.read_bytes()
 
-    process, worker = submit_frame(tmp_path / "worker.mp4")
+    process, worker = start(tmp_path / "worker.mp4")
     assert [path.read_bytes() == clip.read_bytes() for path in two.sent("cyclecast-*/*/source.mp4")] == [True]
     assert not one.sent("cyclecast-*/*/source.mp4")
     os.kill(worker, signal.SIGKILL)
     assert is_same(process, tmp_path / "worker.mp4")
     assert not one.sent() and not two.sent()
 
-    process, _ = submit_frame(tmp_path / "changed.mp4")
+    process, _ = start(tmp_path / "changed.mp4")
     os.utime(clip)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in errors
     assert f"error: {clip}: was changed while it was converted" in errors.splitlines()[-1]
     assert not one.sent() and not two.sent()
 
-    process, _ = submit_frame(tmp_path / "host.mp4")
+    process, _ = start(tmp_path / "host.mp4")
     two.kill()
     assert is_same(process, tmp_path / "host.mp4")
     assert not one.sent()
 
 
-def test_what_killed_runs_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cyclecast.cluster.room import ROOM, room_of
+def test_folders_of_killed_runs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cyclecast.cluster.scratch import SCRATCH_PREFIX, scratch_folder
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    left, used, young = (tmp_path / f"{ROOM}{name}" for name in ("left", "used", "young"))
-    for room in (left, used, young):
-        room.mkdir()
-        (room / "held-by-nobody").touch()
+    abandoned, used, young = (tmp_path / f"{SCRATCH_PREFIX}{name}" for name in ("abandoned", "used", "young"))
+    for folder in (abandoned, used, young):
+        folder.mkdir()
+        (folder / "held-by-nobody").touch()
     with FileLock(used / "held-by-one"):
-        for room in (left, used):
-            os.utime(room, (0, 0))
-        new = room_of(f"{ROOM}new")
+        for folder in (abandoned, used):
+            os.utime(folder, (0, 0))
+        new = scratch_folder(f"{SCRATCH_PREFIX}new")
         assert sorted(tmp_path.iterdir()) == sorted([new, used, young])
 
 
-def test_no_cluster_there_is_one_clear_line(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(clip, tmp_path / "out.mp4", tiny_model, "--cluster", "127.0.0.1:1"), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+def test_no_cluster_at_the_address_is_one_line(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+    done = run_command(*arguments(clip, tmp_path / "out.mp4", tiny_model, "--cluster", "127.0.0.1:1"))
+    assert done.returncode == 1
     assert "no Ray cluster at 127.0.0.1:1" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

@@ -70,7 +70,10 @@ def convert(
         ),
     ] = "auto",
     decoder: Annotated[
-        str, typer.Option(help="auto (what is fastest on this machine), software, cuda, vaapi, videotoolbox, ...")
+        str,
+        typer.Option(
+            help="auto (hardware that works on this machine, otherwise software), software, cuda, vaapi, videotoolbox, ..."
+        ),
     ] = "auto",
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound. Default: every track is kept.")] = False,
     start: Annotated[str, typer.Option(help="Where to begin in the source: seconds or [HH:]MM:SS.")] = "0",

@@ -56,6 +56,5 @@ def _check_container(output: Path, suffix: str, codec: str) -> None:
     if codec in held:
         return
     others = " or ".join(other for other in CONTAINERS if codec in codecs_in(other))
-    raise OutputError(
-        f"{output}: {suffix} cannot hold {codec}, it takes {', '.join(held)}; use --codec {held[0]} or name the output {others}"
-    )
+    advice = f"use --codec {CONTAINERS[suffix]}, or an output that ends in {others}"
+    raise OutputError(f"{output}: {suffix} cannot hold {codec}, it takes {', '.join(held)}; {advice}")

@@ -20,6 +20,7 @@ from cyclecast.video.files.images import write_image
 from tests.conftest import Negative, moving_pictures
 
 QUICK = ConvertOptions(preset="ultrafast")
+OVERWRITE = ConvertOptions(preset="ultrafast", overwrite=True)
 
 
 @pytest.fixture
@@ -94,7 +95,8 @@ def test_a_disk_that_is_full_at_any_moment_costs_one_file(
         for outcome in outcomes:
             assert outcome.error or outcome.output.exists()
         failures += len(failed)
-        assert not any(outcome.error for outcome in convert(sources, out, options=ConvertOptions(overwrite=True)))
+        if failed:  # the next run finishes the batch
+            assert not any(outcome.error for outcome in convert(sources, out, options=OVERWRITE))
     assert nth > 1 and (failures or call == "unlink")
 
 

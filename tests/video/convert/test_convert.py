@@ -1,4 +1,4 @@
-"""Files in, files out: time, sound, color and shape are kept, and nothing half-written is left."""
+"""Conversions keep time, sound, color and shape, and leave no incomplete file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def heard(path: Path) -> NDArray[np.float32]:
 
 
 def psnr(ones: list[Image], others: list[Image]) -> float:
-    """Of the brightness, in dB: 4:2:0 halves the colors of a picture, and small test pictures are all edges."""
+    """Of the brightness, in dB: 4:2:0 halves the colors of an image, and small test images are all edges."""
     weights = np.array([0.114, 0.587, 0.299])
     square = np.mean([(a @ weights - b @ weights) ** 2 for a, b in zip(ones, others, strict=True)])
     return float(10 * np.log10(255**2 / max(square, 1e-9)))
@@ -82,7 +82,7 @@ def test_the_function_is_compiled_for_the_size_before_the_first_frame(clip: Path
     assert function.prepared == [(64, 48)]
 
 
-def test_work_height_runs_small_and_delivers_large(clip: Path, tmp_path: Path) -> None:
+def test_the_model_runs_at_the_work_height_and_the_output_has_the_source_size(clip: Path, tmp_path: Path) -> None:
     class Small(Negative):
         sizes: set[tuple[int, ...]] = set()
 
@@ -115,7 +115,7 @@ def test_codecs_and_containers(clip: Path, tmp_path: Path, codec: str, suffix: s
     assert psnr(pictures(out), pictures(clip)) > 30
 
 
-def test_sound_that_the_container_cannot_hold_is_encoded_anew(clip: Path, tmp_path: Path) -> None:
+def test_sound_that_the_container_cannot_hold_is_transcoded(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.webm"
     assert convert_file(clip, out, Same()).audio == "transcoded"
     assert times(out) == times(clip)
@@ -128,7 +128,7 @@ def test_sound_that_the_container_cannot_hold_is_encoded_anew(clip: Path, tmp_pa
 
 
 @pytest.mark.parametrize("color", [Color(1, 1, 1, 1), Color(6, 1, 6, 6), Color(1, 2, 1, 1), Color()], ids=str)
-def test_color_comes_out_as_it_went_in(tmp_path: Path, color: Color) -> None:
+def test_color_is_unchanged(tmp_path: Path, color: Color) -> None:
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 25), None, color, Fraction(1))
     flat = [
         np.full((48, 64, 3), bgr, np.uint8) for bgr in ((200, 30, 60), (20, 180, 90), (40, 60, 220), (255, 255, 255), (0, 0, 0))
@@ -156,7 +156,7 @@ def test_odd_sizes_gain_a_repeated_row_or_column(tmp_path: Path, size: tuple[int
     assert psnr([image[: size[1], : size[0]] for image in got], images) > 38
 
 
-def test_a_time_that_stands_still_moves_on_by_a_tick(tmp_path: Path) -> None:
+def test_a_repeated_timestamp_becomes_the_next_tick(tmp_path: Path) -> None:
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(), Fraction(1))
     with VideoWriter(tmp_path / "out.mp4", info) as writer:
         for pts, image in zip((0, 40, 40, 39, 120), moving_pictures(5), strict=True):
@@ -167,7 +167,7 @@ def test_a_time_that_stands_still_moves_on_by_a_tick(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("codec", "suffix"), [("h264", ".mp4"), ("hevc", ".mp4"), ("av1", ".mp4"), ("h264", ".mkv"), ("vp9", ".webm")]
 )
-def test_the_last_frame_is_held_as_long_as_it_was(tmp_path: Path, codec: str, suffix: str) -> None:
+def test_the_last_frame_keeps_its_duration(tmp_path: Path, codec: str, suffix: str) -> None:
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(), Fraction(1))
     out = tmp_path / f"out{suffix}"
     with VideoWriter(out, info, Encoding(codec)) as writer:
@@ -202,14 +202,14 @@ def test_a_clock_that_begins_late_begins_at_0(tmp_path: Path) -> None:
     assert [float(t) for t in times(tmp_path / "out.mp4")] == pytest.approx([i / 25 for i in range(25)], abs=1e-3)
 
 
-def test_a_clock_that_jumps_back_is_named(tmp_path: Path) -> None:
+def test_a_clock_that_jumps_back_is_an_error(tmp_path: Path) -> None:
     source = transport_stream(tmp_path / "strung.ts", [20, 5])
     with pytest.raises(InputError, match=r"strung\.ts: its clock jumps back by 16\.\d s"):
         convert_file(source, tmp_path / "out.mp4", Same())
     assert [p.name for p in tmp_path.iterdir()] == ["strung.ts"]
 
 
-def test_a_recording_that_begins_between_key_frames_is_converted_and_named(tmp_path: Path) -> None:
+def test_a_recording_that_begins_between_key_frames_is_converted(tmp_path: Path) -> None:
     source = transport_stream(tmp_path / "cut.ts", [0])
     data = source.read_bytes()
     source.write_bytes(data[: 188 * 2] + data[188 * (len(data) // 188 // 4) :])
@@ -218,22 +218,22 @@ def test_a_recording_that_begins_between_key_frames_is_converted_and_named(tmp_p
     assert len(pictures(tmp_path / "out.mp4")) == report.frames
 
 
-def test_a_cover_picture_is_not_the_film(tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "film.mkv"), "w") as container:
-        cover, film = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=25)
+def test_a_cover_image_is_not_the_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "video.mkv"), "w") as container:
+        cover, video = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=25)
         cover.width, cover.height, cover.pix_fmt = 640, 480, "yuvj420p"
-        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
-        for stream, images in ((cover, moving_pictures(1, 640, 480)), (film, moving_pictures(10))):
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for stream, images in ((cover, moving_pictures(1, 640, 480)), (video, moving_pictures(10))):
             for index, image in enumerate(images):
                 frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=stream.pix_fmt)
                 frame.pts = index
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-    report = convert_file(tmp_path / "film.mkv", tmp_path / "out.mp4", Same())
+    report = convert_file(tmp_path / "video.mkv", tmp_path / "out.mp4", Same())
     assert (report.width, report.height, report.frames) == (64, 48, 10)
 
 
-def test_sound_of_an_unknown_codec_is_left_out_and_named(clip: Path, tmp_path: Path) -> None:
+def test_sound_of_an_unknown_codec_is_left_out_and_reported(clip: Path, tmp_path: Path) -> None:
     source = tmp_path / "odd.mp4"
     source.write_bytes(clip.read_bytes().replace(b"mp4a", b"zzza").replace(b"esds", b"zzzz"))
     report = convert_file(source, tmp_path / "out.mp4", Same())
@@ -242,7 +242,7 @@ def test_sound_of_an_unknown_codec_is_left_out_and_named(clip: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["café.png", b"caf\xe9.png", "trip-12:30.png"])
-def test_names_of_every_kind(tmp_path: Path, name: str | bytes, clip: Path) -> None:
+def test_unusual_file_names(tmp_path: Path, name: str | bytes, clip: Path) -> None:
     picture = tmp_path / os.fsdecode(name)
     write_image(tmp_path / "plain.png", moving_pictures(1)[0])
     (tmp_path / "plain.png").rename(picture)
@@ -252,7 +252,7 @@ def test_names_of_every_kind(tmp_path: Path, name: str | bytes, clip: Path) -> N
     assert convert_file(video, video.with_suffix(".mkv"), Same()).frames == 12
 
 
-def test_a_source_whose_name_looks_like_ours_is_safe(clip: Path, tmp_path: Path) -> None:
+def test_a_source_with_the_name_of_a_temporary_file_is_kept(clip: Path, tmp_path: Path) -> None:
     source = tmp_path / "clip.partial.mp4"
     source.write_bytes(clip.read_bytes())
     assert convert_file(source, tmp_path / "clip.mp4", Same()).frames == 12
@@ -260,7 +260,7 @@ def test_a_source_whose_name_looks_like_ours_is_safe(clip: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("nth", [1, 6])
-def test_a_model_that_breaks_leaves_nothing(
+def test_a_model_that_fails_leaves_no_file(
     clip: Path, tmp_path: Path, slow_failing: Callable[[int], type[Negative]], nth: int
 ) -> None:
     with pytest.raises(RuntimeError, match="the model broke"):
@@ -268,9 +268,7 @@ def test_a_model_that_breaks_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_overwrite_keeps_what_was_there(
-    clip: Path, tmp_path: Path, slow_failing: Callable[[int], type[Negative]]
-) -> None:
+def test_a_failed_overwrite_keeps_the_old_file(clip: Path, tmp_path: Path, slow_failing: Callable[[int], type[Negative]]) -> None:
     out = tmp_path / "out.mp4"
     out.write_text("precious")
     with pytest.raises(RuntimeError):
@@ -281,7 +279,7 @@ def test_a_failed_overwrite_keeps_what_was_there(
 def bad_video(folder: Path, kind: str) -> Path:
     path = folder / f"{kind}.mp4"
     if kind == "text":
-        path.write_text("I am no video\n" * 50)
+        path.write_text("not a video\n" * 50)
     elif kind == "empty":
         path.touch()
     elif kind == "folder":
@@ -303,14 +301,14 @@ def bad_video(folder: Path, kind: str) -> Path:
         ("sound", "has no video stream"),
     ],
 )
-def test_sources_that_are_no_video(tmp_path: Path, kind: str, message: str) -> None:
+def test_sources_that_are_not_videos(tmp_path: Path, kind: str, message: str) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=message):
         convert_file(bad_video(tmp_path, kind), tmp_path / "out" / "out.mp4", Same())
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_outputs_that_cannot_be(clip: Path, tmp_path: Path) -> None:
+def test_outputs_that_are_refused(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "there.mp4").write_text("precious")
     (tmp_path / "file").touch()
     own = tmp_path / "own.mp4"
@@ -327,7 +325,7 @@ def test_outputs_that_cannot_be(clip: Path, tmp_path: Path) -> None:
     assert own.read_bytes() == clip.read_bytes()
 
 
-def test_a_folder_that_may_not_be_written(clip: Path, tmp_path: Path) -> None:
+def test_a_folder_without_write_permission(clip: Path, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -337,7 +335,7 @@ def test_a_folder_that_may_not_be_written(clip: Path, tmp_path: Path) -> None:
         convert_file(clip, locked / "out.mp4", Same())
 
 
-def test_codecs_that_are_not_there(clip: Path, tmp_path: Path) -> None:
+def test_unknown_codecs_and_presets(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no codec named 'mpeg99'"):
         convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(codec="mpeg99"))
     with pytest.raises(OutputError, match="the h264 encoder does not take these settings"):

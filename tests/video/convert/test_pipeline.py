@@ -1,4 +1,4 @@
-"""Three stages side by side: in order, bounded, and never hanging."""
+"""The three stages overlap, keep the order and a bounded memory, and never hang."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def threads() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
 
-def test_everything_arrives_in_order() -> None:
+def test_all_items_arrive_in_order() -> None:
     out: list[int] = []
-    told: list[int] = []
-    pipeline.run(numbers(100), at_once(lambda n: n * n), out.append, told.append)
+    counts: list[int] = []
+    pipeline.run(numbers(100), at_once(lambda n: n * n), out.append, counts.append)
     assert out == [n * n for n in range(100)]
-    assert told == list(range(1, 101))
+    assert counts == list(range(1, 101))
 
 
-def test_an_empty_source_is_no_error() -> None:
+def test_an_empty_source_is_not_an_error() -> None:
     out: list[int] = []
     pipeline.run(numbers(0), at_once(lambda n: n), out.append)
     assert out == []
@@ -80,7 +80,7 @@ def test_a_fast_source_does_not_run_ahead(slow: str) -> None:
 
     pipeline.run(numbers(60, read), at_once(lambda n: wait("function", n)), lambda n: (wait("sink", n), None)[1])
     most_held = 2 * pipeline.QUEUE_SIZE + 2 + pipeline.IN_FLIGHT
-    assert most <= most_held  # both queues full, one item in the hands of the outer stages, two in the function's
+    assert most <= most_held  # full queues, one item in each outer stage, two in flight
 
 
 def test_stages_overlap() -> None:
@@ -96,15 +96,17 @@ def test_stages_overlap() -> None:
     assert wall < 0.6 * work  # one after the other would take all of it
 
 
-def test_two_are_under_way_and_no_more() -> None:
-    begun: list[int] = []
+def test_exactly_two_items_are_in_flight() -> None:
+    submitted: list[int] = []
     fetched: list[int] = []
 
     def submit(number: int) -> Future[int]:
-        begun.append(number)
+        submitted.append(number)
 
         def wait() -> int:
-            assert begun[-1] == min(number + pipeline.IN_FLIGHT - 1, 19)  # the one after it is at work, the next is not
+            assert submitted[-1] == min(
+                number + pipeline.IN_FLIGHT - 1, 19
+            )  # the next item was submitted, the one after it was not
             fetched.append(number)
             return number
 
@@ -116,7 +118,7 @@ def test_two_are_under_way_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("nth", [0, 3, 19])
-def test_an_error_while_it_is_waited_for_is_raised(nth: int) -> None:
+def test_an_error_of_a_future_is_raised(nth: int) -> None:
     def submit(number: int) -> Future[int]:
         def wait() -> int:
             if number == nth:

@@ -22,6 +22,7 @@ from cyclecast.video.convert.job import LIST_NAME, Job, folder_of
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.frame import Image
+from tests.commands import run_command
 from tests.conftest import LONG_FRAMES as FRAMES
 from tests.conftest import Negative, Same
 
@@ -88,15 +89,16 @@ def test_a_run_resumes_after_the_last_part(
     ("codec", "suffix"), [("hevc", ".mp4"), ("vp9", ".webm"), ("av1", ".mkv"), ("h264", ".mov"), (None, ".gif")]
 )
 def test_every_codec_and_container_resumes(
-    clip_of: Callable[[int], Path], tmp_path: Path, codec: str | None, suffix: str
+    clip_of: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str | None, suffix: str
 ) -> None:
-    clip, preset = clip_of(PART_FRAMES + 20), {"hevc": "ultrafast", "vp9": "8", "av1": "12", "h264": "ultrafast"}.get(codec or "")
+    monkeypatch.setattr("cyclecast.video.convert.parts.PART_FRAMES", 30)
+    clip, preset = clip_of(45), {"hevc": "ultrafast", "vp9": "8", "av1": "12", "h264": "ultrafast"}.get(codec or "")
     options = ConvertOptions(codec=codec, preset=preset)
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
     convert_file(clip, whole, Negative(), options)
-    interrupted(clip, out, PART_FRAMES + 15, options)
+    interrupted(clip, out, 43, options)
     report = convert_file(clip, out, Negative(), options)
-    assert (report.frames, report.resumed_frames) == (PART_FRAMES + 20, PART_FRAMES)
+    assert (report.frames, report.resumed_frames) == (45, 30)
     assert content(out) == content(whole)
 
 
@@ -112,24 +114,26 @@ def clip_of(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return make
 
 
-def test_another_option_model_or_source_starts_over_and_says_so(long_clip: Path, tmp_path: Path) -> None:
+def test_another_option_model_or_source_starts_over_and_says_so(
+    clip_of: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Other(Negative):
         identity = "another"
 
-    clip = tmp_path / "clip.mp4"
-    clip.write_bytes(long_clip.read_bytes())
+    monkeypatch.setattr("cyclecast.video.convert.parts.PART_FRAMES", 30)
+    clip = clip_of(45)
     for name, function, options in (
         ("options", Negative(), dataclasses.replace(QUICK, crf=30)),
         ("model", Other(), QUICK),
         ("source", Negative(), QUICK),
     ):
         out = tmp_path / f"{name}.mp4"
-        interrupted(clip, out)
+        interrupted(clip, out, 43)
         if name == "source":
             os.utime(clip)
         messages: list[str] = []
         report = convert_file(clip, out, function, options, on_message=messages.append)
-        assert report.resumed_frames == 0 and report.frames == FRAMES
+        assert report.resumed_frames == 0 and report.frames == 45
         assert messages[0] == f"{name}.mp4: starting over: the interrupted run had a different {name}"
 
 
@@ -224,32 +228,26 @@ def test_a_start_behind_the_end_is_an_error(clip: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def command(clip: Path, out: Path, model: Path) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "cyclecast",
-        "convert",
-        str(clip),
-        str(out),
-        "-m",
-        str(model),
-        "--preset",
-        "ultrafast",
-        "--json",
-    ]
+def arguments(source: Path, out: Path, model: Path) -> list[str]:
+    """Of `cyclecast`."""
+    return ["convert", str(source), str(out), "-m", str(model), "--preset", "ultrafast", "--json"]
+
+
+def command(source: Path, out: Path, model: Path) -> list[str]:
+    """The same as a program."""
+    return [sys.executable, "-m", "cyclecast", *arguments(source, out, model)]
 
 
 def test_a_run_killed_with_sigkill_resumes(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
-    subprocess.run(command(long_clip, whole, tiny_model), check=True, capture_output=True)
+    assert run_command(*arguments(long_clip, whole, tiny_model)).returncode == 0
     process = subprocess.Popen(command(long_clip, out, tiny_model), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (folder_of(out) / "000001.mp4").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = subprocess.run(command(long_clip, out, tiny_model), check=True, capture_output=True)
+    done = run_command(*arguments(long_clip, out, tiny_model))
     assert json.loads(done.stdout)["resumed_frames"] >= PART_FRAMES
     assert content(out) == content(whole)
 
@@ -269,7 +267,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_finishes(long_clip: Path, tiny
     assert failed.returncode == 1 and "Traceback" not in failed.stderr
     assert "out.mkv: " in failed.stderr.splitlines()[-1] and "File too large" in failed.stderr.splitlines()[-1]
     assert not out.exists()
-    done = subprocess.run([*command(long_clip, out, tiny_model), *options], capture_output=True, text=True)
+    done = run_command(*arguments(long_clip, out, tiny_model), *options)
     assert done.returncode == 0 and json.loads(done.stdout)["frames"] == FRAMES
 
 
@@ -278,13 +276,13 @@ def test_an_interrupted_batch_converts_the_rest(long_clip: Path, clip: Path, tin
     folder.mkdir()
     (folder / "a.mp4").write_bytes(clip.read_bytes())
     (folder / "b.mp4").write_text("no video")
-    first = subprocess.run(command(folder, out, tiny_model), capture_output=True, text=True)
+    first = run_command(*arguments(folder, out, tiny_model))
     assert first.returncode == 1
     (folder / "b.mp4").write_bytes(clip.read_bytes())
-    second = subprocess.run(command(folder, out, tiny_model), capture_output=True, text=True)
+    second = run_command(*arguments(folder, out, tiny_model))
     assert second.returncode == 0, second.stderr
     a, b = json.loads(second.stdout)["files"]
     assert a["skipped"] == "converted by an earlier run" and b["frames"] == 12
     assert sorted(path.name for path in out.iterdir()) == ["a.mp4", "b.mp4"]
-    third = subprocess.run(command(folder, out, tiny_model), capture_output=True, text=True)
+    third = run_command(*arguments(folder, out, tiny_model))
     assert third.returncode == 1 and third.stderr.count("exists already") == 2  # a finished batch keeps no log
