@@ -97,7 +97,7 @@ def make_part(asked: Asked, span: Span) -> Made | None:
 def _part(asked: Asked, span: Span, source: Path, model: Model, path: Path) -> Made:
     """The part, by way of a file at `path`."""
     with VideoFile(source, asked.window) as video:
-        video.go_on(ResumePoint(1, span.first - 1, steady=True))
+        video.resume_at(ResumePoint(1, span.first - 1, sequential=True))
         frames = iter(_until(span.end, video))
         first = next(frames, None)
         if first is None:

@@ -225,13 +225,13 @@ def _convert_parts(
     """Every frame behind `place`, through `function` into parts."""
     done, total = job.frames, video.info.frames
     if place is not None:
-        video.go_on(place)
+        video.resume_at(place)
 
     def tell(count: int) -> None:
         if on_frame:
             on_frame(done + count, total)
 
-    with Parts(job, video.info, encoding, lambda: video.steady) as parts:
+    with Parts(job, video.info, encoding, lambda: video.sequential) as parts:
         work = pipeline.run(iter(video), lambda frame: style(frame, function, options.work_height), parts.write, tell)
     job.close_source(End(video.notices, video.damage))
     return work
