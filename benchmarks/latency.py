@@ -101,7 +101,12 @@ def main() -> None:
         rows = [compare_with_limit(live(pattern, model, args.seconds), args.fps) for model in ("monet", str(slow))]
     print(
         json.dumps(
-            {"pattern": pattern, "seconds": args.seconds, "rows": rows, "clock": compare_with_clock(pattern, "monet", args.seconds / 4)}
+            {
+                "pattern": pattern,
+                "seconds": args.seconds,
+                "rows": rows,
+                "clock": compare_with_clock(pattern, "monet", args.seconds / 4),
+            }
         )
     )
 

@@ -9,7 +9,8 @@ For each clip and model, over its first seconds, styled at its own size:
 - strokes: gradient energy of the smoothed frames over that of the styled ones, at full and at half size.
 - still: the ratio of the errors if the same noisy camera films the first frame again and again.
 
-Then milliseconds per frame at each size, alternating with the model. Use clips from a tripod, from a moving camera, and with cuts.
+Then milliseconds per frame at each size, alternating with the model.
+Use clips from a tripod, from a moving camera, and with cuts.
 
     python -m benchmarks.steady CLIP CLIP --models monet winter --noise 3
 """

@@ -100,7 +100,7 @@ def make_part(request: PartRequest, span: Span) -> PartResult | None:
 def _convert_part(request: PartRequest, span: Span, source: Path, model: Model, path: Path) -> PartResult:
     """Converts the part into a file at `path`."""
     with VideoFile(source, request.time_range) as video:
-        video.go_on(ResumePoint(1, span.first - 1, steady=True))
+        video.resume_at(ResumePoint(1, span.first - 1, sequential=True))
         frames = _frames_before(span.end, video)
         first = next(frames, None)
         if first is None:

@@ -151,13 +151,13 @@ def _write_parts(
     """Converts every frame after `resume_point` into parts of the job."""
     resumed, total = job.frames, video.info.frames
     if resume_point is not None:
-        video.go_on(resume_point)
+        video.resume_at(resume_point)
 
     def report(count: int) -> None:
         if on_frame:
             on_frame(resumed + count, total)
 
-    with PartWriter(job, video.info, encoding, lambda: video.steady) as parts:
+    with PartWriter(job, video.info, encoding, lambda: video.sequential) as parts:
         work = style_frames(video, function, options.work_height, parts.write, report)
     job.finish_source(SourceEnd(video.notices, video.damage))
     return work

@@ -1,4 +1,4 @@
-"""Packets of a file into frames, whatever is wrong with some of them, and a count of what was."""
+"""Decodes the packets of a file into frames, skips what is broken, and counts it."""
 
 from __future__ import annotations
 
@@ -14,43 +14,42 @@ from av.container import InputContainer
 
 from cyclecast.errors import InputError
 
-LARGEST = 1 << 27  # pixels; a header that was damaged can ask for more memory than there is
-TIMED_AS_DECODED = {("avi", "h264"), ("avi", "hevc")}  # container, codec: pictures come out of order, and no time says so
-LONGEST_GAP = 100_000  # packets; more are a jump of the clock
-NEAR = 4  # packets; a transport stream's reader is so far ahead when it notices
-SLOPPY = 1024  # bytes that an AVI file may miss: not all writers count alike
-INFERRED = {"mpeg"}  # containers whose packets have few times, the others being made up, from where one begins to read
+LARGEST = 1 << 27  # pixels; a damaged header can ask for more memory than there is
+TIMED_AS_DECODED = {("avi", "h264"), ("avi", "hevc")}  # container, codec: packets have decoding times only
+LONGEST_GAP = 100_000  # packets; a longer gap is a jump of the clock
+NEAR = 4  # packets; when FFmpeg marks one as corrupt in a transport stream, the gap is up to so many packets away
+TOLERANCE = 1024  # bytes that an AVI file may lack: not all writers count alike
+INFERRED = {"mpeg"}  # containers in which FFmpeg infers most times, counting from where it begins to read
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # how Matroska and WebM begin
 
 
 @dataclass
 class DecodeStats:
-    """What a decoder was given and what it gave."""
+    """Counts of what went into a decoder and what came out."""
 
     packets: int = 0
     frames: int = 0
     entry: int = 0
-    """Decoding time of the first packet."""
+    """The decoding time of the first packet."""
     first: int | None = None
-    """When its frame is shown."""
+    """The presentation time of its frame."""
     undecodable: list[int] = field(default_factory=list)
-    """Decoding times of the packets at which an error came up."""
+    """Decoding times of the packets at which the decoder reported an error."""
     torn_packets: int = 0
-    """Packets of which the container misses something, or that lie beside a gap or a join."""
+    """Packets that are incomplete in the container, or beside a gap or a splice."""
     gaps: int = 0
-    """Packets that are missing near a torn one, by their times."""
+    """Packets that are missing beside a torn one, judged by their times."""
     patched_frames: int = 0
-    """Frames in which the decoder filled in what it could not read."""
+    """Frames in which the decoder filled in parts that it could not read."""
     unreadable: bool = False
-    """The file breaks off in a way that its container does not allow."""
+    """The file cannot be read to its end."""
 
     @property
-    def flawed(self) -> bool:
-        """Not all was as it should be."""
+    def is_damaged(self) -> bool:
         return bool(self.undecodable or self.torn_packets or self.patched_frames)
 
-    def told(self) -> list[str]:
-        """What was wrong, in words."""
+    def problems(self) -> list[str]:
+        """A phrase for each type of damage."""
         undecodable = len(self.undecodable)
         counts = (
             (undecodable, "packets cannot be decoded"),
@@ -61,7 +60,7 @@ class DecodeStats:
 
 
 def main_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """Its pictures, ready to be decoded; a cover is none. InputError if there are none that could be."""
+    """Returns the video stream, set up for decoding; a cover image is none. InputError if there is none that can be decoded."""
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream):
         raise InputError(f"{path}: has no video stream")
@@ -74,69 +73,69 @@ def main_stream(container: InputContainer, path: Path) -> av.VideoStream:
     return stream
 
 
-def packets_of(container: InputContainer, stream: av.VideoStream, count: DecodeStats) -> Iterator[av.Packet[Any] | None]:
-    """Those of the stream that are not empty, then None, for which a decoder gives out what it still has."""
+def packets_of(container: InputContainer, stream: av.VideoStream, stats: DecodeStats) -> Iterator[av.Packet[Any] | None]:
+    """The stream's packets that are not empty, then None, which makes a decoder output the rest."""
     try:
         yield from (packet for packet in container.demux(stream) if packet.size)  # an empty one would end the decoder's work
     except av.FFmpegError:  # unreadable from here on
-        count.unreadable = True
-    except IndexError:  # how PyAV ends if a stream appeared that the header did not name; all others are through
+        stats.unreadable = True
+    except IndexError:  # PyAV raises it at the end if a stream appeared that the header does not name
         pass
     yield None
 
 
-def frames_of(container: InputContainer, stream: av.VideoStream, count: DecodeStats) -> Iterator[av.VideoFrame]:
-    """Packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says."""
-    sorts = times_follow_decoding(container, stream)
-    times: list[int] = []  # of packets whose frames have not come: a heap
+def frames_of(container: InputContainer, stream: av.VideoStream, stats: DecodeStats) -> Iterator[av.VideoFrame]:
+    """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says."""
+    is_sorted_here = times_follow_decoding(container, stream)
+    times: list[int] = []  # a heap: times of packets whose frames the decoder has not output yet
     before: int | None = None  # decoding time of the packet before
-    watched = 0  # for so many packets from here
-    for packet in packets_of(container, stream, count):
+    watched = 0  # look for a gap in so many packets from here
+    for packet in packets_of(container, stream, stats):
         if packet is not None:
-            if not count.packets:
-                count.entry, count.first = packet.dts or 0, packet.pts
+            if not stats.packets:
+                stats.entry, stats.first = packet.dts or 0, packet.pts
             watched = NEAR if packet.is_corrupt and container.format.name == "mpegts" else watched - 1
-            count.gaps += _gap(packet, before) if watched > 0 else 0
+            stats.gaps += _gap(packet, before) if watched > 0 else 0
             before = packet.dts
-            count.packets += 1
-            count.torn_packets += packet.is_corrupt
-            if sorts and packet.pts is not None:
+            stats.packets += 1
+            stats.torn_packets += packet.is_corrupt
+            if is_sorted_here and packet.pts is not None:
                 heapq.heappush(times, packet.pts)
         try:
             frames = stream.decode(packet)
         except (av.FFmpegError, MemoryError):
-            count.undecodable.append(before or 0)
+            stats.undecodable.append(before or 0)
             if times:
-                heapq.heappop(times)  # its own, or one near it
+                heapq.heappop(times)  # of this packet, or of one near it
             continue
         for frame in frames:
-            count.frames += 1
-            count.patched_frames += frame.is_corrupt
+            stats.frames += 1
+            stats.patched_frames += frame.is_corrupt
             if times:
                 frame.pts = heapq.heappop(times)
             yield frame
 
 
 def _gap(packet: av.Packet[Any], before: int | None) -> int:
-    """How many packets should have come between the one of that decoding time and this."""
+    """How many packets are missing between the one with decoding time `before` and this one."""
     if before is None or packet.dts is None or not packet.duration:
         return 0
     missing = round((packet.dts - before) / packet.duration) - 1
     return missing if 0 < missing < LONGEST_GAP else 0
 
 
-def can_be_entered(container: InputContainer, stream: av.VideoStream) -> bool:
-    """The frames from a key frame on have the times that they have in a run from the start."""
+def can_seek(container: InputContainer, stream: av.VideoStream) -> bool:
+    """True if frames after a seek have the same times as in a run from the start."""
     return container.format.name not in INFERRED and not times_follow_decoding(container, stream)
 
 
 def times_follow_decoding(container: InputContainer, stream: av.VideoStream) -> bool:
-    """Packets have the times at which they are decoded: sorted, those at which frames are shown."""
+    """True if packets have decoding times only; in sorted order these are the presentation times."""
     return (container.format.name, stream.codec_context.codec.canonical_name) in TIMED_AS_DECODED
 
 
 def missing_bytes(path: Path) -> int:
-    """By how many bytes a Matroska, WebM or AVI file is shorter than it says at its beginning; 0 if it says nothing."""
+    """How many bytes a Matroska, WebM or AVI file is shorter than its header says; 0 if it says nothing."""
     with open(path, "rb") as file:
         head = file.read(4096)
     end = 0
@@ -147,12 +146,12 @@ def missing_bytes(path: Path) -> int:
             size, at = _ebml_size(head, begin + 4)
             end = 0 if size is None else at + size
     elif head[:4] == b"RIFF" and head[4:8] != b"\xff\xff\xff\xff":
-        end = int.from_bytes(head[4:8], "little") - SLOPPY
+        end = int.from_bytes(head[4:8], "little") - TOLERANCE
     return max(0, end - os.path.getsize(path))
 
 
 def _ebml_size(data: bytes, at: int) -> tuple[int | None, int]:
-    """(a length as EBML writes it (RFC 8794, 6), where it ends); None for one that was not known."""
+    """(a length in EBML's coding (RFC 8794, section 6), where it ends); None for an unknown length."""
     first = data[at] if at < len(data) else 0
     length = 9 - first.bit_length()
     value = int.from_bytes(data[at : at + length], "big") & ((1 << 7 * length) - 1)

@@ -1,4 +1,4 @@
-"""FFmpeg's encoders as we use them: what they are called, and what each understands by quality, preset and pixel format."""
+"""FFmpeg's video encoders: names, and what each calls quality, preset and pixel format."""
 
 from __future__ import annotations
 
@@ -44,35 +44,35 @@ class Encoder:
     preset: str | None
 
 
-ENCODERS = {  # codec -> what `convert` encodes it with, in software
+ENCODERS = {  # codec -> the software encoder that `convert` uses
     "h264": Encoder("libx264", 18, "veryfast"),
     "hevc": Encoder("libx265", 22, "veryfast"),
     "av1": Encoder("libsvtav1", 30, "10"),
     "vp9": Encoder("libvpx-vp9", 31, "5"),
 }
-WORST = {"h264": 51, "hevc": 51, "av1": 63, "vp9": 63}  # the end of the codec's crf
-BITS_PER_PIXEL = {"h264": 0.2, "hevc": 0.12}  # at the default crf, where an encoder knows bits only: chosen, not measured
-FF_QP2LAMBDA = 118  # libavutil/avutil.h: what FFmpeg multiplies -q:v with
+WORST = {"h264": 51, "hevc": 51, "av1": 63, "vp9": 63}  # the highest crf of the codec
+BITS_PER_PIXEL = {"h264": 0.2, "hevc": 0.12}  # at the default crf, for encoders that have a bit rate only: chosen, not measured
+FF_QP2LAMBDA = 118  # libavutil/avutil.h: the factor of -q:v
 
 SPEEDS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]  # x264's
-PRESETS = {  # hardware -> its own names for SPEEDS; what is not here has none
+PRESETS = {  # hardware -> its own names for SPEEDS; other hardware has no presets
     "nvenc": ["p1", "p1", "p2", "p2", "p3", "p4", "p5", "p6", "p7", "p7"],
     "qsv": ["veryfast", "veryfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "veryslow"],
     "amf": ["speed", "speed", "speed", "speed", "speed", "balanced", "quality", "quality", "quality", "quality"],
 }
-OTHER_LAYOUT = {  # the same samples in another order: what hardware takes instead
+OTHER_LAYOUT = {  # the same samples in another order, as hardware takes them
     "yuv420p": "nv12",
     "yuv422p": "nv16",
     "yuv420p10le": "p010le",
     "yuv422p10le": "p210le",
     "yuv444p10le": "yuv444p10msble",
 }
-UPLOADED = ("nv12", "p010le")  # to encoders that take frames on their device only
+UPLOADED = ("nv12", "p010le")  # for encoders that take frames in the device's memory only
 
 
 @dataclass(frozen=True)
 class ChosenEncoder:
-    """An encoder and the language it speaks."""
+    """An encoder, and how to configure it."""
 
     codec: str
     """h264, hevc, av1 or vp9."""
@@ -90,7 +90,7 @@ class ChosenEncoder:
 
         crf: 0 to 51 for h264 and hevc, 0 to 63 for av1 and vp9, lower is better; the same number is not the same quality in
         another encoder. preset: the encoder's own name; hardware that has presets also takes x264's. width, height, rate: in
-        pixels and frames per second, for encoders that know bits only. ConfigError for a crf or preset that it has not.
+        pixels and frames per second, for encoders that have a bit rate only. ConfigError for a crf or preset out of range.
         """
         default = ENCODERS[self.codec]
         quality = self._checked(default.crf if crf is None else crf)
@@ -98,7 +98,7 @@ class ChosenEncoder:
         return self._quality(quality, str(round(bits))) | self._speed(preset)
 
     def _checked(self, crf: int) -> int:
-        best, worst = int(self.hardware is not None or self.codec == "av1"), WORST[self.codec]  # their 0 means: as you like
+        best, worst = int(self.hardware is not None or self.codec == "av1"), WORST[self.codec]  # for them, 0 means the default
         if not best <= crf <= worst:
             raise ConfigError(f"{self.name} takes a crf of {best} to {worst}, got {crf}")
         return crf
@@ -111,7 +111,7 @@ class ChosenEncoder:
             case None if self.name == "libvpx-vp9":
                 return {"crf": str(crf), "b": "0", "deadline": "good", "row-mt": "1"}
             case None if self.name == "libx265":
-                return {"crf": str(crf), "x265-params": "log-level=error"}  # it writes to the terminal by itself
+                return {"crf": str(crf), "x265-params": "log-level=error"}  # x265 prints to the terminal
             case None:
                 return {"crf": str(crf)}
             case "nvenc":
@@ -123,8 +123,8 @@ class ChosenEncoder:
             case "vulkan":
                 return {"rc_mode": "cqp", "qp": quantizer}
             case "amf":
-                kinds = ("qp_i", "qp_p") if self.codec == "hevc" else ("qp_i", "qp_p", "qp_b")
-                return {"rc": "cqp"} | dict.fromkeys(kinds, quantizer)
+                options = ("qp_i", "qp_p") if self.codec == "hevc" else ("qp_i", "qp_p", "qp_b")
+                return {"rc": "cqp"} | dict.fromkeys(options, quantizer)
             case "videotoolbox" if platform.machine() == "arm64":  # FFmpeg refuses it on other Macs
                 return {"flags": "+qscale", "global_quality": str(percent * FF_QP2LAMBDA)}
             case "mf":
@@ -145,19 +145,19 @@ class ChosenEncoder:
         there = f"it has {', '.join(dict.fromkeys(own_names))}, and takes x264's" if own_names else "it has none"
         raise ConfigError(f"{self.name} has no preset {preset!r}; {there}")
 
-    def pix_fmt(self, wanted: str | None = None) -> str:
-        """The pixel format to hand over: `wanted`, yuv420p by default, or the same samples in the order that the encoder takes.
+    def pix_fmt(self, pix_fmt: str | None = None) -> str:
+        """The pixel format for the encoder: `pix_fmt` (None: yuv420p), or the same samples in the order that the encoder takes.
 
-        ConfigError if it takes neither; it lists what there is.
+        ConfigError, with a list, if it takes neither.
         """
-        name, taken = wanted or "yuv420p", self._formats()
+        name, accepted = pix_fmt or "yuv420p", self._formats()
         for form in (name, OTHER_LAYOUT.get(name)):
-            if form in taken:
+            if form in accepted:
                 return form
-        raise ConfigError(f"{self.name} takes no {name} pixels; it takes {', '.join(taken)}")
+        raise ConfigError(f"{self.name} takes no {name} pixels; it takes {', '.join(accepted)}")
 
     def _formats(self) -> list[str]:
-        """YUV and gray, in memory. Where FFmpeg lists none, the driver decides."""
+        """The YUV and gray formats that it takes in memory. Where FFmpeg lists none, the driver decides."""
         import av
 
         listed = av.Codec(self.name, "w").video_formats
@@ -185,22 +185,22 @@ class ChosenEncoder:
 
 def hardware_of(name: str) -> str | None:
     """nvenc for h264_nvenc; None for software."""
-    kind = name.rpartition("_")[2]
-    return kind if kind in HARDWARE else None
+    hardware = name.rpartition("_")[2]
+    return hardware if hardware in HARDWARE else None
 
 
 def known_encoders() -> Iterable[tuple[str, str]]:
-    """(codec, name) of all that are looked for."""
+    """(codec, name) of all encoders that cyclecast knows."""
     for codec, names in SOFTWARE.items():
         yield from ((codec, name) for name in (*names, *(f"{codec}_{kind}" for kind in HARDWARE)))
 
 
 @contextlib.contextmanager
 def ordinary_priority() -> Iterator[None]:
-    """Around the opening of an encoder: threads that become real-time inside are put back; only Linux has such.
+    """Wraps the opening of an encoder: gives threads that become real-time inside their ordinary priority back. Linux only.
 
-    Where root runs it, SVT-AV1's `enc_switch_to_real_time` gives the thread that opens it SCHED_FIFO 99. Its own threads inherit
-    that, and so would every process started later: on few cores nothing else runs any more.
+    Under root, SVT-AV1's `enc_switch_to_real_time` gives the thread that opens it SCHED_FIFO 99. The encoder's threads and
+    every process started later would inherit it: on few cores nothing else would run.
     """
     before = _real_time()
     try:
@@ -212,7 +212,7 @@ def ordinary_priority() -> Iterator[None]:
 
 
 def _real_time() -> set[int]:
-    """Threads of this process, by Linux's id, that are scheduled as SCHED_FIFO."""
+    """Linux's ids of this process's threads that are scheduled as SCHED_FIFO."""
     if not hasattr(os, "sched_getscheduler") or not os.path.isdir("/proc/self/task"):
         return set()
     found = set()

@@ -11,6 +11,10 @@ import io
 import logging
 import re
 import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -58,14 +62,26 @@ def read_metadata(data: bytes) -> Metadata:
     """Reads the metadata of a JPEG, PNG, WebP or TIFF file's bytes. What is malformed counts as absent."""
     found = Metadata(is_jpeg=data[:2] == b"\xff\xd8")
     try:
-        if data[:2] in (b"II", b"MM"):
-            _read_tiff(data, found)
-        for start, reader in READERS.items():
-            if data.startswith(start):
-                _read_image(reader(io.BytesIO(data)), data, found)  # type: ignore[call-arg]
+        with quiet_pillow():
+            if data[:2] in (b"II", b"MM"):
+                _read_tiff(data, found)
+            for start, reader in READERS.items():
+                if data.startswith(start):
+                    _read_image(reader(io.BytesIO(data)), data, found)  # type: ignore[call-arg]
     except Exception:  # the decoder decides whether the file is broken; Pillow raises anything for one that is
         log.debug("the metadata of an image cannot be read", exc_info=True)
     return found
+
+
+_warnings = threading.Lock()  # Python has one list of filters for the whole process
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Ignores Pillow's warnings about malformed files, which would go to the terminal."""
+    with _warnings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _read_image(image: Image.Image, data: bytes, found: Metadata) -> None:

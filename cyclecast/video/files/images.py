@@ -28,6 +28,7 @@ from cyclecast.video.files.image_metadata import (
     XMP_TAG,
     Metadata,
     orientation,
+    quiet_pillow,
     read_metadata,
     reason_not_held,
     upright_exif,
@@ -133,10 +134,11 @@ def _decode_straight_tiff(data: bytes) -> NDArray[np.uint8] | None:
     OpenCV would multiply the colors by the transparency, so that transparent parts lose theirs.
     """
     try:
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-        if image.width * image.height > LARGEST:
-            return None
-        return np.ascontiguousarray(np.asarray(image.convert("RGBA"), np.uint8)[..., [2, 1, 0, 3]])
+        with quiet_pillow():
+            image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+            if image.width * image.height > LARGEST:
+                return None
+            return np.ascontiguousarray(np.asarray(image.convert("RGBA"), np.uint8)[..., [2, 1, 0, 3]])
     except Exception:  # Pillow raises anything for a broken file; OpenCV decides
         log.debug("Pillow cannot decode a TIFF with transparency", exc_info=True)
         return None

@@ -1,4 +1,4 @@
-"""Encoded parts, what goes beside the pictures, and the file that they become together; nothing is encoded anew, but for GIF."""
+"""Joins encoded parts and side streams into the output file. Frames are not encoded again, except for GIF."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from av.filter import Graph
 from cyclecast.errors import OutputError
 from cyclecast.video.color import EXACT_COLORS
 from cyclecast.video.files.side_streams import SideStreams
-from cyclecast.video.files.writer import MP4_FAMILY, Part, hold, open_output, reason
+from cyclecast.video.files.writer import MP4_FAMILY, Part, extend_last, open_output, reason
 from cyclecast.video.frame import StreamInfo
 
-# Codecs that say of each pixel what shape it has. Matroska can too, but PyAV cannot tell it: `AVStream.sample_aspect_ratio`.
+# Codecs that store the pixel aspect. Matroska could too, but PyAV cannot set `AVStream.sample_aspect_ratio`.
 BITSTREAM_ASPECT = ("h264", "hevc")
-SHORTEST_GIF_DELAY = 2  # hundredths of a second; what is shorter, browsers show for ten
+SHORTEST_GIF_DELAY = 2  # hundredths of a second; browsers show a shorter one for ten
 
 
 def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: SideStreams) -> None:
-    """Joins the parts, in order, with the companions into `path`. OutputError if its container cannot hold them."""
+    """Joins the parts, in order, and the side streams into `path`. OutputError if its container cannot hold them."""
     try:
         with cast(OutputContainer, open_output(path)) as out, _opened(parts[0]) as template:
-            pictures = template.streams.video[0]
-            stream: Any = out.add_stream_from_template(pictures, opaque=True)
+            video = template.streams.video[0]
+            stream: Any = out.add_stream_from_template(video, opaque=True)
             stream.time_base = info.time_base
-            stream.codec_context.sample_aspect_ratio = info.pixel_aspect  # read from MP4, a template does not know it
-            if path.suffix.lower() in MP4_FAMILY and pictures.codec_context.codec_tag == "hvc1":
+            stream.codec_context.sample_aspect_ratio = info.pixel_aspect  # a template read from MP4 does not have it
+            if path.suffix.lower() in MP4_FAMILY and video.codec_context.codec_tag == "hvc1":
                 stream.codec_context.codec_tag = "hvc1"  # Apple's players open no other
             stream.codec_context.framerate = info.rate
             if info.pixel_aspect != 1 and path.suffix.lower() in (".mkv", ".webm") and stream.name not in BITSTREAM_ASPECT:
@@ -54,24 +54,24 @@ def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: 
 
 
 def _packets(parts: Sequence[Part], time_base: Fraction, sums_durations: bool) -> Iterator[av.Packet[Any]]:
-    """Every packet with its times in the film; decoding times as an encoder of the whole would have given them.
+    """Every packet with its times in the whole video; decoding times are those that one encoder would have set.
 
-    sums_durations: the container knows how long the last picture is held by the sum of all durations, as MP4 does.
+    sums_durations: the container takes the end of the last frame from the sum of all durations, as MP4 does.
     """
     depth = max(part.reordered for part in parts)
-    before: list[int] = []  # when the last `depth` pictures are shown: the decoding times of the next
+    before: list[int] = []  # pts of the last `depth` frames: the decoding times of the next
     delay: int | None = None
-    last: int | None = None  # when the last picture of the part before is shown
+    last: int | None = None  # pts of the last frame of the part before
     for number, part in enumerate(parts):
         with _opened(part) as container:
             packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
         if len(packets) != part.frames:
-            raise OutputError(f"{part.path}: {len(packets)} pictures, there were {part.frames}")
+            raise OutputError(f"{part.path}: {len(packets)} frames, expected {part.frames}")
         tick = packets[0].time_base
-        scale = time_base / tick  # of a part's ticks in one of the film's
+        scale = time_base / tick  # a part's ticks in one of the video's
 
-        def ticks(of_film: int, scale: Fraction = scale) -> int:
-            return round(of_film * scale)
+        def ticks(of_video: int, scale: Fraction = scale) -> int:
+            return round(of_video * scale)
 
         for packet in sorted(packets, key=lambda packet: packet.pts or 0):
             packet.pts = (packet.pts or 0) + ticks(part.first)
@@ -91,14 +91,14 @@ def _packets(parts: Sequence[Part], time_base: Fraction, sums_durations: bool) -
             assert packet.pts is not None
             packet.dts, packet.duration = dts, max(0, follows[packet.pts] - packet.pts)
         if is_last and sums_durations:
-            hold(packets[-1], end, delay)
+            extend_last(packets[-1], end, delay)
         before = decoded[len(decoded) - depth :]
         yield from packets
 
 
 def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: SideStreams) -> None:
-    """The parts as an animation that loops, each picture with 256 colors of its own."""
-    passed_over = 0
+    """Joins the parts into an animation that loops; each frame has 256 colors of its own."""
+    skipped = 0
     last = -SHORTEST_GIF_DELAY
     held = round((parts[-1].first + parts[-1].end - parts[-1].last) * info.time_base * 100)
     final = {"final_delay": str(min(held, 65_535))} if held >= SHORTEST_GIF_DELAY else {}
@@ -109,10 +109,10 @@ def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, side_strea
             stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
             side_streams.add_to(out, stream)
             graph = _palette_graph(info.width, info.height)
-            for frame, seconds in _pictures(parts, info):
+            for frame, seconds in _frames(parts, info):
                 pts = round(seconds * 100)
                 if pts < last + SHORTEST_GIF_DELAY:
-                    passed_over += 1
+                    skipped += 1
                     continue
                 last = pts
                 frame.pts, frame.time_base = pts, Fraction(1, 100)
@@ -123,16 +123,16 @@ def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, side_strea
             out.mux(stream.encode(None))
     except (av.FFmpegError, OSError, ValueError) as error:
         raise OutputError(f"writing failed ({reason(error)})") from error
-    if passed_over:
-        side_streams.dropped.append(f"{passed_over} pictures that followed within 0.02 s")
+    if skipped:
+        side_streams.dropped.append(f"{skipped} frames that followed within 0.02 s")
 
 
 def _opened(part: Part) -> Any:
     return av.open(os.path.abspath(part.path))  # absolute, or a colon in a name would read as a protocol
 
 
-def _pictures(parts: Sequence[Part], info: StreamInfo) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-    """Each of them in BGR, without the row or column that made it even, and its time in seconds."""
+def _frames(parts: Sequence[Part], info: StreamInfo) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    """Each frame in BGR, without the row or column that made its size even, and its time in seconds."""
     for part in parts:
         with _opened(part) as container:
             for frame in container.decode(video=0):

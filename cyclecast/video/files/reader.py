@@ -1,4 +1,4 @@
-"""Frames of a video file, upright, each with its own time."""
+"""Reads the frames of a video file, upright, each with its own time."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from av.container import InputContainer
 
 from cyclecast.errors import InputError, MissingInputError
 from cyclecast.video.color import HDR, ToBgr, delivered, orientation
-from cyclecast.video.files.decoding import DecodeStats, can_be_entered, frames_of, main_stream, missing_bytes, packets_of
+from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
-LATEST_START = Fraction(1)  # second; a file that begins later, begins at 0 in the output
+LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
 
 
 @dataclass(frozen=True)
 class TimeRange:
-    """The part of a film that is wanted: from `start` seconds of its own clock, for `duration` seconds (None: to its end)."""
+    """A part of a video: from `start` seconds on its own clock, for `duration` seconds (None: to its end)."""
 
     start: Fraction = Fraction(0)
     duration: Fraction | None = None
@@ -34,16 +34,16 @@ class TimeRange:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where an earlier run stopped: after so many frames, the last of which had this pts."""
+    """Where an earlier run stopped: after this many frames, the last of which had this pts."""
 
     frames: int
     pts: int
-    steady: bool
-    """Up to there every frame came with a time of its own and could be decoded, so a file may be entered in its middle."""
+    sequential: bool
+    """Every frame so far had an own, later time and could be decoded, so that reading may begin in the middle of the file."""
 
 
 def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
-    """PyAV's container for reading; InputError in one line if it is none, or has nothing that `hwaccel` decodes."""
+    """Opens PyAV's container for reading. InputError if it is no video, or has nothing that `hwaccel` decodes."""
     try:  # absolute, or a colon in a name would read as a protocol
         return av.open(os.path.abspath(path), metadata_errors="replace", hwaccel=hwaccel)
     except (av.FFmpegError, OSError) as error:
@@ -57,18 +57,18 @@ def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer
 class VideoFile:
     """The main video stream of a file: `info`, and frames by iterating once. A context manager.
 
-    What cannot be decoded is passed over and, once the frames are through, told by `damage`. InputError if the file is
-    missing, is no video, has no picture that can be decoded, ends before `window` begins, or its clock jumps back.
+    Frames that cannot be decoded are skipped; `damage` counts them, completely after the last frame. InputError if the file
+    is missing, is no video, has no frame that can be decoded, or if its clock jumps back.
     """
 
-    def __init__(self, path: Path, window: TimeRange | None = None, hwaccel: HWAccel | None = None) -> None:
+    def __init__(self, path: Path, time_range: TimeRange | None = None, hwaccel: HWAccel | None = None) -> None:
         self.path, self._hwaccel = path, hwaccel
         self.notices: list[str] = []
-        """What is not as it was, in words: HDR, sizes that change; complete after the last frame."""
-        self.steady = True
-        """As `ResumePoint.steady`, of the frames so far."""
-        self._window = window or TimeRange()
-        self._done = ResumePoint(0, 0, True)
+        """What was changed, in phrases: HDR, sizes that change. Complete after the last frame."""
+        self.sequential = True
+        """As `ResumePoint.sequential`, for the frames so far."""
+        self._time_range = time_range or TimeRange()
+        self._resume_point = ResumePoint(0, 0, True)
         self._open()
         try:
             self.info = self._describe()
@@ -77,12 +77,12 @@ class VideoFile:
             raise
 
     def _open(self) -> None:
-        """At the first frame."""
+        """Opens the file and decodes its first frame."""
         self._container = open_container(self.path, self._hwaccel)
-        self._count, self._before = DecodeStats(), 0
+        self._stats, self._packets_before = DecodeStats(), 0
         try:
             self._stream = main_stream(self._container, self.path)
-            # What the header counts may lie outside of the edit list, or be of no size: a picture that is shown once more.
+            # The header also counts frames outside of the edit list, and empty ones, which repeat a frame.
             entries = self._stream.index_entries if self._stream.frames else ()
             self._expected = sum(entry.size > 0 for entry in entries) or self._stream.frames
             self._missing = missing_bytes(self.path)
@@ -97,15 +97,15 @@ class VideoFile:
 
     @property
     def damage(self) -> str | None:
-        """What was wrong with the frames so far, in words; complete after the last one."""
-        told, packets = self._count.told(), self._before + self._count.packets
-        if self._window.duration is None and packets < self._expected:
-            told.append(f"{self._expected - packets} of {self._expected} frames are missing")
-        elif self._window.duration is None and self._missing:
-            told.append(f"its last {self._missing} bytes are missing")
-        elif self._count.unreadable:
-            told.append("it cannot be read to its end")
-        return f"damaged: {', '.join(told)}" if told else None
+        """A phrase for what was wrong with the frames so far; None: nothing. Complete after the last frame."""
+        problems, packets = self._stats.problems(), self._packets_before + self._stats.packets
+        if self._time_range.duration is None and packets < self._expected:
+            problems.append(f"{self._expected - packets} of {self._expected} frames are missing")
+        elif self._time_range.duration is None and self._missing:
+            problems.append(f"its last {self._missing} bytes are missing")
+        elif self._stats.unreadable:
+            problems.append("it cannot be read to its end")
+        return f"damaged: {', '.join(problems)}" if problems else None
 
     def _describe(self) -> StreamInfo:
         stream, context, first = self._stream, self._stream.codec_context, self._first
@@ -115,9 +115,9 @@ class VideoFile:
         rate = rate or Fraction(25)
         seconds = stream.duration * time_base if stream.duration else Fraction(self._container.duration or 0, 1_000_000)
         frames = stream.frames or round(seconds * rate)
-        if self._window != TimeRange():
-            seconds = max(Fraction(0), (seconds or frames / rate) - self._window.start)
-            frames = round(rate * (seconds if self._window.duration is None else min(seconds, self._window.duration)))
+        if self._time_range != TimeRange():
+            seconds = max(Fraction(0), (seconds or frames / rate) - self._time_range.start)
+            frames = round(rate * (seconds if self._time_range.duration is None else min(seconds, self._time_range.duration)))
         width, height = first.width, first.height
         aspect = stream.sample_aspect_ratio or Fraction(1)
         if orientation(first)[0]:
@@ -134,31 +134,31 @@ class VideoFile:
             frames=frames or None,
             color=delivered(color, first.format.is_rgb),
             pixel_aspect=aspect,
-            start=self._start((first.pts or 0) * time_base) + self._window.start,
+            start=self._start((first.pts or 0) * time_base) + self._time_range.start,
         )
 
     def _start(self, first: Fraction) -> Fraction:
-        """0 for the usual file, whose times are kept as they are; else what brings its first moment to 0."""
+        """What is subtracted from all times: 0 for most files; otherwise the time at which the file begins."""
         if first < 0:
             return first
         begin = Fraction(self._container.start_time or 0, 1_000_000)
         return begin if begin >= LATEST_START else Fraction(0)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """All that can be decoded, from where the container is to the end, whatever the header says."""
-        count, last = self._count, None
-        for frame in frames_of(self._container, self._stream, count):
+        """Decodes to the end of the file, from where the container is, whatever the header says."""
+        stats, last = self._stats, None
+        for frame in frames_of(self._container, self._stream, stats):
             yield frame
             last = frame.pts
-        if count.packets > count.frames + len(count.undecodable) and (last is not None or not count.frames):
+        if stats.packets > stats.frames + len(stats.undecodable) and (last is not None or not stats.frames):
             yield from self._end_behind(last)
 
     def _end_behind(self, last: int | None) -> Iterator[av.VideoFrame]:
-        """The frames after `last` (None: all), decoded on one thread, when there are packets that gave neither frame nor error.
+        """Decodes the frames after `last` (None: all) again on one thread, where packets gave neither a frame nor an error.
 
-        PyAV drops what several threads have in hand at the end of a file once there is an error among it.
+        At the end of a file PyAV drops the frames of all decoding threads once there is an error among them.
         """
-        count, known = DecodeStats(), self._count.undecodable
+        stats, known = DecodeStats(), self._stats.undecodable
         with open_container(self.path, self._hwaccel) as container:
             stream = main_stream(container, self.path)
             stream.codec_context.thread_count = 1
@@ -167,83 +167,83 @@ class VideoFile:
                     container.seek(last, stream=stream, backward=True, any_frame=False)
                 except (av.FFmpegError, OSError):
                     return
-            for frame in frames_of(container, stream, count):
-                told = sum(at >= count.entry for at in known)
-                self._count.undecodable = known + count.undecodable[told:]
+            for frame in frames_of(container, stream, stats):
+                counted = sum(at >= stats.entry for at in known)
+                self._stats.undecodable = known + stats.undecodable[counted:]
                 if last is None or (frame.pts is not None and frame.pts > last):
-                    self._count.frames += 1
-                    self._count.patched_frames += frame.is_corrupt
+                    self._stats.frames += 1
+                    self._stats.patched_frames += frame.is_corrupt
                     yield frame
-        told = sum(at >= count.entry for at in known)
-        self._count.undecodable = known + count.undecodable[told:]
+        counted = sum(at >= stats.entry for at in known)
+        self._stats.undecodable = known + stats.undecodable[counted:]
 
     def times(self) -> list[int]:
-        """When each picture of the window is shown, in ticks as `Frame.pts`, by what its packet says; nothing is decoded."""
+        """The pts of each frame in the time range, as in `Frame.pts`, from the packets; nothing is decoded."""
         start = round(self.info.start / self.info.time_base)
-        end = None if self._window.duration is None else round(self._window.duration / self.info.time_base)
+        end = None if self._time_range.duration is None else round(self._time_range.duration / self.info.time_base)
         with open_container(self.path) as container:
             packets = packets_of(container, main_stream(container, self.path), DecodeStats())
             shown = sorted(packet.pts - start for packet in packets if packet and packet.pts is not None)
-        return [pts for pts in shown if (pts >= 0 or not self._window.start) and (end is None or pts < end)]
+        return [pts for pts in shown if (pts >= 0 or not self._time_range.start) and (end is None or pts < end)]
 
-    def go_on(self, place: ResumePoint) -> None:
-        """Makes iteration begin after this place, where an earlier run of the same window stopped."""
-        self._done = place
+    def resume_at(self, resume_point: ResumePoint) -> None:
+        """Lets iteration begin after this point, where an earlier run with the same time range stopped."""
+        self._resume_point = resume_point
 
-    def _enter(self, pts: int) -> bool:
-        """Goes to the last key frame no later than `pts` of the stream; False, and back at the start, if there is none.
+    def _seek(self, pts: int) -> bool:
+        """Goes to the last key frame at or before `pts` of the stream. Returns False, at the start of the file, without one.
 
-        What is decoded from a key frame on is what it would be in a run from the start.
+        From a key frame on, decoding gives the same frames as a run from the start.
         """
         first = self._first.pts
-        if first is None or pts <= first or not can_be_entered(self._container, self._stream):
+        if first is None or pts <= first or not can_seek(self._container, self._stream):
             return False
         try:
             self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
-            self._count = DecodeStats()
+            self._stats = DecodeStats()
             self._frames = self._decode()
             frame = next(self._frames, None)
         except (av.FFmpegError, OSError):
             frame = None
         index = [entry.timestamp for entry in self._stream.index_entries] if self._expected else []
-        # A later frame than the first packet's: what is called a key frame is where an image begins to be renewed, bit by bit.
-        is_clean = frame is not None and frame.pts == self._count.first and not self._count.flawed
+        # The first packet has no frame of its own where an encoder refreshes bit by bit: its "key frame" starts a refresh.
+        is_clean = frame is not None and frame.pts == self._stats.first and not self._stats.is_damaged
         if frame is None or frame.pts is None or frame.pts > pts or not is_clean or len(index) < self._expected:
             self._container.close()
             self._open()
             return False
-        self._before = bisect.bisect_left(index, self._count.entry)  # the packets passed over were there
+        self._packets_before = bisect.bisect_left(index, self._stats.entry)  # the packets that the seek skipped exist
         self._first = frame
         return True
 
     def __iter__(self) -> Iterator[Frame]:
-        """Every frame of the window that can be decoded, each at its own time less `info.start`."""
-        info, done = self.info, self._done
+        """Every frame of the time range that can be decoded, at its own time less `info.start`."""
+        info, done = self.info, self._resume_point
         start = round(info.start / info.time_base)
-        end = None if self._window.duration is None else round(self._window.duration / info.time_base)
-        wanted = done.pts if done.frames else 0
-        if done.steady and wanted + start > 0:
-            self._enter(wanted + start)
-        passed = 0 if done.steady else done.frames  # still to be passed over, of those in the window
-        reached = not (done.frames and done.steady)
+        end = None if self._time_range.duration is None else round(self._time_range.duration / info.time_base)
+        first = done.pts if done.frames else 0
+        if done.sequential and first + start > 0:
+            self._seek(first + start)
+        to_skip = 0 if done.sequential else done.frames  # frames of the time range
+        is_reached = not (done.frames and done.sequential)
         for frame, pts, duration in self._timed(start):
-            if pts < 0 and self._window.start:
+            if pts < 0 and self._time_range.start:
                 continue
             if end is not None and pts >= end:
                 return
-            if not reached:
-                reached = pts >= done.pts
+            if not is_reached:
+                is_reached = pts >= done.pts
                 if pts <= done.pts:
                     continue
-            if passed:
-                passed -= 1
+            if to_skip:
+                to_skip -= 1
                 continue
             yield Frame(self._upright(frame), pts, duration)
 
     def _timed(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int]]:
         """(frame, pts, duration) from `_first` on."""
         info = self.info
-        step = max(1, round(1 / (info.rate * info.time_base)))  # ticks, for frames that say nothing
+        step = max(1, round(1 / (info.rate * info.time_base)))  # ticks, for frames without a time or duration
         longest_step_back = round(1 / info.time_base)
         frame: av.VideoFrame | None = self._first
         last: int | None = None
@@ -258,27 +258,27 @@ class VideoFile:
                 raise InputError(
                     f"{self.path}: its clock jumps back by {back:.1f} s, as in files strung together; split it there"
                 )
-            self.steady = self.steady and pts == frame.pts and (last is None or pts > last) and not self._count.flawed
+            self.sequential = self.sequential and pts == frame.pts and (last is None or pts > last) and not self._stats.is_damaged
             last = pts
             yield frame, pts - start, frame.duration or step
             frame = next(self._frames, None)
 
     def _upright(self, frame: av.VideoFrame) -> Image:
-        """As `ToBgr`; a frame of another size than the first is brought to that."""
+        """As `ToBgr`; resizes a frame that has another size than the first."""
         try:
             image = self._bgr(frame)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
-        wanted = (self.info.width, self.info.height)
-        if image.shape[1::-1] != wanted:
+        size = (self.info.width, self.info.height)
+        if image.shape[1::-1] != size:
             note = f"frames that are not of the first one's size, such as {image.shape[1]}x{image.shape[0]}, were resized"
             if not self.notices or not self.notices[-1].startswith("frames that are not"):
                 self.notices.append(note)
-            image = np.asarray(cv2.resize(image, wanted, interpolation=cv2.INTER_AREA), np.uint8)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         return image
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._container.close()
 
     def __enter__(self) -> VideoFile:

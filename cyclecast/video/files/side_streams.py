@@ -1,4 +1,4 @@
-"""What a film has beside its pictures: sound, subtitles, chapters, tags and fonts, on their way into a container."""
+"""Carries everything but the frames into the output: sound, subtitles, chapters, tags and fonts."""
 
 from __future__ import annotations
 
@@ -26,51 +26,54 @@ from cyclecast.video.files.tracks import (
     kept_tags,
 )
 
-SOUND = {  # suffix -> the codec for sound that this container cannot hold as it is
+SOUND = {  # suffix -> the encoder for sound that this container cannot hold as it is
     ".mp4": "aac",
     ".m4v": "aac",
     ".mov": "aac",
     ".mkv": "libopus",
     ".webm": "libopus",
 }
-TEXT = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}  # the same of subtitles
+TEXT = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text", ".mkv": "subrip", ".webm": "webvtt"}  # the same for subtitles
 TEXT_CODECS = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
-COARSE, FINE = Fraction(1, 1000), Fraction(1, 1_000_000)  # ticks that a time cannot be taken off from exactly; what serves
-SPREAD = Fraction(30)  # seconds: no container has what belongs together further apart
+COARSE, FINE = (
+    Fraction(1, 1000),
+    Fraction(1, 1_000_000),
+)  # seconds: a longer tick cannot express the start exactly and becomes FINE
+SPREAD = Fraction(30)  # seconds; no container stores packets of one time further apart
 
 
 class SideStreams:
-    """All of a film but its pictures, for one output. A context manager; `add_to` comes before the first packet.
+    """Everything in a video file but its frames, for one output. A context manager; call `add_to` before the first packet.
 
-    start: what is taken off every time; window: the part that is wanted. `sound` says what became of it: copied, transcoded or
-    none; `dropped` what is left out, in words; `damage` what could not be read.
+    start: is subtracted from every time. `sound` is "copied", "transcoded" or "none"; `dropped` has a phrase for each thing
+    that is left out or changed, `damage` one for what could not be read.
     """
 
-    def __init__(self, path: Path, start: Fraction, window: TimeRange, suffix: str, sound: bool = True) -> None:
-        self.path, self._start, self._window, self._suffix, self._wants_sound = path, start, window, suffix, sound
+    def __init__(self, path: Path, start: Fraction, time_range: TimeRange, suffix: str, sound: bool = True) -> None:
+        self.path, self._start, self._time_range, self._suffix, self._wants_sound = path, start, time_range, suffix, sound
         self.sound = "none"
         self.dropped: list[str] = []
         self.damage: str | None = None
         self._source: InputContainer = open_container(path)
         self._tracks: dict[Any, Track] = {}
         self._clocks: dict[Any, Clock] = {}
-        self._due: Iterator[Packet] = iter(())
-        self._waiting: Packet | None = None
+        self._packets_left: Iterator[Packet] = iter(())
+        self._next: Packet | None = None
 
-    def add_to(self, out: OutputContainer, pictures: Any) -> None:
-        """A stream for each track that `out` can hold, the tags and the chapters; `pictures`: its video stream."""
+    def add_to(self, out: OutputContainer, video: Any) -> None:
+        """Adds a stream for each track that `out` can hold, the tags and the chapters. video: the video stream of `out`."""
         source = self._source
         main = source.streams.best("video")
         if main is not None:
-            copy_description(pictures, main)
-        tick = Fraction(pictures.time_base)
-        self._start = round(self._start / tick) * tick  # as it was taken off the pictures
+            copy_description(video, main)
+        tick = Fraction(video.time_base)
+        self._start = round(self._start / tick) * tick  # as it was subtracted from the frames' times
         numbers: dict[str, int] = {}
         for stream in source.streams:
             if stream is main or stream.discard == Discard.all:  # the latter is how MP4 keeps its chapters
                 continue
             numbers[stream.type] = numbers.get(stream.type, 0) + 1
-            self._add(out, stream, f"{_called(stream)} {numbers[stream.type]}")
+            self._add(out, stream, f"{_track_type(stream)} {numbers[stream.type]}")
         for stream in source.streams:
             if stream not in self._tracks:
                 cast(Any, stream).discard = Discard.all  # not even read, where the container allows
@@ -78,7 +81,7 @@ class SideStreams:
         chapters = [moved for chapter in source.chapters() if (moved := self._moved(chapter))]
         if chapters:
             out.set_chapters(chapters)
-        self._due = self._packets()
+        self._packets_left = self._packets()
 
     def _add(self, out: OutputContainer, stream: Any, name: str) -> None:
         known = stream.codec_context.codec if stream.codec_context is not None else None
@@ -112,21 +115,21 @@ class SideStreams:
         def report(loss: str) -> None:
             self.dropped.append(f"the layout of {name}, {loss}")
 
-        self._tracks[stream] = Sound(out, stream, codec, layout, cut=self._window.start > 0, report=report)
+        self._tracks[stream] = Sound(out, stream, codec, layout, cut=self._time_range.start > 0, report=report)
         self.sound = "transcoded"
 
     def _moved(self, chapter: Any) -> Any:
-        """The chapter on the output's clock, cut to the window; None if nothing of it is left."""
+        """The chapter on the output's clock, cut to the time range; None if nothing of it is left."""
         tick = chapter["time_base"]
         start, end = chapter["start"] * tick - self._start, chapter["end"] * tick - self._start
-        if end <= 0 or (self._window.duration is not None and start >= self._window.duration):
+        if end <= 0 or (self._time_range.duration is not None and start >= self._time_range.duration):
             return None
-        if self._window.duration is not None:
-            end = min(end, self._window.duration)
+        if self._time_range.duration is not None:
+            end = min(end, self._time_range.duration)
         return chapter | {"start": round(max(Fraction(0), start) / tick), "end": round(end / tick)}
 
     def _packets(self) -> Iterator[Packet]:
-        """All that is to be written, in the source's order; ends where it becomes unreadable."""
+        """The packets to write, in the source's order, as far as the source can be read."""
         if not self._tracks:
             return
         for packet in self._read():
@@ -134,7 +137,7 @@ class SideStreams:
             if not clock.set(packet):
                 continue
             begin = (packet.pts or 0) * packet.time_base - self._start
-            if self._window.duration is not None and begin >= self._window.duration + SPREAD:
+            if self._time_range.duration is not None and begin >= self._time_range.duration + SPREAD:
                 break
             if self._start and packet.time_base > COARSE:  # AVI's is a packet
                 scale = packet.time_base / FINE
@@ -167,31 +170,31 @@ class SideStreams:
         self.damage = f"{self.damage}; {what}" if self.damage else what
 
     def _fits(self, packet: Packet) -> bool:
-        """Whether some of it lies in the window; text is cut to that."""
-        if self._window == TimeRange():
+        """True if a part of the packet lies in the time range; text is cut to it."""
+        if self._time_range == TimeRange():
             return True
         begin, tick = packet.pts or 0, packet.time_base
         end = begin + (packet.duration or 0)
-        last = None if self._window.duration is None else round(self._window.duration / tick)
+        last = None if self._time_range.duration is None else round(self._time_range.duration / tick)
         early = -self._tracks[packet.stream].preroll / tick
-        if (self._window.start and max(end, begin + 1) <= early) or (last is not None and begin >= last):
+        if (self._time_range.start and max(end, begin + 1) <= early) or (last is not None and begin >= last):
             return False
         if packet.stream.type == "subtitle" and packet.duration:
-            begin = max(begin, 0) if self._window.start else begin
+            begin = max(begin, 0) if self._time_range.start else begin
             packet.pts = packet.dts = begin
             packet.duration = (end if last is None else min(end, last)) - begin
         return True
 
     def until(self, seconds: Fraction | None) -> Iterator[Packet]:
-        """The packets due by then, all that is left if None: side by side with the pictures in the file."""
-        if self._waiting is None:
-            self._waiting = next(self._due, None)
-        while self._waiting is not None:
-            packet = self._waiting
+        """Yields the packets up to this time, or all that are left (None), so that they lie beside the frames in the file."""
+        if self._next is None:
+            self._next = next(self._packets_left, None)
+        while self._next is not None:
+            packet = self._next
             if seconds is not None and packet.dts is not None and packet.dts * packet.time_base > seconds:
                 return
             yield packet
-            self._waiting = next(self._due, None)
+            self._next = next(self._packets_left, None)
 
     def __enter__(self) -> SideStreams:
         return self
@@ -200,7 +203,7 @@ class SideStreams:
         self._source.close()
 
 
-def _called(stream: Any) -> str:
+def _track_type(stream: Any) -> str:
     if stream.type == "video":
-        return "cover picture" if stream.disposition & Disposition.attached_pic else "further pictures: track"
+        return "cover image" if stream.disposition & Disposition.attached_pic else "further video track"
     return {"audio": "sound track", "subtitle": "subtitles"}.get(stream.type, f"{stream.type} track")

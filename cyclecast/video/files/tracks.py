@@ -1,4 +1,4 @@
-"""The tracks of a film beside its pictures: copied, or decoded and encoded anew for a container that cannot hold them."""
+"""Tracks of sound and subtitles: copied, or transcoded for a container that cannot hold them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LAYOUTS = {
 }
 # AC-3, DTS and TrueHD call the two surround channels "side", AAC and Opus "back": the same loudspeakers.
 BACK_FOR_SIDE = {"quad(side)": "quad", "5.0(side)": "5.0", "5.1(side)": "5.1"}
-QUICKTIME_LANGUAGES = {  # what ISO 639-2 calls them -> the only name that FFmpeg's QuickTime knows
+QUICKTIME_LANGUAGES = {  # ISO 639-2's name -> the name that FFmpeg's QuickTime writer accepts
     **{"cze": "ces", "deu": "ger", "ell": "gre", "fre": "fra", "isl": "ice", "mkd": "mac", "nld": "dut", "rum": "ron"},
     **{"slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi"},
 }
-SMALLEST_GAP = Fraction(1, 25)  # second; less is a matter of rounding
-# Written by the container anew, or true of the source's streams alone.
+SMALLEST_GAP = Fraction(1, 25)  # second; a shorter one comes from rounding
+# Tags that the container writes itself, or that are true for the source only.
 OWN_TAGS = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id", "bps", "number_of_frames"}
     | {"number_of_bytes", "filename", "mimetype", "rotate", "timecode"}
@@ -37,28 +37,28 @@ OWN_TAGS = frozenset(
 
 
 class Track(Protocol):
-    """One stream on its way.
+    """One track on its way into the output.
 
-    preroll: how much before a window it is to be told, in seconds, though nothing of that is written.
+    preroll: seconds before the time range whose packets the track also needs, though it writes none of them.
     """
 
     preroll: Fraction
 
     def take(self, packet: Packet | None) -> Sequence[Packet]:
-        """A packet of the source, whose times are seconds of the output already; what is to be written for it (None: it ends)."""
+        """Takes a packet of the source, with times on the output's clock (None: the end); returns the packets to write."""
         ...
 
 
 class Copied:
-    """Packets as they are."""
+    """Copies packets unchanged."""
 
     preroll = Fraction(0)
 
     def __init__(self, out: OutputContainer, stream: Any) -> None:
         self._stream = out.add_stream_from_template(stream)
         self._is_strict = stream.type == "audio" and not Flags(out.format.flags) & Flags.ts_nonstrict
-        self._next: int | None = None  # the earliest time that is free, in the output's ticks
-        self._sample = 0  # bytes, for all channels; 0: its packets are no plain samples
+        self._next: int | None = None  # the earliest free time, in the output's ticks
+        self._sample = 0  # bytes, for all channels; 0: not PCM
         if stream.type == "audio":
             known = stream.codec_context
             if known.layout.nb_channels and known.layout.name.endswith(" channels"):
@@ -68,16 +68,16 @@ class Copied:
         copy_description(self._stream, stream)
 
     def take(self, packet: Packet | None) -> Sequence[Packet]:
-        """As in `Track`."""
+        """See `Track.take`."""
         if packet is None:
             return ()
         packet.stream = self._stream
-        return self._apart(packet) if self._is_strict else (packet,)
+        return self._separate(packet) if self._is_strict else (packet,)
 
-    def _apart(self, packet: Packet) -> Sequence[Packet]:
-        """MP4 wants each packet to have a time of its own, which those of less than a source's tick have not.
+    def _separate(self, packet: Packet) -> Sequence[Packet]:
+        """Gives each packet a time of its own, as MP4 requires: packets shorter than the source's tick share one.
 
-        Of plain samples it counts how many there are, so a gap between them becomes silence.
+        MP4 counts PCM samples, so that a gap has to be filled with silence.
         """
         tick = self._stream.time_base
         dts, pts, duration = (round((time or 0) * packet.time_base / tick) for time in (packet.dts, packet.pts, packet.duration))
@@ -210,7 +210,7 @@ def speakers(layout: str) -> set[str]:
 
 
 class Subtitles:
-    """Text in the container's own form; styling that it has no words for is lost."""
+    """Transcodes text subtitles to the container's codec, which may not keep all of their styling."""
 
     preroll = Fraction(0)
 
@@ -224,26 +224,26 @@ class Subtitles:
         copy_description(self._stream, stream)
 
     def take(self, packet: Packet | None) -> Sequence[Packet]:
-        """As in `Track`; a text that cannot be read is left out."""
+        """See `Track.take`. Leaves out a text that cannot be decoded."""
         if packet is None:
             return ()
         try:
             text = self._context.decode2(packet)
             if text is None or not len(text):
                 return ()
-            made = self._encoder.encode_subtitle(text)
-        except av.FFmpegError:  # of no use to a player either
+            encoded = self._encoder.encode_subtitle(text)
+        except av.FFmpegError:  # no player could show it either
             return ()
-        made.stream, made.time_base = self._stream, packet.time_base
-        made.pts = made.dts = packet.pts
-        made.duration = packet.duration
-        return (made,)
+        encoded.stream, encoded.time_base = self._stream, packet.time_base
+        encoded.pts = encoded.dts = packet.pts
+        encoded.duration = packet.duration
+        return (encoded,)
 
 
 class Clock:
-    """Of one track of the source: what has no time follows what came before it, and none goes back.
+    """The times of one track: a packet without a time follows the one before it, and no time goes back.
 
-    is_text: a line that comes late is shown late; sound that comes late is lost, and counted.
+    is_text: a subtitle that comes late is shown late. Sound that comes late is dropped and counted in `lost`.
     """
 
     def __init__(self, is_text: bool) -> None:
@@ -253,7 +253,7 @@ class Clock:
         self.lost = 0
 
     def set(self, packet: Packet) -> bool:
-        """Gives the packet both of its times; False if it is to be left out."""
+        """Sets both times of the packet. Returns False for a packet to leave out."""
         dts = packet.dts if packet.dts is not None else packet.pts
         dts = self._end if dts is None else dts
         if dts is None:
@@ -269,9 +269,9 @@ class Clock:
         return True
 
 
-def can_hold(form: str, stream: Any) -> bool:
-    """Whether a container of this format takes the stream as it is: by writing a header, as lists of what it could are wrong."""
-    trial: Any = av.open(io.BytesIO(), "w", format=form)
+def can_hold(format_name: str, stream: Any) -> bool:
+    """True if a container of this format can hold the stream as it is. Writes a header to find out: FFmpeg's lists are wrong."""
+    trial: Any = av.open(io.BytesIO(), "w", format=format_name)
     try:
         trial.add_stream_from_template(stream)
         trial.start_encoding()
@@ -284,11 +284,11 @@ def can_hold(form: str, stream: Any) -> bool:
 
 
 def copy_description(stream: Any, source: Any) -> None:
-    """Language, title and role."""
+    """Copies language, title and role."""
     tags = kept_tags(source.metadata)
     form = stream.container.format.name
     if form in ("mp4", "mov", "ipod") and "title" in tags:
-        tags["handler_name"] = tags["title"]  # where they have it
+        tags["handler_name"] = tags["title"]  # where these containers keep it
     if form == "mov" and "language" in tags:
         tags["language"] = QUICKTIME_LANGUAGES.get(tags["language"], tags["language"])
     stream.metadata.update(tags)
@@ -296,5 +296,5 @@ def copy_description(stream: Any, source: Any) -> None:
 
 
 def kept_tags(tags: dict[str, str]) -> dict[str, str]:
-    """Without those that are not true of the output; Matroska's may end in a language, as BPS-eng."""
+    """The tags that hold for the output, too. Matroska's names may end in a language, as in BPS-eng."""
     return {key: value for key, value in tags.items() if key.lower().split("-")[0] not in OWN_TAGS and "_STAT" not in key}

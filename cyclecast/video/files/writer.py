@@ -1,4 +1,4 @@
-"""Frames into a video file, each at its own time: pictures alone, see `film` for what goes with them."""
+"""Encodes frames into a video file, each at its own time. `muxer` adds sound and the other side streams."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ MP4_FAMILY = (".mp4", ".m4v", ".mov")
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures are encoded; None leaves it to the encoder."""
+    """How frames are encoded; None: the encoder's default."""
 
     codec: str
     """h264, hevc, av1 or vp9."""
     crf: int | None = None
     """The encoder's quality scale, lower is better."""
     preset: str | None = None
-    """The encoder's own name for how hard it tries."""
+    """The encoder's own name for its speed."""
     pix_fmt: str | None = None
     """FFmpeg's name of the pixel format; None: yuv420p."""
     hardware: str | None = None
-    """What encodes, as in `encoders.HARDWARE`; None: software."""
+    """The hardware that encodes, one of `encoders.HARDWARE`; None: software."""
 
     @property
     def encoder(self) -> ChosenEncoder:
@@ -55,25 +55,25 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Part:
-    """A file with some of a film's encoded pictures, the first of which has pts 0 in it."""
+    """A file with some of a video's encoded frames; the first one has pts 0 in it."""
 
     path: Path
     frames: int
     first: int
-    """Pts of its first frame in the film, in ticks of the film's time base."""
+    """The pts of its first frame in the video, in ticks of the video's time base."""
     last: int
     end: int
     """Ticks after `first` until its last frame has been shown."""
     reordered: int
-    """By how many places a picture is decoded later than it is shown, at most."""
+    """The most places by which a frame is decoded later than it is shown."""
 
 
 class VideoWriter:
     """Encodes frames of one size into a file. A context manager; `close` finishes the file.
 
-    `first`: the pts that becomes 0. `growing`: what is in the file can be played at any time, also if it is never finished.
-    OutputError if the container cannot hold what it is given or the file cannot be written,
-    ConfigError for settings that the encoder does not take.
+    first: the pts that becomes 0. growing: the file can be played while it is written, also if it is never finished.
+    OutputError if the container cannot hold the codec or the file cannot be written,
+    ConfigError for settings that the encoder does not accept.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class VideoWriter:
         self.frames = 0
         self.last = first
         """The pts of the last frame."""
-        self._end = 0  # of the last frame shown: ticks after `first`
+        self._end = 0  # of the frame shown last, in ticks after `first`
         self._size = 0  # bytes of all packets
-        self._order: list[int] = []  # pts as the encoder gave them out
+        self._order: list[int] = []  # pts in the order in which the encoder output them
         self._durations: dict[int, int] = {}  # of frames inside the encoder, by pts: most encoders forget them
         self._delay: int | None = None  # of the first frame, between decoding and showing, in ticks
         self._open = contextlib.ExitStack()
@@ -100,25 +100,25 @@ class VideoWriter:
             self._stream = self._add_video(encoding)
             self._container.start_encoding()
         except CyclecastError:  # a ConfigError is a ValueError, too
-            self._let_go()
+            self._discard()
             raise
         except (av.FFmpegError, OSError, ValueError) as error:
-            self._let_go()
+            self._discard()
             raise OutputError(f"cannot write {encoding.codec} video into {suffix} ({reason(error)})") from error
         except BaseException:
-            self._let_go()
+            self._discard()
             raise
 
     def _add_video(self, encoding: Encoding) -> VideoStream:
         encoder, info = encoding.encoder, self.info
         options = encoder.options(encoding.crf, encoding.preset, width=info.width, height=info.height, rate=info.rate)
         hwaccel = encoder.hwaccel()
-        how: dict[str, Any] = {"hwaccel": hwaccel} if hwaccel else {}
-        stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=info.rate, options=options, **how))
+        extra: dict[str, Any] = {"hwaccel": hwaccel} if hwaccel else {}
+        stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=info.rate, options=options, **extra))
         context, color = stream.codec_context, info.color
         # 4:2:0 has no odd sizes: the last row or column is repeated once.
         context.width, context.height = even(info.width), even(info.height)
-        context.pix_fmt = self._form = encoder.pix_fmt(encoding.pix_fmt)
+        context.pix_fmt = self._pix_fmt = encoder.pix_fmt(encoding.pix_fmt)
         context.time_base = stream.time_base = self.info.time_base
         context.sample_aspect_ratio = self.info.pixel_aspect
         context.thread_type = "AUTO"
@@ -126,7 +126,7 @@ class VideoWriter:
         context.color_primaries, context.color_trc = color.primaries, color.transfer
         if encoding.codec == "hevc" and self.path.suffix.lower() in MP4_FAMILY:
             context.codec_tag = "hvc1"  # Apple's players open no other
-        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes to the terminal by itself: errors only
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints to the terminal: errors only
         try:
             with ordinary_priority():
                 context.open()
@@ -135,7 +135,7 @@ class VideoWriter:
         return stream
 
     def write(self, frame: Frame) -> None:
-        """Encodes one frame; a time that does not move on is moved on by a tick, which is what a player would do."""
+        """Encodes one frame. A time that is not later than the one before becomes a tick later, as a player would show it."""
         pts = max(frame.pts, self.last + 1 if self.frames else self._first)
         image = frame.image
         height, width = image.shape[:2]
@@ -143,17 +143,17 @@ class VideoWriter:
             raise OutputError(f"a frame of {width}x{height} in a video of {self.info.width}x{self.info.height}")
         if width % 2 or height % 2:
             image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
-        picture = from_bgr(image, self.info.color, self._form)
-        picture.pts, picture.time_base = pts - self._first, self.info.time_base
+        encodable = from_bgr(image, self.info.color, self._pix_fmt)
+        encodable.pts, encodable.time_base = pts - self._first, self.info.time_base
         self._durations[pts - self._first] = frame.duration
-        self._encode(picture)
+        self._encode(encodable)
         self.last = pts
         self.frames += 1
 
-    def _encode(self, picture: av.VideoFrame | None) -> None:
-        """One picture into the encoder (None: no more), and what comes out of it into the file."""
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        """Puts one frame into the encoder (None: flushes it) and writes what the encoder outputs."""
         try:
-            packets = self._stream.encode(picture)
+            packets = self._stream.encode(frame)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"the encoder failed ({reason(error)})") from error
         for packet in packets:
@@ -163,12 +163,12 @@ class VideoWriter:
                 self._order.append(packet.pts)
                 self._delay = packet.pts - packet.dts if self._delay is None else self._delay
                 self._end = max(self._end, packet.pts + duration)
-        if picture is None and packets and self.path.suffix.lower() in MP4_FAMILY:
-            hold(packets[-1], self._end, self._delay or 0)
+        if frame is None and packets and self.path.suffix.lower() in MP4_FAMILY:
+            extend_last(packets[-1], self._end, self._delay or 0)
         self._mux(packets)
 
     def part(self) -> Part:
-        """What was written; after `close`."""
+        """Describes what was written; call it after `close`."""
         shown = {pts: place for place, pts in enumerate(sorted(self._order))}
         reordered = max((place - shown[pts] for place, pts in enumerate(self._order)), default=0)
         return Part(self.path, self.frames, self._first, self.last, self._end, reordered)
@@ -185,18 +185,18 @@ class VideoWriter:
         try:
             self._encode(None)
         except BaseException:
-            self._let_go()
+            self._discard()
             raise
         try:
             self._open.close()
             size = os.stat(self.path).st_size
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"writing failed ({reason(error)})") from error
-        if size < self._size:  # FFmpeg says nothing of it where the last fragment of an MP4 does not fit
+        if size < self._size:  # FFmpeg reports no error where the last fragment of an MP4 does not fit
             raise OutputError(f"writing failed (the file has {size} bytes, its frames have {self._size}: the disk may be full)")
 
-    def _let_go(self) -> None:
-        """Closes what is open of a file that is not going to be kept, whatever state it is in."""
+    def _discard(self) -> None:
+        """Closes a file that is not kept, in whatever state it is."""
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):
             self._open.close()
 
@@ -207,22 +207,22 @@ class VideoWriter:
         if error is None:
             self.close()
         else:
-            self._let_go()
+            self._discard()
 
 
 def open_output(path: Path, growing: bool = False) -> Any:
-    """PyAV's container for writing; times stay what they are. growing: it can be played before it is finished."""
-    # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the pictures.
+    """Opens PyAV's container for writing; it keeps all times. growing: it can be played before it is finished."""
+    # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the frames.
     options = {"avoid_negative_ts": "disabled"}
     if path.suffix.lower() in MP4_FAMILY:
-        # The index in front: a player can begin before the whole file has come. One that grows has an index for each second.
+        # The index in front: a player can start before it has the whole file. A growing file has an index for each second.
         options |= {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"} if growing else {}
         options.setdefault("movflags", "+faststart")
     return av.open(os.path.abspath(path), "w", options=options)
 
 
-def hold(last: av.Packet[Any], end: int, delay: int) -> None:
-    """Gives the last packet what is missing until `end`: MP4 sums up durations as decoded, and it seldom is the last shown.
+def extend_last(last: av.Packet[Any], end: int, delay: int) -> None:
+    """Extends the last packet until `end`: MP4 adds up durations in decoding order, whose last frame is seldom the last shown.
 
     delay: of the first frame, between decoding and showing; all in ticks.
     """
@@ -230,10 +230,10 @@ def hold(last: av.Packet[Any], end: int, delay: int) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in FFmpeg's or the system's words."""
+    """FFmpeg's or the system's description of the error."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def even(length: int) -> int:
-    """The next even number from there."""
+    """The smallest even number that is not below `length`."""
     return length + length % 2

@@ -95,23 +95,23 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def seen(path: Path, place: ResumePoint | None = None, window: TimeRange | None = None) -> tuple[Seen, list[bool], str | None]:
-    """The frames from `place` on, whether all was steady at each, and the damage."""
+    """The frames from `place` on, whether they were sequential at each, and the damage."""
     frames: Seen = []
-    steady = []
+    sequential = []
     with VideoFile(path, window) as video:
         if place:
-            video.go_on(place)
+            video.resume_at(place)
         for frame in video:
             frames.append((frame.pts, frame.duration, hashlib.md5(frame.image.tobytes()).hexdigest()))
-            steady.append(video.steady)
-        return frames, steady, video.damage
+            sequential.append(video.sequential)
+        return frames, sequential, video.damage
 
 
 def same_from_everywhere(path: Path, window: TimeRange | None = None) -> Seen:
     """All frames, once it is certain that every place gives those that come behind it, and the same damage."""
-    whole, steady, damage = seen(path, window=window)
+    whole, sequential, damage = seen(path, window=window)
     for count in {1, 2, len(whole) // 3, len(whole) // 2, len(whole) - 1, len(whole)}:
-        place = ResumePoint(count, whole[count - 1][0], steady[count - 1])
+        place = ResumePoint(count, whole[count - 1][0], sequential[count - 1])
         rest, _, found = seen(path, place, window)
         assert rest == whole[count:] and found == damage, f"{path.name} from {place}"
     return whole
@@ -150,7 +150,7 @@ def shortened(path: Path, out: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", list(KINDS))
-def test_a_film_goes_on_from_any_place_as_if_it_had_not_stopped(films: Callable[[str], Path], name: str) -> None:
+def test_a_video_resumes_at_any_point_with_the_same_frames(films: Callable[[str], Path], name: str) -> None:
     frames = same_from_everywhere(films(name))
     assert len(frames) == FRAMES and seen(films(name))[2] is None
 
@@ -175,7 +175,7 @@ def test_a_window_holds_what_the_film_shows_then(films: Callable[[str], Path], n
     assert [frame[2] for frame in part] == [frame[2] for frame in wanted] and len(part) == 20
 
 
-def test_frames_without_times_of_their_own_come_at_a_steady_pace(films: Callable[[str], Path]) -> None:
+def test_frames_without_times_of_their_own_come_at_a_constant_rate(films: Callable[[str], Path]) -> None:
     pts = [frame[0] for frame in seen(films("b.avi"))[0]]
     assert [after - before for before, after in zip(pts, pts[1:], strict=False)] == [1] * (FRAMES - 1)
     lightness = [image.astype(np.float32) for image in pictures_of(films("b.avi"))]
@@ -205,7 +205,7 @@ def test_what_an_edit_list_leaves_out_is_no_damage(films: Callable[[str], Path],
 
 @pytest.mark.parametrize("cores", [1, 2, 16])
 @pytest.mark.parametrize("name", ["b.mp4", "hevc.mp4", "mpeg4.avi"])
-def test_every_torn_packet_is_told_wherever_it_is(
+def test_every_torn_packet_is_counted_wherever_it_is(
     films: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, cores: int
 ) -> None:
     threads(monkeypatch, cores)
@@ -286,13 +286,13 @@ def test_a_long_film_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
     if not statm.exists():
         pytest.skip("memory is read from /proc")
     few = moving_pictures(10, 160, 120)
-    source = encoded(tmp_path / "long.mkv", "libx264", X264, pictures=few * 300)
+    source = encoded(tmp_path / "long.mkv", "libx264", X264, pictures=few * 100)
     pages = []
     with VideoFile(source) as video:
         for number, _ in enumerate(video):
-            if number in (300, 2999):
+            if number in (300, 999):
                 pages.append(int(statm.read_text().split()[1]))
-    assert (pages[1] - pages[0]) * 4096 < 20e6  # the frames between them are 155 MB
+    assert (pages[1] - pages[0]) * 4096 < 10e6  # the frames between them are 40 MB as BGR
 
 
 def test_files_changed_at_random_are_converted_or_refused_in_a_line(films: Callable[[str], Path], tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_batch_of_broken_files_is_a_line_for_each_and_the_rest_is_done(clip: P
     assert made == whole | damaged
 
 
-def test_keep_going_takes_damage_that_was_passed_over_as_done(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_keep_going_exits_with_0_where_damaged_frames_were_skipped(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     source = torn(clip, tmp_path / "torn.mp4", [5])
     for options, code in (([], 1), (["--keep-going", "--overwrite"], 0)):
         done = run_program("convert", source, tmp_path / "out.mp4", "--model", tiny_model, *options)

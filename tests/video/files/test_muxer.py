@@ -203,5 +203,5 @@ def test_a_gif_of_more_than_fifty_pictures_a_second_has_fewer(tmp_path: Path) ->
     info = info_of(rate=100)
     source = join(written(tmp_path, "h264", [10 * n for n in range(10)], info, (10,)), info, tmp_path / "in.mp4")
     report = convert_file(source, tmp_path / "out.gif", Same(), ConvertOptions())
-    assert report.dropped == ["5 pictures that followed within 0.02 s"]
+    assert report.dropped == ["5 frames that followed within 0.02 s"]
     assert len(flat(tmp_path / "out.gif")) == 5

@@ -103,7 +103,7 @@ def test_a_cover_picture_is_named(tmp_path: Path) -> None:
                 out.mux(track.encode(picture))
             out.mux(track.encode(None))
     report = convert(tmp_path / "in.mp4", tmp_path / "out.mp4")
-    assert (report.frames, report.dropped) == (3, ["cover picture 1"])
+    assert (report.frames, report.dropped) == (3, ["cover image 1"])
 
 
 CHAPTERS = [
