@@ -20,10 +20,10 @@ from cyclecast.cli.console import (
     OverwriteOption,
     agreement_table,
     bars,
-    building,
     console,
     extra,
     print_json,
+    report_build,
     required_size,
 )
 from cyclecast.errors import ConfigError, EngineUnavailable, ModelError
@@ -262,7 +262,7 @@ def bench(
     on_message = partial(console.print, markup=False)
     scene = Scene(*frame_size)
     images = [scene.draw(index / 2) for index in range(8)]  # four seconds of the scene
-    report = measure_engines(model, images, engine or (), device, frames, on_message, building(model), cyclecast.open_engine)
+    report = measure_engines(model, images, engine or (), device, frames, on_message, report_build(model), cyclecast.open_engine)
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(bench_table(report))
