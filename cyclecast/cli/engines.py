@@ -1,4 +1,4 @@
-"""Commands about a model on this machine's engines: `build`, `verify`, `bench`."""
+"""The commands about engines: `build`, `verify`, `bench`."""
 
 from __future__ import annotations
 
@@ -37,23 +37,33 @@ if TYPE_CHECKING:
 
 def build(
     model: Annotated[str, typer.Argument(help="A bundled name or an ONNX frame model.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The plan to write.")],
-    engine: Annotated[str, typer.Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt",
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the frames; not of a model that is fixed to one.")] = None,
-    smallest: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT that it takes too; with --largest.")] = None,
-    largest: Annotated[str | None, typer.Option(help="The same, above --size.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The plan file to write.")],
+    engine: Annotated[str, typer.Option(help="Engine to build for: tensorrt or tensorrt-rtx.")] = "tensorrt",
+    size: Annotated[
+        str | None, typer.Option(help="Frame size in pixels, WIDTHxHEIGHT. A model with a fixed size needs none.")
+    ] = None,
+    smallest: Annotated[
+        str | None, typer.Option(help="Minimum frame size, WIDTHxHEIGHT; needs --largest.  [default: --size]")
+    ] = None,
+    largest: Annotated[
+        str | None, typer.Option(help="Maximum frame size, WIDTHxHEIGHT; needs --smallest.  [default: --size]")
+    ] = None,
     sm: Annotated[
         list[int] | None,
-        typer.Option(help="Compute capability to build for, 89 for 8.9; repeatable; tensorrt-rtx, without a GPU."),
+        typer.Option(
+            help="Compute capability to build for, such as 89 for 8.9. Repeatable; tensorrt-rtx only.  [default: this GPU]"
+        ),
     ] = None,
-    workspace_mib: Annotated[int | None, typer.Option(min=1, help="Most memory that a layer may work in.")] = None,
+    workspace_mib: Annotated[
+        int | None, typer.Option(min=1, help="Limit of TensorRT's workspace memory in MiB.  [default: no limit]")
+    ] = None,
     no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Neither look for NaN before nor run the plan against ONNX Runtime after.")
+        bool, typer.Option("--no-verify", help="Do not check the model for NaN, nor compare the plan with ONNX Runtime.")
     ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a TensorRT plan ahead of time; an fp16 plan comes of a model exported with --precision fp16.
+    """Build a TensorRT plan ahead of time. An fp16 plan needs a model exported with --precision fp16.
 
     Example: cyclecast build monet -o monet.plan --engine tensorrt-rtx --sm 89 --size 1280x720
     """
@@ -62,28 +72,28 @@ def build(
     from cyclecast.runtime.plan import LIBRARIES, build_plan
 
     if engine not in LIBRARIES:
-        raise ConfigError(f"plans are built by {' or '.join(LIBRARIES)}, not by {engine!r}")
+        raise ConfigError(f"expected --engine {' or '.join(LIBRARIES)}, got {engine!r}")
     if (smallest is None) != (largest is None):
-        raise ConfigError("--smallest and --largest go together")
+        raise ConfigError("--smallest and --largest must be given together")
     between = (required_size(smallest), required_size(largest)) if smallest and largest else None
-    wanted = required_size(size) if size else None
+    frame_size = required_size(size) if size else None
     path = find_model(model)
     with atomic_write(output, overwrite) as unfinished:
         if not no_verify:
-            _refuse_nan(path, wanted)
+            _check_finite(path, frame_size)
         with bars() as bar:
             update = bar(f"building {output.name}")
             plan, facts = build_plan(
                 path,
                 engine,
-                wanted,
+                frame_size,
                 between=between,
                 sm=sm or (),
                 workspace_mib=workspace_mib,
                 on_build=lambda share: update(round(100 * share), 100),
             )
         unfinished.write_bytes(plan)
-        report, why_not = ([], "as asked") if no_verify else _against_the_model(unfinished, path, facts.sizes[1])
+        report, why_not = ([], "--no-verify was given") if no_verify else _compare_with_model(unfinished, path, facts.sizes[1])
     targets = ", ".join(map(str, facts.sm))
     if as_json:
         verified = [dataclasses.asdict(agreement) for agreement in report]
@@ -93,10 +103,10 @@ def build(
     console.print(agreement_table(report, title) if report else f"not verified: {why_not}", markup=False)
 
 
-def _refuse_nan(model: Path, size: tuple[int, int] | None) -> None:
-    """ModelError if its picture of this size has values that are no numbers; without onnx and onnxruntime nothing is looked at.
+def _check_finite(model: Path, size: tuple[int, int] | None) -> None:
+    """ModelError if the model's output has NaN; does nothing without onnx and onnxruntime.
 
-    size: of the frame; None: the one that the model is fixed to.
+    size: (width, height) of the frame; None: the model's fixed size.
     """
     from cyclecast.runtime.engine import spec_from_metadata
     from cyclecast.runtime.onnx_file import describe, read_metadata
@@ -107,21 +117,21 @@ def _refuse_nan(model: Path, size: tuple[int, int] | None) -> None:
     except ModuleNotFoundError:
         return
     if engine_of_plan(model) is not None:
-        return  # of a plan no other is built
+        return  # `build_plan` refuses it
     if spec_from_metadata(model, read_metadata(model)).model_type == "latent":
-        return  # export has looked
+        return  # export has checked it
     fixed, metadata = describe(model)
-    if size := fixed or (size and (min(size[0], 256), min(size[1], 256))):  # a board has not the memory for more
+    if size := fixed or (size and (min(size[0], 256), min(size[1], 256))):  # a board has no memory for more
         check_finite(model, scene_frames()[:1], [size], spec_from_metadata(model, metadata).precision)
 
 
-def _against_the_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple[list[Agreement], str | None]:
-    """The plan's pictures against ONNX Runtime's on the CPU, or why they could not be compared; ModelError if they differ."""
+def _compare_with_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple[list[Agreement], str | None]:
+    """Compares the plan with ONNX Runtime on the CPU, or returns why it cannot; ModelError if they differ."""
     from cyclecast.runtime.engine import spec_from_metadata
     from cyclecast.runtime.onnx_file import read_metadata
 
     if spec_from_metadata(model, read_metadata(model)).model_type == "latent":
-        return [], "it makes pictures of noise, for other programs"
+        return [], "a latent model, which other programs run"
     try:
         from cyclecast.export.agreement import compare_engines
     except ModuleNotFoundError as error:
@@ -129,15 +139,15 @@ def _against_the_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple[
     try:
         with closing(cyclecast.open_engine(plan)) as built, closing(cyclecast.open_engine(model, "onnxruntime", "cpu")) as exact:
             report = compare_engines(built, exact, scene_frames(), [size])
-    except EngineUnavailable as error:  # built ahead of time, for another machine
+    except EngineUnavailable as error:  # the plan is for another machine
         return [], str(error)
     if not all(agreement.passed for agreement in report):
-        raise ModelError(f"not kept: the plan differs from the model, {report[0].psnr_db:.1f} dB")
+        raise ModelError(f"the plan differs from the model by {report[0].psnr_db:.1f} dB PSNR, so it was not kept")
     return report, None
 
 
 def scene_frames() -> list[Image]:
-    """Three moments of the demo's scene, 1280x720: what models are tried on where nobody brings pictures."""
+    """Three frames of the demo's scene, 1280x720: the test images where the user gives none."""
     from cyclecast.video.scene import Scene
 
     return [frame.image for frame in Scene(1280, 720, seconds=3, rate=1)]
@@ -145,24 +155,32 @@ def scene_frames() -> list[Image]:
 
 def verify(
     model: Annotated[str, typer.Argument(help="A bundled name, an ONNX frame model or a plan.")],
-    against: Annotated[Path | None, typer.Option(help="The checkpoint that it was exported of, or another ONNX model.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Reference: the checkpoint it was exported from, or another ONNX model.  [default: ONNX Runtime]"),
+    ] = None,
     engine: Annotated[
-        list[str] | None, typer.Option(help="What runs the model, and, named a second time, what it is held against.")
+        list[str] | None,
+        typer.Option(help="Engine that runs the model; given twice, the second one is the reference.  [default: auto]"),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Of the first engine: auto, cpu, gpu, cuda:N; of onnxruntime also tensorrt:N.")
+        str, typer.Option(help="Device of the first engine: auto (the best), cpu, gpu, cuda:N; with onnxruntime also tensorrt:N.")
     ] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the first engine: auto, fp32, bf16 or fp16.")] = "auto",
-    frames: Annotated[list[Path] | None, typer.Option(help="Pictures to compare on; repeatable. By default drawn ones.")] = None,
+    precision: Annotated[str, typer.Option(help="Precision of the first engine: auto, fp32, bf16 or fp16.")] = "auto",
+    frames: Annotated[
+        list[Path] | None, typer.Option(help="Image to compare on; repeatable.  [default: three frames of the demo's scene]")
+    ] = None,
     size: Annotated[
-        list[str] | None, typer.Option(help="WIDTHxHEIGHT; repeatable. By default an odd, a square, a wide one.")
+        list[str] | None,
+        typer.Option(help="Frame size in pixels, WIDTHxHEIGHT; repeatable.  [default: 131x97, 256x256, 640x360]"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold an engine's pictures against PyTorch's, or another engine's: largest and mean difference, PSNR, NaN.
+    """Compare an engine's output with PyTorch's or another engine's: maximum and mean difference, PSNR, NaN.
 
-    Without --against and a second engine the other side is ONNX Runtime on the CPU. Exit code 1 if they differ by more than
-    the precision explains: fp32 one gray level, bf16 and fp16 45 dB. Needs the extra `adopt`; for a checkpoint `train`.
+    The reference is ONNX Runtime on the CPU unless --against or a second --engine names another. Exit code 1 if the outputs
+    differ by more than one gray level (fp32), or if their PSNR is below 45 dB (bf16, fp16). Needs the extra `adopt`; a
+    checkpoint needs `train`.
 
     Example: cyclecast verify monet --engine openvino --engine onnxruntime
     """
@@ -174,11 +192,11 @@ def verify(
         from cyclecast.export.agreement import SIZES, compare_engines, count_nan
     names = engine or []
     if len(names) + (against is not None) > 2:
-        raise ConfigError("two sides can be compared, not more: --engine twice, or once with --against")
+        raise ConfigError("expected two sides to compare: --engine twice, or once with --against")
     path = find_model(model)
     if against is None and engine_of_plan(path) is not None:
-        raise ConfigError(f"{model}: a plan runs on its own engine only: name the model it was built of with --against")
-    pictures = [read_image(frame) for frame in frames or []] or scene_frames()
+        raise ConfigError(f"{model}: a plan runs on its own engine only: add --against and the model it was built from")
+    images = [read_image(frame) for frame in frames or []] or scene_frames()
     sizes = [required_size(one) for one in size or []] or SIZES
     with ExitStack() as open_now:
         subject = open_now.enter_context(closing(cyclecast.open_engine(path, names[0] if names else "auto", device, precision)))
@@ -192,14 +210,16 @@ def verify(
             named = names[1] if len(names) > 1 else "onnxruntime"
             other = cyclecast.open_engine(path, named, "auto" if len(names) > 1 else "cpu")
         open_now.enter_context(closing(other))
-        report = compare_engines(subject, other, pictures, sizes)
+        report = compare_engines(subject, other, images, sizes)
         sides = [f"{side.name} {side.precision}" for side in (subject, other)]
-    nan = count_nan(path, pictures, subject.size or sizes[-1]) if engine_of_plan(path) is None else None
+        devices = [side.device for side in (subject, other)]
+    nan = count_nan(path, images, subject.size or sizes[-1]) if engine_of_plan(path) is None else None
     passed = all(agreement.passed for agreement in report) and not nan
     if as_json:
         print_json(
             {
                 "sides": sides,
+                "devices": devices,
                 "max_abs": max(a.max_abs for a in report),
                 "mean_abs": max(a.mean_abs for a in report),
                 "psnr_db": min(a.psnr_db for a in report),
@@ -210,23 +230,26 @@ def verify(
             }
         )
     else:
+        for side, where in zip(sides, devices, strict=True):
+            console.print(f"{path.stem} on {side}, {where}", markup=False)
         console.print(agreement_table(report, f"{model}: {' against '.join(sides)}, gray levels"))
-        console.print("NaN: " + ("not counted in a plan" if nan is None else str(nan)))
+        console.print("NaN: " + ("not counted for a plan" if nan is None else str(nan)))
     if not passed:
         raise typer.Exit(1)
 
 
 def bench(
     model: ModelOption = "monet",
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the frames.")] = "1280x720",
+    size: Annotated[str, typer.Option(help="Frame size in pixels, WIDTHxHEIGHT.")] = "1280x720",
     engine: Annotated[
-        list[str] | None, typer.Option(help="As in `convert`; repeatable. All that are here by default, but for torch.")
+        list[str] | None,
+        typer.Option(help="Engine to time, as in `convert`; repeatable.  [default: all on this machine except torch]"),
     ] = None,
     device: DeviceOption = "auto",
-    frames: Annotated[int, typer.Option(min=1, help="Frames to time on each engine, in each precision.")] = 50,
+    frames: Annotated[int, typer.Option(min=1, help="Frames to time for each engine and precision.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Time a model on this machine, frame in to frame out: each engine in its own choice of precision and in fp32.
+    """Time a model on this machine, from frame in to frame out: each engine in its own precision and in fp32.
 
     Example: cyclecast bench --model monet --size 1280x720
     """
@@ -234,19 +257,19 @@ def bench(
     from cyclecast.runtime.engine import check_size
     from cyclecast.video.scene import Scene
 
-    wanted = required_size(size)
-    check_size(*wanted, None)
-    say = partial(console.print, markup=False)
-    scene = Scene(*wanted)
-    pictures = [scene.draw(index / 2) for index in range(8)]  # four seconds of it
-    report = measure_engines(model, pictures, engine or (), device, frames, say, report_build(model), cyclecast.open_engine)
+    frame_size = required_size(size)
+    check_size(*frame_size, None)
+    on_message = partial(console.print, markup=False)
+    scene = Scene(*frame_size)
+    images = [scene.draw(index / 2) for index in range(8)]  # four seconds of the scene
+    report = measure_engines(model, images, engine or (), device, frames, on_message, report_build(model), cyclecast.open_engine)
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(bench_table(report))
 
 
 def bench_table(report: Bench) -> Table:
-    """One row for each engine in each precision."""
+    """One row for each engine and precision."""
     table = Table(title=f"{report.model}, {report.size}, {report.frames} frames; {report.machine}")
     table.add_column("engine", no_wrap=True)
     table.add_column("device", min_width=9)

@@ -1,4 +1,4 @@
-"""Commands about a model as a file: `export`, `adopt`, `models`."""
+"""The commands about model files: `export`, `adopt`, `models`."""
 
 from __future__ import annotations
 
@@ -24,33 +24,40 @@ def export(
     triton: Annotated[
         Path | None,
         typer.Option(
-            help="Add it to a model repository of Triton Inference Server; then CHECKPOINT may be a finished model, too."
+            help="Add the model to this repository of Triton Inference Server. CHECKPOINT may then be a model or a plan."
         ),
     ] = None,
     direction: Annotated[
         str | None,
-        typer.Option(help="a2b or b2a; of a latent model, what it draws.  [default: its first; of a .pth, its name's]"),
+        typer.Option(help="a2b or b2a; for a latent model, what it generates.  [default: the first; for a .pth, from its name]"),
     ] = None,
     upsample: Annotated[
-        str | None, typer.Option(help="Of a .pth's resize-convolutions: bilinear or nearest.  [default: bilinear]")
+        str | None, typer.Option(help="Interpolation of a .pth's resize-convolutions: bilinear or nearest.  [default: bilinear]")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, or fp16: half the bytes, for GPUs.")] = "fp32",
-    size: Annotated[str, typer.Option(help="dynamic, or WIDTHxHEIGHT to fix it.")] = "dynamic",
-    opset: Annotated[int, typer.Option(help="18, 19 or 20.")] = 18,
-    keep_colors: Annotated[float, typer.Option(min=0, max=1, help="0: the generator's colors; 1: the frame's own.")] = 0.0,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the file with PyTorch.")] = False,
+    precision: Annotated[str, typer.Option(help="fp32, or fp16 for GPUs, at half the file size.")] = "fp32",
+    size: Annotated[str, typer.Option(help="Frame size in pixels: dynamic for any, or WIDTHxHEIGHT to fix it.")] = "dynamic",
+    opset: Annotated[int, typer.Option(help="ONNX opset: 18, 19 or 20.")] = 18,
+    keep_colors: Annotated[
+        float,
+        typer.Option(
+            "--keep-colors", "--keep-colours", min=0, max=1, help="Share of the input's colors: 0 for none, 1 for all of them."
+        ),
+    ] = 0.0,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not compare the file with PyTorch, nor check it for NaN.")
+    ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Freeze a trained generator into one ONNX file that takes and gives raw frames; needs the extra `train`.
+    """Export a trained generator as one ONNX file: raw frames in, raw frames out. Needs the extra `train`.
 
     Example: cyclecast export runs/monet -o monet.onnx --direction b2a
     """
     if output is None and triton is None:
-        raise typer.BadParameter("name the ONNX file to write with --output, or a model repository with --triton")
+        raise typer.BadParameter("expected --output FILE.onnx, or --triton FOLDER for a model repository")
     if triton is not None and output is None:
         if (direction, upsample, precision, size, opset, keep_colors) != (None, None, "fp32", "dynamic", 18, 0.0):
-            raise typer.BadParameter("without --output a finished model is added as it is; these options make another one")
+            raise typer.BadParameter("the export options need --output: without it, a finished model is added unchanged")
         config = _add_to_repository(str(checkpoint), triton, overwrite)
         return print_json({"output": str(config), "verified": []}) if as_json else None
     assert output is not None
@@ -59,12 +66,12 @@ def export(
         from cyclecast.export.onnx import export_onnx
         from cyclecast.export.state_dicts import REPOSITORY, described
     trained = read_generator(checkpoint, direction, upsample)
-    if trained.recipe == REPOSITORY:  # no run of ours, so it brings no pictures to be checked on
+    if trained.recipe == REPOSITORY:  # it brings no images to check the export on
         from cyclecast.video.scene import Scene
 
         console.print(f"{checkpoint}: {trained.direction}, {described(trained.architecture)}", markup=False)
         if upsample is None and trained.architecture["upsample"] == "resize":
-            console.print("its keys do not say how it enlarges: taken for bilinear; --upsample nearest is the other way")
+            console.print("the file does not say how it upsamples: assuming bilinear; the alternative is --upsample nearest")
         trained = dataclasses.replace(trained, frames=[frame.image for frame in Scene(640, 360, seconds=3, rate=1)])
     agreements = export_onnx(
         trained,
@@ -99,7 +106,7 @@ def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:
     from cyclecast.runtime.model import find_model
 
     if Path(model).is_dir() or Path(model).suffix in (".pt", ".pth"):
-        raise typer.BadParameter("a checkpoint becomes an ONNX file first: name it with --output")
+        raise typer.BadParameter("export the checkpoint first: add --output FILE.onnx")
     path = find_model(model)
     config = write_repository(path, path.stem, folder, overwrite)
     console.print(f"{config}: tritonserver --model-repository {folder} serves it as {path.stem}", markup=False)
@@ -107,14 +114,20 @@ def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:
 
 
 def adopt(
-    foreign: Annotated[Path, typer.Argument(help="Somebody's image-to-image ONNX model.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The frame model to write.")],
-    layout: Annotated[str | None, typer.Option(help="nchw or nhwc.  [default: found]")] = None,
-    range: Annotated[str | None, typer.Option(help="0..255, 0..1 or -1..1, of what it takes.  [default: found]")] = None,
-    output_range: Annotated[str | None, typer.Option(help="The same of what it gives.  [default: found]")] = None,
-    color: Annotated[str | None, typer.Option(help="bgr or rgb.  [default: found]")] = None,
-    multiple: Annotated[int | None, typer.Option(help="Pad sides to multiples of this.  [default: found]")] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare it with the original.")] = False,
+    foreign: Annotated[Path, typer.Argument(help="An image-to-image ONNX model from elsewhere.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX frame model to write.")],
+    layout: Annotated[str | None, typer.Option(help="Layout of its input: nchw or nhwc.  [default: detected]")] = None,
+    range: Annotated[
+        str | None, typer.Option(help="Value range of its input: 0..255, 0..1 or -1..1.  [default: detected]")
+    ] = None,
+    output_range: Annotated[str | None, typer.Option(help="Value range of its output.  [default: detected]")] = None,
+    color: Annotated[
+        str | None, typer.Option("--color", "--colour", help="Color order: bgr or rgb.  [default: detected]")
+    ] = None,
+    multiple: Annotated[
+        int | None, typer.Option(help="Pad both sides to multiples of this many pixels.  [default: detected]")
+    ] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the frame model with the original.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -137,7 +150,7 @@ def adopt(
         Overrides(layout=layout, range=range, output_range=output_range, color=color, multiple=multiple),
         check=not no_verify,
         overwrite=overwrite,
-        tell=lambda finding: console.print(str(finding), markup=False),
+        on_finding=lambda finding: console.print(str(finding), markup=False),
     )
     if adopted.agreements:
         _warn_of_auto(output, frames)
@@ -149,10 +162,10 @@ def adopt(
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Print this one's card.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print the card of this model.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The bundled models, and their cards.
+    """List the bundled models, or print the card of one.
 
     Example: cyclecast models monet
     """
@@ -162,7 +175,7 @@ def models(
     if name is not None:
         card = find_model(name).with_suffix(".md")
         if name not in bundled or not card.is_file():
-            raise ConfigError(f"no card for {name!r}; bundled are: {', '.join(bundled)}")
+            raise ConfigError(f"no card for {name!r}; the bundled models are: {', '.join(bundled)}")
         text = card.read_text("utf-8")
         print_json({"name": name, "path": str(bundled[name]), "card": text}) if as_json else print(text, end="")
     elif as_json:

@@ -1,4 +1,4 @@
-"""Freeze a generator: a checkpoint in, one ONNX file out that takes and gives raw frames. Needs the extra ``train``.
+"""Exports a generator: a checkpoint in, one ONNX file out whose input and output are raw frames. Needs the extra ``train``.
 
-``adopt`` makes the same of other people's ONNX models, without torch. Needs the extra ``adopt``.
+``adopt`` does the same for ONNX models from elsewhere, without torch. Needs the extra ``adopt``.
 """

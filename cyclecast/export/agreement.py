@@ -1,4 +1,4 @@
-"""Two ways to compute the same frames: numbers, a tolerance, a verdict. Without torch; needs onnx and onnxruntime."""
+"""Compares two engines on the same frames: differences, a tolerance, a verdict. Needs onnx and onnxruntime, not torch."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from cyclecast.runtime.engines import open_engine
 
 Values = NDArray[Any]  # an image, or a latent
 
-IN_HALF = 256 * 256  # pixels up to which NaN are looked for in true fp16: all that is made stays in memory, 1.2 GiB of a ResNet-9
+FP16_CHECK_PIXELS = 256 * 256  # up to here NaN are searched in true fp16; all values stay in memory, 1.2 GiB for a ResNet-9
 SIZES = ((131, 97), (256, 256), (640, 360))  # (width, height): odd, square, wide
-# Most gray levels off, least PSNR in dB; mixed: convolutions of two kinds, in somebody else's model.
+# Maximum difference in gray levels, minimum PSNR in dB. mixed: convolutions of two precisions, in adopted models.
 TOLERANCE = {"fp32": (1, 0.0), "bf16": (255, 45.0), "fp16": (255, 45.0), "mixed": (255, 45.0)}
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two ways to compute the same frames are apart, in gray levels."""
+    """The difference between two engines on the same frames, in gray levels."""
 
     size: tuple[int, int]
     frames: int
     max_abs: int
     mean_abs: float
     psnr_db: float
-    """Over all frames; infinite where they are equal."""
+    """Over all frames; infinite if they are equal."""
     passed: bool
 
 
@@ -51,23 +51,23 @@ def compare(size: tuple[int, int], pairs: Iterable[tuple[Image, Image]], precisi
         values += difference.size
         frames += 1
     psnr_db = decibels(square / values)
-    levels, least = TOLERANCE[precision]
-    return Agreement(size, frames, most, total / values, psnr_db, most <= levels and psnr_db >= least)
+    levels, min_psnr = TOLERANCE.get(precision, TOLERANCE["mixed"])
+    return Agreement(size, frames, most, total / values, psnr_db, most <= levels and psnr_db >= min_psnr)
 
 
 def compare_engines(
     engine: Engine, other: Engine, frames: Sequence[Image], sizes: Sequence[tuple[int, int]] = SIZES
 ) -> list[Agreement]:
-    """One engine's frames against another's, at each size (width, height) that both take, by the coarser one's tolerance.
+    """Compares two engines at each size (width, height) that both take, with the tolerance of the lower precision.
 
     frames: real images, as `center_crop_resize` takes them. ConfigError without any, or if the two are fixed to different sizes.
     """
     if not frames:
-        raise ConfigError("no frame to compare the model on: give real ones")
+        raise ConfigError("no frame to compare the model on: give at least one image")
     fixed = {one.size for one in (engine, other) if one.size is not None}
     if len(fixed) > 1:
-        raise ConfigError("the two models are fixed to different sizes: they make no frames that could be compared")
-    coarser = max(engine.precision, other.precision, key=lambda precision: TOLERANCE[precision][0])
+        raise ConfigError("the two models are fixed to different sizes, so their outputs cannot be compared")
+    coarser = max(engine.precision, other.precision, key=lambda precision: TOLERANCE.get(precision, TOLERANCE["mixed"])[0])
     report = []
     for width, height in fixed or sizes:
         fitted = [center_crop_resize(frame, width, height) for frame in frames]
@@ -76,39 +76,38 @@ def compare_engines(
 
 
 def count_nan(path: Path, frames: Sequence[Values], size: tuple[int, int] | None = None) -> int:
-    """Values that are no numbers, before a cast to uint8 hides them; computed by ONNX Runtime on the CPU.
+    """Counts NaN values before a cast to uint8 hides them, with ONNX Runtime on the CPU.
 
-    frames: what the model takes: images, or of a latent model its latents, (Z,) each. size: (width, height) that images are
-    fitted to; None: their own.
+    frames: the model's inputs: images, or latents, (Z,) each. size: (width, height) to resize images to; None: their own.
     """
     model = onnx.load(str(path))
     hidden = sorted({node.input[0] for node in model.graph.node if node.op_type == "Cast" and _to_uint8(node)})
     if not hidden:
         return 0
-    asked = {*hidden}
-    if size is None or size[0] * size[1] <= IN_HALF:
-        asked |= _made_in_half(model)
-    asked -= {"", *(port.name for port in model.graph.output)}
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(asked))
+    outputs = {*hidden}
+    if size is None or size[0] * size[1] <= FP16_CHECK_PIXELS:
+        outputs |= _fp16_values(model)
+    outputs -= {"", *(port.name for port in model.graph.output)}
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(outputs))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    takes = session.get_inputs()[0].name
+    input_name = session.get_inputs()[0].name
     fitted = frames if size is None else [center_crop_resize(frame, *size) for frame in frames]
-    return sum(int(np.isnan(values).sum()) for frame in fitted for values in session.run(hidden, {takes: frame[None]}))
+    return sum(int(np.isnan(values).sum()) for frame in fitted for values in session.run(hidden, {input_name: frame[None]}))
 
 
 def check_finite(path: Path, frames: Sequence[Values], sizes: Sequence[tuple[int, int] | None], precision: str) -> None:
-    """ModelError if the model's pictures hold values that are no numbers; frames and sizes as `count_nan` takes them.
+    """ModelError if the model's output has NaN. frames and sizes: as in `count_nan`.
 
     precision: the model's own, which the message names.
     """
     for size in sizes:
         if nan := count_nan(path, frames, size):
             where = f" at {size[0]}x{size[1]}" if size else ""
-            raise ModelError(f"not kept: its pictures have {nan} values that are no numbers{where}, computed in {precision}")
+            raise ModelError(f"its output has {nan} NaN values{where}, computed in {precision}, so it was not kept")
 
 
-def _made_in_half(model: onnx.ModelProto) -> set[str]:
-    """What is made of fp16: ONNX Runtime on a CPU computes it in fp32, where nothing overflows, unless it has to hand it out."""
+def _fp16_values(model: onnx.ModelProto) -> set[str]:
+    """Names of fp16 values. On a CPU, ONNX Runtime computes them in fp32, which does not overflow, unless they are outputs."""
     inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
     half = {value.name for value in inferred if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
     return {name for node in model.graph.node if half.intersection([*node.input, *node.output]) for name in node.output}
@@ -119,27 +118,27 @@ def _to_uint8(cast: onnx.NodeProto) -> bool:
 
 
 def warning_of_auto(path: Path, frames: Sequence[Image]) -> str | None:
-    """What people should know of the engine that `auto` takes here: that it fails, or costs more than the tolerance; or None.
+    """A warning if the engine that `auto` chooses here fails or exceeds the tolerance, or None.
 
-    Said only of an engine that computes the model in less than the model's own precision; at one size, against ONNX Runtime.
+    Checks only an engine that computes in a lower precision than the model's, at one size, against ONNX Runtime.
     """
     try:
-        with closing(open_engine(path)) as quick, closing(open_engine(path, "onnxruntime", "cpu")) as exact:
-            if quick.precision == spec_from_metadata(path, quick.metadata).precision:
-                return None  # nothing of its own to tell, and no plan to be built for it
-            (agreement,) = compare_engines(quick, exact, frames, [(256, 256)])
+        with closing(open_engine(path)) as chosen, closing(open_engine(path, "onnxruntime", "cpu")) as exact:
+            if chosen.precision == spec_from_metadata(path, chosen.metadata).precision:
+                return None  # no loss of precision, and no plan to build
+            (agreement,) = compare_engines(chosen, exact, frames, [(256, 256)])
     except EngineError as error:
-        return f"the engine that is taken here by itself fails: {error}; name another one with --engine"
+        return f"the engine that --engine auto chooses here fails: {error}; choose another one with --engine"
     if agreement.passed:
         return None
     return (
-        f"{quick.name} computes it in {quick.precision} here unless told otherwise, and is {agreement.psnr_db:.1f} dB, "
-        f"{agreement.max_abs} gray levels at most, from {exact.precision}: run it with --precision fp32"
+        f"{chosen.name} computes it in {chosen.precision} here by default, which differs by {agreement.psnr_db:.1f} dB PSNR, "
+        f"up to {agreement.max_abs} gray levels, from {exact.precision}: run it with --precision fp32"
     )
 
 
 def center_crop_resize(frame: Image, width: int, height: int) -> Image:
-    """The largest middle part of the frame with this shape, resized to width x height."""
+    """The largest central crop of the frame with this aspect ratio, resized to width x height."""
     scale = max(width / frame.shape[1], height / frame.shape[0])
     crop_width, crop_height = min(frame.shape[1], round(width / scale)), min(frame.shape[0], round(height / scale))
     left, top = (frame.shape[1] - crop_width) // 2, (frame.shape[0] - crop_height) // 2

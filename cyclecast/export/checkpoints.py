@@ -1,4 +1,4 @@
-"""From a checkpoint to the generator that is to be frozen."""
+"""Reads the generator to export from a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 @dataclass(frozen=True)
 class TrainedGenerator:
-    """A generator out of a checkpoint, and where it comes from."""
+    """A generator from a checkpoint, and its origin."""
 
     network: ImageGenerator | LatentGenerator
     recipe: str
     direction: str
-    """a2b or b2a; of a latent model: sample, or the domain that it draws."""
+    """a2b or b2a; of a latent model: sample, or the domain whose images it generates."""
     architecture: dict[str, Any]
     steps: int
     frames: list[NDArray[np.uint8]]
-    """Real images of the source domain that the run was watched on: (H, W, 3) uint8 BGR each; none of a latent model, and none
-    where there was no run of ours."""
+    """Images of the source domain from the run's previews, (H, W, 3) uint8 BGR; empty for a latent model and for other
+    projects' files."""
 
 
 def read_generator(path: Path, direction: str | None = None, upsample: str | None = None) -> TrainedGenerator:

@@ -1,4 +1,4 @@
-"""The graphs that are frozen: uint8 BGR out, so that no caller can get range, layout or colors wrong."""
+"""The graphs that export writes: uint8 BGR in and out, so that callers need not know ranges, layouts or color orders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
-MIDDLE = 127.5  # gray levels: a picture in [-1, 1] is (x - MIDDLE) / MIDDLE
+MID_GRAY = 127.5  # gray levels: an image in [-1, 1] is (x - MID_GRAY) / MID_GRAY
 
 
 class FrameGraph(nn.Module):
@@ -18,28 +18,28 @@ class FrameGraph(nn.Module):
 
     The casts are the first and the last node, the only place where TensorRT takes uint8. Color order and input range are
     folded into the first and last convolution, where they cost nothing. keep_colors: see `with_colors_of`. half: the
-    network computes in fp16, but for its norms; what is outside of it stays in fp32.
+    network computes in fp16 except for its norms; everything outside of it stays in fp32.
     """
 
     def __init__(self, generator: ImageGenerator, keep_colors: float = 0.0, half: bool = False) -> None:
         super().__init__()
         self.stride, self.margin = generator.stride, generator.margin
         self.keep_colors = keep_colors
-        self.generator, self.centerd = fold_colors(generator)
+        self.generator, self.centered = fold_colors(generator)
         self.generator.eval()
-        self.kind = torch.float32
+        self.dtype = torch.float32
         if half:
-            self.kind = torch.float16
+            self.dtype = torch.float16
             to_fp16(self.generator)
 
     def forward(self, frame: Tensor) -> Tensor:
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
-        padded = pad(x - MIDDLE if self.centerd else x, self.stride, self.margin)
-        out = self.generator.model(padded.to(self.kind)).float()  # BGR
+        padded = pad(x - MID_GRAY if self.centered else x, self.stride, self.margin)
+        out = self.generator.model(padded.to(self.dtype)).float()  # BGR
         out = out[:, :, self.margin : self.margin + x.shape[2], self.margin : self.margin + x.shape[3]]
         if self.generator.bounded:
-            out = out * MIDDLE  # in [-127.5, 127.5]
-        out = out + x if self.generator.skip else out + MIDDLE
+            out = out * MID_GRAY  # in [-127.5, 127.5]
+        out = out + x if self.generator.skip else out + MID_GRAY
         if self.keep_colors:
             out = with_colors_of(x, out, self.keep_colors)
         return torch.clamp(out, 0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
@@ -51,19 +51,19 @@ class LatentGraph(nn.Module):
     def __init__(self, generator: LatentGenerator, half: bool = False) -> None:
         super().__init__()
         self.generator = copy.deepcopy(generator).float().eval()
-        self.kind = torch.float32
+        self.dtype = torch.float32
         if half:
-            self.kind = torch.float16
+            self.dtype = torch.float16
             to_fp16(self.generator)
 
     def forward(self, latent: Tensor) -> Tensor:
-        images = self.generator(latent.to(self.kind)).float().flip(1)  # (N, C, H, W) in [-1, 1], BGR
-        levels = torch.clamp((images + 1.0) * MIDDLE, 0.0, 255.0).round().permute(0, 2, 3, 1)
+        images = self.generator(latent.to(self.dtype)).float().flip(1)  # (N, C, H, W) in [-1, 1], BGR
+        levels = torch.clamp((images + 1.0) * MID_GRAY, 0.0, 255.0).round().permute(0, 2, 3, 1)
         return levels.expand(-1, -1, -1, 3).to(torch.uint8)
 
 
 def to_fp16(network: nn.Module) -> None:
-    """Weights to fp16, in place; norms stay in fp32, as their sums over a frame leave the range of fp16."""
+    """Converts weights to fp16, in place. Norms stay in fp32: their sums over a frame exceed the range of fp16."""
     network.half()
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -72,7 +72,7 @@ def to_fp16(network: nn.Module) -> None:
 
 
 class NormInFp32(nn.Module):
-    """(N, C, H, W) fp16 -> the same, by way of fp32."""
+    """(N, C, H, W) fp16 -> the same, computed in fp32."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -86,7 +86,8 @@ class NormInFp32(nn.Module):
 def pad(x: Tensor, stride: int, margin: int = 0) -> Tensor:
     """(N, C, H, W) -> `margin` more on each side, then right and below up to multiples of `stride`, which 2 * margin is.
 
-    Mirrored, or, past a mirror's reach in the smallest frame (strides above 16, margins), the last rows and columns repeated.
+    Mirrors the frame, or repeats its last rows and columns where the smallest frame is too small for a mirror (strides
+    above 16, margins).
     """
     # Not by -H % stride: the exporter cannot follow that through a U-Net's halvings, and ONNX divides towards 0.
     below, right = ((side + stride - 1) // stride * stride - side + margin for side in x.shape[2:])
@@ -94,10 +95,10 @@ def pad(x: Tensor, stride: int, margin: int = 0) -> Tensor:
 
 
 def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
-    """`styled` in its own brightness, its colors moved by `share` towards the source's; (N, 3, H, W) BGR, both.
+    """`styled` with its own brightness, and its colors moved by `share` towards the source's; (N, 3, H, W) BGR, both.
 
     At 1 this is luminance-only transfer (Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"). The
-    rows of the matrix take the difference in color less its brightness (ITU-R BT.601).
+    matrix removes the brightness (ITU-R BT.601) from the difference in color.
     """
     brightness = torch.tensor([0.114, 0.587, 0.299], dtype=styled.dtype)
     matrix = share * (torch.eye(3, dtype=styled.dtype) - brightness)
@@ -106,39 +107,39 @@ def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def fold_colors(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
-    """A copy whose `model` takes BGR and gives BGR, and whether it wants its input in [-127.5, 127.5] or [0, 255].
+    """A copy whose `model` has BGR input and output, and whether its input range is [-127.5, 127.5] (True) or [0, 255].
 
     conv(x / 127.5 - 1) = conv'(x) with w' = w / 127.5 and b' = b - sum(w): exact where the padding before the first
-    convolution is a reflection, as in the ResNet. A U-Net pads with zeros, so that its input must be centerd first. The bias
-    keeps the sums centerd, which bf16 and fp16 need. A network that is not bounded gives gray levels, the others [-1, 1].
+    convolution is a reflection, as in the ResNet. A U-Net pads with zeros, so that its input must be centered first. The bias
+    keeps the sums centered, which bf16 and fp16 need. An unbounded network outputs gray levels, the others [-1, 1].
     """
     generator = copy.deepcopy(generator).float()
     layers = [layer for layer in generator.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
     first, last = layers[0], layers[-1]
-    centerd = first.padding != (0, 0) and first.padding_mode == "zeros"
-    if not centerd:
+    centered = first.padding != (0, 0) and first.padding_mode == "zeros"
+    if not centered:
         shift = -first.weight.sum(dim=(1, 2, 3))
         first.bias = nn.Parameter(shift if first.bias is None else first.bias + shift)
-    first.weight.copy_(first.weight[:, _turned(first.in_channels)] / MIDDLE)
-    order = _turned(last.out_channels)
+    first.weight.copy_(first.weight[:, _bgr_order(first.in_channels)] / MID_GRAY)
+    order = _bgr_order(last.out_channels)
     last.weight.copy_(last.weight[:, order] if isinstance(last, nn.ConvTranspose2d) else last.weight[order])
     if last.bias is not None:
         last.bias.copy_(last.bias[order])
     if not generator.bounded:
-        last.weight.mul_(MIDDLE)
+        last.weight.mul_(MID_GRAY)
         if last.bias is not None:
-            last.bias.mul_(MIDDLE)
-    return generator, centerd
+            last.bias.mul_(MID_GRAY)
+    return generator, centered
 
 
-def _turned(channels: int) -> Tensor:
-    """RGB to BGR; where a PixelShuffle or PixelUnshuffle gives each color several channels, they stay together."""
+def _bgr_order(channels: int) -> Tensor:
+    """Channel order from RGB to BGR; several channels of one color (PixelShuffle, PixelUnshuffle) stay together."""
     return torch.arange(channels).view(3, -1).flip(0).flatten()
 
 
 @torch.no_grad()
 def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0) -> Tensor:
-    """What the graph must give, written out plainly: (H, W, 3) uint8 BGR -> the same, in fp32."""
+    """The plain formula for the graph, in fp32: (H, W, 3) uint8 BGR -> the same."""
     (height, width), margin = frame.shape[:2], generator.margin
     x = frame.flip(2).permute(2, 0, 1)[None].float() / 127.5 - 1.0  # (1, 3, H, W) RGB
     x = generator.float().eval().forward(pad(x, generator.stride, margin))[0]

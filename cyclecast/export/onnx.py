@@ -1,4 +1,4 @@
-"""A graph that is frozen -> one ONNX file with its ModelSpec."""
+"""Exports a generator as one ONNX file with its ModelSpec."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
 from cyclecast.training.networks import LatentGenerator
 
-OPSETS = (18, 19, 20)  # that TensorRT 10.3 to 11, ONNX Runtime and OpenVINO all take
+OPSETS = (18, 19, 20)  # supported by TensorRT 10.3 to 11, ONNX Runtime and OpenVINO
 PRECISIONS = ("fp32", "fp16")
 
 
@@ -39,19 +39,19 @@ def export_onnx(
     check: bool = True,
     overwrite: bool = False,
 ) -> list[Agreement]:
-    """Writes `output` whole or not at all, without external data; size (width, height) fixes the frame size.
+    """Writes `output` atomically, without external data. size: fixes the frame size to (width, height).
 
-    precision: fp32, or fp16 for GPUs: half the bytes, the arithmetic in fp16 but for the norms. keep_colors: from 0, the
-    generator's colors, to 1, the frame's own (`with_colors_of`).
+    precision: fp32, or fp16 for GPUs: half the file size, and arithmetic in fp16 except for the norms. keep_colors: share of
+    the input's colors in the output, from 0 to 1 (`with_colors_of`). check: compare ONNX Runtime with PyTorch on the
+    checkpoint's images (for a latent model: on noise), and keep the file only if they agree within a gray level (fp16: 45 dB)
+    and have no NaN. Returns the comparisons.
 
-    check: run it in ONNX Runtime against PyTorch on the checkpoint's own images (a latent model: on noise), and keep it only
-    if they agree to a gray level (fp16: to 45 dB) and hold no NaN; returns the figures. ConfigError for an opset or a size
-    that no engine takes, and for a frame model's options on a latent model; OutputError if the file exists or cannot be
-    written, ModelError if the check fails.
+    Raises ConfigError for an opset or size that no engine supports and for a frame model's options on a latent model,
+    OutputError if the file exists or cannot be written, and ModelError if the check fails.
     """
     latent = isinstance(trained.network, LatentGenerator)
     if latent and (size is not None or keep_colors):
-        raise ConfigError(f"{trained.recipe} makes pictures of noise: it has no frames whose size or colors could be kept")
+        raise ConfigError(f"{trained.recipe} trains a latent model, which has no input frame: leave size and keep_colors out")
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if opset not in OPSETS:
@@ -97,9 +97,8 @@ def _checked(path: Path, trained: TrainedGenerator, precision: str, keep_colors:
             report = verify(engine, trained.network, trained.frames, keep_colors=keep_colors)
     worst = max(report, key=lambda agreement: agreement.max_abs)
     if not all(agreement.passed for agreement in report):
-        raise ModelError(
-            f"not kept: the graph differs from PyTorch by {worst.max_abs} gray levels at {worst.size[0]}x{worst.size[1]}"
-        )
+        at = f"{worst.size[0]}x{worst.size[1]}"
+        raise ModelError(f"the graph differs from PyTorch by {worst.max_abs} gray levels at {at}, so it was not kept")
     return report
 
 
@@ -119,22 +118,27 @@ def _trace_latent(generator: LatentGenerator, half: bool, opset: int) -> onnx.Mo
 
 
 def _trace(
-    graph: FrameGraph | LatentGraph, example: torch.Tensor, takes: str, gives: str, free: dict[int, Any] | None, opset: int
+    graph: FrameGraph | LatentGraph,
+    example: torch.Tensor,
+    input_name: str,
+    output_name: str,
+    free: dict[int, Any] | None,
+    opset: int,
 ) -> onnx.ModelProto:
-    with _quiet():
+    with _silence_exporter():
         program = torch.onnx.export(
             graph,
             (example,),
             dynamo=True,
             opset_version=opset,
-            input_names=[takes],
-            output_names=[gives],
-            dynamic_shapes=None if free is None else {takes: free},
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_shapes=None if free is None else {input_name: free},
             external_data=False,
             verbose=False,
         )
-    assert program is not None  # torch's own promise with dynamo=True
-    model = program.model_proto  # made anew each time that it is asked for
+    assert program is not None  # torch promises it for dynamo=True
+    model = program.model_proto  # built anew at each access
     for port in (model.graph.input[0], model.graph.output[0]):
         for axis, dimension in (free or {}).items():
             port.type.tensor_type.shape.dim[axis].dim_param = dimension.__name__
@@ -142,7 +146,7 @@ def _trace(
 
 
 def _tidy(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Leaves in the file what an engine reads: no traces of the exporter."""
+    """Removes the exporter's traces, and adds the ModelSpec."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
@@ -154,8 +158,8 @@ def _tidy(model: onnx.ModelProto, spec: ModelSpec) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of torchvision's absence and of its own deprecations, none of which a user can act on."""
+def _silence_exporter() -> Iterator[None]:
+    """Silences the exporter's warnings (no torchvision, its own deprecations), on which no user can act."""
     logger = logging.getLogger("torch.onnx")
     before: Any = logger.level
     logger.setLevel(logging.ERROR)

@@ -22,14 +22,14 @@ TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.
 
 
 @dataclass(frozen=True)
-class Port:
-    """An input or an output, in Triton's terms."""
+class TensorSpec:
+    """An input or output tensor, in Triton's terms."""
 
     name: str
     type: str
     """TYPE_UINT8, TYPE_FP32."""
     dims: tuple[int, ...]
-    """-1 where any size will do."""
+    """-1 for any size."""
 
 
 def write_repository(model: Path, name: str, folder: Path, overwrite: bool = False) -> Path:
@@ -59,26 +59,26 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
     return config
 
 
-def _ports_of_onnx(path: Path) -> tuple[list[Port], list[Port]]:
+def _ports_of_onnx(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path}: cannot be read as an ONNX model") from error
     metadata = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
     if spec_from_metadata(path, metadata).model_type != "latent":
-        describe(path)  # refuses what is no frame model
+        describe(path)  # raises if it is not a frame model
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     return [_port(value) for value in graph.input if value.name not in weights], [_port(value) for value in graph.output]
 
 
-def _port(value: onnx.ValueInfoProto) -> Port:
+def _port(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     dims = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
-    return Port(value.name, TYPES[tensor.elem_type], dims)
+    return TensorSpec(value.name, TYPES[tensor.elem_type], dims)
 
 
-def _ports_of_plan(path: Path) -> tuple[list[Port], list[Port]]:
+def _ports_of_plan(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
     facts = read_facts(path)
     if facts is None:
         raise ModelError(f"{path}: not a plan of cyclecast; build it with `cyclecast build`")
@@ -86,10 +86,10 @@ def _ports_of_plan(path: Path) -> tuple[list[Port], list[Port]]:
         raise ModelError(f"{path}: a plan of {facts.engine}, which Triton does not run; it runs ONNX files and TensorRT plans")
     smallest, (width, height), largest = facts.sizes
     dims = (1, height, width, 3) if smallest == largest else (1, -1, -1, 3)
-    return [Port(facts.input_name, "TYPE_UINT8", dims)], [Port(facts.output_name, "TYPE_UINT8", dims)]
+    return [TensorSpec(facts.input_name, "TYPE_UINT8", dims)], [TensorSpec(facts.output_name, "TYPE_UINT8", dims)]
 
 
-def _config(name: str, platform: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+def _config(name: str, platform: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
     lines = [f"name: {_quoted(name)}", f'platform: "{platform}"', "max_batch_size: 0"]
     for kind, ports in (("input", inputs), ("output", outputs)):
         for port in ports:

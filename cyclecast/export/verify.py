@@ -1,4 +1,4 @@
-"""The exported file against PyTorch, on real frames: numbers, a tolerance, a verdict."""
+"""Compares an exported file with PyTorch on real frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 
 class Reference(SynchronousEngine):
-    """A generator as an engine, by the plain formula (`reference`) in fp32 on the CPU: what all others are held against."""
+    """A generator as an engine: the plain formula (`reference`) in fp32 on the CPU, with which all engines are compared."""
 
     name, device, precision = "pytorch", "cpu", "fp32"
     size: tuple[int, int] | None = None
@@ -29,24 +29,24 @@ class Reference(SynchronousEngine):
         self._network, self._keep_colors = network, keep_colors
 
     def prepare(self, width: int, height: int) -> None:
-        """Nothing is compiled."""
+        """Does nothing: there is nothing to compile."""
 
     def run(self, frame: Image) -> Image:
         return reference(self._network, torch.from_numpy(dense(frame)), self._keep_colors).numpy()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to free."""
 
 
 def of_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
-    """The generator of a checkpoint that a model with these metadata was exported of, by its direction and colors kept.
+    """The generator of a checkpoint, with the direction and keep_colors in these metadata of an exported model.
 
-    ConfigError if it makes pictures of noise; else as `read_generator`.
+    ConfigError for a latent model; other errors as in `read_generator`.
     """
     spec = spec_from_metadata(checkpoint, metadata)
     network = read_generator(checkpoint, spec.direction or None).network
     if isinstance(network, LatentGenerator):
-        raise ConfigError(f"{checkpoint}: makes pictures of noise, no frames that could be compared")
+        raise ConfigError(f"{checkpoint}: a latent model, whose output cannot be compared on frames")
     return Reference(network, spec.keep_colors)
 
 
@@ -57,20 +57,20 @@ def verify(
     sizes: Sequence[tuple[int, int]] = SIZES,
     keep_colors: float = 0.0,
 ) -> list[Agreement]:
-    """`engine`'s frames against `network`'s in PyTorch fp32; the rest as `compare_engines`."""
+    """Compares `engine` with `network` in PyTorch fp32; the rest as in `compare_engines`."""
     return compare_engines(engine, Reference(network, keep_colors), frames, sizes)
 
 
 def drawn_latents(network: LatentGenerator, count: int = 16) -> Tensor:
-    """(count, Z) from N(0, 1), always the same."""
+    """(count, Z) from N(0, 1) with a fixed seed."""
     return torch.randn(count, network.latent, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
 def verify_latent(path: Path, network: LatentGenerator, precision: str = "fp32") -> Agreement:
-    """A latent model's file in ONNX Runtime against PyTorch fp32, on `drawn_latents`."""
+    """Compares a latent model in ONNX Runtime with PyTorch fp32, on `drawn_latents`."""
     latents = drawn_latents(network)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    made = np.asarray(session.run(None, {"latent": latents.numpy()})[0], np.uint8)  # (N, H, W, 3)
+    images = np.asarray(session.run(None, {"latent": latents.numpy()})[0], np.uint8)  # (N, H, W, 3)
     expected = LatentGraph(network)(latents).numpy()
-    return compare((made.shape[2], made.shape[1]), zip(made, expected, strict=True), precision)
+    return compare((images.shape[2], images.shape[1]), zip(images, expected, strict=True), precision)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+from cyclecast.cli import app
+from cyclecast.cli.console import console
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.onnx import export_onnx
@@ -287,7 +288,7 @@ def test_a_whole_module_is_code_too(tmp_path: Path) -> None:
         read_generator(tmp_path / "net.pth")
 
 
-def judge(*widths: int) -> Net:
+def discriminator(*widths: int) -> Net:
     """That project's PatchGAN, near enough: its first and last convolution."""
     layers = [nn.Conv2d(*pair, 4) for pair in zip((3, *widths), (*widths, 1), strict=True)]
     return Net(*layers)
@@ -302,7 +303,7 @@ def changed(network: nn.Module, **tensors: Tensor | None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("held", "reason"),
     [
-        (judge(8, 16).state_dict(), "a discriminator (model.0.weight is 8x3x4x4), expected a generator"),
+        (discriminator(8, 16).state_dict(), "a discriminator (model.0.weight is 8x3x4x4), expected a generator"),
         (nn.Linear(2, 2).state_dict(), "holds weight, bias, expected a generator of pytorch-CycleGAN-and-pix2pix"),
         ({f"layer{i}": torch.zeros(1) for i in range(9)}, "holds layer0, layer1, layer2 and 6 more, expected"),
         ({"epoch": 3, "net": {}}, "holds epoch, net, expected a generator's state dict: tensors alone"),
@@ -350,11 +351,11 @@ def test_files_of_another_kind_are_refused(tiny_model: Path, tmp_path: Path) -> 
 
 
 FAMILIES = {
-    "resnet": (resnet(3, 4), None),
-    "resnet-bilinear": (resnet(2, 4, up="bilinear", dropout=True), None),
-    "resnet-nearest-batch": (resnet(2, 4, "batch", "nearest", bias=True), "nearest"),
-    "unet-batch": (unet(7, 4, dropout=True), None),
-    "unet-instance": (unet(6, 4, "instance"), None),
+    "resnet": (resnet(2, 4), None),
+    "resnet-bilinear": (resnet(1, 4, up="bilinear", dropout=True), None),
+    "resnet-nearest-batch": (resnet(1, 4, "batch", "nearest", bias=True), "nearest"),
+    "unet-batch": (unet(6, 4, dropout=True), None),
+    "unet-instance": (unet(5, 4, "instance"), None),
 }
 
 
@@ -381,13 +382,11 @@ def test_without_a_run_there_is_nothing_to_check_on_unless_it_is_given(tmp_path:
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_the_command_checks_it_on_a_drawn_scene(tmp_path: Path) -> None:
-    path = saved(lively(resnet(2, 4, up="bilinear")), tmp_path / "latest_net_G_B.pth")
-    program = str(Path(sys.executable).parent / "cyclecast")
-    done = subprocess.run(
-        [program, "export", str(path), "-o", str(tmp_path / "m.onnx"), "--json"], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_command_checks_it_on_a_drawn_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(lively(resnet(1, 2, up="bilinear")), tmp_path / "latest_net_G_B.pth")
+    monkeypatch.setattr(console, "_file", None)  # it writes to whatever stderr is at the time
+    done = CliRunner().invoke(app, ["export", str(path), "-o", str(tmp_path / "m.onnx"), "--json"])
+    assert done.exit_code == 0, done.stderr
     assert [(report["frames"], report["passed"]) for report in json.loads(done.stdout)["verified"]] == [(3, True)] * 3
-    assert "latest_net_G_B.pth: b2a, generator resnet, blocks 2, ngf 4, upsample resize, norm instance\n" in done.stderr
-    assert "taken for bilinear; --upsample nearest is the other way" in done.stderr
+    assert "latest_net_G_B.pth: b2a, generator resnet, blocks 1, ngf 2, upsample resize, norm instance\n" in done.stderr
+    assert "assuming bilinear; the alternative is --upsample nearest" in done.stderr

@@ -422,7 +422,7 @@ def test_openvino_takes_a_discrete_gpu_and_no_integrated_one(devices: dict[str, 
 
     engine = OpenVinoEngine.__new__(OpenVinoEngine)
     engine._openvino = openvino_library()
-    engine._core = SimpleNamespace(available_devices=list(devices), get_property=get_property)  # type: ignore[assignment]
+    engine._core = SimpleNamespace(available_devices=list(devices), get_property=get_property)
     assert engine._pick_device("auto") == chosen
     assert engine._pick_device("cpu") == "CPU"
 

@@ -1,4 +1,4 @@
-"""Somebody's image-to-image ONNX model -> a frame model. Needs onnx and onnxruntime, not torch."""
+"""Converts image-to-image ONNX models from elsewhere into frame models. Needs onnx and onnxruntime, not torch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.adopt import evidence
 from cyclecast.export.adopt.evidence import Finding, Overrides
-from cyclecast.export.adopt.foreign import Array, Convention, Foreign, Image, Original, fed, read_foreign
+from cyclecast.export.adopt.foreign import Array, Convention, ForeignModel, Image, Original, read_foreign, to_input
 from cyclecast.export.adopt.graph import frame_graph
 from cyclecast.export.agreement import SIZES, Agreement, center_crop_resize, check_finite, compare
 from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 
-TRIED_AT = (256, 256)  # (width, height) of the picture that shows the range of a model of any size
+TRIED_AT = (256, 256)  # (width, height) of the image that shows the range of a model of any size
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """What was found out, and how far the frame model is from the original."""
+    """The findings, and the differences between the frame model and the original."""
 
     spec: ModelSpec
     findings: list[Finding]
@@ -35,28 +35,29 @@ def adopt(
     path: Path,
     output: Path,
     frames: Sequence[Image],
-    given: Overrides | None = None,
+    overrides: Overrides | None = None,
     *,
     check: bool = True,
     overwrite: bool = False,
-    tell: Callable[[Finding], None] | None = None,
+    on_finding: Callable[[Finding], None] | None = None,
 ) -> Adopted:
-    """Writes the model at `path` as a frame model to `output`, whole or not at all, its weights inside.
+    """Writes the model at `path` as a frame model to `output`, atomically, with its weights in the same file.
 
-    frames: pictures to try it on, (H, W, 3) uint8 BGR, any size. given: what is not to be found out. A model of one size
-    has frames stretched to it, and its pictures back. check: run it in ONNX Runtime beside the original, and keep it only if
-    they agree to a gray level and hold no NaN. tell: is given each finding when it is made.
+    frames: images to try it on, (H, W, 3) uint8 BGR, any size. overrides: settings that are not to be detected. For a model
+    of one size, the frame model stretches frames to that size, and its outputs back. check: compare with the original in ONNX
+    Runtime, and keep the file only if they agree within a gray level and have no NaN. on_finding: called with each finding.
 
-    ModelError if it is no model of pictures, cannot be run or brought to opset 18, or if the check fails; ConfigError for
-    what must be given and is not; OutputError if the output exists or cannot be written.
+    Raises ModelError if the file is not an image-to-image model, cannot be run or upgraded to opset 18, or fails the check;
+    ConfigError for a setting that cannot be detected and was not given; OutputError if the output exists or cannot be
+    written.
     """
     if not frames:
-        raise ConfigError("a model is tried on pictures: give one at the least")
+        raise ConfigError("expected at least one image to try the model on")
     check_output(output, overwrite)
     try:
         foreign = read_foreign(path)
         original, convention, findings = infer_convention(
-            foreign, frames[0], given or Overrides(), tell or (lambda finding: None)
+            foreign, frames[0], overrides or Overrides(), on_finding or (lambda finding: None)
         )
         spec = ModelSpec(
             name=output.stem,
@@ -77,47 +78,47 @@ def adopt(
 
 
 def infer_convention(
-    foreign: Foreign, frame: Image, given: Overrides, tell: Callable[[Finding], None]
+    foreign: ForeignModel, frame: Image, overrides: Overrides, on_finding: Callable[[Finding], None]
 ) -> tuple[Original, Convention, list[Finding]]:
-    """The model, open in ONNX Runtime, and how it wants its pictures; frame: one to try it on. Errors as in `adopt`."""
+    """The model, open in ONNX Runtime, and its input and output convention. frame: an image to try it on. Errors: see `adopt`."""
     findings: list[Finding] = []
 
     def note(finding: Finding) -> str:
         findings.append(finding)
-        tell(finding)
+        on_finding(finding)
         return finding.value
 
-    if foreign.frames and given.color is None and {color for color, _ in evidence.color_evidence(foreign)} != {"rgb"}:
-        raise ModelError("a frame model already: use it as it is, or give --color rgb if it takes RGB")
-    layout = note(evidence.find_layout(foreign, given.layout))
+    if foreign.has_frames and overrides.color is None and {color for color, _ in evidence.color_evidence(foreign)} != {"rgb"}:
+        raise ModelError("already a frame model: use it as it is, or add --color rgb if its input is RGB")
+    layout = note(evidence.find_layout(foreign, overrides.layout))
     original = Original(foreign, layout)
-    size = evidence.fixed_size(foreign.takes, layout)
-    gives_layout, multiple, finding = evidence.find_multiple(original, size, given.multiple)
+    size = evidence.fixed_size(foreign.input, layout)
+    output_layout, multiple, finding = evidence.find_multiple(original, size, overrides.multiple)
     note(finding)
-    picture = center_crop_resize(frame, *(size or TRIED_AT))
-    half = picture.shape[1] // 2
-    picture[:, half:] = 255 - picture[:, half:]  # half of it its own negative: as much dark as bright
+    image = center_crop_resize(frame, *(size or TRIED_AT))
+    half = image.shape[1] // 2
+    image[:, half:] = 255 - image[:, half:]  # half of it is inverted, so that dark and bright balance
 
-    def look(range: str) -> Array:
-        return original(fed(picture, range, "bgr", multiple))
+    def run_in_range(range: str) -> Array:
+        return original(to_input(image, range, "bgr", multiple))
 
     answers: dict[str, str] = {}
     problems = []
     for find in (
-        lambda: evidence.find_range(foreign, look, given.range, given.output_range),
-        lambda: (evidence.find_color(foreign, given.color),),
+        lambda: evidence.find_range(foreign, run_in_range, overrides.range, overrides.output_range),
+        lambda: (evidence.find_color(foreign, overrides.color),),
     ):
         try:
             answers |= {finding.what: note(finding) for finding in find()}
-        except ConfigError as error:  # all that must be given is asked for at once
+        except ConfigError as error:  # report all missing settings at once
             problems.append(str(error))
     if problems:
         raise ConfigError("; ".join(problems))
     convention = Convention(
         layout=layout,
-        gives_layout=gives_layout,
+        output_layout=output_layout,
         range=answers["range"],
-        gives_range=answers["output range"],
+        output_range=answers["output range"],
         color=answers["color"],
         size=size,
         multiple=multiple,
@@ -129,7 +130,7 @@ def _architecture(convention: Convention) -> dict[str, Any]:
     return {
         "layout": convention.layout,
         "range": convention.range,
-        "output_range": convention.gives_range,
+        "output_range": convention.output_range,
         "color": convention.color,
         "size": convention.size,
         "multiple": convention.multiple,
@@ -137,11 +138,11 @@ def _architecture(convention: Convention) -> dict[str, Any]:
 
 
 def _checked(path: Path, original: Original, convention: Convention, frames: Sequence[Image]) -> list[Agreement]:
-    """The frame model at `path` against the original with numpy around it, both in ONNX Runtime; ModelError if they differ."""
+    """Compares the frame model at `path` with the original and numpy around it, in ONNX Runtime; ModelError if they differ."""
     sizes: Sequence[tuple[int, int]] = SIZES
     if convention.size is not None:
         width, height = convention.size
-        sizes = [convention.size, (2 * width + 5, height // 2 + 16)]  # the other one: shrunk along one side, enlarged along one
+        sizes = [convention.size, (2 * width + 5, height // 2 + 16)]  # the second one shrinks one side and enlarges the other
     report = []
     with closing(open_engine(path, "onnxruntime", "cpu")) as engine:
         check_finite(path, frames, sizes, engine.precision)
@@ -152,5 +153,7 @@ def _checked(path: Path, original: Original, convention: Convention, frames: Seq
     worst = max(report, key=lambda agreement: agreement.max_abs)
     if not all(agreement.passed for agreement in report):
         size = f"{worst.size[0]}x{worst.size[1]}"
-        raise ModelError(f"not kept: the frame model differs from {original.path} by {worst.max_abs} gray levels at {size}")
+        raise ModelError(
+            f"the frame model differs from {original.path} by {worst.max_abs} gray levels at {size}, so it was not kept"
+        )
     return report

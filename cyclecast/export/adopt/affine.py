@@ -1,4 +1,4 @@
-"""Arithmetic read out of a graph: what it does first to its input, and what its last layers hold its output in."""
+"""Reads arithmetic from a graph: the affine step at its start, and the bounds at its end."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]  # (3,): one for each channel
 
-# Operators that leave the values as they are, or between those around them: `data` is their first input.
-MOVING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Pad", "Dropout"}
-KEEPING = MOVING | {"Slice", "Crop", "Gather", "DepthToSpace", "Resize", "Upsample", "AveragePool", "MaxPool"}
-HELD = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
+# Operators that keep values, or keep them within the bounds of their first input, the data.
+RESHAPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Pad", "Dropout"}
+BOUND_KEEPING = RESHAPING | {"Slice", "Crop", "Gather", "DepthToSpace", "Resize", "Upsample", "AveragePool", "MaxPool"}
+ACTIVATION_BOUNDS = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
 
 
 def preprocessing(graph: onnx.GraphProto, name: str) -> tuple[Values, Values] | None:
-    """(a, b) of the a * x + b by channel that the graph begins with; None if it begins with something else."""
+    """(a, b) of the a * x + b, by channel, at the start of the graph; None if it starts with something else."""
     constants = _constants(graph)
     scale, shift, any_step = np.ones(3), np.zeros(3), False
     while True:
         readers = [node for node in graph.node if name in node.input and node.op_type != "Shape"]
         if len(readers) != 1:
             break
-        if readers[0].op_type not in MOVING:
+        if readers[0].op_type not in RESHAPING:
             step = _affine(readers[0], name, constants)
             if step is None:
                 break
@@ -34,20 +34,20 @@ def preprocessing(graph: onnx.GraphProto, name: str) -> tuple[Values, Values] | 
 
 
 def bounds(graph: onnx.GraphProto, name: str) -> tuple[float, float] | None:
-    """The interval that `name` cannot leave, by a Tanh, a Sigmoid or a Clip and what follows it; None if there is no such."""
+    """The bounds of the value `name`, from a Tanh, Sigmoid or Clip and the affine steps after it; None if there are none."""
     constants = _constants(graph)
     makers = {output: node for node in graph.node for output in node.output}
     steps: list[tuple[Values, Values]] = []
     while name in makers:
         node = makers[name]
-        held = HELD.get(node.op_type) or _clip(node, constants)
-        if held is not None:
-            ends = np.array([[held[0]] * 3, [held[1]] * 3])
+        interval = ACTIVATION_BOUNDS.get(node.op_type) or _clip(node, constants)
+        if interval is not None:
+            ends = np.array([[interval[0]] * 3, [interval[1]] * 3])
             for scale, shift in reversed(steps):
                 ends = ends * scale + shift
             return float(ends.min()), float(ends.max())
         data = [value for value in node.input if value not in constants]
-        if node.op_type not in KEEPING:
+        if node.op_type not in BOUND_KEEPING:
             step = _affine(node, data[0], constants) if len(data) == 1 else None
             if step is None:
                 return None
@@ -69,7 +69,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
 
 
 def _affine(node: onnx.NodeProto, data: str, constants: dict[str, NDArray[Any]]) -> tuple[Values, Values] | None:
-    """(a, b) of a node that computes a * data + b with one value or one for each of three channels."""
+    """(a, b) of a node that computes a * data + b, with one value or one for each of three channels."""
     settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "ImageScaler":
         bias = np.array(settings.get("bias", [0.0]), np.float64)
@@ -93,7 +93,7 @@ def _affine(node: onnx.NodeProto, data: str, constants: dict[str, NDArray[Any]])
 
 
 def _clip(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> tuple[float, float] | None:
-    """Both ends of a Clip: attributes before opset 11, inputs since."""
+    """The bounds of a Clip: attributes before opset 11, inputs since then."""
     if node.op_type != "Clip":
         return None
     ends = [a.f for name in ("min", "max") for a in node.attribute if a.name == name]

@@ -1,4 +1,4 @@
-"""What a foreign model says of its pictures: layout, range, colors, size. Nothing is guessed without saying why."""
+"""Detects a foreign model's layout, range, color order and size. Every finding gives its reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.adopt.affine import bounds, preprocessing
-from cyclecast.export.adopt.foreign import COLORS, EXPECTED, LAYOUTS, RANGES, Array, Foreign, Original, Port, pad
+from cyclecast.export.adopt.foreign import COLORS, EXPECTED, LAYOUTS, RANGES, Array, ForeignModel, Original, TensorSpec, pad
 from cyclecast.spec import SMALLEST_FRAME
 
 MULTIPLES = (1, 4, 8, 16, 32, 64)
@@ -22,17 +22,17 @@ Evidence = tuple[str, str]  # a value, and what speaks for it
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What the user tells of a model; None is to be found out. ConfigError for values that do not exist."""
+    """Settings from the user; None: to be detected. ConfigError for an unknown value."""
 
     layout: str | None = None
     """nchw or nhwc."""
     range: str | None = None
-    """0..255, 0..1 or -1..1: of the input, and of the output where nothing else is found."""
+    """0..255, 0..1 or -1..1: the input's range, and the output's if nothing else is detected."""
     output_range: str | None = None
     color: str | None = None
     """bgr or rgb."""
     multiple: int | None = None
-    """Sides are padded to multiples of it."""
+    """Sides are padded to multiples of this many pixels."""
 
     def __post_init__(self) -> None:
         for name, values in (("layout", LAYOUTS), ("range", RANGES), ("output_range", RANGES), ("color", COLORS)):
@@ -45,7 +45,7 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something found out of a model, or told by the user."""
+    """A detected or given setting of a model, and the reason for it."""
 
     what: str
     value: str
@@ -55,62 +55,62 @@ class Finding:
         return f"{self.what} {self.value}: {self.why}"
 
 
-def find_layout(foreign: Foreign, given: str | None) -> Finding:
-    """The axis of three channels; ConfigError where two fit, ModelError where none does."""
-    takes = foreign.takes
-    why = f"its input is {takes}" if takes.dims else "its input's shape is not in the file"
+def find_layout(foreign: ForeignModel, override: str | None) -> Finding:
+    """The layout, from the axis of three channels; ConfigError if two fit, ModelError if none does."""
+    input_spec = foreign.input
+    why = f"its input is {input_spec}" if input_spec.dims else "its input's shape is not in the file"
     fits = list(LAYOUTS)
-    if takes.dims:
-        fits = [name for name in fits if all(side is None or side >= SMALLEST_FRAME for side in _sides(takes, name))]
-        sure = [name for name in fits if takes.dims[LAYOUTS[name]] == 3]
-        fits = sure or [name for name in fits if takes.dims[LAYOUTS[name]] is None]
-    if not fits or (given and takes.dims and takes.dims[LAYOUTS[given]] not in (3, None)):
-        raise ModelError(f"{why}; {EXPECTED}" + (f", and not {given}" if given and fits else ""))
-    if given:
-        return Finding("layout", given, "given")
+    if input_spec.dims:
+        fits = [name for name in fits if all(side is None or side >= SMALLEST_FRAME for side in _sides(input_spec, name))]
+        sure = [name for name in fits if input_spec.dims[LAYOUTS[name]] == 3]
+        fits = sure or [name for name in fits if input_spec.dims[LAYOUTS[name]] is None]
+    if not fits or (override and input_spec.dims and input_spec.dims[LAYOUTS[override]] not in (3, None)):
+        raise ModelError(f"{why}; {EXPECTED}" + (f", and not {override}" if override and fits else ""))
+    if override:
+        return Finding("layout", override, "given")
     if len(fits) > 1:
         raise ConfigError(f"{why}, which both layouts fit: give --layout nchw or --layout nhwc")
     return Finding("layout", fits[0], why)
 
 
-def fixed_size(takes: Port, layout: str) -> tuple[int, int] | None:
+def fixed_size(input_spec: TensorSpec, layout: str) -> tuple[int, int] | None:
     """(width, height) of an input that takes one size, None of one that takes any; ModelError for one free in one direction."""
-    if not takes.dims:
+    if not input_spec.dims:
         return None
-    height, width = _sides(takes, layout)
+    height, width = _sides(input_spec, layout)
     if height is None and width is None:
         return None
     if height is None or width is None:
-        raise ModelError(f"its input is {takes}, free in one direction only; expected both free or both fixed")
+        raise ModelError(f"its input is {input_spec}, with only one side free; expected both free or both fixed")
     return width, height
 
 
-def _sides(takes: Port, layout: str) -> tuple[int | None, ...]:
-    return takes.dims[2:] if layout == "nchw" else takes.dims[1:3]
+def _sides(input_spec: TensorSpec, layout: str) -> tuple[int | None, ...]:
+    return input_spec.dims[2:] if layout == "nchw" else input_spec.dims[1:3]
 
 
-def find_multiple(original: Original, size: tuple[int, int] | None, given: int | None) -> tuple[str, int, Finding]:
-    """The output's layout, what a frame's sides must be multiples of, and how it is known: at an odd size and the smallest.
+def find_multiple(original: Original, size: tuple[int, int] | None, override: int | None) -> tuple[str, int, Finding]:
+    """The output's layout, and the multiple to which sides must be padded; tried at an odd size and at the smallest.
 
-    ModelError if what it makes is no picture, or not of its input's size.
+    ModelError if the output is not an image of the input's size.
     """
     if size is not None:
-        if given is not None:
-            raise ConfigError(f"takes {size[0]}x{size[1]} only: --multiple is for models of any size")
+        if override is not None:
+            raise ConfigError(f"its input is fixed to {size[0]}x{size[1]}: --multiple is for models of any size")
         layout = _output_layout(original, size[1], size[0], 1)
-        return layout, 1, Finding("size", f"{size[0]}x{size[1]}", "fixed: frames are stretched to it and its pictures back")
+        return layout, 1, Finding("size", f"{size[0]}x{size[1]}", "fixed: frames are stretched to it, and its outputs back")
     problems: list[ModelError] = []
-    for multiple in MULTIPLES if given is None else (given,):
+    for multiple in MULTIPLES if override is None else (override,):
         try:
             layout = [_output_layout(original, *probe, multiple) for probe in PROBES][0]
         except ModelError as error:
             problems.append(error)
             continue
         at = " and ".join(f"{width}x{height}" for height, width in PROBES)
-        if given is not None:
+        if override is not None:
             return layout, multiple, Finding("multiple", str(multiple), "given")
         if multiple == 1:
-            return layout, 1, Finding("size", "any", f"its pictures have their frame's size at {at}")
+            return layout, 1, Finding("size", "any", f"its output has the input's size at {at}")
         return layout, multiple, Finding("multiple", str(multiple), f"padded to fewer, {problems[-1]}")
     raise problems[0]
 
@@ -118,25 +118,25 @@ def find_multiple(original: Original, size: tuple[int, int] | None, given: int |
 def _output_layout(original: Original, height: int, width: int, multiple: int) -> str:
     x = pad(np.zeros((1, 3, height, width), np.float32), multiple)
     sides, shape = x.shape[2:], original(x).shape
-    pictures = {}
+    images = {}
     if len(shape) == 4 and shape[0] == 1:
-        pictures = {name: (shape[2:], shape[1:3])[axis == 3] for name, axis in LAYOUTS.items() if shape[axis] == 3}
+        images = {name: (shape[2:], shape[1:3])[axis == 3] for name, axis in LAYOUTS.items() if shape[axis] == 3}
     for name in (original.layout, *LAYOUTS):
-        if pictures.get(name) == sides:
+        if images.get(name) == sides:
             return name
-    if not pictures:
+    if not images:
         raise ModelError(f"its output is {shape}; {EXPECTED}")
-    got = next(iter(pictures.values()))
-    raise ModelError(f"it makes {got[1]}x{got[0]} of {sides[1]}x{sides[0]}; expected the same size")
+    got = next(iter(images.values()))
+    raise ModelError(f"its output is {got[1]}x{got[0]} for an input of {sides[1]}x{sides[0]}; expected the same size")
 
 
-def find_color(foreign: Foreign, given: str | None) -> Finding:
-    """RGB or BGR, of what it takes and of what it gives; ConfigError where nothing tells or what tells disagrees."""
-    return _settled("color", COLORS, given, color_evidence(foreign))
+def find_color(foreign: ForeignModel, override: str | None) -> Finding:
+    """The color order, RGB or BGR, of input and output; ConfigError if there is no evidence, or if it disagrees."""
+    return _settled("color", COLORS, override, color_evidence(foreign))
 
 
-def color_evidence(foreign: Foreign) -> list[Evidence]:
-    """Words, and the order in which it subtracts ImageNet's mean color."""
+def color_evidence(foreign: ForeignModel) -> list[Evidence]:
+    """Evidence for a color order: words in the file, and the order in which it subtracts ImageNet's mean color."""
     evidence = [(match[1].lower(), said) for said, text in _texts(foreign) for match in re.finditer(COLOR_WORDS, text)]
     zero = _zero(foreign)
     if zero is not None and (zero > 0).all():
@@ -148,50 +148,50 @@ def color_evidence(foreign: Foreign) -> list[Evidence]:
 
 
 def find_range(
-    foreign: Foreign, look: Callable[[str], Array], given: str | None, given_output: str | None
+    foreign: ForeignModel, run_in_range: Callable[[str], Array], override: str | None, output_override: str | None
 ) -> tuple[Finding, Finding]:
-    """The range of what it takes, and of what it gives.
+    """The value ranges of input and output.
 
-    look: what the model makes of a picture that is fed in a range. Where the file does not tell, a model is taken to give
-    what it takes, if that holds for one range only; else a ConfigError.
+    run_in_range: the model's output for a test image in this range. If the file gives no evidence, the range is the only one
+    that the output shares with the input; ConfigError if there are none or several.
     """
-    limits = bounds(foreign.model.graph, foreign.gives.name)
-    held = None if limits is None else _range_of(*limits)
+    limits = bounds(foreign.model.graph, foreign.output.name)
+    bounded = None if limits is None else _range_of(*limits)
     evidence = [(value, said) for said, text in _texts(foreign) for value in _range_words(text)]
-    if foreign.takes.kind == np.uint8:
+    if foreign.input.dtype == np.uint8:
         evidence.append(("0..255", "its input is uint8"))
-    elif re.search(r"_255(?!\d)", foreign.takes.name):
-        evidence.append(("0..255", f"its input is named {foreign.takes.name}"))
+    elif re.search(r"_255(?!\d)", foreign.input.name):
+        evidence.append(("0..255", f"its input is named {foreign.input.name}"))
     evidence += _first_step(foreign)
-    if not given and not evidence and foreign.gives.kind != np.uint8:
-        evidence = _kept_range(look, held)
-    takes = _settled("range", tuple(RANGES), given, evidence)
-    if given_output:
-        return takes, Finding("output range", given_output, "given")
-    if foreign.gives.kind == np.uint8:
-        return takes, Finding("output range", "0..255", "its output is uint8")
-    if held and limits is not None:
-        return takes, Finding("output range", held, f"its last layers hold it in {limits[0]:.4g}..{limits[1]:.4g}")
-    low, high = _spread(look(takes.value))
+    if not override and not evidence and foreign.output.dtype != np.uint8:
+        evidence = _kept_range(run_in_range, bounded)
+    input_range = _settled("range", tuple(RANGES), override, evidence)
+    if output_override:
+        return input_range, Finding("output range", output_override, "given")
+    if foreign.output.dtype == np.uint8:
+        return input_range, Finding("output range", "0..255", "its output is uint8")
+    if bounded and limits is not None:
+        return input_range, Finding("output range", bounded, f"its last layers hold it in {limits[0]:.4g}..{limits[1]:.4g}")
+    low, high = _spread(run_in_range(input_range.value))
     seen = _range_of(low, high)
-    comes = f"a test picture comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"
-    if seen and (seen == "0..255") != (takes.value == "0..255"):
-        return takes, Finding("output range", seen, comes)
-    return takes, Finding("output range", takes.value, f"as its input; {comes}")
+    comes = f"a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"
+    if seen and (seen == "0..255") != (input_range.value == "0..255"):
+        return input_range, Finding("output range", seen, comes)
+    return input_range, Finding("output range", input_range.value, f"as its input; {comes}")
 
 
-def _settled(what: str, values: tuple[str, ...], given: str | None, evidence: list[Evidence]) -> Finding:
+def _settled(what: str, values: tuple[str, ...], override: str | None, evidence: list[Evidence]) -> Finding:
     found = {value: why for value, why in reversed(evidence)}
-    if given:
-        against = [why for value, why in found.items() if value != given]
-        return Finding(what, given, f"given, although {against[0]}" if against else "given")
+    if override:
+        against = [why for value, why in found.items() if value != override]
+        return Finding(what, override, f"given, although {against[0]}" if against else "given")
     if len(found) == 1:
         return Finding(what, *found.popitem())
     ask = " or ".join(f"--{what} {value}" for value in values)
     if found:
-        told = "; ".join(f"{value}: {why}" for value, why in found.items())
-        raise ConfigError(f"its {what} could be several ({told}): give {ask}")
-    raise ConfigError(f"nothing in it tells its {what}: give {ask}")
+        reasons = "; ".join(f"{value}: {why}" for value, why in found.items())
+        raise ConfigError(f"its {what} has contradictory evidence ({reasons}): add {ask}")
+    raise ConfigError(f"its {what} cannot be detected: add {ask}")
 
 
 COLOR_WORDS = re.compile(r"(?i)(?<![a-z])(rgb|bgr)(?![a-z])")
@@ -200,13 +200,13 @@ RANGE_WORDS = re.compile(
 )
 
 
-def _texts(foreign: Foreign) -> Iterator[tuple[str, str]]:
-    """What people wrote into the file: where it stands, and the text."""
+def _texts(foreign: ForeignModel) -> Iterator[tuple[str, str]]:
+    """Texts that people wrote into the file: (where it was found, text)."""
     graph = foreign.model.graph
     for entry in foreign.model.metadata_props:
         yield f"its metadata say {entry.key} {entry.value}"[:120], f"{entry.key} {entry.value}"
     for port in (*graph.input, *graph.output):
-        if port.name in (foreign.takes.name, foreign.gives.name):
+        if port.name in (foreign.input.name, foreign.output.name):
             name = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", port.name)
             yield f"it names {port.name}", name
             yield f"it says of {port.name}: {port.doc_string}"[:120], port.doc_string
@@ -223,15 +223,15 @@ def _range_words(text: str) -> Iterator[str]:
             yield name
 
 
-def _zero(foreign: Foreign) -> Array | None:
-    """The input that the first computation turns into 0, a value for each channel."""
-    step = preprocessing(foreign.model.graph, foreign.takes.name)
+def _zero(foreign: ForeignModel) -> Array | None:
+    """The input value, for each channel, that the first computation maps to 0."""
+    step = preprocessing(foreign.model.graph, foreign.input.name)
     return None if step is None or not step[0].all() else -step[1] / step[0]
 
 
-def _first_step(foreign: Foreign) -> list[Evidence]:
-    """The range that a first computation a * x + b is made for: its zero is the middle or the end of it, or a scales it."""
-    step, zero = preprocessing(foreign.model.graph, foreign.takes.name), _zero(foreign)
+def _first_step(foreign: ForeignModel) -> list[Evidence]:
+    """Evidence from a first computation a * x + b: its zero is the middle or end of the range, or a is the range's scale."""
+    step, zero = preprocessing(foreign.model.graph, foreign.input.name), _zero(foreign)
     if step is None or zero is None:
         return []
     if (zero == 0).all():
@@ -246,15 +246,15 @@ def _first_step(foreign: Foreign) -> list[Evidence]:
     return []
 
 
-def _kept_range(look: Callable[[str], Array], held: str | None) -> list[Evidence]:
-    """The range that comes back as it was fed, if there is one only."""
-    if held:
-        return [(held, "taken to be that of its output")]
+def _kept_range(run_in_range: Callable[[str], Array], bounded: str | None) -> list[Evidence]:
+    """The range whose output has the same range as the input, if there is exactly one."""
+    if bounded:
+        return [(bounded, "taken to be that of its output")]
     kept = []
     for name in RANGES:
-        low, high = _spread(look(name))
+        low, high = _spread(run_in_range(name))
         if _range_of(low, high) == name:
-            kept.append((name, f"fed in it, a test picture comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"))
+            kept.append((name, f"fed in it, a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"))
     return [(name, f"{why}; no other range comes back") for name, why in kept] if len(kept) == 1 else []
 
 
@@ -264,7 +264,7 @@ def _spread(y: Array) -> tuple[float, float]:
 
 
 def _range_of(low: float, high: float) -> str | None:
-    """The range that values between these two are in, overshooting or not filling it; None if it cannot be told."""
+    """The range of values between these two, with some tolerance; None if it is ambiguous."""
     if low > -150 and 100 < high < 450 and high - low > 50:
         return "0..255"
     if -1.6 < low < -0.35 and 0.3 < high < 1.6:

@@ -1,7 +1,8 @@
-"""The frame graph around a foreign one: raw frames in, raw frames out, whatever the model itself wants."""
+"""Wraps a foreign graph in a frame graph: raw frames in, raw frames out, whatever the model itself expects."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,27 +15,29 @@ from cyclecast.export.adopt.foreign import RANGES, Array, Convention, pad_mode
 from cyclecast.export.adopt.opset import upgrade_opset
 from cyclecast.spec import METADATA_KEY, ModelSpec
 
-PREFIX = "model/"  # before every name of the foreign graph, so that it cannot meet ours
-MOVING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"}  # what may stand between a uint8 border and its Cast
+log = logging.getLogger(__name__)
+
+PREFIX = "model/"  # before every name of the foreign graph, so that it cannot clash with ours
+RESHAPING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"}  # allowed between a uint8 input or output and its Cast
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 MIDDLE = 128  # gray levels: whole numbers stay whole without it
 
 
 def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpec) -> onnx.ModelProto:
-    """A copy of the foreign model that takes `frame` and gives `styled`, both uint8 (1, H, W, 3) BGR, any H and W from 16 up.
+    """A copy of the foreign model with input `frame` and output `styled`: uint8 (1, H, W, 3) BGR, any H and W from 16 up.
 
     The casts are the first and the last node, the only place where TensorRT takes uint8. ModelError if the model cannot be
     brought to opset 18, or is no valid graph.
     """
     model = onnx.compose.add_prefix(upgrade_opset(foreign), PREFIX)
     graph = model.graph
-    takes, gives = graph.input[0], graph.output[0]
-    of_bytes = takes.type.tensor_type.elem_type == TensorProto.UINT8
-    kind = _without_uint8_input(graph, takes)
-    _without_uint8_output(graph, gives)
+    input_info, output_info = graph.input[0], graph.output[0]
+    is_uint8 = input_info.type.tensor_type.elem_type == TensorProto.UINT8
+    dtype = _without_uint8_input(graph, input_info)
+    _without_uint8_output(graph, output_info)
     before, after = Nodes("before"), Nodes("after")
-    sides = _before(before, takes.name, kind, of_bytes, convention)
-    _after(after, gives.name, sides, convention)
+    sides = _before(before, input_info.name, dtype, is_uint8, convention)
+    _after(after, output_info.name, sides, convention)
     inner = list(graph.node)
     del graph.node[:], graph.value_info[:], graph.input[:], graph.output[:]
     graph.node.extend([*before.nodes, *inner, *after.nodes])
@@ -45,13 +48,14 @@ def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpe
     _sign(model, spec)
     try:
         onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # the checker's and the shape inference's share no base
-        raise ModelError(f"no valid model: {' '.join(str(error).split())[:200]}") from error
+    except Exception as error:  # the errors of checker and shape inference share no base
+        log.debug("invalid graph", exc_info=True)
+        raise ModelError(f"not a valid model: {' '.join(str(error).split())[:200]}") from error
     return model
 
 
 class Nodes:
-    """Nodes and constants that are added to a graph, each value under a new name."""
+    """Collects nodes and constants to add to a graph, each value under a new name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -59,7 +63,7 @@ class Nodes:
         self.constants: list[TensorProto] = []
 
     def add(self, operator: str, *values: str | Array | Sequence[int], output: str = "", **settings: Any) -> str:
-        """One node; values that are no names become constants (sequences: int64). Returns the name of what it makes."""
+        """Adds a node; values that are not names become constants (sequences: int64). Returns the name of its output."""
         names = [value if isinstance(value, str) else self._constant(np.asarray(value)) for value in values]
         output = output or f"{self.name}/{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, names, [output], f"{self.name}/node_{len(self.nodes)}", **settings))
@@ -71,13 +75,13 @@ class Nodes:
         return name
 
 
-def _before(nodes: Nodes, output: str, kind: int, of_bytes: bool, convention: Convention) -> str:
-    """From `frame` to `output`, which the model takes, of_bytes: in whole numbers; returns the frame's (height, width)."""
+def _before(nodes: Nodes, output: str, dtype: int, is_uint8: bool, convention: Convention) -> str:
+    """From `frame` to `output`, the model's input; is_uint8: rounded. Returns the name of the frame's (height, width)."""
     x = nodes.add("Transpose", nodes.add("Cast", "frame", to=TensorProto.FLOAT), perm=TO_NCHW)
     sides = _sides(nodes, x)
     low, high = RANGES[convention.range]
     scale = (high - low) / 255
-    if convention.size is not None:  # centerd meanwhile, since bf16 holds small numbers more finely
+    if convention.size is not None:  # centered meanwhile, since bf16 is finer near 0
         x = _resized(nodes, nodes.add("Sub", x, _single(MIDDLE)), convention.size[::-1])
         low += MIDDLE * scale
     elif convention.multiple > 1:
@@ -85,20 +89,20 @@ def _before(nodes: Nodes, output: str, kind: int, of_bytes: bool, convention: Co
     x = _recolored(nodes, x, scale, low, convention.color)
     if convention.layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NHWC)
-    if of_bytes and (kind == TensorProto.UINT8 or convention.size is not None):
+    if is_uint8 and (dtype == TensorProto.UINT8 or convention.size is not None):
         x = nodes.add("Round", x)
-    nodes.add("Cast", x, output=output, to=kind)
+    nodes.add("Cast", x, output=output, to=dtype)
     return sides
 
 
 def _after(nodes: Nodes, output: str, sides: str, convention: Convention) -> None:
-    """From `output`, which the model gives, to `styled`; sides: the frame's (height, width)."""
+    """From `output`, the model's output, to `styled`; sides: the name of the frame's (height, width)."""
     x = nodes.add("Cast", output, to=TensorProto.FLOAT)
-    if convention.gives_layout == "nhwc":
+    if convention.output_layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NCHW)
     if convention.size is None and convention.multiple > 1:
         x = nodes.add("Slice", x, [0, 0], sides, [2, 3])
-    low, high = RANGES[convention.gives_range]
+    low, high = RANGES[convention.output_range]
     scale = 255 / (high - low)
     x = _recolored(nodes, x, scale, -low * scale, convention.color)
     x = nodes.add("Clip", x, _single(0), _single(255))
@@ -119,9 +123,9 @@ def _padded(nodes: Nodes, x: str, sides: str, multiple: int) -> str:
 
 
 def _resized(nodes: Nodes, x: str, to: str | Sequence[int]) -> str:
-    """(1, 3, H, W) -> (1, 3, *to), linear: by less than 2 to the next whole multiple of `to`, of which the mean is taken.
+    """(1, 3, H, W) -> (1, 3, *to): linear to the next whole multiple of `to`, then the mean of each cell.
 
-    So every pixel counts in a strong shrink too, without antialias=1, which TensorRT does not have.
+    So every pixel counts even when a frame shrinks a lot, without antialias=1, which TensorRT lacks.
     """
     ratio = nodes.add("Max", nodes.add("Div", _sides(nodes, x), to), [1])
     whole = nodes.add("Mul", ratio, to)
@@ -136,7 +140,7 @@ def _resized(nodes: Nodes, x: str, to: str | Sequence[int]) -> str:
 
 
 def _recolored(nodes: Nodes, x: str, scale: float, shift: float, color: str) -> str:
-    """x * scale + shift, RGB's channels turned round: by a Gather, as quick as a convolution, or quicker, and exact."""
+    """x * scale + shift, with RGB reversed by a Gather, which is exact and at least as fast as a convolution."""
     x = nodes.add("Gather", x, [2, 1, 0], axis=1) if color == "rgb" else x
     x = x if scale == 1 else nodes.add("Mul", x, _single(scale))
     return x if shift == 0 else nodes.add("Add", x, _single(shift))
@@ -146,28 +150,28 @@ def _single(value: float) -> Array:
     return np.array(value, np.float32)
 
 
-def _without_uint8_input(graph: onnx.GraphProto, takes: onnx.ValueInfoProto) -> int:
-    """The kind to feed: float32 in place of uint8 where the graph itself begins with moves and a Cast."""
-    kind: int = takes.type.tensor_type.elem_type
-    if kind != TensorProto.UINT8:
-        return kind
-    names = [takes.name]
+def _without_uint8_input(graph: onnx.GraphProto, input_info: onnx.ValueInfoProto) -> int:
+    """The input's dtype: float32 in place of uint8 if the graph begins with reshaping nodes and a Cast."""
+    dtype: int = input_info.type.tensor_type.elem_type
+    if dtype != TensorProto.UINT8:
+        return dtype
+    names = [input_info.name]
     for name in names:
         for node in graph.node:
-            if name in node.input and node.op_type in MOVING:
+            if name in node.input and node.op_type in RESHAPING:
                 names.append(node.output[0])
             elif name in node.input and node.op_type not in ("Cast", "Shape"):
-                return kind
+                return dtype
     return int(TensorProto.FLOAT)
 
 
-def _without_uint8_output(graph: onnx.GraphProto, gives: onnx.ValueInfoProto) -> None:
-    """Takes out a Cast to uint8 that only moves follow; it cuts off what is behind the point, and so does Floor."""
-    if gives.type.tensor_type.elem_type != TensorProto.UINT8:
+def _without_uint8_output(graph: onnx.GraphProto, output_info: onnx.ValueInfoProto) -> None:
+    """Replaces a final Cast to uint8 by Floor, which truncates in the same way."""
+    if output_info.type.tensor_type.elem_type != TensorProto.UINT8:
         return
     makers = {value: index for index, node in enumerate(graph.node) for value in node.output}
-    index = makers.get(gives.name)
-    while index is not None and graph.node[index].op_type in MOVING:
+    index = makers.get(output_info.name)
+    while index is not None and graph.node[index].op_type in RESHAPING:
         index = makers.get(graph.node[index].input[0])
     if index is None or graph.node[index].op_type != "Cast":
         return
@@ -183,7 +187,7 @@ def _without_uint8_output(graph: onnx.GraphProto, gives: onnx.ValueInfoProto) ->
 
 
 def _sign(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Our metadata beside its author's and license; what it said of its pictures no longer holds."""
+    """Adds our metadata to the author's, and removes those about image formats, which no longer hold."""
     kept = [entry for entry in model.metadata_props if not entry.key.lower().startswith("image.") and entry.key != METADATA_KEY]
     kept.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=spec.to_json()))
     del model.metadata_props[:]

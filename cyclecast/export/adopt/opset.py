@@ -1,7 +1,8 @@
-"""Old ONNX files in operators that every engine knows: opset 18 or later."""
+"""Upgrades ONNX files to opset 18 or later, which every engine supports."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,20 +12,22 @@ from onnx import helper, numpy_helper
 
 from cyclecast.errors import ModelError
 
+log = logging.getLogger(__name__)
+
 OPSET = 18
 IR_VERSION = 8  # of ONNX 1.12 and 1.13, which brought opset 18
 END = 2**31 - 1  # as the end of a Slice: up to the end, however far
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of the standard operators that the file is written in."""
+    """The file's version of the standard operators."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
 def upgrade_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in opset 18, or in its own if that is later. ModelError if onnx cannot bring it there.
+    """A copy in opset 18, or in the file's own if that is later. ModelError if onnx cannot convert it.
 
-    ImageScaler, Affine and Crop, which went with ONNX 1.5 and which ONNX Runtime alone still runs, become Mul, Add and Slice.
+    Replaces ImageScaler, Affine and Crop, which ONNX 1.5 removed and only ONNX Runtime still runs, by Mul, Add and Slice.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -39,13 +42,14 @@ def upgrade_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.value_info[:]
     try:
         return onnx.version_converter.convert_version(copy, OPSET)
-    except Exception as error:  # its assertions and its checker's share no other base
+    except Exception as error:  # its assertions and its checker's errors share no other base
+        log.debug("opset upgrade failed", exc_info=True)
         reason = " ".join(str(error).split())[-160:]
-        raise ModelError(f"onnx cannot bring it from opset {opset_of(model)} to {OPSET}: {reason}") from error
+        raise ModelError(f"onnx cannot upgrade it from opset {opset_of(model)} to {OPSET}: {reason}") from error
 
 
 def _replace_experimental(graph: onnx.GraphProto) -> None:
-    kind = helper.tensor_dtype_to_np_dtype(graph.input[0].type.tensor_type.elem_type)
+    dtype = helper.tensor_dtype_to_np_dtype(graph.input[0].type.tensor_type.elem_type)
     nodes: list[onnx.NodeProto] = []
     for index, node in enumerate(graph.node):
         settings = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -59,7 +63,7 @@ def _replace_experimental(graph: onnx.GraphProto) -> None:
                 scale, shift = settings.get("alpha", 1.0), np.array(settings.get("beta", 0.0))
             names = [f"{node.op_type}_{index}/{part}" for part in ("scale", "shift", "scaled")]
             for name, value in zip(names, (np.array(scale), shift), strict=False):
-                graph.initializer.append(numpy_helper.from_array(value.astype(kind), name))
+                graph.initializer.append(numpy_helper.from_array(value.astype(dtype), name))
             nodes.append(helper.make_node("Mul", [node.input[0], names[0]], [names[2]]))
             nodes.append(helper.make_node("Add", [names[2], names[1]], node.output))
     del graph.node[:]
@@ -67,7 +71,7 @@ def _replace_experimental(graph: onnx.GraphProto) -> None:
 
 
 def _borders(border: Sequence[int] = (0, 0, 0, 0), scale: Sequence[int] = ()) -> dict[str, Any]:
-    """A Crop's attributes as those of a Slice; border: left, top, right, bottom; scale: the height and width that are left."""
+    """A Crop's attributes as those of a Slice. border: left, top, right, bottom; scale: the remaining height and width."""
     left, top, right, bottom = border
     ends = [top + scale[0], left + scale[1]] if scale else [-bottom or END, -right or END]
     return {"axes": [2, 3], "starts": [top, left], "ends": ends}
