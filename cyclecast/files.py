@@ -36,17 +36,17 @@ def write_error(error: Exception, output: object | None = None) -> OutputError:
 
     output: left out where the caller adds the name, as `atomic_write` does. Without permission it is an OutputPermissionError.
     """
-    kind = OutputPermissionError if isinstance(error, PermissionError) else OutputError
+    error_type = OutputPermissionError if isinstance(error, PermissionError) else OutputError
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return kind(f"cannot be written ({reason})" if output is None else f"{output}: cannot be written ({reason})")
+    return error_type(f"cannot be written ({reason})" if output is None else f"{output}: cannot be written ({reason})")
 
 
 def read_error(error: OSError, path: object) -> InputError:
     """The error to raise when reading `path` failed with `error`: MissingInputError, InputPermissionError or InputError."""
     if isinstance(error, FileNotFoundError):
         return MissingInputError(f"{path}: no such file or folder")
-    kind = InputPermissionError if isinstance(error, PermissionError) else InputError
-    return kind(f"{path}: cannot be read ({error.strerror or error})")
+    error_type = InputPermissionError if isinstance(error, PermissionError) else InputError
+    return error_type(f"{path}: cannot be read ({error.strerror or error})")
 
 
 @contextmanager
