@@ -20,7 +20,7 @@ from cyclecast.cli.console import (
     bars,
     engine_facts,
     extra,
-    opened,
+    open_model,
     parse_time,
     print_json,
     print_line,
@@ -124,7 +124,7 @@ def convert(
     is_batch = len(planned) > 1 or planned[0][0] != Path(sources[0])  # a folder or glob is a batch, even of one file
     results: list[dict[str, Any]] = []
     with (
-        opened(model, engine, device, precision) as opened_model,
+        open_model(model, engine, device, precision) as opened_model,
         connect_cluster(cluster, model, engine, device, precision) as part_maker,
         bars() as bar,
     ):

@@ -19,7 +19,7 @@ from cyclecast.cli.console import (
     PrecisionOption,
     bars,
     engine_facts,
-    opened,
+    open_model,
     print_json,
 )
 
@@ -50,7 +50,7 @@ def demo(
     """
     from cyclecast.demo import run_demo
 
-    with opened(model, engine, device, precision) as opened_model, bars() as bar:
+    with open_model(model, engine, device, precision) as opened_model, bars() as bar:
         result = run_demo(
             out,
             opened_model,

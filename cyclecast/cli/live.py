@@ -15,10 +15,10 @@ from cyclecast.cli.console import (
     JsonOption,
     OverwriteOption,
     PrecisionOption,
-    building,
     engine_facts,
     print_json,
     print_line,
+    report_build,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def live(
     facts: dict[str, str] = {}
 
     def load(name: str) -> Model:
-        loaded = cyclecast.load(name, engine, device, precision, building(name))
+        loaded = cyclecast.load(name, engine, device, precision, report_build(name))
         if not facts:
             facts.update(engine_facts(loaded))
             print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")

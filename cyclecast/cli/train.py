@@ -20,8 +20,8 @@ from cyclecast.cli.console import (
     bars,
     console,
     extra,
-    opened,
-    pairs,
+    open_model,
+    parse_settings,
     print_json,
 )
 from cyclecast.errors import ConfigError
@@ -84,7 +84,7 @@ def train(
     base = state["config"] | ({"precision": state["precision"]} if resume else {})
     flags = {"domain_a": domain_a, "domain_b": domain_b, "steps": steps, "seed": seed, "device": device, "out": out}
     overrides = data_settings(RECIPES[recipe].Config, data) | {key: value for key, value in flags.items() if value is not None}
-    chosen = load_config(RECIPES[recipe].Config, base=base, file=config, settings=overrides | pairs(settings or []))
+    chosen = load_config(RECIPES[recipe].Config, base=base, file=config, settings=overrides | parse_settings(settings or []))
     rank = int(os.environ.get("RANK", "0"))
     if rank == 0:
         picked = pick_device(chosen.compute.device, int(os.environ.get("LOCAL_RANK", "0")))
@@ -141,7 +141,7 @@ def evaluate(
     elif data is None and clip is None:
         raise ConfigError("nothing to measure a frame model on: name --data, --clip or both")
     else:
-        with opened(subject, engine, device, precision) as model:
+        with open_model(subject, engine, device, precision) as model:
             figures = measure_model(model, data, clip, seconds, side, inception, seed)
     if as_json:
         return print_json(figures)

@@ -227,16 +227,18 @@ def test_too_few_images_are_one_line_that_names_the_folder(
 
 def test_gray_deep_transparent_and_damaged_images_are_read_or_skipped(tmp_path: Path) -> None:
     for name in ("trainA", "trainB"):
-        images = [cv2.imread(str(path)) for path in sorted(write_images(tmp_path / name, 16).iterdir())]
+        paths = sorted(write_images(tmp_path / name, 16).iterdir())
+        images = [np.asarray(cv2.imread(str(path)), np.uint8) for path in paths]
         gray, deep, deep_gray = images[0][..., 0], images[1].astype(np.uint16) * 257, images[2][..., 0].astype(np.uint16) * 257
         transparent, small = np.dstack([images[3], images[3][..., 0]]), cv2.resize(images[4], (33, 90))
-        for index, image in enumerate((gray, deep, deep_gray, transparent, small, images[5][:8, :8])):
+        odd: list[np.ndarray[Any, Any]] = [gray, deep, deep_gray, transparent, small, images[5][:8, :8]]
+        for index, image in enumerate(odd):
             cv2.imwrite(str(tmp_path / name / f"{index}.png"), image)
         (tmp_path / name / "damaged.png").write_bytes((tmp_path / name / "9.png").read_bytes()[:200])
         (tmp_path / name / "text.jpg").write_bytes(b"not an image")
         write_images(tmp_path / name / "more", 2)
-    paths = DomainPaths.from_settings(data_settings(CycleGanConfig, tmp_path))
-    figures = evaluate_translation(lambda images: images, "a2b", paths, side=32)
+    domains = DomainPaths.from_settings(data_settings(CycleGanConfig, tmp_path))
+    figures = evaluate_translation(lambda images: images, "a2b", domains, side=32)
     check(figures, FOLDERS, images=8)  # of 17 readable files, every second one
 
 

@@ -82,7 +82,7 @@ class ImageNetFeatures(nn.Module):
     """(N, 3, H, W) uint8 -> (N, 1280) float32: the input of EfficientNet-Lite2's last layer, images resized to 256x256.
 
     The discriminator `projected` uses another network (Lite0): with the same one, the distance would favor generators that were
-    trained against it. CyclecastError if the weights are not installed.
+    trained against it. MissingExtraError if the weights are not installed.
     """
 
     space: Literal["imagenet"] = "imagenet"
@@ -107,7 +107,7 @@ Extractor = ClassifierFeatures | ImageNetFeatures | InceptionFeatures
 def inception_features(path: Path) -> InceptionFeatures:
     """Loads Inception v3 from a local file of FID's weights in torch-fidelity's format (pt_inception-2015-12-05-6726825d.pth).
 
-    InputError if the file is missing or holds something else, CyclecastError if torch-fidelity is not installed.
+    InputError if the file is missing or holds something else, MissingExtraError if torch-fidelity is not installed.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file; expected Inception weights in torch-fidelity's format")
@@ -137,7 +137,7 @@ def fid_kid(
     """Computes FID and KID of (N, 3, H, W) and (M, 3, H, W) uint8 with torchmetrics, from features in float64.
 
     subset_size: images in each of KID's subsets; the default is half of the smaller set, at most 1,000. seed: of the subsets.
-    InputError if a set is too small or the sizes differ, CyclecastError if torchmetrics is not installed.
+    InputError if a set is too small or the sizes differ, MissingExtraError if torchmetrics is not installed.
     """
     for name, images in (("real", real), ("fake", fake)):
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != real.shape[1:]:
@@ -185,7 +185,7 @@ def _features(images: Tensor, extractor: nn.Module, batch_size: int) -> Tensor:
 
 
 def _import_or_explain(module: str) -> ModuleType:
-    """The module. CyclecastError with the command that installs it, if it is missing."""
+    """The module. MissingExtraError with the command that installs it, if it is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

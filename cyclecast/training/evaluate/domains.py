@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cyclecast.errors import InputError
+from cyclecast.errors import InputError, MissingInputError
 from cyclecast.training.data import Half, PairedData, find_palette, open_domain, to_bytes
 from cyclecast.training.data.labels import Palette
 from cyclecast.training.evaluate.distribution import MIN_IMAGES
@@ -50,7 +50,7 @@ class DomainPaths:
             if paths[name] is None:
                 raise InputError(f"the settings do not name {name}; name the data with --data")
             if not paths[name].exists():
-                raise InputError(f"{paths[name]}: no such folder or file; if the data was moved, name it with --data")
+                raise MissingInputError(f"{paths[name]}: no such folder or file; if the data was moved, name it with --data")
         if paths["domain_a"].is_dir() != paths["domain_b"].is_dir():
             raise InputError(
                 f"{paths['domain_a']} and {paths['domain_b']}: one is a folder and one a file; "

@@ -44,7 +44,7 @@ class BatchLog:
             else:
                 unreadable += 1
         if unreadable and on_message:
-            on_message(f"{self._path}: {unreadable} lines cannot be read; files that they name are not known as finished")
+            on_message(f"{self._path}: lines that cannot be read: {unreadable}; files named there count as not converted")
 
     def has(self, output: Path, signature: dict[str, Any]) -> bool:
         """Whether an earlier run made this output, which still exists, from the same source with the same model and options."""

@@ -1,34 +1,53 @@
-"""Image files in and out: upright as their EXIF says, (H, W, 3) uint8 BGR, with what else they hold."""
+"""Reads and writes image files: (H, W, 3) uint8 BGR, upright as their EXIF says, with transparency and metadata.
+
+OpenCV decodes: it keeps 16 bits a channel, shows what is left of a JPEG that is cut short, and tells broken files reliably.
+Pillow does the rest: it reads and writes the metadata, encodes, and decodes TIFFs with transparency.
+"""
 
 from __future__ import annotations
 
-import struct
+import io
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import PngImagePlugin, TiffImagePlugin
 
 from cyclecast.errors import InputError, MissingInputError, OutputError
 from cyclecast.files import read_error, write_error
-from cyclecast.video.files.image_metadata import Metadata, orientation, put_metadata, read_metadata, upright_exif, upright_xmp
+from cyclecast.video.files.image_metadata import (
+    EXIF_MARK,
+    XMP_TAG,
+    Metadata,
+    orientation,
+    read_metadata,
+    reason_not_held,
+    upright_exif,
+    upright_xmp,
+)
 from cyclecast.video.frame import FrameFunction, Image
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-JPEG = [
-    *(cv2.IMWRITE_JPEG_QUALITY, 95),
-    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-]
-SETTINGS = {
-    ".jpg": JPEG,
-    ".jpeg": JPEG,
-    ".png": [cv2.IMWRITE_PNG_COMPRESSION, 3],  # of a photo: half of level 6's time, 3 % larger
-    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 95],
+log = logging.getLogger(__name__)
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # suffix -> Pillow's name of the format and its settings
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".png": ("PNG", {"compress_level": 2}),  # of a photo: 3 % larger than level 6 in half of its time
+    ".webp": ("WEBP", {"quality": 95}),
+    ".bmp": ("BMP", {}),  # by OpenCV, as Pillow writes none with transparency
+    ".tif": ("TIFF", {"compression": "tiff_lzw"}),
+    ".tiff": ("TIFF", {"compression": "tiff_lzw"}),
 }
+SUFFIXES = frozenset(FORMATS)
+LARGEST = 1 << 30  # pixels, as in OpenCV
+PREDICTOR = 317  # a tag of TIFF; 2: differences between neighbors, which compress better
 GRID = 128  # pixels; see `Bucketed`
 
 Pixels = NDArray[np.generic]  # (H, W) or (H, W, 3 or 4), as a decoder gives them
@@ -36,12 +55,12 @@ Pixels = NDArray[np.generic]  # (H, W) or (H, W, 3 or 4), as a decoder gives the
 
 @dataclass(frozen=True, eq=False)
 class Still:
-    """A picture and what its file says beside it, as it can be written again."""
+    """An image and what else its file holds, as it can be written again."""
 
     image: Image
     """(H, W, 3) uint8 BGR, upright."""
     alpha: NDArray[np.uint8] | None = None
-    """(H, W) uint8, 0 is fully transparent, not multiplied into the colors; None where all of the picture is opaque."""
+    """(H, W) uint8, 0 is fully transparent, not multiplied into the colors; None for an opaque image."""
     exif: bytes | None = None
     """The TIFF structure: orientation 1, no thumbnail."""
     icc: bytes | None = None
@@ -49,13 +68,13 @@ class Still:
     xmp: bytes | None = None
     """The packet, with orientation 1."""
     notes: tuple[str, ...] = ()
-    """What was changed or left out on the way in, in words."""
+    """Phrases for what was changed or left out by reading."""
     damage: str | None = None
-    """What of the picture could not be decoded, in words."""
+    """A phrase for what could not be decoded."""
 
 
 def read_image(path: Path) -> Image:
-    """The picture as (H, W, 3) uint8 BGR, upright. InputError if it is missing or cannot be decoded whole."""
+    """Returns the image as (H, W, 3) uint8 BGR, upright. InputError if it is missing or cannot be decoded as a whole."""
     still = read_still(path)
     if still.damage:
         raise InputError(f"{path}: cannot be read as an image: {still.damage}")
@@ -63,10 +82,10 @@ def read_image(path: Path) -> Image:
 
 
 def read_still(path: Path) -> Still:
-    """The first picture of an image file, with transparency, EXIF, color profile and XMP.
+    """Reads the first image of a file, with transparency, EXIF, color profile and XMP.
 
     16 bits a channel become 8; a JPEG that is cut short comes with its `damage`. InputError if the file is missing, cannot
-    be decoded, or holds other numbers than 8 or 16 bits without a sign.
+    be decoded, or holds other values than unsigned integers of 8 or 16 bits.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file")
@@ -74,54 +93,67 @@ def read_still(path: Path) -> Still:
         data = path.read_bytes()
     except OSError as error:
         raise read_error(error, path) from error
-    said = read_metadata(data)
-    pixels, damage = _decode(path, data, said)
+    found = read_metadata(data)
+    pillows = _decode_straight_tiff(data) if found.is_straight else None
+    pixels, damage = _decode(path, data, found) if pillows is None else (pillows, None)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: holds {pixels.dtype} values; expected 8 or 16 bits a channel, without a sign")
-    notes = ["16 bits a channel became 8"] if pixels.dtype == np.uint16 else []
-    if said.white_is_zero and pixels.dtype == np.uint16:  # what OpenCV does itself with 8 bits
+    notes = ["16 bits a channel became 8"] if pixels.dtype == np.uint16 or found.is_deep else []
+    if found.is_white_zero and pixels.dtype == np.uint16:  # OpenCV inverts 8 bits only
         pixels = np.iinfo(np.uint16).max - pixels
-    pixels = _upright(pixels, orientation(said.exif))  # a TIFF's own orientation is no EXIF; OpenCV sees to it
+    pixels = _upright(pixels, orientation(found.exif))  # the decoders apply a TIFF's own orientation
     image, alpha = _split(_eight_bits(pixels))
-    if alpha is not None and said.premultiplied:
-        image = _unmultiplied(image, alpha)
-    if said.transparent and pixels.ndim == 2:
-        notes.append("the transparency of this gray picture could not be read")
-    if said.cmyk:
+    if alpha is not None and (found.is_premultiplied or (found.is_straight and pillows is None)):
+        image = _unmultiply(image, alpha)
+    if found.has_alpha and pixels.ndim == 2:
+        notes.append("the transparency of this gray image could not be read")
+    if found.is_cmyk:
         notes.append("CMYK became RGB")
-    if said.several:
-        notes.append("the first of several pictures")
-    if said.unread_exif:
+    if found.has_more_images:
+        notes.append("the first of several images")
+    if found.has_unread_exif:
         notes.append("EXIF is not read from TIFF")
-    if said.icc and said.icc[16:20] != b"RGB ":
-        notes.append(f"a color profile for {said.icc[16:20].decode('ascii', 'replace').strip() or 'nothing'} was left out")
+    color_space = found.icc[16:20] if found.icc else b"RGB "
+    if color_space != b"RGB ":
+        notes.append(f"a color profile for {color_space.decode('ascii', 'replace').strip() or 'nothing'} was left out")
     return Still(
         image=image,
         alpha=alpha,
-        exif=upright_exif(said.exif) if said.exif else None,
-        icc=said.icc if said.icc and said.icc[16:20] == b"RGB " else None,
-        xmp=upright_xmp(said.xmp) if said.xmp else None,
+        exif=upright_exif(found.exif) if found.exif else None,
+        icc=found.icc if color_space == b"RGB " else None,
+        xmp=upright_xmp(found.xmp) if found.xmp else None,
         notes=tuple(notes),
         damage=damage,
     )
 
 
-def _decode(path: Path, data: bytes, said: Metadata) -> tuple[Pixels, str | None]:
-    """Pixels as they are stored, and what is damaged. From memory: OpenCV dies on file names that are not UTF-8."""
-    if said.straight_alpha_at is not None:  # else libtiff multiplies the colors by it
-        order = ">" if data[:2] == b"MM" else "<"
-        at = said.straight_alpha_at
-        data = data[:at] + struct.pack(order + "H", 0) + data[at + 2 :]
-    pixels, damage = _decoded(path, data), None
-    if pixels is None and said.kind == "jpeg":
-        pixels = _decoded(path, data + b"\xff\xd9")  # the end mark makes libjpeg fill what is missing with gray
-        damage = "the file ends before its picture does; what is missing is gray or coarse"
+def _decode_straight_tiff(data: bytes) -> NDArray[np.uint8] | None:
+    """(H, W, 4) uint8 BGRA, upright, of a TIFF with transparency; None if Pillow cannot decode it.
+
+    OpenCV would multiply the colors by the transparency, so that transparent parts lose theirs.
+    """
+    try:
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+        if image.width * image.height > LARGEST:
+            return None
+        return np.ascontiguousarray(np.asarray(image.convert("RGBA"), np.uint8)[..., [2, 1, 0, 3]])
+    except Exception:  # Pillow raises anything for a broken file; OpenCV decides
+        log.debug("Pillow cannot decode a TIFF with transparency", exc_info=True)
+        return None
+
+
+def _decode(path: Path, data: bytes, found: Metadata) -> tuple[Pixels, str | None]:
+    """The pixels as they are stored, and what is damaged. From memory: OpenCV fails on file names that are not UTF-8."""
+    pixels, damage = _decode_with_opencv(path, data), None
+    if pixels is None and found.is_jpeg:
+        pixels = _decode_with_opencv(path, data + b"\xff\xd9")  # with an end mark, libjpeg fills in gray for what is missing
+        damage = "the file ends before its image does; what is missing is gray or coarse"
     if pixels is None:
         raise InputError(f"{path}: cannot be read as an image")
     return pixels, damage
 
 
-def _decoded(path: Path, data: bytes) -> Pixels | None:
+def _decode_with_opencv(path: Path, data: bytes) -> Pixels | None:
     try:
         with _quiet_opencv():
             return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -131,12 +163,12 @@ def _decoded(path: Path, data: bytes) -> Pixels | None:
         raise InputError(f"{path}: cannot be read as an image") from error
 
 
-_log_level = threading.Lock()  # it is one for the process
+_log_level = threading.Lock()  # OpenCV has one level for the whole process
 
 
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """What OpenCV would log does not reach the terminal; libpng's and libjpeg's own lines do."""
+    """Keeps OpenCV's log off the terminal; lines that libpng and libjpeg print themselves still appear."""
     with _log_level:
         set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # moved with 4.13
         before = set_level(0)
@@ -146,13 +178,13 @@ def _quiet_opencv() -> Iterator[None]:
             set_level(before)
 
 
-def _upright(pixels: Pixels, turn: int) -> Pixels:
-    """The picture whose EXIF orientation is `turn`, as it should be seen."""
-    if turn >= 5:
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turns an image of this EXIF orientation upright."""
+    if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
-    if turn in (3, 4, 7, 8):
+    if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    if turn in (2, 3, 6, 7):
+    if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
 
@@ -164,7 +196,7 @@ def _eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
 
 
 def _split(pixels: NDArray[np.uint8]) -> tuple[Image, NDArray[np.uint8] | None]:
-    """Color and alpha of a picture of 1, 3 or 4 channels; no alpha if it is opaque everywhere."""
+    """Color and alpha of an image with 1, 3 or 4 channels; no alpha for an opaque image."""
     if pixels.ndim == 2:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8), None
     if pixels.shape[2] == 3:
@@ -173,50 +205,81 @@ def _split(pixels: NDArray[np.uint8]) -> tuple[Image, NDArray[np.uint8] | None]:
     return np.ascontiguousarray(pixels[..., :3]), None if bool((alpha == 255).all()) else alpha
 
 
-def _unmultiplied(image: Image, alpha: NDArray[np.uint8]) -> Image:
+def _unmultiply(image: Image, alpha: NDArray[np.uint8]) -> Image:
     straight = image * (255 / np.maximum(alpha, 1).astype(np.float32))[..., None]
     return np.asarray(np.rint(straight.clip(0, 255)), np.uint8)
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Encodes by the suffix, at quality 95 where there is a choice. OutputError if it cannot be written."""
+    """Writes (H, W, 3) uint8 BGR in the format of the suffix, at quality 95 where there is a choice.
+
+    OutputError if it cannot be written.
+    """
     write_still(path, Still(image))
 
 
 def write_still(path: Path, still: Still) -> list[str]:
-    """Encodes by the suffix, at quality 95 where there is a choice; returns what the format could not hold, in words.
+    """Writes the image in the format of the suffix, at quality 95 where there is a choice.
 
-    OutputError if the format is unknown, does not take a picture of this size, or the file cannot be written.
+    Returns a phrase for each thing that the format cannot hold. OutputError if the format is unknown or does not take an
+    image of this size, or if the file cannot be written.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise OutputError(f"no image format of that name; there are: {', '.join(sorted(SUFFIXES))}")
-    lost = []
-    alpha = still.alpha
+    if suffix not in FORMATS:
+        raise OutputError(f"no image format of that name; there are: {', '.join(sorted(FORMATS))}")
+    alpha, lost = still.alpha, []
     if alpha is not None and suffix in (".jpg", ".jpeg"):
         alpha, lost = None, [f"transparency ({suffix} has none)"]
-    pixels = still.image if alpha is None else np.dstack([still.image, alpha])
-    size = f"{pixels.shape[1]}x{pixels.shape[0]}"
-    try:
-        encoded, buffer = cv2.imencode(suffix, pixels, SETTINGS.get(suffix, []))
-    except cv2.error as error:
-        raise OutputError(f"an image of {size} cannot be encoded as {suffix}") from error
-    if not encoded:
-        raise OutputError(f"an image of {size} cannot be encoded as {suffix}")
-    data, left_out = put_metadata(buffer.tobytes(), suffix, still.exif, still.icc, still.xmp, alpha is not None)
+    metadata: dict[str, bytes] = {}
+    for name, value in (("EXIF", still.exif), ("color profile", still.icc), ("XMP", still.xmp)):
+        reason = reason_not_held(suffix, name, len(value)) if value else None
+        if value and reason is None:
+            metadata[name] = value
+        lost += [f"{name} ({reason})"] if reason else []
+    data = _encode(suffix, still.image, alpha, metadata)
     try:
         path.write_bytes(data)
     except OSError as error:
         raise write_error(error) from error
-    return lost + left_out
+    return lost
+
+
+def _encode(suffix: str, image: Image, alpha: NDArray[np.uint8] | None, metadata: dict[str, bytes]) -> bytes:
+    """The bytes of an image file. metadata: "EXIF", "color profile", "XMP", where the format holds them."""
+    name, settings = FORMATS[suffix]
+    height, width = image.shape[:2]
+    pixels = image if alpha is None else np.dstack([image, alpha])
+    if suffix == ".bmp":
+        return cv2.imencode(suffix, pixels)[1].tobytes()
+    modes = ("RGB", "BGR") if alpha is None else ("RGBA", "BGRA")
+    picture = PillowImage.frombuffer(modes[0], (width, height), pixels.tobytes(), "raw", modes[1], 0, 1)
+    options = dict(settings)
+    if "EXIF" in metadata:
+        options["exif"] = EXIF_MARK + metadata["EXIF"]
+    if "color profile" in metadata:
+        options["icc_profile"] = metadata["color profile"]
+    if "XMP" in metadata and name == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", metadata["XMP"])
+    elif name == "TIFF":
+        options["tiffinfo"] = {PREDICTOR: 2} | ({XMP_TAG: metadata["XMP"]} if "XMP" in metadata else {})
+    elif "XMP" in metadata:
+        options["xmp"] = metadata["XMP"]
+    file = io.BytesIO()
+    try:
+        picture.save(file, name, **options)
+    except Exception as error:  # the format's own, such as ValueError and OSError
+        log.debug("Pillow cannot encode an image", exc_info=True)
+        raise OutputError(f"an image of {width}x{height} cannot be encoded as {suffix}") from error
+    return file.getvalue()
 
 
 class Bucketed:
-    """A frame function for pictures of many sizes: few of them reach the function, which may compile for each.
+    """A frame function for images of many sizes. It calls the inner function with few sizes, as that may compile for each.
 
-    A picture is continued to the right and below by its last column and row up to a multiple of `grid`, and what comes of
-    it is cut to size. What is made of a picture changes where its right and lower edges are in the model's sight, and
-    everywhere if the model normalizes over the whole picture. Not for a model of a fixed size.
+    An image is extended to the right and below by its last column and row, up to a multiple of `grid`, and the output is cut
+    to the image's size. This changes the output where the model sees beyond the right and lower edges, and everywhere if the
+    model normalizes over the whole image. Not for a model of a fixed size.
     """
 
     def __init__(self, function: FrameFunction, grid: int = GRID) -> None:
@@ -224,16 +287,16 @@ class Bucketed:
 
     @property
     def identity(self) -> str | None:
-        """That of the function, and the grid, on which a picture's edges depend."""
+        """The identity of the inner function and the grid, which changes the output at the edges."""
         inner = self._function.identity
         return inner and f"{inner} grid {self._grid}"
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) that the function meets for a picture of this size; pictures sorted by it compile least."""
+        """(width, height) at which the inner function gets an image of this size. Sort images by it to compile least often."""
         return -(-width // self._grid) * self._grid, -(-height // self._grid) * self._grid
 
     def prepare(self, width: int, height: int) -> None:
-        """Compiles for pictures of this size and all that share its bucket."""
+        """Compiles for images of this size and for all that share its bucket."""
         self._function.prepare(*self.size(width, height))
 
     def __call__(self, frame: Image) -> Image:

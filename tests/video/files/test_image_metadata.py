@@ -9,8 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from cyclecast.video.files.images import Still, read_still, write_still
+from tests.conftest import shared
 from tests.video.files.test_images import ALPHA, PICTURE, apart, encoded, exif, png, read
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
@@ -93,3 +95,28 @@ def test_a_profile_for_other_colors_does_not_come_along(tmp_path: Path) -> None:
     still = read(tmp_path, "gray.png", png(ALPHA, 0, (b"iCCP", b"x\0\0" + zlib.compress(profile(b"GRAY")))))
     assert still.icc is None and still.notes == ("a color profile for GRAY was left out",)
     assert read(tmp_path, "rgb.png", encoded(".png", PICTURE, icc=profile())).icc == profile()
+
+
+def test_metadata_behind_the_pixels_of_a_png_is_read(tmp_path: Path) -> None:
+    data = png(PICTURE[..., ::-1], 2)
+    for name, payload in ((b"eXIf", exif(6)), (b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + XMP)):
+        chunk = struct.pack(">I", len(payload)) + name + payload + struct.pack(">I", zlib.crc32(name + payload))
+        data = data[:-12] + chunk + data[-12:]
+    still = read(tmp_path, "late.png", data)
+    assert still.exif is not None and still.xmp == XMP.replace(b'"6"', b'"1"')
+    assert still.image.shape == (40, 28, 3)  # turned
+
+
+def test_a_big_tiff_keeps_its_colors_and_its_transparency() -> None:
+    still = read_still(shared("faults/footage/bigalpha.tif"))
+    assert still.alpha is not None and not still.damage
+    with PillowImage.open(shared("faults/footage/bigalpha.tif")) as pillows:
+        assert apart(still.image, np.asarray(pillows.convert("RGBA"))[..., 2::-1]) < 1
+
+
+def test_a_camera_s_maker_notes_stay_where_they_are(tmp_path: Path) -> None:
+    """Their offsets count from the start of the EXIF block, so that a block that is written anew would break them."""
+    block = exif(6) + b"MAKERNOTE AT 76"
+    write_still(tmp_path / "out.jpg", read(tmp_path, "in.jpg", encoded(".jpg", PICTURE, exif=block)))
+    written = read_still(tmp_path / "out.jpg").exif
+    assert written is not None and written.index(b"MAKERNOTE AT 76") == 76

@@ -133,8 +133,11 @@ def test_pictures_of_few_colors(tmp_path: Path) -> None:
     assert (plain.image == palette[indices][..., ::-1]).all() and plain.alpha is None
     holes = read(tmp_path, "holes.png", png(indices, 3, (b"PLTE", palette.tobytes()), (b"tRNS", b"\x40")))
     assert np.array_equal(holes.alpha, np.where(indices == 0, 64, 255))  # type: ignore[arg-type]
-    lost = read(tmp_path, "lost.tiff", tiff(np.dstack([ALPHA, ALPHA]), 1, t338=2))
-    assert lost.notes == ("the transparency of this gray picture could not be read",)
+    pair = np.dstack([ALPHA, ALPHA[::-1]])
+    both = read(tmp_path, "both.tiff", tiff(pair, 1, t338=2))
+    assert (both.image == ALPHA[..., None]).all() and np.array_equal(both.alpha, ALPHA[::-1])  # type: ignore[arg-type]
+    lost = read(tmp_path, "lost.tiff", tiff(pair.astype(np.uint16) * np.uint16(257), 1, t338=2))
+    assert lost.notes == ("16 bits a channel became 8", "the transparency of this gray image could not be read")
 
 
 def test_an_opaque_picture_has_no_alpha_to_lose(tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_of_several_pictures_the_first_is_taken(tmp_path: Path, suffix: str) -> 
         animation.frames, animation.durations = pictures, [100, 100, 100]
         cv2.imwriteanimation(str(path), animation)
     still = read_still(path)
-    assert still.notes == ("the first of several pictures",)
+    assert still.notes == ("the first of several images",)
     assert apart(still.image, PICTURE) < 4
 
 
@@ -194,7 +197,7 @@ def test_a_jpeg_cut_short_says_so(tmp_path: Path, progressive: int) -> None:
     picture = moving_pictures(1, 320, 240)[0]
     data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
     still = read(tmp_path, "cut.jpg", data[: len(data) * 2 // 3])
-    assert still.damage == "the file ends before its picture does; what is missing is gray or coarse"
+    assert still.damage == "the file ends before its image does; what is missing is gray or coarse"
     whole = read(tmp_path, "whole.jpg", data + b"and something behind it")
     assert whole.damage is None and apart(still.image[:64], whole.image[:64]) < 4
     with pytest.raises(InputError, match=r"cut\.jpg: cannot be read as an image: the file ends"):

@@ -126,7 +126,7 @@ def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkey
         wait_for(lambda: capture.gone)
         assert 1 < time.monotonic() - began < 4
         wait_for(lambda: first not in children(os.getpid()))
-        rtsp.go_on()
+        rtsp.resume()
         wait_for(lambda: capture.reconnects == 1)
         taken(capture, 5)
         assert len(children(os.getpid())) == 1
@@ -204,7 +204,7 @@ def test_it_is_closed_at_any_moment_of_its_beginning() -> None:
 def test_a_source_that_was_never_there_is_not_tried_again() -> None:
     with Capture("rtsp://127.0.0.1:1/live") as capture:
         for _ in range(2):
-            with pytest.raises(InputError, match="nobody listens there"):
+            with pytest.raises(InputError, match="connection refused"):
                 capture.take(LIMIT)
         assert children(os.getpid()) == [] and capture.reconnects == 0
 

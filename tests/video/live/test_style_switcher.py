@@ -81,7 +81,7 @@ def test_another_model_is_opened_beside_the_active_one() -> None:
         while frame.model == "same":
             frame = next(frames)
         assert np.array_equal(frame.image, 255 - frame.source)
-        assert closed.wait(LIMIT) and stream.switcher.state is State.IDLE and stream.switcher.switches == 1
+        assert closed.wait(LIMIT) and stream.switcher.switches == 1
     finally:
         let_in.set()
         stream.close()
@@ -157,7 +157,7 @@ def test_requests_from_several_threads_all_count() -> None:
                 start.wait(LIMIT)
                 change()
 
-            changes = [lambda n=name: switcher.request_model(n), lambda h=height: switcher.request_height(h)]  # type: ignore[misc]
+            changes = [lambda n=name: switcher.request_model(n), lambda h=height: switcher.request_height(h)]
             threads = [threading.Thread(target=request, args=(change,)) for change in changes]
             for thread in threads:
                 thread.start()
