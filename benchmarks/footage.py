@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cyclecast.errors import CyclecastError
-from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.convert import convert_file
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.frame import Image
 
 MILLISECONDS = (".mkv", ".webm")  # containers that know no finer time

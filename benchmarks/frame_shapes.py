@@ -31,7 +31,7 @@ from cyclecast.training.data import open_domain, to_bytes
 from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
 from cyclecast.training.page import Page
 from cyclecast.training.recipes.distill import DistillConfig, shift_averaged
-from cyclecast.training.reproduce.lab import Lab, state
+from cyclecast.training.reproduce.experiment import Experiment, load_state
 
 SHAPES = ("16x6x4", "24x6x4", "32x6x4", "32x10x4", "32x14x4", "48x6x4", "48x10x4", "64x6x4", "64x8x8", "96x8x8")
 SIDE = 256  # pixels, of the pictures that are judged
@@ -67,18 +67,19 @@ def main() -> None:
     source, target = (places[f"domain_{domain}"] for domain in (args.direction[0], args.direction[2]))
     photos = open_domain(places[f"samples_{args.direction[0]}"] or source, (SIDE, SIDE), SIDE).first(100, SIDE)
     real = to_bytes(open_domain(target, (SIDE, SIDE), SIDE).first(500, SIDE))
-    teacher = trained.generator(state(args.teacher), args.direction)[1]
+    teacher = trained.generator(load_state(args.teacher), args.direction)[1]
     torch.manual_seed(0)  # of the places on the teacher's grid
     asked = to_bytes(torch.cat([shift_averaged(teacher, photo, shifts=4) for photo in photos.split(1)])).float()
-    lab, extractor, rows = Lab(args.out), ImageNetFeatures(), list[dict[str, Any]]()
+    experiment, extractor, rows = Experiment(args.out), ImageNetFeatures(), list[dict[str, Any]]()
     settings = places | {"teacher": args.teacher, "direction": args.direction, "steps": args.steps}
-    settings |= {key: state(args.teacher)["config"][key] for key in ("load_size", "load_size_max", "crop_size", "batch_size")}
+    teacher_settings = load_state(args.teacher)["config"]
+    settings |= {key: teacher_settings[key] for key in ("load_size", "load_size_max", "crop_size", "batch_size")}
     engine = ""
     for shape in args.shapes:
         channels, blocks, factor = map(int, shape.split("x"))
-        run = lab.run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor})
+        run = experiment.train_run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor})
         took, size, engine = milliseconds(run, (width, height), args.turns)
-        made = to_bytes(trained.translators(state(run))[args.direction](photos))
+        made = to_bytes(trained.translators(load_state(run))[args.direction](photos))
         rows.append(
             {
                 "shape": shape,
@@ -106,7 +107,7 @@ def main() -> None:
             up.append(row[name])
         page.curves(groups, caption=unit, x="milliseconds", smooth=False)
     page.table(["width x blocks x factor", "ms", "bytes", "PSNR dB", "KID"], [list(row.values()) for row in rows])
-    lab.finish(page, results)
+    experiment.finish(page, results)
     print(json.dumps(results))
 
 

@@ -32,8 +32,9 @@ import cv2
 import numpy as np
 
 from cyclecast.errors import CyclecastError
-from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.job import folder_of
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files import images
 from cyclecast.video.frame import Image
 

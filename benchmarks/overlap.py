@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import cyclecast
 from cyclecast.runtime.model import Model
-from cyclecast.video.convert.convert import ConvertOptions
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Frame

@@ -25,7 +25,7 @@ from cyclecast.export.agreement import compare
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.training.networks.resnet import ResnetGenerator
-from cyclecast.video.convert.convert import ConvertOptions
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene

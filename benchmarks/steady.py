@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 import cyclecast
-from cyclecast.measure import beginning
+from cyclecast.measure import first_frames
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.video.frame import Image
 from cyclecast.video.live.styling.temporal_filter import TemporalFilter
@@ -142,7 +142,7 @@ def main() -> None:
     for index, name in enumerate(args.models):
         with cyclecast.load(name) as model:
             for clip in args.clips:
-                sources = seen(beginning(clip, args.seconds), args.noise)
+                sources = seen(first_frames(clip, args.seconds), args.noise)
                 clips[clip.name][name] = judged(sources, model, args.strength, args.noise)
             if index == 0:
                 sizes = [cost(model, size, args.strength, args.turns) for size in args.sizes]

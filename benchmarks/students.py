@@ -27,13 +27,13 @@ import torch
 import cyclecast
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
-from cyclecast.measure import beginning
+from cyclecast.measure import first_frames
 from cyclecast.training.data import open_domain, to_bytes
 from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
+from cyclecast.training.evaluate.domains import DomainPaths
 from cyclecast.training.evaluate.flicker import structure_kept, warping_error
-from cyclecast.training.evaluate.translation import Places
 from cyclecast.training.report import labelled
-from cyclecast.training.reproduce.lab import state
+from cyclecast.training.reproduce.experiment import load_state
 from cyclecast.video.frame import Image
 
 Paint = Callable[[Image], Image]
@@ -65,7 +65,7 @@ def figures(
     distance = fid_kid(real, pictures, ImageNetFeatures())
     errors = {}
     for clip in clips:
-        errors[clip.stem] = warping_error(beginning(clip, seconds), map(on_frames, beginning(clip, seconds))).mean
+        errors[clip.stem] = warping_error(first_frames(clip, seconds), map(on_frames, first_frames(clip, seconds))).mean
     errors["mean"] = statistics.mean(errors.values()) if errors else math.nan
     return {
         "kid": round(distance.kid_mean, 4),
@@ -81,7 +81,7 @@ def sheet(photos: list[Image], painters: dict[str, Paint], clips: list[Path], on
     rows += [labelled(np.concatenate([paint(photo) for photo in photos[:8]], 1), name) for name, paint in painters.items()]
     width = rows[0].shape[1]
     for clip in clips:
-        frames = list(beginning(clip, 2.0))
+        frames = list(first_frames(clip, 2.0))
         chosen = frames[:: max(1, len(frames) // 4)][:4]
         for name, paint in {"clip": at_scale(lambda frame: frame, 1), **on_frames}.items():
             strip = labelled(np.concatenate([paint(frame) for frame in chosen], 1), name)
@@ -115,12 +115,12 @@ def main() -> None:
             return opened.enter_context(cyclecast.load(path))
 
         for run in args.students:
-            settings = state(run)["config"]
-            direction, scale, places = settings["direction"], settings["teacher_scale"], Places.read(settings)
-            train, held, _ = places.of(direction[0])
+            settings = load_state(run)["config"]
+            direction, scale, paths = settings["direction"], settings["teacher_scale"], DomainPaths.from_settings(settings)
+            train, held, _ = paths.splits(direction[0])
             photos = to_bytes(open_domain(held or train, (SIDE, SIDE), SIDE).first(args.photos, SIDE))
             frames = list(photos.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
-            real = to_bytes(open_domain(args.real or places.of(direction[2])[0], (SIDE, SIDE), SIDE).first(500, SIDE))
+            real = to_bytes(open_domain(args.real or paths.splits(direction[2])[0], (SIDE, SIDE), SIDE).first(500, SIDE))
             subjects = {"teacher": (Path(settings["teacher"]), 1.0), "student": (run, 1 / scale)}
             subjects |= {other.name: (other, 1.0) for other in args.others}
             painters, on_frames = {}, {}

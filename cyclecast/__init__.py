@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from cyclecast.runtime.engine import Engine, Image
     from cyclecast.runtime.model import Model
     from cyclecast.spec import ModelSpec
-    from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
+    from cyclecast.video.convert.callbacks import OnFrame
+    from cyclecast.video.convert.options import ConvertOptions
+    from cyclecast.video.convert.report import ConversionReport
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.sources.source import CaptureSettings
     from cyclecast.video.live.styling.frame_stream import FrameStream
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
 
 _LAZY = {  # name -> module that it is imported from when it is first used
     "CaptureSettings": "cyclecast.video.live.sources.source",
-    "ConversionReport": "cyclecast.video.convert.convert",
-    "ConvertOptions": "cyclecast.video.convert.convert",
+    "ConversionReport": "cyclecast.video.convert.report",
+    "ConvertOptions": "cyclecast.video.convert.options",
     "Engine": "cyclecast.runtime.engine",
     "FrameStream": "cyclecast.video.live.styling.frame_stream",
     "Future": "cyclecast.future",
@@ -60,7 +62,7 @@ _LAZY = {  # name -> module that it is imported from when it is first used
     "LiveOptions": "cyclecast.video.live.options",
     "Model": "cyclecast.runtime.model",
     "ModelSpec": "cyclecast.spec",
-    "OnFrame": "cyclecast.video.convert.convert",
+    "OnFrame": "cyclecast.video.convert.callbacks",
     "StyledFrame": "cyclecast.video.live.styling.styled_frame",
 }
 

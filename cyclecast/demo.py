@@ -1,4 +1,4 @@
-"""The main job, on this machine, now: a scene drawn by code goes through `monet` into a clip with its sound."""
+"""The demo: a clip rendered in code goes through a model, so that `convert` can be tried without footage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 import cyclecast
 from cyclecast.files import atomic_write, check_output
 from cyclecast.runtime.model import Model
-from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, OnFrame
+from cyclecast.video.convert.callbacks import OnFrame
+from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.convert.report import ConversionReport
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.muxer import assemble
 from cyclecast.video.files.reader import TimeRange, VideoFile
@@ -23,8 +25,8 @@ from cyclecast.video.scene import Scene, write_sound
 
 
 @dataclass(frozen=True)
-class Demo:
-    """What was made, and where it lies."""
+class DemoResult:
+    """The files of a demo, and the report of the conversion."""
 
     clip: Path
     styled: Path
@@ -41,31 +43,30 @@ def run_demo(
     overwrite: bool = False,
     on_render: OnFrame | None = None,
     on_convert: OnFrame | None = None,
-) -> Demo:
-    """Renders lake.mp4, converts it to lake-MODEL.mp4 and puts a frame of each side by side in before-after.jpg.
+) -> DemoResult:
+    """Renders lake.mp4, converts it to lake-MODEL.mp4, and writes a frame of each side by side to before-after.jpg.
 
     OutputError if one of the three exists, unless `overwrite`, or if the folder cannot be written.
     """
-    clip, styled, picture = folder / "lake.mp4", folder / f"lake-{model.name}.mp4", folder / "before-after.jpg"
-    for path in (styled, picture):  # before any work; the clip is looked at first of all
+    clip, styled, before_after = folder / "lake.mp4", folder / f"lake-{model.name}.mp4", folder / "before-after.jpg"
+    for path in (styled, before_after):  # before any work; the clip is checked when it is written
         check_output(path, overwrite)
     with atomic_write(clip, overwrite) as partial:
         render_scene(partial, Scene(seconds=seconds), on_render)
     report = cyclecast.convert(clip, styled, model, ConvertOptions(work_height=work_height, overwrite=overwrite), on_convert)
     middle = report.frames // 2
-    with atomic_write(picture, overwrite) as partial:
-        write_image(partial, np.concatenate([_frame(clip, middle), _frame(styled, middle)], axis=1))
-    return Demo(clip, styled, picture, report)
+    with atomic_write(before_after, overwrite) as partial:
+        write_image(partial, np.concatenate([_read_frame(clip, middle), _read_frame(styled, middle)], axis=1))
+    return DemoResult(clip, styled, before_after, report)
 
 
 def render_scene(path: Path, scene: Scene, on_frame: OnFrame | None = None) -> None:
-    """The scene as an H.264 clip with AAC sound."""
+    """Renders the scene to an H.264 video with AAC sound."""
     total = scene.info.frames or 0
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "sound.m4a"
         write_sound(sound, float(total / scene.info.rate))
-        pictures = Path(folder) / "pictures.mp4"
-        with VideoWriter(pictures, scene.info) as writer:
+        with VideoWriter(Path(folder) / "video.mp4", scene.info) as writer:
             for frame in scene:
                 writer.write(frame)
                 if on_frame:
@@ -74,6 +75,6 @@ def render_scene(path: Path, scene: Scene, on_frame: OnFrame | None = None) -> N
             assemble([writer.part()], scene.info, path, side_streams)
 
 
-def _frame(path: Path, index: int) -> Image:
+def _read_frame(path: Path, index: int) -> Image:
     with VideoFile(path) as video:
         return next(frame.image for number, frame in enumerate(video) if number == index)

@@ -1,53 +1,96 @@
-"""ModelSpec: what a frame model says about itself, as JSON in the ONNX file's metadata. Standard library only."""
+"""`ModelSpec`: what a model file says about itself, as JSON in its metadata. Uses the standard library only."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 METADATA_KEY = "cyclecast"
-SMALLEST_FRAME = 16  # pixels, each side
+SMALLEST_FRAME = 16  # pixels, the shortest side of a frame
+MODEL_TYPES = ("frame", "latent")
+OLD_KEYS = {"kind": "model_type", "keep_colours": "keep_colors"}  # keys up to version 0.1.0 -> keys today
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Written by export, read by every engine; a file without it can still be a frame model."""
+    """Export writes it, every engine reads it. A file without it can still be a frame model."""
 
     name: str = "unnamed"
-    """What people call it."""
-    kind: str = "frame"
-    """frame: uint8 (1, H, W, 3) BGR to the same. latent: float32 (N, Z) from N(0, 1) to uint8 (N, H, W, 3) BGR."""
+    """Name for people."""
+    model_type: str = "frame"
+    """frame: uint8 (1, H, W, 3) BGR in and out. latent: float32 (N, Z) from N(0, 1) in, uint8 (N, H, W, 3) BGR out."""
     recipe: str = ""
-    """What trained it: cyclegan, …"""
+    """The recipe that trained it: cyclegan, distill, …"""
     direction: str = ""
-    """a2b or b2a; of a latent model: sample, or the domain that it draws."""
+    """a2b or b2a; of a latent model: sample, or the domain whose images it generates."""
     architecture: dict[str, Any] = field(default_factory=dict)
-    """Of the generator: its name and settings."""
+    """The generator's name and settings."""
     precision: str = "fp32"
-    """Of the weights and of the arithmetic that the graph asks for."""
+    """Precision of the weights and of the graph's arithmetic: fp32, fp16 or mixed."""
     size: tuple[int, int] | None = None
-    """(width, height) where the graph is fixed to one size; None: any from 16x16 up."""
+    """(width, height) of a graph with a fixed frame size; None: any size from 16x16 up."""
     keep_colors: float = 0.0
-    """Share of the frame's own colors in the output: 0 none, 1 all."""
+    """Share of the input frame's colors in the output, from 0 (none) to 1 (all)."""
     steps: int = 0
     """Training steps behind the weights."""
     version: str = ""
-    """Of cyclecast that wrote the file."""
+    """Version of cyclecast that wrote the file."""
 
     def to_json(self) -> str:
-        """One line, keys sorted: the same spec gives the same bytes."""
+        """One line with sorted keys: equal specs give equal bytes."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Reads what `to_json` wrote; keys that this version does not know are left out. ValueError if it is no such JSON."""
-        values = json.loads(text)
+        """Reads what `to_json` of this or another version wrote.
+
+        Keys that this version does not know are ignored, missing keys get their defaults, and the keys of older versions are
+        accepted. ValueError, in one line, for anything else: text that is no JSON object, or a value of the wrong type.
+        """
+        try:
+            values = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("too deeply nested") from error
         if not isinstance(values, dict):
-            raise ValueError("a ModelSpec is a JSON object")
-        known = {f.name for f in dataclasses.fields(cls)}
+            raise ValueError(f"expected a JSON object, got {_shorten(values)}")
+        values = {OLD_KEYS.get(key, key): value for key, value in values.items()}
+        known = {f.name: f.default for f in dataclasses.fields(cls)}
         values = {key: value for key, value in values.items() if key in known}
+        for key, value in values.items():
+            if not _is_valid(key, value, known[key]):
+                raise ValueError(f"{key}: expected {_EXPECTED.get(key, 'a text')}, got {_shorten(value)}")
         if values.get("size") is not None:
             values["size"] = tuple(values["size"])
         return cls(**values)
+
+
+_EXPECTED = {
+    "model_type": " or ".join(MODEL_TYPES),
+    "architecture": "an object",
+    "size": "null or [width, height] in pixels",
+    "keep_colors": "a number from 0 to 1",
+    "steps": "a whole number from 0 up",
+}
+
+
+def _is_valid(key: str, value: Any, default: Any) -> bool:
+    if key == "model_type":
+        return value in MODEL_TYPES
+    if key == "architecture":
+        return isinstance(value, dict)
+    if key == "size":
+        sides = value if isinstance(value, list) else ()
+        return value is None or (len(sides) == 2 and all(type(side) is int and side >= SMALLEST_FRAME for side in sides))
+    if key == "keep_colors":
+        return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+    if key == "steps":
+        return type(value) is int and value >= 0
+    return isinstance(value, type(default))
+
+
+def _shorten(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cyclecast.video.convert.convert import PART_FRAMES
+from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.files.muxer import assemble
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams

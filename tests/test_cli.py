@@ -19,10 +19,10 @@ import pytest
 
 import cyclecast
 from cyclecast import isolated
-from cyclecast.cli.console import opened
+from cyclecast.cli.console import open_model
 from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene
-from cyclecast.video.convert.convert import ConvertOptions
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.scene import Scene
@@ -335,7 +335,7 @@ def test_bench_runs_the_requested_engines_alone(tiny_model: Path) -> None:
 
 
 def test_the_build_of_a_plan_is_reported(capsys: pytest.CaptureFixture[str], tiny_model: Path) -> None:
-    with opened(str(tiny_model), "openvino", "auto", "auto") as model:
+    with open_model(str(tiny_model), "openvino", "auto", "auto") as model:
         assert model.engine.on_build is not None
         for share in (0.0, 0.1, 0.19, 0.45, 0.79, 1.0):
             model.engine.on_build(share)

@@ -20,8 +20,8 @@ import pytest
 from filelock import FileLock
 
 from benchmarks.killed import content
-from cyclecast.video.convert.convert import PART_FRAMES
 from cyclecast.video.convert.job import folder_of
+from cyclecast.video.convert.parts import PART_FRAMES
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")

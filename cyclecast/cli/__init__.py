@@ -16,7 +16,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import cyclecast
-from cyclecast.cli.convert import convert, demo
+from cyclecast.cli.convert import convert
+from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import bench, build, verify
 from cyclecast.cli.export import adopt, export, models

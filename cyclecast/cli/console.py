@@ -1,4 +1,4 @@
-"""What the commands share: options of one wording, progress and tables on stderr, JSON on stdout, sizes and settings read."""
+"""What the commands share: options, progress bars and tables on stderr, JSON on stdout, parsing of sizes, times and settings."""
 
 from __future__ import annotations
 
@@ -26,46 +26,56 @@ if TYPE_CHECKING:
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="A bundled name (`cyclecast models`), an ONNX frame model or a plan.")
+    str,
+    typer.Option(
+        "--model", "-m", help="A bundled model (`cyclecast models` lists them), or the path of an ONNX frame model or plan."
+    ),
 ]
-EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, openvino, onnxruntime or torch.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu, cuda:N; of onnxruntime also tensorrt:N.")]
-PrecisionOption = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else there.")]
+EngineOption = Annotated[
+    str, typer.Option(help="Engine that runs the model: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime or torch.")
+]
+DeviceOption = Annotated[
+    str, typer.Option(help="Device: auto (the best one present), cpu, gpu or cuda:N; with onnxruntime also tensorrt:N.")
+]
+PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, fp32, bf16 or fp16.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and messages to stderr.")]
 
 
 @contextmanager
-def opened(model: str, engine: str, device: str, precision: str) -> Iterator[Model]:
-    """The model, open; what runs it is said on stderr, above all what `auto` chose."""
-    with cyclecast.load(model, engine, device, precision, building(model)) as loaded:
+def open_model(model: str, engine: str, device: str, precision: str) -> Iterator[Model]:
+    """Opens a model and prints the engine, precision and device that run it, which `auto` may have chosen."""
+    with cyclecast.load(model, engine, device, precision, report_build(model)) as loaded:
         facts = engine_facts(loaded)
         console.print(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}", markup=False)
         yield loaded
 
 
-def building(model: str) -> Callable[[float], None]:
-    """Tells, a line each fifth, of a plan that an engine builds by itself: the first time that a GPU meets a model and a size."""
-    told = -1
+def report_build(model: str) -> Callable[[float], None]:
+    """A callback that prints a line for each fifth of a plan that an engine builds on first use of a GPU, model and size."""
+    last = -1
 
-    def tell(share: float) -> None:
-        nonlocal told
+    def report(share: float) -> None:
+        nonlocal last
         fifth = int(5 * share)
-        if fifth != told:
-            console.print(f"{model}: building a plan for this GPU and size, which is kept: {20 * fifth} %", markup=False)
-        told = fifth
+        if fifth != last:
+            console.print(f"{model}: building a plan for this GPU and size, to be kept: {20 * fifth} %", markup=False)
+        last = fifth
 
-    return tell
+    return report
 
 
 def engine_facts(model: Model) -> dict[str, str]:
-    """What every report says of the engine."""
+    """The fields about the engine that every report has."""
     return {"engine": model.engine.name, "device": model.engine.device, "precision": model.engine.precision}
 
 
 @contextmanager
 def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
-    """Progress bars on stderr, one for each name: count, rate, time left. All go at the end, a passing one as the next comes."""
+    """Progress bars on stderr, with count, rate and time left. Yields bar(name, …), which returns update(done, total).
+
+    All bars disappear at the end; a `passing` bar disappears when the next one starts.
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -75,8 +85,8 @@ def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[more]}", style="dim"),
     )
-    others = int(os.environ.get("RANK", "0")) > 0  # of several processes, the first one tells
-    with Progress(*columns, console=console, transient=True, disable=others or not console.is_terminal) as progress:
+    is_worker = int(os.environ.get("RANK", "0")) > 0  # of several processes, only the first one prints
+    with Progress(*columns, console=console, transient=True, disable=is_worker or not console.is_terminal) as progress:
         passing_tasks: list[TaskID] = []
 
         def bar(name: str, speed: str = speed, passing: bool = False) -> Callable[..., None]:
@@ -86,8 +96,8 @@ def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
             passing_tasks.extend([task] if passing else [])
 
             def update(done: int, total: int | None, more: str = "") -> None:
-                now = progress.tasks[progress.task_ids.index(task)].speed
-                progress.update(task, completed=done, total=total, rate=f"{now:.1f} {speed}" if now else "", more=more)
+                rate = progress.tasks[progress.task_ids.index(task)].speed
+                progress.update(task, completed=done, total=total, rate=f"{rate:.1f} {speed}" if rate else "", more=more)
 
             return update
 
@@ -95,7 +105,7 @@ def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
 
 
 def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
-    """One row for each size that was compared; the differences in gray levels."""
+    """One row for each compared size; the differences are in gray levels."""
     table = Table("size", "frames", "max", "mean", "PSNR dB", "", title=title)
     for a in agreements:
         verdict = "ok" if a.passed else "differs"
@@ -103,13 +113,18 @@ def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
     return table
 
 
+def print_line(line: str) -> None:
+    """One line on stderr, above the progress bars."""
+    console.print(line, markup=False)
+
+
 def print_json(value: dict[str, Any]) -> None:
-    """One object on stdout; what JSON has no number for, such as the PSNR of equal pictures, is null."""
+    """Prints one object to stdout. NaN and infinity, such as the PSNR of equal images, become null."""
     print(json.dumps(finite(value), allow_nan=False))
 
 
 def finite(value: Any) -> Any:
-    """The same nested value with None for NaN and infinity."""
+    """The same nested value, with None in place of NaN and infinity."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -119,7 +134,7 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Imports that an extra brings; without it, the line to type."""
+    """For imports that need an extra. Raises MissingExtraError with the command that installs it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -128,8 +143,8 @@ def extra(name: str) -> Iterator[None]:
         raise MissingExtraError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
 
 
-def pairs(settings: list[str]) -> dict[str, str]:
-    """key=value, each."""
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    """Parses `--set key=value`."""
     for setting in settings:
         if "=" not in setting:
             raise ConfigError(f"--set takes key=value, got {setting!r}")
@@ -137,7 +152,7 @@ def pairs(settings: list[str]) -> dict[str, str]:
 
 
 def parse_time(text: str) -> Fraction:
-    """Seconds of `90`, `1:30` or `0:01:30.5`, exactly."""
+    """The exact seconds of `90`, `1:30` or `0:01:30.5`."""
     if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
         raise ConfigError(f"a time is seconds, MM:SS or HH:MM:SS, got {text!r}")
     seconds = Fraction(0)
@@ -147,13 +162,13 @@ def parse_time(text: str) -> Fraction:
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
-    """WIDTHxHEIGHT, or None for `dynamic`."""
+    """(width, height) of WIDTHxHEIGHT, None for `dynamic`."""
     return None if text == "dynamic" else required_size(text, "WIDTHxHEIGHT or dynamic")
 
 
-def required_size(text: str, wanted: str = "WIDTHxHEIGHT") -> tuple[int, int]:
-    """WIDTHxHEIGHT. wanted: what to ask for instead of something else."""
+def required_size(text: str, expected: str = "WIDTHxHEIGHT") -> tuple[int, int]:
+    """(width, height) of WIDTHxHEIGHT. expected: for the error message."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
-        raise ConfigError(f"a size is {wanted}, got {text!r}")
+        raise ConfigError(f"a size is {expected}, got {text!r}")
     return int(match[1]), int(match[2])

@@ -20,10 +20,10 @@ from cyclecast.cli.console import (
     OverwriteOption,
     agreement_table,
     bars,
-    building,
     console,
     extra,
     print_json,
+    report_build,
     required_size,
 )
 from cyclecast.errors import ConfigError, EngineUnavailable, ModelError
@@ -98,7 +98,7 @@ def _refuse_nan(model: Path, size: tuple[int, int] | None) -> None:
 
     size: of the frame; None: the one that the model is fixed to.
     """
-    from cyclecast.runtime.engine import stated_kind, stated_precision
+    from cyclecast.runtime.engine import spec_from_metadata
     from cyclecast.runtime.onnx_file import describe, read_metadata
     from cyclecast.runtime.plan import engine_of_plan
 
@@ -108,19 +108,19 @@ def _refuse_nan(model: Path, size: tuple[int, int] | None) -> None:
         return
     if engine_of_plan(model) is not None:
         return  # of a plan no other is built
-    if stated_kind(read_metadata(model)) == "latent":
+    if spec_from_metadata(model, read_metadata(model)).model_type == "latent":
         return  # export has looked
     fixed, metadata = describe(model)
     if size := fixed or (size and (min(size[0], 256), min(size[1], 256))):  # a board has not the memory for more
-        check_finite(model, scene_frames()[:1], [size], stated_precision(metadata))
+        check_finite(model, scene_frames()[:1], [size], spec_from_metadata(model, metadata).precision)
 
 
 def _against_the_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple[list[Agreement], str | None]:
     """The plan's pictures against ONNX Runtime's on the CPU, or why they could not be compared; ModelError if they differ."""
-    from cyclecast.runtime.engine import stated_kind
+    from cyclecast.runtime.engine import spec_from_metadata
     from cyclecast.runtime.onnx_file import read_metadata
 
-    if stated_kind(read_metadata(model)) == "latent":
+    if spec_from_metadata(model, read_metadata(model)).model_type == "latent":
         return [], "it makes pictures of noise, for other programs"
     try:
         from cyclecast.export.agreement import compare_engines
@@ -239,7 +239,7 @@ def bench(
     say = partial(console.print, markup=False)
     scene = Scene(*wanted)
     pictures = [scene.draw(index / 2) for index in range(8)]  # four seconds of it
-    report = measure_engines(model, pictures, engine or (), device, frames, say, building(model), cyclecast.open_engine)
+    report = measure_engines(model, pictures, engine or (), device, frames, say, report_build(model), cyclecast.open_engine)
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(bench_table(report))

@@ -1,4 +1,4 @@
-"""The command that runs a live source through models: `live`."""
+"""The command `live`: styles a camera, a stream or a file in real time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cyclecast.cli.console import (
     JsonOption,
     OverwriteOption,
     PrecisionOption,
-    building,
     engine_facts,
     print_json,
+    print_line,
+    report_build,
 )
-from cyclecast.cli.convert import say
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
@@ -30,36 +30,64 @@ def live(
     source: Annotated[
         str,
         typer.Argument(
-            help="0, /dev/video0, rtsp://..., http://..., csi://0, screen, browser, pattern://1280x720@30, "
+            help="0 or /dev/video0 (camera), rtsp://... or http://... (stream), - (pipe), csi://0 (camera on a Jetson), screen, "
+            "browser (camera of the browser that opens --sink web), pattern://1280x720@30 (test pattern), "
             "or a file, played in real time."
         ),
     ] = "0",
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="A bundled name, an ONNX frame model or a plan; several: switched while running."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundled name (`cyclecast models`), an ONNX frame model or a plan. Repeat it to switch between several while "
+            "the video runs. Default: monet.",
+        ),
     ] = None,
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     sink: Annotated[
         list[str] | None,
-        typer.Option(help="window, virtual, web, null, or a file to record into; repeatable. Default: window."),
+        typer.Option(
+            help="Where the video goes: window, virtual (a camera for video calls), web (a page), null (nowhere), or a file to "
+            "record. Repeatable. Default: window."
+        ),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(min=0, help="End that long after the first picture.")] = None,
-    width: Annotated[int | None, typer.Option(min=16, help="Of the source's pictures.")] = None,
-    height: Annotated[int | None, typer.Option(min=16, help="Of the source's pictures.")] = None,
-    fps: Annotated[float | None, typer.Option(min=0.1, help="Of the source; more are not taken.")] = None,
-    work_height: Annotated[int | None, typer.Option(min=16, help="Run the model at this height, at most.")] = None,
-    target_fps: Annotated[float | None, typer.Option(min=0.1, help="Work at fewer lines where that keeps this rate.")] = None,
-    steady: Annotated[float, typer.Option(min=0, max=1, help="Take flicker out: 0 not at all, 1 firmly.")] = 0.0,
-    split: Annotated[bool, typer.Option("--split", help="The source in the left half.")] = False,
-    mirror: Annotated[bool, typer.Option("--mirror", help="As in a mirror.")] = False,
-    loop: Annotated[bool, typer.Option(help="Files begin again at their end.")] = True,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line a second.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="End this many seconds after the first frame. Default: run until Ctrl-C.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=16, help="Capture at most this width, in pixels. Default: the source's.")
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(min=16, help="Capture at most this height, in pixels. Default: the source's.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Capture at most this many frames per second. Default: the source's rate.")
+    ] = None,
+    work_height: Annotated[
+        int | None,
+        typer.Option(
+            min=16,
+            help="Run the model at this height at most, in pixels; the output keeps its size. Default: full height.",
+        ),
+    ] = None,
+    target_fps: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Lower the processing resolution to hold this frame rate. Default: keep the resolution."),
+    ] = None,
+    steady: Annotated[float, typer.Option(min=0, max=1, help="Temporal smoothing, from 0 (off) to 1 (strong).")] = 0.0,
+    split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
+    loop: Annotated[bool, typer.Option(help="Play a file again when it ends, or end the run.")] = True,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
+    ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """A camera, stream or file on one side, the styled picture on the other, the newest frame first.
+    """Style a camera, a stream or a file in real time, always the newest frame first.
 
     Example: cyclecast live 0 --model monet --model winter --sink window --sink virtual
     """
@@ -81,14 +109,14 @@ def live(
     facts: dict[str, str] = {}
 
     def load(name: str) -> Model:
-        opened = cyclecast.load(name, engine, device, precision, building(name))
+        loaded = cyclecast.load(name, engine, device, precision, report_build(name))
         if not facts:
-            facts.update(engine_facts(opened))
-            say(f"{opened.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
-        return opened
+            facts.update(engine_facts(loaded))
+            print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
+        return loaded
 
     models = model or ["monet"]
-    for name in models[1:]:  # opened when they are chosen, but told now if they are not there
+    for name in models[1:]:  # they are opened on request, but a missing one is an error now
         find_model(name)
     session = Session(
         source,
@@ -98,21 +126,21 @@ def live(
         partial(open_sink, overwrite=overwrite),
         CaptureSettings(width, height, fps, loop),
         options,
-        say,
+        print_line,
     )
     report = session.run()
     if as_json:
         print_json(dataclasses.asdict(report) | facts)
     else:
-        tell(report)
-    if any(one.failure for one in report.sinks):
+        print_summary(report)
+    if any(sink_report.failure for sink_report in report.sinks):
         raise typer.Exit(1)
 
 
-def tell(report: LiveReport) -> None:
-    """What came of it."""
-    late = report.latency_ms
-    say(
+def print_summary(report: LiveReport) -> None:
+    """Prints frames, frame rate and latencies of the run in one line."""
+    latency = report.latency_ms
+    print_line(
         f"{report.seconds:.0f} s: {report.shown} of {report.captured} frames shown, {report.fps:.1f} fps, "
-        f"latency {late.p50:.0f} ms (p95 {late.p95:.0f}, p99 {late.p99:.0f}), model {report.model_ms.p50:.1f} ms"
+        f"latency {latency.p50:.0f} ms (p95 {latency.p95:.0f}, p99 {latency.p99:.0f}), model {report.model_ms.p50:.1f} ms"
     )

@@ -20,8 +20,8 @@ from cyclecast.cli.console import (
     bars,
     console,
     extra,
-    opened,
-    pairs,
+    open_model,
+    parse_settings,
     print_json,
 )
 from cyclecast.errors import ConfigError
@@ -62,7 +62,7 @@ def train(
     saved = before["config"] | ({"precision": before["precision"]} if resume else {})
     flags = {"domain_a": domain_a, "domain_b": domain_b, "steps": steps, "seed": seed, "device": device, "out": out}
     flagged = data_settings(RECIPES[recipe].Config, data) | {key: value for key, value in flags.items() if value is not None}
-    chosen = load_config(RECIPES[recipe].Config, base=saved, file=config, settings=flagged | pairs(settings or []))
+    chosen = load_config(RECIPES[recipe].Config, base=saved, file=config, settings=flagged | parse_settings(settings or []))
     with bars(speed="pairs/s") as bar:
         update = bar(f"training {recipe}")
         report = run(
@@ -107,7 +107,7 @@ def evaluate(
     elif data is None and clip is None:
         raise ConfigError("nothing to measure a frame model on: name --data, --clip or both")
     else:
-        with opened(subject, engine, device, precision) as model:
+        with open_model(subject, engine, device, precision) as model:
             figures = measure_model(model, data, clip, seconds, side, inception, seed)
     if as_json:
         return print_json(figures)
@@ -136,7 +136,7 @@ def reproduce(
     """
     with extra("train"):
         from cyclecast.training.reproduce import EXPERIMENTS
-        from cyclecast.training.reproduce.lab import Lab
+        from cyclecast.training.reproduce.experiment import Experiment
     if experiment not in EXPERIMENTS:
         raise ConfigError(f"no experiment named {experiment!r}; there are: {', '.join(EXPERIMENTS)}")
     with bars(speed="steps/s") as bar:
@@ -147,7 +147,7 @@ def reproduce(
                 stages[stage] = bar(stage)
             stages[stage](done, total)
 
-        page = EXPERIMENTS[experiment](data, Lab(out, seed, device, 0.2 if quick else 1.0, tell))
+        page = EXPERIMENTS[experiment](data, Experiment(out, seed, device, 0.2 if quick else 1.0, tell))
     if as_json:
         return print_json({"page": str(page), **json.loads((out / "results.json").read_text("utf-8"))})
     console.print(f"{page}: the experiment to look at", markup=False)

@@ -1,8 +1,8 @@
-"""The parts of a film on several machines, as tasks of Ray, which finds workers for them and repeats those of workers that die.
+"""Converts the parts of a video on several machines, as tasks of Ray. Ray finds workers and repeats the tasks of those that die.
 
-A task decodes, converts and encodes one part as `convert` would, and sends it back; the driver keeps the list, so that an
-interrupted run goes on behind what is done. Every worker opens the model once, from bytes that were sent once. What a machine
-is sent lies in a folder there, its room, which is removed at the end; those of runs that were killed, by the next run.
+A task decodes, styles and encodes one part as `convert` does and returns its bytes. The driver keeps the list of parts, so an
+interrupted run resumes. Each worker opens the model once, from bytes that are sent once. Each run has a scratch folder on every
+machine for what it is sent; the run removes it at its end, and the next run removes those of runs that were killed.
 """
 
 from cyclecast.cluster.driver import Cluster

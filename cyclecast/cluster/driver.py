@@ -1,9 +1,10 @@
-"""The machine that asks for the parts: connects to Ray, hands them out, takes them in, cleans up."""
+"""Connects to Ray, hands out the parts of a video, collects them, and removes what was sent."""
 
 from __future__ import annotations
 
 import bisect
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -12,7 +13,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,97 +20,106 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cyclecast.cluster.part import VERSIONS, Asked, Made, Span, make_part
-from cyclecast.cluster.room import ROOM, remove
-from cyclecast.cluster.source import Source
-from cyclecast.errors import CyclecastError, EngineError, EngineUnavailable, InputError
-from cyclecast.files import write_error
-from cyclecast.video.convert import pipeline
-from cyclecast.video.convert.convert import PART_FRAMES, ConvertOptions, OnFrame
-from cyclecast.video.convert.job import End, Job
+from cyclecast.cluster.scratch import SCRATCH_PREFIX, remove_folder
+from cyclecast.cluster.source import SourceFile
+from cyclecast.cluster.tasks import PartTasks, alive_nodes
+from cyclecast.cluster.worker import VERSIONS, PartRequest, Span
+from cyclecast.errors import EngineUnavailable, InputError
+from cyclecast.video.convert.callbacks import OnFrame
+from cyclecast.video.convert.job import Job, SourceEnd
+from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.convert.parts import PART_FRAMES
+from cyclecast.video.convert.pipeline import StageSeconds
 from cyclecast.video.files.reader import TimeRange, VideoFile
-from cyclecast.video.files.writer import Encoding, Part
+from cyclecast.video.files.writer import Encoding
 
-CONNECT_SECONDS = 5.0
-RETRIES = 3  # of a part whose worker died
-WAITING = 2  # parts for each that is being made: enough to keep all busy, few enough that memory stays flat
-WATCH_SECONDS = 10.0  # without a part, until it is asked whether there is still a machine
-CLEAN_SECONDS = 10.0  # for the machines to remove what they were sent
+CONNECT_TIMEOUT_S = 5.0
+QUEUED_PER_WORKER = 2  # parts given to Ray for each that is converted: all stay busy, and memory stays flat
+CLEANUP_TIMEOUT_S = 10.0  # for the machines to remove what they were sent
+
+log = logging.getLogger(__name__)
 
 
 class Cluster:
-    """A connection to Ray: `convert_file` makes the parts of videos there. A context manager.
+    """A connection to Ray, and a `PartMaker` that converts videos there. A context manager.
 
-    address: of a running cluster, or "auto": the one that this machine belongs to, else one of this machine alone, for as long
-    as this lasts. The rest as `cyclecast.load` takes it. EngineUnavailable if there is no cluster at the address.
+    address: HOST:PORT of a running cluster, or "auto": the cluster that this machine belongs to, otherwise a temporary one on
+    this machine. The other arguments as for `cyclecast.load`. EngineUnavailable if there is no cluster at the address.
     """
 
     def __init__(self, address: str, model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._model, self._engine, self._device, self._precision = model, engine, device, precision
-        self._room = f"{ROOM}{secrets.token_hex(8)}"
-        self._open = contextlib.ExitStack()
-        self._open.enter_context(contextlib.redirect_stdout(sys.stderr))  # what Ray says is no result
+        self._run_folder = f"{SCRATCH_PREFIX}{secrets.token_hex(8)}"
+        self._resources = contextlib.ExitStack()
+        self._resources.enter_context(contextlib.redirect_stdout(sys.stderr))  # stdout is for results, and Ray prints
         try:
-            with _kept_handler():
+            with _keep_sigterm_handler():
                 _connect(address)
-            self._open.callback(ray.shutdown)
-            nodes = _nodes()
+            self._resources.callback(ray.shutdown)
+            nodes = alive_nodes()
             if not nodes:
-                raise ValueError("no machine of it has CPUs to work with")
+                raise ValueError("none of its machines has a CPU for tasks")
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            self._open.close()
+            log.debug("no connection to Ray at %s", address, exc_info=True)
+            self._resources.close()
             raise EngineUnavailable(f"no Ray cluster at {address} ({str(error).splitlines()[0]})") from error
         fewest = min(node["Resources"]["CPU"] for node in nodes)
-        self._cpus = max(1, int(fewest // 2))  # two parts at once fill the gaps that each leaves at its ends
-        self._at_once = sum(int(node["Resources"]["CPU"] // self._cpus) for node in nodes)
-        self.described = f"Ray, {len(nodes)} machine{'s' * (len(nodes) > 1)}, {self._at_once} parts at once"
+        self._cpus_per_part = max(1, int(fewest // 2))  # two parts at once fill the gaps at their beginnings and ends
+        self._concurrent_parts = sum(int(node["Resources"]["CPU"] // self._cpus_per_part) for node in nodes)
+        self.description = f"Ray, {len(nodes)} machine{'s' * (len(nodes) > 1)}, {self._concurrent_parts} parts at once"
 
     def __call__(
-        self, video: VideoFile, window: TimeRange, options: ConvertOptions, encoding: Encoding, job: Job, on_frame: OnFrame | None
-    ) -> pipeline.StageSeconds:
-        """Makes every part that the job has not.
+        self,
+        video: VideoFile,
+        time_range: TimeRange,
+        options: ConvertOptions,
+        encoding: Encoding,
+        job: Job,
+        on_frame: OnFrame | None,
+    ) -> StageSeconds:
+        """Converts every part that the job lacks.
 
-        InputError if the source cannot be read, has changed meanwhile, or its frames have no times of their own; EngineError if
-        the machines fail; what `make_part` raises there.
+        InputError if the source cannot be read, has changed meanwhile, or has frames without timestamps; EngineError if the
+        machines fail; what `make_part` raises there.
         """
-        source = Source(video.path)
+        source = SourceFile(video.path)
         spans = list(_spans(video))
-        todo = deque((index, span) for index, span in enumerate(spans) if not job.has(index))
+        missing = deque((index, span) for index, span in enumerate(spans) if not job.has_part(index))
         total = sum(span.packets for span in spans)
-        work, notices = pipeline.StageSeconds(), []
-        asked = self._asked(source, window, options, encoding)
-        with contextlib.ExitStack() as ended:
-            ended.callback(_remove_everywhere, asked.film)
-            tasks = Tasks(asked, source, todo, self._cpus, WAITING * self._at_once)
-            ended.callback(tasks.stop)
-            for index, made in tasks:
-                source.check()
-                notices += [notice for notice in made.notices if notice not in notices]
-                for stage, seconds in vars(made.stages).items():
+        work, notices = StageSeconds(), []
+        request = self._request(source, time_range, options, encoding)
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(_remove_everywhere, request.video_folder)
+            tasks = PartTasks(request, source, missing, self._cpus_per_part, QUEUED_PER_WORKER * self._concurrent_parts)
+            cleanup.callback(tasks.cancel)
+            for index, result in tasks:
+                source.check_unchanged()
+                notices += [notice for notice in result.notices if notice not in notices]
+                for stage, seconds in vars(result.stages).items():
                     setattr(work, stage, getattr(work, stage) + seconds)
-                if made.part is not None:
-                    _keep(job, index, made.data, made.part)
+                if result.part is not None:
+                    job.add_part_from_bytes(index, result.data, result.part)
                 if on_frame:
                     on_frame(job.frames, total)
-        missing = total - job.frames
-        job.close_source(End(notices, f"damaged: {missing} of {total} frames cannot be decoded" if missing > 0 else None))
+        lost = total - job.frames
+        job.finish_source(SourceEnd(notices, f"damaged: {lost} of {total} frames cannot be decoded" if lost > 0 else None))
         return work
 
-    def _asked(self, source: Source, window: TimeRange, options: ConvertOptions, encoding: Encoding) -> Asked:
-        return Asked(
+    def _request(self, source: SourceFile, time_range: TimeRange, options: ConvertOptions, encoding: Encoding) -> PartRequest:
+        return PartRequest(
             versions=VERSIONS,
-            room=self._room,
-            film=f"{self._room}/{secrets.token_hex(8)}",
+            run_folder=self._run_folder,
+            video_folder=f"{self._run_folder}/{secrets.token_hex(8)}",
             model=self._model.read_bytes(),
             suffix=self._model.suffix,
             engine=self._engine,
             device=self._device,
             precision=self._precision,
             source=os.path.abspath(source.path),
-            mark=source.mark,
+            digest=source.digest,
             blocks=None,
-            window=window,
+            time_range=time_range,
             work_height=options.work_height,
             encoding=encoding,
         )
@@ -120,76 +129,13 @@ class Cluster:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            _remove_everywhere(self._room)
+            _remove_everywhere(self._run_folder)
         finally:
-            self._open.close()
-
-
-class Tasks:
-    """The parts of a film as tasks: iterating gives each with its index, as they are done. Raises as `Cluster.__call__`.
-
-    cpus: for each; most: tasks that Ray is given at a time. `stop` ends those that are still there.
-    """
-
-    def __init__(self, asked: Asked, source: Source, todo: deque[tuple[int, Span]], cpus: int, most: int) -> None:
-        self._asked, self._source, self._todo, self._cpus, self._most = asked, source, todo, cpus, most
-        self._wanted = {index for index, _ in todo}
-        self._running: dict[Any, tuple[int, Span]] = {}
-        self._part_of = ray.remote(num_cpus=cpus, max_retries=RETRIES)(make_part)
-        self._sent = ray.put(asked)
-        self._machines = self._machines_left()
-
-    def __iter__(self) -> Iterator[tuple[int, Made]]:
-        while self._wanted:
-            self._start()
-            for task in self._done():
-                index, span = self._running.pop(task)
-                if index not in self._wanted:
-                    continue
-                made = _got(task)
-                if made is None:
-                    self._todo.appendleft((index, span))
-                    self._send_source()
-                else:
-                    self._wanted.remove(index)
-                    yield index, made
-
-    def _start(self) -> None:
-        while self._todo and len(self._running) < self._most:
-            index, span = self._todo.popleft()
-            if index in self._wanted:
-                self._running[self._part_of.remote(self._sent, span)] = index, span
-
-    def _done(self) -> list[Any]:
-        """The next, or none for a while."""
-        done: list[Any] = ray.wait(list(self._running), num_returns=1, timeout=WATCH_SECONDS)[0]
-        if not done:
-            left = self._machines_left()
-            if self._machines - left:  # Ray may wait for minutes for what a machine that fell silent was making
-                self._todo.extend(self._running.values())
-            self._machines = left
-        return done
-
-    def _machines_left(self) -> set[str]:
-        """Those that can make a part. EngineError if there is none."""
-        left = {node["NodeID"] for node in _nodes() if node["Resources"]["CPU"] >= self._cpus}
-        if not left:
-            raise EngineError("no machine of the cluster is left")
-        return left
-
-    def _send_source(self) -> None:
-        if self._asked.blocks is None:
-            self._asked = replace(self._asked, blocks=self._source.blocks())
-            self._sent = ray.put(self._asked)
-
-    def stop(self) -> None:
-        """Ends what runs."""
-        for task in self._running:
-            ray.cancel(task, force=True)
+            self._resources.close()
 
 
 def _connect(address: str) -> None:
-    """OSError, RuntimeError, ValueError or RayError if there is nothing at this address."""
+    """Connects to Ray. OSError, RuntimeError, ValueError or RayError if there is no cluster at this address."""
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address == "auto":
         try:
@@ -199,15 +145,15 @@ def _connect(address: str) -> None:
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdecimal()):
-        raise ValueError("an address is HOST:PORT")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):  # Ray would go on trying
+        raise ValueError("expected HOST:PORT or auto")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S):  # Ray itself would retry for minutes
         pass
     ray.init(address=address, **quiet)
 
 
 @contextlib.contextmanager
-def _kept_handler() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; afterwards it is again what it was."""
+def _keep_sigterm_handler() -> Iterator[None]:
+    """Restores the handler of SIGTERM, which Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -216,53 +162,21 @@ def _kept_handler() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _nodes() -> list[dict[str, Any]]:
-    """The machines that can work."""
-    listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in listed if node["Alive"] and node["Resources"].get("CPU")]
-
-
 def _remove_everywhere(folder: str) -> None:
-    """Removes a folder of what was sent from each machine that answers in time."""
+    """Removes a scratch folder from each machine that answers in time."""
     with contextlib.suppress(ray.exceptions.RayError):
-        remover = ray.remote(num_cpus=0, max_retries=0)(remove)
-        there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in _nodes()]
-        tasks = [remover.options(scheduling_strategy=place).remote(folder) for place in there]
-        ray.wait(tasks, num_returns=len(tasks), timeout=CLEAN_SECONDS)
-
-
-def _keep(job: Job, index: int, data: bytes, part: Part) -> None:
-    """Gives the job a part that has come. OutputError if it cannot be written."""
-    path = job.open_path(index)
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise write_error(error) from error
-    job.close_part(index, replace(part, path=path), steady=False)
+        remover = ray.remote(num_cpus=0, max_retries=0)(remove_folder)
+        nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive_nodes()]
+        tasks = [remover.options(scheduling_strategy=node).remote(folder) for node in nodes]
+        ray.wait(tasks, num_returns=len(tasks), timeout=CLEANUP_TIMEOUT_S)
 
 
 def _spans(video: VideoFile) -> Iterator[Span]:
-    """As many packets in each as a part has frames, by the order in which they are shown."""
-    shown = video.times()
-    if not all(one < other for one, other in zip(shown, shown[1:], strict=False)):
-        raise InputError(f"{video.path}: its frames have no times of their own; convert it without --cluster")
-    firsts = shown[::PART_FRAMES]
+    """The parts of the video, `PART_FRAMES` packets each, in display order. InputError for frames without timestamps."""
+    times = video.times()
+    if not all(one < other for one, other in zip(times, times[1:], strict=False)):
+        raise InputError(f"{video.path}: its frames have no timestamps of their own; convert it without --cluster")
+    firsts = times[::PART_FRAMES]
     for number, first in enumerate(firsts):
         end = firsts[number + 1] if number + 1 < len(firsts) else None
-        yield Span(first, end, len(shown) - bisect.bisect_left(shown, first) if end is None else PART_FRAMES)
-
-
-def _got(task: Any) -> Made | None:
-    """What the task returned or, if it is one of ours, raised; EngineError for Ray's own."""
-    try:
-        made = ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, CyclecastError):
-            raise error.cause from error
-        if isinstance(error.cause, ray.exceptions.RayError):
-            raise EngineError(f"a machine of the cluster failed: {str(error.cause).splitlines()[0]}") from error
-        raise
-    except ray.exceptions.RayError as error:
-        raise EngineError(f"a part was given up after {RETRIES} more tries: {str(error).splitlines()[0]}") from error
-    assert made is None or isinstance(made, Made)
-    return made
+        yield Span(first, end, len(times) - bisect.bisect_left(times, first) if end is None else PART_FRAMES)

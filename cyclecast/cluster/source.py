@@ -1,4 +1,4 @@
-"""The file that is converted: known again on every machine, and sent to those that have not got it."""
+"""The source file: recognized on every machine, and sent to those that lack it."""
 
 from __future__ import annotations
 
@@ -11,47 +11,44 @@ import ray
 from cyclecast.errors import EngineError, InputError
 from cyclecast.files import digest_of_ends, read_error
 
-BLOCK = 32 << 20  # bytes of a source that is sent to machines which do not have it
+BLOCK_BYTES = 32 << 20  # of a source that is sent
 
 
-class Source:
-    """The file that is converted, as it was at first. InputError if it cannot be read."""
+class SourceFile:
+    """The file to convert, as it was at the beginning. InputError if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.mark = digest_of_ends(path)
-            self._was = self._state()
+            self.digest = digest_of_ends(path)
+            self._state_at_start = self._state()
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise read_error(error, self.path) from error
 
-    def check(self) -> None:
-        """InputError if it is not what it was."""
+    def check_unchanged(self) -> None:
+        """InputError if the file has changed since the beginning or cannot be read."""
         try:
-            same = self._state() == self._was
+            state = self._state()
         except OSError as error:
-            raise self._unreadable(error) from error
-        if not same:
-            raise InputError(f"{self.path}: was changed while it was converted")
+            raise read_error(error, self.path) from error
+        if state != self._state_at_start:
+            raise InputError(f"{self.path}: was changed while it was converted; run the command again")
 
-    def blocks(self) -> list[Any]:
-        """All of it, as references. InputError if it is not what it was; EngineError if Ray cannot take it."""
-        self.check()
+    def send(self) -> list[Any]:
+        """References to the file's blocks in Ray's store. InputError if it has changed; EngineError if Ray cannot store it."""
+        self.check_unchanged()
         blocks = []
         try:
             with open(self.path, "rb") as file:
-                while block := file.read(BLOCK):
+                while block := file.read(BLOCK_BYTES):
                     blocks.append(ray.put(block))
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise read_error(error, self.path) from error
         except ray.exceptions.RayError as error:
             raise EngineError(f"Ray cannot send {self.path}: {str(error).splitlines()[0]}") from error
-        self.check()
+        self.check_unchanged()
         return blocks
 
     def _state(self) -> tuple[int, ...]:
         stat = os.stat(self.path)
         return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-    def _unreadable(self, error: OSError) -> InputError:
-        return read_error(error, self.path)

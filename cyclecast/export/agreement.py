@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cyclecast.errors import ConfigError, EngineError, ModelError
 from cyclecast.runtime.bench import decibels
-from cyclecast.runtime.engine import Engine, Image, stated_precision
+from cyclecast.runtime.engine import Engine, Image, spec_from_metadata
 from cyclecast.runtime.engines import open_engine
 
 Values = NDArray[Any]  # an image, or a latent
@@ -125,7 +125,7 @@ def warning_of_auto(path: Path, frames: Sequence[Image]) -> str | None:
     """
     try:
         with closing(open_engine(path)) as quick, closing(open_engine(path, "onnxruntime", "cpu")) as exact:
-            if quick.precision == stated_precision(quick.metadata):
+            if quick.precision == spec_from_metadata(path, quick.metadata).precision:
                 return None  # nothing of its own to tell, and no plan to be built for it
             (agreement,) = compare_engines(quick, exact, frames, [(256, 256)])
     except EngineError as error:

@@ -63,7 +63,7 @@ def export_onnx(
     check_output(output, overwrite)
     spec = ModelSpec(
         name=output.stem,
-        kind="latent" if latent else "frame",
+        model_type="latent" if latent else "frame",
         recipe=trained.recipe,
         direction=trained.direction,
         architecture=trained.architecture,

@@ -1,7 +1,9 @@
-"""PyTorch as an engine, the reference for the others: it rebuilds the network that a frame model was exported of."""
+"""PyTorch as an engine, the reference for the others: it rebuilds the network from which a frame model was exported."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,52 +15,63 @@ from torch import nn
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.export.frame_graph import FrameGraph
-from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, check_size
+from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, check_size, dense, spec_from_metadata
 from cyclecast.runtime.machine import processor_name
 from cyclecast.runtime.onnx_file import describe
-from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import IMAGE_GENERATORS, build_generator
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine(SynchronousEngine):
-    """Runs `FrameGraph`, eager, with the weights in the file: models that `cyclecast export` wrote.
+    """Runs models that `cyclecast export` wrote: `FrameGraph` in eager mode, with the weights in the file.
 
-    bf16 (and fp16, of an fp32 model on a GPU) is autocast; by itself it computes in the precision that the model has.
+    Device "auto" is CUDA, MPS or the CPU, the first that is present. Precision "auto" is the model's own; bf16, and fp16 for
+    an fp32 model, use autocast.
     """
 
     name = "torch"
 
     def __init__(self, path: Path, device: str, precision: str) -> None:
         self.size, self.metadata = describe(path)
-        spec = ModelSpec.from_json(self.metadata) if self.metadata else ModelSpec()
+        spec = spec_from_metadata(path, self.metadata)
         if spec.architecture.get("generator") not in IMAGE_GENERATORS:
-            raise EngineUnavailable(f"torch runs models that cyclecast exported; {path} does not say of what network it is")
+            raise EngineUnavailable(f"torch runs models that cyclecast exported; the metadata of {path} name no network")
         self._device = self._pick_device(device)
-        self.device = processor_name() if self._device.type == "cpu" else torch.cuda.get_device_name(self._device)
+        self.device = self._device_name()
         self.precision = spec.precision if precision == "auto" else precision
         if self.precision not in PRECISIONS or (spec.precision == "fp16" and self.precision != "fp16"):
             raise EngineUnavailable(f"torch computes this model in {spec.precision} or less, not in {precision}")
         self._autocast = self.precision != spec.precision
         stored = _weights(path)
-        graph = FrameGraph(build_generator(**spec.architecture), spec.keep_colors, spec.precision == "fp16")
+        try:
+            network = build_generator(**spec.architecture)
+        except (TypeError, ValueError, KeyError) as error:  # settings of another version
+            raise ModelError(f"{path}: this version cannot build its network ({error}); use another engine") from error
+        graph = FrameGraph(network, spec.keep_colors, spec.precision == "fp16")
         if not any(name.endswith(".running_var") for name in stored):
             _without_batch_norms(graph)  # export has folded them into the convolutions
         _fill(graph, stored, path)
-        if self._device.type == "cuda" and self.precision == "fp32":
-            torch.backends.cudnn.allow_tf32 = False  # fp32 is the reference, to the last bit of it
         self._graph: FrameGraph | None = graph.to(self._device).eval().requires_grad_(False)
 
     def _pick_device(self, device: str) -> torch.device:
-        kind, _, index = device.partition(":")
-        if kind in ("auto", "cpu"):
-            return torch.device("cpu")
-        if kind not in ("gpu", "cuda") or not (index or "0").isdigit():
-            raise EngineUnavailable(f"torch runs on cpu, gpu or cuda:N, not on {device!r}")
+        name, _, index = device.partition(":")
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if name == "gpu" and not torch.cuda.is_available() and torch.backends.mps.is_available():
+            name = "mps"
+        if name == "cpu" or (name == "mps" and torch.backends.mps.is_available()):
+            return torch.device(name)
+        if name not in ("gpu", "cuda") or not (index or "0").isdigit():
+            raise EngineUnavailable(f"torch runs on cpu, gpu, cuda:N or mps here, not on {device!r}")
         if int(index or 0) >= torch.cuda.device_count():
             raise EngineUnavailable(f"torch finds no GPU {device!r} here")
         return torch.device("cuda", int(index or 0))
+
+    def _device_name(self) -> str:
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        return processor_name() if self._device.type == "cpu" else f"{processor_name()}, mps"
 
     def prepare(self, width: int, height: int) -> None:
         check_size(width, height, self.size)
@@ -68,8 +81,8 @@ class TorchEngine(SynchronousEngine):
         check_frame(frame, self.size)
         if self._graph is None:
             raise EngineError("the engine is closed")
-        sent = torch.from_numpy(np.ascontiguousarray(frame))[None].to(self._device)
-        with torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self._autocast):
+        sent = torch.from_numpy(dense(frame))[None].to(self._device)
+        with _full_fp32(), torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self._autocast):
             styled: torch.Tensor = self._graph(sent)[0]
         return np.asarray(styled.cpu().numpy(), np.uint8)
 
@@ -77,8 +90,19 @@ class TorchEngine(SynchronousEngine):
         self._graph = None
 
 
+@contextmanager
+def _full_fp32() -> Iterator[None]:
+    """Without TF32 in convolutions: fp32 is the reference for the other engines. Restores the process's setting."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def _weights(path: Path) -> dict[str, torch.Tensor]:
-    """The file's weights by the names that they have in the graph; a bias by that of its convolution, whatever it is called."""
+    """The file's weights by their names in the graph. A bias gets the name of its convolution."""
     graph = onnx.load(str(path)).graph
     stored = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
     for node in graph.node:
@@ -88,7 +112,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _without_batch_norms(network: nn.Module) -> None:
-    """Takes them out, in place; the convolution before each gets a bias."""
+    """Removes batch norms, in place; the convolution before each gets a bias."""
     for module in list(network.modules()):
         for (_, before), (name, norm) in pairwise(list(module.named_children())):
             if isinstance(norm, nn.BatchNorm2d):
@@ -98,7 +122,7 @@ def _without_batch_norms(network: nn.Module) -> None:
 
 
 def _fill(graph: FrameGraph, stored: dict[str, torch.Tensor], path: Path) -> None:
-    """Colors are folded into the weights already. Biases of zeros are not stored, nor how many batches a norm has seen."""
+    """Loads stored weights, into which export has folded the colors. Zero biases and norms' batch counts are not stored."""
     state = graph.state_dict()
     for key, value in state.items():
         if key in stored:
@@ -106,8 +130,10 @@ def _fill(graph: FrameGraph, stored: dict[str, torch.Tensor], path: Path) -> Non
         elif key.endswith(".bias"):
             state[key] = torch.zeros_like(value)
         elif not key.endswith(".num_batches_tracked"):
-            raise ModelError(f"{path}: has no {key}, which the network that it names has")
+            raise ModelError(f"{path}: has no {key}, which the network in its metadata needs")
     try:
         graph.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(f"{path}: its weights are not those of the network that it names ({error})") from error
+        raise ModelError(
+            f"{path}: its weights do not fit the network in its metadata ({' '.join(str(error).split())})"
+        ) from error

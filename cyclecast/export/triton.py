@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from cyclecast.errors import ModelError
 from cyclecast.files import atomic_write, check_output, write_error
-from cyclecast.runtime.engine import stated_kind
+from cyclecast.runtime.engine import spec_from_metadata
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import engine_of_plan, read_facts
 from cyclecast.spec import METADATA_KEY
@@ -65,7 +65,7 @@ def _ports_of_onnx(path: Path) -> tuple[list[Port], list[Port]]:
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path}: cannot be read as an ONNX model") from error
     metadata = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    if stated_kind(metadata) != "latent":
+    if spec_from_metadata(path, metadata).model_type != "latent":
         describe(path)  # refuses what is no frame model
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
@@ -86,7 +86,7 @@ def _ports_of_plan(path: Path) -> tuple[list[Port], list[Port]]:
         raise ModelError(f"{path}: a plan of {facts.engine}, which Triton does not run; it runs ONNX files and TensorRT plans")
     smallest, (width, height), largest = facts.sizes
     dims = (1, height, width, 3) if smallest == largest else (1, -1, -1, 3)
-    return [Port(facts.takes, "TYPE_UINT8", dims)], [Port(facts.gives, "TYPE_UINT8", dims)]
+    return [Port(facts.input_name, "TYPE_UINT8", dims)], [Port(facts.output_name, "TYPE_UINT8", dims)]
 
 
 def _config(name: str, platform: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:

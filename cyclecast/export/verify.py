@@ -14,8 +14,7 @@ from cyclecast.errors import ConfigError
 from cyclecast.export.agreement import SIZES, Agreement, compare, compare_engines
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
-from cyclecast.runtime.engine import Engine, Image, SynchronousEngine
-from cyclecast.spec import ModelSpec
+from cyclecast.runtime.engine import Engine, Image, SynchronousEngine, dense, spec_from_metadata
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 
@@ -33,7 +32,7 @@ class Reference(SynchronousEngine):
         """Nothing is compiled."""
 
     def run(self, frame: Image) -> Image:
-        return reference(self._network, torch.from_numpy(frame), self._keep_colors).numpy()
+        return reference(self._network, torch.from_numpy(dense(frame)), self._keep_colors).numpy()
 
     def close(self) -> None:
         """Nothing is held."""
@@ -44,7 +43,7 @@ def of_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
 
     ConfigError if it makes pictures of noise; else as `read_generator`.
     """
-    spec = ModelSpec.from_json(metadata) if metadata else ModelSpec()
+    spec = spec_from_metadata(checkpoint, metadata)
     network = read_generator(checkpoint, spec.direction or None).network
     if isinstance(network, LatentGenerator):
         raise ConfigError(f"{checkpoint}: makes pictures of noise, no frames that could be compared")

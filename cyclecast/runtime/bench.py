@@ -1,7 +1,8 @@
-"""How long a frame takes, frame in to frame out, by engine and precision; the warm-up is left out."""
+"""Times a model on each engine and precision, from frame in to frame out, without the warm-up."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -21,12 +22,14 @@ from cyclecast.runtime.machine import machine_name
 from cyclecast.runtime.model import find_model
 from cyclecast.runtime.plan import engine_of_plan
 
-Tell = Callable[[str], None]
+log = logging.getLogger(__name__)
+
+OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Milliseconds that half, 95 and 99 of a hundred frames stay within; between two frames, interpolated."""
+    """Percentiles in milliseconds, interpolated between two frames."""
 
     p50: float
     p95: float
@@ -42,23 +45,23 @@ class Row:
     precision: str
     ms: Percentiles
     fps: float
-    """Frames over the time of all of them, two under way, as a conversion keeps them; the slow ones count."""
+    """Frames per second over the whole measurement, with two frames in flight, as in a conversion."""
     psnr_db: float
-    """Against fp32 on the same frames: this engine's; where it has none, that of the first engine that runs on the CPU.
-    The weights are the file's own, so an fp16 model is held against its rounded weights. Infinite where they are equal, as
-    fp32 is to itself; NaN where nothing here computes fp32: of a plan in another precision nothing does."""
+    """PSNR against fp32 on the same frames: of this engine, or, if it has no fp32, of the first engine on the CPU that has.
+    The weights are the file's, so an fp16 model is compared with its rounded weights. Infinite if they are equal, as fp32 is
+    to itself; NaN if nothing computes the model in fp32, as for a plan of another precision."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a model takes on this machine."""
+    """The timings of a model on this machine."""
 
     machine: str
     model: str
     size: str
     """WIDTHxHEIGHT of the frames."""
     frames: int
-    """Timed, for each row."""
+    """Frames timed for each row."""
     rows: list[Row]
 
 
@@ -68,43 +71,44 @@ def measure_engines(
     engines: Sequence[str] = (),
     device: str = "auto",
     count: int = 50,
-    tell: Tell | None = None,
+    on_message: OnMessage | None = None,
     on_build: OnBuild | None = None,
     opener: Opener = open_engine,
 ) -> Bench:
-    """Times `count` frames through `model` on each engine, in its `auto` precision and, where that is another, in fp32.
+    """Times `count` frames through `model` on each engine, in its `auto` precision and, if that differs, in fp32.
 
-    model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they are
-    repeated in turn. engines: keys of `ENGINES` or "auto"; none: all that this machine has, of a plan its own. device: as in
-    `load`. tell: is given a line before each row, and one for each engine left out. on_build: see `Engine`. opener: opens
-    them; `cyclecast.open_engine` knows torch too. Raises ModelError (no frame model), EngineError (it cannot take such frames),
-    EngineUnavailable (asked for and not on this machine, or none is), ConfigError (no frames, or of several sizes; no such
-    engine).
+    model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they repeat
+    in turn. engines: keys of `ENGINES` or "auto"; none: all engines of this machine, or a plan's own. device: as in `load`.
+    on_message: gets a line before each row, and one for each engine left out. on_build: see `Engine`. opener: opens the
+    engines; `cyclecast.open_engine` knows torch too.
+
+    Raises ModelError (not a frame model), EngineError (the model cannot take such frames), EngineUnavailable (an engine that
+    was asked for is missing, or all are), and ConfigError (no frames, frames of several sizes, an unknown engine).
     """
-    tell = tell or (lambda line: None)
+    on_message = on_message or (lambda line: None)
     path = find_model(model)
     if len({frame.shape for frame in frames}) != 1 or count < 1:
-        raise ConfigError("a benchmark takes frames of one size, and times at least one of them")
+        raise ConfigError("expected frames of one size, and a count of at least one")
     height, width = frames[0].shape[:2]
     rows = []
-    for name, precisions in _present(path, frames[0], engines, device, tell, opener).items():
+    for name, precisions in _available_engines(path, frames[0], engines, device, on_message, opener).items():
         timed = []
         for precision in precisions:
-            tell(f"{name} {precision}: {len(frames)} frames to warm up, {count} timed")
+            on_message(f"{name} {precision}: {len(frames)} frames to warm up, {count} timed")
             with closing(opener(path, name, device, precision)) as engine:
                 engine.on_build = on_build
                 engine.prepare(width, height)
-                pictures = [engine.run(frame) for frame in frames]
-                took = percentiles(times_ms(engine.run, frames, count))
-                timed.append((engine.device, took, frames_per_second(engine.submit, frames, count), pictures))
-        exact = timed[-1][3] if precisions[-1] == "fp32" else _in_fp32(path, frames)
-        for precision, (where, took, fps, pictures) in zip(precisions, timed, strict=True):
-            rows.append(Row(name, where, precision, took, fps, psnr_db(exact, pictures)))
+                outputs = [engine.run(frame) for frame in frames]
+                ms = percentiles(times_ms(engine.run, frames, count))
+                timed.append((engine.device, ms, frames_per_second(engine.submit, frames, count), outputs))
+        fp32_outputs = timed[-1][3] if precisions[-1] == "fp32" else _in_fp32(path, frames)
+        for precision, (device_name, ms, fps, outputs) in zip(precisions, timed, strict=True):
+            rows.append(Row(name, device_name, precision, ms, fps, psnr_db(fp32_outputs, outputs)))
     return Bench(machine_name(), path.stem, f"{width}x{height}", count, rows)
 
 
 def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int) -> list[float]:
-    """Milliseconds of each of `count` calls of `run`, the frames taken in turn."""
+    """Milliseconds of each of `count` calls of `run`, with the frames in turn."""
     times = []
     for frame in islice(cycle(frames), count):
         started = time.perf_counter()
@@ -114,25 +118,25 @@ def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int
 
 
 def frames_per_second(submit: Callable[[Image], Future[Image]], frames: Sequence[Image], count: int) -> float:
-    """Of `count` frames, taken in turn, `IN_FLIGHT` of them under way at a time."""
-    under_way: deque[Future[Image]] = deque()
+    """Frames per second of `count` frames, in turn, with `IN_FLIGHT` of them in flight."""
+    in_flight: deque[Future[Image]] = deque()
     started = time.perf_counter()
     for frame in islice(cycle(frames), count):
-        under_way.append(submit(frame))
-        if len(under_way) == IN_FLIGHT:
-            under_way.popleft().result()
-    while under_way:
-        under_way.popleft().result()
+        in_flight.append(submit(frame))
+        if len(in_flight) == IN_FLIGHT:
+            in_flight.popleft().result()
+    while in_flight:
+        in_flight.popleft().result()
     return count / (time.perf_counter() - started)
 
 
 def percentiles(times: Sequence[float]) -> Percentiles:
-    """Of milliseconds, at least one."""
+    """The percentiles of one or more times in milliseconds."""
     return Percentiles(*(float(value) for value in np.percentile(times, (50, 95, 99))))
 
 
 def psnr_db(expected: Sequence[Image], got: Sequence[Image]) -> float:
-    """Decibels against 255 over all pictures, uint8 and pairwise of one shape; infinite if they are equal, NaN of none."""
+    """PSNR in decibels over all pairs of uint8 images of equal shape; infinite if they are equal, NaN without any."""
     if not expected:
         return math.nan
     squares = [np.square(one.astype(np.float32) - other).mean(dtype=np.float64) for one, other in zip(expected, got, strict=True)]
@@ -140,13 +144,15 @@ def psnr_db(expected: Sequence[Image], got: Sequence[Image]) -> float:
 
 
 def decibels(mean_square: float) -> float:
-    """PSNR against 255 of a mean square difference; infinite for 0."""
+    """PSNR in decibels of a mean square difference in gray levels; infinite for 0."""
     return 10.0 * math.log10(255.0**2 / mean_square) if mean_square else math.inf
 
 
-def _present(path: Path, frame: Image, names: Sequence[str], device: str, tell: Tell, opener: Opener) -> dict[str, list[str]]:
-    """Engine -> its precisions, fp32 last; each engine opened once and asked whether it takes the frame, before any is timed."""
-    found, absent = {}, []
+def _available_engines(
+    path: Path, frame: Image, names: Sequence[str], device: str, on_message: OnMessage, opener: Opener
+) -> dict[str, list[str]]:
+    """Engine -> its precisions, fp32 last. Opens each engine once, and checks that it takes the frame, before any is timed."""
+    found, reasons = {}, []
     own = engine_of_plan(path)
     for name in names or ([own] if own else ENGINES):
         try:
@@ -156,29 +162,31 @@ def _present(path: Path, frame: Image, names: Sequence[str], device: str, tell: 
         except EngineUnavailable as error:
             if names:
                 raise
-            absent.append(str(error))
-            tell(f"left out: {error}")
+            reasons.append(str(error))
+            on_message(f"left out: {error}")
     if not found:
-        raise EngineUnavailable("no engine can run it here: " + "; ".join(absent))
+        raise EngineUnavailable("no engine can run it here: " + "; ".join(reasons))
     return found
 
 
 def _precisions(path: Path, engine: Engine, device: str, opener: Opener) -> list[str]:
-    """What `auto` chose, and fp32 if that is another which the engine has."""
+    """The precision that `auto` chose, and fp32 if the engine has that too."""
     if engine.precision == "fp32":
         return ["fp32"]
     try:
         opener(path, engine.name, device, "fp32").close()
-    except EngineUnavailable:
+    except EngineUnavailable as error:
+        log.debug("no fp32: %s", error)
         return [engine.precision]
     return [engine.precision, "fp32"]
 
 
 def _in_fp32(path: Path, frames: Sequence[Image]) -> list[Image]:
-    """The pictures of the first engine that computes fp32 on the CPU; none if there is no such engine."""
+    """The outputs of the first engine that computes the model in fp32 on the CPU; empty if there is none."""
     try:
         opened = open_engine(path, "auto", "cpu", "fp32")
-    except EngineUnavailable:
+    except EngineUnavailable as error:
+        log.debug("nothing computes fp32: %s", error)
         return []
     with closing(opened) as engine:
         return [engine.run(frame) for frame in frames]

@@ -1,4 +1,4 @@
-"""CUDA without torch: a GPU, memory on both sides, a stream, a graph. Through NVIDIA's own `cuda-bindings`."""
+"""CUDA without torch, through NVIDIA's `cuda-bindings`: a GPU, host and device memory, streams, graphs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cyclecast.runtime.engine import IN_FLIGHT, Image
 
 
 class Gpu:
-    """The NVIDIA GPU of this index. EngineUnavailable if it, its driver or `cuda-bindings` is not here."""
+    """The NVIDIA GPU of this index. EngineUnavailable if the GPU, its driver or `cuda-bindings` is missing."""
 
     def __init__(self, index: int) -> None:
         try:
@@ -41,7 +41,7 @@ class Gpu:
         self.name = bytes(properties.name).split(b"\0")[0].decode()
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """What a function of the CUDA runtime gives beside its error; EngineError with CUDA's own words if there is one."""
+        """Calls a function of the CUDA runtime and returns its results; EngineError with CUDA's message if it fails."""
         error, *results = getattr(self._cuda, function)(*arguments)
         if error != self._cuda.cudaError_t.cudaSuccess:
             words = self._cuda.cudaGetErrorString(error)[1]
@@ -49,93 +49,93 @@ class Gpu:
         return tuple(results)
 
     def use(self) -> None:
-        """CUDA calls of this thread go to this GPU from now on."""
+        """Makes this the current GPU of the calling thread."""
         self.call("cudaSetDevice", self.index)
 
 
 class ExecutionSlot:
-    """What one frame at a time needs on a GPU: pinned and device memory for it and its picture, a stream, a graph of the work.
+    """Resources for one frame in flight: pinned and device memory for input and output, a stream, a CUDA graph.
 
-    `load` gives it the model's work: infer(stream) puts on the stream what leads from `device_in` to `device_out` (addresses).
+    `load` sets the model: infer(stream) enqueues the computation from the address `device_in` to the address `device_out`.
     """
 
     def __init__(self, gpu: Gpu, shape: tuple[int, int, int]) -> None:
         self._gpu = gpu
         self._infer: Callable[[int], None] | None = None
         self._graph: Any = None
-        self._under_way: _Fetched | None = None
-        self._held: list[tuple[str, Any]] = []  # what to free, and by which function
+        self._in_flight: _Output | None = None
+        self._resources: list[tuple[str, Any]] = []  # what to free: (function, handle)
         self._bytes = int(np.prod(shape))
-        apart = 1  # from the default stream
+        non_blocking = 1  # does not wait for the default stream
         try:
-            self.stream = self._hold("cudaStreamDestroy", gpu.call("cudaStreamCreateWithFlags", apart)[0])
+            self.stream = self._track("cudaStreamDestroy", gpu.call("cudaStreamCreateWithFlags", non_blocking)[0])
             self._frame, self._host_in = self._pinned(shape)
             self._styled, self._host_out = self._pinned(shape)
-            self.device_in = self._hold("cudaFree", gpu.call("cudaMalloc", self._bytes)[0])
-            self.device_out = self._hold("cudaFree", gpu.call("cudaMalloc", self._bytes)[0])
+            self.device_in = self._track("cudaFree", gpu.call("cudaMalloc", self._bytes)[0])
+            self.device_out = self._track("cudaFree", gpu.call("cudaMalloc", self._bytes)[0])
         except EngineError:
             self.close()
             raise
 
-    def _hold(self, free: str, handle: Any) -> Any:
-        self._held.append((free, handle))
+    def _track(self, free: str, handle: Any) -> Any:
+        self._resources.append((free, handle))
         return handle
 
     def _pinned(self, shape: tuple[int, int, int]) -> tuple[Image, int]:
         (address,) = self._gpu.call("cudaHostAlloc", self._bytes, 0)
-        self._hold("cudaFreeHost", address)
+        self._track("cudaFreeHost", address)
         memory = (ctypes.c_uint8 * self._bytes).from_address(int(address))
         return np.ctypeslib.as_array(memory).reshape(shape), address
 
     def load(self, infer: Callable[[int], None]) -> None:
-        """The model's work from now on; done once, on whatever lies there: kernels load, or are compiled."""
+        """Sets the model and runs it once on undefined input, so that kernels are loaded or compiled."""
         self._infer = infer
         self._enqueue()
         self._wait()
 
     def record(self) -> None:
-        """Captures copies and model as a CUDA graph, which one call starts from now on; after `load`."""
+        """Captures copies and model as a CUDA graph, so that one call starts a frame. Call it after `load`."""
         mode = self._gpu._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._gpu.call("cudaStreamBeginCapture", self.stream, mode)
         try:
             self._enqueue()
         finally:
             (graph,) = self._gpu.call("cudaStreamEndCapture", self.stream)
-        self._hold("cudaGraphDestroy", graph)
-        self._graph = self._hold("cudaGraphExecDestroy", self._gpu.call("cudaGraphInstantiate", graph, 0)[0])
+        self._track("cudaGraphDestroy", graph)
+        self._graph = self._track("cudaGraphExecDestroy", self._gpu.call("cudaGraphInstantiate", graph, 0)[0])
 
     @property
-    def busy(self) -> bool:
-        """A frame was begun here whose picture nobody has fetched."""
-        return self._under_way is not None
+    def is_busy(self) -> bool:
+        """Whether a submitted frame's output has not been fetched."""
+        return self._in_flight is not None
 
     def submit(self, frame: Image) -> Future[Image]:
-        """Starts on (H, W, 3) uint8; its picture is a new array of that shape. The one before is fetched first, if need be."""
+        """Starts a frame, (H, W, 3) uint8; the result is a new array of that shape. Fetches the previous output first."""
         self._fetch()
         np.copyto(self._frame, frame)
         if self._graph is not None:
             self._gpu.call("cudaGraphLaunch", self._graph, self.stream)
         else:
             self._enqueue()
-        fetched = self._under_way = _Fetched()
+        output = self._in_flight = _Output()
 
         def wait() -> Image:
-            if self._under_way is fetched:
+            if self._in_flight is output:
                 self._fetch()
-            if fetched.picture is None:
+            if output.image is None:
                 raise EngineError("the frame failed on the GPU")
-            return fetched.picture
+            return output.image
 
         return Deferred(wait)
 
     def _fetch(self) -> None:
-        if self._under_way is not None:
-            fetched, self._under_way = self._under_way, None
+        if self._in_flight is not None:
+            output, self._in_flight = self._in_flight, None
             self._wait()
-            fetched.picture = self._styled.copy()
+            output.image = self._styled.copy()
 
     def _enqueue(self) -> None:
-        """Copy in, infer, copy out."""
+        """Enqueues the copy to the GPU, the model, and the copy back."""
         assert self._infer is not None
         kind = self._gpu._cuda.cudaMemcpyKind
         self._gpu.call("cudaMemcpyAsync", self.device_in, self._host_in, self._bytes, kind.cudaMemcpyHostToDevice, self.stream)
@@ -146,47 +146,47 @@ class ExecutionSlot:
         self._gpu.call("cudaStreamSynchronize", self.stream)
 
     def close(self) -> None:
-        """Fetches what is under way, and frees it all, the newest first; what fails to be freed holds up nothing."""
-        for settle in (self._fetch, self._wait) if self._held else ():  # the first thing held is the stream
+        """Fetches the frame in flight, then frees all resources, the newest first, and ignores failures."""
+        for finish in (self._fetch, self._wait) if self._resources else ():  # the first resource is the stream
             with suppress(EngineError):
-                settle()
-        while self._held:
+                finish()
+        while self._resources:
             with suppress(EngineError):
-                self._gpu.call(*self._held.pop())
+                self._gpu.call(*self._resources.pop())
 
 
 @dataclass
-class _Fetched:
-    """The picture of a frame, once it is off the GPU."""
+class _Output:
+    """The output of a frame, once it has left the GPU."""
 
-    picture: Image | None = None
+    image: Image | None = None
 
 
 class ExecutionSlots:
-    """Several frames of one size at a time: a lane for each, the second opened when it is first needed.
+    """Slots for several frames of one size in flight. The second slot opens when it is first needed.
 
-    open_lane: opens one. What only ever runs frame after frame keeps one lane's memory, and where there is not enough for a
-    second, one does all the work.
+    open_slot: opens one. A caller that runs one frame after the other uses the memory of one slot, and where there is not
+    enough memory for a second slot, one does all the work.
     """
 
-    def __init__(self, open_lane: Callable[[], ExecutionSlot]) -> None:
-        self._open = open_lane
-        self._lanes = deque([open_lane()])  # the one begun longest ago comes first
-        self._most = IN_FLIGHT
+    def __init__(self, open_slot: Callable[[], ExecutionSlot]) -> None:
+        self._open = open_slot
+        self._slots = deque([open_slot()])  # the least recently submitted one comes first
+        self._limit = IN_FLIGHT
 
     def submit(self, frame: Image) -> Future[Image]:
-        """As `ExecutionSlot.begin`, in a lane that is free, or else in the one begun longest ago."""
-        if all(lane.busy for lane in self._lanes) and len(self._lanes) < self._most:
+        """As `ExecutionSlot.submit`, in a free slot, or else in the least recently submitted one."""
+        if all(slot.is_busy for slot in self._slots) and len(self._slots) < self._limit:
             try:
-                self._lanes.appendleft(self._open())
-            except EngineError:
-                self._most = len(self._lanes)
-        lane = next((lane for lane in self._lanes if not lane.busy), self._lanes[0])
-        self._lanes.remove(lane)
-        self._lanes.append(lane)
-        return lane.submit(frame)
+                self._slots.appendleft(self._open())
+            except EngineError:  # not enough memory
+                self._limit = len(self._slots)
+        slot = next((slot for slot in self._slots if not slot.is_busy), self._slots[0])
+        self._slots.remove(slot)
+        self._slots.append(slot)
+        return slot.submit(frame)
 
     def close(self) -> None:
         """Closes them all."""
-        while self._lanes:
-            self._lanes.pop().close()
+        while self._slots:
+            self._slots.pop().close()

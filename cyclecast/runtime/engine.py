@@ -1,4 +1,4 @@
-"""What an engine is, and how one is chosen."""
+"""The engine protocol, and the checks that all engines share."""
 
 from __future__ import annotations
 
@@ -16,161 +16,171 @@ from cyclecast.spec import SMALLEST_FRAME, ModelSpec
 
 Image = NDArray[np.uint8]
 Compiled = TypeVar("Compiled")
-OnBuild = Callable[[float], None]  # is given the share that is done, from 0 to 1
+OnBuild = Callable[[float], None]  # called with the finished share of a build, from 0 to 1
 
-IN_FLIGHT = 2  # frames that an engine works on at a time: one is copied while the other is computed
-SIZES_KEPT = 4  # compiled graphs an engine holds at once, one a frame size
+IN_FLIGHT = 2  # frames an engine works on at a time: it copies one while it computes the other
+SIZES_KEPT = 4  # compiled graphs that an engine keeps, one for each frame size
+EXPECTED_MODEL = "one uint8 input and one uint8 output of shape (1, H, W, 3)"
 
 
 class Engine(Protocol):
-    """Opens a frame model in its constructor, specializes it to each frame size it meets, turns a frame into a frame, closes.
+    """Runs a frame model: opens it, compiles it for each frame size that it meets, turns frames into frames, and closes.
 
-    The constructor takes (path, device, precision), each of the last two "auto" or a name, and raises EngineUnavailable
-    if they are not on this machine, ModelError if the file is not a frame model. One engine serves one thread at a time.
+    The constructor takes (path, device, precision). Device and precision are "auto" or a name. It raises EngineUnavailable if
+    this machine lacks them, and ModelError if the file is not a frame model. Use one engine from one thread at a time.
     """
 
     name: str
-    """As in `--engine`."""
+    """The engine's name, as in `--engine`."""
     device: str
-    """The device that computes, in words."""
+    """The device that computes, for people."""
     precision: str
-    """Of the arithmetic: fp32, bf16, fp16."""
+    """Precision of the arithmetic: fp32, bf16 or fp16."""
     size: tuple[int, int] | None
-    """(width, height) that the model is fixed to, or None for any from 16x16 up."""
+    """(width, height) that the model is fixed to; None: any size from 16x16 up."""
     metadata: str | None
     """The ModelSpec's JSON, if the file has one."""
     on_build: OnBuild | None
-    """Told while the engine builds for a frame size, which may take minutes; what it raises ends the build. None at first."""
+    """Called while the engine builds for a frame size, which may take minutes; an exception from it ends the build. None
+    after construction."""
 
     def prepare(self, width: int, height: int) -> None:
-        """Compiles for this frame size, which the first frame of the size would do otherwise."""
+        """Compiles for this frame size now, instead of at the first frame of this size."""
         ...
 
     def run(self, frame: Image) -> Image:
-        """(H, W, 3) uint8 BGR -> a new (H, W, 3) uint8 BGR array. EngineError if the frame does not fit the model."""
+        """(H, W, 3) uint8 BGR -> a new array of the same shape.
+
+        The frame may be read-only or any view. EngineError if it does not fit the model.
+        """
         ...
 
     def submit(self, frame: Image) -> Future[Image]:
-        """As `run`, without waiting for the picture; `IN_FLIGHT` frames at a time, a further one waits for the oldest.
+        """Starts `run` without waiting for the result. `IN_FLIGHT` frames run at a time; one more waits for the oldest.
 
-        The frame must stay as it is until its picture is there. What computes in the caller's own thread does so at once.
+        Do not change the frame until its result is there. An engine that computes in the caller's thread returns a completed
+        future.
         """
         ...
 
     def close(self) -> None:
-        """Frees what the engine holds; running a frame afterwards is an error."""
+        """Frees the engine's resources. `run` raises EngineError afterwards."""
         ...
 
 
-class _Runs(Protocol):
+class _HasRun(Protocol):
     def run(self, frame: Image) -> Image: ...
 
 
 class SynchronousEngine:
-    """Of an engine that computes in the caller's own thread: `begin` has the picture when it returns, and no size takes long."""
+    """Mixin for an engine that computes in the caller's thread and compiles quickly."""
 
     on_build: OnBuild | None = None
 
-    def submit(self: _Runs, frame: Image) -> Future[Image]:
+    def submit(self: _HasRun, frame: Image) -> Future[Image]:
         """See `Engine`."""
         return Completed(self.run(frame))
 
 
 class PerSizeCache(Generic[Compiled]):
-    """What was built for each of the last `SIZES_KEPT` frame sizes; drop: frees one that is not needed any more."""
+    """Compiled graphs of the last `SIZES_KEPT` frame sizes. release: frees a graph that leaves the cache."""
 
-    def __init__(self, build: Callable[[int, int], Compiled], drop: Callable[[Compiled], None] | None = None) -> None:
-        self._build, self._drop = build, drop
-        self._built: OrderedDict[tuple[int, int], Compiled] = OrderedDict()
+    def __init__(self, build: Callable[[int, int], Compiled], release: Callable[[Compiled], None] | None = None) -> None:
+        self._build, self._release = build, release
+        self._graphs: OrderedDict[tuple[int, int], Compiled] = OrderedDict()
         self._closed = False
 
     def get(self, width: int, height: int) -> Compiled:
-        """The one for this size, built if need be; the size unused for longest makes room."""
+        """Returns the graph for this size, and builds it if necessary; the least recently used size makes room."""
         if self._closed:
             raise EngineError("the engine is closed")
         key = (width, height)
-        if key not in self._built:
-            self._built[key] = self._build(width, height)
-            if len(self._built) > SIZES_KEPT:
-                self._release(self._built.popitem(last=False)[1])
-        self._built.move_to_end(key)
-        return self._built[key]
+        if key not in self._graphs:
+            self._graphs[key] = self._build(width, height)
+            if len(self._graphs) > SIZES_KEPT:
+                self._free(self._graphs.popitem(last=False)[1])
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
 
     def close(self) -> None:
-        """Drops them all; `get` is an EngineError from now on."""
-        while self._built:
-            self._release(self._built.popitem()[1])
+        """Frees all graphs. `get` raises EngineError afterwards."""
+        while self._graphs:
+            self._free(self._graphs.popitem()[1])
         self._closed = True
 
-    def _release(self, built: Compiled) -> None:
-        if self._drop is not None:
-            self._drop(built)
+    def _free(self, graph: Compiled) -> None:
+        if self._release is not None:
+            self._release(graph)
 
 
-def stated_kind(metadata: str | None) -> str:
-    """frame or latent, by a model's own metadata; frame where they do not say."""
+def spec_from_metadata(model: str | Path, metadata: str | None) -> ModelSpec:
+    """The ModelSpec in a model's metadata, or the default one if there are none. model: the name in the error.
+
+    ModelError if the metadata cannot be read.
+    """
+    if not metadata:
+        return ModelSpec()
     try:
-        return ModelSpec.from_json(metadata).kind if metadata else "frame"
-    except (ValueError, TypeError):  # `Model` tells of it
-        return "frame"
+        return ModelSpec.from_json(metadata)
+    except ValueError as error:
+        raise ModelError(
+            f"{model}: its cyclecast metadata cannot be read ({error}); export it again, or update cyclecast"
+        ) from error
 
 
-def stated_precision(metadata: str | None) -> str:
-    """The precision that a model's own metadata asks for; fp32 where they do not say."""
-    try:
-        return ModelSpec.from_json(metadata).precision if metadata else "fp32"
-    except (ValueError, TypeError):  # `Model` tells of it
-        return "fp32"
+TensorSpec = tuple[str, Sequence[int | None]]  # dtype as the library names it; dimensions, None for any
 
 
-Port = tuple[str, Sequence[int | None]]  # element type as the library names it, dimensions with None for any
-
-
-def frame_size(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[int, int] | None:
-    """The fixed (width, height) of a frame model, None if it takes any; ModelError if these ports are no frame model's."""
-    wanted = "one uint8 input and one uint8 output of shape (1, H, W, 3)"
+def frame_size(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[int, int] | None:
+    """The fixed (width, height) of a frame model, or None if it takes any; ModelError if it is not a frame model."""
+    rejected = f"{path}: not a model cyclecast can run"
     if len(inputs) != 1 or len(outputs) != 1:
-        raise ModelError(f"{path}: not a frame model: it has {len(inputs)} inputs and {len(outputs)} outputs; expected {wanted}")
-    for role, (kind, shape) in (("input", inputs[0]), ("output", outputs[0])):
+        raise ModelError(f"{rejected}: it has {len(inputs)} inputs and {len(outputs)} outputs (expected {EXPECTED_MODEL})")
+    for role, (dtype, shape) in (("input", inputs[0]), ("output", outputs[0])):
         fits = len(shape) == 4 and shape[0] in (1, None) and shape[3] in (3, None)
-        if not fits or kind not in ("u8", "uint8", "tensor(uint8)"):
+        if not fits or dtype not in ("u8", "uint8", "tensor(uint8)"):
             dims = ", ".join("?" if d is None else str(d) for d in shape)
-            raise ModelError(f"{path}: not a frame model: its {role} is {kind} ({dims}); expected {wanted}")
+            raise ModelError(
+                f"{rejected}: its {role} is {dtype} ({dims}) (expected {EXPECTED_MODEL}); "
+                f"`cyclecast adopt {path} -o NEW.onnx` converts image-to-image models"
+            )
     _, height, width, _ = inputs[0][1]
     if (height is None) != (width is None):
-        raise ModelError(
-            f"{path}: fixed in one direction only ({width or 'any'}x{height or 'any'}); export it fixed in both, or free"
-        )
+        fixed = f"{width or 'any'}x{height or 'any'}"
+        raise ModelError(f"{rejected}: only one side of its frame size is fixed ({fixed}; expected both or neither)")
     if height is None or width is None:
         return None
     if any(got not in (None, want) for got, want in zip(outputs[0][1][1:3], (height, width), strict=True)):
-        raise ModelError(f"{path}: not a frame model: its output is not of its input's size")
+        raise ModelError(f"{rejected}: its output differs in size from its input (expected the same size)")
     return width, height
 
 
 def check_frame(frame: Image, size: tuple[int, int] | None) -> tuple[int, int]:
-    """(width, height) of a frame that the model can take; EngineError otherwise."""
+    """(width, height) of the frame; EngineError if a model of this fixed size (None: any) cannot take it."""
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise EngineError(f"a frame is (H, W, 3) uint8 BGR, got {frame.shape} {frame.dtype}")
+        raise EngineError(f"expected a frame of shape (H, W, 3) uint8 BGR, got {frame.shape} {frame.dtype}")
     height, width = frame.shape[:2]
     check_size(width, height, size)
     return width, height
 
 
-def check_styled(styled: Image, frame: Image) -> Image:
-    """`styled`, if it is of the frame's size; EngineError otherwise."""
-    check_shape(styled.shape, frame.shape)
-    return styled
+def dense(frame: Image) -> Image:
+    """The frame as a writable, C-contiguous array, which libraries can take without a copy; itself if it is one already.
+
+    Frames may be read-only (`np.frombuffer`, a Pillow image), mirrored or broadcast views, or in Fortran order.
+    """
+    return np.require(frame, np.uint8, ["C_CONTIGUOUS", "WRITEABLE", "ENSUREARRAY"])
 
 
-def check_shape(got: Sequence[int], wanted: Sequence[int]) -> None:
-    """EngineError unless a picture's shape (H, W, 3) is that of its frame."""
-    if tuple(got) != tuple(wanted):
-        raise EngineError(f"not a frame model: it makes {got[1]}x{got[0]} of {wanted[1]}x{wanted[0]}")
+def check_shape(got: Sequence[int], expected: Sequence[int]) -> None:
+    """EngineError unless an output's shape (H, W, 3) equals its frame's."""
+    if tuple(got) != tuple(expected):
+        sizes = f"{got[1]}x{got[0]} for an input of {expected[1]}x{expected[0]}"
+        raise EngineError(f"not a frame model: its output is {sizes} (expected the same size)")
 
 
 def check_size(width: int, height: int, size: tuple[int, int] | None) -> None:
-    """EngineError if a model of this fixed size (or of any, None) cannot take width x height."""
+    """EngineError if a model of this fixed size (None: any) cannot take width x height."""
     if size is not None and (width, height) != size:
         raise EngineError(f"the model is fixed to {size[0]}x{size[1]}, got a frame of {width}x{height}")
     if min(width, height) < SMALLEST_FRAME:

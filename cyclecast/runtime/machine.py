@@ -1,4 +1,4 @@
-"""What this machine is, and where it may keep things."""
+"""Facts about this machine: processor, memory, disks, and the cache folder."""
 
 from __future__ import annotations
 
@@ -15,28 +15,39 @@ from platformdirs import user_cache_path
 log = logging.getLogger(__name__)
 
 RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities (SM) that TensorRT for RTX builds for
-LEAST_FREE = 2 << 30  # bytes of a disk that models are compiled and films written to
-# Instructions that decide how quick a network is on a CPU, as Linux spells them.
-TELLING = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimdhp", "bf16", "i8mm", "sve")
+MIN_FREE_BYTES = 2 << 30  # of a disk for compiled models and videos
+# Instruction sets that decide how fast a network is on a CPU, as Linux spells them.
+RELEVANT_INSTRUCTIONS = (
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+    "asimdhp",
+    "bf16",
+    "i8mm",
+    "sve",
+)
 
 
 @dataclass(frozen=True)
 class Processor:
-    """The CPU, and how much of it this process may use."""
+    """The CPU, and the share of it that this process may use."""
 
     name: str
     architecture: str
     cores: int
-    """Logical ones that this process may run on."""
+    """Logical cores that this process may run on."""
     quota: float | None
-    """Cores' worth of time that a container is held to; None: no limit."""
+    """CPU limit of the container, in cores; None: no limit."""
     instructions: list[str] | None
-    """Those of `TELLING` that it has; None where the system does not say."""
+    """Those of `RELEVANT_INSTRUCTIONS` that it has; None if the system does not tell."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Main memory, or the part of it that a container is held to; None where the system does not say."""
+    """Main memory, or the container's limit; None if the system does not tell."""
 
     total_bytes: int | None
     available_bytes: int | None
@@ -44,17 +55,17 @@ class Memory:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where files go."""
+    """A folder for files."""
 
     path: str
     free_bytes: int
-    """On its disk."""
+    """Free bytes on its disk."""
     writable: bool
 
     @property
     def full(self) -> bool:
-        """As good as: less than `LEAST_FREE` is left."""
-        return self.free_bytes < LEAST_FREE
+        """Whether less than `MIN_FREE_BYTES` is free."""
+        return self.free_bytes < MIN_FREE_BYTES
 
 
 @dataclass(frozen=True)
@@ -63,20 +74,20 @@ class System:
 
     os: str
     board: str | None
-    """What a single-board computer says it is."""
+    """The name of a single-board computer, from its device tree; None: another machine."""
     python: str
     executable: str
     processor: Processor
     memory: Memory
     outputs: Folder
-    """The current folder."""
+    """The current folder, where outputs go."""
     cache: Folder
-    """Compiled models."""
+    """The folder of compiled models."""
     cache_bytes: int
 
 
 def describe_system(root: Path = Path("/")) -> System:
-    """The system, its processor, memory and disks; nothing is written. root: where /proc and /sys are looked for."""
+    """Describes the system, its processor, memory and disks. Writes nothing. root: the folder that holds /proc and /sys."""
     cache = user_cache_path("cyclecast")
     return System(
         os=_os_name(),
@@ -98,7 +109,7 @@ def describe_system(root: Path = Path("/")) -> System:
 
 
 def processor_name() -> str:
-    """The CPU as its maker names it, or the architecture where the system does not say."""
+    """The CPU's model name, or the architecture if the system does not tell."""
     return _cpuinfo(Path("/"), "model name") or platform.processor() or platform.machine()
 
 
@@ -108,18 +119,18 @@ def usable_cores() -> int:
 
 
 def machine_name() -> str:
-    """The CPU, how many of its logical cores this process may use, and the system: "AMD EPYC, 2 cores, Linux x86_64"."""
+    """CPU, usable logical cores and system, for example "AMD EPYC, 2 cores, Linux x86_64"."""
     cores = usable_cores()
     return f"{processor_name()}, {cores} core{'s' * (cores > 1)}, {platform.system()} {platform.machine()}"
 
 
 def board_name(root: Path = Path("/")) -> str | None:
-    """The device tree's name of a single-board computer: "NVIDIA Jetson Orin Nano …", "Raspberry Pi 5 …"; None of others."""
+    """The name of a single-board computer ("NVIDIA Jetson Orin Nano …", "Raspberry Pi 5 …"); None for other machines."""
     return (read_text(root / "proc/device-tree/model") or "").strip("\0\n ") or None
 
 
 def cache_folder(name: str) -> Path | None:
-    """A folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux), made if need be; None if it cannot be."""
+    """A folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux); None if it cannot be created."""
     folder = user_cache_path("cyclecast") / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +141,7 @@ def cache_folder(name: str) -> Path | None:
 
 
 def read_text(path: Path) -> str | None:
-    """A small file of the system's; None if it cannot be read."""
+    """The text of a small system file; None if it cannot be read."""
     try:
         return path.read_text("utf-8", "replace").strip()
     except OSError:
@@ -146,7 +157,7 @@ def _cpuinfo(root: Path, key: str) -> str | None:
 
 def _instructions(root: Path) -> list[str] | None:
     flags = _cpuinfo(root, "flags") or _cpuinfo(root, "features")
-    return None if flags is None else [name for name in TELLING if name in flags.split()]
+    return None if flags is None else [name for name in RELEVANT_INSTRUCTIONS if name in flags.split()]
 
 
 def _cpu_quota(root: Path) -> float | None:
@@ -169,7 +180,7 @@ def _memory(root: Path) -> Memory:
 
 
 def _folder(path: Path) -> Folder:
-    """Of a folder that need not exist yet: the nearest one above it that does decides."""
+    """Facts of a folder. If it does not exist yet, its nearest existing parent decides."""
     there = next(parent for parent in (path, *path.parents) if parent.exists())
     return Folder(str(path), shutil.disk_usage(there).free, there.is_dir() and os.access(there, os.W_OK | os.X_OK))
 

@@ -1,4 +1,4 @@
-"""A model to call: a frame model, open on an engine."""
+"""`Model`: a frame model, open on an engine."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 from types import TracebackType
 
-from cyclecast.errors import MissingModelError, ModelError
+from cyclecast.errors import MissingModelError
 from cyclecast.future import Future
-from cyclecast.runtime.engine import Engine, Image, OnBuild
+from cyclecast.runtime.engine import Engine, Image, OnBuild, spec_from_metadata
 from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.spec import ModelSpec
 
@@ -21,13 +21,13 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(name: str | Path) -> Path:
-    """The file behind a bundled name or a path. ModelError if there is neither."""
+    """The file of a bundled name or a path. ModelError if there is neither."""
     bundled = bundled_models()
     if str(name) in bundled:
         return bundled[str(name)]
     path = Path(name)
     if not path.is_file():
-        raise MissingModelError(f"{name}: no such file, and no bundled model of that name (there are: {', '.join(bundled)})")
+        raise MissingModelError(f"{name}: no such file, and no bundled model of that name (bundled: {', '.join(bundled)})")
     return path
 
 
@@ -38,14 +38,11 @@ class Model:
         self.name = name
         self.engine = engine
         self._digest = digest
-        try:
-            self.spec = ModelSpec.from_json(engine.metadata) if engine.metadata else ModelSpec(name=name)
-        except (ValueError, TypeError) as error:
-            raise ModelError(f"{name}: its cyclecast metadata cannot be read ({error})") from error
+        self.spec = spec_from_metadata(name, engine.metadata) if engine.metadata else ModelSpec(name=name)
 
     @property
     def identity(self) -> str | None:
-        """Models of one identity make the same of a frame: file, engine, device, precision; None: not opened from a file."""
+        """File, engine, device and precision: models of equal identity have equal outputs. None: not opened from a file."""
         engine = self.engine
         return self._digest and f"{self._digest} {engine.name} {engine.device} {engine.precision}"
 
@@ -53,11 +50,11 @@ class Model:
         return self.engine.run(frame)
 
     def submit(self, frame: Image) -> Future[Image]:
-        """Starts on a frame and gives back what waits for its picture; two may be under way."""
+        """Starts a frame without waiting for its result; two frames may be in flight."""
         return self.engine.submit(frame)
 
     def prepare(self, width: int, height: int) -> None:
-        """Compiles for this frame size ahead of the first frame."""
+        """Compiles for this frame size before the first frame."""
         self.engine.prepare(width, height)
 
     def close(self) -> None:
@@ -67,7 +64,7 @@ class Model:
     def __enter__(self) -> Model:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
 
@@ -79,9 +76,9 @@ def load(
     on_build: OnBuild | None = None,
     opener: Opener = open_engine,
 ) -> Model:
-    """Opens a bundled model by name ("monet"), an ONNX frame model or a plan by path; the rest, and errors: see `open_engine`.
+    """Opens a bundled model by name ("monet"), or an ONNX frame model or a plan by path.
 
-    on_build: see `Engine`.
+    on_build: see `Engine`. The other arguments and the errors: see `open_engine`.
     """
     path = find_model(model)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,26 +1,29 @@
-"""What an ONNX frame model says of itself, without running it; OpenVINO, which is always installed, reads it."""
+"""Reads what an ONNX frame model declares, without running it. Uses OpenVINO, which is always installed."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cyclecast.errors import EngineNotInstalled, MissingModelError, ModelError
-from cyclecast.runtime.engine import frame_size
+from cyclecast.runtime.engine import EXPECTED_MODEL, TensorSpec, frame_size, spec_from_metadata
 from cyclecast.spec import METADATA_KEY
 
 if TYPE_CHECKING:
     import openvino
 
+log = logging.getLogger(__name__)
+
 
 def import_openvino() -> ModuleType:
-    """The module openvino, which then calls nobody: without this its import reports to its maker, from a process of its own.
+    """Imports openvino without its telemetry, which would otherwise report to Intel from a process of its own.
 
     ImportError if it cannot be loaded.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so that it takes its own silent stand-in
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # openvino then uses its silent stub
     import openvino
 
     module: ModuleType = openvino
@@ -28,7 +31,7 @@ def import_openvino() -> ModuleType:
 
 
 def openvino_library() -> ModuleType:
-    """The same; EngineUnavailable, with the line to type, if it cannot be loaded."""
+    """As `import_openvino`, but raises EngineUnavailable with the line to type."""
     try:
         return import_openvino()
     except ImportError as error:
@@ -36,37 +39,41 @@ def openvino_library() -> ModuleType:
 
 
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
-    """The graph in `path`. ModelError if it is none."""
+    """The graph in `path`. ModelError if the file is not a model."""
     try:
         return core.read_model(str(path))
     except RuntimeError as error:
         if not path.is_file():
             raise MissingModelError(f"{path}: no such model") from error
-        raise ModelError(f"{path}: openvino cannot read it as a model") from error
+        log.debug("openvino cannot read %s", path, exc_info=True)
+        raise ModelError(f"{path}: not a model cyclecast can run: openvino cannot read it (expected {EXPECTED_MODEL})") from error
 
 
 def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int, int] | None, str | None]:
-    """The fixed (width, height) of a frame model, None if it takes any, and its ModelSpec's JSON, if it has one.
+    """The fixed (width, height) of a frame model, or None if it takes any; and its ModelSpec's JSON, if it has one.
 
-    model: the file's graph, where it has been read already. ModelError if it is not a frame model.
+    model: the file's graph, if you have read it already. ModelError if the file is not a frame model, or if its metadata
+    cannot be read.
     """
     if model is None:
         model = read_model(openvino_library().Core(), path)
-    return frame_size(path, _ports(model.inputs), _ports(model.outputs)), metadata_of(model)
+    size, metadata = frame_size(path, _tensors(model.inputs), _tensors(model.outputs)), metadata_of(model)
+    spec_from_metadata(path, metadata)
+    return size, metadata
 
 
 def read_metadata(path: Path) -> str | None:
-    """The ModelSpec's JSON of an ONNX file, if it has one. ModelError if it is no model."""
+    """The ModelSpec's JSON of an ONNX file, if it has one. ModelError if the file is not a model."""
     return metadata_of(read_model(openvino_library().Core(), path))
 
 
 def metadata_of(model: openvino.Model) -> str | None:
     """The ModelSpec's JSON of a graph, if it has one."""
-    where = ["framework", METADATA_KEY]
-    return str(model.get_rt_info(where).astype(str)) if model.has_rt_info(where) else None
+    keys = ["framework", METADATA_KEY]
+    return str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else None
 
 
-def _ports(ports: Any) -> list[tuple[str, list[int | None]]]:
+def _tensors(ports: Any) -> list[TensorSpec]:
     return [
         (port.element_type.get_type_name(), [d.get_length() if d.is_static else None for d in port.partial_shape])
         for port in ports

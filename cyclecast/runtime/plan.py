@@ -1,6 +1,6 @@
-"""From a frame model to a TensorRT plan: built once, kept in the user's cache. For TensorRT 10.3 to 11 and TensorRT for RTX.
+"""Builds TensorRT plans from frame models, and keeps them in the user's cache. TensorRT 10.3 to 11, and TensorRT for RTX.
 
-A plan carries what it is (`PlanFacts`) in the name of its network, so that it stays one file that any TensorRT program loads.
+The name of a plan's network holds its `PlanFacts` as JSON, so that a plan stays one file that any TensorRT program loads.
 """
 
 from __future__ import annotations
@@ -17,75 +17,83 @@ from typing import Any
 from cyclecast.errors import ConfigError, EngineError, EngineNotInstalled, MissingModelError, ModelError
 from cyclecast.files import atomic_write
 from cyclecast.runtime.cuda import Gpu
-from cyclecast.runtime.engine import OnBuild, check_shape, check_size, stated_kind, stated_precision
+from cyclecast.runtime.engine import OnBuild, check_shape, check_size, spec_from_metadata
 from cyclecast.runtime.machine import RTX_TARGETS, cache_folder
 from cyclecast.runtime.onnx_file import describe, metadata_of, openvino_library, read_model
 
 Size = tuple[int, int]  # (width, height)
-LATENTS = (1, 16, 64)  # rows of noise that a plan of a latent model takes at a time: at least, best, at most
+LATENT_BATCHES = (1, 16, 64)  # latents that a plan of a latent model takes at a time: minimum, optimum, maximum
 
-LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}  # engine -> Python module; the extra is named alike
-MARK = '{"cyclecast_plan": '
+# Engine -> Python module. The extra has the engine's name.
+LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
+HEADER_START = '{"cyclecast_plan": '
+OLD_KEYS = {"takes": "input_name", "gives": "output_name"}  # keys up to version 0.1.0 -> keys today
 MAGIC = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt", b"ptrt": "tensorrt"}  # a plan's first bytes -> its engine
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanFacts:
-    """What a plan was built of, with and for."""
+    """The source, the builder and the targets of a plan."""
 
     engine: str
     """tensorrt or tensorrt-rtx."""
     version: str
-    """Of the library that built it."""
+    """Version of the library that built it."""
     sm: tuple[int, ...]
     """Compute capabilities that it runs on, 89 for 8.9."""
     sizes: tuple[Size, Size, Size]
-    """The smallest (width, height) that it takes, the one it is best at, the largest; or that of a latent model's pictures."""
+    """Minimum, optimum and maximum frame size (width, height); of a latent model, its image size, three times."""
     precision: str
-    """Of the convolutions: fp32, fp16 or mixed."""
-    takes: str
-    """The name of its input, a frame (or noise)."""
-    gives: str
-    """The name of its output, a frame (or pictures)."""
+    """Precision of the convolutions: fp32, fp16 or mixed."""
+    input_name: str
+    """Name of the input tensor: a frame, or latents."""
+    output_name: str
+    """Name of the output tensor: a frame, or images."""
     model_hash: str
     """SHA-256 of the ONNX file."""
     metadata: str | None
     """The ModelSpec's JSON, if the model has one."""
 
     def to_json(self) -> str:
-        """One line that starts with `MARK`."""
-        return MARK + json.dumps(dataclasses.asdict(self)) + "}"
+        """One line that starts with `HEADER_START`."""
+        return HEADER_START + json.dumps(dataclasses.asdict(self)) + "}"
 
 
 def engine_of_plan(path: Path) -> str | None:
-    """The engine that runs the plan at `path`; None of another file. ModelError if it cannot be read."""
+    """The engine that runs the plan at `path`, or None if the file is not a plan. ModelError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return MAGIC.get(file.read(4))
     except OSError as error:
-        raise MissingModelError(f"{path}: no such model") from error
+        if not path.exists():
+            raise MissingModelError(f"{path}: no such model") from error
+        raise ModelError(f"{path}: cannot be read as a model ({error.strerror})") from error
 
 
 def read_facts(plan: Path) -> PlanFacts | None:
-    """What a plan says of itself, without any library; None if it was not built here. ModelError if it cannot be read."""
+    """Reads a plan's facts without any library; None if another program built it. ModelError if they cannot be read."""
     try:
         content = plan.read_bytes()
     except OSError as error:
         raise ModelError(f"{plan}: cannot be read ({error.strerror})") from error
-    start = content.find(MARK.encode())
+    start = content.find(HEADER_START.encode())
     if start < 0:
         return None
     try:
         text = content[start : content.index(b"\0", start)].decode("utf-8", "replace")
         values = json.JSONDecoder().raw_decode(text)[0]["cyclecast_plan"]
-        smallest, best, largest = ((int(width), int(height)) for width, height in values.pop("sizes"))
-        return PlanFacts(sm=tuple(values.pop("sm")), sizes=(smallest, best, largest), **values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{plan}: a plan cut short, or of another version of cyclecast; build it again") from error
+        values = {OLD_KEYS.get(key, key): value for key, value in values.items()}
+        smallest, best, largest = ((int(width), int(height)) for width, height in values["sizes"])
+        values |= {"sizes": (smallest, best, largest), "sm": tuple(int(capability) for capability in values["sm"])}
+        facts = PlanFacts(**{field.name: values[field.name] for field in dataclasses.fields(PlanFacts)})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{plan}: a truncated plan, or one of another version of cyclecast; build it again") from error
+    spec_from_metadata(plan, facts.metadata)
+    return facts
 
 
 def library(engine: str) -> Any:
-    """The Python module of `engine`. EngineUnavailable, with the line to type, if it is not installed."""
+    """The engine's Python module. EngineUnavailable, with the line to type, if it is not installed."""
     try:
         return importlib.import_module(LIBRARIES[engine])
     except ImportError as error:
@@ -103,48 +111,50 @@ def build_plan(
     workspace_mib: int | None = None,
     on_build: OnBuild | None = None,
 ) -> tuple[bytes, PlanFacts]:
-    """Builds the ONNX frame model for frames of `size`; strongly typed, so an fp16 plan comes of an fp16 model.
+    """Builds a plan of an ONNX frame model. The build is strongly typed: an fp16 plan needs an fp16 model.
 
-    size: (width, height); None for a model that is fixed to one. between: the smallest and the largest that the plan takes
-    beside it; None: `size` alone, which is quickest. A latent model has no size; its plan takes from 1 to 64 rows of noise.
-    sm: compute capabilities to build for; TensorRT itself builds for the GPU that it runs on only, the one of index `gpu`,
-    TensorRT for RTX for any of `RTX_TARGETS`, without a GPU. on_build: see `OnBuild`; what it raises ends the build. Raises
-    EngineUnavailable (library or GPU missing), ModelError (no frame model, or one with operators that TensorRT does not
-    have), ConfigError (sizes or compute capabilities that do not fit), EngineError (the model changes the frame's size, or
-    the build failed).
+    size: (width, height) of the frames; None for a model with a fixed size. between: the minimum and maximum size that the
+    plan takes besides `size`; None: `size` alone, which is fastest. A latent model has no frame size; its plan takes 1 to 64
+    latents. sm: compute capabilities to build for. TensorRT builds only for the GPU that it runs on, of index `gpu`; TensorRT
+    for RTX builds for any of `RTX_TARGETS`, without a GPU. on_build: see `OnBuild`; an exception from it ends the build.
+
+    Raises EngineUnavailable (library or GPU missing), ModelError (not a frame model, or operators that TensorRT lacks),
+    ConfigError (sizes or compute capabilities that do not fit), and EngineError (the model changes the frame's size, or the
+    build failed).
     """
     trt = library(engine)
     if engine_of_plan(model) is not None:
-        raise ModelError(f"{model}: is a plan already; build takes an ONNX frame model")
+        raise ModelError(f"{model}: already a plan; expected an ONNX frame model")
     graph = read_model(openvino_library().Core(), model)
     metadata = metadata_of(graph)
-    latent = stated_kind(metadata) == "latent"
+    spec = spec_from_metadata(model, metadata)
+    latent = spec.model_type == "latent"
     if latent and (size or between):
-        raise ConfigError(f"{model}: makes pictures of noise, and is built for no frame size")
+        raise ConfigError(f"{model}: a latent model has no frame size; leave the size out")
     sizes = None if latent else _sizes(size, between, describe(model, graph)[0])
     log = _logger(trt)
     sm = tuple(dict.fromkeys(sm))
     targets = _targets(engine, sm, gpu)
     builder = trt.Builder(log)
     network, parser = _parsed(trt, builder, log, model)
-    takes, gives = network.get_input(0), network.get_output(0)
+    input_tensor, output_tensor = network.get_input(0), network.get_output(0)
     if sizes is None:
-        shapes: list[tuple[int, ...]] = [(rows, *tuple(takes.shape)[1:]) for rows in LATENTS]
-        sizes = ((gives.shape[2], gives.shape[1]),) * 3
+        shapes: list[tuple[int, ...]] = [(rows, *tuple(input_tensor.shape)[1:]) for rows in LATENT_BATCHES]
+        sizes = ((output_tensor.shape[2], output_tensor.shape[1]),) * 3
     else:
         shapes = [(1, height, width, 3) for width, height in sizes]
-        _check_pictures(takes, gives, sizes)
+        _check_output_sizes(input_tensor, output_tensor, sizes)
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # on by default: fp32 would be rounded to TF32's ten bits, no more than fp16 has
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the plan then says what its layers were built as
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; TF32 has ten bits, no more than fp16
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the plan lists its layers' precisions
     if workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
     for index, capability in enumerate(sm):
         config.num_compute_capabilities = len(sm)
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
-    if -1 in tuple(takes.shape):
+    if -1 in tuple(input_tensor.shape):
         profile = builder.create_optimization_profile()
-        profile.set_shape(takes.name, *shapes)
+        profile.set_shape(input_tensor.name, *shapes)
         config.add_optimization_profile(profile)
     facts = PlanFacts(
         engine=engine,
@@ -152,14 +162,13 @@ def build_plan(
         sm=targets,
         sizes=sizes,
         precision=_precision(network),
-        takes=takes.name,
-        gives=gives.name,
+        input_name=input_tensor.name,
+        output_name=output_tensor.name,
         model_hash=hashlib.sha256(model.read_bytes()).hexdigest(),
         metadata=metadata,
     )
-    if metadata and facts.precision != stated_precision(metadata):
-        said = stated_precision(metadata)
-        raise ModelError(f"{model}: says {said}, but its convolutions are {facts.precision}; export it again")
+    if metadata and facts.precision != spec.precision:
+        raise ModelError(f"{model}: its metadata say {spec.precision}, its convolutions are {facts.precision}; export it again")
     network.name = facts.to_json()
     if on_build is not None:
         on_build(0.0)
@@ -168,11 +177,11 @@ def build_plan(
     with _TimingCache(config, facts):
         plan = builder.build_serialized_network(network, config)
     del parser  # it owns the weights until here
-    if monitor.raised is not None:
-        raise monitor.raised
+    if monitor.error is not None:
+        raise monitor.error
     if plan is None:
-        raise EngineError(f"{engine} cannot build {model} of {_words(sizes)}: {log.last or 'it says no more'}")
-    other = _built_otherwise(trt, log, plan, facts.precision) if engine == "tensorrt" else []  # RTX compiles when it runs
+        raise EngineError(f"{engine} cannot build {model} of {_words(sizes)}: {log.last or 'no reason given'}")
+    other = _layers_not_in(trt, log, plan, facts.precision) if engine == "tensorrt" else []  # RTX compiles at run time
     if other:
         raise EngineError(f"{engine} built {', '.join(other)} of {model} in another precision than {facts.precision}")
     if on_build is not None:
@@ -181,15 +190,15 @@ def build_plan(
 
 
 def kept_plan(model: Path, engine: str, size: Size, gpu: Gpu, on_build: OnBuild | None = None) -> Path:
-    """A plan of the ONNX model for this size and this GPU out of the user's cache; if it is not there yet it is built, as told.
+    """The cached plan of an ONNX model for this size and this GPU, built if it is missing.
 
-    Its name holds all that a plan depends on: library and version, compute capability, the model's content and the size.
+    The file's name holds all that a plan depends on: library and version, compute capability, the model's content, the size.
     """
     version = str(library(engine).__version__)
     content = hashlib.sha256(model.read_bytes()).hexdigest()[:24]
     folder = cache_folder("plans")
     if folder is None:
-        raise EngineError("plans are kept in the user's cache, which cannot be written; set XDG_CACHE_HOME to a folder that can")
+        raise EngineError("the cache folder for plans cannot be written; set XDG_CACHE_HOME to a folder that can")
     path = folder / f"{engine}-{version}-sm{gpu.capability}-{size[0]}x{size[1]}-{content}.plan"
     if not path.is_file():
         plan, _ = build_plan(model, engine, size, gpu=gpu.index, on_build=on_build)
@@ -199,10 +208,10 @@ def kept_plan(model: Path, engine: str, size: Size, gpu: Gpu, on_build: OnBuild 
 
 
 def _targets(engine: str, sm: Sequence[int], gpu: int) -> tuple[int, ...]:
-    """The compute capabilities to build for: those asked for, or that of the GPU at hand, which the build then works on."""
+    """The compute capabilities to build for: those asked for, or that of the GPU of this index, which then runs the build."""
     unknown = [capability for capability in sm if capability not in RTX_TARGETS]
     if sm and engine != "tensorrt-rtx":
-        raise ConfigError(f"{engine} builds for the GPU that it runs on; tensorrt-rtx builds for others")
+        raise ConfigError(f"{engine} builds only for the GPU that it runs on; leave --sm out, or use --engine tensorrt-rtx")
     if unknown:
         raise ConfigError(f"{engine} builds for SM {', '.join(map(str, RTX_TARGETS))}, not for {unknown[0]}")
     if sm:
@@ -213,7 +222,7 @@ def _targets(engine: str, sm: Sequence[int], gpu: int) -> tuple[int, ...]:
 
 
 def _parsed(trt: Any, builder: Any, log: Any, model: Path) -> tuple[Any, Any]:
-    """The network and the parser, which must outlive the build."""
+    """The network and its parser. The parser must outlive the build."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(model)):
@@ -225,24 +234,24 @@ def _parsed(trt: Any, builder: Any, log: Any, model: Path) -> tuple[Any, Any]:
 def _sizes(size: Size | None, between: tuple[Size, Size] | None, fixed: Size | None) -> tuple[Size, Size, Size]:
     size = size or fixed
     if size is None:
-        raise ConfigError("a plan is built for a size: name it as WIDTHxHEIGHT")
+        raise ConfigError("a plan needs a frame size: give it as WIDTHxHEIGHT")
     smallest, largest = between or (size, size)
     for one in (smallest, size, largest):
         check_size(*one, fixed)
     if not all(low <= best <= high for low, best, high in zip(smallest, size, largest, strict=True)):
-        raise ConfigError(f"{_words((smallest, size, largest))}: each size must hold the one before it")
+        raise ConfigError(f"{_words((smallest, size, largest))}: each size must be at least as large as the one before")
     return smallest, size, largest
 
 
-def _check_pictures(takes: Any, gives: Any, sizes: Sequence[Size]) -> None:
-    """EngineError if a network gives pictures of another size than its frames: an engine has memory for that size only."""
-    free = tuple(takes.shape)
+def _check_output_sizes(input_tensor: Any, output_tensor: Any, sizes: Sequence[Size]) -> None:
+    """EngineError if the output's size differs from the input's: an engine allocates memory for equal sizes."""
+    free = tuple(input_tensor.shape)
     for width, height in sizes:
-        takes.shape = (1, height, width, 3)  # what follows from it is computed anew
+        input_tensor.shape = (1, height, width, 3)  # TensorRT recomputes all shapes
         frame = (height, width, 3)
-        known = [one if one >= 0 else other for one, other in zip(tuple(gives.shape)[1:], frame, strict=True)]
-        check_shape(known, frame)  # what only a picture's content decides is met by the engine
-    takes.shape = free
+        known = [one if one >= 0 else other for one, other in zip(tuple(output_tensor.shape)[1:], frame, strict=True)]
+        check_shape(known, frame)  # the engine checks sizes that depend on the frame's content
+    input_tensor.shape = free
 
 
 def _words(sizes: tuple[Size, Size, Size]) -> str:
@@ -251,18 +260,18 @@ def _words(sizes: tuple[Size, Size, Size]) -> str:
 
 
 def _precision(network: Any) -> str:
-    """Of what has weights. In a strongly typed network the builder keeps to these types."""
+    """Precision of the layers with weights. The builder keeps these types in a strongly typed network."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    weighty = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
-    found = {layer.get_output(0).dtype.name for layer in layers if layer.type.name in weighty}
+    weighted = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+    found = {layer.get_output(0).dtype.name for layer in layers if layer.type.name in weighted}
     return {frozenset({"HALF"}): "fp16", frozenset({"FLOAT"}): "fp32", frozenset[str](): "fp32"}.get(frozenset(found), "mixed")
 
 
-def _built_otherwise(trt: Any, log: Any, plan: Any, precision: str) -> list[str]:
-    """The convolutions of a plan, built for the GPU at hand, that TensorRT's inspector tells of in another precision."""
+def _layers_not_in(trt: Any, log: Any, plan: Any, precision: str) -> list[str]:
+    """Convolutions of a plan for the current GPU that TensorRT's inspector reports in another precision."""
     runtime = trt.Runtime(log)  # outlives its engine
     engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:  # no memory to spare; who runs the plan will hear of it
+    if engine is None:  # not enough memory; running the plan will report it
         return []
     information = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     del engine
@@ -270,10 +279,10 @@ def _built_otherwise(trt: Any, log: Any, plan: Any, precision: str) -> list[str]
 
 
 def convolutions_not_in(precision: str, information: str) -> list[str]:
-    """Names of the convolutions whose weights have another type, of an engine inspector's JSON.
+    """Names of the convolutions whose weights have another type, from an engine inspector's JSON.
 
-    It tells of layers with kernels of their own, not of those inside fused regions, and other versions may tell less: what it
-    does not tell is not held against the plan.
+    The inspector reports layers with kernels of their own, not those inside fused regions, and other versions may report less.
+    Missing entries do not count against the plan.
     """
     try:
         layers = json.loads(information)["Layers"]
@@ -283,14 +292,14 @@ def convolutions_not_in(precision: str, information: str) -> list[str]:
     found = []
     for layer in (layer for layer in layers if isinstance(layer, dict)):
         weights = layer.get("Weights")
-        kind = types.get(weights.get("Type", "")) if isinstance(weights, dict) else None
-        if "onvolution" in str(layer.get("ParameterType")) and kind not in (None, precision) and precision in types.values():
+        dtype = types.get(weights.get("Type", "")) if isinstance(weights, dict) else None
+        if "onvolution" in str(layer.get("ParameterType")) and dtype not in (None, precision) and precision in types.values():
             found.append(str(layer.get("Name")))
     return found
 
 
 class _TimingCache:
-    """What TensorRT measured of kernels, kept from build to build; TensorRT for RTX measures nothing, and has none."""
+    """Keeps TensorRT's kernel timings from build to build. TensorRT for RTX measures nothing, and has no such cache."""
 
     def __init__(self, config: Any, facts: PlanFacts) -> None:
         folder = cache_folder("timing") if facts.engine == "tensorrt" else None
@@ -309,7 +318,7 @@ class _TimingCache:
 
 
 def _logger(trt: Any) -> Any:
-    """Keeps the last error, and says nothing itself."""
+    """A TensorRT logger that keeps the last error and prints nothing."""
 
     class Quiet(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -324,14 +333,14 @@ def _logger(trt: Any) -> Any:
 
 
 def _monitor(trt: Any, on_build: OnBuild | None) -> Any:
-    """Turns TensorRT's nested phases into one share that never goes back; an exception in it ends the build."""
+    """Turns TensorRT's nested phases into one share that never decreases; an exception in `on_build` ends the build."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.phases: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps, steps done
-            self.most = 0.0
-            self.raised: BaseException | None = None
+            self.highest = 0.0
+            self.error: BaseException | None = None
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             self.phases[name] = (parent, max(1, steps), 0)
@@ -342,14 +351,14 @@ def _monitor(trt: Any, on_build: OnBuild | None) -> Any:
         def step_complete(self, name: str, step: int) -> bool:
             parent, steps, _ = self.phases[name]
             self.phases[name] = (parent, steps, step + 1)
-            if self.raised is None:
+            if self.error is None:
                 try:  # an exception must not cross TensorRT's own frames
-                    self.most = max(self.most, min(1.0, self.share(None)))
+                    self.highest = max(self.highest, min(1.0, self.share(None)))
                     if on_build is not None:
-                        on_build(self.most)
+                        on_build(self.highest)
                 except BaseException as error:
-                    self.raised = error
-            return self.raised is None
+                    self.error = error
+            return self.error is None
 
         def share(self, parent: str | None) -> float:
             parts = [(done + self.share(name)) / steps for name, (above, steps, done) in self.phases.items() if above == parent]

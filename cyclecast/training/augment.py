@@ -1,7 +1,7 @@
-"""Differentiable augmentation: what the discriminator sees, real or fake, is changed alike (Zhao et al. 2020, DiffAugment).
+"""Differentiable augmentation of the discriminator's input, real or fake (Zhao et al. 2020, DiffAugment).
 
-With few real images a discriminator learns them by heart; seen shifted and with a piece cut out, they last much longer.
-Color is left alone: the palette is a good part of a painter's style.
+A discriminator memorizes a small set of real images. Random shifts and cutouts delay that for long. Colors do not change,
+because the palette is a part of a painter's style.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 def shift(images: Tensor, share: float = 0.125) -> Tensor:
-    """(N, C, H, W): each image moved by up to `share` of its sides, the border filled with -1."""
+    """Moves each of (N, C, H, W) by up to `share` of its sides; the border is filled with -1."""
     _, _, height, width = images.shape
     reach_y, reach_x = max(1, int(height * share)), max(1, int(width * share))
     padded = functional.pad(images, (reach_x, reach_x, reach_y, reach_y), value=-1.0)
@@ -22,7 +22,7 @@ def shift(images: Tensor, share: float = 0.125) -> Tensor:
 
 
 def cut_out(images: Tensor, share: float = 0.35) -> Tensor:
-    """(N, C, H, W): in each image a rectangle of `share` of its sides set to mid gray."""
+    """Sets a random rectangle of `share` of the sides to mid gray in each of (N, C, H, W)."""
     _, _, height, width = images.shape
     cut_y, cut_x = max(1, int(height * share)), max(1, int(width * share))
     keep = torch.ones(len(images), 1, height, width, dtype=images.dtype)
@@ -34,5 +34,5 @@ def cut_out(images: Tensor, share: float = 0.35) -> Tensor:
 
 
 def augment(images: Tensor) -> Tensor:
-    """Both, on (N, C, H, W) float in [-1, 1]."""
+    """Shifts and cuts out: (N, C, H, W) float in [-1, 1] -> the same shape."""
     return cut_out(shift(images))

@@ -173,7 +173,7 @@ def test_the_file_is_a_frame_model_with_uint8_at_its_borders_alone(kind: str, tm
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata["author"] == "somebody" and "Image.BitmapPixelFormat" not in metadata
     spec = ModelSpec.from_json(metadata[METADATA_KEY])
-    assert (spec.name, spec.kind, spec.recipe, spec.size) == ("ours", "frame", "adopted", None)
+    assert (spec.name, spec.model_type, spec.recipe, spec.size) == ("ours", "frame", "adopted", None)
     assert spec.architecture == {
         "layout": "nchw",
         "range": "0..255",
@@ -446,7 +446,7 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
     path("empty").touch()
     gone = mixer(path("fixed"), size=(48, 64))
     latent = onnx.load(str(gone))
-    helper.set_model_props(latent, {METADATA_KEY: ModelSpec(kind="latent").to_json()})
+    helper.set_model_props(latent, {METADATA_KEY: ModelSpec(model_type="latent").to_json()})
     onnx.save(latent, str(path("latent")))
     bytes_only = mixer(path("raw"), "nhwc", kind="uint8")
     plain(path("classifier"), [node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)], {"axes": np.array([2, 3])}, gives=[1, 3])
@@ -521,7 +521,7 @@ def test_raw_frames_in_rgb_are_turned(tmp_path: Path) -> None:
 def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = onnx.load(str(mixer(tmp_path / "other.onnx", color="bgr")))
     mixer(tmp_path / "theirs.onnx")
-    monkeypatch.setattr("cyclecast.export.adopt.graph.modern", lambda model: other)
+    monkeypatch.setattr("cyclecast.export.adopt.graph.upgrade_opset", lambda model: other)
     with pytest.raises(ModelError, match="not kept: the frame model differs from .*theirs.onnx by [0-9]+ gray levels at"):
         adopt(tmp_path / "theirs.onnx", tmp_path / "ours.onnx", FRAMES, RGB)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.onnx", "theirs.onnx"]

@@ -36,7 +36,7 @@ def test_the_file_is_a_frame_model_that_says_what_it_is(tiny_model: Path) -> Non
     assert [o.version for o in model.opset_import if o.domain == ""] == [18]
     assert not any(t.external_data for t in model.graph.initializer)
     spec = ModelSpec.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY])
-    assert (spec.kind, spec.recipe, spec.direction, spec.steps, spec.size) == ("frame", "cyclegan", "a2b", 2, None)
+    assert (spec.model_type, spec.recipe, spec.direction, spec.steps, spec.size) == ("frame", "cyclegan", "a2b", 2, None)
     assert spec.architecture == {"generator": "resnet6", "ngf": 4, "upsample": "resize", "skip": False, "norm": "instance"}
 
 

@@ -68,7 +68,7 @@ def test_what_triton_cannot_run_is_refused(tmp_path: Path) -> None:
     made = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "scores", [value], [made])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(tmp_path / "scores.onnx"))
-    with pytest.raises(ModelError, match="not a frame model"):
+    with pytest.raises(ModelError, match="not a model cyclecast can run"):
         write_repository(tmp_path / "scores.onnx", "scores", tmp_path)
     assert not any((tmp_path / name).exists() for name in ("m", "text", "scores"))
     outcome = CliRunner().invoke(app, ["export", "monet", "--triton", str(tmp_path / "repository"), "--precision", "fp16"])
@@ -85,8 +85,8 @@ def _plan(path: Path, magic: bytes, engine: str, largest: tuple[int, int]) -> Pa
         sm=(89,),
         sizes=((1280, 720), (1280, 720), largest),
         precision="fp16",
-        takes="frame",
-        gives="styled",
+        input_name="frame",
+        output_name="styled",
         model_hash="00",
         metadata=None,
     )

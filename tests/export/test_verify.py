@@ -284,9 +284,36 @@ def test_a_plan_is_built_by_the_command(tiny_model: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["m.plan"]
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_reference_engine_restores_tf32(allowed: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    engine, seen = TorchEngine(tiny_model, "cpu", "fp32"), []
+    assert engine._graph is not None
+    engine._graph.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    engine.run(moving_pictures(1)[0])
+    assert seen == [False] and torch.backends.cudnn.allow_tf32 is allowed
+
+
+@pytest.mark.parametrize(("cuda", "mps", "device"), [(True, True, "cuda:0"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_reference_engine_takes_the_best_device(
+    cuda: bool, mps: bool, device: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TorchEngine(tiny_model, "cpu", "fp32")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert str(engine._pick_device("auto")) == device
+    if cuda or mps:
+        assert str(engine._pick_device("gpu")) == device
+    else:
+        with pytest.raises(EngineUnavailable, match="torch finds no GPU 'gpu' here"):
+            engine._pick_device("gpu")
+
+
 def test_the_reference_engine_takes_its_own_models_only(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match="torch finds no GPU|not on"):
-        TorchEngine(tiny_model, "cuda:64", "auto")
+    for device in ("cuda:64", "tpu"):
+        with pytest.raises(EngineUnavailable, match="torch finds no GPU|not on"):
+            TorchEngine(tiny_model, device, "auto")
     with pytest.raises(EngineUnavailable, match="in fp32 or less, not in int8"):
         TorchEngine(tiny_model, "cpu", "int8")
     model = onnx.load(str(tiny_model))

@@ -24,7 +24,7 @@ from tests.runtime.test_engines import model_file
 
 def test_every_engine_here_is_timed_in_its_own_precision_and_in_fp32(tiny_model: Path) -> None:
     lines: list[str] = []
-    report = measure_engines(tiny_model, moving_pictures(3), count=4, tell=lines.append)
+    report = measure_engines(tiny_model, moving_pictures(3), count=4, on_message=lines.append)
     assert (report.model, report.size, report.frames) == ("tiny", "64x48", 4)
     assert "core" in report.machine
     expected, absent = [], []
@@ -55,9 +55,9 @@ def test_asked_for_and_absent_is_an_error_left_out_otherwise(tiny_model: Path, m
     monkeypatch.setitem(sys.modules, "openvino", None)
     lines: list[str] = []
     with pytest.raises(EngineUnavailable, match="pip install openvino"):
-        measure_engines(tiny_model, moving_pictures(1), ["onnxruntime", "openvino"], tell=lines.append)
+        measure_engines(tiny_model, moving_pictures(1), ["onnxruntime", "openvino"], on_message=lines.append)
     assert lines == []  # before anything was timed
-    report = measure_engines(tiny_model, moving_pictures(1), count=1, tell=lines.append)
+    report = measure_engines(tiny_model, moving_pictures(1), count=1, on_message=lines.append)
     assert [row.engine for row in report.rows] == ["onnxruntime"]
     assert "left out: openvino is not installed: pip install openvino" in lines
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

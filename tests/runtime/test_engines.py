@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
+import PIL.Image
 import pytest
 from onnx import TensorProto, helper
 
@@ -92,6 +98,35 @@ def test_leaves_its_input_alone_and_takes_views(engine: Engine) -> None:
     np.testing.assert_array_equal(styled, engine.run(np.ascontiguousarray(picture[:, 8:72][:, ::-1])))
 
 
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "bytes": lambda frame: np.frombuffer(frame.tobytes(), np.uint8).reshape(frame.shape),
+    "pillow": lambda frame: np.asarray(PIL.Image.fromarray(frame)),
+    "broadcast": lambda frame: np.broadcast_to(frame[:, :1], frame.shape),
+    "negative strides": lambda frame: frame[::-1, ::-1, ::-1],
+    "fortran": np.asfortranarray,
+    "channels first": lambda frame: np.ascontiguousarray(frame.transpose(2, 0, 1)).transpose(1, 2, 0),
+    "a slice": lambda frame: np.pad(frame, ((0, 0), (3, 5), (0, 1)))[:, 3:-5, :3],
+    "locked": lambda frame: _locked(frame.copy()),
+}
+
+
+def _locked(frame: np.ndarray) -> np.ndarray:
+    frame.setflags(write=False)
+    return frame
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_frames_may_be_read_only_and_in_any_memory_layout(engine: Engine, layout: str) -> None:
+    frame = LAYOUTS[layout](moving_pictures(1)[0])
+    before = frame.copy()
+    expected = engine.run(np.array(frame, order="C"))
+    styled, submitted = engine.run(frame), engine.submit(frame).result()
+    np.testing.assert_array_equal(styled, expected)
+    np.testing.assert_array_equal(submitted, expected)
+    np.testing.assert_array_equal(frame, before)
+    assert styled.flags.writeable and submitted.flags.writeable
+
+
 def test_sizes_may_alternate(engine: Engine) -> None:
     small, large = moving_pictures(1, 32, 32)[0], moving_pictures(1, 48, 64)[0]
     first = engine.run(small)
@@ -159,9 +194,9 @@ def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Pa
     ("frame", "message"),
     [
         (np.zeros((8, 8, 3), np.uint8), "frames start at 16x16, got 8x8"),
-        (np.zeros((32, 32), np.uint8), r"a frame is \(H, W, 3\) uint8 BGR"),
-        (np.zeros((32, 32, 4), np.uint8), r"a frame is \(H, W, 3\) uint8 BGR"),
-        (np.zeros((32, 32, 3), np.float32), r"a frame is \(H, W, 3\) uint8 BGR"),
+        (np.zeros((32, 32), np.uint8), r"a frame of shape \(H, W, 3\) uint8 BGR"),
+        (np.zeros((32, 32, 4), np.uint8), r"a frame of shape \(H, W, 3\) uint8 BGR"),
+        (np.zeros((32, 32, 3), np.float32), r"a frame of shape \(H, W, 3\) uint8 BGR"),
     ],
 )
 def test_refuses_what_is_no_frame(engine: Engine, frame: np.ndarray, message: str) -> None:
@@ -198,8 +233,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("kind", "shape", "inputs", "message"),
         [
-            (TensorProto.FLOAT, [1, 3, 64, 64], 1, "its input is .*; expected one uint8 input"),
-            (TensorProto.UINT8, [1, 64, 64, 1], 1, "its input is .* 1\\); expected"),
+            (TensorProto.FLOAT, [1, 3, 64, 64], 1, "its input is .* \\(expected one uint8 input"),
+            (TensorProto.UINT8, [1, 64, 64, 1], 1, "its input is .* 1\\) \\(expected"),
             (TensorProto.UINT8, [1, 64, 64, 3], 2, "it has 2 inputs and 1 outputs"),
         ],
     )
@@ -207,14 +242,14 @@ class TestFiles:
         self, name: str, tmp_path: Path, kind: int, shape: list[int | str], inputs: int, message: str
     ) -> None:
         path = model_file(tmp_path / "m.onnx", kind, shape, inputs)
-        with pytest.raises(ModelError, match="not a frame model: " + message):
+        with pytest.raises(ModelError, match="not a model cyclecast can run: " + message):
             open_engine(path, name)
 
     def test_a_file_that_is_no_model(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "text.onnx").write_text("hello")
-        with pytest.raises(ModelError, match="cannot read it as a model"):
+        with pytest.raises(ModelError, match="not a model cyclecast can run: .* cannot read it"):
             open_engine(tmp_path / "text.onnx", name)
-        with pytest.raises(ModelError, match="no such model"):
+        with pytest.raises(ModelError, match="no such model|cannot be read as a model"):
             open_engine(tmp_path / "none.onnx", name)
 
 
@@ -239,7 +274,7 @@ def test_a_model_that_changes_the_size_is_an_engine_error(name: str, tmp_path: P
 
 
 def test_a_model_fixed_in_one_direction_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="fixed in one direction only"):
+    with pytest.raises(ModelError, match="only one side of its frame size is fixed"):
         open_engine(model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, "h", 64, 3]), name)
 
 
@@ -260,7 +295,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 
 def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="no engine named 'tensorflow'; there are: auto, .*openvino, .*torch$"):
+    with pytest.raises(ConfigError, match="no engine named 'tensorflow'; expected one of: auto, .*openvino, .*torch$"):
         open_engine(tiny_model, "tensorflow")
     with pytest.raises(EngineUnavailable, match="not on 'cuda:0'"):
         open_engine(tiny_model, "openvino", "cuda:0")
@@ -294,6 +329,151 @@ def test_a_provider_that_drops_out_is_an_error(tiny_model: Path, monkeypatch: py
         ),
     ):
         open_engine(tiny_model, "onnxruntime", "cuda:0")
+
+
+class CudaSession:
+    """A session of an onnxruntime with CUDA, which computes on the CPU."""
+
+    def __init__(self, session: Any, providers: list[str]) -> None:
+        self._session, self._providers = session, providers
+
+    def get_providers(self) -> list[str]:
+        return self._providers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+@pytest.fixture
+def cuda_provider(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Makes onnxruntime list a CUDA provider. starts: whether it starts; raises: what a session with it raises."""
+    import onnxruntime
+
+    state = SimpleNamespace(starts=True, raises=None)
+    real = onnxruntime.InferenceSession
+
+    def open_session(path: str, options: Any = None, providers: Any = (), **settings: Any) -> Any:
+        names = [provider[0] if isinstance(provider, tuple) else provider for provider in providers]
+        if "CUDAExecutionProvider" in names and state.raises is not None:
+            raise state.raises
+        session = real(path, options, providers=["CPUExecutionProvider"])
+        kept = [name for name in names if name != "CUDAExecutionProvider" or state.starts]
+        return CudaSession(session, list(dict.fromkeys([*kept, "CPUExecutionProvider"])))
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    for library in ("tensorrt", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, library, None)
+    return state
+
+
+def test_auto_prefers_the_gpu_of_onnxruntime(tiny_model: Path, cuda_provider: SimpleNamespace) -> None:
+    chosen = open_engine(tiny_model)
+    assert (chosen.name, chosen.device) == ("onnxruntime", "cuda:0")
+    assert open_engine(tiny_model, "onnxruntime").device == "cuda:0"
+    assert open_engine(tiny_model, "auto", "gpu").device == "cuda:0"
+    assert open_engine(tiny_model, "auto", "cpu").name == "openvino"
+    assert open_engine(tiny_model, "openvino").name == "openvino"
+    assert not open_engine(tiny_model, "onnxruntime", "cpu").device.startswith("cuda")
+
+
+@pytest.mark.parametrize("raises", [None, RuntimeError("CUDA failure 35: driver too old")], ids=["drops out", "raises"])
+def test_auto_says_why_a_gpu_does_not_start_and_goes_on(
+    raises: Exception | None, tiny_model: Path, cuda_provider: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda_provider.starts, cuda_provider.raises = False, raises
+    with caplog.at_level(logging.WARNING):
+        assert open_engine(tiny_model).name == "openvino"
+        engine = open_engine(tiny_model, "onnxruntime")
+    assert engine.device == open_engine(tiny_model, "onnxruntime", "cpu").device
+    assert engine.run(moving_pictures(1)[0]).shape == (48, 64, 3)
+    reasons = [record.getMessage() for record in caplog.records]
+    assert len(reasons) == 2 and all("onnxruntime could not start CUDAExecutionProvider" in reason for reason in reasons)
+    assert raises is None or all(str(raises) in reason for reason in reasons)
+    for device in ("gpu", "cuda:0"):
+        with pytest.raises(EngineUnavailable, match="could not start CUDAExecutionProvider"):
+            open_engine(tiny_model, "onnxruntime", device)
+        with pytest.raises(EngineUnavailable, match="no engine can run it here: .*could not start CUDAExecutionProvider"):
+            open_engine(tiny_model, "auto", device)
+
+
+def test_a_broken_model_is_not_blamed_on_the_gpu(tmp_path: Path, cuda_provider: SimpleNamespace) -> None:
+    (tmp_path / "text.onnx").write_text("hello")
+    with pytest.raises(ModelError, match="text.onnx: not a model cyclecast can run"):
+        open_engine(tmp_path / "text.onnx", "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("devices", "chosen"),
+    [
+        ({"CPU": "INTEGRATED"}, "CPU"),
+        ({"CPU": "INTEGRATED", "GPU": "INTEGRATED"}, "CPU"),
+        ({"CPU": "INTEGRATED", "GPU": "DISCRETE"}, "GPU"),
+        ({"CPU": "INTEGRATED", "GPU.0": "INTEGRATED", "GPU.1": "DISCRETE"}, "GPU.1"),
+        ({"CPU": "INTEGRATED", "GPU": RuntimeError("no driver")}, "CPU"),
+    ],
+)
+def test_openvino_takes_a_discrete_gpu_and_no_integrated_one(devices: dict[str, Any], chosen: str) -> None:
+    def get_property(name: str, key: str) -> Any:
+        assert key == "DEVICE_TYPE"
+        if isinstance(devices[name], Exception):
+            raise devices[name]
+        return getattr(openvino_library().properties.device.Type, devices[name])
+
+    engine = OpenVinoEngine.__new__(OpenVinoEngine)
+    engine._openvino = openvino_library()
+    engine._core = SimpleNamespace(available_devices=list(devices), get_property=get_property)  # type: ignore[assignment]
+    assert engine._pick_device("auto") == chosen
+    assert engine._pick_device("cpu") == "CPU"
+
+
+BROKEN_METADATA = ["[]", "not json", '{"size": "64x48"}', '{"architecture": "resnet"}', '{"precision": 16}', '{"kind": "video"}']
+
+
+@pytest.mark.parametrize("name", [*ENGINES, "torch", "auto"])
+def test_malformed_metadata_are_a_model_error_in_every_engine(name: str, tmp_path: Path, tiny_model: Path) -> None:
+    model = onnx.load(str(tiny_model))
+    for text in BROKEN_METADATA:
+        helper.set_model_props(model, {"cyclecast": text})
+        onnx.save(model, str(tmp_path / "m.onnx"))
+        try:
+            with pytest.raises(ModelError, match="m.onnx: its cyclecast metadata cannot be read .*; export it again") as refused:
+                cyclecast.open_engine(tmp_path / "m.onnx", name)
+        except EngineUnavailable as error:
+            pytest.skip(str(error))
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch", "auto"])
+def test_metadata_of_a_newer_version_are_read(name: str, tmp_path: Path, tiny_model: Path) -> None:
+    model = onnx.load(str(tiny_model))
+    values = json.loads({entry.key: entry.value for entry in model.metadata_props}["cyclecast"])
+    helper.set_model_props(model, {"cyclecast": json.dumps(values | {"license": "CC0", "version": "9.0", "faces": [1, 2]})})
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    with cyclecast.load(tmp_path / "m.onnx", name, "cpu") as opened:
+        assert opened.spec.version == "9.0" and opened(moving_pictures(1)[0]).shape == (48, 64, 3)
+
+
+FOREIGN_FILES = {
+    "job.jsonl": b'{"source": "a.mp4"}\n{"source": "b.mp4"}\n',
+    "empty.onnx": b"",
+    "page.xml": b"<?xml version='1.0'?><html/>",
+    "model.xml": b"<?xml version='1.0'?><net name='x' version='11'/>",
+    "archive.zip": b"PK\x03\x04" + bytes(60),
+    "photo.png": b"\x89PNG\r\n\x1a\n" + bytes(60),
+    "cut.onnx": b"\x08\x0a\x12\x07pytorch:\xff\xff",
+    "network.tflite": b"\x1c\x00\x00\x00TFL3" + bytes(60),
+    "graph.pb": b"\x0a\x0b\x0a\x01x",
+}
+
+
+@pytest.mark.parametrize("name", ["auto", "openvino", "onnxruntime", "torch"])
+@pytest.mark.parametrize("file", FOREIGN_FILES)
+def test_any_other_file_is_a_model_error_in_one_line(file: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_bytes(FOREIGN_FILES[file])
+    with pytest.raises((ModelError, EngineUnavailable), match=f"{file}: (not a|cannot be)") as refused:
+        cyclecast.open_engine(tmp_path / file, name)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_session_that_stays_in_place_gives_each_frame_an_array_of_its_own(tiny_model: Path) -> None:

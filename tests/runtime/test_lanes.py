@@ -163,7 +163,7 @@ def opener(cuda: HostCuda, record: bool = True) -> Callable[[], ExecutionSlot]:
 
         return lambda stream: cuda.put(stream, work, lane.device_in, lane.device_out)
 
-    def open_lane() -> ExecutionSlot:
+    def open_slot() -> ExecutionSlot:
         lane = ExecutionSlot(Gpu(0), SHAPE)
         try:
             lane.load(negative(lane))
@@ -174,7 +174,7 @@ def opener(cuda: HostCuda, record: bool = True) -> Callable[[], ExecutionSlot]:
             raise
         return lane
 
-    return open_lane
+    return open_slot
 
 
 def frames(count: int) -> list[Image]:
@@ -324,8 +324,8 @@ def plan(tmp_path: Path) -> Path:
         sm=(87,),
         sizes=((16, 16), (24, 16), (64, 64)),
         precision="fp16",
-        takes="frame",
-        gives="styled",
+        input_name="frame",
+        output_name="styled",
         model_hash="",
         metadata=None,
     )
@@ -349,7 +349,7 @@ def test_a_plan_whose_pictures_are_larger_than_its_frames_writes_nowhere(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", HostTensorRt(cuda, 2))
     engine = open_engine(plan)
-    with pytest.raises(EngineError, match="not a frame model: it makes 48x32 of 24x16"):
+    with pytest.raises(EngineError, match="not a frame model: its output is 48x32 for an input of 24x16"):
         engine.run(frames(1)[0])
     assert cuda.held == 0
 

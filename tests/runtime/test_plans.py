@@ -70,9 +70,9 @@ def test_latent_generators_build_for_every_gpu(generator: str, recipe: str, prec
         targets = tuple(target for target in targets if target != 75)
     plan, facts = build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=targets)
     (tmp_path / "m.plan").write_bytes(plan)
-    assert (facts.takes, facts.gives, facts.precision, facts.sizes[0]) == ("latent", "image", precision, (28, 28))
+    assert (facts.input_name, facts.output_name, facts.precision, facts.sizes[0]) == ("latent", "image", precision, (28, 28))
     assert read_facts(tmp_path / "m.plan") == facts
-    with pytest.raises(ConfigError, match="makes pictures of noise, and is built for no frame size"):
+    with pytest.raises(ConfigError, match="a latent model has no frame size"):
         build_plan(tmp_path / "m.onnx", "tensorrt-rtx", (64, 48), sm=(89,))
 
 
@@ -105,15 +105,15 @@ def test_a_fixed_model_needs_no_size(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_built(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a plan is built for a size"):
+    with pytest.raises(ConfigError, match="a plan needs a frame size"):
         build_plan(tiny_model, "tensorrt-rtx", sm=(89,))
     with pytest.raises(ConfigError, match="builds for SM 75, .*, not for 87"):
         build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(87,))
-    with pytest.raises(ConfigError, match="128x128 to 64x64, best at 64x48: each size must hold"):
+    with pytest.raises(ConfigError, match="128x128 to 64x64, best at 64x48: each size must be at least"):
         build_plan(tiny_model, "tensorrt-rtx", (64, 48), between=((128, 128), (64, 64)), sm=(89,))
     with pytest.raises(EngineError, match="frames start at 16x16"):
         build_plan(tiny_model, "tensorrt-rtx", (8, 8), sm=(89,))
-    with pytest.raises(ModelError, match="no such model"):
+    with pytest.raises(ModelError, match="no such model|cannot be read as a model"):
         build_plan(tmp_path / "none.onnx", "tensorrt-rtx", (64, 48), sm=(89,))
     ports = [helper.make_tensor_value_info(name, TensorProto.UINT8, [1, 48, 64, 3]) for name in ("frame", "styled")]
     graph = helper.make_graph([helper.make_node("BitwiseNot", ["frame"], ["styled"])], "g", ports[:1], ports[1:])
@@ -124,9 +124,9 @@ def test_what_cannot_be_built(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_a_model_that_changes_the_size_is_not_built(tmp_path: Path) -> None:
     model = resizing_model(tmp_path / "m.onnx", 2)
-    with pytest.raises(EngineError, match="not a frame model: it makes 128x96 of 64x48"):
+    with pytest.raises(EngineError, match="its output is 128x96 for an input of 64x48"):
         build_plan(model, "tensorrt-rtx", (64, 48), sm=(89,))
-    with pytest.raises(EngineError, match="not a frame model: it makes 32x32 of 16x16"):
+    with pytest.raises(EngineError, match="its output is 32x32 for an input of 16x16"):
         build_plan(model, "tensorrt-rtx", (64, 48), between=((16, 16), (64, 48)), sm=(89,))
     assert build_plan(resizing_model(model, 1), "tensorrt-rtx", (64, 48), sm=(89, 120, 89))[1].sm == (89, 120)
 
@@ -134,7 +134,7 @@ def test_a_model_that_changes_the_size_is_not_built(tmp_path: Path) -> None:
 def test_a_plan_is_not_built_of_a_plan(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.plan").write_bytes(build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,))[0])
     capfd.readouterr()
-    with pytest.raises(ModelError, match="m.plan: is a plan already; build takes an ONNX frame model"):
+    with pytest.raises(ModelError, match="m.plan: already a plan; expected an ONNX frame model"):
         build_plan(tmp_path / "m.plan", "tensorrt-rtx", (64, 48), sm=(89,))
     assert capfd.readouterr() == ("", "")
 
@@ -156,7 +156,7 @@ def test_the_command_refuses_plans_and_pictures_of_nan_in_a_line(tiny_model: Pat
     assert cyclecast_command("build", tmp_path / "nan.onnx", *asked, "--no-verify").returncode == 0
     again = cyclecast_command("build", tmp_path / "m.plan", *asked, "--overwrite")
     assert again.returncode == 1 and len(again.stderr.splitlines()) == 1, again.stderr
-    assert "m.plan: is a plan already; build takes an ONNX frame model" in again.stderr
+    assert "m.plan: already a plan; expected an ONNX frame model" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,10 @@ def test_the_command_refuses_plans_and_pictures_of_nan_in_a_line(tiny_model: Pat
     [
         (("--size", "dynamic"), "a size is WIDTHxHEIGHT, got 'dynamic'"),
         (("--size", "abc"), "a size is WIDTHxHEIGHT, got 'abc'"),
-        (("--engine", "nope"), "no engine named 'nope'; there are: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime, torch"),
+        (
+            ("--engine", "nope"),
+            "no engine named 'nope'; expected one of: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime, torch",
+        ),
     ],
 )
 def test_verify_says_what_it_takes(arguments: tuple[str, ...], message: str) -> None:
@@ -195,7 +198,7 @@ def test_a_graph_that_does_not_compute_what_it_says_is_refused(tiny_model: Path,
     (entry,) = (entry for entry in model.metadata_props if entry.key == "cyclecast")
     entry.value = entry.value.replace('"fp32"', '"fp16"')
     onnx.save(model, str(tmp_path / "m.onnx"))
-    with pytest.raises(ModelError, match="says fp16, but its convolutions are fp32"):
+    with pytest.raises(ModelError, match="its metadata say fp16, its convolutions are fp32"):
         build_plan(tmp_path / "m.onnx", "tensorrt-rtx", (64, 48), sm=(89,))
 
 
@@ -217,7 +220,9 @@ def test_a_file_that_is_no_plan_of_ours(tiny_model: Path, tmp_path: Path) -> Non
     assert engine_of_plan(tmp_path / "foreign.plan") == "tensorrt" and read_facts(tmp_path / "foreign.plan") is None
     for content in (b'{"engine": 1}}\0', b"3}\0", b"{"):
         (tmp_path / "odd.plan").write_bytes(b'vtrt..{"cyclecast_plan": ' + content)
-        with pytest.raises(ModelError, match="odd.plan: a plan cut short, or of another version of cyclecast; build it again"):
+        with pytest.raises(
+            ModelError, match="odd.plan: a truncated plan, or one of another version of cyclecast; build it again"
+        ):
             read_facts(tmp_path / "odd.plan")
 
 
@@ -242,8 +247,8 @@ def test_facts_survive_the_round_trip() -> None:
         sm=(87,),
         sizes=((16, 16), (1280, 720), (1920, 1080)),
         precision="fp16",
-        takes="frame",
-        gives="styled",
+        input_name="frame",
+        output_name="styled",
         model_hash="00",
         metadata='{"name": "é \\"quoted\\""}',
     )

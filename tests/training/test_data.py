@@ -95,7 +95,7 @@ def test_no_folder_no_images_and_no_readable_image_are_errors(tmp_path: Path) ->
         ImageFolder(tmp_path, (40, 40), 32).draw(np.random.default_rng(0))
     with pytest.raises(InputError, match="none of its 1 image files can be read"):
         fixed_set(tmp_path, 3, 32)
-    with pytest.raises(ConfigError, match="from crop_size, 64, up"):
+    with pytest.raises(ConfigError, match="a rising range from crop_size .64. up, got 40 to 40"):
         ImageFolder(tmp_path, (40, 40), 64)
 
 

@@ -20,7 +20,7 @@ from cyclecast.training.config import TrainConfig
 from cyclecast.training.loop import train
 from cyclecast.training.networks import FrameGenerator, build_generator
 from cyclecast.training.recipes.distill import Distill, recorded, shift_averaged
-from cyclecast.training.steady import steadiness_loss
+from cyclecast.training.steadiness_loss import steadiness_loss
 from tests.conftest import different, moving_pictures
 
 Smallest = Callable[..., TrainConfig]

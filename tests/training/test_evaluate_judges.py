@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cyclecast.errors import InputError
-from cyclecast.training.evaluate.classifier import SmallClassifier, accuracy, classify, shifted, train_classifier
+from cyclecast.training.evaluate.classifier import SmallClassifier, accuracy, classify, random_shift, train_classifier
 from cyclecast.training.evaluate.labels import confusion, label_scores
 from cyclecast.training.evaluate.segmentation import SegmentationNet, class_weights, predict, train_segmentation
 from tests.conftest import shared
@@ -44,7 +44,7 @@ def test_ignored_pixels_count_nowhere_and_other_strange_labels_are_refused() -> 
         confusion(torch.tensor([0, 1, 1]), truth, 2)
     with pytest.raises(InputError, match="predicted labels"):
         confusion(torch.tensor([0, 2, 1]), truth, 2, ignore=11)
-    with pytest.raises(InputError, match="of one shape"):
+    with pytest.raises(InputError, match="must have one shape"):
         confusion(torch.zeros(2, 2, dtype=torch.long), truth, 2)
 
 
@@ -85,7 +85,7 @@ def test_a_classifier_is_the_same_for_the_same_seed_and_another_for_another() ->
 def test_shifting_moves_each_picture_whole_and_lets_black_in() -> None:
     picture = torch.full((1, 3, 9, 9), -1.0)
     picture[:, :, 4, 4] = 1.0
-    moved = shifted(picture.repeat(200, 1, 1, 1), 2, torch.Generator().manual_seed(0))
+    moved = random_shift(picture.repeat(200, 1, 1, 1), 2, torch.Generator().manual_seed(0))
     assert moved.shape == (200, 3, 9, 9)
     assert ((moved > 0).sum((1, 2, 3)) == 3).all()  # one pixel, three channels
     assert {tuple(place) for place in (moved[:, 0] > 0).nonzero()[:, 1:].tolist()} == {

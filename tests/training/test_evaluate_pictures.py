@@ -73,9 +73,9 @@ def test_only_inceptions_numbers_are_called_fid_and_kid(extractor: ClassifierFea
 
 
 def test_sets_too_small_or_unlike_are_refused(extractor: ClassifierFeatures) -> None:
-    with pytest.raises(InputError, match="need 8 images of each kind or more, got 7 fake"):
+    with pytest.raises(InputError, match="need 8 or more images in each set, got 7 fake"):
         fid_kid(pictures(8, 1), pictures(7, 2), extractor)
-    with pytest.raises(InputError, match="need 30 images of each kind or more, got 20 real"):
+    with pytest.raises(InputError, match="need 30 or more images in each set, got 20 real"):
         fid_kid(pictures(20, 1), pictures(30, 2), extractor, subset_size=30)
     with pytest.raises(InputError, match="fake images must be"):
         fid_kid(pictures(8, 1), pictures(8, 2)[..., :16], extractor)
@@ -166,11 +166,11 @@ def test_a_cut_is_not_flicker() -> None:
 
 def test_clips_that_do_not_match_are_refused() -> None:
     clip = panning(3)
-    with pytest.raises(InputError, match="the styled ends at 2"):
+    with pytest.raises(InputError, match="the styled clip ends at frame 2"):
         warping_error(clip, clip[:2])
-    with pytest.raises(InputError, match="of one size"):
+    with pytest.raises(InputError, match="must have one size"):
         warping_error(clip, [frame[:-2] for frame in clip])
-    with pytest.raises(InputError, match="two frames or more"):
+    with pytest.raises(InputError, match="needs two or more frames"):
         warping_error(clip[:1], clip[:1])
     with pytest.raises(InputError, match="uint8 BGR"):
         warping_error([frame[..., 0] for frame in clip], clip)

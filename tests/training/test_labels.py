@@ -16,9 +16,9 @@ from cyclecast.training.data import (
     ImageFolder,
     PairedData,
     Palette,
-    colorise,
+    colorize,
+    find_palette,
     nearest_class,
-    palette_of,
     read_palette,
     to_bytes,
 )
@@ -54,16 +54,16 @@ def test_a_table_is_read_in_the_order_of_its_indices(labels: Path) -> None:
 
 
 def test_only_a_folder_of_labels_with_a_table_has_a_palette(labels: Path, tmp_path: Path) -> None:
-    beside = palette_of(labels)
+    beside = find_palette(labels)
     assert beside is not None and beside.names == ("sky", "road", "tree")
     (labels / "classes.csv").write_text("index,name,r,g,b\n0,all,1,2,3\n")
-    inside = palette_of(labels)
+    inside = find_palette(labels)
     assert inside is not None and inside.names == ("all",)
     (tmp_path / "photos").mkdir()
-    assert palette_of(tmp_path / "photos") is None
+    assert find_palette(tmp_path / "photos") is None
     (labels / "classes.csv").unlink()
     (tmp_path / "classes.csv").unlink()
-    assert palette_of(labels) is None
+    assert find_palette(labels) is None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_malformed_table_is_refused_with_its_line(table: str, message: str, tm
 
 def test_colors_name_their_class_again_even_when_they_are_a_little_off() -> None:
     indices = stripes()
-    image = colorise(indices, palette())
+    image = colorize(indices, palette())
     assert image.shape == (40, 50, 3) and image.dtype == np.uint8
     assert np.array_equal(nearest_class(image, palette()), indices)
     noise = np.random.default_rng(0).integers(-20, 21, image.shape)
@@ -95,8 +95,8 @@ def test_colors_name_their_class_again_even_when_they_are_a_little_off() -> None
 
 
 def test_an_index_outside_the_table_is_an_error() -> None:
-    with pytest.raises(InputError, match="class index 3 is outside the table, 0 to 2"):
-        colorise(np.full((4, 4), 3, np.uint8), palette())
+    with pytest.raises(InputError, match="class index 3 is outside the table, expected 0 to 2"):
+        colorize(np.full((4, 4), 3, np.uint8), palette())
 
 
 def test_label_maps_are_drawn_in_their_tables_colors_and_never_blended(labels: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_unusable_label_map_is_skipped_named_once_and_counted(labels: Path, c
     assert {path.name for path in folder.skipped} == {"outside.png", "colors.png"}
     messages = sorted(record.getMessage() for record in caplog.records)
     assert len(messages) == 2
-    assert "one channel of class indices, this has 3" in messages[0]
+    assert "one channel of class indices, got 3 channels" in messages[0]
     assert "class index 3 is outside the table" in messages[1]
 
 
@@ -130,5 +130,5 @@ def test_camvid_pairs_a_street_with_its_labels() -> None:
     assert photo.shape == label.shape == (2, 3, 128, 128)
     table = read_palette(camvid / "classes.csv")
     image = to_bytes(label)[0].permute(1, 2, 0).numpy()
-    assert np.array_equal(colorise(nearest_class(image, table), table), image)
+    assert np.array_equal(colorize(nearest_class(image, table), table), image)
     assert len(data) == 367 and not data.skipped

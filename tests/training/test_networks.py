@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cyclecast.errors import CyclecastError
 from cyclecast.training.networks import ConvGenerator, MlpGenerator, UnetGenerator, build_generator, build_latent_generator
-from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, pretrained
+from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, load_pretrained
 from cyclecast.training.networks.frame import PRESETS, Preset
-from cyclecast.training.networks.latent import ConvDiscriminator, MlpDiscriminator, halvings
+from cyclecast.training.networks.latent import ConvDiscriminator, MlpDiscriminator, factor_side
 from cyclecast.training.networks.layers import InstanceNorm, ReflectionPad, initialize, update_average, upsample_block
 from cyclecast.training.networks.patch import Discriminator, build_discriminator
 from tests.conftest import shared
@@ -111,7 +111,7 @@ def test_imagenet_features_know_a_castle(name: str) -> None:
     photo = cv2.imread(str(sorted(shared("data/monet2photo/testB").glob("*"))[2]))
     assert photo is not None
     image = torch.from_numpy(photo[..., ::-1].copy()).permute(2, 0, 1)[None, :, 16:240, 16:240] / 127.5 - 1
-    state = pretrained(name)
+    state = load_pretrained(name)
     last = EfficientNetFeatures(name)(image)[-1]
     seen = FrozenConvolution(state, "_conv_head", "_bn1")(last).mean((2, 3)) @ state["_fc.weight"].T + state["_fc.bias"]
     assert seen.softmax(1)[0, 483] > 0.7  # ImageNet's "castle"
@@ -250,7 +250,7 @@ def test_each_pixel_shuffled_up_starts_as_four_equal_ones() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("side", "least"), [(28, 7), (32, 4), (64, 4)])
 def test_latent_networks_make_and_judge_pictures_of_any_size(side: int, least: int, channels: int) -> None:
-    assert halvings(side)[1] == least
+    assert factor_side(side)[1] == least
     latents = torch.randn(2, 5)
     shape: dict[str, int] = {"image_size": side, "channels": channels}
     generators = {
@@ -265,7 +265,7 @@ def test_latent_networks_make_and_judge_pictures_of_any_size(side: int, least: i
         images = generator(latents)
         assert images.shape == (2, channels, side, side) and images.abs().max() <= 1
         for kind in ("batch", "none"):
-            assert ConvDiscriminator(**shape, ndf=1, kind=kind)(images).shape == (2,)
+            assert ConvDiscriminator(**shape, ndf=1, norm=kind)(images).shape == (2,)
         assert MlpDiscriminator(**shape)(images).shape == (2,)
 
 

@@ -139,7 +139,7 @@ def test_an_image_recipe_becomes_a_frame_model(
     assert agreement.passed and agreement.frames > 0
     frame = moving_pictures(1, 52, 38)[0]
     with cyclecast.load(tmp_path / "m.onnx", "onnxruntime") as model:
-        assert (model.spec.kind, model.spec.recipe, model.spec.direction) == ("frame", CASES[name][0], trained.direction)
+        assert (model.spec.model_type, model.spec.recipe, model.spec.direction) == ("frame", CASES[name][0], trained.direction)
         assert model.spec.architecture == trained.architecture
         expected = reference(trained.network, torch.from_numpy(frame))  # type: ignore[arg-type]
         assert np.abs(model(frame).astype(int) - expected.numpy()).max() <= 1
@@ -166,7 +166,7 @@ def test_a_latent_recipe_becomes_a_latent_model_of_any_count(
     assert (latent.name, latent.type, latent.shape) == ("latent", "tensor(float)", ["count", 4])
     assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["count", side, side, 3])
     spec = ModelSpec.from_json(session.get_modelmeta().custom_metadata_map["cyclecast"])
-    assert (spec.kind, spec.recipe, spec.direction, spec.steps) == ("latent", name, direction, 4)
+    assert (spec.model_type, spec.recipe, spec.direction, spec.steps) == ("latent", name, direction, 4)
     latents = torch.randn(7, 4)
     expected = LatentGraph(trained.network)(latents).detach().numpy()  # type: ignore[arg-type]
     for count in (1, 7):

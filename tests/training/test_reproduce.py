@@ -24,8 +24,8 @@ from cyclecast.training.evaluate.classifier import SmallClassifier
 from cyclecast.training.evaluate.labels import LabelScores
 from cyclecast.training.reproduce import EXPERIMENTS
 from cyclecast.training.reproduce.digits import FIGURES, FOLDERS, VARIANTS
-from cyclecast.training.reproduce.lab import Lab
-from cyclecast.training.reproduce.latent import EXAMPLES, TITLES, arithmetic, between, map_of_latents
+from cyclecast.training.reproduce.experiment import Experiment
+from cyclecast.training.reproduce.latent import EXAMPLES, TITLES, draw_tsne, interpolate, latent_arithmetic
 from cyclecast.training.reproduce.street import ABLATIONS, METHODS, PAPER, agreement
 from tests.training.conftest import draw_digits
 
@@ -38,27 +38,27 @@ ALONE = """
 import signal, sys
 from pathlib import Path
 from cyclecast.training.reproduce import EXPERIMENTS
-from cyclecast.training.reproduce.lab import Lab
+from cyclecast.training.reproduce.experiment import Experiment
 
 def tell(stage, done, total):
     print(stage, done, total)
     if f"{stage} {done}" == sys.argv[3]:
         signal.raise_signal(signal.SIGINT)
 
-lab = Lab(Path(sys.argv[2]), device="cpu", precision="fp32", effort=0.0014, tell=tell)
-EXPERIMENTS["digits"](Path(sys.argv[1]), lab)
+experiment = Experiment(Path(sys.argv[2]), device="cpu", precision="fp32", effort=0.0014, on_progress=tell)
+EXPERIMENTS["digits"](Path(sys.argv[1]), experiment)
 """
 
 
-def lab(out: Path, told: Told | None = None, effort: float = 0.0014, **settings: Any) -> Lab:
+def experiment(out: Path, told: Told | None = None, effort: float = 0.0014, **settings: Any) -> Experiment:
     """Three steps of 4,000; in fp32, beside engines that compute bf16 in the same process."""
 
     def tell(*stage: Any) -> None:
         if told is not None:
             told.append(stage)
 
-    chosen: dict[str, Any] = {"device": "cpu", "precision": "fp32", "effort": effort, "tell": tell}
-    return Lab(out, **chosen | settings)
+    chosen: dict[str, Any] = {"device": "cpu", "precision": "fp32", "effort": effort, "on_progress": tell}
+    return Experiment(out, **chosen | settings)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +77,7 @@ def finished(drawn_digits: Path, drawn_streets: Path, tmp_path_factory: pytest.T
     def out(name: str) -> Path:
         if not (folder / name).exists():
             data = drawn_streets if name == "street" else drawn_digits
-            assert EXPERIMENTS[name](data, lab(folder / name)) == folder / name / "index.html"
+            assert EXPERIMENTS[name](data, experiment(folder / name)) == folder / name / "index.html"
         return folder / name
 
     return out
@@ -151,12 +151,12 @@ def test_the_page_of_latents_says_what_its_results_say(finished: Callable[[str],
     distances = ("classifier_fid", "classifier_kid_mean", "classifier_kid_std")
     assert [row[0] for row in table] == ["other real digits", *TITLES.values()]
     for (_, *cells), scores in zip(table, (results["real"], *(results[recipe] for recipe in TITLES)), strict=True):
-        values = [*(scores[key] for key in distances), scores.get("kinds", 10), scores.get("steps"), scores.get("minutes")]
+        values = [*(scores[key] for key in distances), scores.get("classes", 10), scores.get("steps"), scores.get("minutes")]
         assert all(says(*pair) for pair in zip(cells, values, strict=True)), (cells, values)
     assert "20 samples against 20 real test digits" in page  # half of the 40 that there are
     for recipe in TITLES:
         tried, digit, bolder = (results[recipe][f"arithmetic_{key}"] for key in ("tried", "digit", "bolder"))
-        assert f"Of {tried} such sums, {digit} show the digit that was asked for and {bolder} show more ink" in page
+        assert f"Of {tried} such sums, {digit} show the expected digit and {bolder} show more ink" in page
 
 
 def test_the_page_of_streets_says_what_its_results_and_the_paper_say(finished: Callable[[str], Path]) -> None:
@@ -182,7 +182,7 @@ def test_a_second_time_trains_nothing_and_finds_the_same(
     out, told = finished(name), Told()
     before, found = kept(out), figures(out)
     assert len(before) >= len(METHODS_OF[name])
-    EXPERIMENTS[name](drawn_streets if name == "street" else drawn_digits, lab(out, told))
+    EXPERIMENTS[name](drawn_streets if name == "street" else drawn_digits, experiment(out, told))
     assert told == [] and kept(out) == before and figures(out) == found
 
 
@@ -211,9 +211,9 @@ def test_a_run_or_a_judge_that_is_gone_is_made_again_alone(
     out, told = tmp_path / "out", Told()
     shutil.copytree(finished("latent"), out)
     shutil.rmtree(out / "dcgan")
-    (out / "judge.pt").unlink()
-    EXPERIMENTS["latent"](drawn_digits, lab(out, told))
-    assert {stage for stage, _, _ in told} == {"judge", "dcgan"}
+    (out / "classifier.pt").unlink()
+    EXPERIMENTS["latent"](drawn_digits, experiment(out, told))
+    assert {stage for stage, _, _ in told} == {"classifier", "dcgan"}
     assert untimed(figures(out)) == untimed(figures(finished("latent")))
 
 
@@ -222,16 +222,16 @@ def test_what_was_begun_otherwise_is_not_passed_off_as_this(
 ) -> None:
     out, told = finished("digits"), Told()
     before = kept(out)
-    with pytest.raises(ConfigError, match="judge-mnist.pt: begun with seed 0, not 1; choose another folder"):
-        EXPERIMENTS["digits"](drawn_digits, lab(out, told, seed=1))
-    with pytest.raises(ConfigError, match="judge-mnist.pt: begun with effort 0.0014, not 0.001; choose another folder"):
-        EXPERIMENTS["digits"](drawn_digits, lab(out, told, effort=0.001))
-    torch.save({"seed": 0, "weights": SmallClassifier(3).state_dict()}, tmp_path / "judge-mnist.pt")
-    with pytest.raises(ConfigError, match="judge-mnist.pt: no judge of this experiment"):
-        EXPERIMENTS["digits"](drawn_digits, lab(tmp_path, told))
-    (tmp_path / "judge-mnist.pt").write_bytes(b"no network")
-    with pytest.raises(ConfigError, match="judge-mnist.pt: no judge of this experiment"):
-        EXPERIMENTS["digits"](drawn_digits, lab(tmp_path, told))
+    with pytest.raises(ConfigError, match="classifier-mnist.pt: started with seed 0, not 1; choose another folder"):
+        EXPERIMENTS["digits"](drawn_digits, experiment(out, told, seed=1))
+    with pytest.raises(ConfigError, match="classifier-mnist.pt: started with effort 0.0014, not 0.001; choose another folder"):
+        EXPERIMENTS["digits"](drawn_digits, experiment(out, told, effort=0.001))
+    torch.save({"seed": 0, "weights": SmallClassifier(3).state_dict()}, tmp_path / "classifier-mnist.pt")
+    with pytest.raises(ConfigError, match="classifier-mnist.pt: not a classifier of this experiment"):
+        EXPERIMENTS["digits"](drawn_digits, experiment(tmp_path, told))
+    (tmp_path / "classifier-mnist.pt").write_bytes(b"no network")
+    with pytest.raises(ConfigError, match="classifier-mnist.pt: not a classifier of this experiment"):
+        EXPERIMENTS["digits"](drawn_digits, experiment(tmp_path, told))
     assert told == [] and kept(out) == before
 
 
@@ -256,15 +256,15 @@ def test_missing_data_are_named_before_anything_is_trained(
     shutil.copytree(drawn_streets if name == "street" else drawn_digits, data)
     shutil.rmtree(data / lost) if (data / lost).is_dir() else (data / lost).unlink()
     with pytest.raises(InputError, match=message):
-        EXPERIMENTS[name](data, lab(tmp_path / "out", told))
+        EXPERIMENTS[name](data, experiment(tmp_path / "out", told))
     assert told == [] and not (tmp_path / "out").exists()
 
 
 def test_too_few_digits_to_judge_by_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
     images, labels = draw_digits(23, 28, 0)
     np.savez(tmp_path / "mnist.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    with pytest.raises(InputError, match="mnist.npz: 23 test digits; the experiment takes 24 or more"):
-        EXPERIMENTS["latent"](tmp_path, lab(tmp_path / "out"))
+    with pytest.raises(InputError, match="mnist.npz: the experiment needs 24 or more test digits, got 23"):
+        EXPERIMENTS["latent"](tmp_path, experiment(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -289,7 +289,7 @@ def test_agreement_counts_the_pairs_in_the_papers_order(methods: tuple[str, ...]
 
 def test_a_walk_begins_and_ends_at_its_latents_and_goes_straight() -> None:
     start, end = torch.randn(2, 6, 100, generator=torch.Generator().manual_seed(0))
-    walk = between(start, end, 5).reshape(6, 5, 100)
+    walk = interpolate(start, end, 5).reshape(6, 5, 100)
     assert torch.equal(walk[:, 0], start) and torch.equal(walk[:, -1], end)
     torch.testing.assert_close(walk[:, 2], (start + end) / 2)
     torch.testing.assert_close(walk[:, 1] - walk[:, 0], walk[:, 4] - walk[:, 3])
@@ -329,7 +329,7 @@ def plain_latents(of_each: int) -> tuple[Tensor, Tensor]:
 
 def test_vector_arithmetic_on_a_linear_generator_gives_the_bold_digit_that_was_asked_for() -> None:
     latents, digits = plain_latents(3 * EXAMPLES)
-    picture, found = arithmetic(Plain(), latents, digits, Reader())
+    picture, found = latent_arithmetic(Plain(), latents, digits, Reader())
     assert found == {"arithmetic_tried": 10, "arithmetic_digit": 10, "arithmetic_bolder": 10}
     assert picture.shape == (10 * 64, 4 * 64, 3)
     # Row p, as ink: bold p, thin p, thin q, and bold again.
@@ -339,13 +339,13 @@ def test_vector_arithmetic_on_a_linear_generator_gives_the_bold_digit_that_was_a
 
 def test_vector_arithmetic_counts_only_what_comes_out_and_tries_what_was_made_often_enough() -> None:
     latents, digits = plain_latents(3 * EXAMPLES)
-    assert arithmetic(Plain(), latents, digits, Reader(always=3))[1]["arithmetic_digit"] == 1
+    assert latent_arithmetic(Plain(), latents, digits, Reader(always=3))[1]["arithmetic_digit"] == 1
     faint = latents.clone()
     faint[:, 10] = 0  # thin and bold are alike
-    assert arithmetic(Plain(), faint, digits, Reader())[1]["arithmetic_bolder"] == 0
+    assert latent_arithmetic(Plain(), faint, digits, Reader())[1]["arithmetic_bolder"] == 0
     fewer = torch.where((digits == 4) | (digits == 9), 3, digits)
-    assert arithmetic(Plain(), latents, fewer, Reader())[1]["arithmetic_tried"] == 8
-    picture, found = arithmetic(Plain(), latents, torch.full_like(digits, 7), Reader())
+    assert latent_arithmetic(Plain(), latents, fewer, Reader())[1]["arithmetic_tried"] == 8
+    picture, found = latent_arithmetic(Plain(), latents, torch.full_like(digits, 7), Reader())
     assert set(found.values()) == {0} and picture.ndim == 2
 
 
@@ -353,10 +353,10 @@ def test_vector_arithmetic_counts_only_what_comes_out_and_tries_what_was_made_of
 def test_a_map_shows_few_latents_and_a_model_that_makes_one_picture_alone(by_features: bool) -> None:
     torch.manual_seed(0)
     judge = SmallClassifier(10, 2).eval() if by_features else None
-    apart = map_of_latents(Plain(), plain_latents(2)[0], judge, side=200)
+    apart = draw_tsne(Plain(), plain_latents(2)[0], judge, side=200)
     latents = torch.zeros(20, 11)
     latents[:, 10] = 1.5
-    heap = map_of_latents(Plain(), latents, judge, side=200)
+    heap = draw_tsne(Plain(), latents, judge, side=200)
     assert apart.shape == heap.shape == (200, 200)
     assert (heap == 255).sum() == 6 < 2 * 6 < (apart > 0).sum()
 

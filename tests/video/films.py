@@ -13,7 +13,9 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-from cyclecast.video.convert.convert import ConversionReport, ConvertOptions, convert_file
+from cyclecast.video.convert.convert import convert_file
+from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.convert.report import ConversionReport
 from tests.conftest import Same, moving_pictures
 
 LINES = ((0.2, 0.7, "one"), (0.9, 1.3, "two"), (1.5, 1.9, "three"))  # seconds

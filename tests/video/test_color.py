@@ -13,7 +13,8 @@ import pytest
 
 from cyclecast.errors import InputError
 from cyclecast.video.color import MATRICES, SDR, ToBgr, delivered, from_bgr
-from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.convert import convert_file
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Color, Image
 from tests.conftest import Same

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from onnx import TensorProto
 from onnx.external_data_helper import load_external_data_for_model
 
 from cyclecast.errors import MissingModelError, ModelError
-from cyclecast.spec import METADATA_KEY, ModelSpec
+from cyclecast.runtime.engine import spec_from_metadata
+from cyclecast.spec import METADATA_KEY
 
 Array = NDArray[Any]
 Image = NDArray[np.uint8]
@@ -139,10 +139,7 @@ def _refuse_ours(model: onnx.ModelProto) -> None:
     text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
     if text is None:
         return
-    kind = "frame"
-    with contextlib.suppress(ValueError, TypeError):
-        kind = ModelSpec.from_json(text).kind
-    if kind == "latent":
+    if spec_from_metadata("it", text).model_type == "latent":
         raise ModelError("a latent model: it makes pictures of noise and has no frame to take")
     raise ModelError("a frame model already: use it as it is")
 

@@ -1,46 +1,70 @@
-"""The engines: one file each, one line in this dict. Their libraries load when one is opened, not before."""
+"""The engines: one file each, one line in `ENGINES`. An engine loads its library when it is opened."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from cyclecast.errors import ConfigError, EngineUnavailable
 from cyclecast.runtime.engine import Engine
-from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from cyclecast.runtime.engines.onnxruntime import DeviceFailed, OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
 from cyclecast.runtime.plan import engine_of_plan
 
-Opener = Callable[[Path, str, str, str], Engine]  # model, engine, device, precision, as `open_engine` takes them
+log = logging.getLogger(__name__)
 
-ENGINES: dict[str, Callable[[Path, str, str], Engine]] = {  # `auto` takes the first that this machine has
+Opener = Callable[[Path, str, str, str], Engine]  # (model, engine, device, precision), as `open_engine` takes them
+
+ENGINES: dict[str, Callable[[Path, str, str], Engine]] = {
     "tensorrt": TensorRtEngine,
     "tensorrt-rtx": TensorRtRtxEngine,
     "openvino": OpenVinoEngine,
     "onnxruntime": OnnxRuntimeEngine,
 }
 
+# What `--engine auto --device auto` tries, the fastest first: NVIDIA GPUs, then OpenVINO's choice (a discrete Intel GPU, or
+# else the CPU), then ONNX Runtime on the CPU.
+BEST_FIRST = (
+    ("tensorrt", "auto"),
+    ("tensorrt-rtx", "auto"),
+    ("onnxruntime", "gpu"),
+    ("openvino", "auto"),
+    ("onnxruntime", "cpu"),
+)
+
 
 def open_engine(model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
-    """Opens the frame model, or the plan, at `model`; what was chosen is in the engine's name, device and precision.
+    """Opens the frame model or plan at `model`. The engine's name, device and precision say what was chosen.
 
-    engine: "auto" or a key of `ENGINES`; a plan has its own. device: "auto", "cpu", "gpu" or "cuda:N". precision: "auto",
-    "fp32", "bf16" or "fp16". EngineUnavailable if what was asked for is not here, ModelError if the file is not a frame model.
+    engine: "auto" or a key of `ENGINES`; a plan brings its own. device: "auto" (the best device present), "cpu", "gpu" or
+    "cuda:N". precision: "auto", "fp32", "bf16" or "fp16". Raises EngineUnavailable if this machine lacks what was asked for,
+    ConfigError for an unknown engine, and ModelError if the file is not a frame model.
     """
     if engine != "auto" and engine not in ENGINES:
-        known = ["auto", *ENGINES, "torch"]  # the last one by `cyclecast.open_engine`: this room does without
-        raise ConfigError(f"no engine named {engine!r}; there are: {', '.join(known)}")
+        known = ["auto", *ENGINES, "torch"]  # `cyclecast.open_engine` adds torch
+        raise ConfigError(f"no engine named {engine!r}; expected one of: {', '.join(known)}")
     own = engine_of_plan(model)
     if own is not None and engine not in ("auto", own):
-        raise ConfigError(f"{model}: a plan of {own}, which {engine} cannot run")
+        raise ConfigError(f"{model}: a plan of {own}, which {engine} cannot run; use --engine {own}")
     engine = own or engine
     if engine != "auto":
         return ENGINES[engine](model, device, precision)
-    absent = []
-    for opener in ENGINES.values():
+    reasons = []
+    for name, its_device in _candidates(device):
         try:
-            return opener(model, device, precision)
+            return ENGINES[name](model, its_device, precision)
         except EngineUnavailable as error:
-            absent.append(str(error))
-    raise EngineUnavailable("no engine can run it here: " + "; ".join(absent))
+            level = logging.WARNING if isinstance(error, DeviceFailed) else logging.DEBUG
+            log.log(level, "%s; trying the next engine", error)
+            reasons.append(str(error))
+    raise EngineUnavailable("no engine can run it here: " + "; ".join(dict.fromkeys(reasons)))
+
+
+def _candidates(device: str) -> list[tuple[str, str]]:
+    """(engine, device) pairs to try in turn; a device that was asked for is the only one that an engine may use."""
+    pairs = [(name, own if device == "auto" else device) for name, own in BEST_FIRST if name in ENGINES]
+    if device == "cpu":  # OpenVINO is the faster one there
+        pairs.sort(key=lambda pair: pair[0] != "openvino")
+    return list(dict.fromkeys(pairs))

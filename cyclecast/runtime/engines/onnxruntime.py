@@ -1,7 +1,8 @@
-"""ONNX Runtime: runs wherever Python does; on NVIDIA GPUs with the package onnxruntime-gpu."""
+"""ONNX Runtime: runs wherever Python does, and on NVIDIA GPUs with the package onnxruntime-gpu."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,41 @@ import numpy as np
 
 from cyclecast.errors import EngineError, EngineNotInstalled, EngineUnavailable, ModelError
 from cyclecast.runtime.engine import (
+    EXPECTED_MODEL,
     Image,
     PerSizeCache,
     SynchronousEngine,
+    TensorSpec,
     check_frame,
+    check_shape,
     check_size,
-    check_styled,
+    dense,
     frame_size,
-    stated_precision,
+    spec_from_metadata,
 )
 from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.spec import METADATA_KEY
 
-Provider = tuple[str, dict[str, Any]]
-RECORDS = {  # what makes a provider record a frame's work as a CUDA graph, and then start it in one call
-    "CUDAExecutionProvider": {"enable_cuda_graph": "1"},
-    "TensorrtExecutionProvider": {"trt_cuda_graph_enable": "1"},
+log = logging.getLogger(__name__)
+
+Provider = tuple[str, dict[str, Any]]  # name, options
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+CUDA_GRAPH_OPTIONS = {  # make a provider record a frame's work as a CUDA graph, and start it with one call
+    CUDA: {"enable_cuda_graph": "1"},
+    TENSORRT: {"trt_cuda_graph_enable": "1"},
 }
-Run = Callable[[Image], Image]  # (1, H, W, 3) uint8 to a new array of the same
+Run = Callable[[Image], Image]  # (1, H, W, 3) uint8 -> a new array of the same shape
+
+
+class DeviceFailed(EngineUnavailable):
+    """A device that this machine lists, but that does not start."""
 
 
 class OnnxRuntimeEngine(SynchronousEngine):
-    """One session for each frame size, the graph's free dimensions fixed to it."""
+    """Keeps one session for each frame size, with the graph's free dimensions fixed to it.
+
+    Device "auto" is the first NVIDIA GPU if this onnxruntime has CUDA and CUDA starts, or else the CPU.
+    """
 
     name = "onnxruntime"
 
@@ -43,62 +57,100 @@ class OnnxRuntimeEngine(SynchronousEngine):
                 "onnxruntime is not installed: pip install onnxruntime, or for NVIDIA GPUs cyclecast[gpu]; never both"
             ) from error
         self._onnxruntime = onnxruntime
-        self.device, self._gpu, self._providers = self._pick_device(device)
         self._path = path
-        session = self._open({})
-        free = session.get_inputs()[0].shape if session.get_inputs() else []
-        self.size = frame_size(path, _ports(session.get_inputs()), _ports(session.get_outputs()))
-        self._free = [name if isinstance(name, str) else None for name in free[1:3]]  # symbols of H and W
+        session = self._open_best_device() if device == "auto" else self._open_device(device)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        self.size = frame_size(path, _tensors(inputs), _tensors(outputs))
+        self._free = [name if isinstance(name, str) else None for name in inputs[0].shape[1:3]]  # symbols of H and W
         self.metadata: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self.precision = stated_precision(self.metadata)
+        self.precision = spec_from_metadata(path, self.metadata).precision
         if precision not in ("auto", self.precision):
             raise EngineUnavailable(f"onnxruntime computes this model in {self.precision}, not in {precision}")
-        self._input = session.get_inputs()[0].name
+        self._input = inputs[0].name
         self._sessions = PerSizeCache(self._specialize)
 
+    def _open_best_device(self) -> Any:
+        """A session on the first GPU if this onnxruntime has CUDA, or else on the CPU."""
+        if CUDA in self._onnxruntime.get_available_providers():
+            try:
+                return self._open_device("gpu")
+            except EngineUnavailable as error:
+                log.warning("%s; using the CPU", error)
+        return self._open_device("cpu")
+
+    def _open_device(self, device: str) -> Any:
+        """A session on this device; sets what `device`, `_gpu` and `_providers` say."""
+        self.device, self._gpu, self._providers = self._pick_device(device)
+        try:
+            return self._open({})
+        except ModelError as error:
+            if self._gpu is None or not self._opens_on_cpu():
+                raise
+            reason = " ".join(str(error.__cause__).split())[:200]
+            raise DeviceFailed(f"onnxruntime could not start {self._providers[0][0]}: {reason}") from error
+
+    def _opens_on_cpu(self) -> bool:
+        try:
+            self._onnxruntime.InferenceSession(str(self._path), providers=["CPUExecutionProvider"])
+        except Exception:  # as in `_open`
+            log.debug("onnxruntime cannot open %s on the CPU either", self._path, exc_info=True)
+            return False
+        return True
+
     def _pick_device(self, device: str) -> tuple[str, int | None, list[Provider]]:
-        """The device in words, the GPU's index, and the providers that compute, the first one first."""
-        if device in ("auto", "cpu"):
+        """The device for people, the GPU's index, and the providers, the preferred one first."""
+        if device == "cpu":
             return processor_name(), None, [("CPUExecutionProvider", {})]
-        kind, _, number = device.partition(":")
-        if kind not in ("gpu", "cuda", "tensorrt") or not (number or "0").isdigit():
+        name, _, number = device.partition(":")
+        if name not in ("gpu", "cuda", "tensorrt") or not (number or "0").isdigit():
             raise EngineUnavailable(f"onnxruntime runs on cpu, gpu, cuda:N or tensorrt:N, not on {device!r}")
         index = int(number or 0)
-        # fp32 is fp32, as verify and bench take it. TensorRT's provider has no such option: NVIDIA_TF32_OVERRIDE=0 is its own.
-        cuda: Provider = ("CUDAExecutionProvider", {"device_id": index, "use_tf32": "0"})
+        # use_tf32=0: fp32 stays fp32, as verify and bench expect. TensorRT's provider has no such option; set
+        # NVIDIA_TF32_OVERRIDE=0 for it.
+        cuda: Provider = (CUDA, {"device_id": index, "use_tf32": "0"})
         providers = [cuda]
-        if kind == "tensorrt":
-            kept = cache_folder("onnxruntime-tensorrt")
-            cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(kept)} if kept else {}
-            providers = [("TensorrtExecutionProvider", {"device_id": index, **cache}), cuda]
+        if name == "tensorrt":
+            folder = cache_folder("onnxruntime-tensorrt")
+            cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)} if folder else {}
+            providers = [(TENSORRT, {"device_id": index, **cache}), cuda]
         present = self._onnxruntime.get_available_providers()
-        if cuda[0] not in present:
+        if CUDA not in present:
             raise EngineUnavailable("this onnxruntime has no CUDA: pip uninstall onnxruntime, then pip install cyclecast[gpu]")
         if providers[0][0] not in present:
-            raise EngineUnavailable("this onnxruntime has no TensorRT: --engine tensorrt needs none of it")
+            raise EngineUnavailable("this onnxruntime has no TensorRT: use --engine tensorrt, which does not need it")
         self._onnxruntime.preload_dlls(directory="")
-        return f"{'tensorrt' if kind == 'tensorrt' else 'cuda'}:{index}", index, providers
+        return f"{'tensorrt' if name == 'tensorrt' else 'cuda'}:{index}", index, providers
 
     def _require_provider(self, session: Any) -> None:
-        """The session as it is, not as it was asked for: providers that fail to load drop out without an error."""
-        wanted, got = self._providers[0][0], session.get_providers()
-        if wanted not in got:
-            raise EngineUnavailable(f"onnxruntime could not start {wanted} and would have run on {', '.join(got)}")
+        """DeviceFailed if the session lacks the provider asked for: one that fails to load drops out without an error."""
+        expected, got = self._providers[0][0], session.get_providers()
+        if expected not in got:
+            raise DeviceFailed(f"onnxruntime could not start {expected} and would have run on {', '.join(got)}")
 
-    def _open(self, dimensions: dict[str, int], recorded: bool = False) -> Any:
+    def _open(self, dimensions: dict[str, int], cuda_graph: bool = False) -> Any:
         options = self._onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: warnings about shapes would land on the user's terminal
-        # Threads that spin between frames steal the cores from decoder and encoder.
+        options.log_severity_level = 3  # errors only: warnings about shapes would appear on the user's terminal
+        # Threads that spin between frames take the cores from decoder and encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         for name, value in dimensions.items():
             options.add_free_dimension_override_by_name(name, value)
         if not self._path.is_file():
             raise ModelError(f"{self._path}: no such model")
+        providers = [
+            (name, values | (CUDA_GRAPH_OPTIONS.get(name, {}) if cuda_graph else {})) for name, values in self._providers
+        ]
         try:
-            providers = [(name, settings | (RECORDS.get(name, {}) if recorded else {})) for name, settings in self._providers]
-            session = self._onnxruntime.InferenceSession(str(self._path), options, providers=providers)
+            session = self._onnxruntime.InferenceSession(
+                str(self._path),
+                options,
+                providers=providers,
+                enable_fallback=0,  # which would print to stdout and go on without the GPU
+            )
         except Exception as error:  # its exception types are private and share no other base
-            raise ModelError(f"{self._path}: onnxruntime cannot read it as a model") from error
+            log.debug("onnxruntime cannot open %s", self._path, exc_info=True)
+            raise ModelError(
+                f"{self._path}: not a model cyclecast can run: onnxruntime cannot read it (expected {EXPECTED_MODEL})"
+            ) from error
         self._require_provider(session)
         return session
 
@@ -110,8 +162,8 @@ class OnnxRuntimeEngine(SynchronousEngine):
             session = self._open(fixed)
             return lambda batch: np.asarray(session.run(None, {self._input: batch})[0], np.uint8)
         try:
-            session = self._open(fixed, recorded=True)
-        except ModelError:  # part of this graph computes on the CPU, and cannot be recorded
+            session = self._open(fixed, cuda_graph=True)
+        except ModelError:  # part of this graph runs on the CPU, so that no CUDA graph can be recorded
             session = self._open(fixed)
         return in_place(session, (1, height, width, 3), "cuda", self._gpu)
 
@@ -122,31 +174,34 @@ class OnnxRuntimeEngine(SynchronousEngine):
         width, height = check_frame(frame, self.size)
         run = self._sessions.get(width, height)
         try:
-            styled = run(np.ascontiguousarray(frame)[None])
+            styled = run(dense(frame)[None])
         except Exception as error:  # as above
+            log.debug("onnxruntime failed on a frame", exc_info=True)
             raise EngineError(f"onnxruntime failed on a frame of {width}x{height}: {error}") from error
-        return check_styled(styled[0], frame)
+        check_shape(styled.shape[1:], frame.shape)
+        output: Image = styled[0]
+        return output
 
     def close(self) -> None:
         self._sessions.close()
 
 
 def in_place(session: Any, shape: tuple[int, ...], device: str, index: int) -> Run:
-    """Runs a session with its one input and its one output, uint8, at fixed addresses on a device, as CUDA graphs need it."""
+    """Runs a session, with one uint8 input and one uint8 output, at fixed addresses on a device, as CUDA graphs require."""
     from onnxruntime import OrtValue
 
-    takes, gives = (OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, device, index) for _ in range(2))
+    input_value, output_value = (OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, device, index) for _ in range(2))
     binding = session.io_binding()
-    binding.bind_ortvalue_input(session.get_inputs()[0].name, takes)
-    binding.bind_ortvalue_output(session.get_outputs()[0].name, gives)
+    binding.bind_ortvalue_input(session.get_inputs()[0].name, input_value)
+    binding.bind_ortvalue_output(session.get_outputs()[0].name, output_value)
 
     def run(batch: Image) -> Image:
-        takes.update_inplace(batch)
+        input_value.update_inplace(batch)
         session.run_with_iobinding(binding)
-        return np.array(gives.numpy())  # on a CPU that is the memory which the next frame is written to
+        return np.array(output_value.numpy())  # a copy: on a CPU the next frame overwrites this memory
 
     return run
 
 
-def _ports(ports: Any) -> list[tuple[str, list[int | None]]]:
-    return [(port.type, [d if isinstance(d, int) else None for d in port.shape]) for port in ports]
+def _tensors(values: Any) -> list[TensorSpec]:
+    return [(value.type, [d if isinstance(d, int) else None for d in value.shape]) for value in values]

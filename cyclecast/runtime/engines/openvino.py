@@ -1,7 +1,8 @@
-"""OpenVINO: the quickest engine on a CPU, by far where the CPU computes bf16; Intel GPUs too."""
+"""OpenVINO: the fastest engine on a CPU, above all on one that computes bf16; Intel GPUs too."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,18 +14,24 @@ import numpy as np
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
 from cyclecast.future import Completed, Deferred, Future
-from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size
+from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size, dense
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe, openvino_library, read_model
 
 if TYPE_CHECKING:
     import openvino
 
+log = logging.getLogger(__name__)
+
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # our name of a precision -> OpenVINO's
 
 
 class OpenVinoEngine:
-    """Reshapes the graph to each frame size and compiles it once; compiled graphs are cached on disk."""
+    """Compiles the graph once for each frame size, and caches the result on disk.
+
+    Device "auto" is a discrete Intel GPU if there is one, or else the CPU. An integrated GPU shares memory and power with the
+    CPU and is often no faster than a CPU with bf16; "gpu" selects it.
+    """
 
     name = "openvino"
 
@@ -34,29 +41,39 @@ class OpenVinoEngine:
         self._target = self._pick_device(device)
         self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
         self._path = path
-        self.on_build: OnBuild | None = None  # a size compiles in well under a second
+        self.on_build: OnBuild | None = None  # never called: a size compiles in well under a second
         model = read_model(self._core, path)
         self.size, self.metadata = describe(path, model)
         self.precision = self._pick_precision(precision, model)
-        self._requests = PerSizeCache(self._compile, drop=_settle)
+        self._requests = PerSizeCache(self._compile, release=_wait_for_all)
 
     def _pick_device(self, device: str) -> str:
-        target = {"auto": "CPU", "cpu": "CPU", "gpu": "GPU"}.get(device)
+        present = list(self._core.available_devices)
+        if device == "auto":
+            return next((name for name in present if name.startswith("GPU") and self._is_discrete(name)), "CPU")
+        target = {"cpu": "CPU", "gpu": "GPU"}.get(device)
         if target is None:
             raise EngineUnavailable(f"openvino runs on cpu or gpu (Intel), not on {device!r}")
-        if target not in {name.split(".")[0] for name in self._core.available_devices}:
-            raise EngineUnavailable(f"openvino finds no {target} here; it has: {', '.join(self._core.available_devices)}")
+        if target not in {name.split(".")[0] for name in present}:
+            raise EngineUnavailable(f"openvino finds no {target} here, only: {', '.join(present)}")
         return target
+
+    def _is_discrete(self, name: str) -> bool:
+        try:
+            return bool(self._core.get_property(name, "DEVICE_TYPE") == self._openvino.properties.device.Type.DISCRETE)
+        except RuntimeError:
+            log.warning("openvino lists %s but cannot use it", name, exc_info=True)
+            return False
 
     def _pick_precision(self, precision: str, model: openvino.Model) -> str:
         native = self._core.get_property(self._target, "OPTIMIZATION_CAPABILITIES")
         if precision == "auto":
-            # On a CPU never f16: one that has bf16 runs it ten times slower.
-            quick = "BF16" if self._target == "CPU" else "FP16"
-            spoilt = self._target == "GPU" and overflows_in_fp16(self._openvino.__version__, model)
-            return quick.lower() if quick in native and not spoilt else "fp32"
+            # Never fp16 on a CPU: one that computes bf16 runs fp16 ten times slower.
+            fast = "BF16" if self._target == "CPU" else "FP16"
+            overflows = self._target != "CPU" and overflows_in_fp16(self._openvino.__version__, model)
+            return fast.lower() if fast in native and not overflows else "fp32"
         if precision not in HINTS:
-            raise ConfigError(f"no precision named {precision!r}; there are: auto, {', '.join(HINTS)}")
+            raise ConfigError(f"no precision named {precision!r}; expected one of: auto, {', '.join(HINTS)}")
         if precision != "fp32" and precision.upper() not in native:
             raise EngineUnavailable(f"{self.device} does not compute {precision}")
         return precision
@@ -85,7 +102,7 @@ class OpenVinoEngine:
 
     def submit(self, frame: Image) -> Future[Image]:
         requests = self._requests.get(*check_frame(frame, self.size))
-        if self._target == "CPU":  # a frame has all cores: a second one gained nothing, and blurs who takes the time
+        if self._target == "CPU":  # one frame uses all cores: a second one gains nothing, and blurs the stages' times
             return Completed(requests[0].run(frame))
         requests.rotate()
         return requests[0].submit(frame)
@@ -95,66 +112,66 @@ class OpenVinoEngine:
 
 
 def overflows_in_fp16(version: str, model: openvino.Model) -> bool:
-    """Whether a norm may overflow on Intel's GPUs: before 2026.3 they summed its squares in fp16, which ends at 65,504.
+    """Whether a norm may overflow on Intel GPUs: before 2026.3, OpenVINO summed its squares in fp16, which ends at 65,504.
 
-    To require 2026.3 would be simpler, but it has no wheels for Macs with Intel's processors.
+    We do not require 2026.3, because it has no wheels for Intel Macs.
     """
     year, release = (int(part) for part in version.split(".")[:2])
     return (year, release) < (2026, 3) and any(node.get_type_name() == "MVN" for node in model.get_ops())
 
 
 class _Request:
-    """One frame under way, with the memory that OpenVINO reads and writes by itself: it must not go while that is at work."""
+    """One frame in flight. Holds the memory that OpenVINO reads and writes, which must outlive the computation."""
 
     def __init__(self, library: ModuleType, compiled: openvino.CompiledModel) -> None:
         self._library = library
         self._request = compiled.create_infer_request()
-        self._memory: tuple[Image, Image] | None = None  # after the request: it goes later
+        self._memory: tuple[Image, Image] | None = None  # declared after the request, so that it is freed later
 
     def run(self, frame: Image) -> Image:
-        """The frame's picture."""
-        with _told(frame):
-            styled = self._take(frame)
+        """Computes the output of the frame."""
+        with _engine_errors(frame):
+            styled = self._bind(frame)
             self._request.infer()
         return styled
 
     def submit(self, frame: Image) -> Future[Image]:
-        """Starts on the frame, when the one before is done."""
-        with _told(frame):
+        """Starts on the frame once the previous one is done."""
+        with _engine_errors(frame):
             self._request.wait()
-            styled = self._take(frame)
+            styled = self._bind(frame)
             self._request.start_async()
 
         def wait() -> Image:
-            with _told(frame):
+            with _engine_errors(frame):
                 self._request.wait()
             return styled
 
         return Deferred(wait)
 
-    def _take(self, frame: Image) -> Image:
-        """Gives the request the memory that it reads and writes; returns the latter."""
-        frame = np.ascontiguousarray(frame)
-        styled = np.empty_like(frame)  # ours to give away: the request writes straight into it
+    def _bind(self, frame: Image) -> Image:
+        """Binds the request's input and output memory; returns the output."""
+        frame = dense(frame)
+        styled = np.empty_like(frame)  # the request writes into it directly, and the caller gets it
         self._memory = frame, styled
         self._request.set_input_tensor(self._library.Tensor(frame[None], shared_memory=True))
         self._request.set_output_tensor(self._library.Tensor(styled[None], shared_memory=True))
         return styled
 
-    def settle(self) -> None:
-        """Waits until it is at work no more, whatever came of it."""
+    def finish(self) -> None:
+        """Waits until it is idle, and ignores its errors."""
         with suppress(RuntimeError):
             self._request.wait()
 
 
-def _settle(requests: deque[_Request]) -> None:
+def _wait_for_all(requests: deque[_Request]) -> None:
     for request in requests:
-        request.settle()
+        request.finish()
 
 
 @contextmanager
-def _told(frame: Image) -> Iterator[None]:
-    """OpenVINO's errors as ours."""
+def _engine_errors(frame: Image) -> Iterator[None]:
+    """Raises OpenVINO's errors as EngineError."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""TensorRT, and TensorRT for RTX: the quickest engines on NVIDIA GPUs and Jetson boards, without torch."""
+"""TensorRT and TensorRT for RTX: the fastest engines on NVIDIA GPUs and Jetson boards, without torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from cyclecast.runtime.engine import (
     check_frame,
     check_shape,
     check_size,
-    stated_kind,
-    stated_precision,
+    spec_from_metadata,
 )
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
@@ -25,7 +24,7 @@ from cyclecast.runtime.plan import PlanFacts, engine_of_plan, kept_plan, library
 
 
 class TensorRtEngine:
-    """Runs a plan as it is, or builds one of an ONNX frame model for each frame size and keeps it in the user's cache."""
+    """Runs a plan, or builds one from an ONNX frame model for each frame size and keeps it in the user's cache."""
 
     name = "tensorrt"
 
@@ -40,22 +39,24 @@ class TensorRtEngine:
         self.on_build: OnBuild | None = None
         if engine_of_plan(path) is not None:
             self._facts = self._facts_of(path)
-            if stated_kind(self._facts.metadata) == "latent":
-                raise ModelError(f"{path}: a plan that makes pictures of noise, for other programs; here frames are run")
+            if spec_from_metadata(path, self._facts.metadata).model_type == "latent":
+                raise ModelError(f"{path}: the plan of a latent model, which other programs run; expected a frame model")
             self._engine = self._deserialize(path)
             smallest, best, largest = self._facts.sizes
             self.size = best if smallest == largest else None
             self.metadata, self.precision = self._facts.metadata, self._facts.precision
         else:
             self.size, self.metadata = describe(path)
-            self.precision = stated_precision(self.metadata)
+            self.precision = spec_from_metadata(path, self.metadata).precision
         if precision not in ("auto", self.precision):
-            raise EngineUnavailable(f"{self.name} computes this model in {self.precision}, not in {precision}; export it so")
-        self._lanes = PerSizeCache(self._open, drop=ExecutionSlots.close)
+            raise EngineUnavailable(
+                f"{self.name} computes this model in {self.precision}, not in {precision}; export it in {precision}"
+            )
+        self._slots = PerSizeCache(self._open, release=ExecutionSlots.close)
 
     def _index(self, device: str) -> int:
-        kind, _, index = device.partition(":")
-        if kind not in ("auto", "gpu", "cuda") or not (index or "0").isdigit():
+        name, _, index = device.partition(":")
+        if name not in ("auto", "gpu", "cuda") or not (index or "0").isdigit():
             raise EngineUnavailable(f"{self.name} runs on gpu or cuda:N, not on {device!r}")
         return int(index or 0)
 
@@ -71,7 +72,7 @@ class TensorRtEngine:
     def _facts_of(self, path: Path) -> PlanFacts:
         facts = read_facts(path)
         if facts is None:
-            raise ModelError(f"{path}: not a plan of cyclecast; build it with `cyclecast build`")
+            raise ModelError(f"{path}: a plan that cyclecast did not build; build it with `cyclecast build`")
         return facts
 
     def _open(self, width: int, height: int) -> ExecutionSlots:
@@ -82,80 +83,80 @@ class TensorRtEngine:
         else:
             self._check_range(width, height)
             engine = self._engine
-        return ExecutionSlots(lambda: self._lane(engine, width, height))
+        return ExecutionSlots(lambda: self._open_slot(engine, width, height))
 
-    def _lane(self, engine: Any, width: int, height: int) -> ExecutionSlot:
-        """A lane with an execution context of its own: bound to its memory, warmed up, recorded as a graph."""
+    def _open_slot(self, engine: Any, width: int, height: int) -> ExecutionSlot:
+        """A slot with its own execution context: bound to the slot's memory, warmed up, recorded as a CUDA graph."""
         context = self._context(engine)
         if context is None:
-            raise EngineError(f"{self.name} has not the memory to run {self._path} on frames of {width}x{height}")
+            raise EngineError(f"{self.name} has not enough memory to run {self._path} on frames of {width}x{height}")
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        (takes,) = [name for name in names if engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
-        (gives,) = [name for name in names if name != takes]
-        if -1 in tuple(engine.get_tensor_shape(takes)):
-            context.set_input_shape(takes, (1, height, width, 3))
-        check_shape(tuple(context.get_tensor_shape(gives))[1:], (height, width, 3))  # what it gets is memory for one frame
-        lane = ExecutionSlot(self._gpu, (height, width, 3))
+        (input_name,) = [name for name in names if engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
+        (output_name,) = [name for name in names if name != input_name]
+        if -1 in tuple(engine.get_tensor_shape(input_name)):
+            context.set_input_shape(input_name, (1, height, width, 3))
+        check_shape(tuple(context.get_tensor_shape(output_name))[1:], (height, width, 3))  # the slot has memory for one frame
+        slot = ExecutionSlot(self._gpu, (height, width, 3))
         try:
-            context.set_tensor_address(takes, int(lane.device_in))
-            context.set_tensor_address(gives, int(lane.device_out))
+            context.set_tensor_address(input_name, int(slot.device_in))
+            context.set_tensor_address(output_name, int(slot.device_out))
 
             def infer(stream: int) -> None:
                 if not context.execute_async_v3(stream):
                     raise EngineError(f"{self.name} failed on a frame of {width}x{height}")
 
-            lane.load(infer)
-            self._warmed()
-            if self._records(context, int(lane.stream)):
-                lane.record()
+            slot.load(infer)
+            self._after_warm_up()
+            if self._is_capturable(context, int(slot.stream)):
+                slot.record()
         except BaseException:
-            lane.close()
+            slot.close()
             raise
-        return lane
+        return slot
 
     def _check_range(self, width: int, height: int) -> None:
         assert self._facts is not None
         (low_width, low_height), _, (high_width, high_height) = self._facts.sizes
         if not (low_width <= width <= high_width and low_height <= height <= high_height):
-            took = f"{low_width}x{low_height} to {high_width}x{high_height}"
-            raise EngineError(f"the plan was built for frames of {took}, got one of {width}x{height}")
+            sizes = f"{low_width}x{low_height} to {high_width}x{high_height}"
+            raise EngineError(f"the plan was built for frames of {sizes}, got one of {width}x{height}")
 
     def _context(self, engine: Any) -> Any:
         return engine.create_execution_context()
 
-    def _warmed(self) -> None:
-        """After the first frame of a size."""
+    def _after_warm_up(self) -> None:
+        """Called after the first frame of a size."""
 
-    def _records(self, context: Any, stream: int) -> bool:
-        """Whether the work may be captured as a CUDA graph."""
+    def _is_capturable(self, context: Any, stream: int) -> bool:
+        """Whether the work can be captured as a CUDA graph."""
         return True
 
     def prepare(self, width: int, height: int) -> None:
-        self._lanes.get(width, height)
+        self._slots.get(width, height)
 
     def run(self, frame: Image) -> Image:
         return self.submit(frame).result()
 
     def submit(self, frame: Image) -> Future[Image]:
-        lanes = self._lanes.get(*check_frame(frame, self.size))
+        slots = self._slots.get(*check_frame(frame, self.size))
         self._gpu.use()
-        return lanes.submit(frame)
+        return slots.submit(frame)
 
     def close(self) -> None:
-        self._lanes.close()
+        self._slots.close()
 
 
 class TensorRtRtxEngine(TensorRtEngine):
-    """TensorRT for RTX: its plans hold no kernels; those are compiled at a size's first frame, and kept in the user's cache."""
+    """TensorRT for RTX. Its plans hold no kernels: it compiles them at a size's first frame, and keeps them in the cache."""
 
     name = "tensorrt-rtx"
 
     def _context(self, engine: Any) -> Any:
         settings = engine.create_runtime_config()
         self._cache = settings.create_runtime_cache()
-        self._kept = self._cache_file()
-        if self._kept is not None and self._kept.is_file():
-            self._cache.deserialize(self._kept.read_bytes())  # of another GPU or driver it takes nothing
+        self._kernels_file = self._cache_file()
+        if self._kernels_file is not None and self._kernels_file.is_file():
+            self._cache.deserialize(self._kernels_file.read_bytes())  # it ignores kernels of another GPU or driver
         settings.set_runtime_cache(self._cache)
         return engine.create_execution_context(settings)
 
@@ -163,10 +164,10 @@ class TensorRtRtxEngine(TensorRtEngine):
         folder = cache_folder("tensorrt-rtx")
         return folder and folder / f"{self._trt.__version__}-sm{self._gpu.capability}.kernels"
 
-    def _warmed(self) -> None:
-        if self._kept is not None:
-            with atomic_write(self._kept, overwrite=True) as partial:
+    def _after_warm_up(self) -> None:
+        if self._kernels_file is not None:
+            with atomic_write(self._kernels_file, overwrite=True) as partial:
                 partial.write_bytes(bytes(self._cache.serialize()))
 
-    def _records(self, context: Any, stream: int) -> bool:
+    def _is_capturable(self, context: Any, stream: int) -> bool:
         return bool(context.is_stream_capturable(stream))

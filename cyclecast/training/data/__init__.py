@@ -1,7 +1,7 @@
-"""What is trained on: folders of photos, pairs and label maps, and files of digits.
+"""Training data: folders of photos, pairs and label maps, and files of digits.
 
-A batch is a pure function of the seed and the step: a resumed run sees the same images, and each of several processes can draw
-its own share of a batch.
+A batch is a pure function of the seed and the step. So a resumed run sees the same images, and each of several processes can
+draw its own part of a batch.
 """
 
 from cyclecast.training.data.batches import OneDomain, PairedData, UnpairedData
@@ -16,7 +16,7 @@ from cyclecast.training.data.images import (
     to_bytes,
     to_tensor,
 )
-from cyclecast.training.data.labels import Palette, colorise, nearest_class, palette_of, read_palette
+from cyclecast.training.data.labels import Palette, colorize, find_palette, nearest_class, read_palette
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -29,12 +29,12 @@ __all__ = [
     "Palette",
     "Split",
     "UnpairedData",
-    "colorise",
+    "colorize",
+    "find_palette",
     "fixed_set",
     "list_images",
     "nearest_class",
     "open_domain",
-    "palette_of",
     "read_digits",
     "read_image",
     "read_palette",

@@ -1,4 +1,4 @@
-"""Batches as pure functions: image i of step n is the same whatever was drawn before it, and whoever draws it."""
+"""Batches as pure functions: image i of step n does not depend on what was drawn before, nor on the process that draws it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cyclecast.training.data.images import Half, list_images
 
 
 def sample_randoms(seed: int, step: int, size: int, first: int, domain: int = 0) -> Iterator[np.random.Generator]:
-    """A generator for each of the images first to first + size - 1 of a step's batch, for the domain of that number."""
+    """A random generator for each of the images first to first + size - 1 of a step's batch, for one domain's number."""
     return (np.random.default_rng((seed, step, index, domain)) for index in range(first, first + size))
 
 
 @dataclass(frozen=True)
 class OneDomain:
-    """One domain alone."""
+    """Batches of one domain."""
 
     domain: Domain
 
@@ -31,17 +31,17 @@ class OneDomain:
         return len(self.domain)
 
     def facts(self) -> dict[str, int]:
-        """For people: how many images there are, and how many of them could not be used so far."""
+        """For display: the number of images, and of those skipped so far as unusable."""
         return {"images": len(self.domain), "skipped": len(self.domain.skipped)}
 
     def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor]:
-        """(real,), (size, 3, S, S): images first to first + size - 1 of the step's batch."""
+        """(real,), of (size, 3, S, S): images first to first + size - 1 of the step's batch."""
         return (_draw(self.domain, seed, step, size, first, 0),)
 
 
 @dataclass(frozen=True)
 class UnpairedData:
-    """Two domains without correspondences."""
+    """Batches of two domains without correspondences."""
 
     domain_a: Domain
     domain_b: Domain
@@ -50,14 +50,14 @@ class UnpairedData:
         return max(len(self.domain_a), len(self.domain_b))
 
     def facts(self) -> dict[str, int]:
-        """For people: how many images there are, and how many of them could not be used so far."""
+        """For display: the number of images, and of those skipped so far as unusable."""
         skipped = len(self.domain_a.skipped) + len(self.domain_b.skipped)
         return {"images of A": len(self.domain_a), "images of B": len(self.domain_b), "skipped": skipped}
 
     def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor, Tensor]:
         """(real_a, real_b), each (size, 3, S, S): images first to first + size - 1 of the step's batch.
 
-        Processes that share a batch draw parts of it: those of first=0 and first=2, 2 images each, are the batch of 4.
+        Processes that share a batch draw parts of it: first=0 and first=2 with 2 images each give the batch of 4.
         """
         real_a = _draw(self.domain_a, seed, step, size, first, 0)
         real_b = _draw(self.domain_b, seed, step, size, first, 1)
@@ -68,10 +68,10 @@ class UnpairedData:
 class PairedData:
     """Pairs of images that are resized, cropped and flipped as one.
 
-    Files pair up by their path within the folder, less its suffix. One folder given twice: its files are pairs that stand side
-    by side, A left and B right unless half_a and half_b say otherwise. load_size, crop_size, label maps: see ImageFolder; B is
-    resized to its partner's size. A file without a partner is skipped, an unusable one with its partner; each is named once and
-    counted in `skipped`. InputError if there are no pairs.
+    Files pair up by their path within the folder, without suffix. If both folders are the same, each file holds a pair side by
+    side: A on the left and B on the right, unless half_a and half_b say otherwise. load_size, crop_size, label maps: see
+    ImageFolder; B is resized to the size of A. A file without a partner is skipped, an unusable file together with its partner;
+    each is logged once and counted in `skipped`. InputError if there are no pairs.
     """
 
     folder_a: Path
@@ -93,28 +93,28 @@ class PairedData:
         rows = [(path, by_stem_b[stem]) for stem, path in by_stem_a.items() if stem in by_stem_b]
         if not rows:
             raise InputError(f"{self.folder_a}, {self.folder_b}: no file names in common, so no pairs")
-        views = (View.of(self.folder_a, half_a), View.of(self.folder_b, half_b))
+        views = (View.for_folder(self.folder_a, half_a), View.for_folder(self.folder_b, half_b))
         name = f"{self.folder_a}, {self.folder_b}"
         self._images = AlignedImages(name, rows, views, self.load_size, self.crop_size, self.flip)
         paired = {path for row in rows for path in row}
         for path in [*files_a, *files_b]:
             if path not in paired:
-                self._images.skip(path, f"{path}: no partner of its name")
+                self._images.skip(path, f"{path}: no file of the same name in the other folder")
 
     def __len__(self) -> int:
         return len(self._images.rows)
 
     def facts(self) -> dict[str, int]:
-        """For people: how many pairs there are, and how many files could not be used so far."""
+        """For display: the number of pairs, and of files skipped so far as unusable."""
         return {"pairs": len(self), "skipped files": len(self.skipped)}
 
     @property
     def skipped(self) -> set[Path]:
-        """Files without a partner, and files that were met and could not be used."""
+        """Files without a partner, and files that could not be used so far."""
         return self._images.skipped
 
     def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor, Tensor]:
-        """(real_a, real_b), each (size, 3, crop_size, crop_size), image by image of a place: as UnpairedData.batch."""
+        """(real_a, real_b), each (size, 3, crop_size, crop_size), image i of both being a pair; see UnpairedData.batch."""
         drawn = [self._images.draw(random) for random in sample_randoms(seed, step, size, first)]
         return _stack([pair[0] for pair in drawn]), _stack([pair[1] for pair in drawn])
 
@@ -129,7 +129,7 @@ def _draw(domain: Domain, seed: int, step: int, size: int, first: int, number: i
 
 
 def _stack(images: list[Tensor]) -> Tensor:
-    """(n, 3, S, S), in NumPy: a batch is drawn beside a step, and torch would take the step's cores for it."""
+    """(n, 3, S, S), stacked in NumPy: a batch is drawn during a training step, and torch would use the step's cores."""
     return torch.from_numpy(np.stack([image.numpy() for image in images]))
 
 

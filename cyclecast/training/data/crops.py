@@ -1,4 +1,4 @@
-"""Image files that show the same place: each row of them is resized, cropped and flipped as one."""
+"""Aligned image files: the files of a row show one scene, and are resized, cropped and flipped alike."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from torch import Tensor
 
 from cyclecast.errors import ConfigError, InputError
 from cyclecast.training.data.images import (
-    SMALLEST_SIDE,
+    MIN_SIDE,
     Half,
     half_of,
     is_tiny,
     read_image,
     resize,
     short_side_shape,
-    spread,
+    spaced_indices,
     to_tensor,
 )
-from cyclecast.training.data.labels import Palette, palette_of, read_labels
+from cyclecast.training.data.labels import Palette, find_palette, read_labels
 
 log = logging.getLogger(__name__)
-CENTER = 0.4999  # an odd remainder rounds down
+CENTER = 0.4999  # just under a half: an odd remainder rounds down
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A square, `side` pixels wide, of an image whose shorter side is first made `load` pixels."""
+    """A square of `side` pixels from an image whose shorter side is first resized to `load` pixels."""
 
     load: int
     side: int
     top: float = CENTER
-    """Where in its range the square's top lies: 0 is the image's top, just under 1 is as low as it goes."""
+    """Position of the square's top in its range, in [0, 1): 0 is the top of the image."""
     left: float = CENTER
     flip: bool = False
 
     def __call__(self, image: NDArray[np.uint8], shape: tuple[int, int], nearest: bool = False) -> NDArray[np.uint8]:
-        """(H, W, 3) -> (side, side, 3), by way of `shape` (height, width). `nearest`: resized without new colors."""
+        """(H, W, 3) -> (side, side, 3): resizes to `shape` (height, width), then crops. nearest: creates no new colors."""
         image = resize(image, shape, nearest)
         top, left = int(self.top * (shape[0] - self.side + 1)), int(self.left * (shape[1] - self.side + 1))
         image = image[top : top + self.side, left : left + self.side]
@@ -51,15 +51,15 @@ class Crop:
 
 @dataclass(frozen=True)
 class View:
-    """What of a file is an image: all of it or one half; label maps are seen in their palette's colors."""
+    """How a file is read: all of it or one half; label maps in the colors of their palette."""
 
     half: Half | None = None
     palette: Palette | None = None
 
     @classmethod
-    def of(cls, folder: Path, half: Half | None) -> View:
-        """How the files of `folder` are read. InputError if its table of classes is malformed."""
-        return cls(half, palette_of(folder))
+    def for_folder(cls, folder: Path, half: Half | None) -> View:
+        """The view of the files of `folder`. InputError if its table of classes is malformed."""
+        return cls(half, find_palette(folder))
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB. InputError, naming the file, if it is unusable."""
@@ -67,17 +67,17 @@ class View:
         if image is not None and self.half:
             image = half_of(image, self.half)
         if image is None or is_tiny(image):
-            what = f"its {self.half} half" if self.half else "it"
-            raise InputError(f"{path}: unreadable, or {what} is smaller than {SMALLEST_SIDE} pixels")
+            subject = f"its {self.half} half" if self.half else "it"
+            raise InputError(f"{path}: cannot be decoded, or {subject} is smaller than {MIN_SIDE}x{MIN_SIDE} pixels")
         return image
 
 
 @dataclass
 class AlignedImages:
-    """Rows of files that are drawn and cropped alike; column i is seen through `views[i]`.
+    """Rows of files that are drawn and cropped alike; column i is read through `views[i]`.
 
-    load_size: the shorter side before the crop, drawn evenly from this range. crop_size: pixels. `name`: what errors call it.
-    A file that cannot be used takes its row with it: it is skipped, named once and counted in `skipped`.
+    load_size: range of the shorter side before the crop, drawn uniformly. crop_size: pixels. name: how errors refer to the rows.
+    If a file cannot be used, its row is skipped; the file is logged once and counted in `skipped`.
     """
 
     name: str
@@ -87,59 +87,59 @@ class AlignedImages:
     crop_size: int
     flip: bool = True
     skipped: set[Path] = field(default_factory=set, init=False)
-    _lost: set[int] = field(default_factory=set, init=False)
+    _unusable: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         low, high = self.load_size
         if not self.crop_size <= low <= high:
-            raise ConfigError(f"load_size {low} to {high}: must rise, and from crop_size, {self.crop_size}, up")
+            raise ConfigError(f"load_size must be a rising range from crop_size ({self.crop_size}) up, got {low} to {high}")
 
     def draw(self, random: np.random.Generator) -> tuple[Tensor, ...]:
-        """One crop of a row: (3, crop_size, crop_size) float32 in [-1, 1] a column. InputError once every row has failed."""
-        while len(self._lost) < len(self.rows):
+        """A random crop of a random row: (3, crop_size, crop_size) float32 in [-1, 1] per column. InputError if there is none."""
+        while len(self._unusable) < len(self.rows):
             images = self._read(int(random.integers(len(self.rows))))
             if images:
                 load = int(random.integers(self.load_size[0], self.load_size[1] + 1))
-                top, left, turn = random.random(3).tolist()
-                return self._cut(images, Crop(load, self.crop_size, top, left, self.flip and turn < 0.5))
-        raise self._none_left()
+                top, left, coin = random.random(3).tolist()
+                return self._crop(images, Crop(load, self.crop_size, top, left, self.flip and coin < 0.5))
+        raise self._no_rows_error()
 
     def first(self, count: int, side: int) -> tuple[Tensor, ...]:
-        """The first `count` readable rows, evenly spread, center-cropped: (n, 3, side, side) in [-1, 1] a column."""
+        """Up to `count` readable rows, evenly spaced, center-cropped: (n, 3, side, side) in [-1, 1] per column."""
         out: list[tuple[Tensor, ...]] = []
-        chosen = spread(len(self.rows), count).tolist()
-        others = (index for index in range(len(self.rows)) if index not in set(chosen))  # in place of what cannot be read
+        chosen = spaced_indices(len(self.rows), count).tolist()
+        others = (index for index in range(len(self.rows)) if index not in set(chosen))  # to replace rows that cannot be read
         for index in (*chosen, *others):
             images = self._read(index) if len(out) < count else None
             if images:
-                out.append(self._cut(images, Crop(side, side)))
+                out.append(self._crop(images, Crop(side, side)))
         if not out:
-            raise self._none_left()
+            raise self._no_rows_error()
         return tuple(torch.stack(column) for column in zip(*out, strict=True))
 
     def skip(self, path: Path, reason: str) -> None:
-        """Count a file that is not used, and name it in the log; once."""
+        """Counts a file as skipped and logs it, once."""
         if path not in self.skipped:
             self.skipped.add(path)
             log.warning("skipped %s", reason)
 
     def _read(self, index: int) -> list[NDArray[np.uint8]] | None:
         images: list[NDArray[np.uint8]] = []
-        for path, view in zip(() if index in self._lost else self.rows[index], self.views, strict=False):
+        for path, view in zip(() if index in self._unusable else self.rows[index], self.views, strict=False):
             try:
                 images.append(view.read(path))
             except InputError as error:
-                self._lost.add(index)
+                self._unusable.add(index)
                 self.skip(path, str(error))
                 return None
         return images
 
-    def _cut(self, images: list[NDArray[np.uint8]], crop: Crop) -> tuple[Tensor, ...]:
+    def _crop(self, images: list[NDArray[np.uint8]], crop: Crop) -> tuple[Tensor, ...]:
         shape = short_side_shape(images[0], crop.load)
         return tuple(
             to_tensor(crop(image, shape, view.palette is not None)) for image, view in zip(images, self.views, strict=True)
         )
 
-    def _none_left(self) -> InputError:
-        what = "image files" if len(self.views) == 1 else "pairs"
-        return InputError(f"{self.name}: none of its {len(self.rows)} {what} can be read")
+    def _no_rows_error(self) -> InputError:
+        unit = "image files" if len(self.views) == 1 else "pairs"
+        return InputError(f"{self.name}: none of its {len(self.rows)} {unit} can be read (see the warnings for the reasons)")

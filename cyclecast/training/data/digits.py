@@ -1,4 +1,4 @@
-"""Handwritten digits as a domain, from the files they are passed round in: idx, .npz and HDF5, of MNIST and USPS."""
+"""Handwritten digits as a domain, from the usual files of MNIST and USPS: idx, .npz and HDF5."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.errors import InputError, MissingInputError
-from cyclecast.training.data.images import spread, to_tensor
+from cyclecast.training.data.images import spaced_indices, to_tensor
 
 Split = Literal["train", "test"]
 DIGIT_SUFFIXES = (".npz", ".h5", ".hdf5", "-ubyte", ".gz")
 NPZ_KEYS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))  # of images and of labels, by split
 IDX_IMAGES = re.compile(r"(.*)images([-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
-INK_KEPT = 0.99  # of a set's digits, when their border is cut
+INK_KEPT = 0.99  # share of a set's ink that remains after its border is cropped
 GZIP_MAGIC = b"\x1f\x8b"
-DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
-LARGEST = 1 << 30  # bytes of an idx file; a damaged header may promise anything
+READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+MAX_IDX_BYTES = 1 << 30  # a damaged header may announce any size
 
 
-def fit_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(S, S) uint8 -> (size, size): enlarged (bilinear) or shrunk (area mean), so that sets of other sizes compare."""
+def resize_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """(S, S) uint8 -> (size, size): bilinear to enlarge, area mean to shrink, so that sets of different sizes compare."""
     if size == len(digit):
         return digit
     interpolation = cv2.INTER_AREA if size < len(digit) else cv2.INTER_LINEAR
@@ -42,22 +42,22 @@ def fit_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 @dataclass
 class DigitSet:
-    """One domain: the digits of a file (see `read_digits`), made `size` pixels wide; never cropped, never flipped.
+    """The digits of a file (see `read_digits`) as a domain, resized to `size` pixels; never cropped at random, never flipped.
 
-    Gray, in three equal channels. tight: cut to the middle square that holds 99 % of the set's ink, because MNIST's digits have
-    a border about them and USPS's fill their picture. InputError if the file cannot be read.
+    Gray, in three equal channels. tight: crops all digits to the center square that holds 99 % of the set's ink, because MNIST's
+    digits have a blank border and USPS's fill the image. InputError if the file cannot be read.
     """
 
     path: Path
     size: int
     split: Split = "train"
     tight: bool = False
-    skipped: set[Path] = field(default_factory=set, init=False)  # none, ever: a file of digits is good or an error
+    skipped: set[Path] = field(default_factory=set, init=False)  # always empty: a file of digits is read whole or not at all
 
     def __post_init__(self) -> None:
         self.images, self.labels = read_digits(self.path, self.split)  # (N, S, S) uint8, (N,) int64 from 0 to 9
-        if self.tight:  # by the training digits, whichever are asked for: a test set has no say in how it is prepared
-            margin = border(self.images if self.split == "train" else read_digits(self.path, "train")[0])
+        if self.tight:  # measured on the training digits for both splits: test data must not influence their preparation
+            margin = blank_margin(self.images if self.split == "train" else read_digits(self.path, "train")[0])
             self.images = self.images[:, margin : self.images.shape[1] - margin, margin : self.images.shape[2] - margin]
 
     def __len__(self) -> int:
@@ -68,25 +68,25 @@ class DigitSet:
         return self._one(int(random.integers(len(self))), self.size)
 
     def first(self, count: int, side: int) -> Tensor:
-        """`count` digits, evenly spread over the file: (n, 3, side, side) in [-1, 1]."""
-        return torch.stack([self._one(int(index), side) for index in spread(len(self), count)])
+        """Up to `count` digits, evenly spaced over the file: (n, 3, side, side) in [-1, 1]."""
+        return torch.stack([self._one(int(index), side) for index in spaced_indices(len(self), count)])
 
     def tensor(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
-        """The digits at `indices`, as `labels[indices]` names them: (n, 3, size, size) in [-1, 1]."""
+        """The digits at `indices`, whose labels are `labels[indices]`: (n, 3, size, size) in [-1, 1]."""
         return torch.stack([self._one(int(index), self.size) for index in indices])
 
     def bytes(self) -> tuple[Tensor, Tensor]:
         """All of them, (N, 3, size, size) uint8, and their labels (N,) int64."""
-        fitted = np.stack([fit_digit(digit, self.size) for digit in self.images])
-        return torch.from_numpy(fitted)[:, None].expand(-1, 3, -1, -1), torch.from_numpy(self.labels)
+        resized = np.stack([resize_digit(digit, self.size) for digit in self.images])
+        return torch.from_numpy(resized)[:, None].expand(-1, 3, -1, -1), torch.from_numpy(self.labels)
 
     def _one(self, index: int, size: int) -> Tensor:
-        digit = fit_digit(self.images[index], size)
+        digit = resize_digit(self.images[index], size)
         return to_tensor(np.broadcast_to(digit[..., None], (size, size, 3)))
 
 
-def border(digits: NDArray[np.uint8]) -> int:
-    """Pixels that can be cut from each side of (N, S, S) so that 99 % of the ink is left."""
+def blank_margin(digits: NDArray[np.uint8]) -> int:
+    """Pixels that can be cropped from each side of (N, S, S) so that 99 % of the ink remains."""
     ink = digits.sum(0, dtype=np.int64)
     margins = range(1, len(ink) // 2)
     kept = [margin for margin in margins if ink[margin:-margin, margin:-margin].sum() >= INK_KEPT * ink.sum()]
@@ -94,12 +94,12 @@ def border(digits: NDArray[np.uint8]) -> int:
 
 
 def read_digits(path: Path, split: Split = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (N, S, S) uint8, white on black, and labels (N,) int64 from 0 to 9.
+    """Reads images (N, S, S) uint8, white on black, and labels (N,) int64 from 0 to 9.
 
     .npz: x_train, y_train, x_test, y_test or train_images, train_labels, test_images, test_labels. .h5, .hdf5: groups train and
-    test of data and target; needs h5py. idx, gzipped or not: `...images-idx3-ubyte` with its `...labels-idx1-ubyte` beside it;
-    the file that is named is read, but for the split test its `t10k` sibling, where there is one. Images are uint8 or floats
-    in [0, 1], square, or flattened squares. InputError for anything else.
+    test with data and target; needs h5py. idx, gzipped or not: `...images-idx3-ubyte` with `...labels-idx1-ubyte` beside it; for
+    the test split, its `t10k` sibling if there is one. Images are uint8 or floats in [0, 1], square or flattened squares.
+    InputError for anything else.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file")
@@ -112,18 +112,18 @@ def read_digits(path: Path, split: Split = "train") -> tuple[NDArray[np.uint8], 
         elif IDX_IMAGES.fullmatch(name):
             images, labels = _read_idx_pair(path, split)
         else:
-            raise InputError(f"{path}: no file of digits: expected .npz, .h5, .hdf5 or ...images-idx3-ubyte, gzipped or not")
+            raise InputError(f"{path}: not a file of digits; expected .npz, .h5, .hdf5 or ...images-idx3-ubyte, gzipped or not")
         return _pixels(images), _classes(labels, len(images))
     except InputError:
         raise
     except _Malformed as error:
-        raise InputError(f"{path}: no digits to read ({split}): {error}") from error
-    except DAMAGE as error:
+        raise InputError(f"{path}: cannot be read as digits ({split}): {error}") from error
+    except READ_ERRORS as error:
         raise InputError(f"{path}: damaged: {error or type(error).__name__}") from error
 
 
 class _Malformed(Exception):
-    """The file opens and holds something else."""
+    """The file can be opened but does not hold digits."""
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
@@ -155,15 +155,15 @@ def _read_npz(path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
             images, labels = (key.format(split) for key in keys)
             if images in archive.files and labels in archive.files:
                 return archive[images], archive[labels]
-        wanted = " or ".join(" and ".join(key.format(split) for key in keys) for keys in NPZ_KEYS)
-        raise _Malformed(f"expected {wanted}, got {', '.join(archive.files) or 'nothing'}")
+        expected = " or ".join(" and ".join(key.format(split) for key in keys) for keys in NPZ_KEYS)
+        raise _Malformed(f"expected {expected}, got {', '.join(archive.files) or 'nothing'}")
 
 
 def _read_hdf5(path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
         import h5py  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
-        raise InputError(f"{path}: h5py, which reads it, is not installed: pip install h5py") from error
+        raise InputError(f"{path}: reading it needs h5py, which is not installed: pip install h5py") from error
     with h5py.File(path, "r") as file:
         found = [file.get(f"{split}/{name}") for name in ("data", "target")]
         if not all(isinstance(dataset, h5py.Dataset) for dataset in found):
@@ -177,7 +177,7 @@ def _read_idx_pair(path: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray
     beside = path.with_name(IDX_IMAGES.sub(r"\1labels\2idx1-ubyte", path.name))
     labels = _plain_or_gzipped(beside)
     if labels is None:
-        raise _Malformed(f"its labels, {beside.name} or {beside.name}.gz, are not beside it")
+        raise _Malformed(f"expected its labels beside it, {beside.name} or {beside.name}.gz")
     return _read_idx(path, 3), _read_idx(labels, 1)
 
 
@@ -188,16 +188,16 @@ def _plain_or_gzipped(path: Path) -> Path | None:
 def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """LeCun's format: two zero bytes, 8 for uint8, the number of dimensions, each of them as big-endian int32, the values."""
     with path.open("rb") as plain:
-        zipped = plain.read(2) == GZIP_MAGIC
+        is_gzipped = plain.read(2) == GZIP_MAGIC
         plain.seek(0)
-        file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if zipped else plain
+        file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if is_gzipped else plain
         header = file.read(4 + 4 * dimensions)
         if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < 4 + 4 * dimensions:
             raise _Malformed(f"{path.name} starts with {header[:4].hex() or 'nothing'}, not with 000008{dimensions:02x}")
         shape = struct.unpack(f">{dimensions}I", header[4:])
         size = math.prod(shape)
-        values = file.read(min(size, LARGEST) + 1)
+        values = file.read(min(size, MAX_IDX_BYTES) + 1)
     if len(values) != size:
-        more = "more" if len(values) > size else f"only {len(values)}"
-        raise _Malformed(f"{path.name} promises {size} values and holds {more}")
+        found = "more" if len(values) > size else f"only {len(values)}"
+        raise _Malformed(f"the header of {path.name} announces {size} values, the file holds {found}")
     return np.frombuffer(values, np.uint8).reshape(shape)

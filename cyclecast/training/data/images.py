@@ -1,4 +1,4 @@
-"""One image file: found, decoded, halved, resized, and between uint8 and [-1, 1]."""
+"""Image files: listing, decoding, halves, resizing, and conversion between uint8 and [-1, 1]."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 from cyclecast.errors import InputError, MissingInputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-SMALLEST_SIDE = 16  # pixels; smaller files are icons, not training images
+MIN_SIDE = 16  # pixels; smaller files are icons, not training images
 
 Half = Literal["left", "right"]
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every image file under `folder`, sorted. InputError if the folder is missing or holds none."""
+    """Every image file in `folder` and its subfolders, sorted. InputError if the folder is missing or has none."""
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: no such folder")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
@@ -30,8 +30,8 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def decode(path: Path, flags: int) -> NDArray[np.uint8] | None:
-    """What OpenCV makes of the file under its IMREAD `flags`; None if it cannot be decoded to uint8."""
-    try:  # decoded from memory: OpenCV dies on file names that are not UTF-8
+    """Decodes a file with OpenCV's IMREAD `flags`; None if it cannot be decoded to uint8."""
+    try:  # from memory, because OpenCV crashes on file names that are not UTF-8
         image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
     except (cv2.error, OSError):
         return None
@@ -39,31 +39,31 @@ def decode(path: Path, flags: int) -> NDArray[np.uint8] | None:
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB, upright as its EXIF says; None if it cannot be decoded or is tiny."""
+    """(H, W, 3) uint8 RGB, rotated as its EXIF orientation says; None if it cannot be decoded or is tiny."""
     image = decode(path, cv2.IMREAD_COLOR_RGB)
     return None if image is None or is_tiny(image) else image
 
 
 def is_tiny(image: NDArray[np.uint8]) -> bool:
-    """Whether a side is shorter than SMALLEST_SIDE."""
-    return bool(min(image.shape[:2]) < SMALLEST_SIDE)
+    """Whether a side is shorter than MIN_SIDE pixels."""
+    return bool(min(image.shape[:2]) < MIN_SIDE)
 
 
 def half_of(image: NDArray[np.uint8], half: Half) -> NDArray[np.uint8]:
-    """(H, W, ...) -> (H, W // 2, ...): one of two pictures that stand side by side; of an odd width, the middle is dropped."""
+    """(H, W, ...) -> (H, W // 2, ...): one of two images side by side; an odd width loses its middle column."""
     width = image.shape[1] // 2
     return image[:, :width] if half == "left" else image[:, image.shape[1] - width :]
 
 
 def short_side_shape(image: NDArray[np.uint8], side: int) -> tuple[int, int]:
-    """(height, width) of the image once its shorter side is `side` pixels."""
+    """(height, width) of the image after its shorter side is resized to `side` pixels."""
     height, width = image.shape[:2]
     scale = side / min(height, width)
     return max(side, round(height * scale)), max(side, round(width * scale))
 
 
 def resize(image: NDArray[np.uint8], shape: tuple[int, int], nearest: bool = False) -> NDArray[np.uint8]:
-    """The image at `shape` (height, width): area mean if smaller, cubic if larger; `nearest` makes no new colors."""
+    """Resizes to `shape` (height, width): area mean to shrink, bicubic to enlarge; nearest creates no new colors."""
     if nearest:
         interpolation = cv2.INTER_NEAREST_EXACT
     else:
@@ -72,18 +72,18 @@ def resize(image: NDArray[np.uint8], shape: tuple[int, int], nearest: bool = Fal
 
 
 def resize_short_side(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The image with its shorter side at `side` pixels, its shape kept."""
+    """Resizes the shorter side to `side` pixels and keeps the aspect ratio."""
     return resize(image, short_side_shape(image, side))
 
 
-def spread(length: int, count: int) -> NDArray[np.int64]:
-    """`count` of the indices 0 to length - 1, evenly spread, or all of them."""
+def spaced_indices(length: int, count: int) -> NDArray[np.int64]:
+    """Up to `count` of the indices 0 to length - 1, evenly spaced."""
     return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(np.int64))
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float32 in [-1, 1]."""
-    # In NumPy: torch would wake its threads for each small image, which takes many times longer than the sum.
+    # In NumPy: torch would wake its threads for each small image, which takes many times longer than the arithmetic.
     values = np.divide(np.ascontiguousarray(image.transpose(2, 0, 1)), 127.5, dtype=np.float32)
     values -= 1
     return torch.from_numpy(values)

@@ -1,4 +1,4 @@
-"""Label maps: images of class indices, seen as colors through the table that lies beside them."""
+"""Label maps: images of class indices, shown in the colors of a table beside them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = ("index", "name", "r", "g", "b")
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """The classes of label maps; index i is `names[i]`, shown as `colors[i]`."""
+    """The classes of label maps; index i has the name `names[i]` and the color `colors[i]`."""
 
     names: tuple[str, ...]
     colors: NDArray[np.uint8]
@@ -30,7 +30,7 @@ class Palette:
 
 
 def read_palette(path: Path) -> Palette:
-    """The table of a CSV file with the columns index, name, r, g, b; indices are 0 to K - 1, K at most 256, in any order.
+    """Reads a CSV file with the columns index, name, r, g, b; indices are 0 to K - 1 in any order, K at most 256.
 
     InputError, naming the line, for anything else.
     """
@@ -55,15 +55,15 @@ def _row(path: Path, line: int, row: dict[str, str | None]) -> tuple[int, str, t
         name = (row["name"] or "").strip()
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"{path}, line {line}: expected the columns {','.join(COLUMNS)}, all but the name whole numbers"
+            f"{path}, line {line}: expected the columns {','.join(COLUMNS)}, whole numbers except for the name"
         ) from error
     if not all(0 <= value <= 255 for value in color):
         raise InputError(f"{path}, line {line}: r, g and b must be 0 to 255, got {color}")
     return index, name, tuple(color)
 
 
-def palette_of(folder: Path) -> Palette | None:
-    """The table of a folder of label maps: its name ends in `_labels`, and it or its parent holds classes.csv. None: no such."""
+def find_palette(folder: Path) -> Palette | None:
+    """The table in a folder of label maps or in its parent; None without one, or if the name does not end in `_labels`."""
     folder = folder.absolute()
     if not folder.name.endswith("_labels"):
         return None
@@ -72,30 +72,30 @@ def palette_of(folder: Path) -> Palette | None:
 
 
 def read_labels(path: Path, palette: Palette) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB: a single-channel image of class indices in its colors; None if it cannot be decoded.
+    """(H, W, 3) uint8 RGB: a single-channel image of class indices in the palette's colors; None if it cannot be decoded.
 
-    InputError if it has more channels, or an index that the palette has not.
+    InputError if it has more channels, or an index outside the palette.
     """
     indices = decode(path, cv2.IMREAD_UNCHANGED)
     if indices is None:
         return None
     if indices.ndim != 2:
-        raise InputError(f"{path}: a label map has one channel of class indices, this has {indices.shape[2]}")
+        raise InputError(f"{path}: a label map must have one channel of class indices, got {indices.shape[2]} channels")
     try:
-        return colorise(indices, palette)
+        return colorize(indices, palette)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def colorise(indices: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
-    """(H, W) uint8 class indices -> (H, W, 3) uint8 RGB. InputError for an index that the palette has not."""
+def colorize(indices: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
+    """(H, W) uint8 class indices -> (H, W, 3) uint8 RGB. InputError for an index outside the palette."""
     if indices.size and int(indices.max()) >= len(palette):
-        raise InputError(f"class index {int(indices.max())} is outside the table, 0 to {len(palette) - 1}")
+        raise InputError(f"class index {int(indices.max())} is outside the table, expected 0 to {len(palette) - 1}")
     return palette.colors[indices]
 
 
 def nearest_class(image: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB -> (H, W) uint8: the class whose color is nearest (Euclidean); of equals, the first."""
+    """(H, W, 3) uint8 RGB -> (H, W) uint8: the class whose color is nearest (Euclidean); the first in a tie."""
     pixels = image.astype(np.int32)
     best = np.full(image.shape[:-1], np.iinfo(np.int32).max, np.int32)
     indices = np.zeros(image.shape[:-1], np.uint8)

@@ -1,5 +1,6 @@
-"""What a trained generator is worth, in numbers: label scores, judges trained on real images, FID and KID, flicker.
+"""Figures for a trained generator: label scores, accuracy of trained classifiers, FID and KID, flicker.
 
-Functions of tensors and frames; they read no runs and write no files. Images are uint8 here, whoever made them: a judge
-sees what a viewer would. `distribution` needs torchmetrics, which the trainer does without.
+The modules `labels`, `classifier`, `segmentation`, `distribution` and `flicker` are functions of tensors and frames.
+`domains`, `translation` and `run` read data and checkpoints and call them. Images are uint8, as a viewer sees them.
+Only `distribution` imports torchmetrics.
 """

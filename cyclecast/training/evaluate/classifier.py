@@ -1,4 +1,4 @@
-"""A small judge that is trained in a minute: which digit, or which of two domains; its features serve for FID and KID."""
+"""A small classifier, trained in a minute: which digit, or which of two domains. Its features also serve for FID and KID."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cyclecast.errors import InputError
 class SmallClassifier(nn.Module):
     """(N, 3, S, S) float in [-1, 1] -> (N, classes) logits; any S of 16 or more.
 
-    Four convolutions with batch norm, three of them with stride 2, the mean over the picture, one linear layer.
+    Four convolutions with batch norm, three of them with stride 2, global average pooling, one linear layer.
     """
 
     def __init__(self, classes: int, width: int = 32) -> None:
@@ -36,7 +36,7 @@ class SmallClassifier(nn.Module):
         self.head = nn.Linear(self.num_features, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, num_features), what the last layer sees."""
+        """(N, num_features): the input of the last layer."""
         out: Tensor = self.body(x).mean((2, 3))
         return out
 
@@ -46,12 +46,12 @@ class SmallClassifier(nn.Module):
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1], as networks take it."""
+    """uint8 -> float32 in [-1, 1], the range of every network here."""
     return images.float() / 127.5 - 1.0
 
 
-def shifted(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
-    """(N, 3, S, S) in [-1, 1]: each image moved by up to `reach` pixels each way, black coming in."""
+def random_shift(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    """Moves each of (N, 3, S, S) in [-1, 1] by up to `reach` pixels on each axis; the border is filled with black."""
     count, _, height, width = images.shape
     padded = functional.pad(images, (reach,) * 4, value=-1.0).permute(0, 2, 3, 1)
     top, left = torch.randint(2 * reach + 1, (2, count, 1), generator=generator).to(images.device)
@@ -75,11 +75,12 @@ def train_classifier(
     flip: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SmallClassifier:
-    """A classifier of these images, in eval mode, on their device; the same for the same seed, torch's own state untouched.
+    """Trains a classifier on the device of the images and returns it in eval mode.
 
-    images: (N, 3, S, S) uint8. labels: (N,) in [0, classes). AdamW, one cycle with its peak at `learning_rate` (Smith and
-    Topin 2018). shift, flip: each image moved by up to so many pixels, mirrored one time in two. on_progress(step, steps).
-    InputError if the two do not fit together.
+    images: (N, 3, S, S) uint8. labels: (N,) in [0, classes). AdamW with a one-cycle schedule that peaks at `learning_rate`
+    (Smith and Topin 2018). Augmentation: `shift` moves each image by up to so many pixels, `flip` mirrors half of them.
+    on_progress(step, steps) is called after each step. The same seed gives the same weights; torch's global random state
+    does not change. InputError if the labels do not fit the images.
     """
     _check(images, labels, classes)
     generator = torch.Generator().manual_seed(seed)
@@ -97,7 +98,7 @@ def train_classifier(
         batch, order = order[:batch_size].to(images.device), order[batch_size:]
         x = to_unit(images[batch])
         if shift:
-            x = shifted(x, shift, generator)
+            x = random_shift(x, shift, generator)
         if flip:
             mirrored = (torch.rand(batch_size, generator=generator) < 0.5).to(images.device)
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
@@ -113,20 +114,20 @@ def train_classifier(
 
 @torch.no_grad()
 def classify(classifier: SmallClassifier, images: Tensor, batch_size: int = 500) -> Tensor:
-    """(N,) int64: the likeliest class of each of (N, 3, S, S) uint8."""
+    """(N,) int64: the most likely class of each of (N, 3, S, S) uint8."""
     return torch.cat([classifier(to_unit(batch)).argmax(1) for batch in images.split(batch_size)])
 
 
 def accuracy(classifier: SmallClassifier, images: Tensor, labels: Tensor) -> float:
-    """The share of (N, 3, S, S) uint8 images that the classifier gives their (N,) label."""
+    """Share of (N, 3, S, S) uint8 images whose predicted class is their label, (N,)."""
     _check(images, labels, classifier.head.out_features)
     return float((classify(classifier, images) == labels).double().mean())
 
 
 def _check(images: Tensor, labels: Tensor, classes: int) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
-        raise InputError(f"a classifier takes images as (N, 3, S, S) uint8, got {tuple(images.shape)} {images.dtype}")
+        raise InputError(f"a classifier needs one or more images as (N, 3, S, S) uint8, got {tuple(images.shape)} {images.dtype}")
     if labels.shape != images.shape[:1]:
-        raise InputError(f"{len(images)} images need as many labels, got {tuple(labels.shape)}")
+        raise InputError(f"{len(images)} images need as many labels, got shape {tuple(labels.shape)}")
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise InputError(f"labels run from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")

@@ -1,8 +1,9 @@
-"""How far a set of generated images is from a set of real ones: FID and KID, in the features of one network or another."""
+"""FID and KID: the distance of a set of generated images from a set of real ones, in the features of a chosen network."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,39 +16,41 @@ from torch.nn import functional
 
 from cyclecast.errors import InputError, MissingExtraError, MissingInputError
 from cyclecast.training.evaluate.classifier import SmallClassifier, to_unit
-from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, pretrained
+from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, load_pretrained
 
-FEWEST = 8
-"""Images a set needs; for figures worth telling, hundreds."""
+log = logging.getLogger(__name__)
+
+MIN_IMAGES = 8
+"""Images that each set needs. Figures to publish need hundreds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistributionScores:
-    """Both distances of two sets of images; lower is closer."""
+    """Both distances of two sets of images. Lower is closer."""
 
     fid: float
-    """Frechet distance of two Gaussians (Heusel et al. 2017). Biased upwards for few images: compare equal counts only."""
+    """Fréchet distance of two Gaussians (Heusel et al. 2017). Few images bias it upwards: compare equal counts only."""
 
     kid_mean: float
-    """Squared MMD under a cubic kernel (Binkowski et al. 2018), mean over subsets. Unbiased: near 0 it can be negative."""
+    """Squared MMD with a cubic kernel (Bińkowski et al. 2018), mean over subsets. Unbiased: near 0 it can be negative."""
 
     kid_std: float
     """Standard deviation over those subsets."""
 
     features: Literal["inception", "imagenet", "classifier"]
-    """The feature space. Numbers of two spaces say nothing about each other."""
+    """The feature space. Figures of different spaces cannot be compared."""
 
     real: int
     fake: int
 
     def named(self) -> dict[str, float]:
-        """The numbers under names to publish: fid, kid_mean, kid_std in Inception's features, else imagenet_fid, ..."""
+        """The figures by name: fid, kid_mean and kid_std in Inception's features, else imagenet_fid and so on."""
         prefix = "" if self.features == "inception" else f"{self.features}_"
         return {f"{prefix}{name}": getattr(self, name) for name in ("fid", "kid_mean", "kid_std")}
 
 
 class ClassifierFeatures(nn.Module):
-    """(N, 3, S, S) uint8 -> (N, num_features) float32: the features of a classifier trained here."""
+    """(N, 3, S, S) uint8 -> (N, num_features) float32: the features of a classifier that was trained here."""
 
     space: Literal["classifier"] = "classifier"
 
@@ -76,10 +79,10 @@ class InceptionFeatures(nn.Module):
 
 
 class ImageNetFeatures(nn.Module):
-    """(N, 3, H, W) uint8 -> (N, 1280) float32: what EfficientNet-Lite2's last layer sees, images resized to 256x256.
+    """(N, 3, H, W) uint8 -> (N, 1280) float32: the input of EfficientNet-Lite2's last layer, images resized to 256x256.
 
-    Not the network that the discriminator `projected` looks through: it would flatter generators that were trained to please it.
-    CyclecastError if its weights are not installed.
+    The discriminator `projected` uses another network (Lite0): with the same one, the distance would favor generators that were
+    trained against it. MissingExtraError if the weights are not installed.
     """
 
     space: Literal["imagenet"] = "imagenet"
@@ -88,7 +91,7 @@ class ImageNetFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.network = EfficientNetFeatures("lite2").eval()
-        self.head = FrozenConvolution(pretrained("lite2"), "_conv_head", "_bn1")
+        self.head = FrozenConvolution(load_pretrained("lite2"), "_conv_head", "_bn1")
         self.num_features = len(self.head.weight)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -102,19 +105,22 @@ Extractor = ClassifierFeatures | ImageNetFeatures | InceptionFeatures
 
 
 def inception_features(path: Path) -> InceptionFeatures:
-    """Inception v3 from a local file of FID's weights, as torch-fidelity has it (pt_inception-2015-12-05-6726825d.pth).
+    """Loads Inception v3 from a local file of FID's weights in torch-fidelity's format (pt_inception-2015-12-05-6726825d.pth).
 
-    InputError if the file is missing or holds something else; CyclecastError if torch-fidelity is not installed.
+    InputError if the file is missing or holds something else, MissingExtraError if torch-fidelity is not installed.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file; expected Inception weights in torch-fidelity's format")
-    _need("torch_fidelity")
-    fid = _need("torchmetrics.image.fid")
+    _import_or_explain("torch_fidelity")
+    fid = _import_or_explain("torchmetrics.image.fid")
     try:
-        torch.load(path, map_location="meta", weights_only=True)  # torch-fidelity would run whatever a pickle asks for
+        torch.load(path, map_location="meta", weights_only=True)  # torch-fidelity unpickles, and so runs, anything
         network = fid.NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
-    except Exception as error:  # what unpickling and load_state_dict raise is no closed list
-        raise InputError(f"{path}: no Inception weights in torch-fidelity's format") from error
+    except Exception as error:  # unpickling and load_state_dict raise errors of any type
+        log.debug("%s: cannot be read as Inception weights", path, exc_info=True)
+        raise InputError(
+            f"{path}: not Inception weights; expected torch-fidelity's pt_inception-2015-12-05-6726825d.pth"
+        ) from error
     return InceptionFeatures(network)
 
 
@@ -128,18 +134,18 @@ def fid_kid(
     seed: int = 0,
     batch_size: int = 64,
 ) -> DistributionScores:
-    """FID and KID of (N, 3, H, W) and (M, 3, H, W) uint8, computed by torchmetrics from features in float64.
+    """Computes FID and KID of (N, 3, H, W) and (M, 3, H, W) uint8 with torchmetrics, from features in float64.
 
-    subset_size: KID's, half of the smaller set and at most 1,000 if not given; the subsets are drawn by `seed`. InputError
-    if a set is too small or the images are not of one size; CyclecastError if torchmetrics is not installed.
+    subset_size: images in each of KID's subsets; the default is half of the smaller set, at most 1,000. seed: of the subsets.
+    InputError if a set is too small or the sizes differ, MissingExtraError if torchmetrics is not installed.
     """
     for name, images in (("real", real), ("fake", fake)):
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != real.shape[1:]:
             raise InputError(
-                f"the {name} images must be (N, 3, H, W) uint8 as the real ones, got {tuple(images.shape)} {images.dtype}"
+                f"the {name} images must be (N, 3, H, W) uint8 of one size, got {tuple(images.shape)} {images.dtype}"
             )
-        if len(images) < (needed := max(FEWEST, subset_size or 0)):
-            raise InputError(f"FID and KID need {needed} images of each kind or more, got {len(images)} {name}")
+        if len(images) < (needed := max(MIN_IMAGES, subset_size or 0)):
+            raise InputError(f"FID and KID need {needed} or more images in each set, got {len(images)} {name}")
     metrics: list[Any] = _metrics(extractor.num_features, subset_size or min(1000, len(real) // 2, len(fake) // 2), subsets)
     for images, is_real in ((real, True), (fake, False)):
         features = _features(images, extractor, batch_size)
@@ -159,15 +165,17 @@ def fid_kid(
 
 
 def _metrics(num_features: int, subset_size: int, subsets: int) -> list[Any]:
-    """torchmetrics' FID and KID that take features as they are: two metrics, one pass of the extractor."""
-    given = nn.Identity()
-    given.num_features = num_features  # type: ignore[assignment]
-    fid, kid = _need("torchmetrics.image.fid"), _need("torchmetrics.image.kid")
+    """torchmetrics' FID and KID of features that are already extracted: two metrics share one pass of the extractor."""
+    identity = nn.Identity()
+    identity.num_features = num_features  # type: ignore[assignment]
+    fid, kid = _import_or_explain("torchmetrics.image.fid"), _import_or_explain("torchmetrics.image.kid")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save", UserWarning)  # that it keeps features
+        warnings.filterwarnings(
+            "ignore", "Metric `Kernel Inception Distance` will save", UserWarning
+        )  # about memory: it keeps all features
         return [
-            fid.FrechetInceptionDistance(feature=given),
-            kid.KernelInceptionDistance(feature=given, subset_size=subset_size, subsets=subsets),
+            fid.FrechetInceptionDistance(feature=identity),
+            kid.KernelInceptionDistance(feature=identity, subset_size=subset_size, subsets=subsets),
         ]
 
 
@@ -176,8 +184,8 @@ def _features(images: Tensor, extractor: nn.Module, batch_size: int) -> Tensor:
     return torch.cat([extractor(batch).double().cpu() for batch in images.split(batch_size)])
 
 
-def _need(module: str) -> ModuleType:
-    """The module; without it, the line to type."""
+def _import_or_explain(module: str) -> ModuleType:
+    """The module. MissingExtraError with the command that installs it, if it is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

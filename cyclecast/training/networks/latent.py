@@ -1,4 +1,4 @@
-"""Networks of the latent models: a vector in, a picture out, and what judges it."""
+"""Generators and discriminators of the latent models: a vector in, an image out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, Upsample, norm, upsample_block
+from cyclecast.training.networks.layers import Norm, Upsample, norm_layer, upsample_block
 
 
 class MlpGenerator(nn.Module):
@@ -43,25 +43,25 @@ class MlpDiscriminator(nn.Module):
         return out.flatten()
 
 
-def halvings(image_size: int) -> tuple[int, int]:
-    """How often a side can be halved before it is odd or below 8 pixels, and what is left: 28 -> (2, 7), 64 -> (4, 4)."""
-    times = 0
+def factor_side(image_size: int) -> tuple[int, int]:
+    """Stages of stride 2 and the smallest side: halves until the side is odd or below 8: 28 -> (2, 7), 64 -> (4, 4)."""
+    stages = 0
     while image_size > 7 and image_size % 2 == 0:
-        image_size, times = image_size // 2, times + 1
-    return times, image_size
+        image_size, stages = image_size // 2, stages + 1
+    return stages, image_size
 
 
-def halves_well(image_size: int) -> bool:
-    """Whether a convolutional pair can make pictures of this side: halvings end at 4 to 7 pixels."""
-    times, side = halvings(image_size)
-    return times >= 1 and 4 <= side <= 7
+def is_dcgan_size(image_size: int) -> bool:
+    """Whether the convolutional networks support images of this side: 4 to 7 pixels, doubled once or more."""
+    stages, side = factor_side(image_size)
+    return stages >= 1 and 4 <= side <= 7
 
 
 class ConvGenerator(nn.Module):
     """DCGAN's generator: no fully connected layer, batch norm and ReLU everywhere but at the output, tanh (Radford et al. 2015).
 
-    latent (N, Z) -> (N, C, S, S) in [-1, 1]. upsample: `resize` enlarges, then convolves, in place of the paper's
-    transposed convolution, which draws a checkerboard. ngf: channels at full resolution.
+    (N, Z) -> (N, C, S, S) in [-1, 1]. upsample: `resize` replaces the paper's transposed convolution, which draws a
+    checkerboard. ngf: channels at full resolution.
     """
 
     def __init__(
@@ -69,15 +69,19 @@ class ConvGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.latent = latent
-        times, side = halvings(image_size)
-        width = ngf * 2**times
+        stages, side = factor_side(image_size)
+        width = ngf * 2**stages
         layers: list[nn.Module] = [
             nn.ConvTranspose2d(latent, width, side, bias=False),
-            norm(width, "batch"),
+            norm_layer(width, "batch"),
             nn.ReLU(inplace=True),
         ]
-        for _ in range(times):
-            layers += [upsample_block(width, width // 2, upsample, kernel=4), norm(width // 2, "batch"), nn.ReLU(inplace=True)]
+        for _ in range(stages):
+            layers += [
+                upsample_block(width, width // 2, upsample, kernel=4),
+                norm_layer(width // 2, "batch"),
+                nn.ReLU(inplace=True),
+            ]
             width //= 2
         self.model = nn.Sequential(*layers, nn.Conv2d(ngf, channels, 3, padding=1), nn.Tanh())
 
@@ -89,18 +93,18 @@ class ConvGenerator(nn.Module):
 class ConvDiscriminator(nn.Module):
     """DCGAN's discriminator: strided convolutions, LeakyReLU 0.2, batch norm everywhere but at the input.
 
-    (N, C, S, S) -> (N,) raw scores. kind `none`: for a gradient penalty, which looks at each sample by itself.
+    (N, C, S, S) -> (N,) raw scores. norm `none` suits a gradient penalty, which is defined for each sample by itself.
     """
 
-    def __init__(self, image_size: int = 28, channels: int = 1, ndf: int = 64, kind: Norm = "batch") -> None:
+    def __init__(self, image_size: int = 28, channels: int = 1, ndf: int = 64, norm: Norm = "batch") -> None:
         super().__init__()
-        times, side = halvings(image_size)
+        stages, side = factor_side(image_size)
         layers: list[nn.Module] = [nn.Conv2d(channels, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         width = ndf
-        for _ in range(times - 1):
+        for _ in range(stages - 1):
             layers += [
-                nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=kind == "none"),
-                norm(2 * width, kind),
+                nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=norm == "none"),
+                norm_layer(2 * width, norm),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             width *= 2

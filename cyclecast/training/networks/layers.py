@@ -1,4 +1,4 @@
-"""What the networks share: norms, padding, ways up, initial weights, averages."""
+"""Layers that the networks share: norms, padding, upsampling, initial weights, the average of weights."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ Norm = Literal["instance", "batch", "none"]
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def norm(channels: int, kind: Norm = "instance") -> nn.Module:
-    """instance: as CycleGAN has it, no learnt scale, no running statistics. batch: as DCGAN has it."""
-    if kind == "none":
+def norm_layer(channels: int, norm: Norm = "instance") -> nn.Module:
+    """instance: without learned scale and running statistics (CycleGAN). batch: with both (DCGAN)."""
+    if norm == "none":
         return nn.Identity()
-    return nn.BatchNorm2d(channels) if kind == "batch" else InstanceNorm(channels)
+    return nn.BatchNorm2d(channels) if norm == "batch" else InstanceNorm(channels)
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance norm that leaves pictures with their channels innermost as they are, when it trains on a CPU.
+    """Instance norm that keeps the channels-last layout when it trains on a CPU.
 
-    PyTorch's own turns them round and back at every norm, which costs more than the layout wins at the convolutions.
+    PyTorch's own converts to the contiguous layout and back at every norm, which costs more than the layout saves in the
+    convolutions.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        trains = input.device.type == "cpu" and input.dtype != torch.float64 and torch.is_grad_enabled()
-        innermost = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
-        if trains and innermost and not torch.compiler.is_compiling():
+        is_training = input.device.type == "cpu" and input.dtype != torch.float64 and torch.is_grad_enabled()
+        is_channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+        if is_training and is_channels_last and not torch.compiler.is_compiling():
             out: Tensor = _ChannelsLastInstanceNorm.apply(input, self.eps)  # type: ignore[no-untyped-call]
             return out
         return super().forward(input)
 
 
 class _ChannelsLastInstanceNorm(torch.autograd.Function):
-    """Batch norm of each sample by itself: (N, C, H, W) with the channels innermost -> the same."""
+    """Batch norm of each sample by itself: (N, C, H, W) in channels-last layout -> the same."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
@@ -64,62 +65,61 @@ class _ChannelsLastInstanceNorm(torch.autograd.Function):
 
 
 class ReflectionPad(nn.ReflectionPad2d):
-    """Reflection padding in the dtype it is given: autocast on the CPU would go up to fp32 for it and down again after."""
+    """Reflection padding in the dtype of its input: autocast on the CPU would convert to fp32 and back."""
 
     def forward(self, input: Tensor) -> Tensor:
-        kind = input.device.type
-        if not torch.is_autocast_enabled(kind):
+        device_type = input.device.type
+        if not torch.is_autocast_enabled(device_type):
             return super().forward(input)
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(device_type, enabled=False):
             return super().forward(input)
 
 
-def upsample_block(in_channels: int, out_channels: int, how: Upsample, kernel: int = 3, bias: bool = False) -> nn.Module:
-    """(N, C, H, W) -> (N, C', 2H, 2W); kernel: of the deconvolution, 3 (CycleGAN) or 4 (DCGAN, pix2pix).
+def upsample_block(in_channels: int, out_channels: int, mode: Upsample, kernel: int = 3, bias: bool = False) -> nn.Module:
+    """Upsampling by 2: (N, C, H, W) -> (N, C', 2H, 2W). kernel: of the deconvolution, 3 (CycleGAN) or 4 (DCGAN, pix2pix).
 
-    `resize` enlarges, then convolves, so it draws no grid (Odena et al. 2016). Bilinear, because after nearest neighbor a
-    difference between two pixels still depends on where in the grid it falls: slopes come out as rows of dots. `nearest` does
-    just that, for weights that were trained with it. `pixelshuffle` makes four values for each and lays them out as 2x2 (Shi
-    et al. 2016), equal ones at the start.
+    resize: bilinear, then a convolution, which draws no checkerboard (Odena et al. 2016). nearest: the same after nearest
+    neighbor, for weights that were trained so; slopes then show as rows of dots. pixelshuffle: a convolution to four values per
+    pixel that form 2x2 pixels (Shi et al. 2016), equal ones initially.
     """
-    if how == "deconvolution":
+    if mode == "deconvolution":
         return nn.ConvTranspose2d(in_channels, out_channels, kernel, stride=2, padding=1, output_padding=4 - kernel, bias=bias)
-    if how in ("resize", "nearest"):
+    if mode in ("resize", "nearest"):
         return nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="bilinear" if how == "resize" else "nearest"),
+            nn.Upsample(scale_factor=2, mode="bilinear" if mode == "resize" else "nearest"),
             nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias),
         )
     return PixelShuffleUp(in_channels, out_channels, bias)
 
 
 @runtime_checkable
-class OwnStart(Protocol):
-    """A module whose weights do not start as the others do: `initialize` calls this last."""
+class CustomInit(Protocol):
+    """A module with its own initial weights: `initialize` calls `init_weights` last."""
 
-    def start(self) -> None:
-        """Sets its weights, in place, drawn from torch's generator."""
+    def init_weights(self) -> None:
+        """Sets its weights in place, drawn from torch's generator."""
 
 
 class PixelShuffleUp(nn.Sequential):
     """3x3 convolution to 4 C' channels, then (N, 4 C', H, W) -> (N, C', 2H, 2W)."""
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
-        # Padded with its own border: a U-Net's innermost picture is one pixel, which has nothing to mirror.
+        # Replicated at the border: a U-Net's innermost map is one pixel wide and cannot be reflected.
         convolution = nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1, padding_mode="replicate", bias=bias)
         super().__init__(convolution, nn.PixelShuffle(2))
-        self._weight = [convolution.weight]  # in a list: no second name in the state dict
+        self._weight = [convolution.weight]  # in a list, so that the state dict has no second key for it
 
     @torch.no_grad()
-    def start(self) -> None:
-        """The four of a 2x2 start equal, so that the first pictures hold no grid (Aitken et al. 2017, ICNR)."""
+    def init_weights(self) -> None:
+        """Equal initial weights for the four of a 2x2, so that no checkerboard shows at first (ICNR, Aitken et al. 2017)."""
         (weight,) = self._weight
         weight.copy_(weight[::4].repeat_interleave(4, dim=0))
 
 
 def initialize(module: Module) -> Module:
-    """Weights from N(0, 0.02), of batch norms from N(1, 0.02), biases 0 (DCGAN, section 4; CycleGAN, appendix 7.1).
+    """Initial weights from N(0, 0.02), of batch norms from N(1, 0.02), biases 0 (DCGAN, section 4; CycleGAN, appendix 7.1).
 
-    In place, drawn from torch's generator. Linear layers keep PyTorch's own start.
+    In place, drawn from torch's generator. Linear layers keep PyTorch's default.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -130,29 +130,29 @@ def initialize(module: Module) -> Module:
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
     for layer in module.modules():
-        if isinstance(layer, OwnStart):
-            layer.start()
+        if isinstance(layer, CustomInit):
+            layer.init_weights()
     return module
 
 
 @torch.no_grad()
-def he_init(network: nn.Module, branches: Sequence[nn.Module]) -> None:
-    """Weights of a network without norms that neither swell nor fade what passes (He et al. 2015), in place.
+def init_he_residual(network: nn.Module, branches: Sequence[nn.Module]) -> None:
+    """Initial weights of a network without norms that keep the variance from layer to layer (He et al. 2015), in place.
 
-    branches: the last convolution of each residual branch; their sum stays as large as one.
+    branches: the last convolution of each residual branch; they are scaled so that all together add the variance of one.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            share = len(branches) ** -0.5 if layer in branches else 1.0
+            gain = len(branches) ** -0.5 if layer in branches else 1.0
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            layer.weight.mul_(share)
+            layer.weight.mul_(gain)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, current: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * current, in place: parameters, and the statistics of batch norms with them."""
+    """average <- decay * average + (1 - decay) * current, in place: of parameters and of batch norms' statistics."""
     torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1.0 - decay)
-    for old, new in zip(average.buffers(), current.buffers(), strict=True):
-        old.lerp_(new, 1.0 - decay) if old.is_floating_point() else old.copy_(new)
+    for averaged, latest in zip(average.buffers(), current.buffers(), strict=True):
+        averaged.lerp_(latest, 1.0 - decay) if averaged.is_floating_point() else averaged.copy_(latest)

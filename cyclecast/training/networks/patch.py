@@ -1,4 +1,4 @@
-"""Discriminators that judge patches, so that they take pictures of any size (Isola et al. 2017; CycleGAN, appendix 7.2)."""
+"""Discriminators of patches, for images of any size (Isola et al. 2017; CycleGAN, appendix 7.2)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, initialize, norm
+from cyclecast.training.networks.layers import Norm, initialize, norm_layer
 from cyclecast.training.networks.projected import ProjectedDiscriminator
 
 Discriminator = Literal["basic", "n_layers", "pixel", "projected"]
 
 
 class PatchDiscriminator(nn.Module):
-    """C64-C128-C256-C512 of the paper at 3 `layers`: each output judges a 70x70 patch (1: 16x16, 2: 34x34, 4: 142x142).
+    """C64-C128-C256-C512 of the paper at 3 `layers`: each output scores a 70x70 patch (1: 16x16, 2: 34x34, 4: 142x142).
 
     (N, C, H, W) -> (N, 1, H / 2^layers - 2, W / 2^layers - 2), raw scores. ndf: channels after the first layer.
     """
 
-    def __init__(self, ndf: int = 64, layers: int = 3, in_channels: int = 3, kind: Norm = "instance") -> None:
+    def __init__(self, ndf: int = 64, layers: int = 3, in_channels: int = 3, norm: Norm = "instance") -> None:
         super().__init__()
         parts: list[nn.Module] = [nn.Conv2d(in_channels, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         channels = ndf
@@ -26,7 +26,7 @@ class PatchDiscriminator(nn.Module):
             wider = min(2**layer, 8) * ndf
             parts += [
                 nn.Conv2d(channels, wider, 4, stride=2 if layer < layers else 1, padding=1, bias=False),
-                norm(wider, kind),
+                norm_layer(wider, norm),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             channels = wider
@@ -37,20 +37,20 @@ class PatchDiscriminator(nn.Module):
         return out
 
     def hidden(self, x: Tensor) -> list[Tensor]:
-        """What it sees on the way to its scores: (N, C, H, W) after each of its non-linear layers."""
-        return after_relus(self.model, x)
+        """Hidden features: (N, C, H, W) after each activation."""
+        return leaky_relu_outputs(self.model, x)
 
 
 class PixelDiscriminator(nn.Module):
-    """1x1 convolutions: each pixel is judged by itself, so only colors count. (N, C, H, W) -> (N, 1, H, W)."""
+    """1x1 convolutions: scores each pixel by itself, so only colors count. (N, C, H, W) -> (N, 1, H, W)."""
 
-    def __init__(self, ndf: int = 64, in_channels: int = 3, kind: Norm = "instance") -> None:
+    def __init__(self, ndf: int = 64, in_channels: int = 3, norm: Norm = "instance") -> None:
         super().__init__()
         self.net = nn.Sequential(
             nn.Conv2d(in_channels, ndf, 1),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(ndf, 2 * ndf, 1, bias=False),
-            norm(2 * ndf, kind),
+            norm_layer(2 * ndf, norm),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(2 * ndf, 1, 1),
         )
@@ -60,12 +60,12 @@ class PixelDiscriminator(nn.Module):
         return out
 
     def hidden(self, x: Tensor) -> list[Tensor]:
-        """As the patch discriminator's."""
-        return after_relus(self.net, x)
+        """Hidden features: (N, C, H, W) after each activation."""
+        return leaky_relu_outputs(self.net, x)
 
 
-def after_relus(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
-    """The outputs of the leaky ReLUs among `layers`."""
+def leaky_relu_outputs(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """The outputs of the leaky ReLUs in `layers`."""
     maps = []
     for layer in layers:
         x = layer(x)
@@ -78,7 +78,7 @@ AnyDiscriminator = PatchDiscriminator | PixelDiscriminator | ProjectedDiscrimina
 
 
 def build_discriminator(discriminator: Discriminator, ndf: int, layers: int = 3, in_channels: int = 3) -> AnyDiscriminator:
-    """basic: the 70x70 PatchGAN; n_layers: the same with `layers` of them; pixel; projected. Fresh weights."""
+    """Builds a discriminator. basic: the 70x70 PatchGAN; n_layers: with `layers` of stride 2; pixel; projected."""
     if discriminator == "projected":
         return ProjectedDiscriminator(ndf)
     if discriminator == "pixel":
@@ -86,11 +86,11 @@ def build_discriminator(discriminator: Discriminator, ndf: int, layers: int = 3,
     return initialize(PatchDiscriminator(ndf, 3 if discriminator == "basic" else layers, in_channels))
 
 
-def side_wanted(discriminator: Discriminator, layers: int, side: int) -> str | None:
-    """What the side of a picture has to be, where such a discriminator cannot judge one of `side` pixels; None where it can."""
+def side_requirement(discriminator: Discriminator, layers: int, side: int) -> str | None:
+    """What the side of an image must be, if this discriminator does not accept `side` pixels; None if it does."""
     if discriminator == "projected":
         return "a multiple of 32" if side % 32 else None
     if discriminator == "pixel":
         return None
-    least = 3 << (3 if discriminator == "basic" else layers)  # the last instance norm needs more than one value
-    return f"at least {least}" if side < least else None
+    smallest = 3 << (3 if discriminator == "basic" else layers)  # the last instance norm needs more than one value
+    return f"at least {smallest}" if side < smallest else None

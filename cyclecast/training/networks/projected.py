@@ -1,4 +1,4 @@
-"""A discriminator that looks at a frozen network's features in place of pixels (Sauer et al. 2021, Projected GANs)."""
+"""A discriminator of a frozen network's features in place of pixels (Sauer et al. 2021, Projected GANs)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from cyclecast.training.networks.features import EfficientNetFeatures
 
-LEVELS = 4  # 1/2 to 1/16 of the resolution: brush strokes at one end, trees and skies at the other
+LEVELS = 4  # at 1/2 to 1/16 of the resolution: from brush strokes to trees and skies
 
 
-class Mix(nn.Module):
-    """A random convolution that stays as it was drawn: it spreads what a few channels hold over all of them."""
+class RandomProjection(nn.Module):
+    """A random convolution that is not trained: it distributes the information of a few channels over all of them."""
 
     weight: Tensor
 
@@ -27,18 +27,18 @@ class Mix(nn.Module):
 
 
 class ProjectedDiscriminator(nn.Module):
-    """(N, 3, H, W), H and W multiples of 32 -> raw scores (N, 4, h, w): one map for each level of features, weighing the same.
+    """(N, 3, H, W), H and W multiples of 32 -> raw scores (N, 4, h, w): one map for each level of features, of equal weight.
 
-    The features are mixed over channels and from coarse to fine by random weights (Projected GANs, random projections), so
-    that no level alone gives a fake away. Small heads under spectral norm judge them. ndf: the heads' channels. Few real
-    images teach it much sooner than pixels would. CyclecastError where the ImageNet weights are not installed.
+    Random projections mix the features over channels and from coarse to fine, so that no level alone reveals a fake. Small heads
+    under spectral norm score them. ndf: the heads' channels. It learns from few real images much sooner than a discriminator of
+    pixels. CyclecastError if the ImageNet weights are not installed.
     """
 
     def __init__(self, ndf: int = 64, width: int = 64) -> None:
         super().__init__()
         self.features = EfficientNetFeatures(levels=LEVELS)
-        self.across = nn.ModuleList(Mix(channels, width, 1) for channels in self.features.channels)
-        self.down = nn.ModuleList(Mix(width, width, 3) for _ in self.features.channels[1:])
+        self.across = nn.ModuleList(RandomProjection(channels, width, 1) for channels in self.features.channels)
+        self.down = nn.ModuleList(RandomProjection(width, width, 3) for _ in self.features.channels[1:])
         self.heads = nn.ModuleList(_head(width, ndf, stride=2 if level < 2 else 1) for level in range(LEVELS))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class ProjectedDiscriminator(nn.Module):
         return torch.cat([functional.interpolate(score, finest) for score in scores], 1)
 
     def hidden(self, x: Tensor) -> list[Tensor]:
-        """What it sees before it judges: its features, (N, C, H, W) each."""
+        """The frozen features, (N, C, H, W) each."""
         maps: list[Tensor] = self.features(x)
         return maps
 

@@ -8,23 +8,22 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, ReflectionPad, Upsample, he_init, upsample_block
-from cyclecast.training.networks.layers import norm as normalize
+from cyclecast.training.networks.layers import Norm, ReflectionPad, Upsample, init_he_residual, norm_layer, upsample_block
 
 
 class ResnetBlock(nn.Module):
     """x + conv(relu(norm(conv(x)))), reflection padded."""
 
-    def __init__(self, channels: int, kind: Norm = "instance") -> None:
+    def __init__(self, channels: int, norm: Norm = "instance") -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
             ReflectionPad(1),
-            nn.Conv2d(channels, channels, 3, bias=kind == "none"),
-            normalize(channels, kind),
+            nn.Conv2d(channels, channels, 3, bias=norm == "none"),
+            norm_layer(channels, norm),
             nn.ReLU(inplace=True),
             ReflectionPad(1),
-            nn.Conv2d(channels, channels, 3, bias=kind == "none"),
-            normalize(channels, kind),
+            nn.Conv2d(channels, channels, 3, bias=norm == "none"),
+            norm_layer(channels, norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,13 +34,13 @@ class ResnetBlock(nn.Module):
 class ResnetGenerator(nn.Module):
     """c7s1-n, d2n, d4n, `blocks` x R4n, u2n, un, c7s1-3 of the paper.
 
-    ngf: channels at full resolution (the paper: 64). blocks: 9 for 256x256 and above, 6 for 128x128. skip (not in the
-    paper): the network makes what is added to its input. Instance norm forgets the color of a flat crop; the skip does not,
-    but with it the output can leave [-1, 1], to be clamped.
+    ngf: channels at full resolution (the paper: 64). blocks: 9 for 256x256 and above, 6 for 128x128. skip (not in the paper):
+    the network outputs what is added to its input. That keeps the color of a flat crop, which instance norm removes; but the
+    output can leave [-1, 1] and must be clamped.
     """
 
     stride = 4
-    margin = 0  # it mirrors by itself
+    margin = 0  # it pads by reflection
     bounded = True  # by tanh
 
     def __init__(
@@ -56,43 +55,43 @@ class ResnetGenerator(nn.Module):
         self.skip = skip
         self.norm = norm
         bias = norm == "none"
-        # Without norms, zeros show as lines along the border.
+        # Without norms, zero padding shows as lines along the border.
         border: Literal["reflect", "zeros"] = "reflect" if norm == "none" else "zeros"
         layers: list[nn.Module] = [
             ReflectionPad(3),
             nn.Conv2d(3, ngf, 7, bias=bias),
-            normalize(ngf, norm),
+            norm_layer(ngf, norm),
             nn.ReLU(inplace=True),
         ]
         for channels in (ngf, 2 * ngf):
             layers += [
                 nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, padding_mode=border, bias=bias),
-                normalize(2 * channels, norm),
+                norm_layer(2 * channels, norm),
                 nn.ReLU(inplace=True),
             ]
         layers += [ResnetBlock(4 * ngf, norm) for _ in range(blocks)]
         for channels in (4 * ngf, 2 * ngf):
             layers += [
                 upsample_block(channels, channels // 2, upsample, bias=bias),
-                normalize(channels // 2, norm),
+                norm_layer(channels // 2, norm),
                 nn.ReLU(inplace=True),
             ]
         layers += [ReflectionPad(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     @torch.no_grad()
-    def start(self) -> None:
-        """Without norms the weights keep the scale; else they start as everywhere."""
+    def init_weights(self) -> None:
+        """Without norms, the initial weights keep the variance; else they are those of `initialize`."""
         if self.norm == "none":
-            he_init(self, [layer.conv_block[-2] for layer in self.model if isinstance(layer, ResnetBlock)])
-            self.model[-2].weight.mul_(0.1)  # type: ignore[operator]  # tanh, once saturated, learns nothing
+            init_he_residual(self, [layer.conv_block[-2] for layer in self.model if isinstance(layer, ResnetBlock)])
+            self.model[-2].weight.mul_(0.1)  # type: ignore[operator]  # a saturated tanh has no gradient
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)  # (N, 3, H, W) in [-1, 1]
         return x + out if self.skip else out
 
     def depths(self) -> Sequence[nn.Module]:
-        """Four modules whose outputs tell how the picture is understood: before the blocks, and at thirds of them."""
+        """Four modules whose outputs are compared in distillation: before the blocks, and after each third of them."""
         blocks = [layer for layer in self.model if isinstance(layer, ResnetBlock)]
         before = self.model[list(self.model).index(blocks[0]) - 1]
         return [before, *(blocks[len(blocks) * third // 3 - 1] for third in (1, 2, 3))]

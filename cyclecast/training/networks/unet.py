@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, Upsample, norm, upsample_block
+from cyclecast.training.networks.layers import Norm, Upsample, norm_layer, upsample_block
 
 
 class UnetLevel(nn.Module):
-    """Down, everything below, up again; beside it the input itself: (N, C, H, W) -> (N, C + C', H, W), but for the outermost.
+    """One level: downsampling, the levels below, upsampling; its input is concatenated to the result, unless outermost.
 
-    The order inside `model` is that of pytorch-CycleGAN-and-pix2pix, so that state-dict keys agree.
+    (N, C, H, W) -> (N, C + C', H, W). The order in `model` is that of pytorch-CycleGAN-and-pix2pix, so state-dict keys agree.
     """
 
     def __init__(
@@ -23,22 +23,22 @@ class UnetLevel(nn.Module):
         below: UnetLevel | None,
         *,
         upsample: Upsample,
-        kind: Norm,
+        norm: Norm,
         image_channels: int | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.outermost = image_channels is not None
-        bare = kind == "none" or self.outermost  # no norm on either way
-        down = nn.Conv2d(image_channels or outer, inner, 4, stride=2, padding=1, bias=bare or below is None)
-        up = upsample_block(inner if below is None else 2 * inner, outer, upsample, kernel=4, bias=bare)
+        has_bias = norm == "none" or self.outermost  # and no norm in either direction
+        down = nn.Conv2d(image_channels or outer, inner, 4, stride=2, padding=1, bias=has_bias or below is None)
+        up = upsample_block(inner if below is None else 2 * inner, outer, upsample, kernel=4, bias=has_bias)
         leaky, relu = nn.LeakyReLU(0.2), nn.ReLU()
-        if below is None:  # 1x1 at the training size: no norm on the way down, which would leave nothing
-            layers = [leaky, down, relu, up, norm(outer, kind)]
+        if below is None:  # 1x1 at the training size, where a norm would leave zeros
+            layers = [leaky, down, relu, up, norm_layer(outer, norm)]
         elif self.outermost:
             layers = [down, below, relu, up, nn.Tanh()]
         else:
-            layers = [leaky, down, norm(inner, kind), below, relu, up, norm(outer, kind)]
+            layers = [leaky, down, norm_layer(inner, norm), below, relu, up, norm_layer(outer, norm)]
             layers += [nn.Dropout(dropout)] if dropout else []
         self.model = nn.Sequential(*layers)
 
@@ -48,10 +48,10 @@ class UnetLevel(nn.Module):
 
 
 class UnetGenerator(nn.Module):
-    """`downs` halvings: 5 for 32x32, 7 for 128x128, 8 for 256x256; a skip joins each with its mirror.
+    """`downs` levels of stride 2: 5 for 32x32, 7 for 128x128, 8 for 256x256, with skip connections.
 
-    ngf: channels after the first (the papers: 64), doubled up to 8 ngf. dropout: of the inner levels, where pix2pix draws
-    its noise from (0.5). skip: as in the ResNet generator.
+    ngf: channels after the first level (the papers: 64), doubled up to 8 ngf. dropout: of the inner levels, pix2pix's source of
+    noise (0.5). skip: as in the ResNet generator.
     """
 
     margin = 0
@@ -69,17 +69,17 @@ class UnetGenerator(nn.Module):
         super().__init__()
         self.stride = 2**downs
         self.skip = skip
-        level = UnetLevel(8 * ngf, 8 * ngf, None, upsample=upsample, kind=norm)
+        level = UnetLevel(8 * ngf, 8 * ngf, None, upsample=upsample, norm=norm)
         for _ in range(downs - 5):
-            level = UnetLevel(8 * ngf, 8 * ngf, level, upsample=upsample, kind=norm, dropout=dropout)
+            level = UnetLevel(8 * ngf, 8 * ngf, level, upsample=upsample, norm=norm, dropout=dropout)
         for outer in (4 * ngf, 2 * ngf, ngf):
-            level = UnetLevel(outer, 2 * outer, level, upsample=upsample, kind=norm)
-        self.model = UnetLevel(3, ngf, level, upsample=upsample, kind=norm, image_channels=3)
+            level = UnetLevel(outer, 2 * outer, level, upsample=upsample, norm=norm)
+        self.model = UnetLevel(3, ngf, level, upsample=upsample, norm=norm, image_channels=3)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)  # (N, 3, H, W) in [-1, 1]
         return x + out if self.skip else out
 
     def depths(self) -> Sequence[nn.Module]:
-        """Four modules whose outputs tell how the picture is understood: the levels below the outermost."""
+        """Four modules whose outputs are compared in distillation: the levels below the outermost."""
         return [level for level in self.modules() if isinstance(level, UnetLevel)][1:5]

@@ -14,7 +14,7 @@ from cyclecast.training import losses, search
 from cyclecast.training.augment import augment
 from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks import build_latent_generator
-from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
+from cyclecast.training.networks.latent import ConvDiscriminator, is_dcgan_size
 from cyclecast.training.networks.layers import initialize
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
@@ -37,7 +37,7 @@ class CoGanConfig(AdversarialConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require("crop_size", halves_well(self.crop_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
+        self._require("crop_size", is_dcgan_size(self.crop_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
         self._require("batch_size", self.batch_size >= 2 * self.accumulate, "at least 2 for each part, which batch norm compares")
         self._require("latent", self.latent >= 1, "at least 1")
         self._require("adversarial", self.adversarial != "wasserstein", "least_squares or log")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
+from cyclecast.training.networks.latent import ConvDiscriminator, is_dcgan_size
 from cyclecast.training.networks.layers import Upsample, initialize
 from cyclecast.training.recipes.gan import Gan, GanConfig
 
@@ -25,7 +25,7 @@ class DcganConfig(GanConfig):
         super().__post_init__()
         for name in ("ngf", "ndf"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        self._require("image_size", halves_well(self.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
+        self._require("image_size", is_dcgan_size(self.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
 
 
 class Dcgan(Gan):

@@ -17,11 +17,11 @@ from cyclecast.errors import ConfigError, ModelError
 from cyclecast.training import checkpoint, losses, trained
 from cyclecast.training.config import load_config
 from cyclecast.training.learner import Learner, LossTerms
-from cyclecast.training.networks.patch import AnyDiscriminator, build_discriminator, side_wanted
+from cyclecast.training.networks.patch import AnyDiscriminator, build_discriminator, side_requirement
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.recipes.cyclegan import CycleGan, CycleGanConfig
 from cyclecast.training.recipes.translation import Generator, PoolConfig, Translation
-from cyclecast.training.steady import steadiness_loss
+from cyclecast.training.steadiness_loss import steadiness_loss
 
 TEACHERS = ("cyclegan", "simgan")  # recipes that leave a generator and a discriminator of the pictures that it makes
 
@@ -116,7 +116,7 @@ class Distill(Translation):
         if self.config.adversarial_weight:
             sides["crop_size x teacher_scale"] = self._side()
         for name, side in sides.items():
-            if wanted := side_wanted(settings["discriminator"], settings["discriminator_layers"], side):
+            if wanted := side_requirement(settings["discriminator"], settings["discriminator_layers"], side):
                 raise ConfigError(f"{name} must be {wanted} for the teacher's discriminator, got {side}")
 
     def _connect(self) -> nn.ModuleList:

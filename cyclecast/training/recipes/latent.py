@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.data import OneDomain, open_domain
+from cyclecast.training.losses import luma
 from cyclecast.training.networks import build_latent_generator
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
@@ -76,7 +77,7 @@ class Latent:
         """Real images for each of the adversary's steps: (k N, C, S, S) float32 in [-1, 1]."""
         size = self.config.batch_size * self.adversary_steps(step)
         (real,) = self.data.batch(self.config.seed, step, size, first=processes.rank * size)
-        return (real if self.config.channels == 3 else gray(real),)
+        return (real if self.config.channels == 3 else luma(real),)
 
     def noise(self, like: Tensor) -> Tensor:
         """(N, Z) from N(0, 1) for N images, from torch's generator."""
@@ -95,8 +96,3 @@ class Latent:
         """Latents (n, Z) -> (n, 3, S, S) in [-1, 1] through the averaged generator, in fp32."""
         images: Tensor = self.averages["generator"](inputs)
         return images.expand(-1, 3, -1, -1)
-
-
-def gray(images: Tensor) -> Tensor:
-    """(N, 3, S, S) RGB -> (N, 1, S, S): brightness (ITU-R BT.601)."""
-    return (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)

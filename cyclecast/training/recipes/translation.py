@@ -23,7 +23,7 @@ from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks import build_generator
 from cyclecast.training.networks.frame import PRESETS, Preset
 from cyclecast.training.networks.layers import Norm, Upsample
-from cyclecast.training.networks.patch import AnyDiscriminator, Discriminator, build_discriminator, side_wanted
+from cyclecast.training.networks.patch import AnyDiscriminator, Discriminator, build_discriminator, side_requirement
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
 
@@ -159,7 +159,7 @@ class AdversarialConfig(TranslationConfig):
         super().__post_init__()
         self._require("ndf", self.ndf >= 1, "at least 1")
         self._require("discriminator_layers", 0 <= self.discriminator_layers <= 6, "from 0 to 6")
-        wanted = side_wanted(self.discriminator, self.discriminator_layers, self.crop_size)
+        wanted = side_requirement(self.discriminator, self.discriminator_layers, self.crop_size)
         layers = f" with discriminator_layers {self.discriminator_layers}" if self.discriminator == "n_layers" else ""
         self._require("crop_size", wanted is None, f"{wanted} for the discriminator `{self.discriminator}`{layers}")
 

@@ -11,7 +11,7 @@ from torch.optim import Adam, RMSprop
 
 from cyclecast.training import losses
 from cyclecast.training.learner import Learner, LossTerms
-from cyclecast.training.networks.latent import ConvDiscriminator, halves_well
+from cyclecast.training.networks.latent import ConvDiscriminator, is_dcgan_size
 from cyclecast.training.networks.layers import Upsample, initialize
 from cyclecast.training.recipes.latent import Latent, LatentConfig
 
@@ -50,7 +50,7 @@ class WganConfig(LatentConfig):
         self._require("compile", not (self.compile and self.penalty), "false with a gradient penalty")
         self._require("clip", self.clip > 0, "above 0")
         self._require("penalty_weight", self.penalty_weight >= 0, "0 or more")
-        self._require("image_size", halves_well(self.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
+        self._require("image_size", is_dcgan_size(self.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
 
 
 class Wgan(Latent):
@@ -62,7 +62,7 @@ class Wgan(Latent):
     def __init__(self, config: WganConfig) -> None:
         shape: dict[str, Any] = {"image_size": config.image_size, "channels": config.channels}
         architecture = {"generator": "conv", "latent": config.latent, **shape, "ngf": config.ngf, "upsample": config.upsample}
-        critic = initialize(ConvDiscriminator(**shape, ndf=config.ndf, kind="none" if config.penalty else "batch"))
+        critic = initialize(ConvDiscriminator(**shape, ndf=config.ndf, norm="none" if config.penalty else "batch"))
         super().__init__(
             config,
             architecture,

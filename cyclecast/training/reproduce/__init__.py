@@ -1,4 +1,4 @@
-"""The seeds' experiments, from data folders to a page."""
+"""Experiments of the GAN papers, from a data folder to a page of figures and images."""
 
 from __future__ import annotations
 

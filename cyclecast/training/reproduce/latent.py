@@ -1,4 +1,4 @@
-"""GAN, DCGAN and WGAN on MNIST: samples through training, and walks through the latent space (the seed, section 6.1)."""
+"""GAN, DCGAN and WGAN on MNIST: samples through training, and interpolation and arithmetic in the latent space."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cyclecast.training.evaluate.classifier import SmallClassifier, classify, tr
 from cyclecast.training.evaluate.distribution import ClassifierFeatures, fid_kid
 from cyclecast.training.page import Page
 from cyclecast.training.report import tile
-from cyclecast.training.reproduce.lab import Lab, curves, seconds, sheet, state
+from cyclecast.training.reproduce.experiment import Experiment, load_state, loss_curves, training_seconds, training_sheet
 from cyclecast.training.trained import apply, latent_generator
 
 SIDE = 28
@@ -25,157 +25,160 @@ STEPS = {"gan": 12000, "dcgan": 7000, "wgan": 1000}
 SETTINGS: dict[str, dict[str, Any]] = {
     "gan": {},
     "dcgan": {"ngf": 32, "ndf": 32},
-    # Four times the authors' rate, and not the critic's long training in the first steps: both for time.
+    # To save time: four times the authors' learning rate, and no extra critic steps at the start.
     "wgan": {"ngf": 32, "ndf": 32, "warm_up": False, "learning_rate": 2e-4},
 }
 TITLES = {"gan": "GAN", "dcgan": "DCGAN", "wgan": "WGAN"}
-JUDGED = 5000  # samples, against as many real test digits; fewer where the file has not twice as many
-FEWEST = 12  # samples: the ends of six lines
-EXAMPLES = 12  # latents that a mean of the vector arithmetic is taken over
+SAMPLES = 5000  # compared with as many real test digits; at most half of the test digits
+MIN_SAMPLES = 12  # the ends of six interpolations
+EXAMPLES = 12  # latents that each mean of the vector arithmetic averages
 
 
-def reproduce_latent(data: Path, lab: Lab) -> Path:
-    """Trains the three and a judge, writes the page; returns its path. data: folder with mnist.npz.
+def reproduce_latent(data: Path, experiment: Experiment) -> Path:
+    """Trains the three models and a classifier, writes the page and returns its path.
 
-    InputError if the file is missing, or has too few test digits.
+    data: folder with mnist.npz. InputError if the file is missing, or has too few test digits.
     """
     train, test = DigitSet(data / "mnist.npz", SIDE), DigitSet(data / "mnist.npz", SIDE, "test")
-    judged = min(JUDGED, len(test) // 2)
-    if judged < FEWEST:
-        raise InputError(f"{test.path}: {len(test)} test digits; the experiment takes {2 * FEWEST} or more")
-    judge = lab.judge(
-        "judge",
+    count = min(SAMPLES, len(test) // 2)
+    if count < MIN_SAMPLES:
+        raise InputError(f"{test.path}: the experiment needs {2 * MIN_SAMPLES} or more test digits, got {len(test)}")
+    classifier = experiment.load_or_train(
+        "classifier",
         SmallClassifier(10),
-        lambda tell: train_classifier(
+        lambda on_progress: train_classifier(
             *train.bytes(),
             classes=10,
-            steps=lab.steps(1500),
+            steps=experiment.steps(1500),
             shift=2,
-            seed=lab.seed,
-            on_progress=tell,
+            seed=experiment.seed,
+            on_progress=on_progress,
         ),
     )
-    assert isinstance(judge, SmallClassifier)
-    real = test.bytes()[0][: 2 * judged]
+    real = test.bytes()[0][: 2 * count]
     runs = {}
     for recipe, steps in STEPS.items():
-        given = lab.steps(steps)
-        schedule = {"steps": given, "sample_every": max(1, given // 6), "save_every": max(1, given // 6)}
-        runs[recipe] = lab.run(recipe, recipe, {"domain": data / "mnist.npz", "image_size": SIDE} | schedule | SETTINGS[recipe])
-    noise = torch.randn(judged, 100, generator=torch.Generator().manual_seed(lab.seed + 1))
-    floor = fid_kid(real[:judged], real[judged:], ClassifierFeatures(judge), seed=lab.seed)
-    rows: list[list[Any]] = [["other real digits", floor.fid, floor.kid_mean, floor.kid_std, 10, None, None]]
-    results: dict[str, Any] = {"real": floor.named()}
-    page = Page("Digits from noise", "GAN, DCGAN and WGAN on MNIST, and what lies between two latents")
+        scaled = experiment.steps(steps)
+        schedule = {"steps": scaled, "sample_every": max(1, scaled // 6), "save_every": max(1, scaled // 6)}
+        settings = {"domain": data / "mnist.npz", "image_size": SIDE} | schedule | SETTINGS[recipe]
+        runs[recipe] = experiment.train_run(recipe, recipe, settings)
+    noise = torch.randn(count, 100, generator=torch.Generator().manual_seed(experiment.seed + 1))
+    baseline = fid_kid(real[:count], real[count:], ClassifierFeatures(classifier), seed=experiment.seed)
+    rows: list[list[Any]] = [["other real digits", baseline.fid, baseline.kid_mean, baseline.kid_std, 10, None, None]]
+    results: dict[str, Any] = {"real": baseline.named()}
+    page = Page("Digits from noise", "GAN, DCGAN and WGAN on MNIST, with interpolation and arithmetic of latents")
     sections = []
     for recipe, run in runs.items():
-        network = latent_generator(state(run))
-        made = to_bytes(apply(network, noise))
-        read = classify(judge, made)
-        scores = fid_kid(real[:judged], made, ClassifierFeatures(judge), seed=lab.seed)
-        kinds = int((torch.bincount(read, minlength=10) > judged / 100).sum())
-        minutes = seconds(run) / 60
-        rows.append([TITLES[recipe], scores.fid, scores.kid_mean, scores.kid_std, kinds, lab.steps(STEPS[recipe]), minutes])
-        results[recipe] = scores.named() | {"kinds": kinds, "minutes": minutes, "steps": lab.steps(STEPS[recipe])}
-        sections.append((recipe, run, network, read))
+        network = latent_generator(load_state(run))
+        generated = to_bytes(apply(network, noise))
+        predicted = classify(classifier, generated)
+        scores = fid_kid(real[:count], generated, ClassifierFeatures(classifier), seed=experiment.seed)
+        classes = int((torch.bincount(predicted, minlength=10) > count / 100).sum())
+        minutes = training_seconds(run) / 60
+        rows.append(
+            [TITLES[recipe], scores.fid, scores.kid_mean, scores.kid_std, classes, experiment.steps(STEPS[recipe]), minutes]
+        )
+        results[recipe] = scores.named() | {"classes": classes, "minutes": minutes, "steps": experiment.steps(STEPS[recipe])}
+        sections.append((recipe, run, network, predicted))
     page.text(
-        "The distances are taken in the features of a classifier of digits that was trained here, not of Inception: they compare "
-        "these models with each other, as far as each was trained here, and with no number from elsewhere."
+        "FID and KID use the features of a classifier of digits that was trained here, not those of Inception. They compare "
+        "these models with each other, and cannot be compared with published numbers."
     )
     page.table(
-        ["model", "classifier FID", "classifier KID", "its spread", "kinds of digits made", "steps", "minutes"],
+        ["model", "classifier FID", "classifier KID", "KID deviation", "digit classes", "steps", "minutes"],
         rows,
-        caption=f"{judged} samples against {judged} real test digits, seed {lab.seed}. Kinds: digits that make up 1 % or more.",
+        caption=f"{count} samples against {count} real test digits, seed {experiment.seed}. Digit classes: of 1 % or more.",
     )
-    for recipe, run, network, read in sections:
-        results[recipe] |= _section(page, recipe, run, network, noise, read, judge)
-    return lab.finish(page, results)
+    for recipe, run, network, predicted in sections:
+        results[recipe] |= _section(page, recipe, run, network, noise, predicted, classifier)
+    return experiment.finish(page, results)
 
 
 def _section(
-    page: Page, recipe: str, run: Path, network: nn.Module, noise: Tensor, read: Tensor, judge: SmallClassifier
+    page: Page, recipe: str, run: Path, network: nn.Module, noise: Tensor, predicted: Tensor, classifier: SmallClassifier
 ) -> dict[str, Any]:
-    """One model's pictures; returns the figures of its vector arithmetic."""
+    """Adds one model's images to the page; returns the figures of its vector arithmetic."""
     page.heading(TITLES[recipe])
-    page.image(tile(apply(network, noise[:64]), 16), "64 samples, not chosen", scale=0.6)
-    page.image(sheet(run, "sample"), "The same 16 latents through training", scale=0.6)
-    page.curves(curves(run))
-    page.image(tile(apply(network, between(noise[:6], noise[6:12], 12)), 12), "Along the line between two latents, six times")
-    page.image(map_of_latents(network, noise[:400]), f"t-SNE of {len(noise[:400])} latents, each shown as its picture")
-    page.image(map_of_latents(network, noise[:400], judge), "The same pictures by t-SNE of the judge's features of them")
-    picture, figures = arithmetic(network, noise, read, judge)
-    page.image(picture, "Vector arithmetic, a row each: bold 'p' - thin 'p' + thin 'q' = bold 'q'? Each is the mean of latents.")
+    page.image(tile(apply(network, noise[:64]), 16), "64 samples, not selected", scale=0.6)
+    page.image(training_sheet(run, "sample"), "The same 16 latents through training", scale=0.6)
+    page.curves(loss_curves(run))
+    page.image(tile(apply(network, interpolate(noise[:6], noise[6:12], 12)), 12), "Six interpolations between two latents")
+    page.image(draw_tsne(network, noise[:400]), f"t-SNE of {len(noise[:400])} latents, each drawn as its image")
+    page.image(draw_tsne(network, noise[:400], classifier), "The same images by t-SNE of their features in the classifier")
+    image, figures = latent_arithmetic(network, noise, predicted, classifier)
+    page.image(
+        image, "Vector arithmetic, one sum a row: bold 'p' - thin 'p' + thin 'q' = bold 'q'? Each term is a mean of latents."
+    )
     page.text(
-        f"Of {figures['arithmetic_tried']} such sums, {figures['arithmetic_digit']} show the digit that was asked for "
-        f"and {figures['arithmetic_bolder']} show more ink than the thin one that they began with."
+        f"Of {figures['arithmetic_tried']} such sums, {figures['arithmetic_digit']} show the expected digit "
+        f"and {figures['arithmetic_bolder']} show more ink than the thin digit."
     )
     return figures
 
 
-def between(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """(n, Z) and (n, Z) -> (n * steps, Z): points along each line, ends included."""
+def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Linear interpolation, both ends included: (n, Z) and (n, Z) -> (n * steps, Z)."""
     share = torch.linspace(0, 1, steps)[None, :, None]
     return (start[:, None] * (1 - share) + end[:, None] * share).flatten(0, 1)
 
 
-def map_of_latents(
-    network: nn.Module, latents: Tensor, judge: SmallClassifier | None = None, side: int = 900
+def draw_tsne(
+    network: nn.Module, latents: Tensor, classifier: SmallClassifier | None = None, side: int = 900
 ) -> NDArray[np.uint8]:
-    """(side, side) uint8: t-SNE (van der Maaten and Hinton 2008) of latents, or of a judge's features of their pictures."""
+    """(side, side) uint8: t-SNE (van der Maaten and Hinton 2008) of latents, or of their images' features in a classifier."""
     from sklearn.manifold import TSNE
 
-    made = apply(network, latents)
+    generated = apply(network, latents)
     with torch.no_grad():
-        points = latents if judge is None else judge.features(made)
-    places = np.zeros((len(points), 2))  # all on one place: what a model that makes one picture alone has
+        points = latents if classifier is None else classifier.features(generated)
+    positions = np.zeros((len(points), 2))  # one position for all, if all points are equal (mode collapse)
     if points.std(0).any():
         perplexity = min(15.0, (len(points) - 1) / 3)
-        places = TSNE(init="pca", random_state=0, perplexity=perplexity).fit_transform(points.numpy())
-        places = (places - places.min(0)) / np.ptp(places, axis=0)
-    digits = to_bytes(made)[:, 0].numpy()
+        positions = TSNE(init="pca", random_state=0, perplexity=perplexity).fit_transform(points.numpy())
+        positions = (positions - positions.min(0)) / np.ptp(positions, axis=0)
+    digits = to_bytes(generated)[:, 0].numpy()
     size = digits.shape[1]
     canvas = np.zeros((side, side), np.uint8)
-    for digit, (x, y) in zip(digits, places, strict=True):
+    for digit, (x, y) in zip(digits, positions, strict=True):
         left, top = int(x * (side - size)), int(y * (side - size))
         area = canvas[top : top + size, left : left + size]
         np.maximum(area, digit, out=area)
     return canvas
 
 
-def arithmetic(
-    network: nn.Module, noise: Tensor, read: Tensor, judge: SmallClassifier
+def latent_arithmetic(
+    network: nn.Module, noise: Tensor, predicted: Tensor, classifier: SmallClassifier
 ) -> tuple[NDArray[np.uint8], dict[str, int]]:
-    """Bold p - thin p + thin q for digits p and q (DCGAN, section 6.3.2), each a mean of latents: picture and figures."""
+    """Bold p - thin p + thin q for digits p and q, each a mean of latents (DCGAN, section 6.3.2): an image and the figures."""
     ink = apply(network, noise).mean((1, 2, 3))
-    concepts: dict[tuple[int, str], Tensor] = {}
+    means: dict[tuple[int, str], Tensor] = {}
     for digit in range(10):
-        of_digit = (read == digit).nonzero().flatten()
+        of_digit = (predicted == digit).nonzero().flatten()
         if len(of_digit) >= 3 * EXAMPLES:
             ordered = of_digit[ink[of_digit].argsort()]
-            concepts[digit, "thin"] = noise[ordered[:EXAMPLES]].mean(0)
-            concepts[digit, "bold"] = noise[ordered[-EXAMPLES:]].mean(0)
-    present = sorted({digit for digit, _ in concepts})
+            means[digit, "thin"] = noise[ordered[:EXAMPLES]].mean(0)
+            means[digit, "bold"] = noise[ordered[-EXAMPLES:]].mean(0)
+    present = sorted({digit for digit, _ in means})
     pairs = [(p, q) for p, q in zip(present, present[1:] + present[:1], strict=True) if p != q]
     if not pairs:
         return np.full((32, 256), 255, np.uint8), {"arithmetic_tried": 0, "arithmetic_digit": 0, "arithmetic_bolder": 0}
-    terms = [torch.stack([concepts[d, kind] for d in column]) for column, kind in zip(_columns(pairs), KINDS, strict=True)]
-    latents = torch.stack([*terms, terms[0] - terms[1] + terms[2]], 1).flatten(0, 1)  # (pairs * 4, Z)
-    made = apply(network, latents)
-    picture = tile(made, 4)
-    cv2.line(picture, (picture.shape[1] * 3 // 4, 0), (picture.shape[1] * 3 // 4, picture.shape[0]), (0, 160, 255), 2)
-    sums, began = made[3::4], made[2::4]
-    asked = torch.tensor([q for _, q in pairs])
+    minuends, subtrahends, addends = (
+        torch.stack([means[key] for key in keys])
+        for keys in (
+            [(p, "bold") for p, _ in pairs],
+            [(p, "thin") for p, _ in pairs],
+            [(q, "thin") for _, q in pairs],
+        )
+    )
+    latents = torch.stack([minuends, subtrahends, addends, minuends - subtrahends + addends], 1).flatten(0, 1)  # (pairs * 4, Z)
+    generated = apply(network, latents)
+    image = tile(generated, 4)
+    cv2.line(image, (image.shape[1] * 3 // 4, 0), (image.shape[1] * 3 // 4, image.shape[0]), (0, 160, 255), 2)
+    sums, thin = generated[3::4], generated[2::4]
+    expected = torch.tensor([q for _, q in pairs])
     figures = {
         "arithmetic_tried": len(pairs),
-        "arithmetic_digit": int((classify(judge, to_bytes(sums)) == asked).sum()),
-        "arithmetic_bolder": int((sums.mean((1, 2, 3)) > began.mean((1, 2, 3))).sum()),
+        "arithmetic_digit": int((classify(classifier, to_bytes(sums)) == expected).sum()),
+        "arithmetic_bolder": int((sums.mean((1, 2, 3)) > thin.mean((1, 2, 3))).sum()),
     }
-    return picture, figures
-
-
-KINDS = ("bold", "thin", "thin")
-
-
-def _columns(pairs: list[tuple[int, int]]) -> tuple[list[int], list[int], list[int]]:
-    """The digits of the three terms, for each pair (p, q): p, p, q."""
-    return [p for p, _ in pairs], [p for p, _ in pairs], [q for _, q in pairs]
+    return image, figures

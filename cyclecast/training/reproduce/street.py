@@ -1,7 +1,8 @@
-"""Labels <-> photo on street scenes: the paper's two tables of methods and its two of ablations (CycleGAN, section 5.1).
+"""Labels <-> photos of street scenes: the paper's two tables of methods and two of ablations (CycleGAN, section 5.1).
 
-CamVid stands in for Cityscapes, and a network trained here on its real photos for the FCN: the order of the methods can be
-compared with the paper's, the numbers can't. Domain A: labels, domain B: photos, so that `gan_forward` asks labels to come back.
+CamVid replaces Cityscapes, and a network that is trained here on its real photos replaces the FCN. So the order of the methods
+can be compared with the paper's, the numbers cannot. Domain A: labels, domain B: photos; the variant `gan_forward` reconstructs
+labels.
 """
 
 from __future__ import annotations
@@ -11,21 +12,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.errors import InputError
-from cyclecast.training.data import PairedData, Palette, list_images, palette_of, to_bytes
+from cyclecast.training.data import PairedData, Palette, find_palette, list_images, to_bytes
 from cyclecast.training.evaluate.classifier import to_unit
-from cyclecast.training.evaluate.labels import LabelScores, confusion, label_scores
+from cyclecast.training.evaluate.labels import LabelScores, classes_from_colors, confusion, label_scores
 from cyclecast.training.evaluate.segmentation import SegmentationNet, predict, train_segmentation
-from cyclecast.training.evaluate.translation import nearest
 from cyclecast.training.learner import pick_device
 from cyclecast.training.page import Page
 from cyclecast.training.report import tile
-from cyclecast.training.reproduce.lab import Lab, seconds, state
+from cyclecast.training.reproduce.experiment import Experiment, load_state, training_seconds
 from cyclecast.training.trained import Translate, translators
 
 Scores = dict[str, LabelScores]  # method -> scores
@@ -57,22 +55,24 @@ UNPAIRED: dict[str, tuple[str, dict[str, Any]]] = {  # method -> recipe and its 
 }
 
 
-def reproduce_street(data: Path, lab: Lab) -> Path:
-    """Trains every method and the judge, writes the page; returns its path.
+def reproduce_street(data: Path, experiment: Experiment) -> Path:
+    """Trains every method and the segmentation network, writes the page and returns its path.
 
-    data: folder with `camvid` (train, train_labels, val, val_labels, classes.csv) and, where it is there, `facades`.
-    128x128 pixels, wider and longer on a GPU; 64x64 of a lab of little effort. InputError if camvid is missing.
+    data: folder with `camvid` (train, train_labels, val, val_labels, classes.csv) and optionally `facades`. 128x128 pixels, with
+    wider networks and more steps on a GPU; 64x64 if the effort is below 0.5. InputError if camvid is missing.
     """
-    if lab.effort < 0.5:
-        side, ngf, steps = 64, 16, lab.steps(3000)
+    if experiment.effort < 0.5:
+        side, ngf, steps = 64, 16, experiment.steps(3000)
     else:
-        ngf, steps = (64, lab.steps(8000)) if pick_device(lab.device).type == "cuda" else (24, lab.steps(1000))
+        ngf, steps = (
+            (64, experiment.steps(8000)) if pick_device(experiment.device).type == "cuda" else (24, experiment.steps(1000))
+        )
         side = 128
     camvid = data / "camvid"
     photos, labels, maps, palette = _validation(camvid, side)
     for folder in (camvid / "train", camvid / "train_labels", *_facade_folders(data / "facades")):
         list_images(folder)
-    judge = _judge(lab, camvid, side, palette)
+    segmentation = _segmentation_network(experiment, camvid, side, palette)
     common: dict[str, Any] = {
         "load_size": side,
         "load_size_max": side * 9 // 8,
@@ -85,78 +85,79 @@ def reproduce_street(data: Path, lab: Lab) -> Path:
         "sample_every": max(1, steps // 4),
         "save_every": 100,
     }
-    places = {"domain_a": camvid / "train_labels", "domain_b": camvid / "train"}
-    places |= {"samples_a": camvid / "val_labels", "samples_b": camvid / "val"}
+    domains = {"domain_a": camvid / "train_labels", "domain_b": camvid / "train"}
+    domains |= {"samples_a": camvid / "val_labels", "samples_b": camvid / "val"}
     methods: dict[str, dict[str, Translate]] = {}
     times: dict[str, float] = {}
     for method, (recipe, settings) in UNPAIRED.items():
-        run = lab.run(method.lower().replace(" + ", "-").replace(" ", "-"), recipe, common | places | settings)
-        methods[method], times[method] = translators(state(run)), seconds(run)
-    both = {way: lab.run(f"pix2pix-{way}", "pix2pix", common | places | {"direction": way}) for way in ("a2b", "b2a")}
-    methods["pix2pix"] = {way: translators(state(run))[way] for way, run in both.items()}
-    times["pix2pix"] = sum(map(seconds, both.values()))
+        run = experiment.train_run(method.lower().replace(" + ", "-").replace(" ", "-"), recipe, common | domains | settings)
+        methods[method], times[method] = translators(load_state(run)), training_seconds(run)
+    both = {
+        direction: experiment.train_run(f"pix2pix-{direction}", "pix2pix", common | domains | {"direction": direction})
+        for direction in ("a2b", "b2a")
+    }
+    methods["pix2pix"] = {direction: translators(load_state(run))[direction] for direction, run in both.items()}
+    times["pix2pix"] = sum(map(training_seconds, both.values()))
 
-    to_photo, to_labels, made = {}, {}, {}
-    count = len(palette) - 1  # the last color is of what is not labelled
-    answers = Palette(palette.names[:count], palette.colors[:count])
-    for method, ways in methods.items():
-        drawn, told = to_bytes(ways["a2b"](maps)), to_bytes(ways["b2a"](photos))
-        made[method] = (drawn, told)
-        to_photo[method] = label_scores(confusion(predict(judge, drawn), labels, count, ignore=count))
-        to_labels[method] = label_scores(confusion(nearest(told, answers), labels, count, ignore=count))
-    limit = label_scores(confusion(predict(judge, to_bytes(photos)), labels, count, ignore=count))
-    page = _page(to_photo, to_labels, limit, made, maps, photos, times, side, steps, lab.seed)
-    _facades(page, data / "facades", lab, common)
+    to_photo, to_labels, outputs = {}, {}, {}
+    count = len(palette) - 1  # the last color marks pixels without a label
+    class_palette = Palette(palette.names[:count], palette.colors[:count])
+    for method, translate in methods.items():
+        new_photos, new_maps = to_bytes(translate["a2b"](maps)), to_bytes(translate["b2a"](photos))
+        outputs[method] = (new_photos, new_maps)
+        to_photo[method] = label_scores(confusion(predict(segmentation, new_photos), labels, count, ignore=count))
+        to_labels[method] = label_scores(confusion(classes_from_colors(new_maps, class_palette), labels, count, ignore=count))
+    limit = label_scores(confusion(predict(segmentation, to_bytes(photos)), labels, count, ignore=count))
+    page = _page(to_photo, to_labels, limit, outputs, maps, photos, times, side, steps, experiment.seed)
+    _add_facades(page, data / "facades", experiment, common)
     results = {
         "labels_to_photo": {name: asdict(scores) for name, scores in to_photo.items()} | {"real photos": asdict(limit)},
         "photo_to_labels": {name: asdict(scores) for name, scores in to_labels.items()},
         "seconds": times,
         "side": side,
         "steps": steps,
-        "seed": lab.seed,
+        "seed": experiment.seed,
     }
-    return lab.finish(page, results)
+    return experiment.finish(page, results)
 
 
 def _validation(camvid: Path, side: int) -> tuple[Tensor, Tensor, Tensor, Palette]:
-    """Photos (N, 3, S, S) in [-1, 1], labels (N, S, S), label pictures (N, 3, S, S), and the table of colors."""
-    palette = palette_of(camvid / "val_labels")
+    """Photos (N, 3, S, S) in [-1, 1], labels (N, S, S), label images (N, 3, S, S) in [-1, 1], and the palette."""
+    palette = find_palette(camvid / "val_labels")
     if palette is None:
-        raise InputError(f"{camvid}: no classes.csv in it, which names the classes and their colors")
+        raise InputError(f"{camvid}: no classes.csv in it; expected a table of the classes and their colors")
     maps, photos = PairedData(camvid / "val_labels", camvid / "val", (side, side), side, flip=False).first(10**6, side)
-    return photos, nearest(to_bytes(maps), palette), maps, palette
+    return photos, classes_from_colors(to_bytes(maps), palette), maps, palette
 
 
-def _judge(lab: Lab, camvid: Path, side: int, palette: Palette) -> SegmentationNet:
-    """What labels the generated photos, trained on the real ones."""
+def _segmentation_network(experiment: Experiment, camvid: Path, side: int, palette: Palette) -> SegmentationNet:
+    """The network that labels generated photos, trained on the real ones."""
     count = len(palette) - 1
 
-    def make(tell: Callable[[int, int], None]) -> SegmentationNet:
-        wide = PairedData(camvid / "train_labels", camvid / "train", (side, side), side, flip=False)
-        maps, photos = wide.first(10**6, side)
-        labels = nearest(to_bytes(maps), palette)
+    def train_network(on_progress: Callable[[int, int], None]) -> SegmentationNet:
+        pairs = PairedData(camvid / "train_labels", camvid / "train", (side, side), side, flip=False)
+        maps, photos = pairs.first(10**6, side)
+        labels = classes_from_colors(to_bytes(maps), palette)
         return train_segmentation(
             to_bytes(photos),
             labels,
             classes=count,
             ignore=count,
-            steps=lab.steps(1100),
+            steps=experiment.steps(1100),
             crop=side,
-            seed=lab.seed,
+            seed=experiment.seed,
             batch_size=8,
-            on_progress=tell,
+            on_progress=on_progress,
         )
 
-    judge = lab.judge("judge", SegmentationNet(count), make)
-    assert isinstance(judge, SegmentationNet)
-    return judge
+    return experiment.load_or_train("segmentation", SegmentationNet(count), train_network)
 
 
 def _page(
     to_photo: Scores,
     to_labels: Scores,
     limit: LabelScores,
-    made: dict[str, tuple[Tensor, Tensor]],
+    outputs: dict[str, tuple[Tensor, Tensor]],
     maps: Tensor,
     photos: Tensor,
     times: dict[str, float],
@@ -166,10 +167,10 @@ def _page(
 ) -> Page:
     page = Page("Street scenes: labels and photos", "CycleGAN, its baselines and its ablations on CamVid")
     page.text(
-        f"Every method: {steps} steps of 4 images, {side}x{side} pixels, the same networks where it has them, seed {seed}. "
-        "Labels to photo: a network that learnt to label real photos labels the made ones (it stands in for the FCN). Photo to "
-        f"labels: the class of the nearest label color. Scored on the middle squares of {len(photos)} validation photos. "
-        "Cityscapes has 2,975 photos for training and the paper trained for 200 epochs: compare the order, not the numbers."
+        f"Every method: {steps} steps of 4 images, {side}x{side} pixels, the same networks where a method has them, seed {seed}. "
+        "Labels to photo: a network that was trained on real photos labels the generated ones (in place of the FCN). Photo to "
+        f"labels: the class of the nearest label color. Scores are of the center squares of {len(photos)} validation photos. "
+        "Cityscapes has 2,975 training photos and the paper trained for 200 epochs: compare the order, not the numbers."
     )
     header = ["method", "per-pixel", "per-class", "class IoU", "paper: per-pixel", "per-class ", "class IoU ", "minutes"]
     for title, scores, column, methods in (
@@ -183,58 +184,54 @@ def _page(
             [name, *asdict(scores[name]).values(), *PAPER[name][column], times[name] / 60] for name in methods
         ]
         if column == 0:
-            rows.append(["real photos (the judge's limit)", *asdict(limit).values(), *NONE, None])
+            rows.append(["real photos (upper limit)", *asdict(limit).values(), *NONE, None])
         page.table(header, rows)
         page.text(agreement(scores, column, methods))
-    shown = 128 / side
-    page.heading("Pictures: eight of the validation set, not chosen")
-    chosen = torch.arange(0, len(maps), max(1, len(maps) // 8))[:8]
-    page.image(tile(maps[chosen], 8), "Labels", scale=shown)
-    page.image(tile(photos[chosen], 8), "Their photos", scale=shown)
-    for method, (drawn, told) in made.items():
-        page.image(_row(drawn, chosen), f"{method}: photos made of the labels", scale=shown)
-        page.image(_row(told, chosen), f"{method}: labels made of the photos", scale=shown)
+    scale = 128 / side
+    page.heading("Images: eight of the validation set, evenly spaced")
+    shown = torch.arange(0, len(maps), max(1, len(maps) // 8))[:8]
+    page.image(tile(maps[shown], 8), "Labels", scale=scale)
+    page.image(tile(photos[shown], 8), "Their photos", scale=scale)
+    for method, (new_photos, new_maps) in outputs.items():
+        page.image(tile(to_unit(new_photos[shown]), 8), f"{method}: photos from labels", scale=scale)
+        page.image(tile(to_unit(new_maps[shown]), 8), f"{method}: labels from photos", scale=scale)
     return page
 
 
-def _row(pictures: Tensor, chosen: Tensor) -> NDArray[np.uint8]:
-    return tile(to_unit(pictures[chosen]), 8)
-
-
 def agreement(scores: Scores, column: int, methods: tuple[str, ...]) -> str:
-    """In how many pairs of methods ours and the paper's per-pixel accuracy put the same one first, and in which they do not."""
-    pairs = [(one, other) for index, one in enumerate(methods) for other in methods[index + 1 :]]
+    """A sentence: how many pairs of methods have the paper's order by per-pixel accuracy, and which do not."""
+    pairs = [(first, second) for index, first in enumerate(methods) for second in methods[index + 1 :]]
     differ = []
-    for one, other in pairs:
-        paper = (PAPER[one][column][0] or 0.0) - (PAPER[other][column][0] or 0.0)
-        if paper * (scores[one].per_pixel - scores[other].per_pixel) <= 0:
-            differ.append(f"{one} and {other}")
+    for first, second in pairs:
+        paper = (PAPER[first][column][0] or 0.0) - (PAPER[second][column][0] or 0.0)
+        if paper * (scores[first].per_pixel - scores[second].per_pixel) <= 0:
+            differ.append(f"{first} and {second}")
     text = f"By per-pixel accuracy, {len(pairs) - len(differ)} of {len(pairs)} pairs are in the paper's order"
     return f"{text}; not: {', '.join(differ)}." if differ else f"{text}."
 
 
 def _facade_folders(facades: Path) -> list[Path]:
-    """Of the pairs, those to train on and those to look at; none where there are no facades."""
+    """The folders of training and of validation pairs; none if there are no facades."""
     return [facades / "train", facades / "val"] if facades.is_dir() else []
 
 
-def _facades(page: Page, facades: Path, lab: Lab, common: dict[str, Any]) -> None:
-    """CycleGAN without the pairs against pix2pix with them on facades, in pictures (CycleGAN, figure 8)."""
+def _add_facades(page: Page, facades: Path, experiment: Experiment, common: dict[str, Any]) -> None:
+    """Adds images of CycleGAN without the pairs beside pix2pix with them, on facades (CycleGAN, figure 8)."""
     if not _facade_folders(facades):
         return
-    places = {"domain_a": facades / "train", "domain_b": facades / "train", "layout": "halves"}
-    places |= {"samples_a": facades / "val", "samples_b": facades / "val"}
-    cycle = lab.run("facades-cyclegan", "cyclegan", common | places | {"identity_weight": 0})
-    pairs = {way: lab.run(f"facades-pix2pix-{way}", "pix2pix", common | places | {"direction": way}) for way in ("a2b", "b2a")}
+    domains = {"domain_a": facades / "train", "domain_b": facades / "train", "layout": "halves"}
+    domains |= {"samples_a": facades / "val", "samples_b": facades / "val"}
+    cycle = experiment.train_run("facades-cyclegan", "cyclegan", common | domains | {"identity_weight": 0})
+    pairs = {
+        direction: experiment.train_run(f"facades-pix2pix-{direction}", "pix2pix", common | domains | {"direction": direction})
+        for direction in ("a2b", "b2a")
+    }
     side = int(common["crop_size"])
     photos, labels = PairedData(facades / "val", facades / "val", (side, side), side, flip=False).first(8, side)
-    page.heading("Facades: eight of the validation set, not chosen")
+    page.heading("Facades: eight of the validation set, evenly spaced")
     page.image(tile(labels, 8), "Labels", scale=128 / side)
     page.image(tile(photos, 8), "Their photos", scale=128 / side)
     for name, runs in (("CycleGAN", {"a2b": cycle, "b2a": cycle}), ("pix2pix", pairs)):
-        page.image(
-            tile(translators(state(runs["b2a"]))["b2a"](labels), 8), f"{name}: photos made of the labels", scale=128 / side
-        )
-        page.image(
-            tile(translators(state(runs["a2b"]))["a2b"](photos), 8), f"{name}: labels made of the photos", scale=128 / side
-        )
+        to_photos, to_labels = (translators(load_state(runs[direction]))[direction] for direction in ("b2a", "a2b"))
+        page.image(tile(to_photos(labels), 8), f"{name}: photos from labels", scale=128 / side)
+        page.image(tile(to_labels(photos), 8), f"{name}: labels from photos", scale=128 / side)

@@ -1,184 +1,284 @@
-"""What is done of a conversion, whatever ends the program: closed parts and a list of them, in a folder beside the output.
+"""The finished parts of a conversion, in a hidden folder beside the output. They survive whatever ends the program.
 
-The list, `parts.jsonl`, grows by a line as each part is whole and on the disk: first what the job is, then its parts, then
-what was found at the source's end. A run that finds it goes on behind the last part; one of another source, model or option
-starts anew. Parts are of the same pictures in every run, so an interrupted run gives the file that an uninterrupted one gives.
+The list `parts.jsonl` in the folder gains a line as each part is complete and on the disk: first the signature of the job, then
+its parts, then what was found at the end of the source. A later run with the same signature resumes after the last part; a run
+with another source, model or option starts over. Parts hold the same frames in every run, so the file of an interrupted run
+equals that of an uninterrupted one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from cyclecast.errors import OutputError, OutputExistsError
-from cyclecast.files import read_lines, write_error
+from cyclecast.files import write_error
+from cyclecast.video.convert.json_lines import JsonLines
 from cyclecast.video.files.reader import ResumePoint
 from cyclecast.video.files.writer import Part
 
-LIST = "parts.jsonl"
-LONGEST_NAME = 200  # bytes, of the 255 that file systems allow
+LIST_NAME = "parts.jsonl"
+LOCK_NAME = "lock"
+MAX_NAME_BYTES = 200  # of the 255 that file systems allow
+LOCK_ATTEMPTS = 100  # each fails only if another run removes the folder in the same moment
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class End:
-    """The source is through: what was found on the way."""
+class SourceEnd:
+    """What was found by the end of the source."""
 
     notices: list[str]
     damage: str | None
 
 
 class Job:
-    """The folder of one output's parts, locked against other runs. A context manager.
+    """The folder with the parts of one output, locked against other runs. A context manager.
 
-    signature: what makes the output what it is; resume: go on with what an earlier run of the same signature left. `news`
-    says what was done about it, in words. OutputError if the folder cannot be written or another run is at it.
+    signature: JSON values that determine the output. resume: reuse the parts of an interrupted run with the same signature.
+    OutputError if the folder cannot be written, the list in it cannot be read, or another run has locked it.
     """
 
     def __init__(self, output: Path, signature: dict[str, Any], resume: bool = True) -> None:
+        self.output = output
         self.folder = folder_of(output)
-        self.news: str | None = None
-        self._parts: dict[int, tuple[Part, bool]] = {}  # index -> itself, whether all was steady up to its end
-        self.end: End | None = None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.folder / "lock", timeout=0)
-            self._lock.acquire()
-        except Timeout as error:
-            raise OutputError("another conversion is writing it") from error
-        except OSError as error:
-            raise write_error(error) from error
+        self.message: str | None = None
+        """What became of an earlier run, for the user."""
+        self.source_end: SourceEnd | None = None
+        """Set once all frames are in the parts."""
+        self._parts: dict[int, tuple[Part, bool]] = {}  # index -> part, whether decoding was sequential up to its end
         self._signature = json.loads(json.dumps(signature))
-        if not (resume and self._read()):
-            self._begin()
+        self._list = JsonLines(self.folder / LIST_NAME, sync=True)
+        try:
+            self._lock = _lock_folder(self.folder)
+        except OSError as error:  # Timeout is one
+            raise _write_error(error) from error
+        try:
+            if not (resume and self._read_list()):
+                self._start_over()
+        except BaseException as error:
+            self._close()
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
+                raise _write_error(error) from error
+            raise
 
     @property
     def parts(self) -> list[Part]:
-        """All that are closed, in the order of the film."""
+        """The finished parts, in the order of the video."""
         return [self._parts[index][0] for index in sorted(self._parts)]
 
     @property
     def frames(self) -> int:
-        """How many pictures are in them."""
+        """The number of frames in the finished parts."""
         return sum(part.frames for part in self.parts)
 
-    def has(self, index: int) -> bool:
-        """This part is closed."""
+    def has_part(self, index: int) -> bool:
+        """Whether this part is finished."""
         return index in self._parts
 
-    def place(self) -> ResumePoint | None:
-        """Where the film goes on behind the parts that have no gap before them; None at its start. The others are given up."""
+    def next_index(self) -> int:
+        """The index of the first part that is missing."""
+        return next(index for index in range(len(self._parts) + 1) if index not in self._parts)
+
+    def resume_point(self) -> ResumePoint | None:
+        """Where to resume: after the last part that has all parts before it; None: at the start. Forgets the parts after it."""
         count = self.next_index()
         self._parts = {index: self._parts[index] for index in range(count)}
         if not count:
             return None
-        done = [self._parts[index] for index in range(count)]
-        return ResumePoint(sum(part.frames for part, _ in done), done[-1][0].last, done[-1][1])
-
-    def next_index(self) -> int:
-        """Of the first part that is missing."""
-        return next(index for index in range(len(self._parts) + 1) if index not in self._parts)
+        last, sequential = self._parts[count - 1]
+        return ResumePoint(self.frames, last.last, sequential)
 
     def open_path(self, index: int) -> Path:
-        """Where to write a part before it is closed."""
+        """Where to write a part until it is finished."""
         return self.folder / f"open-{index:06d}.mp4"
 
-    def close_part(self, index: int, part: Part, steady: bool) -> None:
-        """Takes a finished part over; from now on no end of the program can lose it."""
+    def add_part(self, index: int, part: Part, sequential: bool) -> None:
+        """Keeps a finished part, written at `open_path`; from here on no crash loses it. OutputError if that fails.
+
+        sequential: as `ResumePoint` has it, up to the end of this part.
+        """
         path = self.folder / f"{index:06d}.mp4"
         try:
-            _to_disk(part.path)
+            _sync(part.path)
             os.replace(part.path, path)
-            part = Part(path, part.frames, part.first, part.last, part.end, part.reordered)
-            self._append({"part": index, "steady": steady, **asdict(part), "path": path.name})
+            part = replace(part, path=path)
+            self._list.append({"part": index, "steady": sequential, **asdict(part), "path": path.name})
         except OSError as error:
-            raise write_error(error) from error
-        self._parts[index] = (part, steady)
+            raise _write_error(error) from error
+        self._parts[index] = (part, sequential)
 
-    def close_source(self, end: End) -> None:
-        """There is nothing more to come."""
-        self._append({"end": asdict(end)})
-        self.end = end
+    def add_part_from_bytes(self, index: int, data: bytes, part: Part) -> None:
+        """Keeps a part that was encoded on another machine. OutputError if that fails."""
+        path = self.open_path(index)
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise _write_error(error) from error
+        self.add_part(index, replace(part, path=path), sequential=False)
 
-    def publish(self, film: Path, output: Path, overwrite: bool) -> None:
-        """Gives the finished file its name, all at once, and removes the folder."""
-        if os.path.lexists(output) and not overwrite:
+    def finish_source(self, end: SourceEnd) -> None:
+        """Notes that all frames are in the parts. OutputError if that fails."""
+        try:
+            self._list.append({"end": asdict(end)})
+        except OSError as error:
+            raise _write_error(error) from error
+        self.source_end = end
+
+    def publish(self, video: Path, overwrite: bool) -> None:
+        """Renames the finished file to the output and removes the folder. OutputError if that fails."""
+        if os.path.lexists(self.output) and not overwrite:
             raise OutputExistsError("exists already; --overwrite replaces it")
         try:
-            _to_disk(film)
-            os.replace(film, output)
+            _sync(video)
+            os.replace(video, self.output)
         except OSError as error:
-            raise write_error(error) from error
+            raise _write_error(error) from error
         self.remove()
 
     def remove(self) -> None:
-        """Deletes the folder and all in it."""
+        """Deletes the folder. The lock is held until the folder is gone, so that no other run can use it in between."""
+        try:
+            _empty(self.folder)
+            if os.name == "nt":  # Windows deletes no file that is open
+                self._lock.release()
+            (self.folder / LOCK_NAME).unlink()
+            self.folder.rmdir()
+        except OSError:  # such as a file that another program has put there
+            log.debug("%s cannot be removed", self.folder, exc_info=True)
         self._lock.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _read(self) -> bool:
-        """Takes over what an earlier run left; False if there is nothing or it is of another signature."""
-        lines = read_lines(self.folder / LIST)
-        if not lines:
+    def _read_list(self) -> bool:
+        """Reuses the parts of an earlier run. False if there are none or their signature differs.
+
+        OutputError if the list does not say which parts are finished: they are the user's hours of work.
+        """
+        if not self._has_files():
             return False
-        others = [key for key in self._signature if lines[0].get("job", {}).get(key) != self._signature[key]]
-        if others:
-            self.news = f"starting anew: not the same {', '.join(others)} as in the run that was interrupted"
+        try:
+            lines, unreadable = self._list.read()
+        except OSError as error:
+            raise self._list_error(str(error.strerror or error)) from error
+        if unreadable or not lines:
+            raise self._list_error("it contains something else than JSON objects" if unreadable else "it is empty")
+        try:
+            signature = dict(lines[0]["job"])
+            restored = [_part_from_json(line, self.folder) for line in lines[1:] if "part" in line]
+            ends = [_end_from_json(line["end"]) for line in lines[1:] if "end" in line and "part" not in line]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._list_error("its lines have other fields than expected") from error
+        different = [key for key in self._signature if signature.get(key) != self._signature[key]]
+        if different:
+            self.message = f"starting over: the interrupted run had a different {', '.join(different)}"
             return False
-        lost = False
-        for line in lines[1:]:
-            if "part" in line:
-                path = self.folder / line["path"]
-                lost = lost or not path.is_file()
-                if path.is_file():
-                    part = Part(path, *(line[name] for name in ("frames", "first", "last", "end", "reordered")))
-                    self._parts[line["part"]] = (part, line["steady"])
-            elif "end" in line and not lost:
-                self.end = End(**line["end"])
+        self._parts = {index: (part, sequential) for index, part, sequential in restored if part.path.is_file()}
+        if ends and len(self._parts) == len({index for index, _, _ in restored}):
+            self.source_end = ends[-1]
         if self._parts:
-            self.news = f"going on after {self.frames} frames of a run that was interrupted"
+            self.message = f"resumed after {self.frames} frames of an interrupted run"
         return True
 
-    def _begin(self) -> None:
-        for path in self.folder.iterdir():
-            if path.name != "lock":
-                path.unlink()
-        self._append({"job": self._signature})
+    def _list_error(self, reason: str) -> OutputError:
+        what = f"the list of finished parts {self._list.path} cannot be read ({reason})"
+        return OutputError(f"{what}; --no-resume starts over, without these parts")
 
-    def _append(self, line: dict[str, Any]) -> None:
-        with open(self.folder / LIST, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def _start_over(self) -> None:
+        _empty(self.folder)
+        self._list.append({"job": self._signature})
+
+    def _close(self) -> None:
+        """Releases the lock. Removes the folder if it has nothing to resume."""
+        if not self._has_files():
+            return self.remove()
+        for path in (*self.folder.glob("open-*"), *self.folder.glob("assembled*")):  # useless, and the disk may be full
+            with contextlib.suppress(OSError):
+                path.unlink()
+        self._lock.release()
+
+    def _has_files(self) -> bool:
+        """Whether parts of this or an earlier run are in the folder."""
+        return any(self.folder.glob("[0-9]*.mp4"))
 
     def __enter__(self) -> Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the folder if there is something in it to go on with."""
-        if self._parts:
-            for path in (*self.folder.glob("open-*"), *self.folder.glob("film*")):  # of no use, and the disk may be full
-                path.unlink(missing_ok=True)
-            self._lock.release()
-        else:
-            self.remove()
+        if self._lock.is_locked:
+            self._close()
 
 
 def folder_of(output: Path) -> Path:
-    """Hidden, beside the output."""
+    """The folder of this output's job: hidden, beside the output."""
     name = output.name
-    if len(os.fsencode(name)) > LONGEST_NAME:
+    if len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     return output.with_name(f".{name}.cyclecast")
 
 
-def _to_disk(path: Path) -> None:
-    """Waits until the file is where a power cut cannot take it."""
+def _lock_folder(folder: Path) -> FileLock:
+    """Creates the folder and locks it. OSError if it cannot be written; Timeout if another run has locked it.
+
+    Another run may remove the folder after this one has opened the lock file. It would then hold the lock of a file that is
+    gone, beside a third run with a new one, so the lock file is compared before and after.
+    """
+    path = folder / LOCK_NAME
+    for _ in range(LOCK_ATTEMPTS):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        with contextlib.suppress(FileNotFoundError), open(path, "ab") as before:
+            lock.acquire()
+            if os.path.samestat(os.fstat(before.fileno()), os.stat(path)):
+                return lock
+        lock.release()
+    raise Timeout(str(path))
+
+
+def _empty(folder: Path) -> None:
+    """Deletes all in the folder but its lock. The list goes last: parts without a list would look like a damaged job."""
+    paths = [path for path in folder.iterdir() if path.name != LOCK_NAME] if folder.is_dir() else []
+    for path in sorted(paths, key=lambda path: path.name == LIST_NAME):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _part_from_json(line: dict[str, Any], folder: Path) -> tuple[int, Part, bool]:
+    """(index, part, sequential) of a line of the list. KeyError or TypeError if a field is missing or of another type."""
+    numbers = [line[name] for name in ("part", "frames", "first", "last", "end", "reordered")]
+    if any(type(number) is not int for number in numbers) or not isinstance(line["steady"], bool):
+        raise TypeError(line)
+    index, frames, first, last, end, reordered = numbers
+    return index, Part(folder / Path(line["path"]).name, frames, first, last, end, reordered), line["steady"]
+
+
+def _end_from_json(end: dict[str, Any]) -> SourceEnd:
+    """The end of the source. KeyError or TypeError if a field is missing or of another type."""
+    notices, damage = end["notices"], end["damage"]
+    if not isinstance(notices, list) or not all(isinstance(text, str) for text in [*notices, damage or ""]):
+        raise TypeError(end)
+    return SourceEnd(notices, damage)
+
+
+def _write_error(error: OSError) -> OutputError:
+    """In one line: another run, or why the folder cannot be written."""
+    log.debug("the job's folder cannot be used", exc_info=error)
+    if isinstance(error, Timeout):
+        return OutputError("another conversion is writing it")
+    return write_error(error)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the file is on the disk, where a power cut cannot take it."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

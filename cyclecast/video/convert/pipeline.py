@@ -1,7 +1,8 @@
-"""source -> function -> sink, each in a thread of its own, joined by bounded queues; the first error wins and nothing hangs."""
+"""A source, a function and a sink that run side by side, joined by bounded queues. The first error ends all three."""
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
@@ -15,64 +16,54 @@ A = TypeVar("A")
 B = TypeVar("B")
 T = TypeVar("T")
 
-UNDER_WAY = 2  # items that the function works on at a time
-DEPTH = 4  # items between two stages: enough to ride out a slow one, few enough that memory stays flat
-INTERRUPTIBLE = 0.5  # seconds: Windows delivers Ctrl-C only between waits
+IN_FLIGHT = 2  # items that the function works on at a time
+QUEUE_SIZE = 4  # items between two stages: enough to absorb a slow item, few enough to keep memory flat
+POLL_S = 0.1  # how long a stage waits before it looks whether another one has failed; Windows delivers Ctrl-C between waits
 
 
 class Stopped(Exception):
-    """Raised inside a stage when another one has failed; never leaves `run`."""
+    """Ends a stage after another one has failed. It never leaves `run`."""
 
 
-class BoundedQueue(Generic[T]):
-    """At most `depth` items; `finish` ends it for the reader, `stop` ends it for both sides at once."""
+class End:
+    """The last item of a queue."""
 
-    def __init__(self, depth: int) -> None:
-        self._depth = depth
-        self._items: deque[T] = deque()
-        self._finished = self._stopped = False
-        self._changed = threading.Condition()
 
-    def put(self, item: T) -> None:
-        """Waits for room; raises Stopped."""
-        with self._changed:
-            while len(self._items) >= self._depth and not self._stopped:
-                self._changed.wait(INTERRUPTIBLE)
-            if self._stopped:
-                raise Stopped
-            self._items.append(item)
-            self._changed.notify_all()
+class StageQueue(Generic[T]):
+    """A bounded queue between two stages. Once `stop` is set, whoever waits gets Stopped.
+
+    `queue.Queue` has `shutdown` from Python 3.13 on; until then the waits are short and look at `stop`.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._items: queue.Queue[T | End] = queue.Queue(QUEUE_SIZE)
+        self._stop = stop
+
+    def put(self, item: T | End) -> None:
+        """Waits for room. Raises Stopped."""
+        while not self._stop.is_set():
+            try:
+                return self._items.put(item, timeout=POLL_S)
+            except queue.Full:
+                continue
+        raise Stopped
 
     def __iter__(self) -> Iterator[T]:
-        """Items until `finish`; raises Stopped."""
-        while True:
-            with self._changed:
-                while not self._items and not self._finished and not self._stopped:
-                    self._changed.wait(INTERRUPTIBLE)
-                if self._stopped:
-                    raise Stopped
-                if not self._items:
-                    return
-                item = self._items.popleft()
-                self._changed.notify_all()
+        """Items until `End`. Raises Stopped."""
+        while not self._stop.is_set():
+            try:
+                item = self._items.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            if isinstance(item, End):
+                return
             yield item
-
-    def finish(self) -> None:
-        """No more items will come."""
-        with self._changed:
-            self._finished = True
-            self._changed.notify_all()
-
-    def stop(self) -> None:
-        """Wakes everybody that waits, with Stopped."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        raise Stopped
 
 
 @dataclass
 class StageSeconds:
-    """Time that each stage worked, waiting left out; of a model that works ahead, on a GPU, time that its thread was held up."""
+    """Seconds that each stage worked, without waiting. Of a model that works ahead on a GPU: seconds that its thread was busy."""
 
     decode: float = 0.0
     model: float = 0.0
@@ -85,29 +76,26 @@ def run(
     sink: Callable[[B], None],
     on_item: Callable[[int], None] | None = None,
 ) -> StageSeconds:
-    """Every item of `source` through `function` into `sink`, in order; `function` runs in the caller's thread.
+    """Runs every item of `source` through `function` into `sink`, in order. `function` runs in the caller's thread.
 
-    function: starts on an item and returns a future, whose result is asked for once the item after it has been submitted.
-    on_item is told, in the sink's thread, how many have arrived. Whatever a stage raises first is raised here, once all
-    threads have ended; Ctrl-C too.
+    function: starts work on an item and returns a future, whose result is taken after the next item was submitted. on_item:
+    called in the sink's thread with the number of items written. The first error of a stage, Ctrl-C included, is raised here
+    after all threads have ended.
     """
     seconds = StageSeconds()
-    decoded: BoundedQueue[A] = BoundedQueue(DEPTH)
-    styled: BoundedQueue[B] = BoundedQueue(DEPTH)
-    failures: list[BaseException] = []
+    stop = threading.Event()
+    decoded: StageQueue[A] = StageQueue(stop)
+    styled: StageQueue[B] = StageQueue(stop)
+    errors: list[BaseException] = []
 
-    def guarded(stage: Callable[[], None]) -> None:
+    def guard(stage: Callable[[], None]) -> None:
         try:
             stage()
         except Stopped:
             pass
         except BaseException as error:
-            fail(error)
-
-    def fail(error: BaseException) -> None:
-        failures.append(error)
-        decoded.stop()
-        styled.stop()
+            errors.append(error)
+            stop.set()
 
     def decode() -> None:
         while True:
@@ -115,27 +103,27 @@ def run(
             item = next(source, None)
             seconds.decode += time.perf_counter() - started
             if item is None:
-                return decoded.finish()
+                return decoded.put(End())
             decoded.put(item)
 
     def model() -> None:
-        under_way: deque[Future[B]] = deque()
+        in_flight: deque[Future[B]] = deque()
 
         def fetch() -> None:
             started = time.perf_counter()
-            result = under_way.popleft().result()
+            result = in_flight.popleft().result()
             seconds.model += time.perf_counter() - started
             styled.put(result)
 
         for item in decoded:
             started = time.perf_counter()
-            under_way.append(function(item))
+            in_flight.append(function(item))
             seconds.model += time.perf_counter() - started
-            if len(under_way) == UNDER_WAY:
+            if len(in_flight) == IN_FLIGHT:
                 fetch()
-        while under_way:
+        while in_flight:
             fetch()
-        styled.finish()
+        styled.put(End())
 
     def encode() -> None:
         for count, item in enumerate(styled, 1):
@@ -145,21 +133,20 @@ def run(
             if on_item:
                 on_item(count)
 
-    # Daemons, and ended in a `finally`: a second Ctrl-C, wherever it lands, must not leave the program waiting for them.
-    threads = [threading.Thread(target=guarded, args=(stage,), name=stage.__name__, daemon=True) for stage in (decode, encode)]
+    # Daemon threads that end in a `finally`: the program must not wait for them after a second Ctrl-C, wherever it arrives.
+    threads = [threading.Thread(target=guard, args=(stage,), name=stage.__name__, daemon=True) for stage in (decode, encode)]
     try:
         for thread in threads:
             thread.start()
-        guarded(model)
+        guard(model)
         for thread in threads:
             while thread.is_alive():
-                thread.join(INTERRUPTIBLE)
+                thread.join(POLL_S)
     finally:
-        decoded.stop()
-        styled.stop()
+        stop.set()
         for thread in threads:
             if thread.is_alive():
                 thread.join()
-    if failures:
-        raise failures[0]
+    if errors:
+        raise errors[0]
     return seconds

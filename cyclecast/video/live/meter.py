@@ -74,6 +74,8 @@ class Meter:
     def __init__(self) -> None:
         self.shown = 0
         """Frames that a sink took, or the caller of `stream`."""
+        self.skipped = 0
+        """Frames that the feed delivered and nobody was shown: used for compiling, or replaced before a sink took them."""
         self.held = 0
         """Times that the last picture was shown again because there was no new one."""
         self.latency, self.model = Histogram(), Histogram()
@@ -103,6 +105,11 @@ class Meter:
             while self._recent[0][0] < now - RECENT:
                 self._recent.popleft()
             self._add_to_stretch(now - self._first, latency)
+
+    def add_skipped(self) -> None:
+        """Counts a frame that nobody will be shown."""
+        with self._lock:
+            self.skipped += 1
 
     def _add_to_stretch(self, elapsed: float, latency: float) -> None:
         while elapsed >= 2 * STRETCHES * self._length:

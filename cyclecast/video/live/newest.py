@@ -1,4 +1,4 @@
-"""A place for one item between two threads: a newer one takes the place of what nobody took."""
+"""A slot for one item between two threads: a newer item replaces one that nobody took."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Newest(Generic[T]):
-    """`put` never waits, `take` waits for what it has not seen. After `close` there is nothing more."""
+    """`put` never waits; `take` waits for an item that it has not returned before. After `close` it returns nothing more."""
 
     def __init__(self) -> None:
         self._item: T | None = None
@@ -17,25 +17,29 @@ class Newest(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T) -> T | None:
-        """Leaves the item to be taken; what it takes the place of is given back."""
+        """Stores the item. Returns the item that nobody will take now: the replaced one, or this one after `close`."""
         with self._changed:
-            passed, self._item = self._item, item
+            if self._closed:
+                return item
+            replaced, self._item = self._item, item
             self._changed.notify_all()
-            return passed
+            return replaced
 
     def take(self, seconds: float) -> T | None:
-        """The newest item, once; None if none comes within `seconds` or the place is closed."""
+        """The newest item, once; None if none comes within `seconds`, or after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._item is not None or self._closed, seconds)
             item, self._item = self._item, None
-            return None if self._closed else item
+            return item
 
     @property
     def closed(self) -> bool:
         return self._closed
 
-    def close(self) -> None:
-        """Wakes who waits; what was not taken is let go."""
+    def close(self) -> T | None:
+        """Wakes everybody who waits. Returns the item that nobody took."""
         with self._changed:
-            self._closed, self._item = True, None
+            self._closed = True
+            item, self._item = self._item, None
             self._changed.notify_all()
+            return item

@@ -1,4 +1,4 @@
-"""What a live run can be asked for."""
+"""The settings of a live run."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from cyclecast.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class LiveOptions:
-    """How a live run is done; sizes and rates of the source are in its `CaptureSettings`."""
+    """How a live run works. The size and the rate of the source are in its `CaptureSettings`. ConfigError for invalid values."""
 
     seconds: float | None = None
-    """Ends that long after the first picture was shown; None: goes on."""
+    """Ends the run that long after the first frame was shown; None: no limit."""
     work_height: int | None = None
-    """Lines at which the model runs, at most; None: the source's."""
+    """Runs the model at this height in pixels, at most; None: the height of the source."""
     target_fps: float | None = None
-    """The rate to keep, by working at fewer lines where it has to be."""
+    """Lowers the processing height to hold this frame rate; None: never."""
     steady: float = 0.0
-    """How firmly flicker is taken out, 0 (not at all) to 1."""
+    """Temporal smoothing, from 0 (off) to 1 (strong)."""
     split: float | None = None
     """As `StyledFrame.split`."""
     mirror: bool = False
+    """Flips the source left to right."""
     verbose: bool = False
-    """A line a second."""
+    """Reports rate, latency and counts once a second."""
 
     def __post_init__(self) -> None:
+        if self.seconds is not None and not self.seconds >= 0:
+            raise ConfigError(f"seconds must be 0 or more, got {self.seconds:g}")
         if self.work_height is not None and self.work_height < 16:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
-        if self.target_fps is not None and self.target_fps <= 0:
+        if self.target_fps is not None and not self.target_fps > 0:
             raise ConfigError(f"target_fps must be above 0, got {self.target_fps:g}")
         if not 0 <= self.steady <= 1:
-            raise ConfigError(f"steady is 0 to 1, got {self.steady:g}")
+            raise ConfigError(f"steady must be from 0 to 1, got {self.steady:g}")
         if self.split is not None and not 0 <= self.split <= 1:
-            raise ConfigError(f"split is a share of the width, 0 to 1, got {self.split:g}")
+            raise ConfigError(f"split must be from 0 to 1, a share of the width, got {self.split:g}")

@@ -1,4 +1,4 @@
-"""The live job: one source, one look, any number of sinks; it ends when it is told to, and cleanly."""
+"""The live run: one source, the active model, any number of sinks; it ends cleanly, however it ends."""
 
 from __future__ import annotations
 
@@ -6,47 +6,48 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from cyclecast.errors import ConfigError, OutputError
-from cyclecast.files import atomic_write
-from cyclecast.video.files.images import write_image
 from cyclecast.video.live.capture.client import OnMessage
+from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.meter import Percentiles
 from cyclecast.video.live.options import LiveOptions
-from cyclecast.video.live.sink_worker import SinkReport, SinkWorker
-from cyclecast.video.live.sinks.recording import Recording
-from cyclecast.video.live.sinks.sink import Sink, SinkOpener
+from cyclecast.video.live.recorder import Recorder
+from cyclecast.video.live.sink_group import SinkGroup
+from cyclecast.video.live.sink_worker import SinkReport
+from cyclecast.video.live.sinks.recording import check_files
+from cyclecast.video.live.sinks.sink import SinkOpener
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
 from cyclecast.video.live.styling.style_switcher import Opener
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-HELD = 0.5  # seconds between two showings of a picture that is held
-LOOK_ROUND = 0.1  # seconds that the main thread waits at most: Windows delivers Ctrl-C only between waits
-END = 10.0  # seconds for the model to finish its last frame
+REPEAT_INTERVAL_S = 0.5  # between two repetitions of the last frame while the source is gone
+WAIT_INTERVAL_S = 0.1  # that the main thread waits at most: Windows delivers Ctrl-C only between waits
+DRAIN_TIMEOUT_S = 1.0  # for the sinks to take the last frame of a source that has ended
+MODEL_TIMEOUT_S = 10.0  # for the model to finish its last frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveReport:
-    """What came of a live run."""
+    """The figures of a live run."""
 
     source: str
     model: str
-    """The last one at work."""
+    """The last active model."""
     seconds: float
-    """From the first picture that was shown to the last."""
+    """From the first frame that was shown to the last."""
     captured: int
     shown: int
-    """Pictures that at least one sink took."""
+    """Frames that at least one sink took."""
     skipped: int
-    """Captured, but a newer one was there before the model or a sink could take it."""
+    """Captured frames that no sink took, counted where each was given up: a newer one came, or it was used for compiling."""
     held: int
-    """Times that the last picture was shown again, with a notice, because the source was gone."""
+    """Times that the last frame was shown again, with a notice, because the source was gone."""
     fps: float
     latency_ms: Percentiles
-    """Captured -> handed to the first sink that took it."""
+    """From the capture until the first sink took the frame."""
     model_ms: Percentiles
     """Mirroring and resizing included."""
     quarters_ms: list[float]
@@ -57,10 +58,10 @@ class LiveReport:
 
 
 class Session:
-    """A live run. `run` is to be called from the main thread, once; everything else is for sinks and may come from any thread.
+    """A live run. Call `run` once, from the main thread. Everything else is for the sinks and may come from any thread.
 
-    source: as `open_stream`. models: names for `opener`. sinks: addresses for `open_sink`. Errors,
-    in one line: InputError, ModelError, EngineError, OutputError, ConfigError.
+    source: as `open_stream`, or "browser" with a web sink. models: names for `opener`. sinks: addresses for `open_sink`.
+    Raises InputError, ModelError, EngineError, OutputError or ConfigError, each in one line.
     """
 
     def __init__(
@@ -74,160 +75,118 @@ class Session:
         options: LiveOptions | None = None,
         on_message: OnMessage | None = None,
     ) -> None:
+        if source == BROWSER and not any(address.partition("://")[0] == "web" for address in sinks):
+            raise ConfigError("the source 'browser' needs the web page: add --sink web")
+        if isinstance(source, str):
+            check_files(source, sinks)
         self._options = options or LiveOptions()
-        self._news = on_message or (lambda line: None)
+        self._on_message = on_message or (lambda line: None)
         self.newest: StyledFrame | None = None
-        self.recording: Path | None = None
-        self._recorder: SinkWorker | None = None
         self._stop = threading.Event()
         self._failure: BaseException | None = None
-        self._lock = threading.Lock()
-        self._last_taken = 0  # the number of the newest frame that a sink has taken
-        self._sink_workers: list[SinkWorker] = []
-        self._finished: list[SinkReport] = []
-        self._stream = open_stream(source, models, opener, capture_settings, self._options, on_message)
+        self._repeated = 0.0  # when the last frame was shown again
+        feed = PushFeed() if source == BROWSER else source
+        self._stream = open_stream(feed, models, opener, capture_settings, self._options, on_message)
         self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
+        self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
+        self._recorder = Recorder(self._sinks, self)
         try:
             for address in sinks:
-                self._sink_workers.append(self._sink_worker(open_sink(address, self)))
-            if source == BROWSER and not any(sink_worker.sink.name.startswith("web") for sink_worker in self._sink_workers):
-                raise ConfigError("the source browser comes with the page of --sink web")
+                self._sinks.add(open_sink(address, self))
         except BaseException:
-            self._close_sink_workers()
+            self._sinks.close()
             self._stream.close()
             raise
 
-    def _sink_worker(self, sink: Sink) -> SinkWorker:
-        return SinkWorker(sink, self._taken, self._failed)
-
     def run(self) -> LiveReport:
-        """Until the source ends, the time is up, a sink asks for it, all sinks have failed, or Ctrl-C, which is no error here."""
+        """Runs until the source ends, the time is over, a sink quits, all sinks have failed, or Ctrl-C, which is no error."""
         styling = threading.Thread(target=self._style, name="styling", daemon=True)
         try:
             styling.start()
             try:
-                self._attend()
+                self._run_main_thread()
             except KeyboardInterrupt:
-                self._news("ending")
+                self._on_message("stopping")
             self._stop.set()
-            styling.join(END)
+            styling.join(MODEL_TIMEOUT_S)
         finally:
             self._stop.set()
-            self._close_sink_workers()
+            self._sinks.close()
             self._stream.close(model=not styling.is_alive())
         if self._failure is not None:
             raise self._failure
         return self._report()
 
-    def _attend(self) -> None:
-        """The main thread's part: windows, and the clock."""
-        told = time.perf_counter()
+    def _run_main_thread(self) -> None:
+        """Feeds windows, which belong to the main thread, and watches the clock."""
+        reported = time.perf_counter()
         while not self._stop.is_set():
-            in_main = [sink_worker for sink_worker in self._sink_workers if sink_worker.sink.in_main_thread]
-            for sink_worker in in_main:
-                sink_worker.pump(LOOK_ROUND / len(in_main))
-            if not in_main:
-                self._stop.wait(LOOK_ROUND)
+            if not self._sinks.pump(WAIT_INTERVAL_S):
+                self._stop.wait(WAIT_INTERVAL_S)
             if self._options.seconds is not None and self.meter.elapsed >= self._options.seconds:
                 return
-            if self._options.verbose and time.perf_counter() - told >= 1:
-                told += 1
-                self._news(self.line())
-
-    def line(self) -> str:
-        """The last seconds in words."""
-        now = self.meter.now()
-        passed = self.feed.captured - self.meter.shown
-        lines = "" if self.switcher.work_height is None else f" at {self.switcher.work_height} lines"
-        return (
-            f"{now.fps:.1f} fps, latency {now.latency_ms:.0f} ms, {self.switcher.active_model} {now.model_ms:.1f} ms{lines}, "
-            f"captured {self.feed.captured}, shown {self.meter.shown}, skipped {passed}, reconnects {self.feed.reconnects}"
-        )
+            if self._options.verbose and time.perf_counter() - reported >= 1:
+                reported += 1
+                self._on_message(self.status())
 
     def _style(self) -> None:
-        """The styling thread: the newest picture through the model, to all sinks."""
-        held = time.perf_counter()
+        """The styling thread: takes the newest frame through the model to all sinks."""
         try:
             while not self._stop.is_set():
-                shown = self._stream.next()
-                if shown is None:
-                    gone, now = self.feed.gone, time.perf_counter()
-                    if gone is None or self.newest is None or now - held < HELD:
-                        continue
-                    held = now
-                    self.meter.held += 1
-                    shown = replace(self.newest, notice=f"{self.feed.name} is gone - trying again for {gone[1]:.0f} s")
+                frame = self._stream.next()
+                if frame is None:
+                    self._repeat_frame()
                 else:
-                    self.newest = shown
-                for sink_worker in list(self._sink_workers):
-                    sink_worker.put(shown)
+                    self.newest = frame
+                    self._sinks.put(frame)
         except EOFError:
-            self._drain()
+            self._sinks.drain(DRAIN_TIMEOUT_S)
         except BaseException as error:
             self._failure = error
         finally:
             self._stop.set()
 
-    def _drain(self) -> None:
-        """Gives the sinks a moment for the last picture."""
-        limit = time.perf_counter() + 1.0
-        while self.newest is not None and self._last_taken < self.newest.number and time.perf_counter() < limit:
-            self._stop.wait(0.01)
+    def _repeat_frame(self) -> None:
+        """While the source is gone: shows the last frame again, with a notice, every half second."""
+        gone, now = self.feed.gone, time.perf_counter()
+        if gone is None or self.newest is None or now - self._repeated < REPEAT_INTERVAL_S:
+            return
+        self._repeated = now
+        self.meter.held += 1
+        notice = f"{self.feed.name} is gone - trying again for {gone[1]:.0f} s"
+        self._sinks.put(replace(self.newest, notice=notice))
 
-    def _taken(self, shown: StyledFrame, latency: float) -> None:
-        with self._lock:
-            if shown.number <= self._last_taken:
-                return
-            self._last_taken = shown.number
-        self.meter.add_shown(latency)
-
-    def _failed(self, sink_worker: SinkWorker) -> None:
-        self._news(f"{sink_worker.sink.name} failed and is left out: {sink_worker.failure}")
-        with self._lock:
-            left = [other for other in self._sink_workers if other.failure is None]
-            if sink_worker is self._recorder:
-                self._recorder = self.recording = None
-        if not left and not self._stop.is_set():
-            self._failure = OutputError(f"{sink_worker.sink.name}: {sink_worker.failure}")
+    def _end_without_sinks(self, failure: str) -> None:
+        if not self._stop.is_set():
+            self._failure = OutputError(failure)
             self._stop.set()
 
-    def snapshot(self) -> Path:
-        """As `SessionControls.snapshot`."""
-        newest = self.newest
-        if newest is None:
-            raise OutputError("there is no picture yet")
-        path = _named(".png")
-        with atomic_write(path) as partial:
-            write_image(partial, newest.image)
-        self._news(f"saved {path}")
-        return path
+    def status(self) -> str:
+        """The last seconds in one line."""
+        now = self.meter.now()
+        height = "" if self.switcher.work_height is None else f" at height {self.switcher.work_height}"
+        return (
+            f"{now.fps:.1f} fps, latency {now.latency_ms:.0f} ms, {self.switcher.active_model} {now.model_ms:.1f} ms{height}, "
+            f"captured {self.feed.captured}, shown {self.meter.shown}, skipped {self.skipped}, reconnects {self.feed.reconnects}"
+        )
 
     @property
     def skipped(self) -> int:
         """As `SessionControls.skipped`."""
-        return max(0, self.feed.captured - self.meter.shown)
+        return self.feed.skipped + self.meter.skipped
+
+    @property
+    def recording(self) -> Path | None:
+        """As `SessionControls.recording`."""
+        return self._recorder.path
 
     def set_recording(self, on: bool) -> Path | None:
         """As `SessionControls.set_recording`."""
-        if on == (self.recording is not None):
-            return self.recording
-        with self._lock:
-            recorder, self._recorder = self._recorder, None
-            if recorder is not None:
-                self._sink_workers.remove(recorder)
-        if recorder is not None:
-            recorder.close()
-            self._finished.append(recorder.report())
-            self._news(f"recorded {self.recording}")
-            self.recording = None
-            return None
-        path = _named(".mp4")
-        sink = Recording(str(path), self)
-        with self._lock:
-            self.recording, self._recorder = path, self._sink_worker(sink)
-            self._sink_workers.append(self._recorder)
-        self._news(f"recording into {path}")
-        return path
+        return self._recorder.set_recording(on)
+
+    def snapshot(self) -> Path:
+        """As `SessionControls.snapshot`."""
+        return self._recorder.save_snapshot(self.newest)
 
     def quit(self) -> None:
         """As `SessionControls.quit`."""
@@ -235,21 +194,17 @@ class Session:
 
     def report(self, line: str) -> None:
         """As `SessionControls.report`."""
-        self._news(line)
-
-    def _close_sink_workers(self) -> None:
-        for sink_worker in self._sink_workers:
-            sink_worker.close()
+        self._on_message(line)
 
     def _report(self) -> LiveReport:
-        meter, captured = self.meter, self.feed.captured
+        meter = self.meter
         return LiveReport(
             source=self.feed.name,
             model=self.switcher.active_model,
             seconds=round(meter.seconds, 3),
-            captured=captured,
+            captured=self.feed.captured,
             shown=meter.shown,
-            skipped=captured - meter.shown,
+            skipped=self.skipped,
             held=meter.held,
             fps=round(meter.fps, 2),
             latency_ms=meter.latency.percentiles(),
@@ -257,14 +212,5 @@ class Session:
             quarters_ms=meter.quarters(),
             work_height=self.switcher.work_height,
             reconnects=self.feed.reconnects,
-            sinks=[*self._finished, *(sink_worker.report() for sink_worker in self._sink_workers)],
+            sinks=self._sinks.reports(),
         )
-
-
-def _named(suffix: str) -> Path:
-    """A file in the current folder that is not there yet, named after the time."""
-    stem = f"cyclecast-{datetime.now():%Y%m%d-%H%M%S}"
-    path, number = Path(f"{stem}{suffix}"), 1
-    while path.exists():
-        path, number = Path(f"{stem}-{number}{suffix}"), number + 1
-    return path

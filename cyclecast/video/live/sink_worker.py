@@ -1,98 +1,160 @@
-"""A sink with a thread of its own and room for one picture: a slow sink misses pictures, a failing one is left behind."""
+"""A sink with a thread of its own and room for one frame: a slow sink skips frames, a failed one is abandoned."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cyclecast.errors import CyclecastError
-from cyclecast.video.live.meter import Histogram, Percentiles
+from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.meter import Histogram, Meter, Percentiles
 from cyclecast.video.live.newest import Newest
 from cyclecast.video.live.sinks.sink import Sink
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-IDLE = 0.1  # seconds between two calls of `idle`
-CLOSING = 10.0  # seconds that a sink may take to finish
+log = logging.getLogger(__name__)
+
+IDLE_INTERVAL_S = 0.1  # between two calls of `Sink.idle`
+CLOSE_TIMEOUT_S = 10.0  # that a sink may take to finish
 
 
 @dataclass(frozen=True)
 class SinkReport:
-    """What became of a sink."""
+    """What one sink did."""
 
     name: str
     shown: int
-    """Pictures it took, held ones left out."""
+    """Frames it took, without repeated ones."""
     latency_ms: Percentiles
-    """Captured -> handed to this sink."""
+    """From the capture until the frame was handed to this sink."""
     failure: str | None
 
 
-class SinkWorker:
-    """Feeds one sink. `on_taken` is told of each new picture as the sink takes it, with its latency in seconds."""
+class Delivery:
+    """One frame on its way to all sinks: counted as shown when the first sink takes it, as skipped when every sink dropped it.
 
-    def __init__(
-        self, sink: Sink, on_taken: Callable[[StyledFrame, float], None], on_failure: Callable[[SinkWorker], None]
-    ) -> None:
+    A repeated frame, which has a notice, counts as neither.
+    """
+
+    def __init__(self, frame: StyledFrame, sinks: int, meter: Meter) -> None:
+        self.frame = frame
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._undecided = sinks
+        self._taken = False
+        self._decided = threading.Event()
+        if not sinks:
+            self._decide()
+
+    def take(self) -> float:
+        """A sink takes the frame. Returns the latency in seconds."""
+        latency = time.perf_counter() - self.frame.at
+        with self._lock:
+            first, self._taken = not self._taken, True
+            self._undecided -= 1
+            if first and self.frame.notice is None:
+                self._meter.add_shown(latency)
+            if not self._undecided:
+                self._decide()
+        return latency
+
+    def drop(self) -> None:
+        """A sink will never take the frame."""
+        with self._lock:
+            self._undecided -= 1
+            if not self._undecided:
+                self._decide()
+
+    def _decide(self) -> None:
+        if not self._taken and self.frame.notice is None:
+            self._meter.add_skipped()
+        self._decided.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until each sink has taken or dropped the frame; False if that takes longer."""
+        return self._decided.wait(seconds)
+
+
+class SinkWorker:
+    """Feeds one sink. `on_failure` is called once if the sink fails."""
+
+    def __init__(self, sink: Sink, on_failure: Callable[[SinkWorker], None]) -> None:
         self.sink = sink
         self.failure: str | None = None
-        self._on_taken, self._on_failure = on_taken, on_failure
-        self._place: Newest[StyledFrame] = Newest()
+        """Why the sink failed, in one line."""
+        self._on_failure = on_failure
+        self._newest: Newest[Delivery] = Newest()
         self._latency = Histogram()
         self._shown = 0
+        self._finished = False
         self._thread = None if sink.in_main_thread else threading.Thread(target=self._work, name=sink.name, daemon=True)
         if self._thread is not None:
             self._thread.start()
 
-    def put(self, shown: StyledFrame) -> None:
-        """Never waits."""
-        self._place.put(shown)
+    def put(self, delivery: Delivery) -> None:
+        """Offers a frame to the sink. Never waits."""
+        replaced = self._newest.put(delivery)
+        if replaced is not None:
+            replaced.drop()
 
     def pump(self, seconds: float) -> None:
-        """Shows a picture if one comes in that time; for sinks of the main thread."""
-        shown = self._place.take(seconds)
+        """Shows a frame if one comes in that time. For sinks of the main thread; not to be called after a failure."""
+        delivery = self._newest.take(seconds)
         try:
-            if shown is None:
+            if delivery is None:
                 self.sink.idle()
                 return
-            latency = time.perf_counter() - shown.at
-            if shown.notice is None:
+            latency = delivery.take()
+            if delivery.frame.notice is None:
                 self._shown += 1
                 self._latency.add(latency)
-                self._on_taken(shown, latency)
-            self.sink.show(shown)
+            self.sink.show(delivery.frame)
         except Exception as error:
             self._fail(error)
+            if self.sink.in_main_thread:
+                self._finish()
 
     def _work(self) -> None:
-        while not self._place.closed:
-            self.pump(IDLE)
-        self._close()
+        while not self._newest.closed:
+            self.pump(IDLE_INTERVAL_S)
+        self._finish()
 
-    def _close(self) -> None:
+    def _finish(self) -> None:
+        """Closes the sink, once."""
+        if self._finished:
+            return
+        self._finished = True
         try:
             self.sink.close()
         except Exception as error:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        known = isinstance(error, CyclecastError)
-        self._place.close()
+        log.debug("%s failed", self.sink.name, exc_info=error)
+        self._drop_rest()
+        self._set_failure(failure_text(error))
+
+    def _set_failure(self, failure: str) -> None:
         if self.failure is None:
-            self.failure = str(error) if known else f"{type(error).__name__}: {error}"
+            self.failure = failure
             self._on_failure(self)
+
+    def _drop_rest(self) -> None:
+        left = self._newest.close()
+        if left is not None:
+            left.drop()
 
     def close(self) -> None:
-        """Lets the sink finish; one that does not within 10 seconds is left behind."""
-        self._place.close()
+        """Lets the sink finish; one that needs longer than 10 seconds is abandoned."""
+        self._drop_rest()
         if self._thread is None:
-            return self._close()
-        self._thread.join(CLOSING)
-        if self._thread.is_alive() and self.failure is None:
-            self.failure = f"did not finish within {CLOSING:g} s"
-            self._on_failure(self)
+            return self._finish()
+        self._thread.join(CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            self._set_failure(f"did not finish within {CLOSE_TIMEOUT_S:g} s")
 
     def report(self) -> SinkReport:
-        """So far."""
+        """What the sink did so far."""
         return SinkReport(self.sink.name, self._shown, self._latency.percentiles(), self.failure)

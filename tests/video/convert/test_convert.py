@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cyclecast.errors import ConfigError, CyclecastError, InputError, OutputError
-from cyclecast.video.convert.batch import plan
-from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.convert import convert_file
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.writer import Encoding, VideoWriter
@@ -360,48 +360,6 @@ def test_images_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read as an image"):
         convert_file(tmp_path / "text.jpg", tmp_path / "out.png", Same())
     assert [p.name for p in tmp_path.iterdir()] == ["text.jpg"]
-
-
-def test_plan_unrolls_and_mirrors(tmp_path: Path) -> None:
-    for name in ("in/a.mp4", "in/sub/b.jpg", "in/sub/c.avi", "in/notes.txt", "d.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    out = tmp_path / "out"
-    assert plan([tmp_path / "in"], out) == [
-        (tmp_path / "in/a.mp4", out / "a.mp4"),
-        (tmp_path / "in/sub/b.jpg", out / "sub/b.jpg"),
-        (tmp_path / "in/sub/c.avi", out / "sub/c.mp4"),
-    ]
-    assert plan([str(tmp_path / "*.png"), tmp_path / "in/a.mp4"], out) == [
-        (tmp_path / "d.png", out / "d.png"),
-        (tmp_path / "in/a.mp4", out / "a.mp4"),
-    ]
-    assert plan([tmp_path / "d.png"], tmp_path / "e.jpg") == [(tmp_path / "d.png", tmp_path / "e.jpg")]
-    assert plan([tmp_path / "d.png"], f"{tmp_path}/new/") == [(tmp_path / "d.png", tmp_path / "new/d.png")]
-    (tmp_path / "in" / "folder.mp4").mkdir()
-    inner = tmp_path / "in" / "painted"
-    inner.mkdir()
-    (inner / "a.mp4").touch()  # an earlier run's output, inside the source
-    assert [source for source, _ in plan([tmp_path / "in"], inner)] == [
-        tmp_path / f"in/{n}" for n in ("a.mp4", "sub/b.jpg", "sub/c.avi")
-    ]
-    assert plan([tmp_path / "d.png"], tmp_path / "in") == [(tmp_path / "d.png", tmp_path / "in/d.png")]
-
-
-def test_plans_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "same.png").touch()
-    one, two = tmp_path / "one" / "same.png", tmp_path / "two" / "same.png"
-    with pytest.raises(InputError, match="no images or videos in this folder"):
-        plan([tmp_path / "empty"], tmp_path / "out")
-    with pytest.raises(InputError, match="matches no file"):
-        plan([str(tmp_path / "*.mp4")], tmp_path / "out")
-    with pytest.raises(ConfigError, match="name a folder"):
-        plan([one, two], tmp_path / "out.png")
-    with pytest.raises(ConfigError, match="would both become"):
-        plan([one, two], tmp_path / "out")
 
 
 REAL = {

@@ -79,7 +79,7 @@ def test_a_fast_source_does_not_run_ahead(slow: str) -> None:
         return number
 
     pipeline.run(numbers(60, read), at_once(lambda n: wait("function", n)), lambda n: (wait("sink", n), None)[1])
-    most_held = 2 * pipeline.DEPTH + 2 + pipeline.UNDER_WAY
+    most_held = 2 * pipeline.QUEUE_SIZE + 2 + pipeline.IN_FLIGHT
     assert most <= most_held  # both queues full, one item in the hands of the outer stages, two in the function's
 
 
@@ -104,7 +104,7 @@ def test_two_are_under_way_and_no_more() -> None:
         begun.append(number)
 
         def wait() -> int:
-            assert begun[-1] == min(number + pipeline.UNDER_WAY - 1, 19)  # the one after it is at work, the next is not
+            assert begun[-1] == min(number + pipeline.IN_FLIGHT - 1, 19)  # the one after it is at work, the next is not
             fetched.append(number)
             return number
 

@@ -1,4 +1,4 @@
-"""Whatever ends a conversion, the next run goes on, and the file is the one that an uninterrupted run makes."""
+"""Whatever ends a conversion, the next run resumes it, and the output equals that of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ import pytest
 
 from benchmarks.killed import content
 from cyclecast.errors import EngineError, InputError, Interrupted, OutputError
-from cyclecast.video.convert.convert import PART_FRAMES, ConvertOptions, convert_file
-from cyclecast.video.convert.job import LIST, Job, folder_of
+from cyclecast.video.convert.convert import convert_file
+from cyclecast.video.convert.job import LIST_NAME, Job, folder_of
+from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.frame import Image
 from tests.conftest import LONG_FRAMES as FRAMES
 from tests.conftest import Negative, Same
@@ -28,7 +30,7 @@ QUICK = ConvertOptions(preset="ultrafast")
 
 @pytest.fixture(scope="session")
 def uninterrupted(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the film holds that one run makes."""
+    """The content of the video that a single run makes."""
     out = tmp_path_factory.mktemp("whole") / "out.mp4"
     assert convert_file(long_clip, out, Negative(), QUICK).frames == FRAMES
     return content(out)
@@ -49,34 +51,34 @@ class Ending(Negative):
 
 
 def interrupted(clip: Path, out: Path, frames: int = 2 * PART_FRAMES + 30, options: ConvertOptions = QUICK) -> None:
-    """A run that ends after so many frames by Ctrl-C."""
+    """A run that Ctrl-C ends after that many frames."""
     with pytest.raises(Interrupted):
         convert_file(clip, out, Ending(frames, KeyboardInterrupt()), options)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
-        (KeyboardInterrupt(), r"out\.mp4: interrupted; (\d+) frames are kept, the same command goes on behind them"),
-        (EngineError("the device is lost"), r"the device is lost; (\d+) frames are kept, the same command goes on behind them"),
+        (KeyboardInterrupt(), r"out\.mp4: interrupted; (\d+) frames are kept, the same command resumes after them"),
+        (EngineError("the device is lost"), r"the device is lost; (\d+) frames are kept, the same command resumes after them"),
         (RuntimeError("a bug"), "a bug"),
     ],
     ids=["ctrl-c", "engine", "bug"],
 )
-def test_it_goes_on_behind_the_last_part(
-    long_clip: Path, uninterrupted: str, tmp_path: Path, error: BaseException, told: str
+def test_a_run_resumes_after_the_last_part(
+    long_clip: Path, uninterrupted: str, tmp_path: Path, error: BaseException, message: str
 ) -> None:
     out = tmp_path / "out.mp4"
-    with pytest.raises(Exception, match=told):
+    with pytest.raises(Exception, match=message):
         convert_file(long_clip, out, Ending(2 * PART_FRAMES + 60, error), QUICK)
     assert [path.name for path in tmp_path.iterdir()] == [".out.mp4.cyclecast"]
     kept = len(list(folder_of(out).glob("0*.mp4"))) * PART_FRAMES
     assert kept >= PART_FRAMES and not list(folder_of(out).glob("open-*"))
-    news: list[str] = []
+    messages: list[str] = []
     seen: list[tuple[int, int | None]] = []
-    report = convert_file(long_clip, out, Negative(), QUICK, lambda done, total: seen.append((done, total)), news.append)
+    report = convert_file(long_clip, out, Negative(), QUICK, lambda done, total: seen.append((done, total)), messages.append)
     assert (report.frames, report.resumed_frames) == (FRAMES, kept)
-    assert news[0] == f"out.mp4: going on after {kept} frames of a run that was interrupted"
+    assert messages[0] == f"out.mp4: resumed after {kept} frames of an interrupted run"
     assert seen[0] == (kept + 1, FRAMES) and seen[-1] == (FRAMES, FRAMES)
     assert content(out) == uninterrupted
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
@@ -85,7 +87,7 @@ def test_it_goes_on_behind_the_last_part(
 @pytest.mark.parametrize(
     ("codec", "suffix"), [("hevc", ".mp4"), ("vp9", ".webm"), ("av1", ".mkv"), ("h264", ".mov"), (None, ".gif")]
 )
-def test_every_codec_and_container_goes_on(
+def test_every_codec_and_container_resumes(
     clip_of: Callable[[int], Path], tmp_path: Path, codec: str | None, suffix: str
 ) -> None:
     clip, preset = clip_of(PART_FRAMES + 20), {"hevc": "ultrafast", "vp9": "8", "av1": "12", "h264": "ultrafast"}.get(codec or "")
@@ -100,7 +102,7 @@ def test_every_codec_and_container_goes_on(
 
 @pytest.fixture(scope="session")
 def clip_of(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """A clip of so many frames."""
+    """A clip with that many frames."""
 
     def make(count: int) -> Path:
         path = tmp_path_factory.mktemp("clip") / "clip.mkv"
@@ -110,7 +112,7 @@ def clip_of(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return make
 
 
-def test_another_option_model_or_source_starts_anew_and_says_so(long_clip: Path, tmp_path: Path) -> None:
+def test_another_option_model_or_source_starts_over_and_says_so(long_clip: Path, tmp_path: Path) -> None:
     class Other(Negative):
         identity = "another"
 
@@ -125,13 +127,13 @@ def test_another_option_model_or_source_starts_anew_and_says_so(long_clip: Path,
         interrupted(clip, out)
         if name == "source":
             os.utime(clip)
-        news: list[str] = []
-        report = convert_file(clip, out, function, options, on_message=news.append)
+        messages: list[str] = []
+        report = convert_file(clip, out, function, options, on_message=messages.append)
         assert report.resumed_frames == 0 and report.frames == FRAMES
-        assert news[0] == f"{name}.mp4: starting anew: not the same {name} as in the run that was interrupted"
+        assert messages[0] == f"{name}.mp4: starting over: the interrupted run had a different {name}"
 
 
-def test_a_function_that_nobody_knows_again_starts_anew(long_clip: Path, tmp_path: Path) -> None:
+def test_a_function_without_an_identity_starts_over(long_clip: Path, tmp_path: Path) -> None:
     class Unknown(Negative):
         identity = None
 
@@ -139,27 +141,29 @@ def test_a_function_that_nobody_knows_again_starts_anew(long_clip: Path, tmp_pat
     assert convert_file(long_clip, tmp_path / "out.mp4", Unknown(), QUICK).resumed_frames == 0
 
 
-def test_no_resume_starts_anew(long_clip: Path, tmp_path: Path) -> None:
+def test_no_resume_starts_over(long_clip: Path, tmp_path: Path) -> None:
     interrupted(long_clip, tmp_path / "out.mp4")
     report = convert_file(long_clip, tmp_path / "out.mp4", Negative(), dataclasses.replace(QUICK, resume=False))
     assert report.resumed_frames == 0
 
 
-def test_a_list_cut_short_and_a_part_that_is_gone_cost_their_own_frames_only(
+def test_a_truncated_list_and_a_missing_part_cost_only_their_own_frames(
     long_clip: Path, uninterrupted: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.mp4"
     interrupted(long_clip, out, 3 * PART_FRAMES + 9)
-    lines = (folder_of(out) / LIST).read_bytes().splitlines(keepends=True)
+    lines = (folder_of(out) / LIST_NAME).read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
-    (folder_of(out) / LIST).write_bytes(b"".join(lines[:3]) + lines[3][:20])  # the power went while it was written
+    (folder_of(out) / LIST_NAME).write_bytes(b"".join(lines[:3]) + lines[3][:20])  # the power went while it was written
     interrupted(long_clip, out, 5)
     (folder_of(out) / "000001.mp4").unlink()
     report = convert_file(long_clip, out, Negative(), QUICK)
     assert report.resumed_frames == PART_FRAMES and content(out) == uninterrupted
 
 
-def test_only_the_joining_is_left(long_clip: Path, uninterrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_all_parts_are_finished_only_the_assembly_runs(
+    long_clip: Path, uninterrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out.mp4"
 
     def full(*_: object) -> None:
@@ -173,7 +177,7 @@ def test_only_the_joining_is_left(long_clip: Path, uninterrupted: str, tmp_path:
     assert report.resumed_frames == report.frames == FRAMES and content(out) == uninterrupted
 
 
-def test_a_part_that_is_lost_when_only_the_joining_is_left_is_made_again(
+def test_a_part_that_is_lost_before_the_assembly_is_made_again(
     long_clip: Path, uninterrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.mp4"
@@ -189,13 +193,13 @@ def test_a_part_that_is_lost_when_only_the_joining_is_left_is_made_again(
     assert report.resumed_frames == 2 * PART_FRAMES and report.frames == FRAMES and content(out) == uninterrupted
 
 
-def test_two_at_once_are_an_error(long_clip: Path, tmp_path: Path) -> None:
+def test_two_runs_for_one_output_are_an_error(long_clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     with Job(out, {}), pytest.raises(OutputError, match=r"out\.mp4: another conversion is writing it"):
         convert_file(long_clip, out, Negative(), QUICK)
 
 
-def test_what_appears_meanwhile_is_not_overwritten(clip: Path, tmp_path: Path) -> None:
+def test_an_output_that_appears_during_the_run_is_not_overwritten(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
 
     class Intruding(Same):
@@ -208,14 +212,14 @@ def test_what_appears_meanwhile_is_not_overwritten(clip: Path, tmp_path: Path) -
     assert out.read_text() == "precious"
 
 
-def test_long_names_have_room(clip: Path, tmp_path: Path) -> None:
+def test_long_names_fit(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / f"{'é' * 120}.mp4"
     assert convert_file(clip, out, Same()).frames == 12
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
-def test_nothing_of_the_part_asked_for(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"uneven\.mp4: has no frames in the part that was asked for"):
+def test_a_start_behind_the_end_is_an_error(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"uneven\.mp4: has no frames between --start and the end of --duration"):
         convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(start=Fraction(100)))
     assert list(tmp_path.iterdir()) == []
 
@@ -236,7 +240,7 @@ def command(clip: Path, out: Path, model: Path) -> list[str]:
     ]
 
 
-def test_killed_with_9(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_killed_with_sigkill_resumes(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     subprocess.run(command(long_clip, whole, tiny_model), check=True, capture_output=True)
     process = subprocess.Popen(command(long_clip, out, tiny_model), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -250,7 +254,7 @@ def test_killed_with_9(long_clip: Path, tiny_model: Path, tmp_path: Path) -> Non
     assert content(out) == content(whole)
 
 
-def test_a_disk_that_is_full(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_the_next_run_finishes(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
 
     def small_files() -> None:
@@ -269,7 +273,7 @@ def test_a_disk_that_is_full(long_clip: Path, tiny_model: Path, tmp_path: Path) 
     assert done.returncode == 0 and json.loads(done.stdout)["frames"] == FRAMES
 
 
-def test_a_batch_that_was_cut_short_does_the_rest(long_clip: Path, clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_batch_converts_the_rest(long_clip: Path, clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     (folder / "a.mp4").write_bytes(clip.read_bytes())
@@ -280,7 +284,7 @@ def test_a_batch_that_was_cut_short_does_the_rest(long_clip: Path, clip: Path, t
     second = subprocess.run(command(folder, out, tiny_model), capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     a, b = json.loads(second.stdout)["files"]
-    assert a["skipped"] == "done by an earlier run" and b["frames"] == 12
+    assert a["skipped"] == "converted by an earlier run" and b["frames"] == 12
     assert sorted(path.name for path in out.iterdir()) == ["a.mp4", "b.mp4"]
     third = subprocess.run(command(folder, out, tiny_model), capture_output=True, text=True)
-    assert third.returncode == 1 and third.stderr.count("exists already") == 2  # of a batch that is through, nothing is known
+    assert third.returncode == 1 and third.stderr.count("exists already") == 2  # a finished batch keeps no log

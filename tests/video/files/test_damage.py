@@ -16,7 +16,8 @@ import pytest
 
 from benchmarks.mutated import BUG, case, judged
 from cyclecast.errors import InputError
-from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.convert import convert_file
+from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files import decoding
 from cyclecast.video.files import reader as file
 from cyclecast.video.files.decoding import LARGEST, missing_bytes

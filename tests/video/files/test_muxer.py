@@ -10,8 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from cyclecast.video.convert import convert as conversion
-from cyclecast.video.convert.convert import ConvertOptions, convert_file
+from cyclecast.video.convert.convert import convert_file
+from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.files.muxer import assemble
 from cyclecast.video.files.reader import TimeRange, VideoFile
 from cyclecast.video.files.side_streams import SideStreams
@@ -94,9 +95,9 @@ def test_a_time_that_comes_twice_between_parts_moves_on(tmp_path: Path, suffix: 
 
 
 def test_a_long_film_is_made_of_parts(tmp_path: Path) -> None:
-    source = film(tmp_path / "in.mp4", [Sound()], frames=conversion.PART_FRAMES * 2 + 5)
+    source = film(tmp_path / "in.mp4", [Sound()], frames=PART_FRAMES * 2 + 5)
     out = tmp_path / "out.mp4"
-    assert convert(source, out, crf=1).frames == conversion.PART_FRAMES * 2 + 5
+    assert convert(source, out, crf=1).frames == PART_FRAMES * 2 + 5
     assert times(out) == times(source)
     assert psnr(pictures(out)[::40], pictures(source)[::40]) > 40
 

@@ -29,13 +29,13 @@ from cyclecast.video.live.sinks.web.viewers import MAX_VIEWERS  # noqa: E402
 
 __all__ = ["MAX_VIEWERS", "WebPage", "listen", "parse_address"]  # for tests that need the extra
 
-LIMIT = 30.0  # seconds that anything here may take
+LIMIT = 30.0  # seconds, for everything that a test waits for
 PATTERN = "pattern://320x240@15"
-HERE = "web://127.0.0.1:0"
+LOOPBACK = "web://127.0.0.1:0"
 
 
 class Swapped(Negative):
-    """Red and blue change places: seen at once, and the clock, which is gray, can still be read."""
+    """Swaps red and blue: easy to see, and the gray clock stays readable."""
 
     def __call__(self, frame: Image) -> Image:
         return frame[..., ::-1].copy()
@@ -46,16 +46,16 @@ STYLES: dict[str, type[Negative]] = {"same": Same, "swapped": Swapped, "negative
 
 @dataclass
 class Served:
-    """A run that is going on. Its state and buttons, as the page has them."""
+    """A live run with its page: its state and its controls, as the page uses them."""
 
     session: Session
     page: WebPage
-    news: list[str]
+    messages: list[str]
     client: httpx.Client
     running: threading.Thread
 
     def end(self) -> None:
-        """As Ctrl-C."""
+        """Ends the run, as Ctrl-C does."""
         self.session.quit()
         self.running.join(LIMIT)
         assert not self.running.is_alive()
@@ -76,11 +76,11 @@ class Served:
 
 @contextmanager
 def serving(
-    source: str = PATTERN, styles: Sequence[str] = ("same", "swapped"), address: str = HERE, **options: Any
+    source: str = PATTERN, styles: Sequence[str] = ("same", "swapped"), address: str = LOOPBACK, **options: Any
 ) -> Iterator[Served]:
-    """The run goes on for so long, and has shown its first picture if its source is the pattern."""
+    """Runs while the context lasts; waits for the first frame unless the source is a browser."""
     pages: list[WebPage] = []
-    news: list[str] = []
+    messages: list[str] = []
 
     def open_sink(address: str, controls: SessionControls) -> Sink:
         pages.append(WebPage(address, controls))
@@ -91,14 +91,14 @@ def serving(
             raise ModelError(f"{name}: no such file")
         return BorrowedModel(name, STYLES[name]())
 
-    session = Session(source, styles, opener, [address], open_sink, None, LiveOptions(**options), news.append)
+    session = Session(source, styles, opener, [address], open_sink, None, LiveOptions(**options), messages.append)
     running = threading.Thread(target=session.run)
     running.start()
     try:
         with httpx.Client(base_url=pages[0].url.partition("?")[0], timeout=LIMIT, trust_env=False) as client:
-            served = Served(session, pages[0], news, client, running)
+            served = Served(session, pages[0], messages, client, running)
             if source != "browser":
-                eventually(lambda: session.newest is not None, "a first picture")
+                eventually(lambda: session.newest is not None, "a first frame")
             yield served
     finally:
         session.quit()
@@ -114,13 +114,13 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = LIMI
 
 
 def age(image: Image) -> float:
-    """Seconds since the picture was captured, by the clock in it."""
+    """Seconds since the capture of the frame, by the clock in it."""
     clock = read_clock(image)
-    assert clock is not None, "no clock can be read"
+    assert clock is not None, "the clock cannot be read"
     return since(clock, time.perf_counter())
 
 
 def is_swapped(image: Image) -> bool:
-    """Whether the pattern's sky, which is blue, is red."""
+    """Whether the sky of the pattern, which is blue, is red."""
     blue, _, red = image[: image.shape[0] // 4].reshape(-1, 3).mean(0)
     return bool(red > blue)

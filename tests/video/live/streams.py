@@ -1,9 +1,9 @@
-"""Servers of moving pictures on loopback, each a process of its own, which a test may kill, stop and start again.
+"""Video servers on loopback, each in a process of its own, which a test may kill, stop and start again.
 
     python -m tests.video.live.streams KIND PORT --fps 25
 
-Each picture has the clock in it. KIND: tcp (MPEG-TS to whoever connects), rtsp (RTP in the same connection), http (/stream.ts,
-/mjpeg, /hls/live.m3u8, /film and what is wrong), udp (sends to the port), pipe (PORT is its path).
+Each frame contains the clock. KIND: tcp (MPEG-TS to each client), rtsp (RTP in the same connection), http (/stream.ts,
+/mjpeg, /hls/live.m3u8, /video and errors), udp (sends to the port), pipe (PORT is its path).
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from cyclecast.video.frame import Image
 ROOT = Path(__file__).parents[3]
 TS = 188  # bytes, a packet of a transport stream
 USER = "anna:pass@word"
-SDP = ("v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=pictures", "t=0 0", "m=video 0 RTP/AVP 33", "a=control:track1", "")
+SDP = ("v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=frames", "t=0 0", "m=video 0 RTP/AVP 33", "a=control:track1", "")
 ALLOWED = f"Basic {base64.b64encode(USER.encode()).decode()}"
 
 
 class Sender:
-    """A server in a process of its own; `port` stays the same however often it is started. A context manager."""
+    """A server in a process of its own; `port` stays the same after a restart. A context manager."""
 
     def __init__(self, kind: str, *options: str, port: int | str = 0) -> None:
         self.kind, self.port, self._options = kind, port, options
@@ -53,21 +53,21 @@ class Sender:
         self.start()
 
     def start(self) -> None:
-        """Until it listens, or for a pipe, is about to open it."""
+        """Starts it and waits until it listens; for a pipe, until it is about to open it."""
         command = [sys.executable, "-m", "tests.video.live.streams", self.kind, str(self.port), *self._options]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         said = self._process.stdout.readline().strip()
-        assert said, "the sender has died"
+        assert said, "the sender has ended"
         self.port = int(said) if said.isdigit() else said
 
     def address(self, path: str = "", user: str = "") -> str:
-        """Where a receiver finds it."""
+        """The address for a receiver."""
         scheme = {"udp": "udp://", "pipe": ""}.get(self.kind, f"{self.kind}://")
         return str(self.port) if not scheme else f"{scheme}{user}127.0.0.1:{self.port}{path}"
 
     def kill(self) -> None:
-        """As kill -9; the connections are cut."""
+        """Kills it, as kill -9 does; the connections break."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -76,12 +76,12 @@ class Sender:
             process.stdout.close()
 
     def stop(self) -> None:
-        """As SIGSTOP: connections stay, and nothing comes."""
+        """Sends SIGSTOP: the connections stay, but no data arrives."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """As SIGCONT."""
+    def resume(self) -> None:
+        """Sends SIGCONT."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -92,8 +92,8 @@ class Sender:
         self.kill()
 
 
-def pictures(width: int, height: int, fps: float, burst: float = 0.0) -> Iterator[Image]:
-    """At this rate, for ever, each with the time at which it is made; the first `burst` seconds of them at once, made earlier."""
+def frames(width: int, height: int, fps: float, burst: float = 0.0) -> Iterator[Image]:
+    """Frames at this rate, without end, each with its time in the clock; first `burst` seconds of older frames at once."""
     x = np.linspace(0, 255, 2 * width).astype(np.uint8)
     begin = time.perf_counter() - burst
     for index in itertools.count():
@@ -106,7 +106,7 @@ def pictures(width: int, height: int, fps: float, burst: float = 0.0) -> Iterato
 
 
 def encoder(width: int, height: int, args: argparse.Namespace) -> VideoCodecContext:
-    """H.264 that needs no later picture; with B-frames if they are asked for."""
+    """H.264 without B-frames, unless `--reordered` requests them."""
     context = av.CodecContext.create("libx264", "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.framerate, context.time_base = Fraction(args.fps), 1 / Fraction(args.fps)
@@ -116,27 +116,27 @@ def encoder(width: int, height: int, args: argparse.Namespace) -> VideoCodecCont
 
 
 def transport_stream(write: Callable[[bytes], object], args: argparse.Namespace) -> None:
-    """MPEG-TS, a write for each picture, until the receiver is gone; after `--change` pictures they are of another size."""
+    """MPEG-TS, one write per frame, until the receiver disconnects; the size changes after `--change` frames."""
     out = io.BytesIO()
     with av.open(out, "w", format="mpegts", options={"flush_packets": "1", "pes_payload_size": "0"}) as container:
         stream: Any = container.add_stream("libx264", rate=args.fps)
         stream.width, stream.height, stream.pix_fmt = args.width, args.height, "yuv420p"
         context = encoder(args.width, args.height, args)
-        images = pictures(args.width, args.height, args.fps, args.burst)
+        images = frames(args.width, args.height, args.fps, args.burst)
         for index, image in enumerate(images):
             if index == args.change:
                 context = encoder(args.width // 2, args.height // 2, args)
             if index >= args.change:
                 image = np.asarray(cv2.resize(image, (args.width // 2, args.height // 2)), np.uint8)
-            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-            picture.pts, picture.time_base = index, 1 / Fraction(args.fps)
-            for packet in context.encode(picture):
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = index, 1 / Fraction(args.fps)
+            for packet in context.encode(frame):
                 packet.stream = stream
                 container.mux(packet)
             data = bytearray(out.getvalue())
             out.seek(0)
             out.truncate()
-            if args.damage and index % 10 == 5:  # a piece of it is lost
+            if args.damage and index % 10 == 5:  # two packets are lost
                 del data[TS : 3 * TS]
             try:
                 write(bytes(data))
@@ -145,14 +145,14 @@ def transport_stream(write: Callable[[bytes], object], args: argparse.Namespace)
 
 
 class Tcp(socketserver.BaseRequestHandler):
-    """MPEG-TS to whoever connects."""
+    """Sends MPEG-TS to each client."""
 
     def handle(self) -> None:
         transport_stream(self.request.sendall, options_of(self))
 
 
 class Rtsp(socketserver.StreamRequestHandler):
-    """RTSP 1.0 with MPEG-TS in RTP, interleaved (RFC 2326, 10.12; RFC 2250). /secret wants a user; /gone is not there."""
+    """RTSP 1.0 with MPEG-TS in RTP, interleaved (RFC 2326, 10.12; RFC 2250). /secret requires a user; /gone is a 404."""
 
     def handle(self) -> None:
         with suppress(OSError):
@@ -165,7 +165,7 @@ class Rtsp(socketserver.StreamRequestHandler):
                 if "/gone" in url:
                     status = "404 Not Found"
                 elif "/secret" in url and headers.get("authorization") != ALLOWED:
-                    status, lines["WWW-Authenticate"] = "401 Unauthorized", 'Basic realm="pictures"'
+                    status, lines["WWW-Authenticate"] = "401 Unauthorized", 'Basic realm="frames"'
                 elif method == "OPTIONS":
                     lines["Public"] = "OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN"
                 elif method == "DESCRIBE":
@@ -183,7 +183,7 @@ class Rtsp(socketserver.StreamRequestHandler):
                     return transport_stream(self._send, options_of(self))
 
     def _request(self) -> tuple[str, str, dict[str, str]]:
-        """Method, address, headers in small letters."""
+        """Method, address, headers with names in lower case."""
         method, url, _ = (self.rfile.readline().decode().split() + ["", "", ""])[:3]
         headers = {}
         while line := self.rfile.readline().decode().strip():
@@ -201,7 +201,7 @@ class Rtsp(socketserver.StreamRequestHandler):
 
 
 class Http(BaseHTTPRequestHandler):
-    """What IP cameras and players' servers give."""
+    """The streams of IP cameras and media servers, and errors."""
 
     protocol_version = "HTTP/1.0"
 
@@ -211,14 +211,14 @@ class Http(BaseHTTPRequestHandler):
         with suppress(OSError):
             if path == "/secret" and self.headers.get("Authorization") != ALLOWED:
                 self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="pictures"')
+                self.send_header("WWW-Authenticate", 'Basic realm="frames"')
                 self.end_headers()
             elif path in ("/stream.ts", "/secret"):
                 self._answer("video/mp2t")
                 transport_stream(self.wfile.write, args)
             elif path == "/mjpeg":
                 self._answer("multipart/x-mixed-replace; boundary=next")
-                for image in pictures(args.width, args.height, args.fps, args.burst):
+                for image in frames(args.width, args.height, args.fps, args.burst):
                     data = cv2.imencode(".jpg", image)[1].tobytes()
                     head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                     self.wfile.write(head.encode() + data + b"\r\n")
@@ -226,13 +226,13 @@ class Http(BaseHTTPRequestHandler):
                 data = file.read_bytes()
                 self._answer("application/vnd.apple.mpegurl" if file.suffix == ".m3u8" else "video/mp2t", len(data))
                 self.wfile.write(data)
-            elif path == "/film":
-                data = Path(args.film).read_bytes()
+            elif path == "/video":
+                data = Path(args.video).read_bytes()
                 self._answer("video/mp4", len(data))
                 self.wfile.write(data)
             elif path == "/page":
                 self._answer("text/html")
-                self.wfile.write(b"<html><body>No pictures here.</body></html>" * 200)
+                self.wfile.write(b"<html><body>No video here.</body></html>" * 200)
             elif path == "/silent":
                 time.sleep(3600)
             else:
@@ -249,15 +249,15 @@ class Http(BaseHTTPRequestHandler):
 
 
 def write_hls(args: argparse.Namespace) -> None:
-    """A playlist that goes on, of segments of a second."""
+    """A live playlist with segments of one second."""
     form = {"hls_time": "1", "hls_list_size": "5", "hls_flags": "delete_segments+temp_file"}
     with av.open(f"{args.folder}/live.m3u8", "w", format="hls", options=form) as container:
         stream: Any = container.add_stream("libx264", rate=args.fps, options={"preset": "ultrafast", "g": str(args.fps)})
         stream.width, stream.height, stream.pix_fmt = args.width, args.height, "yuv420p"
-        for index, image in enumerate(pictures(args.width, args.height, args.fps, 3.0)):
-            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-            picture.pts, picture.time_base = index, 1 / Fraction(args.fps)
-            container.mux(stream.encode(picture))
+        for index, image in enumerate(frames(args.width, args.height, args.fps, 3.0)):
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = index, 1 / Fraction(args.fps)
+            container.mux(stream.encode(frame))
 
 
 def options_of(handler: Any) -> argparse.Namespace:
@@ -281,11 +281,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--fps", type=int, default=25)
-    parser.add_argument("--gop", type=int, default=25, help="pictures from one key frame to the next")
-    parser.add_argument("--burst", type=float, default=0.0, help="seconds of old pictures that each receiver is given at first")
-    parser.add_argument("--change", type=int, default=1 << 30, help="the picture from which on they have half the size")
-    parser.add_argument("--damage", action="store_true", help="pieces of it are lost")
-    parser.add_argument("--film", help="a file that lies on the server")
+    parser.add_argument("--gop", type=int, default=25, help="frames between two key frames")
+    parser.add_argument("--burst", type=float, default=0.0, help="seconds of older frames that each receiver gets first")
+    parser.add_argument("--change", type=int, default=1 << 30, help="the frame after which the size is halved")
+    parser.add_argument("--damage", action="store_true", help="packets are lost")
+    parser.add_argument("--video", help="a video file on the server")
     parser.add_argument("--reordered", action="store_true", help="with B-frames")
     args = parser.parse_args()
     if args.kind == "udp":
@@ -295,7 +295,7 @@ def main() -> None:
 
         def send(data: bytes) -> None:
             for start in range(0, len(data), 7 * TS):
-                with suppress(ConnectionRefusedError):  # nobody receives yet
+                with suppress(ConnectionRefusedError):  # no receiver yet
                     out.sendto(data[start : start + 7 * TS], target)
 
         transport_stream(send, args)

@@ -12,7 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cyclecast.cli import app
+from cyclecast.errors import CyclecastError
 from cyclecast.video.clock import read_clock, since
 from cyclecast.video.files.reader import VideoFile
 
@@ -24,16 +27,16 @@ def live(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
     return subprocess.run([*LIVE, *arguments], capture_output=True, text=True, timeout=120, cwd=cwd)
 
 
-def started(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*LIVE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def until_shown(process: subprocess.Popen[str], frames: int) -> None:
-    """Reads what the process says until it has shown so many frames."""
+def wait_until_shown(process: subprocess.Popen[str], frames: int) -> None:
+    """Reads what the process prints until it has shown so many frames."""
     assert process.stderr is not None
     for line in process.stderr:
-        told = re.search(r"shown (\d+),", line)
-        if told and int(told[1]) >= frames:
+        shown = re.search(r"shown (\d+),", line)
+        if shown and int(shown[1]) >= frames:
             return
     raise AssertionError(f"it never showed {frames} frames")
 
@@ -51,17 +54,16 @@ def test_the_figures_that_scripts_rely_on() -> None:
     assert "fps, latency" in done.stderr and "pattern: 320x240 at 20 fps" in done.stderr
 
 
-def test_a_recording_has_each_picture_at_its_time(tmp_path: Path) -> None:
-    for suffix in (".mp4", ".mkv"):
-        film = tmp_path / f"film{suffix}"
-        done = live(PATTERN, "--model", "monet", "--sink", str(film), "--seconds", "1.5", "--json")
-        assert done.returncode == 0, done.stderr
-        with VideoFile(film) as video:
+def test_a_recording_has_each_frame_at_its_time(tmp_path: Path) -> None:
+    paths = [tmp_path / "video.mp4", tmp_path / "video.mkv"]
+    done = live(PATTERN, "--model", "monet", "--sink", str(paths[0]), "--sink", str(paths[1]), "--seconds", "1.5", "--json")
+    assert done.returncode == 0, done.stderr
+    for path, sink in zip(paths, json.loads(done.stdout)["sinks"], strict=True):
+        with VideoFile(path) as video:
             frames = list(video)
             assert (video.info.width, video.info.height) == (320, 240)
             base = video.info.time_base
-        report = json.loads(done.stdout)
-        assert len(frames) == report["sinks"][0]["shown"]
+        assert len(frames) == sink["shown"]
         clocks = [(float(frame.pts * base), read_clock(frame.image)) for frame in frames]
         read = [(at, clock) for at, clock in clocks if clock is not None]
         assert len(read) > len(frames) // 2  # monet paints over some
@@ -71,40 +73,49 @@ def test_a_recording_has_each_picture_at_its_time(tmp_path: Path) -> None:
 
 
 def test_a_recording_that_is_killed_can_be_played(tmp_path: Path) -> None:
-    for suffix in (".mp4", ".mkv"):
-        film = tmp_path / f"film{suffix}"
-        process = started("pattern://320x240@30", "--model", "monet", "--sink", str(film), "--verbose")
-        until_shown(process, 100)
-        limit = time.monotonic() + 60
-        while film.stat().st_size < 20_000 and time.monotonic() < limit:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
-        with VideoFile(film) as video:
+    """It stays under its temporary name, and an older file stays what it was."""
+    (tmp_path / "old.mp4").write_bytes(b"mine")
+    sinks = ["--sink", str(tmp_path / "old.mp4"), "--sink", str(tmp_path / "new.mkv"), "--overwrite"]
+    process = start("pattern://320x240@30", "--model", "monet", *sinks, "--verbose")
+
+    def temporary(stem: str) -> Path:
+        (path,) = tmp_path.glob(f"{stem}.recording-*")
+        return path
+
+    wait_until_shown(process, 45)
+    limit = time.monotonic() + 60
+    while min(temporary(stem).stat().st_size for stem in ("old", "new")) < 20_000 and time.monotonic() < limit:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    for path in (temporary("old"), temporary("new")):
+        with VideoFile(path) as video:
             assert len(list(video)) >= 20
+    assert (tmp_path / "old.mp4").read_bytes() == b"mine"
+    assert not (tmp_path / "new.mkv").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_path: Path) -> None:
-    film = tmp_path / "film.mp4"
-    process = started(PATTERN, "--model", "monet", "--sink", str(film), "--sink", "null", "--json", "--verbose")
-    until_shown(process, 5)
+    path = tmp_path / "video.mp4"
+    process = start(PATTERN, "--model", "monet", "--sink", str(path), "--sink", "null", "--json", "--verbose")
+    wait_until_shown(process, 5)
     process.send_signal(number)
-    out, said = process.communicate(timeout=30)
-    assert process.returncode == 0, said
+    out, printed = process.communicate(timeout=30)
+    assert process.returncode == 0, printed
     assert json.loads(out)["shown"] > 0
-    with VideoFile(film) as video:
+    with VideoFile(path) as video:
         assert video.damage is None
         assert len(list(video)) == json.loads(out)["sinks"][0]["shown"]
 
 
 def test_several_models_several_sinks(tmp_path: Path) -> None:
-    film = tmp_path / "film.mp4"
-    arguments = ["--model", "monet", "--model", "winter", "--sink", "null", "--sink", str(film), "--seconds", "0.5"]
+    path = tmp_path / "video.mp4"
+    arguments = ["--model", "monet", "--model", "winter", "--sink", "null", "--sink", str(path), "--seconds", "0.5"]
     done = live(PATTERN, *arguments, "--split", "--mirror", "--steady", "0.5", "--work-height", "120", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert [one["name"] for one in report["sinks"]] == ["null", str(film)]
+    assert [one["name"] for one in report["sinks"]] == ["null", str(path)]
     assert report["work_height"] == 120
 
 
@@ -118,21 +129,32 @@ def test_a_file_is_played_in_real_time_and_ends_where_it_ends(clip: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["absent.mp4", "--sink", "null"], "error: absent.mp4: no such file"),
-        (["pattern://5x5", "--sink", "null"], "error: pattern://5x5: the sides of a pattern are 96 to 8192 pixels"),
-        ([PATTERN, "--sink", "film.txt"], "error: film.txt: a sink is window, virtual, web, null, or a file to record into"),
-        ([PATTERN, "--sink", "there.mp4"], "error: there.mp4: exists already; --overwrite replaces it"),
-        ([PATTERN, "--sink", "null", "--model", "absent"], "error: absent: no such file, and no bundled model of that name"),
-        ([PATTERN, "--sink", "null", "-m", "monet", "-m", "absent"], "error: absent: no such file, and no bundled model"),
-        ([PATTERN, "--sink", "null", "--engine", "none"], "error: no engine named 'none'"),
-        (["/dev/video77", "--sink", "null"], "error: camera /dev/video77: cannot be opened"),
+        (["absent.mp4", "--sink", "null"], "absent.mp4: no such file"),
+        (["absent.mp4", "--sink", "there.mp4", "--overwrite"], "absent.mp4: no such file"),
+        (["pattern://5x5", "--sink", "null"], "pattern://5x5: "),
+        ([PATTERN, "--sink", "video.txt"], "video.txt: expected window, virtual, web, null, or a file to record to"),
+        ([PATTERN, "--sink", "there.mp4"], "there.mp4: exists already; --overwrite replaces it"),
+        ([PATTERN, "--sink", "new.mp4", "--sink", "./new.mp4"], "./new.mp4: two sinks record to this file"),
+        (["there.mp4", "--sink", "there.mp4", "--overwrite"], "there.mp4: is the source"),
+        (["browser", "--sink", "null"], "the source 'browser' needs the web page: add --sink web"),
+        ([PATTERN, "--sink", "null", "--model", "absent"], "absent: no such file, and no bundled model of that name"),
+        ([PATTERN, "--sink", "null", "-m", "monet", "-m", "absent"], "absent: no such file, and no bundled model"),
+        ([PATTERN, "--sink", "null", "--engine", "none"], "no engine named 'none'"),
+        (["/dev/video77", "--sink", "null"], "camera /dev/video77: cannot be opened"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], line: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(arguments: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "there.mp4").write_bytes(b"mine")
-    done = live(*arguments, "--seconds", "1", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(line), done.stderr
-    assert "Traceback" not in done.stderr
+    outcome = CliRunner().invoke(app, ["live", *arguments, "--seconds", "1"])
+    assert isinstance(outcome.exception, CyclecastError)
+    assert str(outcome.exception).startswith(line) and "\n" not in str(outcome.exception)
     assert (tmp_path / "there.mp4").read_bytes() == b"mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there.mp4"]
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = live("absent.mp4", "--sink", "show.mp4", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: absent.mp4: no such file") and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import pytest
 
 from cyclecast.video.clock import TURN, draw_clock, read_clock, since
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.process import fitted
+from cyclecast.video.live.capture.process import shrink
 from cyclecast.video.live.meter import STRETCHES, Histogram, Meter
 from cyclecast.video.live.newest import Newest
 from cyclecast.video.live.sources.source import CaptureSettings
@@ -118,8 +118,8 @@ def governed(fps: float, work_height: int | None = None) -> tuple[StyleSwitcher,
             governor.observe(720, Timed.now - began)
             Timed.now = max(Timed.now, began + 1 / 30)
             limit = time.monotonic() + 10
-            while switcher.work_height != governor._asked and time.monotonic() < limit:  # opened beside, in another thread
-                switcher._take_over()
+            while switcher.work_height != governor._target and time.monotonic() < limit:  # opened beside, in another thread
+                switcher._activate_ready()
         return heights
 
     return switcher, run
@@ -200,4 +200,4 @@ def test_split_and_notice_leave_the_pictures_as_they_are() -> None:
     ],
 )
 def test_a_source_is_shrunk_into_the_box_that_was_asked_for(capture_settings: CaptureSettings, size: tuple[int, int]) -> None:
-    assert fitted(np.zeros((480, 640, 3), np.uint8), capture_settings).shape[1::-1] == size
+    assert shrink(np.zeros((480, 640, 3), np.uint8), capture_settings).shape[1::-1] == size

@@ -1,4 +1,4 @@
-"""Live sources deliver what is in them, at the time it is there, and say in one line why they cannot."""
+"""Live sources deliver their frames in time, survive damaged ones, and report failures in one line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from cyclecast.errors import InputError
 from cyclecast.video.clock import read_clock, since
 from cyclecast.video.color import from_bgr
 from cyclecast.video.files.images import write_image
-from cyclecast.video.frame import Color
-from cyclecast.video.live.capture import client as capturing_side
+from cyclecast.video.frame import Color, Image
+from cyclecast.video.live.capture import client as capture_client
 from cyclecast.video.live.capture.client import Capture, CapturedFrame
-from cyclecast.video.live.capture.process import rated
+from cyclecast.video.live.capture.process import check_rate
+from cyclecast.video.live.sources import camera
 from cyclecast.video.live.sources import network as stream
 from cyclecast.video.live.sources.address import redacted_address, source_type
 from cyclecast.video.live.sources.camera import csi_pipeline, open_camera, open_csi
@@ -40,15 +41,15 @@ from cyclecast.video.live.sources.source import CaptureSettings
 from tests.conftest import moving_pictures
 from tests.video.live.streams import ROOT, USER, Sender
 
-LIMIT = 30.0  # seconds; what is to come, comes much sooner
-FEW = 0.4  # seconds: ten frames, on a machine that does other things too
+LIMIT = 30.0  # seconds, for everything that a test waits for
+MAX_LATENCY_S = 0.4  # ten frames, on a busy machine
 
 
 def taken(capture: Capture, count: int) -> Iterator[CapturedFrame]:
-    """So many pictures."""
+    """Takes `count` frames."""
     limit = time.monotonic() + LIMIT
     while count:
-        assert time.monotonic() < limit, "they do not come"
+        assert time.monotonic() < limit, "no frames arrive"
         captured = capture.take(0.1)
         if captured is not None:
             count -= 1
@@ -56,9 +57,9 @@ def taken(capture: Capture, count: int) -> Iterator[CapturedFrame]:
 
 
 def lateness(captured: CapturedFrame) -> float:
-    """Seconds from when it was made to when it was captured."""
+    """Seconds from the creation of the frame to its capture."""
     seen = read_clock(captured.image)
-    assert seen is not None, "no clock is in the picture"
+    assert seen is not None, "there is no clock in the frame"
     return since(seen, captured.at)
 
 
@@ -83,100 +84,100 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("path", ["/stream.ts", "/mjpeg"])
-def test_pictures_over_http_are_a_few_frames_late(http: Sender, path: str) -> None:
-    live_pictures(http.address(path))
+def test_http_has_low_latency(http: Sender, path: str) -> None:
+    assert_low_latency(http.address(path))
 
 
-def test_pictures_over_rtsp_are_a_few_frames_late(rtsp: Sender) -> None:
-    live_pictures(rtsp.address("/live"))
+def test_rtsp_has_low_latency(rtsp: Sender) -> None:
+    assert_low_latency(rtsp.address("/live"))
 
 
-def test_pictures_over_rtsp_from_gstreamer_are_a_few_frames_late() -> None:
+def test_rtsp_from_gstreamer_has_low_latency() -> None:
     """H.264 in RTP, as IP cameras send it."""
     missing = can_serve()
     if missing:
         pytest.skip(missing)
     with RtspServer(320, 240, 25) as server:
-        live_pictures(server.address)
+        assert_low_latency(server.address)
 
 
-def test_pictures_over_tcp_are_a_few_frames_late() -> None:
+def test_tcp_has_low_latency() -> None:
     with Sender("tcp") as sender:
-        live_pictures(sender.address())
+        assert_low_latency(sender.address())
 
 
-def test_pictures_over_udp_are_a_few_frames_late() -> None:
+def test_udp_has_low_latency() -> None:
     with Sender("udp", port=free_port()) as sender:
-        live_pictures(sender.address())
+        assert_low_latency(sender.address())
 
 
-def test_pictures_from_a_named_pipe_are_a_few_frames_late(tmp_path: Path) -> None:
+def test_a_named_pipe_has_low_latency(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Sender("pipe", port=str(tmp_path / "pipe")) as sender:
         assert source_type(sender.address()) == source_type(f"file://{sender.address()}") == "stream"
-        live_pictures(sender.address())
+        assert_low_latency(sender.address())
 
 
-def live_pictures(address: str) -> None:
-    news: list[str] = []
-    with Capture(address, on_message=news.append) as capture:
-        pictures = list(taken(capture, 30))
-    assert pictures[0].image.shape == (240, 320, 3)
-    assert float(np.median([lateness(one) for one in pictures])) < FEW
-    numbers = [one.number for one in pictures]
+def assert_low_latency(address: str) -> None:
+    messages: list[str] = []
+    with Capture(address, on_message=messages.append) as capture:
+        frames = list(taken(capture, 30))
+    assert frames[0].image.shape == (240, 320, 3)
+    assert float(np.median([lateness(one) for one in frames])) < MAX_LATENCY_S
+    numbers = [one.number for one in frames]
     assert numbers == sorted(set(numbers)) and capture.reconnects == 0
-    assert len(news) == 1 and news[0].startswith(f"{address}: 320x240 ")
+    assert len(messages) == 1 and messages[0].startswith(f"{address}: 320x240 ")
 
 
-def test_what_a_server_has_kept_is_passed_through_until_the_newest_is_there() -> None:
+def test_frames_that_a_server_has_buffered_are_skipped_until_the_newest() -> None:
     with Sender("tcp", "--burst", "4") as sender, Capture(sender.address()) as capture:
         late = [lateness(next(taken(capture, 1)))]
-        assert late[0] > 2.0, "nothing was kept"
+        assert late[0] > 2.0, "nothing was buffered"
         limit = time.monotonic() + LIMIT
-        while late[-1] > FEW:
-            assert time.monotonic() < limit, "it stays behind"
+        while late[-1] > MAX_LATENCY_S:
+            assert time.monotonic() < limit, "the delay remains"
             late += [lateness(one) for one in taken(capture, 1)]
-        assert max(lateness(one) for one in taken(capture, 10)) < FEW
+        assert max(lateness(one) for one in taken(capture, 10)) < MAX_LATENCY_S
         assert capture.captured > 100
 
 
-def test_pictures_that_depend_on_later_ones_come_in_their_order() -> None:
+def test_b_frames_arrive_in_display_order() -> None:
     with Sender("tcp", "--reordered") as sender, Capture(sender.address()) as capture:
-        made = [one.at - lateness(one) for one in taken(capture, 40)]
-    assert made == sorted(made)
+        created = [one.at - lateness(one) for one in taken(capture, 40)]
+    assert created == sorted(created)
 
 
-def test_the_size_may_change_on_the_way() -> None:
+def test_the_frame_size_may_change() -> None:
     with Sender("tcp", "--change", "20") as sender, Capture(sender.address()) as capture:
-        pictures = list(taken(capture, 45))
-    sizes = [one.image.shape[1::-1] for one in pictures]
+        frames = list(taken(capture, 45))
+    sizes = [one.image.shape[1::-1] for one in frames]
     assert (sizes[0], sizes[-1]) == ((320, 240), (160, 120)) and capture.reconnects == 0
-    assert all(lateness(one) < FEW + 1 for one in pictures)
+    assert all(lateness(one) < MAX_LATENCY_S + 1 for one in frames)
 
 
-def test_what_is_damaged_on_the_way_does_not_end_it() -> None:
+def test_lost_packets_do_not_end_a_stream() -> None:
     with Sender("tcp", "--damage") as sender, Capture(sender.address()) as capture:
         for _ in taken(capture, 45):
             pass
         assert capture.reconnects == 0 and capture.gone is None
 
 
-def test_who_joins_between_key_frames_waits_for_the_next_one() -> None:
+def test_a_receiver_that_joins_between_key_frames_waits_for_the_next() -> None:
     with Sender("udp", "--gop", "50", port=free_port()) as sender:
         time.sleep(0.5)  # the first key frame is over
         with Capture(sender.address()) as capture:
-            pictures = list(taken(capture, 5))
-    assert all(abs(lateness(one)) < 3 for one in pictures)
+            frames = list(taken(capture, 5))
+    assert all(abs(lateness(one)) < 3 for one in frames)
 
 
-def test_a_stream_in_pieces_is_played_evenly(http: Sender) -> None:
+def test_hls_is_played_at_an_even_rate(http: Sender) -> None:
     with Capture(http.address("/hls/live.m3u8")) as capture:
         late = [lateness(one) for one in taken(capture, 40)]
-    assert max(late[10:]) - min(late[10:]) < FEW and max(late) < 6
+    assert max(late[10:]) - min(late[10:]) < MAX_LATENCY_S and max(late) < 6
 
 
-def test_a_shells_pipe_ends_where_it_ends(tmp_path: Path) -> None:
-    """cyclecast live - , as after ffmpeg … |"""
+def test_a_shell_s_pipe_ends_with_its_input(tmp_path: Path) -> None:
+    """`ffmpeg … | cyclecast live -`"""
     path = tmp_path / "stream.ts"
     with av.open(str(path), "w", format="mpegts") as out:
         track = out.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
@@ -191,8 +192,8 @@ def test_a_shells_pipe_ends_where_it_ends(tmp_path: Path) -> None:
         "        while True: capture.take(1)\n"
         "    except EOFError: print(capture.captured, capture.reconnects)"
     )
-    with open(path, "rb") as film:
-        cat = subprocess.Popen(["cat"], stdin=film, stdout=subprocess.PIPE)
+    with open(path, "rb") as video:
+        cat = subprocess.Popen(["cat"], stdin=video, stdout=subprocess.PIPE)
         done = subprocess.run(
             [sys.executable, "-c", code], stdin=cat.stdout, capture_output=True, text=True, timeout=LIMIT, cwd=ROOT, check=True
         )
@@ -202,7 +203,7 @@ def test_a_shells_pipe_ends_where_it_ends(tmp_path: Path) -> None:
     assert done.stdout.split() == ["10", "0"]
 
 
-def test_the_colors_are_those_that_the_stream_names(tmp_path: Path) -> None:
+def test_colors_follow_the_matrix_that_the_stream_signals(tmp_path: Path) -> None:
     """A red that is 20 levels off if BT.709 is taken for BT.601."""
     patch = np.full((48, 64, 3), (40, 60, 200), np.uint8)
     path = tmp_path / "red.ts"
@@ -213,9 +214,9 @@ def test_the_colors_are_those_that_the_stream_names(tmp_path: Path) -> None:
         context = track.codec_context
         context.colorspace, context.color_range, context.color_primaries, context.color_trc = 1, 1, 1, 1
         for index in range(5):
-            picture = from_bgr(patch, color, "yuv420p")
-            picture.pts, picture.time_base = index, Fraction(1, 25)
-            out.mux(track.encode(picture))
+            frame = from_bgr(patch, color, "yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(track.encode(frame))
         out.mux(track.encode(None))
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(path.read_bytes()))
@@ -233,11 +234,11 @@ def test_the_colors_are_those_that_the_stream_names(tmp_path: Path) -> None:
         ("/page", "no video can be read from it (Input/output error)"),
     ],
 )
-def test_a_server_that_has_no_pictures_is_one_line(http: Sender, path: str, message: str) -> None:
+def test_a_server_without_video_is_an_error_in_one_line(http: Sender, path: str, message: str) -> None:
     failed(http.address(path), message)
 
 
-def test_an_rtsp_server_that_has_no_pictures_is_one_line(rtsp: Sender) -> None:
+def test_an_rtsp_server_without_video_is_an_error_in_one_line(rtsp: Sender) -> None:
     failed(rtsp.address("/gone"), "the server has no stream at this path (404); check the part behind the host")
     failed(rtsp.address("/secret"), "the server requires a user and a password; type rtsp://USER:PASSWORD@HOST/...")
 
@@ -251,7 +252,7 @@ def test_an_rtsp_server_that_has_no_pictures_is_one_line(rtsp: Sender) -> None:
         ("cam://127.0.0.1/", "this build of FFmpeg has no protocol cam://; type rtsp://, "),
     ],
 )
-def test_a_stream_that_was_never_there_is_one_line_within_seconds(address: str, message: str) -> None:
+def test_a_stream_that_does_not_exist_is_an_error_within_seconds(address: str, message: str) -> None:
     begin = time.monotonic()
     failed(address, message)
     assert time.monotonic() - begin < 8
@@ -265,25 +266,25 @@ def failed(address: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_server_that_says_nothing_is_waited_for_so_long(http: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_an_error_after_the_timeout(http: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "OPEN_TIMEOUT_S", 0.5)
     with pytest.raises(InputError, match=r"/silent: no answer within 0\.5 s"):
         open_stream(http.address("/silent"), CaptureSettings())
 
 
-def test_nobody_is_told_a_password(rtsp: Sender, http: Sender) -> None:
+def test_passwords_are_never_printed(rtsp: Sender, http: Sender) -> None:
     user = USER.replace("@", "%40")
     for sender in (rtsp, http):
-        news: list[str] = []
-        with Capture(sender.address("/secret", f"{user}@"), on_message=news.append) as capture:
+        messages: list[str] = []
+        with Capture(sender.address("/secret", f"{user}@"), on_message=messages.append) as capture:
             next(taken(capture, 1))
-            news.append(capture.name)
-        with Capture(sender.address("/secret", "anna:wrong@"), on_message=news.append) as capture:
+            messages.append(capture.name)
+        with Capture(sender.address("/secret", "anna:wrong@"), on_message=messages.append) as capture:
             with pytest.raises(InputError, match="the server rejects this user and password") as error:
                 capture.take(LIMIT)
-            news.append(str(error.value))
-        assert len(news) == 3 and all("127.0.0.1" in line for line in news)
-        assert not any(word in line for line in news for word in ("anna", "pass%40", "wrong"))
+            messages.append(str(error.value))
+        assert len(messages) == 3 and all("127.0.0.1" in line for line in messages)
+        assert not any(word in line for line in messages for word in ("anna", "pass%40", "wrong"))
 
 
 @pytest.mark.parametrize(
@@ -297,32 +298,32 @@ def test_nobody_is_told_a_password(rtsp: Sender, http: Sender) -> None:
         ("rtsp://10.0.0.9/user=anna_password=secret_channel=1.sdp", "rtsp://10.0.0.9/user=***"),
         ("srt://10.0.0.9:9000?passphrase=secret&mode=caller", "srt://10.0.0.9:9000?passphrase=***&mode=caller"),
         ("udp://@239.0.0.1:5000", "udp://239.0.0.1:5000"),
-        ("http://10.0.0.9:80/picture@2x.jpg", "http://10.0.0.9:80/picture@2x.jpg"),
-        ("http://[::1]:80/picture@2x.jpg", "http://[::1]:80/picture@2x.jpg"),
+        ("http://10.0.0.9:80/frame@2x.jpg", "http://10.0.0.9:80/frame@2x.jpg"),
+        ("http://[::1]:80/frame@2x.jpg", "http://[::1]:80/frame@2x.jpg"),
         ("pattern://1280x720@30", "pattern://1280x720@30"),
         ("clip@2x.mp4", "clip@2x.mp4"),
         ("0", "camera 0"),
     ],
 )
-def test_addresses_are_shown_without_what_is_secret(address: str, shown: str) -> None:
+def test_addresses_are_printed_without_secrets(address: str, shown: str) -> None:
     assert redacted_address(address) == shown
 
 
-def test_a_film_on_a_server_is_played_in_real_time_and_begun_again(clip: Path) -> None:
-    with Sender("http", "--film", str(clip)) as sender:
-        with Capture(sender.address("/film"), CaptureSettings(loop=False)) as capture:
-            pictures = []
+def test_a_video_on_a_server_is_played_in_real_time_and_looped(clip: Path) -> None:
+    with Sender("http", "--video", str(clip)) as sender:
+        with Capture(sender.address("/video"), CaptureSettings(loop=False)) as capture:
+            frames = []
             with pytest.raises(EOFError):
                 while True:
-                    pictures += list(taken(capture, 1))
-        assert (pictures[-1].number, capture.captured, capture.reconnects) == (12, 12, 0)
-        assert pictures[-1].at - pictures[0].at == pytest.approx(0.04 * (12 - pictures[0].number), abs=0.05)
-        with Capture(sender.address("/film")) as capture:
-            pictures = list(taken(capture, 30))
-        assert pictures[-1].at - pictures[0].at > 0.9 and capture.reconnects == 0
+                    frames += list(taken(capture, 1))
+        assert (frames[-1].number, capture.captured, capture.reconnects) == (12, 12, 0)
+        assert frames[-1].at - frames[0].at == pytest.approx(0.04 * (12 - frames[0].number), abs=0.05)
+        with Capture(sender.address("/video")) as capture:
+            frames = list(taken(capture, 30))
+        assert frames[-1].at - frames[0].at > 0.9 and capture.reconnects == 0
 
 
-def test_a_film_is_played_in_real_time_each_frame_once(clip: Path) -> None:
+def test_a_video_is_played_in_real_time_each_frame_once(clip: Path) -> None:
     pending_frames = list(open_source(str(clip), CaptureSettings(loop=False)).pending_frames)
     steps = np.diff([pending_frame.at for pending_frame in pending_frames])
     assert len(pending_frames) == 12
@@ -331,7 +332,7 @@ def test_a_film_is_played_in_real_time_each_frame_once(clip: Path) -> None:
     assert places == pytest.approx([64 * (index + 0.5) / 12 for index in range(12)], abs=2)
 
 
-def test_a_film_that_is_damaged_is_played_as_far_as_it_goes(clip: Path, tmp_path: Path) -> None:
+def test_a_damaged_video_is_played_without_its_damaged_frames(clip: Path, tmp_path: Path) -> None:
     path = tmp_path / "torn.ts"
     with av.open(str(path), "w", format="mpegts") as out:
         track = out.add_stream("mpeg2video", rate=25)
@@ -349,8 +350,8 @@ def test_a_film_that_is_damaged_is_played_as_far_as_it_goes(clip: Path, tmp_path
         open_source(str(path), CaptureSettings())
 
 
-def test_films_strung_together_are_played_up_to_the_join(tmp_path: Path) -> None:
-    """Their clock jumps back there."""
+def test_concatenated_videos_are_played_up_to_the_joint(tmp_path: Path) -> None:
+    """The clock jumps back there."""
     parts = []
     for begin in (100, 0):
         path = tmp_path / f"{begin}.ts"
@@ -358,9 +359,9 @@ def test_films_strung_together_are_played_up_to_the_join(tmp_path: Path) -> None
             track = out.add_stream("mpeg2video", rate=25)
             track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
             for index, image in enumerate(moving_pictures(8), begin):
-                picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-                picture.pts, picture.time_base = index, Fraction(1, 25)
-                out.mux(track.encode(picture))
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                out.mux(track.encode(frame))
             out.mux(track.encode(None))
         parts.append(path.read_bytes())
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
@@ -368,8 +369,8 @@ def test_films_strung_together_are_played_up_to_the_join(tmp_path: Path) -> None
     assert len(pending_frames) == 18
 
 
-@pytest.mark.parametrize("name", ["picture.png", "picture.jpg"])
-def test_a_picture_is_given_again_and_again(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["frame.png", "frame.jpg"])
+def test_an_image_is_repeated(name: str, tmp_path: Path) -> None:
     image = moving_pictures(1)[0]
     write_image(tmp_path / name, image)
     pending_frames = list(islice(open_source(str(tmp_path / name), CaptureSettings(fps=20)).pending_frames, 5))
@@ -378,55 +379,110 @@ def test_a_picture_is_given_again_and_again(name: str, tmp_path: Path) -> None:
     assert len(list(open_source(str(tmp_path / name), CaptureSettings(fps=20, loop=False)).pending_frames)) == 1
 
 
-def test_what_is_held_is_given_again_each_second() -> None:
+def test_a_still_frame_is_repeated_every_second() -> None:
     begin = time.perf_counter()
-    given = list(in_real_time(iter([(5.0, "a"), (7.2, "b"), (7.4, None)])))
-    assert [item for _, item in given] == ["a", "a", "a", "b"]
-    assert [at - begin for at, _ in given] == pytest.approx([0, 1, 2, 2.2], abs=0.15)
+    items = list(in_real_time(iter([(5.0, "a"), (7.2, "b"), (7.4, None)])))
+    assert [item for _, item in items] == ["a", "a", "a", "b"]
+    assert [at - begin for at, _ in items] == pytest.approx([0, 1, 2, 2.2], abs=0.15)
     assert time.perf_counter() - begin >= 2.4
 
 
-def test_a_clock_that_jumps_begins_anew() -> None:
+def test_playback_restarts_its_clock_after_a_jump() -> None:
     begin = time.perf_counter()
-    given = list(in_real_time(iter([(5.0, 1), (5.1, 2), (500.0, 3), (500.1, 4), (3.0, 5), (3.1, 6)]), max_step=10))
-    assert [at - begin for at, _ in given] == pytest.approx([0, 0.1, 0.1, 0.2, 0.2, 0.3], abs=0.1)
+    items = list(in_real_time(iter([(5.0, 1), (5.1, 2), (500.0, 3), (500.1, 4), (3.0, 5), (3.1, 6)]), max_step=10))
+    assert [at - begin for at, _ in items] == pytest.approx([0, 0.1, 0.1, 0.2, 0.2, 0.3], abs=0.1)
 
 
-def test_what_is_no_source_is_one_line_that_says_what_is() -> None:
-    with pytest.raises(InputError, match=r"^webcam: no such file; type 0 for a camera, rtsp://"):
-        open_source("webcam", CaptureSettings())
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("webcam", "no such file; type 0 for a camera, rtsp://"),
+        ("/", "is a folder; type the name of a video"),
+        ("pattern://small", "not a test pattern; type pattern://WIDTHxHEIGHT@FPS"),
+        ("pattern://9x9", "9x9 is not possible; type sides from 96 to 8192 pixels"),
+        ("pattern://640x360@2000", "2000 fps is not possible; type a rate above 0, up to 1000"),
+        ("screen://front", "not a screen; type screen, screen://1"),
+        ("csi://left", "not a CSI camera; type csi://0"),
+        ("rtsp://[::1/live", "no video can be read from it (Invalid argument); check the address"),
+    ],
+)
+def test_a_source_that_cannot_be_opened_is_one_line_that_says_what_to_type(address: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_source(address, CaptureSettings())
+    assert str(caught.value).startswith(f"{address}: {message}") and "\n" not in str(caught.value)
 
 
-def test_few_pictures_a_second_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capturing_side, "SILENCE", 1.7)
+def test_a_low_frame_rate_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_client, "FRAME_TIMEOUT_S", 1.7)
     with Capture("pattern://160x120@30", CaptureSettings(fps=0.2)) as capture:
         first, second = taken(capture, 2)
     assert second.at - first.at > 2.3 and (second.number, capture.reconnects) == (2, 0)
 
 
-def test_a_camera_that_is_slower_than_its_driver_says_is_told() -> None:
+def test_a_camera_that_is_slower_than_its_driver_states_is_reported() -> None:
     """OpenCV states 25 frames a second for MJPEG over HTTP, as drivers do for webcams in the dark."""
     with Sender("http", "--fps", "10") as sender:
         source = open_camera(sender.address("/mjpeg"), CaptureSettings())
-        told = io.StringIO()
-        for pending_frame in rated(source, told):
+        sent = io.StringIO()
+        for pending_frame in check_rate(source, sent):
             assert pending_frame.decode().shape == (240, 320, 3)
-            if told.getvalue() or pending_frame.at > time.perf_counter() + LIMIT:
+            if sent.getvalue() or pending_frame.at > time.perf_counter() + LIMIT:
                 break
     assert source.stated_fps == 25 and "stated by the driver" in source.description
-    news = json.loads(told.getvalue())["news"]
-    assert news.startswith("gives 10") or news.startswith("gives 9.")
-    assert "fps, not 25; in poor light" in news
+    message = json.loads(sent.getvalue())["message"]
+    assert message.startswith(("delivers 10", "delivers 9."))
+    assert "fps, not 25; in poor light" in message
 
 
-def test_a_camera_that_breaks_off_is_an_error(clip: Path) -> None:
+def test_a_camera_that_stops_is_an_error(clip: Path) -> None:
     pending_frames = open_camera(str(clip), CaptureSettings()).pending_frames
     with pytest.raises(InputError, match="the camera delivers no more frames"):
         for pending_frame in pending_frames:
             assert pending_frame.decode().shape == (48, 64, 3)
 
 
-def test_a_camera_that_is_not_there_is_one_line() -> None:
+class FlakyCapture:
+    """A cv2.VideoCapture that loses a frame on the bus, delivers torn ones, then works, then is unplugged."""
+
+    def __init__(self) -> None:
+        self.grabs = iter([True, False, True, True, True])
+        self.frames: list[object] = [None, cv2.error("bad JPEG"), np.full((4, 6, 3), 7, np.uint8)]
+
+    def get(self, key: int) -> float:
+        return 0.0
+
+    def grab(self) -> bool:
+        return next(self.grabs, False)
+
+    def retrieve(self) -> tuple[bool, object]:
+        frame = self.frames.pop(0) if self.frames else np.full((4, 6, 3), 9, np.uint8)
+        if isinstance(frame, Exception):
+            raise frame
+        return frame is not None, frame
+
+
+def test_torn_frames_of_a_camera_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera, "open_capture", lambda source: FlakyCapture())
+    decoded: list[int | str] = []
+    with pytest.raises(InputError, match="^camera 0: the camera delivers no more frames; check its cable$"):
+        for pending_frame in open_camera("0", CaptureSettings()).pending_frames:
+            try:
+                decoded.append(int(pending_frame.decode()[0, 0, 0]))
+            except InputError as error:
+                decoded.append(str(error))
+    assert decoded == ["camera 0: a frame cannot be decoded", "camera 0: a frame cannot be decoded (bad JPEG)", 7, 9]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad plane"), MemoryError("too large"), InputError("unknown matrix")])
+def test_a_frame_of_a_stream_that_cannot_be_converted_is_an_input_error(error: Exception) -> None:
+    def convert(frame: av.VideoFrame) -> Image:
+        raise error
+
+    with pytest.raises(InputError, match=f"^rtsp://10.0.0.7/live: .*{error}"):
+        stream._convert_to_bgr(convert, "rtsp://10.0.0.7/live", av.VideoFrame(64, 48))  # type: ignore[arg-type]
+
+
+def test_a_missing_camera_is_an_error_in_one_line() -> None:
     for address, name in (("77", "camera 77"), ("/dev/video77", "camera /dev/video77")):
         failed_as(address, f"{name}: cannot be opened")
 
@@ -437,7 +493,7 @@ def failed_as(address: str, message: str) -> None:
     assert str(error.value).startswith(message)
 
 
-def test_a_camera_on_a_boards_own_port_takes_gstreamer() -> None:
+def test_a_csi_camera_requires_gstreamer() -> None:
     if "GStreamer:                   YES" in cv2.getBuildInformation():
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(InputError, match="^csi://0: this OpenCV was built without GStreamer"):
@@ -446,7 +502,7 @@ def test_a_camera_on_a_boards_own_port_takes_gstreamer() -> None:
         open_csi("csi://left", CaptureSettings())
 
 
-def test_the_pipeline_of_a_csi_camera_keeps_the_newest_frame_only() -> None:
+def test_the_pipeline_of_a_csi_camera_keeps_only_the_newest_frame() -> None:
     assert csi_pipeline(1, CaptureSettings(1920, 1080, 29.97)) == (
         "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM), width=1920, height=1080, format=NV12, framerate=2997/100 ! "
         "nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! video/x-raw, format=BGR ! "
@@ -454,8 +510,8 @@ def test_the_pipeline_of_a_csi_camera_keeps_the_newest_frame_only() -> None:
     )
 
 
-def test_gstreamer_reads_the_pipeline() -> None:
-    """With a test picture for NVIDIA's source."""
+def test_gstreamer_accepts_the_pipeline() -> None:
+    """With a test pattern in place of NVIDIA's source."""
     if shutil.which("gst-launch-1.0") is None:
         pytest.skip("gst-launch-1.0 (Debian: gstreamer1.0-tools) is not here")
     pipeline = csi_pipeline(0, CaptureSettings(320, 240, 30))

@@ -1,4 +1,4 @@
-"""A screen as a source: the very pixels, at an even rate, of the monitor and the part that was asked for."""
+"""A screen as a source: exact pixels, at an even rate, of one monitor or a region of it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cyclecast.errors import InputError
 from cyclecast.video.live.capture.client import Capture
+from cyclecast.video.live.sources import screen
 from cyclecast.video.live.sources.screen import open_screen, parse_screen
 from cyclecast.video.live.sources.source import CaptureSettings
 from tests.video.live.displays import Display, a_display, eventually, needs, quarters
@@ -29,17 +31,17 @@ while True:
     cv2.imshow("quarters", quarters(320, 200))
     cv2.waitKey(20)
 """
-PICTURE = quarters(320, 200)
+FRAME = quarters(320, 200)
 
 
 @pytest.fixture(scope="module")
 def display() -> Iterator[Display]:
-    """A black screen with a window of OpenCV's in its upper left quarter."""
+    """A black screen with an OpenCV window in its upper left quarter."""
     pytest.importorskip("mss")
     with a_display(WIDTH, HEIGHT) as display:
         window = subprocess.Popen([sys.executable, "-c", SHOW], env=display.environment, stderr=subprocess.DEVNULL)
         try:
-            eventually(lambda: np.array_equal(display.picture()[:200, :320], PICTURE), "the window is on the screen")
+            eventually(lambda: np.array_equal(display.picture()[:200, :320], FRAME), "the window is on the screen")
             yield display
         finally:
             window.kill()
@@ -48,7 +50,7 @@ def display() -> Iterator[Display]:
 
 @pytest.fixture
 def here(display: Display, monkeypatch: pytest.MonkeyPatch) -> Display:
-    """That screen is the one that this process would use."""
+    """Makes that screen the one of this process."""
     monkeypatch.setenv("DISPLAY", display.name)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     return display
@@ -60,27 +62,27 @@ def test_a_screen_is_captured_pixel_for_pixel(here: Display, address: str) -> No
     assert source.description == f"screen 0: {WIDTH}x{HEIGHT} at 30 fps"
     image = next(source.pending_frames).decode()
     assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
-    assert np.array_equal(image[:200, :320], PICTURE)
+    assert np.array_equal(image[:200, :320], FRAME)
     assert not image[200:].any() and not image[:, 320:].any()
 
 
-def test_a_part_of_a_screen(here: Display) -> None:
+def test_a_region_of_a_screen_is_captured(here: Display) -> None:
     source = open_screen("screen://0?x=100&y=50&width=120&height=96", CaptureSettings())
     assert source.description == "screen 0: 120x96 at 30 fps"
-    assert np.array_equal(next(source.pending_frames).decode(), PICTURE[50:146, 100:220])
+    assert np.array_equal(next(source.pending_frames).decode(), FRAME[50:146, 100:220])
     rest = open_screen("screen://?x=100&y=50", CaptureSettings())
     assert next(rest.pending_frames).decode().shape == (HEIGHT - 50, WIDTH - 100, 3)
 
 
-def test_the_second_monitor(here: Display) -> None:
+def test_the_second_monitor_is_captured(here: Display) -> None:
     needs("xrandr")
     for name, place, output in (("left", "+0+0", "screen"), ("right", "+160+100", "none")):
         monitor = ["xrandr", "--setmonitor", name, f"160/42x120/32{place}", output]
         subprocess.run(monitor, env=here.environment, check=True, capture_output=True, timeout=60)
     try:
-        assert np.array_equal(next(open_screen("screen://0", CaptureSettings()).pending_frames).decode(), PICTURE[:120, :160])
+        assert np.array_equal(next(open_screen("screen://0", CaptureSettings()).pending_frames).decode(), FRAME[:120, :160])
         assert np.array_equal(
-            next(open_screen("screen://1?width=40", CaptureSettings()).pending_frames).decode()[:100], PICTURE[100:200, 160:200]
+            next(open_screen("screen://1?width=40", CaptureSettings()).pending_frames).decode()[:100], FRAME[100:200, 160:200]
         )
         with pytest.raises(InputError, match=r"^screen://2: no such screen; type screen://0 to screen://1$"):
             open_screen("screen://2", CaptureSettings())
@@ -89,27 +91,61 @@ def test_the_second_monitor(here: Display) -> None:
             subprocess.run(["xrandr", "--delmonitor", name], env=here.environment, check=True, capture_output=True, timeout=60)
 
 
-def test_pictures_come_at_the_rate_that_was_asked_for(here: Display) -> None:
+def test_frames_arrive_at_the_requested_rate(here: Display) -> None:
     times = [pending_frame.at for pending_frame in islice(open_screen("screen", CaptureSettings(fps=50)).pending_frames, 26)]
     steps = np.diff(times)
     assert np.median(steps) == pytest.approx(0.02, rel=0.15)
     assert (steps > 0).all()
 
 
-def test_what_was_missed_is_not_made_up_for(here: Display) -> None:
+def test_missed_frames_are_not_caught_up(here: Display) -> None:
     pending_frames = open_screen("screen", CaptureSettings(fps=20)).pending_frames
-    rested = next(pending_frames).at + 0.4
-    eventually(lambda: time.perf_counter() > rested, "a rest of eight pictures")
+    pause_end = next(pending_frames).at + 0.4
+    eventually(lambda: time.perf_counter() > pause_end, "a pause of eight frames")
     times = [pending_frame.at for pending_frame in islice(pending_frames, 4)]
     assert np.diff(times).min() > 0.03
 
 
-def test_in_a_live_run_it_lives_in_a_process_of_its_own(here: Display) -> None:
-    news: list[str] = []
-    with Capture("screen://0?width=320&height=200", CaptureSettings(fps=20), news.append) as capture:
+class FlakyScreens:
+    """An mss.MSS whose second screenshot fails, as while the resolution changes, and whose third is incomplete."""
+
+    def __init__(self) -> None:
+        self.monitors = [{}, {"left": 0, "top": 0, "width": 4, "height": 2}]
+        self.count = 0
+
+    def grab(self, area: dict[str, int]) -> SimpleNamespace:
+        self.count += 1
+        if self.count == 3:
+            raise FlakyMss.ScreenShotError("XGetImage() failed")
+        return SimpleNamespace(raw=bytes([self.count] * (31 if self.count == 4 else 32)), width=4, height=2)
+
+
+class FlakyMss:
+    MSS = FlakyScreens
+
+    class ScreenShotError(Exception): ...
+
+
+def test_a_torn_screenshot_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(screen, "load_mss", lambda: FlakyMss)
+    decoded: list[int | str] = []
+    for pending_frame in islice(open_screen("screen", CaptureSettings(fps=100)).pending_frames, 4):
+        try:
+            decoded.append(int(pending_frame.decode()[0, 0, 0]))
+        except InputError as error:
+            decoded.append(str(error))
+    assert decoded[::3] == [2, 5]
+    assert decoded[1] == "screen: the screen cannot be captured (XGetImage() failed)"
+    assert str(decoded[2]).startswith("a screenshot is incomplete")
+
+
+def test_a_live_run_captures_the_screen_in_another_process(here: Display) -> None:
+    messages: list[str] = []
+    with Capture("screen://0?width=320&height=200", CaptureSettings(fps=20), messages.append) as capture:
         captured = capture.take(60)
-    assert captured is not None and np.array_equal(captured.image, PICTURE)
-    assert "screen 0: 320x200 at 20 fps" in news
+    assert captured is not None and np.array_equal(captured.image, FRAME)
+    assert "screen 0: 320x200 at 20 fps" in messages
 
 
 @pytest.mark.parametrize(
@@ -125,7 +161,7 @@ def test_in_a_live_run_it_lives_in_a_process_of_its_own(here: Display) -> None:
         ("screen://front", "not a screen"),
     ],
 )
-def test_what_is_not_there_is_one_line(here: Display, address: str, message: str) -> None:
+def test_a_missing_screen_or_region_is_an_error_in_one_line(here: Display, address: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         open_screen(address, CaptureSettings())
     assert "\n" not in str(caught.value)
@@ -133,7 +169,7 @@ def test_what_is_not_there_is_one_line(here: Display, address: str, message: str
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have a display")
 @pytest.mark.parametrize("name", [None, ":97"])
-def test_without_a_display_it_says_so(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
+def test_a_missing_display_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
     pytest.importorskip("mss")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -143,23 +179,23 @@ def test_without_a_display_it_says_so(monkeypatch: pytest.MonkeyPatch, name: str
         open_screen("screen", CaptureSettings())
 
 
-def test_a_desktop_that_shows_nothing_to_programs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wayland_desktop_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mss")
     with a_display(320, 200) as black:
         monkeypatch.setenv("DISPLAY", black.name)
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-        assert not next(open_screen("screen", CaptureSettings()).pending_frames).decode().any()  # black, and that may well be
+        assert not next(open_screen("screen", CaptureSettings()).pending_frames).decode().any()  # black, which is legitimate here
         monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
         with pytest.raises(InputError, match=r"^screen: every pixel is black; the desktop runs on Wayland"):
             open_screen("screen", CaptureSettings())
 
 
-def test_the_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mss", None)  # as where it is not installed
+def test_the_missing_library_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mss", None)  # as if it were not installed
     with pytest.raises(InputError, match=r"^mss is not installed: pip install 'cyclecast\[live\]'$"):
         open_screen("screen", CaptureSettings())
 
 
-def test_an_address_is_a_number_and_a_part() -> None:
+def test_an_address_has_a_number_and_a_region() -> None:
     assert parse_screen("screen") == (0, {})
     assert parse_screen("screen://3?y=2&x=1&height=4&width=5") == (3, {"y": 2, "x": 1, "height": 4, "width": 5})

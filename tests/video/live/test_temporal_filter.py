@@ -164,7 +164,7 @@ def test_the_first_picture_is_itself_also_after_forgetting_and_at_another_size(f
     steady = TemporalFilter(1.0)
     np.testing.assert_array_equal(steady(sources[0], styled[0]), styled[0])
     assert not np.array_equal(steady(sources[1], styled[1]), styled[1])
-    steady.forget()
+    steady.reset()
     np.testing.assert_array_equal(steady(sources[2], styled[2]), styled[2])
     assert not np.array_equal(steady(sources[3], styled[3]), styled[3])
     smaller = [np.ascontiguousarray(picture[:90, :160]) for picture in (sources[4], styled[4])]

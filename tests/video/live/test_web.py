@@ -1,4 +1,4 @@
-"""The web page's server: what it answers, whom it refuses, and that nobody's slowness is anybody else's."""
+"""The web page's server: its answers, its controls, and that a slow viewer delays nobody else."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -16,9 +19,11 @@ import httpx
 import numpy as np
 import pytest
 
+from cyclecast.errors import InputError
 from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.push_feed import DAMAGED_FRAMES, PushFeed
+from cyclecast.video.live.sinks.web.webrtc import bgr_from_video_frame
 from cyclecast.video.live.sources.source import PendingFrame
 from tests.video.live.served import LIMIT, MAX_VIEWERS, Served, age, eventually, is_swapped, listen, parse_address, serving
 
@@ -35,9 +40,9 @@ def decoded(data: bytes) -> Image:
 
 @contextmanager
 def mjpeg(served: Served, **query: str | float) -> Iterator[Iterator[Image]]:
-    """The pictures of /stream.mjpg, as they come."""
+    """The frames of /stream.mjpg as they arrive."""
 
-    def pictures(response: httpx.Response) -> Iterator[Image]:
+    def frames(response: httpx.Response) -> Iterator[Image]:
         buffer = b""
         for chunk in response.iter_raw():
             buffer += chunk
@@ -50,20 +55,20 @@ def mjpeg(served: Served, **query: str | float) -> Iterator[Iterator[Image]]:
 
     with served.client.stream("GET", "/stream.mjpg", params=query) as response:
         assert response.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
-        yield pictures(response)
+        yield frames(response)
 
 
-def test_the_page_needs_nothing_from_anywhere_else(served: Served) -> None:
+def test_the_page_loads_nothing_from_other_hosts(served: Served) -> None:
     response = served.client.get("/")
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
     assert response.headers["x-content-type-options"] == "nosniff" and response.headers["cache-control"] == "no-store"
-    elsewhere = set(re.findall(r"https?://[\w.]+", response.text)) - {"http://www.w3.org"}
-    assert not elsewhere and "src=" not in response.text.replace("image.src =", "")
+    other_hosts = set(re.findall(r"https?://[\w.]+", response.text)) - {"http://www.w3.org"}
+    assert not other_hosts and "src=" not in response.text.replace("image.src =", "")
 
 
-def test_state_tells_what_the_page_shows(served: Served) -> None:
-    eventually(lambda: served.state()["fps"] > 5, "pictures")
+def test_state_has_everything_that_the_page_shows(served: Served) -> None:
+    eventually(lambda: served.state()["fps"] > 5, "frames")
     state = served.state()
     assert state["source"] == "pattern://320x240@15" and state["models"] == ["same", "swapped", "negative"]
     assert state["size"] == [320, 240] and state["outage"] is None and state["recording"] is None
@@ -71,30 +76,30 @@ def test_state_tells_what_the_page_shows(served: Served) -> None:
     assert not state["accepts_camera"] and not state["watching"]
 
 
-def test_a_style_is_chosen_and_takes_over(served: Served) -> None:
+def test_a_requested_style_becomes_active(served: Served) -> None:
     assert served.post("/api/model", name="swapped").status_code == 204
     eventually(lambda: served.state()["model"] == "swapped", "another style")
-    eventually(lambda: is_swapped(decoded(served.client.get("/snapshot.png").content)), "a picture of it")
+    eventually(lambda: is_swapped(decoded(served.client.get("/snapshot.png").content)), "a styled frame")
     unknown = served.post("/api/model", name="rembrandt")
     assert unknown.status_code == 409
-    assert unknown.json() == {"error": "no model 'rembrandt' was given; there are: same, swapped, negative"}
+    assert unknown.json() == {"error": "no model 'rembrandt' was given; expected one of: same, swapped, negative"}
     served.post("/api/model", name="same")
     eventually(lambda: served.state()["model"] == "same", "the first style")
 
 
-def test_mirror_turns_the_picture_round(served: Served) -> None:
+def test_mirror_flips_the_video(served: Served) -> None:
     def clocks() -> tuple[bool, bool]:
         image = decoded(served.client.get("/snapshot.png").content)
         return read_clock(image) is not None, read_clock(np.ascontiguousarray(image[:, ::-1])) is not None
 
     assert clocks() == (True, False)
     served.post("/api/mirror", on=True)
-    eventually(lambda: clocks() == (False, True), "the clock at the right")
+    eventually(lambda: clocks() == (False, True), "the clock on the right")
     served.post("/api/mirror", on=False)
-    eventually(lambda: clocks() == (True, False), "the clock at the left")
+    eventually(lambda: clocks() == (True, False), "the clock on the left")
 
 
-def test_a_snapshot_is_what_is_seen_and_is_written_nowhere(
+def test_a_snapshot_is_the_frame_on_the_page_and_leaves_no_file(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -111,31 +116,69 @@ def test_a_snapshot_is_what_is_seen_and_is_written_nowhere(
     eventually(lambda: served.state()["model"] == "same", "the first style")
 
 
-def test_recording_begins_and_ends_once(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def at_the_same_time(count: int, request: Callable[[], httpx.Response]) -> list[int]:
+    """Sends a request from several threads at once; their statuses."""
+    barrier = threading.Barrier(count)
+
+    def send() -> int:
+        barrier.wait(LIMIT)
+        return request().status_code
+
+    with ThreadPoolExecutor(count) as pool:
+        return [future.result(LIMIT) for future in [pool.submit(send) for _ in range(count)]]
+
+
+def has_shown(served: Served, count: int) -> bool:
+    return bool(served.state()["shown"] > count)
+
+
+def test_simultaneous_requests_start_and_stop_one_recording(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    for _ in range(2):  # two phones press at the same time
+    for number in range(1, 4):
+        assert at_the_same_time(4, lambda: served.post("/api/record", on=True)) == [204] * 4
+        name, shown = served.state()["recording"], served.state()["shown"]
+        assert name is not None
+        eventually(partial(has_shown, served, shown + 8), "frames to record")
+        assert at_the_same_time(4, lambda: served.post("/api/record", on=False)) == [204] * 4
+        assert served.state()["recording"] is None
+        assert len(list(tmp_path.iterdir())) == number
+        with av.open(tmp_path / name) as video:
+            assert sum(1 for _ in video.decode(video=0)) > 3
+
+
+def test_two_viewers_want_the_same_recording(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with mjpeg(served, viewer="one") as first, mjpeg(served, viewer="two") as second:
+        next(first), next(second)
         assert served.post("/api/record", on=True).status_code == 204
-    name = served.state()["recording"]
-    shown = served.state()["shown"]
-    eventually(lambda: served.state()["shown"] > shown + 8, "pictures to record")
-    for _ in range(2):
+        name = served.state("one")["recording"]
+        assert served.post("/api/record", on=True).status_code == 204  # the other viewer has not seen yet that it runs
+        assert served.state("one")["recording"] == served.state("two")["recording"] == name and name is not None
         assert served.post("/api/record", on=False).status_code == 204
-    assert served.state()["recording"] is None
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    with av.open(tmp_path / name) as film:
-        assert sum(1 for _ in film.decode(video=0)) > 3
+        assert served.post("/api/record", on=False).status_code == 204
+        assert served.state("one")["recording"] is served.state("two")["recording"] is None
+    assert len(list(tmp_path.iterdir())) <= 1
 
 
-def test_mjpeg_brings_fresh_pictures_one_after_the_other(served: Served) -> None:
-    with mjpeg(served, viewer="one") as pictures:
+def test_simultaneous_requests_to_mirror_agree(served: Served) -> None:
+    for on in (True, False):
+        assert at_the_same_time(4, partial(served.post, "/api/mirror", on=on)) == [204] * 4
+        assert served.state()["mirror"] is on
+    eventually(lambda: read_clock(decoded(served.client.get("/snapshot.png").content)), "the clock on the left again")
+
+
+def test_mjpeg_sends_new_frames_in_order(served: Served) -> None:
+    with mjpeg(served, viewer="one") as frames:
         clocks = []
         for _ in range(6):
-            image = next(pictures)
+            image = next(frames)
             assert image.shape == (240, 320, 3) and -0.01 < age(image) < 1
             clocks.append(read_clock(image))
         assert served.state("one")["watching"]
     assert clocks == sorted(set(clocks), key=lambda clock: clock or 0)
-    eventually(lambda: served.viewers() == 0, "that one who left is forgotten")
+    eventually(lambda: served.viewers() == 0, "the viewer is removed")
 
 
 def test_each_viewer_has_a_slider_of_its_own() -> None:
@@ -144,7 +187,7 @@ def test_each_viewer_has_a_slider_of_its_own() -> None:
         assert served.post("/api/split", viewer="b", split=1.0).status_code == 204
         eventually(lambda: read_clock(next(other)) is not None, "the source on the other page")
         assert served.post("/api/split", viewer="a", split=None).status_code == 204
-        eventually(lambda: read_clock(next(one)) is None, "the styled picture on the first page")
+        eventually(lambda: read_clock(next(one)) is None, "the styled frame on the first page")
         assert read_clock(next(other)) is not None
         nobody = served.post("/api/split", viewer="nobody", split=0.5)
         assert nobody.status_code == 404 and nobody.json()["error"] == "no viewer with this id is watching"
@@ -157,14 +200,14 @@ def test_a_viewer_that_does_not_read_delays_nobody() -> None:
         with socket.create_connection(("127.0.0.1", port)) as stuck:
             stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             stuck.sendall(b"GET /stream.mjpg?viewer=stuck HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            eventually(lambda: served.state("stuck")["watching"], "the one that does not read")
-            with mjpeg(served) as pictures:
-                ages = [age(next(pictures)) for _ in range(50)]  # some megabytes: more than buffers hold
+            eventually(lambda: served.state("stuck")["watching"], "the viewer that does not read")
+            with mjpeg(served) as frames:
+                ages = [age(next(frames)) for _ in range(50)]  # some megabytes: more than buffers hold
             assert np.median(ages) < 0.5 and served.state("stuck")["watching"]
-        eventually(lambda: served.viewers() == 0, "that it is forgotten when it has gone")
+        eventually(lambda: served.viewers() == 0, "the viewer is removed")
 
 
-def test_more_viewers_than_there_is_room_for_are_told_so(served: Served) -> None:
+def test_too_many_viewers_are_rejected(served: Served) -> None:
     with httpx.Client(base_url=served.origin, limits=httpx.Limits(max_connections=None), trust_env=False) as client:
         streams = [client.stream("GET", "/stream.mjpg") for _ in range(MAX_VIEWERS)]
         for stream in streams:
@@ -173,10 +216,10 @@ def test_more_viewers_than_there_is_room_for_are_told_so(served: Served) -> None
         assert response.status_code == 503 and "close another page" in response.json()["error"]
         for stream in streams:
             stream.__exit__(None, None, None)
-    eventually(lambda: served.viewers() == 0, "that all have left")
+    eventually(lambda: served.viewers() == 0, "all viewers are removed")
 
 
-def test_prometheus_reads_the_run_s_own_counts(served: Served) -> None:
+def test_prometheus_reads_the_counters_of_the_run(served: Served) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     before = served.state()
@@ -196,43 +239,102 @@ def test_prometheus_reads_the_run_s_own_counts(served: Served) -> None:
     assert models == {"same": 1, "swapped": 0, "negative": 0}
 
 
-def test_it_ends_at_once_whoever_is_watching() -> None:
-    with serving() as served, mjpeg(served) as pictures:
-        next(pictures)
+def test_the_server_ends_at_once_while_somebody_watches() -> None:
+    with serving() as served, mjpeg(served) as frames:
+        next(frames)
         began = time.monotonic()
         served.end()
         assert time.monotonic() - began < 2.5
-        assert all(image is not None for image in pictures)  # the answer has come to its end
+        assert all(image is not None for image in frames)  # the answer has come to its end
         assert served.page.name not in [thread.name for thread in threading.enumerate()]
         listen(parse_address(served.page.url.replace("http", "web"))).close()
-    assert not [line for line in served.news if "failed" in line]
+    assert not [line for line in served.messages if "failed" in line]
 
 
-def test_an_inbox_gives_the_newest_and_tells_when_there_are_no_more() -> None:
+def test_a_push_feed_returns_the_newest_frame_and_reports_outages() -> None:
     push_feed = PushFeed()
     assert push_feed.take(0) is None and push_feed.gone is None
-    push_feed.lose("nobody is here yet")
+    push_feed.lose("no browser yet")
     assert push_feed.gone is None
     decoded = []
 
-    def picture(value: int) -> PendingFrame:
-        def image() -> Image:
+    def pending(value: int) -> PendingFrame:
+        def decode() -> Image:
             decoded.append(value)
             return np.full((2, 2, 3), value, np.uint8)
 
-        return PendingFrame(float(value), image)
+        return PendingFrame(float(value), decode)
 
     for value in (1, 2, 3):
-        push_feed.put(picture(value))
+        push_feed.put(pending(value))
     captured = push_feed.take(0)
     assert captured is not None and (captured.number, captured.at, captured.image[0, 0, 0]) == (3, 3.0, 3) and decoded == [3]
     assert push_feed.take(0) is None and push_feed.captured == 3
     push_feed.lose("its browser has stopped")
     gone = push_feed.gone
     assert gone is not None and gone[0] == "its browser has stopped" and gone[1] >= 0
-    push_feed.put(picture(4))
+    push_feed.put(pending(4))
     assert push_feed.gone is None and push_feed.reconnects == 1
     threading.Timer(0.1, push_feed.close).start()
     push_feed.take(0)
     with pytest.raises(EOFError):
         push_feed.take(LIMIT)
+
+
+class Sender:
+    """Puts frames into the feed of a run, and waits until the run has taken each."""
+
+    def __init__(self, served: Served) -> None:
+        assert isinstance(served.session.feed, PushFeed)
+        self.feed, self.taken = served.session.feed, threading.Event()
+
+    def send(self, level: int | None) -> None:
+        """A gray frame; None: one that cannot be decoded."""
+
+        def decode() -> Image:
+            self.taken.set()
+            if level is None:
+                raise InputError("corrupt VP8 data")
+            return np.full((96, 128, 3), level, np.uint8)
+
+        self.taken.clear()
+        self.feed.put(PendingFrame(time.perf_counter(), decode))
+        assert self.taken.wait(LIMIT), "the run has ended"
+
+    def is_shown(self, served: Served, level: int) -> bool:
+        self.send(level)
+        newest = served.session.newest
+        return newest is not None and newest.styled[0, 0, 0] == level
+
+
+def test_a_corrupt_frame_of_a_browser_s_camera_ends_nothing() -> None:
+    with serving("browser", styles=("same",)) as served:
+        sender = Sender(served)
+        eventually(lambda: sender.is_shown(served, 10), "the first frame")
+        sender.send(None)
+        eventually(lambda: sender.is_shown(served, 20), "a frame after the corrupt one")
+        assert served.running.is_alive() and sender.feed.gone is None and sender.feed.reconnects == 0
+
+
+def test_many_corrupt_frames_in_a_row_are_reported_until_a_good_one_arrives() -> None:
+    with serving("browser", styles=("same",)) as served:
+        sender = Sender(served)
+        eventually(lambda: sender.is_shown(served, 10), "the first frame")
+        for _ in range(DAMAGED_FRAMES):
+            sender.send(None)
+        eventually(lambda: served.state()["outage"], "the report")
+        assert served.state()["outage"]["reason"] == "its frames cannot be decoded (corrupt VP8 data)"
+        eventually(lambda: sender.is_shown(served, 20), "a frame after the corrupt ones")
+        assert served.state()["outage"] is None and served.state()["reconnects"] == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("plane too small"), MemoryError(), cv2.error("bad size")])
+def test_a_frame_of_a_browser_s_camera_that_cannot_be_converted_is_an_input_error(error: Exception) -> None:
+    class Corrupt:
+        format, width, height = SimpleNamespace(name="yuv420p"), 64, 48
+
+        def to_ndarray(self, format: str | None = None) -> Image:
+            raise error
+
+    with pytest.raises(InputError, match="^a frame of the browser's camera cannot be converted"):
+        bgr_from_video_frame(Corrupt())  # type: ignore[arg-type]

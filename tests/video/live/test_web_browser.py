@@ -1,4 +1,4 @@
-"""The live page in a real browser: Chromium, with its fake camera, at the size of a desk and of a phone."""
+"""The live page in Chromium with its fake camera, at desktop and phone size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FLAGS = (
     "--use-fake-ui-for-media-stream"
 )
 NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
-PICTURE = """
+FRAME = """
 const [video, image] = ["video", "image"].map(id => document.getElementById(id)), by = image.hidden ? video : image;
 const canvas = document.createElement("canvas");
 canvas.width = video.videoWidth || image.naturalWidth;
@@ -41,7 +41,7 @@ return canvas.toDataURL("image/png").split(",")[1];
 
 
 class Browser:
-    """Chromium, and what a person would see in it."""
+    """Chromium, and what a user sees in it."""
 
     def __init__(self, profile: Path, *flags: str) -> None:
         options = webdriver.ChromeOptions()
@@ -53,13 +53,13 @@ class Browser:
         self.driver.set_script_timeout(LIMIT)
 
     def resize(self, width: int, height: int) -> None:
-        """To that of another screen."""
+        """Emulates a screen of this size."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 1000}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     @contextmanager
     def visiting(self, served: Served) -> Iterator[None]:
-        """The page is open for so long, and the console has nothing to say against it."""
+        """Opens the page; fails if the console logs a warning or an error."""
         self.resize(1440, 900)
         self.errors()
         self.driver.get(served.page.url)
@@ -79,18 +79,18 @@ class Browser:
     def type(self, keys: str) -> None:
         ActionChains(self.driver).send_keys(keys).perform()
 
-    def picture(self) -> Image | None:
-        """What the page shows, (H, W, 3) uint8 BGR; None before the first picture."""
-        data = self.run(PICTURE)
+    def frame(self) -> Image | None:
+        """What the page shows, (H, W, 3) uint8 BGR; None before the first frame."""
+        data = self.run(FRAME)
         return None if data is None else np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), 1), np.uint8)
 
     def halves(self) -> tuple[bool, bool] | None:
-        """Whether the left and the right of the picture are swapped."""
-        image = self.picture()
+        """Whether red and blue are swapped in the left and in the right half."""
+        image = self.frame()
         return None if image is None else (is_swapped(image[:, :140]), is_swapped(image[:, 180:]))
 
     def errors(self) -> list[str]:
-        """What the console has to say against the page."""
+        """Warnings and errors in the console."""
         log: Any = self.driver.get_log  # its annotations are missing
         return [entry["message"] for entry in log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
@@ -113,47 +113,48 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield browser
 
 
-def test_the_picture_moves_and_changes_with_the_style(browser: Browser) -> None:
+def test_the_video_moves_and_changes_with_the_style(browser: Browser) -> None:
     with serving() as served, browser.visiting(served):
-        eventually(lambda: browser.halves() == (False, False), "a picture")
+        eventually(lambda: browser.halves() == (False, False), "a frame")
         assert browser.text("transport") == "WebRTC"
         clocks = set()
 
         def moving() -> bool:
-            image = browser.picture()
+            image = browser.frame()
             assert image is not None and image.shape == (240, 320, 3) and age(image) < 2
             clocks.add(read_clock(image))
             return len(clocks) > 4
 
-        eventually(moving, "a picture that moves")
-        seen, sent = browser.picture(), served.session.newest
+        eventually(moving, "moving video")
+        seen, sent = browser.frame(), served.session.newest
         assert seen is not None and sent is not None
         assert np.abs(seen[:40].mean((0, 1)) - sent.styled[:40].mean((0, 1))).max() < 6  # the sky hardly moves
         assert browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "same"
         browser.driver.find_elements(By.CLASS_NAME, "style")[1].click()
         eventually(lambda: browser.halves() == (True, True), "the other style")
         eventually(
-            lambda: browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "swapped", "its mark"
+            lambda: browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "swapped",
+            "the pressed button",
         )
         browser.type("1")
         eventually(lambda: browser.halves() == (False, False), "the first style, by its key")
-        eventually(lambda: float(browser.text("fps")) > 3 and int(browser.text("latency")) > 0, "the numbers")
+        eventually(lambda: float(browser.text("fps")) > 3 and int(browser.text("latency")) > 0, "frame rate and latency")
 
 
-def test_a_style_that_cannot_be_opened_is_told(browser: Browser) -> None:
+def test_a_style_that_cannot_be_loaded_is_reported(browser: Browser) -> None:
     with serving(styles=("same", "absent")) as served, browser.visiting(served):
-        eventually(lambda: browser.halves() == (False, False), "a picture")
+        eventually(lambda: browser.halves() == (False, False), "a frame")
         browser.driver.find_elements(By.CLASS_NAME, "style")[1].click()
-        eventually(lambda: "Could not load absent" in browser.text("toasts"), "a word about it", seconds=10)
+        eventually(lambda: "Could not load absent" in browser.text("toasts"), "the message", seconds=10)
         assert browser.run("return document.querySelector('.style[aria-pressed=true]').textContent") == "same"
         assert browser.run("return document.querySelector('.style[aria-busy=true]')") is None
 
 
-def test_the_slider_shows_the_source_at_its_left(browser: Browser) -> None:
+def test_the_slider_shows_the_source_on_its_left(browser: Browser) -> None:
     with serving(styles=("swapped",)) as served, browser.visiting(served):
         eventually(lambda: browser.halves() == (True, True), "the style")
         browser.press("compare")
-        eventually(lambda: browser.halves() == (False, True), "the source at the left")
+        eventually(lambda: browser.halves() == (False, True), "the source on the left")
         handle = browser.driver.find_element(By.ID, "handle")
         assert handle.get_attribute("aria-valuenow") == "50"
         width = browser.driver.find_element(By.ID, "frame").rect["width"]
@@ -169,7 +170,7 @@ def test_the_slider_shows_the_source_at_its_left(browser: Browser) -> None:
         where = {"x": box["x"] + 0.5 * box["width"], "y": box["y"] + 0.2 * box["height"]}
         for kind, points in (("touchStart", [where]), ("touchMove", [where | {"x": where["x"] + 5}]), ("touchEnd", [])):
             browser.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        eventually(lambda: browser.halves() == (False, True), "half and half, by a finger")
+        eventually(lambda: browser.halves() == (False, True), "half and half, by touch")
 
 
 def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +179,7 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
     downloads.mkdir()
     browser.driver.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
     with serving() as served, browser.visiting(served):
-        eventually(lambda: browser.picture() is not None, "a picture")
+        eventually(lambda: browser.frame() is not None, "a frame")
         browser.press("snapshot")
         eventually(lambda: list(downloads.glob("cyclecast-*.png")), "the snapshot")
         image = cv2.imread(str(next(downloads.glob("*.png"))))
@@ -186,21 +187,26 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
         browser.press("mirror")
         eventually(lambda: served.session.switcher.mirror, "the mirror")
         browser.type("m")
-        eventually(lambda: not served.session.switcher.mirror, "the mirror gone, by its key")
+        eventually(lambda: not served.session.switcher.mirror, "the mirror off, by its key")
         browser.type("h")
         assert browser.driver.find_element(By.ID, "keys").is_displayed()
         browser.driver.find_element(By.CSS_SELECTOR, "#keys button").click()
-        eventually(lambda: not browser.driver.find_element(By.ID, "keys").is_displayed(), "the keys put away")
+        eventually(lambda: not browser.driver.find_element(By.ID, "keys").is_displayed(), "the dialog closes")
         browser.press("record")
         eventually(lambda: served.session.recording is not None, "a recording")
-        eventually(lambda: browser.text("record") == "Stop", "the button that says so")
+        eventually(lambda: browser.text("record") == "Stop", "the label of the button")
+        name = served.session.recording
+        # A page that has not heard of the recording yet: its click wants one as well, and so does a double click.
+        browser.run("state.recording = null; const button = document.getElementById('record'); button.click(); button.click()")
+        eventually(lambda: browser.run("return !document.getElementById('record').disabled"), "the answer")
+        assert served.session.recording == name and browser.text("record") == "Stop"
         browser.press("record")
         eventually(lambda: served.session.recording is None, "the recording's end")
 
 
-def test_everything_is_in_reach_on_a_phone_and_on_a_desk(browser: Browser) -> None:
+def test_everything_fits_on_a_phone_and_on_a_desktop(browser: Browser) -> None:
     with serving(styles=("same", "swapped", "negative")) as served, browser.visiting(served):
-        eventually(lambda: browser.picture() is not None, "a picture")
+        eventually(lambda: browser.frame() is not None, "a frame")
         for width, height in ((1440, 900), (844, 390), (390, 844), (320, 568)):
             browser.resize(width, height)
             assert browser.run("return [innerWidth, innerHeight]") == [width, height]
@@ -216,12 +222,12 @@ def test_everything_is_in_reach_on_a_phone_and_on_a_desk(browser: Browser) -> No
             )
 
 
-def test_where_webrtc_does_not_get_through_mjpeg_does(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_page_switches_to_mjpeg_where_webrtc_is_blocked(tmp_path_factory: pytest.TempPathFactory) -> None:
     with browsing(tmp_path_factory, NO_UDP) as browser, serving() as served, browser.visiting(served):
-        eventually(lambda: browser.text("transport") == "MJPEG", "the other way")
-        eventually(lambda: browser.halves() == (False, False), "a picture")
+        eventually(lambda: browser.text("transport") == "MJPEG", "MJPEG")
+        eventually(lambda: browser.halves() == (False, False), "a frame")
         assert "No video over WebRTC" in browser.text("toasts")
-        image = browser.picture()
+        image = browser.frame()
         assert image is not None and age(image) < 2
         served.post("/api/model", name="swapped")
         eventually(lambda: browser.halves() == (True, True), "the other style")
@@ -232,7 +238,7 @@ def test_where_webrtc_does_not_get_through_mjpeg_does(tmp_path_factory: pytest.T
 
 def test_the_browser_s_own_camera_comes_back_styled(browser: Browser) -> None:
     def color() -> Any:
-        image = browser.picture()
+        image = browser.frame()
         return None if image is None else image[image.shape[0] // 4 : image.shape[0] // 2].mean((0, 1))
 
     def is_magenta() -> bool:  # Chromium's fake camera is green
@@ -241,26 +247,26 @@ def test_the_browser_s_own_camera_comes_back_styled(browser: Browser) -> None:
 
     with serving("browser", styles=("negative", "same")) as served, browser.visiting(served):
         push_feed = served.session.feed
-        eventually(lambda: browser.text("overlay-title") == "Waiting for a camera", "that the page waits")
+        eventually(lambda: browser.text("overlay-title") == "Waiting for a camera", "the page waits")
         browser.press("camera")
         eventually(is_magenta, "the camera's negative")
-        eventually(lambda: browser.text("camera") == "Stop this camera", "the button that says so")
+        eventually(lambda: browser.text("camera") == "Stop this camera", "the label of the button")
         assert served.state()["captured"] > 0 and push_feed.gone is None
         browser.press("camera")
-        eventually(lambda: push_feed.gone is not None, "that the camera is gone")
-        eventually(lambda: "is disconnected" in browser.text("source"), "that the page says so")
+        eventually(lambda: push_feed.gone is not None, "the camera is disconnected")
+        eventually(lambda: "is disconnected" in browser.text("source"), "the message on the page")
         browser.press("camera")
         eventually(lambda: push_feed.gone is None, "the camera again")
         browser.driver.get("about:blank")
-        eventually(lambda: push_feed.gone is not None, "that a closed page's camera is gone")
+        eventually(lambda: push_feed.gone is not None, "the camera of a closed page is disconnected")
 
 
-def test_the_page_says_when_cyclecast_has_ended_and_goes_on_with_the_next_run(browser: Browser) -> None:
+def test_the_page_reports_the_end_of_the_run_and_reconnects_to_the_next(browser: Browser) -> None:
     with serving() as served:
         browser.driver.get(served.page.url)
-        eventually(lambda: browser.picture() is not None, "a picture")
-    eventually(lambda: browser.text("overlay-title") == "cyclecast has ended", "that it says so")
+        eventually(lambda: browser.frame() is not None, "a frame")
+    eventually(lambda: browser.text("overlay-title") == "cyclecast has ended", "the message on the page")
     with serving(address=served.page.url.replace("http", "web")):
-        eventually(lambda: browser.run("return document.getElementById('overlay').hidden"), "the picture without the veil")
-        eventually(lambda: browser.halves() == (False, False), "the picture of the next run")
+        eventually(lambda: browser.run("return document.getElementById('overlay').hidden"), "the video without the overlay")
+        eventually(lambda: browser.halves() == (False, False), "the video of the next run")
         browser.driver.get("about:blank")

@@ -1,4 +1,4 @@
-"""The live picture by WebRTC to another program, and another program's camera as the source."""
+"""The live video over WebRTC to another program, and another program's camera as the source."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 @pytest.fixture(autouse=True)
 def network() -> None:
     if all(str(ip.ip) == "127.0.0.1" or ip.is_IPv6 for adapter in ifaddr.get_adapters() for ip in adapter.ips):
-        pytest.skip("needs a network interface: WebRTC does without the loopback one")
+        pytest.skip("needs a network interface: WebRTC ignores the loopback interface")
 
 
 async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
@@ -58,7 +58,7 @@ async def state(served: Served, viewer: str = "") -> Any:
 
 
 async def connect(served: Served, peer: RTCPeerConnection, path: str, **body: Any) -> None:
-    """Offers, and takes the answer."""
+    """Sends an offer and sets the answer."""
     await peer.setLocalDescription(await peer.createOffer())
     answer = await post(served, path, sdp=peer.localDescription.sdp, type="offer", **body)
     assert answer.status_code == 200, answer.text
@@ -69,7 +69,7 @@ async def connect(served: Served, peer: RTCPeerConnection, path: str, **body: An
 async def watching(
     served: Served, viewer: str = "one", split: float | None = None
 ) -> AsyncIterator[Callable[[], Awaitable[Image]]]:
-    """The newest picture that has come, each time it is asked for."""
+    """A viewer; the function returns the next frame that arrives."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     transceiver = peer.addTransceiver("video", "recvonly")
     await connect(served, peer, "/offer", viewer=viewer, split=split)
@@ -87,7 +87,7 @@ async def watching(
 
 
 class Camera(MediaStreamTrack):
-    """One color, with the clock in it, 25 times a second. color: BGR."""
+    """A camera that shows one color (BGR) and the clock, at 25 frames per second."""
 
     kind = "video"
 
@@ -116,7 +116,7 @@ async def sending(served: Served, color: tuple[int, int, int], viewer: str) -> A
         await peer.close()
 
 
-def test_the_newest_picture_comes_and_is_not_late() -> None:
+def test_a_viewer_receives_the_newest_frame_with_low_latency() -> None:
     async def work(served: Served) -> list[float]:
         async with watching(served) as newest:
             await newest()
@@ -124,7 +124,7 @@ def test_the_newest_picture_comes_and_is_not_late() -> None:
             ages = []
             for _ in range(20):
                 image = await newest()
-                assert image.shape == (240, 320, 3)  # even, though the source is not
+                assert image.shape == (240, 320, 3)  # even sides, though those of the source are odd
                 ages.append(age(image))
             began = time.monotonic()
             await asyncio.to_thread(served.end)
@@ -136,7 +136,7 @@ def test_the_newest_picture_comes_and_is_not_late() -> None:
     assert min(ages) > -0.01 and np.median(ages) < 0.5
 
 
-def test_style_and_slider_are_seen_in_the_picture() -> None:
+def test_a_viewer_sees_the_style_and_its_own_slider() -> None:
     async def work(served: Served) -> None:
         async with watching(served, "one") as one, watching(served, "other", split=0.5) as other:
 
@@ -147,7 +147,7 @@ def test_style_and_slider_are_seen_in_the_picture() -> None:
             await until(lambda: is_now(one, (False, False)), "the source's colors")
             assert (await post(served, "/api/model", name="swapped")).status_code == 204
             await until(lambda: is_now(one, (True, True)), "the style")
-            await until(lambda: is_now(other, (False, True)), "the source at the left of the other's slider")
+            await until(lambda: is_now(other, (False, True)), "the source on the left of the other's slider")
             assert (await post(served, "/api/split", viewer="one", split=1.0)).status_code == 204
             await until(lambda: is_now(one, (False, False)), "the source alone")
             await until(lambda: is_now(other, (False, True)), "the other's slider as it was")
@@ -160,7 +160,7 @@ def test_style_and_slider_are_seen_in_the_picture() -> None:
         run(work(served))
 
 
-def test_who_leaves_is_forgotten_and_nothing_is_left_of_them() -> None:
+def test_a_viewer_that_leaves_frees_its_files_and_threads() -> None:
     def open_files() -> int:
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
@@ -172,17 +172,17 @@ def test_who_leaves_is_forgotten_and_nothing_is_left_of_them() -> None:
         async def empty() -> bool:
             return bool((await state(served))["viewers"] == 0)
 
-        await until(empty, "that the viewer is forgotten")
+        await until(empty, "the viewer is removed")
 
     with serving() as served:
         run(visit(served))
         before = open_files(), threading.active_count()
         for _ in range(4):
             run(visit(served))
-        assert open_files() <= before[0] + 2 and threading.active_count() <= before[1] + 6  # threads for encoding: a few, kept
+        assert open_files() <= before[0] + 2 and threading.active_count() <= before[1] + 6  # a few encoder threads stay
 
 
-def test_offers_that_make_no_sense_leave_nothing_behind() -> None:
+def test_invalid_offers_leave_nothing_behind() -> None:
     async def offer(kinds: list[str], channel: bool = False) -> str:
         peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         for kind in kinds:
@@ -207,7 +207,7 @@ def test_offers_that_make_no_sense_leave_nothing_behind() -> None:
         assert served.viewers() == 0
 
 
-def test_another_program_s_camera_is_the_source_until_a_newer_one_is() -> None:
+def test_the_latest_camera_is_the_source() -> None:
     async def work(served: Served, push_feed: PushFeed) -> None:
         async def shows(blue: bool) -> bool:
             newest = served.session.newest
@@ -223,10 +223,10 @@ def test_another_program_s_camera_is_the_source_until_a_newer_one_is() -> None:
                 await until(lambda: shows(False), "the second camera's red, styled into blue")
                 one, other = (await state(served, "one")), (await state(served, "other"))
                 assert not one["sending"] and other["sending"] and other["outage"] is None
-            await until(lambda: is_gone(push_feed, True), "that the camera has gone")
+            await until(lambda: is_gone(push_feed, True), "the camera is disconnected")
             assert push_feed.gone is not None and push_feed.gone[0] == "its browser has stopped"
             held = served.session.meter.held
-            await until(lambda: is_held(served, held), "the last picture, held")
+            await until(lambda: is_held(served, held), "the last frame is held")
         async with sending(served, (200, 60, 20), "one"):
             await until(lambda: shows(True), "the first camera again")
             assert push_feed.gone is None and push_feed.reconnects == 1
@@ -242,7 +242,7 @@ def test_another_program_s_camera_is_the_source_until_a_newer_one_is() -> None:
         run(work(served, served.session.feed))
 
 
-def test_paintings_survive_the_encoder() -> None:
+def test_the_encoder_preserves_brush_strokes() -> None:
     scene = Scene(640, 360)
     encoder, decoder = LowLatencyVp8Encoder(), av.CodecContext.create("libvpx", "r")
     worst = 100.0
@@ -258,5 +258,5 @@ def test_paintings_survive_the_encoder() -> None:
         worst = min(worst, 10 * np.log10(255**2 / np.mean(error**2)))
     assert worst > 30
     rate = encoder.target_bitrate
-    encoder.target_bitrate = rate // 4  # what the other side says that there is room for
-    assert encoder.target_bitrate == rate  # not at once: each change costs a whole picture
+    encoder.target_bitrate = rate // 4  # the capacity that the receiver estimates
+    assert encoder.target_bitrate == rate  # not at once: each change costs a key frame

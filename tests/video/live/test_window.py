@@ -126,13 +126,13 @@ def test_keys(display: Display, tmp_path: Path) -> None:
     with running(display, tmp_path, "pattern://320x240@15", "--model", "monet", "--model", "winter") as live:
         # models
         live.press("2")
-        live.until("winter takes over from monet")
+        live.until("switched from monet to winter")
         live.press("n")
-        live.until("monet takes over from winter")
+        live.until("switched from winter to monet")
         live.press("p")
-        live.until("winter takes over from monet", times=2)
+        live.until("switched from monet to winter", times=2)
         live.press("1")
-        live.until("monet takes over from winter", times=2)
+        live.until("switched from winter to monet", times=2)
 
         # split, mirror
         live.press("s")
@@ -168,7 +168,7 @@ def test_keys(display: Display, tmp_path: Path) -> None:
         assert saved is not None and saved.shape == (240, 320, 3)
         assert saved[PLACE].max() > DARK, "the overlay is for the window alone"
         live.press("r")
-        live.until("recording into")
+        live.until("recording to")
         eventually(lambda: _is_red(live.picture()[200:, 240:]), "the mark of the recording")
         (film,) = live.folder.glob("cyclecast-*.mp4")
         eventually(lambda: film.stat().st_size > 0, "something in the film")

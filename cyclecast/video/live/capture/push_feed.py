@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from cyclecast.video.live.capture.client import SILENCE, CapturedFrame
+from cyclecast.video.live.capture.client import FRAME_TIMEOUT_S, CapturedFrame
 from cyclecast.video.live.sources.source import PendingFrame
 
 DAMAGED_FRAMES = 30  # in a row, after which the feed counts as interrupted; a single one is skipped
@@ -21,6 +21,8 @@ class PushFeed:
         self.name = name
         self.captured = 0
         """Frames that arrived, taken or not."""
+        self.skipped = 0
+        """Frames that a newer one replaced, or that could not be decoded."""
         self.reconnects = 0
         """How many times frames arrived again after an interruption."""
         self._newest: PendingFrame | None = None
@@ -35,10 +37,13 @@ class PushFeed:
     def put(self, pending_frame: PendingFrame) -> None:
         """Stores the newest frame; replaces one that nobody took, which is then never decoded."""
         with self._changed:
+            if self._closed:
+                return
             if self._lost is not None or self._is_silent:
                 self.reconnects += 1
             self._lost, self._last_arrival = None, time.perf_counter()
             self.captured += 1
+            self.skipped += self._newest is not None
             self._newest = pending_frame
             self._changed.notify_all()
 
@@ -75,6 +80,7 @@ class PushFeed:
 
     def _count_damaged(self, error: Exception) -> None:
         with self._changed:
+            self.skipped += 1
             self._damaged += 1
             self._damage = " ".join(str(error).split()) or type(error).__name__
             if self._damaged == DAMAGED_FRAMES:
@@ -92,17 +98,18 @@ class PushFeed:
             if self._lost is not None:
                 return self._lost[0], now - self._lost[1]
             if self._is_silent:
-                return f"no frame for {SILENCE:g} s", now - self._last_arrival
+                return f"no frame for {FRAME_TIMEOUT_S:g} s", now - self._last_arrival
             if self._damaged >= DAMAGED_FRAMES:
                 return f"its frames cannot be decoded ({self._damage})", now - self._damaged_since
             return None
 
     @property
     def _is_silent(self) -> bool:
-        return self.captured > 0 and time.perf_counter() - self._last_arrival > SILENCE
+        return self.captured > 0 and time.perf_counter() - self._last_arrival > FRAME_TIMEOUT_S
 
     def close(self) -> None:
         """Wakes whoever waits in `take`, and drops the newest frame."""
         with self._changed:
+            self.skipped += self._newest is not None
             self._closed, self._newest = True, None
             self._changed.notify_all()

@@ -1,58 +1,85 @@
-"""Shared memory for the last few pictures of one size; one side writes, the other copies, neither waits for the other."""
+"""Shared memory for the last few frames of one size. Each slot belongs to one process at a time.
+
+A slot changes hands only through a message in a pipe: the capture process writes pixels into a slot that it owns and sends the
+frame's message; from then on the reader owns the slot, until it sends the frame's number back. So no slot is written while it
+is read. The pipe also orders memory: the kernel's locks around each end make all pixels that were written before the message
+visible to whoever received it, on every architecture, ARM with its weak memory order included. A flag beside the pixels would
+need explicit barriers there, which Python does not have.
+"""
 
 from __future__ import annotations
 
-from itertools import count
 from multiprocessing.shared_memory import SharedMemory
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
 from cyclecast.video.frame import Image
 
-SLOTS = 4  # the reader has as many intervals between frames, less one, to copy a picture
-HEADER = 64  # bytes: seconds until which the reader is busy (float64), then the number of the frame in each slot (int64)
+SLOTS = 4  # one being written, one that is the newest, one being copied, and one on its way back
+HEADER = 64  # bytes: `time.perf_counter()` until which the reader is busy (float64); a hint, which needs no order
 
 
 def bytes_needed(width: int, height: int) -> int:
-    """For the slots of pictures of this size."""
+    """Size of the shared memory for frames of this size."""
     return HEADER + SLOTS * width * height * 3
 
 
 class Slots:
-    """The memory, seen as numbers and pictures."""
+    """One side's view of the shared memory."""
 
     def __init__(self, memory: SharedMemory, width: int, height: int) -> None:
         self._memory = memory
         self._busy = np.ndarray((1,), np.float64, memory.buf)
-        self._numbers = np.ndarray((SLOTS,), np.int64, memory.buf, 8)
-        self._pictures = np.ndarray((SLOTS, height, width, 3), np.uint8, memory.buf, HEADER)
-        self._turn = count()
+        self._frames = np.ndarray((SLOTS, height, width, 3), np.uint8, memory.buf, HEADER)
 
     @property
     def busy_until(self) -> float:
-        """`time.perf_counter()` until which nobody will look at a picture."""
+        """`time.perf_counter()` until which the reader takes no frame."""
         return float(self._busy[0])
 
     @busy_until.setter
     def busy_until(self, seconds: float) -> None:
         self._busy[0] = seconds
 
-    def write(self, image: Image, number: int) -> int:
-        """Puts the picture where the oldest one was; the slot."""
-        slot = next(self._turn) % SLOTS
-        self._numbers[slot] = 0
-        self._pictures[slot] = image
-        self._numbers[slot] = number
-        return slot
-
-    def read(self, slot: int, number: int) -> Image | None:
-        """A copy of picture `number`, or None if a newer one is there or on its way."""
-        if self._numbers[slot] != number:
-            return None
-        image: Image = self._pictures[slot].copy()
-        return image if self._numbers[slot] == number else None
+    def read(self, slot: int) -> Image:
+        """A copy of the frame in a slot that this side owns."""
+        image: Image = self._frames[slot].copy()
+        return image
 
     def close(self) -> None:
-        """Lets go of the memory, which stays."""
-        del self._busy, self._numbers, self._pictures
+        """Closes this side's view of the memory, which stays."""
+        del self._busy, self._frames
         self._memory.close()
+
+
+class SlotWriter(Slots):
+    """The capture process's side: knows which slots it owns. `release` may be called from another thread."""
+
+    def __init__(self, memory: SharedMemory, width: int, height: int) -> None:
+        super().__init__(memory, width, height)
+        self._free = list(range(SLOTS))
+        self._lent: dict[int, int] = {}  # number of the frame -> its slot, which the reader owns
+        self._released: SimpleQueue[int] = SimpleQueue()
+
+    def write(self, image: Image, number: int) -> int | None:
+        """Copies a frame into a free slot and returns the slot; None if the reader owns them all."""
+        self._take_back()
+        if not self._free:
+            return None
+        slot = self._lent[number] = self._free.pop()
+        self._frames[slot] = image
+        return slot
+
+    def release(self, number: int) -> None:
+        """Takes in that the reader needs a frame no more. Numbers of frames in earlier memory are ignored."""
+        self._released.put(number)
+
+    def _take_back(self) -> None:
+        while True:
+            try:
+                slot = self._lent.pop(self._released.get_nowait(), None)
+            except Empty:
+                return
+            if slot is not None:
+                self._free.append(slot)

@@ -1,79 +1,132 @@
-"""A live run into a file: each picture at the time of its capture, in a file that can be played whatever ends the run."""
+"""A sink that records the run into a video file, each frame at the time of its capture."""
 
 from __future__ import annotations
 
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 from cyclecast.errors import OutputError, OutputExistsError
-from cyclecast.files import write_error
+from cyclecast.files import check_output, write_error
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.live.sources.address import file_path, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import resized
 
-TICKS = 90_000  # per second: MPEG's clock
-NOMINAL = 30  # frames per second, for encoders that ask; the times are what counts
-QUICK = {"h264": "superfast", "hevc": "ultrafast", "av1": "12", "vp9": "8"}  # presets in software: the model needs the cores
+TICKS = 90_000  # per second: the clock of MPEG
+NOMINAL_FPS = 30  # for encoders that ask; the times of the frames are what counts
+FAST_PRESETS = {"h264": "superfast", "hevc": "ultrafast", "av1": "12", "vp9": "8"}  # in software: the model needs the cores
 
 
 class Recording:
-    """Records into .mp4, .m4v, .mov, .mkv or .webm; hardware encodes if it is here. Sizes stay those of the first picture.
+    """Records to .mp4, .m4v, .mov, .mkv or .webm, with a hardware encoder if there is one. The first frame sets the size.
 
-    Pictures that are held because the source is gone are left out: a player shows the last one for as long. OutputError if the
-    file exists (unless `overwrite`), is of another kind, or cannot be written.
+    The video is written under a temporary name beside its final one, `show.recording-1a2b.mp4` for `show.mp4`, and gets its
+    final name when the recording ends. So an older file is replaced only by a finished one. The temporary file can be played at
+    any time: after a crash, or if the process is killed, it stays and holds everything up to the last second.
+
+    Frames that are repeated because the source is gone are not recorded: a player shows the last frame for that long.
+    OutputError if the file exists (unless `overwrite`), has another suffix, or cannot be written.
     """
 
     in_main_thread = False
 
     def __init__(self, address: str, controls: SessionControls, overwrite: bool = False) -> None:
         self.name = address
-        self._path, self._controls = Path(address.removeprefix("file://")), controls
+        self._path, self._controls, self._overwrite = Path(file_path(address)), controls, overwrite
         suffix = self._path.suffix.lower()
         if suffix not in CONTAINERS:
-            raise OutputError(
-                f"{address}: a sink is window, virtual, web, null, or a file to record into ({', '.join(CONTAINERS)})"
-            )
-        if self._path.exists() and not overwrite:
-            raise OutputExistsError(f"{address}: exists already; --overwrite replaces it")
+            raise OutputError(f"{address}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})")
+        check_output(self._path, overwrite)
+        self._temporary = self._path.with_name(f"{self._path.stem}.recording-{secrets.token_hex(2)}{self._path.suffix}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.open("wb").close()
+            self._temporary.open("xb").close()
         except OSError as error:
             raise write_error(error, address) from error
         self._codec = CONTAINERS[suffix]
         self._writer: VideoWriter | None = None
-        self._begin = self._last = 0.0
+        self._failed = False
+        self._start = self._last = 0.0
 
-    def show(self, shown: StyledFrame) -> None:
-        """Encodes one picture."""
-        if shown.notice is not None:
+    def show(self, frame: StyledFrame) -> None:
+        """Encodes one frame. OutputError if that fails; what was recorded before stays under the temporary name."""
+        if frame.notice is not None:
             return
-        if self._writer is None:
-            self._writer = self._open(shown)
-        info = self._writer.info
-        image = resized(shown.image, (info.width, info.height))
-        duration = round(TICKS * (shown.at - self._last)) or TICKS // NOMINAL
-        self._writer.write(Frame(image, round(TICKS * (shown.at - self._begin)), min(duration, TICKS)))
-        self._last = shown.at
+        try:
+            if self._writer is None:
+                self._writer = self._open(frame)
+            info = self._writer.info
+            image = resized(frame.image, (info.width, info.height))
+            duration = round(TICKS * (frame.at - self._last)) or TICKS // NOMINAL_FPS
+            self._writer.write(Frame(image, round(TICKS * (frame.at - self._start)), min(duration, TICKS)))
+        except BaseException:
+            self._failed = True
+            raise
+        self._last = frame.at
 
-    def _open(self, shown: StyledFrame) -> VideoWriter:
-        height, width = shown.image.shape[:2]
+    def _open(self, frame: StyledFrame) -> VideoWriter:
+        height, width = frame.image.shape[:2]
         chosen = choose_encoder(self._codec, size=(width, height))
-        self._controls.report(f"{self.name}: encoder {chosen.description()}")
-        encoding = Encoding(self._codec, preset=None if chosen.hardware else QUICK[self._codec], hardware=chosen.hardware)
-        info = StreamInfo(width, height, Fraction(NOMINAL), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
-        self._begin = self._last = shown.at
-        return VideoWriter(self._path, info, encoding, growing=True)
+        self._controls.report(f"{self.name}: encoder {chosen.description()}; named {self._temporary.name} until it is finished")
+        preset = None if chosen.hardware else FAST_PRESETS[self._codec]
+        encoding = Encoding(self._codec, preset=preset, hardware=chosen.hardware)
+        info = StreamInfo(width, height, Fraction(NOMINAL_FPS), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
+        self._start = self._last = frame.at
+        return VideoWriter(self._temporary, info, encoding, growing=True)
 
     def idle(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Finishes the file; one without a picture goes."""
+        """Finishes the file and gives it its final name. A recording without a frame leaves nothing behind."""
         if self._writer is None:
-            self._path.unlink(missing_ok=True)
-        else:
-            self._writer.close()
+            with suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+            return
+        if self._failed:  # an older file is not replaced by half a recording
+            self._controls.report(f"{self.name}: everything up to the failure is in {self._temporary.name}")
+        self._writer.close()
+        if self._failed:
+            return
+        if os.path.lexists(self._path) and not self._overwrite:
+            raise OutputExistsError(
+                f"{self._path}: somebody else has written it meanwhile; the recording is {self._temporary.name}"
+            )
+        try:
+            os.replace(self._temporary, self._path)
+        except OSError as error:
+            raise OutputError(f"cannot be renamed ({error.strerror}); the recording is {self._temporary.name}") from error
+
+
+def check_files(source: str, sinks: Sequence[str]) -> None:
+    """Refuses runs that would lose a file: two sinks that record to one file, or a sink that replaces the source. OutputError."""
+    recordings = [address for address in sinks if Path(file_path(address)).suffix.lower() in CONTAINERS and not _is_url(address)]
+    paths = [Path(file_path(address)) for address in recordings]
+    for index, (address, path) in enumerate(zip(recordings, paths, strict=True)):
+        if any(is_same_file(path, other) for other in paths[:index]):
+            raise OutputError(f"{address}: two sinks record to this file; give each one its own")
+        if not _is_url(source) and is_same_file(path, Path("/dev/stdin" if source == "-" else file_path(source))):
+            raise OutputError(f"{address}: is the source; record to another file")
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths name the same file, also through links and where the file does not exist yet."""
+    with suppress(OSError):
+        if os.path.samefile(one, other):
+            return True
+    names = [os.path.realpath(path) for path in (one, other)]
+    if sys.platform in ("darwin", "win32"):  # file names there are the same in upper and lower case
+        names = [name.casefold() for name in names]
+    return names[0] == names[1]
+
+
+def _is_url(address: str) -> bool:
+    return url_scheme(address) not in ("", "file")

@@ -45,11 +45,14 @@ class SessionControls(Protocol):
     feed: Feed
     newest: StyledFrame | None
     """The last styled frame."""
-    recording: Path | None
-    """The file that is being recorded by `set_recording`; None if there is none."""
 
     def snapshot(self) -> Path:
         """Saves the newest picture as a PNG in the current folder. OutputError if there is none yet or it cannot be written."""
+        ...
+
+    @property
+    def recording(self) -> Path | None:
+        """The file that is being recorded because of `set_recording`; None if there is none."""
         ...
 
     @property

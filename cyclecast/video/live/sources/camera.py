@@ -123,7 +123,7 @@ def _retrieve(name: str, capture: cv2.VideoCapture) -> Image:
     try:
         success, image = capture.retrieve()
     except cv2.error as error:
-        raise InputError(f"{name}: a frame cannot be decoded ({error.err})") from error
+        raise InputError(f"{name}: a frame cannot be decoded ({' '.join(str(error).split())})") from error
     if not success or image is None:
         raise InputError(f"{name}: a frame cannot be decoded")
     return np.asarray(image, np.uint8)

@@ -1,4 +1,4 @@
-"""Captured pictures, newest first, through the model: the heart of `cyclecast live`, and all of `cyclecast.stream`."""
+"""Captured frames, newest first, through the model: the heart of `cyclecast live`, and all of `cyclecast.stream`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from cyclecast.errors import ConfigError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.client import Capture, CapturedFrame, OnMessage
-from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.sources.source import CaptureSettings
@@ -21,15 +21,16 @@ from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.live.styling.temporal_filter import TemporalFilter
 
 BROWSER = "browser"
-PATIENCE = 0.25  # seconds to wait for a picture before looking round
-FIRM = 0.9  # of the model's usual time: it will be busy for that long at least
+POLL_S = 0.25  # seconds to wait for a frame before the caller gets a turn
+BUSY_SHARE = 0.9  # of the model's usual time: it will be busy at least for that long
 
 
 class Feed(Protocol):
-    """Where pictures come from: a `Capture`, or an `PushFeed` that others fill."""
+    """Where frames come from: a `Capture`, or a `PushFeed` that somebody else fills."""
 
     name: str
     captured: int
+    skipped: int
     reconnects: int
 
     @property
@@ -43,9 +44,10 @@ class Feed(Protocol):
 
 
 class Stream:
-    """The newest picture of a feed, styled; whatever comes while the model is at work is passed over, but for the last.
+    """The newest frame of a feed, styled. Frames that arrive while the model is busy are skipped, except for the last.
 
-    steady: takes flicker out; governor: lowers the working height where the model is too slow. Both may be absent.
+    temporal_filter: removes flicker. governor: lowers the processing height when the model is too slow. seconds: iteration ends
+    that long after the first frame. All three may be absent.
     """
 
     def __init__(
@@ -53,52 +55,54 @@ class Stream:
         feed: Feed,
         switcher: StyleSwitcher,
         meter: Meter,
-        steady: TemporalFilter | None = None,
+        temporal_filter: TemporalFilter | None = None,
         governor: Governor | None = None,
+        seconds: float | None = None,
     ) -> None:
         self.feed, self.switcher, self.meter = feed, switcher, meter
-        self._steady, self._governor = steady, governor
-        self._turns = 0
+        self._temporal_filter, self._governor, self._seconds = temporal_filter, governor, seconds
+        self._switches = 0
 
     def next(self) -> StyledFrame | None:
-        """The next picture; None if there was none for a moment, or if what came was used to compile for its size.
+        """The next frame; None if none came for a moment, or if the model was compiled for the size of what came.
 
         EOFError when the source has ended; InputError if it cannot be opened; whatever the model raises.
         """
-        captured = self.feed.take(PATIENCE)
+        captured = self.feed.take(POLL_S)
         if captured is None:
             return None
         height, width = captured.image.shape[:2]
-        if not self.switcher.fits(width, height):
+        if not self.switcher.has_size(width, height):
+            self.meter.add_skipped()
             self.switcher.prepare(width, height)
             return None
-        began = time.perf_counter()
-        self.feed.busy(FIRM * self.meter.model_seconds)
-        source = flipped(captured.image) if self.switcher.mirror else captured.image
+        start = time.perf_counter()
+        self.feed.busy(BUSY_SHARE * self.meter.model_seconds)
+        source = flip_horizontally(captured.image) if self.switcher.mirror else captured.image
         styled = self.switcher(source)
-        self.meter.add_model(time.perf_counter() - began)
-        if self._steady is not None:
-            if self.switcher.switches != self._turns:
-                self._steady.forget()
-            styled = self._steady(source, styled)
+        self.meter.add_model(time.perf_counter() - start)
+        if self._temporal_filter is not None:
+            if self.switcher.switches != self._switches:
+                self._temporal_filter.reset()
+            styled = self._temporal_filter(source, styled)
         if self._governor is not None:
-            self._governor.observe(height, time.perf_counter() - began)
-        self._turns = self.switcher.switches
+            self._governor.observe(height, time.perf_counter() - start)
+        self._switches = self.switcher.switches
         return StyledFrame(captured.number, captured.at, source, styled, self.switcher.active_model, self.switcher.split)
 
     def __iter__(self) -> Iterator[StyledFrame]:
-        """Pictures until the source ends; each counts as shown when it is handed over."""
-        while True:
+        """Frames until the source ends or the time is over; each counts as shown when it is handed over."""
+        while self._seconds is None or self.meter.elapsed < self._seconds:
             try:
-                shown = self.next()
+                frame = self.next()
             except EOFError:
                 return
-            if shown is not None:
-                self.meter.add_shown(time.perf_counter() - shown.at)
-                yield shown
+            if frame is not None:
+                self.meter.add_shown(time.perf_counter() - frame.at)
+                yield frame
 
     def close(self, model: bool = True) -> None:
-        """Lets go of the source and, unless a thread is still inside it, of the model."""
+        """Closes the source and, unless a thread is still inside it (`model=False`), the model."""
         self.feed.close()
         if model:
             self.switcher.close()
@@ -112,26 +116,26 @@ def open_stream(
     options: LiveOptions | None = None,
     on_message: OnMessage | None = None,
 ) -> Stream:
-    """Opens a source (as `sources.live`; "browser", whose pictures a web page brings; or a feed) and the first of the models.
+    """Opens a source (an address as `cyclecast live` takes it, or a feed) and the first of the models.
 
-    What `opener` raises; a source that cannot be opened is an InputError of the first pictures.
+    ConfigError for "browser", whose frames come through the web page of a `Session`; whatever `opener` raises. A source that
+    cannot be opened raises InputError when its first frame is taken.
     """
+    if source == BROWSER:
+        raise ConfigError("the source 'browser' needs the web page: type cyclecast live browser --sink web")
     options, meter = options or LiveOptions(), Meter()
-    if isinstance(source, str):
-        feed: Feed = PushFeed() if source == BROWSER else Capture(source, capture_settings, on_message)
-    else:
-        feed = source
+    feed = Capture(source, capture_settings, on_message) if isinstance(source, str) else source
     try:
         switcher = StyleSwitcher(models, opener, options.work_height, on_message)
     except BaseException:
         feed.close()
         raise
     switcher.split, switcher.mirror = options.split, options.mirror
-    steady = TemporalFilter(options.steady) if options.steady else None
+    temporal_filter = TemporalFilter(options.steady) if options.steady else None
     governor = Governor(switcher, options.target_fps, on_message) if options.target_fps else None
-    return Stream(feed, switcher, meter, steady, governor)
+    return Stream(feed, switcher, meter, temporal_filter, governor, options.seconds)
 
 
-def flipped(image: Image) -> Image:
-    """Left and right exchanged, a new image."""
+def flip_horizontally(image: Image) -> Image:
+    """A new image, left and right exchanged."""
     return np.asarray(cv2.flip(image, 1), np.uint8)

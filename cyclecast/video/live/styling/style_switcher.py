@@ -1,68 +1,59 @@
-"""The model at work, and everything about the picture that can be changed while it works, from any thread."""
+"""The active model, and everything about the styled frame that can change during a run, from any thread."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import Enum, auto
 
-from cyclecast.errors import ConfigError, CyclecastError
-from cyclecast.video.frame import FrameFunction, Image
+from cyclecast.errors import ConfigError
+from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.client import OnMessage
-from cyclecast.video.resize import style_frame, work_size
+from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.styling.open_model import ActiveModel, BorrowedModel, Opener, OpenModel, Target
 
-OPENING = 5.0  # seconds that a model may still take to open when the run ends: a plan can take minutes
+__all__ = ["ActiveModel", "BorrowedModel", "OpenModel", "Opener", "State", "StyleSwitcher"]
 
+log = logging.getLogger(__name__)
 
-class OpenModel(FrameFunction, Protocol):
-    """A frame function that has a name and is closed in the end."""
-
-    @property
-    def name(self) -> str: ...
-
-    def close(self) -> None: ...
+CLOSE_TIMEOUT_S = 5.0  # that `close` waits for a model that is still being opened: a TensorRT plan can take minutes
 
 
-Opener = Callable[[str], OpenModel]
-"""Opens a model by the name that the user gave; CyclecastError if it cannot."""
+class State(Enum):
+    """What a `StyleSwitcher` is doing."""
+
+    IDLE = auto()
+    """The active model runs, and nothing else is going on."""
+    OPENING = auto()
+    """The worker thread opens and compiles the requested model."""
+    READY = auto()
+    """The requested model is open; the next frame activates it."""
+    CLOSED = auto()
 
 
-class BorrowedModel:
-    """A model that somebody else opened and will close."""
-
-    def __init__(self, name: str, function: FrameFunction) -> None:
-        self.name, self._function = name, function
-
-    @property
-    def identity(self) -> str | None:
-        """The function's."""
-        return self._function.identity
-
-    def __call__(self, frame: Image) -> Image:
-        return self._function(frame)
-
-    def prepare(self, width: int, height: int) -> None:
-        """As the function."""
-        self._function.prepare(width, height)
-
-    def close(self) -> None:
-        """Is for its owner to do."""
-
-
-@dataclass
-class ActiveModel:
-    """A model, open, at the height it is to run at."""
-
-    given: str
-    """The name by which it was opened."""
-    model: OpenModel
-    height: int | None
-    """Lines; None: the source's."""
+TRANSITIONS = {
+    State.IDLE: (State.OPENING, State.CLOSED),
+    State.OPENING: (State.READY, State.IDLE, State.CLOSED),
+    State.READY: (State.IDLE, State.CLOSED),
+    State.CLOSED: (),
+}
 
 
 class StyleSwitcher:
-    """Turns pictures into styled ones. Another model or height is opened beside the one at work, and takes over when it is ready.
+    """Styles frames with the active model, and opens another model or height beside it without a pause.
+
+    Any thread may request a model or a height. All requests go into one queue, each with the complete target (model and
+    height). One worker thread takes them out; a newer request replaces older ones that still wait.
+
+        IDLE ----request----> OPENING ----opened----> READY ----next frame----> IDLE
+          ^                      |
+          +------- failed -------+            (any state) ----close----> CLOSED
+
+    Whatever goes wrong while a model opens (a missing file, no memory, an error of a library) is reported in one line, and
+    the active model stays. Calls and `prepare` belong to one thread, the one that styles frames.
 
     models: names that `opener` takes; the first is opened at once. ConfigError if there is none.
     """
@@ -73,135 +64,213 @@ class StyleSwitcher:
         if not models:
             raise ConfigError("no model is given")
         self.models = list(dict.fromkeys(models))
-        """What can be chosen."""
+        """The names that can be requested."""
         self.split: float | None = None
         """As `StyledFrame.split`."""
         self.mirror = False
-        """Left and right change places, as in a mirror."""
+        """Whether the source is flipped left to right."""
         self.switches = 0
-        """How many times another model or height has taken over."""
-        self._opener, self._news = opener, on_message or (lambda line: None)
-        self._size: tuple[int, int] | None = None  # of the pictures
-        self._wanted = (self.models[0], work_height)
-        self._at_work = ActiveModel(self.models[0], opener(self.models[0]), work_height)
+        """How many times another model or height has become active."""
+        self._opener, self._on_message = opener, on_message or (lambda line: None)
+        self._requested = Target(self.models[0], work_height)
+        self._active = ActiveModel(self._requested, opener(self.models[0]))
         self._ready: ActiveModel | None = None
         self._retired: list[ActiveModel] = []
+        self._requests: deque[Target] = deque()
+        self._size: tuple[int, int] | None = None  # (width, height) of the source's frames
+        self._state = State.IDLE
         self._changed = threading.Condition()
-        self._closing = False
-        self._changer = threading.Thread(target=self._change, name="look", daemon=True)
-        self._changer.start()
+        self._worker = threading.Thread(target=self._work, name="style-switcher", daemon=True)
+        self._worker.start()
+
+    @property
+    def state(self) -> State:
+        """What the switcher is doing now."""
+        return self._state
 
     @property
     def active_model(self) -> str:
-        """The name, as given, of the active model."""
-        return self._at_work.given
+        """The name of the active model, as the user typed it."""
+        return self._active.target.name
 
     @property
     def requested_model(self) -> str:
-        """The name of the model that was requested last; differs from `active_model` while that model is opened."""
-        return self._wanted[0]
-
-    @property
-    def opened(self) -> OpenModel:
-        """The model at work."""
-        return self._at_work.model
+        """The name of the model that was requested last; differs from `active_model` while that model is being opened."""
+        return self._requested.name
 
     @property
     def work_height(self) -> int | None:
-        """Lines at which it runs; None: those of the source."""
-        return self._at_work.height
+        """The height at which the active model runs, in pixels; None: the source's."""
+        return self._active.target.height
+
+    @property
+    def requested_height(self) -> int | None:
+        """The height that was requested last; falls back to `work_height` when it could not be used."""
+        return self._requested.height
 
     def request_model(self, name: str) -> None:
         """Requests a model by its name in `models`; it becomes active as soon as it is open. ConfigError for other names."""
         if name not in self.models:
             raise ConfigError(f"no model {name!r} was given; there are: {', '.join(self.models)}")
-        self._want((name, self._wanted[1]))
+        with self._changed:
+            self._request(replace(self._requested, name=name))
 
     def request_next_model(self, step: int = 1) -> None:
         """Requests the model `step` places after the one that was requested last."""
-        self.request_model(self.models[(self.models.index(self._wanted[0]) + step) % len(self.models)])
+        with self._changed:
+            index = self.models.index(self._requested.name) + step
+            self._request(replace(self._requested, name=self.models[index % len(self.models)]))
 
     def request_height(self, height: int | None) -> None:
-        """Requests another working height; None: the source's."""
-        self._want((self._wanted[0], height))
-
-    def _want(self, wanted: tuple[str, int | None]) -> None:
+        """Requests another processing height in pixels; None: the source's."""
         with self._changed:
-            self._wanted = wanted
-            self._changed.notify_all()
+            self._request(replace(self._requested, height=height))
 
-    def fits(self, width: int, height: int) -> bool:
-        """Whether pictures of this size go through without a wait. For the thread that runs the model, as `prepare` and calls."""
+    def _request(self, target: Target) -> None:
+        """Puts a target into the queue. The caller holds the lock, so that no other request comes between."""
+        self._requested = target
+        self._requests.append(target)
+        self._changed.notify_all()
+
+    def has_size(self, width: int, height: int) -> bool:
+        """Whether the models are compiled for source frames of this size."""
         return self._size == (width, height)
 
     def prepare(self, width: int, height: int) -> None:
-        """Compiles for pictures of this size; takes as long as it takes."""
-        self._take_over()
+        """Compiles the active model for source frames of this size, however long that takes."""
+        self._activate_ready()
         with self._changed:
             self._size = (width, height)
-        self._at_work.model.prepare(*work_size(width, height, self._at_work.height))
+            self._changed.notify_all()
+        self._active.prepare(width, height)
 
     def __call__(self, image: Image) -> Image:
-        """(H, W, 3) uint8 BGR -> the same, by the newest model that is ready. Whatever the model raises."""
-        self._take_over()
-        return style_frame(image, self._at_work.model, self._at_work.height)
+        """(H, W, 3) uint8 BGR -> the same shape, styled by the newest model that is ready. Raises whatever the model raises."""
+        self._activate_ready()
+        return self._active(image)
 
-    def _take_over(self) -> None:
-        """At most a moment: the old one is closed by another thread."""
+    def _activate_ready(self) -> None:
+        """READY -> IDLE. Takes no time: the worker thread closes the old model."""
         with self._changed:
-            if self._ready is None:
+            if self._state is not State.READY or self._ready is None:
                 return
-            self._retired.append(self._at_work)
-            self._at_work, self._ready = self._ready, None
+            self._retired.append(self._active)
+            self._active, self._ready = self._ready, None
             self.switches += 1
-            self._changed.notify_all()
+            self._set_state(State.IDLE)
 
-    def _change(self) -> None:
-        """Opens what is wanted, closes what has been replaced."""
+    def _set_state(self, state: State) -> None:
+        """The only place where the state changes. The caller holds the lock."""
+        assert state in TRANSITIONS[self._state], f"{self._state} -> {state}"
+        self._state = state
+        self._changed.notify_all()
+
+    def _work(self) -> None:
+        """The worker thread: closes replaced models and opens requested ones, until the switcher is closed."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._retired or self._is_due())
+                self._changed.wait_for(lambda: self._retired or self._state is State.CLOSED or self._has_request())
                 retired, self._retired = self._retired, []
-                due, closing = self._is_due(), self._closing
+                closed = self._state is State.CLOSED
+                target = None if closed else self._take_request()
             for old in retired:
-                old.model.close()
-            if closing:
+                if old.target.name != self.active_model:
+                    self._on_message(f"switched from {old.target.name} to {self.active_model}")
+                _close(old.model)
+            if closed:
                 return
-            if due:
-                self._open()
+            if target is not None:
+                self._open(target)
 
-    def _is_due(self) -> bool:
-        return self._ready is None and self._wanted != (self._at_work.given, self._at_work.height)
+    def _has_request(self) -> bool:
+        return self._state is State.IDLE and bool(self._requests)
 
-    def _open(self) -> None:
-        """Opens what is wanted now, ready for pictures of the size that they have now; or tells why not, and wants it no more."""
-        with self._changed:
-            (name, height), size = self._wanted, self._size
+    def _take_request(self) -> Target | None:
+        """IDLE -> OPENING: takes the newest request out of the queue; None if there is none or it is already active."""
+        if not self._has_request():
+            return None
+        target = self._requests[-1]
+        self._requests.clear()
+        if target == self._active.target:
+            return None
+        self._set_state(State.OPENING)
+        return target
+
+    def _open(self, target: Target) -> None:
+        """OPENING -> READY, or IDLE with a message if anything failed."""
         try:
-            model = self._opener(name)
-            try:
-                if size is not None:
-                    model.prepare(*work_size(*size, height))
-            except BaseException:
-                model.close()
-                raise
-        except CyclecastError as error:
-            self._news(f"{name} cannot take over ({error}); {self.active_model} stays")
-            with self._changed:
-                if self._wanted == (name, height):
-                    self._wanted = (self._at_work.given, self._at_work.height)
+            opened = self._open_for_size(target)
+        except BaseException as error:  # libraries raise whatever they like, and this thread must go on
+            log.debug("could not load %s at height %s", target.name, target.height, exc_info=True)
+            self._give_up(target, failure_text(error))
             return
-        if name != self.active_model:
-            self._news(f"{name} takes over from {self.active_model}")
         with self._changed:
-            self._ready = ActiveModel(name, model, height)
+            if opened is not None and self._state is State.OPENING:
+                self._ready = opened
+                self._set_state(State.READY)
+                return
+            if self._state is State.OPENING:
+                self._set_state(State.IDLE)
+        if opened is not None:
+            _close(opened.model)
+
+    def _open_for_size(self, target: Target) -> ActiveModel | None:
+        """Opens and compiles a model for the frames' current size; None if a newer request or `close` came first."""
+        opened = ActiveModel(target, self._opener(target.name))
+        try:
+            compiled: tuple[int, int] | None = None
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._size or self._requests or self._state is State.CLOSED)
+                    size = self._size
+                if size is None:  # there was no frame yet, and nobody waits for this model any more
+                    _close(opened.model)
+                    return None
+                if size == compiled:
+                    return opened
+                opened.prepare(*size)
+                compiled = size
+        except BaseException:
+            _close(opened.model)
+            raise
+
+    def _give_up(self, target: Target, reason: str) -> None:
+        """OPENING -> IDLE after a failure: takes the failed part out of the last request and keeps the rest of it."""
+        active = self._active.target
+        with self._changed:
+            requested = self._requested
+            if target.name != active.name:
+                message = f"could not load {target.name} ({reason}); keeping {active.name}"
+                if requested.name == target.name:
+                    requested = replace(requested, name=active.name)
+            else:
+                message = f"could not run {target.name} at {_height(target)} ({reason}); keeping {_height(active)}"
+                if requested.height == target.height:
+                    requested = replace(requested, height=active.height)
+            self._request(requested)
+            if self._state is State.OPENING:
+                self._set_state(State.IDLE)
+        self._on_message(message)
 
     def close(self) -> None:
-        """Frees what is open; to be called when no thread runs the model any more. One that is being opened is left behind."""
+        """Closes all models. Call it when no thread styles frames any more. A model that is still being opened is abandoned."""
         with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._changer.join(OPENING)
-        for left in (self._ready, self._at_work):
-            if left is not None:
-                left.model.close()
+            if self._state is State.CLOSED:
+                return
+            self._set_state(State.CLOSED)
+            left = [self._active] + ([self._ready] if self._ready is not None else [])
+        self._worker.join(CLOSE_TIMEOUT_S)
+        for active in left:
+            _close(active.model)
+
+
+def _close(model: OpenModel) -> None:
+    """Closes a model; an error of its library is only logged, because nothing depends on it any more."""
+    try:
+        model.close()
+    except Exception:
+        log.debug("closing %s failed", model.name, exc_info=True)
+
+
+def _height(target: Target) -> str:
+    return "the source's height" if target.height is None else f"height {target.height}"

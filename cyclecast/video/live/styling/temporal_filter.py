@@ -39,7 +39,7 @@ class TemporalFilter:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._before: tuple[Image, Picture] | None = None  # the source and the result, both shrunk
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """The next picture is taken as it is: another model made it."""
         self._before = None
 

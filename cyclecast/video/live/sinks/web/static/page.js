@@ -139,7 +139,7 @@ async function send(path, body) {
 }
 
 async function sendSwitch(id, path, on) {
-  if ($(id).disabled) return false;          // one request at a time: a second click is no second wish
+  if ($(id).disabled) return false;          // one request at a time: ignore a second click
   $(id).disabled = true;
   try { return await send(path, {on}); } finally { $(id).disabled = false; }
 }
@@ -150,7 +150,7 @@ async function toggleRecording() {
   if (!state) return;
   const previous = state.recording, on = previous === null;
   if (!await sendSwitch("record", "/api/record", on)) return;
-  if (state.recording !== null) showToast(`Recording to ${state.recording} on the machine that runs cyclecast`);
+  if (state.recording !== null) showToast(`Recording to ${state.recording} on cyclecast's machine`);
   else if (previous !== null) showToast(`Recorded ${previous}`);
 }
 

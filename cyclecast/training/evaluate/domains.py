@@ -1,0 +1,128 @@
+"""The two data domains of an evaluation: where their images are, and how many are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cyclecast.errors import InputError, MissingInputError
+from cyclecast.training.data import Half, PairedData, find_palette, open_domain, to_bytes
+from cyclecast.training.data.labels import Palette
+from cyclecast.training.evaluate.distribution import MIN_IMAGES
+from cyclecast.training.evaluate.labels import classes_from_colors
+
+MAX_IMAGES = 500
+"""Images of one split that are read; more are sampled evenly."""
+
+PATH_SETTINGS = ("domain_a", "domain_b", "samples_a", "samples_b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainPaths:
+    """Where both domains are: the settings of these names in a run's config, or `data_settings` of a folder."""
+
+    domain_a: Path
+    domain_b: Path
+    samples_a: Path | None = None
+    samples_b: Path | None = None
+    layout: str = "folders"
+    tight: bool = False
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> DomainPaths:
+        """Picks the paths out of a run's settings; a path may be a string.
+
+        InputError if one of the two domains is not named, does not exist, or is of another type than the other.
+        """
+        paths: dict[str, Any] = {}
+        for name in PATH_SETTINGS:
+            value = settings.get(name)
+            if not isinstance(value, str | Path | None):
+                raise InputError(f"the setting {name} must be a path, got {value!r}; name the data with --data")
+            paths[name] = None if value is None else Path(value)
+        for name in ("domain_a", "domain_b"):
+            if paths[name] is None:
+                raise InputError(f"the settings do not name {name}; name the data with --data")
+            if not paths[name].exists():
+                raise MissingInputError(f"{paths[name]}: no such folder or file; if the data was moved, name it with --data")
+        if paths["domain_a"].is_dir() != paths["domain_b"].is_dir():
+            raise InputError(
+                f"{paths['domain_a']} and {paths['domain_b']}: one is a folder and one a file; "
+                "expected two folders of images or two files of digits"
+            )
+        return cls(**paths, layout=settings.get("layout", "folders"), tight=bool(settings.get("tight", False)))
+
+    def splits(self, domain: str) -> tuple[Path, Path | None, Half | None]:
+        """Of domain `a` or `b`: the training images, the test images if there are any, and the half of each image to use."""
+        half: Half = "left" if domain == "a" else "right"
+        train, test = (self.domain_a, self.samples_a) if domain == "a" else (self.domain_b, self.samples_b)
+        return train, test, half if self.layout == "halves" else None
+
+    def label_domain(self) -> tuple[str, Palette] | None:
+        """The domain of label maps, `a` or `b`, and its palette; None if both domains are photos."""
+        for domain in "ab":
+            palette = find_palette(self.splits(domain)[0])
+            if palette is not None:
+                return domain, palette
+        return None
+
+
+def load_splits(paths: DomainPaths, domain: str, side: int) -> tuple[Tensor, Tensor]:
+    """Training and test images of a domain, (N, 3, S, S) uint8 each.
+
+    Without a test split, every second image is held out for the test. InputError if no image can be read.
+    """
+    train, test, half = paths.splits(domain)
+    images = to_bytes(open_domain(train, (side, side), side, half=half).first(MAX_IMAGES, side))
+    if test is None:
+        return images[::2], images[1::2]
+    return images, to_bytes(open_domain(test, (side, side), side, half=half).first(MAX_IMAGES, side))
+
+
+def require_images(path: Path, count: int, *, held_out: bool = False) -> None:
+    """InputError if `count` images of `path` are too few for FID and KID; held_out: every second one of its images."""
+    if count >= MIN_IMAGES:
+        return
+    advice = "add images, or name other data with --data"
+    if held_out:
+        raise InputError(
+            f"{path}: evaluate needs a test split of {MIN_IMAGES} or more images, or {2 * MIN_IMAGES} or more readable images "
+            f"of which it holds out every second one; {count} could be held out here; {advice}"
+        )
+    raise InputError(f"{path}: evaluate needs {MIN_IMAGES} or more readable images, got {count}; {advice}")
+
+
+def load_label_splits(paths: DomainPaths, side: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Training and test pairs of label maps and photos.
+
+    Each a list: label images and photos (N, 3, S, S) uint8, and class indices (N, S, S) int64. Without a test split, every
+    second pair is held out. InputError if neither domain is label maps, or there are no pairs.
+    """
+    found = paths.label_domain()
+    if found is None:
+        raise InputError(f"{paths.domain_a}, {paths.domain_b}: neither is a folder of label maps (NAME_labels with classes.csv)")
+    maps, palette = found
+    photos = "b" if maps == "a" else "a"
+    (train_maps, test_maps, _), (train_photos, test_photos, _) = paths.splits(maps), paths.splits(photos)
+    train = _label_pairs(train_maps, train_photos, side, palette)
+    if test_maps is None and test_photos is None:
+        return [part[::2] for part in train], [part[1::2] for part in train]
+    return train, _label_pairs(test_maps or train_maps, test_photos or train_photos, side, palette)
+
+
+def _label_pairs(maps: Path, photos: Path, side: int, palette: Palette) -> list[Tensor]:
+    pairs = PairedData(maps, photos, (side, side), side, flip=False).first(MAX_IMAGES, side)
+    label_images, photo_images = map(to_bytes, pairs)
+    return [label_images, photo_images, classes_from_colors(label_images, palette)]
+
+
+def downscale(images: Tensor, side: int) -> Tensor:
+    """(N, 3, H, W) uint8 -> (N, 3, side, side) uint8, bilinear with antialiasing."""
+    small = functional.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+    return small.round().clamp(0, 255).to(torch.uint8)

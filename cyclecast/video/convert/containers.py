@@ -1,0 +1,61 @@
+"""Which codecs a container holds, and how the output of a conversion is encoded."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import av
+
+from cyclecast.errors import ConfigError, OutputError
+from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.files.encoders import ENCODERS
+from cyclecast.video.files.writer import CONTAINERS, Encoding
+
+GIF = ".gif"
+MUXER_NAMES = {".m4v": "ipod", ".mkv": "matroska"}  # where FFmpeg's muxer is not named after the suffix
+LISTED_BUT_REFUSED = {".mov": ("av1", "vp9")}  # FFmpeg's mov muxer lists these, then refuses them in the header ("only in MP4")
+UNREADABLE_IN_MP4 = {("vp9", "yuv440p")}  # written without an error, but FFmpeg cannot open the file; the parts are MP4 files
+
+
+@lru_cache
+def codecs_in(suffix: str) -> tuple[str, ...]:
+    """The codecs, of those that we encode, that this container holds. It asks FFmpeg's muxer without writing a file."""
+    name = MUXER_NAMES.get(suffix, suffix.removeprefix("."))
+    with av.open(io.BytesIO(), "w", format=name) as container:
+        listed = container.supported_codecs
+    return tuple(codec for codec in ENCODERS if codec in listed and codec not in LISTED_BUT_REFUSED.get(suffix, ()))
+
+
+def output_encoding(output: Path, options: ConvertOptions) -> Encoding:
+    """The encoding of a video with this name. A GIF is assembled from frames that were encoded without loss.
+
+    OutputError if the suffix is unknown or the container cannot hold the codec or its pixel format; ConfigError for an unknown
+    codec, and for an option that a GIF does not have.
+    """
+    suffix = output.suffix.lower()
+    if suffix == GIF:
+        for name in ("codec", "crf", "preset", "pix_fmt"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"{output}: a GIF has no {name}; leave out --{name.replace('_', '-')}")
+        return Encoding("h264", crf=0, preset="ultrafast", pix_fmt="yuv444p")
+    if suffix not in CONTAINERS:
+        raise OutputError(f"{output}: no container of that name; there are: {', '.join([*CONTAINERS, GIF])}")
+    codec = options.codec or CONTAINERS[suffix]
+    if codec not in ENCODERS:
+        raise ConfigError(f"no codec named {codec!r}; there are: {', '.join(ENCODERS)}")
+    _check_container(output, suffix, codec)
+    if (codec, options.pix_fmt) in UNREADABLE_IN_MP4:
+        raise OutputError(f"{output}: {codec} with {options.pix_fmt} pixels cannot be stored; use --pix-fmt yuv444p or yuv420p")
+    return Encoding(codec, options.crf, options.preset, options.pix_fmt)
+
+
+def _check_container(output: Path, suffix: str, codec: str) -> None:
+    held = codecs_in(suffix)
+    if codec in held:
+        return
+    others = " or ".join(other for other in CONTAINERS if codec in codecs_in(other))
+    raise OutputError(
+        f"{output}: {suffix} cannot hold {codec}, it takes {', '.join(held)}; use --codec {held[0]} or name the output {others}"
+    )

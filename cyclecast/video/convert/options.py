@@ -1,0 +1,49 @@
+"""The options of a conversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from cyclecast.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """How a file is converted and written. None means the default of the container or the encoder.
+
+    ConfigError for a work_height below 16, a negative start, or a duration of 0 or less.
+    """
+
+    codec: str | None = None
+    """h264, hevc, av1 or vp9; None: vp9 for .webm, h264 for the other containers."""
+    crf: int | None = None
+    """Constant quality on the encoder's own scale; a lower value is better."""
+    preset: str | None = None
+    """The encoder's own name for a speed, such as x264's `veryfast`."""
+    pix_fmt: str | None = None
+    """FFmpeg's name of the output's pixel format, such as yuv444p or yuv420p10le; None: yuv420p."""
+    encoder: str = "auto"
+    """auto (hardware that works on this machine, otherwise software), software, or one of `encoders.HARDWARE`."""
+    decoder: str = "auto"
+    """auto, software, or one of `decoders.DEVICES`."""
+    audio: bool = True
+    """Keep the audio tracks."""
+    start: Fraction = Fraction(0)
+    """Seconds to skip at the beginning of the source. The output's clock starts at 0 there."""
+    duration: Fraction | None = None
+    """Seconds to convert from `start` on; None: to the end."""
+    work_height: int | None = None
+    """Height in pixels at which the model runs; the output keeps the source's size. None: the source's height."""
+    resume: bool = True
+    """Resume an interrupted run of the same conversion."""
+    overwrite: bool = False
+    """Replace an existing output."""
+
+    def __post_init__(self) -> None:
+        if self.work_height is not None and self.work_height < 16:
+            raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
+        if self.start < 0:
+            raise ConfigError(f"start must be 0 or later, got {float(self.start):g}")
+        if self.duration is not None and self.duration <= 0:
+            raise ConfigError(f"duration must be more than 0, got {float(self.duration):g}")

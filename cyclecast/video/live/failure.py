@@ -1,0 +1,13 @@
+"""An exception in one line, for messages to the user."""
+
+from __future__ import annotations
+
+from cyclecast.errors import CyclecastError
+
+
+def failure_text(error: BaseException) -> str:
+    """The message of a CyclecastError as it is; of any other exception its type and its message, in one line."""
+    message = " ".join(str(error).split())
+    if isinstance(error, CyclecastError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,0 +1,84 @@
+"""All sinks of a run: each frame goes to every one, at its own pace, and the run goes on while one of them works."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from cyclecast.video.live.capture.client import OnMessage
+from cyclecast.video.live.meter import Meter
+from cyclecast.video.live.sink_worker import Delivery, SinkReport, SinkWorker
+from cyclecast.video.live.sinks.sink import Sink
+from cyclecast.video.live.styling.styled_frame import StyledFrame
+
+
+class SinkGroup:
+    """The sinks' workers. Sinks may be added and removed while frames come, from any thread.
+
+    on_all_failed: called with one line when no sink works any more.
+    """
+
+    def __init__(self, meter: Meter, on_message: OnMessage, on_all_failed: Callable[[str], None]) -> None:
+        self._meter, self._on_message, self._on_all_failed = meter, on_message, on_all_failed
+        self._workers: list[SinkWorker] = []
+        self._removed: list[SinkReport] = []
+        self._last: Delivery | None = None
+        self._lock = threading.Lock()
+
+    def add(self, sink: Sink) -> SinkWorker:
+        """Hands the following frames to this sink too."""
+        worker = SinkWorker(sink, self._report_failure)
+        with self._lock:
+            self._workers.append(worker)
+        return worker
+
+    def remove(self, worker: SinkWorker) -> None:
+        """Hands no more frames to this sink, and lets it finish."""
+        with self._lock:
+            self._workers.remove(worker)
+        worker.close()
+        self._removed.append(worker.report())
+        self._check_rest()
+
+    def put(self, frame: StyledFrame) -> None:
+        """Offers a frame to every sink. Never waits."""
+        with self._lock:
+            workers = list(self._workers)
+        self._last = Delivery(frame, len(workers), self._meter)
+        for worker in workers:
+            worker.put(self._last)
+
+    def drain(self, seconds: float) -> None:
+        """Waits until every sink has taken the last frame, at most so long."""
+        if self._last is not None:
+            self._last.wait(seconds)
+
+    def pump(self, seconds: float) -> bool:
+        """Shows frames in the sinks of the main thread for so long; False, at once, if none of them works."""
+        with self._lock:
+            workers = [worker for worker in self._workers if worker.sink.in_main_thread and worker.failure is None]
+        for worker in workers:
+            worker.pump(seconds / len(workers))
+        return bool(workers)
+
+    def _report_failure(self, worker: SinkWorker) -> None:
+        self._on_message(f"{worker.sink.name} failed and gets no more frames: {worker.failure}")
+        self._check_rest()
+
+    def _check_rest(self) -> None:
+        """Tells the run if no sink works any more."""
+        with self._lock:
+            workers = list(self._workers)
+        if workers and all(worker.failure is not None for worker in workers):
+            self._on_all_failed(f"{workers[-1].sink.name}: {workers[-1].failure}")
+
+    def close(self) -> None:
+        """Lets every sink finish."""
+        with self._lock:
+            workers = list(self._workers)
+        for worker in workers:
+            worker.close()
+
+    def reports(self) -> list[SinkReport]:
+        """What each sink did; removed ones first."""
+        return [*self._removed, *(worker.report() for worker in self._workers)]

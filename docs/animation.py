@@ -1,0 +1,63 @@
+"""Draws docs/cyclecast.webp, the moving picture of the README: the demo's lake through each bundled model in turn.
+
+    python docs/animation.py
+
+Each model is wiped in from the left over the one before it; the first and the last wipe show the source.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+import cyclecast
+from cyclecast.video.scene import Scene
+
+OUTPUT = Path(__file__).parent / "cyclecast.webp"
+SIZE = (560, 315)
+RATE = 15  # frames per second of the animation
+HOLD, WIPE = 9, 7  # frames that a picture stays, and that the next one takes to cover it
+QUALITY = 78
+LABELS = ("source", "monet", "ukiyoe", "winter")
+
+
+def draw_label(image: np.ndarray, text: str) -> np.ndarray:
+    """The image with `text` in its lower left corner."""
+    image = image.copy()
+    for offset, color in ((1, (0, 0, 0)), (0, (255, 255, 255))):  # a shadow, then the text
+        where = (10 + offset, SIZE[1] - 12 + offset)
+        cv2.putText(image, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.7, color, 2, cv2.LINE_AA)
+    return image
+
+
+def main() -> None:
+    """Styles the frames, joins them, and writes the file."""
+    scene = Scene(960, 540, seconds=4)
+    step = HOLD + WIPE
+    count = step * len(LABELS)
+    models = {name: cyclecast.load(name) for name in LABELS[1:]}
+    frames = []
+    for index in range(count):
+        source = scene.draw(index / RATE)
+        part, offset = divmod(index, step)
+        names = LABELS[part], LABELS[(part + 1) % len(LABELS)]
+        share = max(0, offset - HOLD + 1) / (WIPE + 1)
+        pictures = []
+        for name in names:
+            styled = source if name == "source" else models[name](source)
+            pictures.append(draw_label(cv2.resize(styled, SIZE, interpolation=cv2.INTER_AREA), name))
+        image, following = pictures
+        edge = round(share * SIZE[0])
+        if edge:
+            image[:, :edge] = following[:, :edge]
+            image[:, max(0, edge - 1) : edge + 1] = 255
+        frames.append(Image.fromarray(image[..., ::-1]))
+    frames[0].save(OUTPUT, save_all=True, append_images=frames[1:], duration=1000 // RATE, loop=0, quality=QUALITY, method=6)
+    print(f"{OUTPUT}: {count} frames, {OUTPUT.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""A batch: an error is one line for its file, whatever the system refuses, and the other files are converted."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclecast.video.convert.batch import Outcome, convert_batch
+from cyclecast.video.convert.batch_log import BatchLog
+from cyclecast.video.convert.job import LIST_NAME, folder_of
+from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.convert.plan import plan_conversions
+from cyclecast.video.files.images import write_image
+from tests.conftest import Negative, moving_pictures
+
+QUICK = ConvertOptions(preset="ultrafast")
+
+
+@pytest.fixture
+def sources(clip: Path, tmp_path: Path) -> Path:
+    """A folder with two videos and an image."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.mp4", "c.mp4"):
+        (folder / name).write_bytes(clip.read_bytes())
+    write_image(folder / "b.png", moving_pictures(1)[0])
+    return folder
+
+
+def convert(sources: Path, out: Path, messages: list[str] | None = None, options: ConvertOptions = QUICK) -> list[Outcome]:
+    """One run of the batch."""
+    report = messages.append if messages is not None else None
+    batch_log = BatchLog(out, options.resume, report)
+    outcomes = list(convert_batch(plan_conversions([sources], out), Negative(), options, batch_log))
+    batch_log.close(all_done=not any(outcome.error for outcome in outcomes))
+    return outcomes
+
+
+def fail_nth(original: Callable[..., Any], nth: int, counted: list[int], applies: Callable[..., bool]) -> Callable[..., Any]:
+    """The same function, whose n-th call finds that the disk is full."""
+
+    def failing(*args: Any, **options: Any) -> Any:
+        if applies(*args, **options):
+            counted[0] += 1
+            if counted[0] == nth:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(*args, **options)
+
+    return failing
+
+
+def always(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def writes(_: Any, mode: str = "r", *__: Any, **___: Any) -> bool:
+    return any(letter in mode for letter in "awx+")
+
+
+CALLS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
+    "fsync": (os, "fsync", always),
+    "replace": (os, "replace", always),
+    "mkdir": (Path, "mkdir", always),
+    "unlink": (Path, "unlink", always),
+    "open": (builtins, "open", writes),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_disk_that_is_full_at_any_moment_costs_one_file(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    owner, name, applies = CALLS[call]
+    original = getattr(owner, name)
+    nth, failures = 0, 0
+    while True:
+        nth += 1
+        out, counted = tmp_path / f"out{nth}", [0]
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail_nth(original, nth, counted, applies))
+            outcomes = convert(sources, out)
+        if counted[0] < nth:
+            break
+        failed = [outcome for outcome in outcomes if outcome.error]
+        assert len(outcomes) == 3 and len(failed) <= 1, (nth, failed)
+        for outcome in failed:
+            assert outcome.error and str(outcome.output) in outcome.error and "\n" not in outcome.error
+        for outcome in outcomes:
+            assert outcome.error or outcome.output.exists()
+        failures += len(failed)
+        assert not any(outcome.error for outcome in convert(sources, out, options=ConvertOptions(overwrite=True)))
+    assert nth > 1 and (failures or call == "unlink")
+
+
+def test_an_unreadable_job_list_costs_its_file_alone(sources: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = folder_of(out / "a.mp4")
+    (folder / LIST_NAME).mkdir(parents=True)
+    (folder / "000000.mp4").write_bytes(b"hours of work")
+    a, b, c = convert(sources, out)
+    assert a.error and "the list of finished parts" in a.error and "--no-resume starts over" in a.error
+    assert b.report and c.report
+    assert (folder / "000000.mp4").read_bytes() == b"hours of work"
+
+
+LOGS: dict[str, bytes | None] = {
+    "folder": None,
+    "garbage": bytes(range(256)),
+    "garbage lines": b"\xff\xfe\n\0\n",
+    "other types": b'[1]\n7\nnull\n{"output": 3, "signature": {}}\n{"output": "a.mp4"}\n',
+    "nested": b"[" * 100_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("how", LOGS)
+def test_an_unreadable_batch_log_stops_no_file(sources: Path, tmp_path: Path, how: str) -> None:
+    path, data = tmp_path / "out" / BatchLog.NAME, LOGS[how]
+    path.parent.mkdir()
+    path.mkdir() if data is None else path.write_bytes(data)
+    messages: list[str] = []
+    outcomes = convert(sources, path.parent, messages)
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    about_log = [line for line in messages if line.startswith(f"{path}: ")]
+    assert len(about_log) == 1
+
+
+def test_garbage_in_a_batch_log_costs_only_its_own_lines(sources: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (sources / "d.mp4").write_text("no video")
+    assert [bool(outcome.error) for outcome in convert(sources, out)] == [False, False, False, True]
+    path = out / BatchLog.NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\xff garbage\n" + lines[2] + b'{"cut')
+    messages: list[str] = []
+    a, b, c, _ = convert(sources, out, messages)
+    assert [outcome.report for outcome in (a, b, c)] == [None] * 3
+    assert a.error is None and c.error is None and b.error is not None and "exists already" in b.error
+    assert messages[0] == f"{path}: lines that cannot be read: 1; files named there count as not converted"
+
+
+def test_a_finished_file_that_the_log_cannot_note_is_a_notice(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cyclecast.video.convert.batch_log.JsonLines.append", full)
+    (sources / "a.mp4").unlink()
+    (sources / "c.mp4").unlink()
+    (outcome,) = convert(sources, tmp_path / "out")
+    assert outcome.error is None and outcome.report is not None and outcome.output.exists()
+    assert outcome.report.notices == [
+        "not noted in .cyclecast-batch.jsonl (No space left on device); a later run of the batch will report that it exists"
+    ]

@@ -1,0 +1,123 @@
+"""Containers refuse what they cannot hold before the first frame, and only that."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from cyclecast.errors import ConfigError, OutputError
+from cyclecast.video.convert.containers import codecs_in, output_encoding
+from cyclecast.video.convert.convert import convert_file
+from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.files.encoders import ENCODERS
+from cyclecast.video.files.muxer import assemble
+from cyclecast.video.files.reader import TimeRange
+from cyclecast.video.files.side_streams import SideStreams
+from cyclecast.video.files.writer import CONTAINERS, Encoding, Part, VideoWriter
+from cyclecast.video.frame import Color, Frame, Image, StreamInfo
+from tests.conftest import Negative, Same, moving_pictures
+
+INFO = StreamInfo(64, 48, Fraction(25), Fraction(1, 25), None, Color(1, 1, 1, 1), Fraction(1))
+
+
+def encode(path: Path, codec: str, pix_fmt: str | None = None) -> Part:
+    """Three frames as a part of a conversion."""
+    with VideoWriter(path, INFO, Encoding(codec, pix_fmt=pix_fmt)) as writer:
+        for pts, image in enumerate(moving_pictures(3)):
+            writer.write(Frame(image, pts, 1))
+    return writer.part()
+
+
+def is_held(part: Part, source: Path, suffix: str) -> bool:
+    """Whether FFmpeg really muxes this part into this container and reads it back."""
+    out = part.path.with_name(f"out{suffix}")
+    try:
+        with SideStreams(source, Fraction(0), TimeRange(), suffix, False) as side_streams:
+            assemble([part], INFO, out, side_streams)
+        with av.open(str(out)) as container:
+            return sum(1 for _ in container.decode(video=0)) == 3
+    except (OutputError, av.FFmpegError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Part]:
+    return {codec: encode(tmp_path_factory.mktemp("parts") / f"{codec}.mp4", codec) for codec in ENCODERS}
+
+
+@pytest.mark.parametrize(("suffix", "codec"), list(itertools.product(CONTAINERS, ENCODERS)))
+def test_a_codec_is_refused_exactly_where_ffmpeg_cannot_mux_it(
+    parts: dict[str, Part], clip: Path, suffix: str, codec: str
+) -> None:
+    assert (codec in codecs_in(suffix)) == is_held(parts[codec], clip, suffix)
+
+
+REFUSED = [(suffix, codec) for suffix in CONTAINERS for codec in ENCODERS if codec not in codecs_in(suffix)]
+
+
+class Unreached(Same):
+    """A function that must not see a frame."""
+
+    def __call__(self, frame: Image) -> Image:
+        raise AssertionError("a frame was styled")
+
+    def prepare(self, width: int, height: int) -> None:
+        raise AssertionError("the model was compiled")
+
+
+@pytest.mark.parametrize(("suffix", "codec"), REFUSED)
+def test_a_codec_that_the_container_cannot_hold_is_refused_before_the_first_frame(
+    clip: Path, tmp_path: Path, suffix: str, codec: str
+) -> None:
+    with pytest.raises(OutputError) as caught:
+        convert_file(clip, tmp_path / f"out{suffix}", Unreached(), ConvertOptions(codec=codec))
+    message = str(caught.value)
+    assert f"{suffix} cannot hold {codec}, it takes {', '.join(codecs_in(suffix))}" in message and "\n" not in message
+    assert ".mkv" in message and f"--codec {codecs_in(suffix)[0]}" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_refused_pairs_are_known() -> None:
+    assert set(REFUSED) >= {(".webm", "h264"), (".webm", "hevc"), (".mov", "vp9"), (".mov", "av1"), (".m4v", "hevc")}
+    assert not any(suffix in (".mkv", ".mp4") for suffix, _ in REFUSED)
+
+
+@pytest.mark.parametrize("codec", ENCODERS)
+def test_a_pixel_format_is_converted_or_refused_before_the_first_frame(clip: Path, tmp_path: Path, codec: str) -> None:
+    """Of each encoder every format that it lists, and one that it does not."""
+    formats = [form for form in (av.Codec(ENCODERS[codec].name, "w").video_formats or []) if form.components]
+    for name in [form.name for form in formats if not form.name.startswith(("yuvj", "yuva"))] + ["yuv411p"]:
+        options = ConvertOptions(codec=codec, pix_fmt=name, duration=Fraction(1, 10))
+        out = tmp_path / f"{name}.mkv"
+        function = Counting()
+        try:
+            convert_file(clip, out, function, options)
+        except (ConfigError, OutputError) as error:
+            assert function.frames == 0 and name in str(error), (name, error)
+            assert list(tmp_path.iterdir()) == []
+        else:
+            out.unlink()
+
+
+class Counting(Negative):
+    frames = 0
+
+    def __call__(self, frame: Image) -> Image:
+        self.frames += 1
+        return super().__call__(frame)
+
+
+def test_every_container_has_a_default_codec_that_it_holds(tmp_path: Path) -> None:
+    for suffix in CONTAINERS:
+        assert output_encoding(tmp_path / f"out{suffix}", ConvertOptions()).codec in codecs_in(suffix)
+
+
+def test_a_gif_has_no_codec_and_an_unknown_suffix_no_container(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a GIF has no pix_fmt; leave out --pix-fmt"):
+        output_encoding(tmp_path / "out.gif", ConvertOptions(pix_fmt="yuv420p"))
+    with pytest.raises(OutputError, match=r"out\.xyz: no container of that name; there are: \.mp4"):
+        output_encoding(tmp_path / "out.xyz", ConvertOptions())
