@@ -231,7 +231,7 @@ def test_a_picture_with_values_that_are_no_numbers_is_refused(size: tuple[object
     constants = {"least": np.float32(100), "gain": np.float32(20)}
     theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, *size])
     given = Overrides(color="rgb", range="0..255", output_range="0..255")
-    with pytest.raises(ModelError, match=r"its output has \d+ values that are no numbers at \d+x\d+, computed in fp32"):
+    with pytest.raises(ModelError, match=r"its output has \d+ NaN values at \d+x\d+, computed in fp32"):
         adopt(theirs, tmp_path / "ours.onnx", FRAMES, given)
     assert not (tmp_path / "ours.onnx").exists()
     assert adopt(theirs, tmp_path / "ours.onnx", FRAMES, given, check=False).agreements == []
@@ -353,7 +353,7 @@ def lifted(path: Path, bias: float = 60.0, **settings: Any) -> Path:
 
 def test_a_range_is_found_by_what_comes_back(tmp_path: Path) -> None:
     value, why = told(adopt(lifted(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, RGB))["range"]
-    assert value == "0..255" and "a test picture comes back in" in why and "no other range comes back" in why
+    assert value == "0..255" and "a test image comes back in" in why and "no other range comes back" in why
     lifted(tmp_path / "t.onnx", bias=0.0)  # of any range it gives the same range
     with pytest.raises(ConfigError, match=r"t.onnx: its range cannot be detected: add --range 0..255 or --range 0..1 or --range"):
         adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, RGB)
@@ -430,7 +430,7 @@ def test_weights_in_a_file_of_their_own_move_in(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").unlink()
     frame = moving_pictures(3, 64, 48)[1]
     assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
-    with pytest.raises(ModelError, match="theirs.onnx: its weights lie in a file of their own, which must stand beside it"):
+    with pytest.raises(ModelError, match="theirs.onnx: its weights are in a separate file, which must be in the same folder"):
         adopt(theirs, tmp_path / "o.onnx", FRAMES, RGB)
 
 

@@ -69,7 +69,7 @@ def find_layout(foreign: ForeignModel, override: str | None) -> Finding:
     if override:
         return Finding("layout", override, "given")
     if len(fits) > 1:
-        raise ConfigError(f"{why}, which both layouts fit: give --layout nchw or --layout nhwc")
+        raise ConfigError(f"{why}, which both layouts fit: add --layout nchw or --layout nhwc")
     return Finding("layout", fits[0], why)
 
 
