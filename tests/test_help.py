@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.text import Text
 
 from cyclecast.cli import app
 from tests.commands import run_command
@@ -28,6 +29,12 @@ def test_the_list_of_commands_has_one_complete_line_for_each() -> None:
 def test_every_option_has_help(name: str) -> None:
     for parameter in COMMANDS[name].params:
         assert getattr(parameter, "help", None), f"{name}: {parameter.name}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_shown_whole(name: str) -> None:
+    for text in (COMMANDS[name].help, *[parameter.help for parameter in COMMANDS[name].params]):
+        assert Text.from_markup(text).plain == text, "square brackets are markup, which is not shown"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

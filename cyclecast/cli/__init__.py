@@ -36,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Convert videos and photos with a style model, style live video, and train and export such models.",
+    help="Restyle videos, photos and live cameras with a neural network, and train such networks.",
     epilog="`cyclecast COMMAND --help` shows the options of a command and an example. Start with: cyclecast demo",
 )
 

@@ -25,12 +25,8 @@ if TYPE_CHECKING:
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model", "-m", help="A bundled model (`cyclecast models` lists them), or the path of an ONNX frame model or plan."
-    ),
-]
+MODEL = "A bundled model (`cyclecast models` lists them), or the path of an ONNX frame model or plan."
+ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
 EngineOption = Annotated[
     str, typer.Option(help="Engine that runs the model: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime or torch.")
 ]
@@ -38,6 +34,14 @@ DeviceOption = Annotated[
     str, typer.Option(help="Device: auto (the best one present), cpu, gpu or cuda:N; with onnxruntime also tensorrt:N.")
 ]
 PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, fp32, bf16 or fp16.")]
+WorkHeightOption = Annotated[
+    int | None,
+    typer.Option(
+        min=16,
+        help="Height in pixels at which the model runs; the output keeps its size. A lower one is faster and paints larger "
+        "strokes. Default: the source's height.",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and messages to stderr.")]
 

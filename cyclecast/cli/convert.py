@@ -17,6 +17,7 @@ from cyclecast.cli.console import (
     ModelOption,
     OverwriteOption,
     PrecisionOption,
+    WorkHeightOption,
     bars,
     engine_facts,
     extra,
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 
 def convert(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Videos, images, folders or globs. Hidden files are left out.")
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Videos, images, folders or globs. Folders and globs leave out hidden files."),
     ],
-    output: Annotated[str, typer.Argument(help="A file; for several sources a folder.")],
+    output: Annotated[str, typer.Argument(help="A file; a folder if SOURCE is several files, a folder or a glob.")],
     model: ModelOption = "monet",
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
@@ -49,51 +51,45 @@ def convert(
         typer.Option(
             min=0,
             max=63,
-            help="Constant quality, 0 to 51 (h264, hevc) or 63 (av1, vp9); lower is better. "
+            help="Constant quality, 0 to 51 (h264, hevc) or 0 to 63 (av1, vp9); lower is better. "
             "Default: h264 18, hevc 22, av1 30, vp9 31.",
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Speed of the encoder, in its own words; h264, hevc: ultrafast to veryslow, av1: 0 (slow) to 13, vp9: 0 to 8. "
-            "Default: veryfast, av1 10, vp9 5."
+            help="Speed of the encoder: ultrafast to veryslow (h264, hevc), 0 (slow) to 13 (av1), 0 (slow) to 8 (vp9); hardware "
+            "encoders have their own names. Default: veryfast (h264, hevc), 10 (av1), 5 (vp9)."
         ),
     ] = None,
     pix_fmt: Annotated[
-        str | None, typer.Option(help="Pixel format by FFmpeg's name, such as yuv420p10le or yuv444p. Default: yuv420p.")
+        str | None, typer.Option(help="Pixel format of the output, by FFmpeg's name, such as yuv420p10le. Default: yuv420p.")
     ] = None,
     encoder: Annotated[
         str,
         typer.Option(
-            help="auto (hardware that works on this machine, otherwise software), software, nvenc, qsv, vaapi, amf, ..."
+            help="Encoder: auto (hardware that works on this machine, otherwise software), software, nvenc, qsv, vaapi, amf, ..."
         ),
     ] = "auto",
     decoder: Annotated[
         str,
         typer.Option(
-            help="auto (hardware that works on this machine, otherwise software), software, cuda, vaapi, videotoolbox, ..."
+            help="Decoder: auto (hardware that works on this machine, otherwise software), software, cuda, vaapi, qsv, ..."
         ),
     ] = "auto",
-    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound. Default: every track is kept.")] = False,
-    start: Annotated[str, typer.Option(help="Where to begin in the source: seconds or [HH:]MM:SS.")] = "0",
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound. Default: all tracks are kept.")] = False,
+    start: Annotated[str, typer.Option(help="Start in the source: seconds, MM:SS or HH:MM:SS.")] = "0",
     duration: Annotated[
-        str | None, typer.Option(help="How much to convert from there: seconds or [HH:]MM:SS. Default: to the end.")
+        str | None, typer.Option(help="Length to convert: seconds, MM:SS or HH:MM:SS. Default: to the end.")
     ] = None,
-    work_height: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            help="Height in pixels at which the model runs; the output keeps the source's size. Default: the source's height.",
-        ),
-    ] = None,
+    work_height: WorkHeightOption = None,
     resume: Annotated[bool, typer.Option(help="Resume an interrupted run of the same command, or start over.")] = True,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Exit with 0 even if damaged frames were skipped.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Images to read and write at the same time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Number of images to read and write at the same time.")] = 2,
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="Convert videos on a Ray cluster: its HOST:PORT, or auto for the one of this machine. Default: on this machine."
+            help="Convert videos on a Ray cluster: its HOST:PORT, or auto for this machine's cluster. Default: without a cluster."
         ),
     ] = None,
     overwrite: OverwriteOption = False,

@@ -17,6 +17,7 @@ from cyclecast.cli.console import (
     ModelOption,
     OverwriteOption,
     PrecisionOption,
+    WorkHeightOption,
     bars,
     engine_facts,
     open_model,
@@ -32,14 +33,7 @@ def demo(
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
-    work_height: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            help="Height in pixels at which the model runs: a lower one is faster and paints larger strokes. "
-            "Default: 540, the clip's height.",
-        ),
-    ] = None,
+    work_height: WorkHeightOption = None,
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of the clip in seconds.")] = 4.0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,

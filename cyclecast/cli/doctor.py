@@ -35,11 +35,11 @@ Row = tuple[str, str, str]  # mark, name, description
 
 def doctor(
     cameras: Annotated[
-        bool, typer.Option("--cameras/--no-cameras", help="Open each camera and measure what it delivers.")
+        bool, typer.Option("--cameras/--no-cameras", help="Whether to open each camera and measure its modes.")
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Test the engines, GPUs, encoders and cameras of this machine, and print the command that mends each problem.
+    """Test the engines, GPUs, encoders and cameras of this machine, and print the command that fixes each problem.
 
     The exit code is 1 if something is broken.
 

@@ -36,29 +36,31 @@ if TYPE_CHECKING:
 
 
 def build(
-    model: Annotated[str, typer.Argument(help="A bundled name or an ONNX frame model.")],
+    model: Annotated[str, typer.Argument(help="A bundled model, or the path of an ONNX frame model.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The plan file to write.")],
     engine: Annotated[str, typer.Option(help="Engine to build for: tensorrt or tensorrt-rtx.")] = "tensorrt",
     size: Annotated[
-        str | None, typer.Option(help="Frame size in pixels, WIDTHxHEIGHT. A model with a fixed size needs none.")
+        str | None, typer.Option(help="Frame size in pixels, WIDTHxHEIGHT. Not needed for a model with a fixed size.")
     ] = None,
     smallest: Annotated[
-        str | None, typer.Option(help="Minimum frame size, WIDTHxHEIGHT; needs --largest.  [default: --size]")
+        str | None,
+        typer.Option(help="Minimum frame size in pixels, WIDTHxHEIGHT; needs --largest. Default: only --size."),
     ] = None,
     largest: Annotated[
-        str | None, typer.Option(help="Maximum frame size, WIDTHxHEIGHT; needs --smallest.  [default: --size]")
+        str | None,
+        typer.Option(help="Maximum frame size in pixels, WIDTHxHEIGHT; needs --smallest. Default: only --size."),
     ] = None,
     sm: Annotated[
         list[int] | None,
         typer.Option(
-            help="Compute capability to build for, such as 89 for 8.9. Repeatable; tensorrt-rtx only.  [default: this GPU]"
+            help="Compute capability to build for, such as 89 for 8.9. Repeatable; tensorrt-rtx only. Default: this GPU's."
         ),
     ] = None,
     workspace_mib: Annotated[
-        int | None, typer.Option(min=1, help="Limit of TensorRT's workspace memory in MiB.  [default: no limit]")
+        int | None, typer.Option(min=1, help="Limit of TensorRT's workspace memory in MiB. Default: no limit.")
     ] = None,
     no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not check the model for NaN, nor compare the plan with ONNX Runtime.")
+        bool, typer.Option("--no-verify", help="Do not check the model for NaN, and do not compare the plan with ONNX Runtime.")
     ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -154,33 +156,42 @@ def scene_frames() -> list[Image]:
 
 
 def verify(
-    model: Annotated[str, typer.Argument(help="A bundled name, an ONNX frame model or a plan.")],
+    model: Annotated[str, typer.Argument(help="A bundled model, or the path of an ONNX frame model or plan.")],
     against: Annotated[
         Path | None,
-        typer.Option(help="Reference: the checkpoint it was exported from, or another ONNX model.  [default: ONNX Runtime]"),
+        typer.Option(
+            help="Reference: the checkpoint it was exported from, or another ONNX model. Default: the same model in ONNX Runtime."
+        ),
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="Engine that runs the model; given twice, the second one is the reference.  [default: auto]"),
+        typer.Option(
+            help="Engine that runs the model, as in `convert`. If given twice, the second one is the reference. Default: auto."
+        ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Device of the first engine: auto (the best), cpu, gpu, cuda:N; with onnxruntime also tensorrt:N.")
+        str,
+        typer.Option(
+            help="Device of the first engine: auto (the best one present), cpu, gpu or cuda:N; with onnxruntime also tensorrt:N."
+        ),
     ] = "auto",
-    precision: Annotated[str, typer.Option(help="Precision of the first engine: auto, fp32, bf16 or fp16.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Precision of the first engine's arithmetic: auto, fp32, bf16 or fp16.")
+    ] = "auto",
     frames: Annotated[
-        list[Path] | None, typer.Option(help="Image to compare on; repeatable.  [default: three frames of the demo's scene]")
+        list[Path] | None, typer.Option(help="Image file to compare on. Repeatable. Default: three frames of the demo's scene.")
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(help="Frame size in pixels, WIDTHxHEIGHT; repeatable.  [default: 131x97, 256x256, 640x360]"),
+        typer.Option(help="Frame size in pixels, WIDTHxHEIGHT. Repeatable. Default: 131x97, 256x256 and 640x360."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare an engine's output with PyTorch's or another engine's: maximum and mean difference, PSNR, NaN.
 
-    The reference is ONNX Runtime on the CPU unless --against or a second --engine names another. Exit code 1 if the outputs
-    differ by more than one gray level (fp32), or if their PSNR is below 45 dB (bf16, fp16). Needs the extra `adopt`; a
-    checkpoint needs `train`.
+    The reference is ONNX Runtime on the CPU unless --against or a second --engine names another. The exit code is 1 if the
+    outputs differ by more than one gray level (fp32), or if their PSNR is below 45 dB (bf16, fp16). Needs the extra `adopt`;
+    with a checkpoint, the extra `train`.
 
     Example: cyclecast verify monet --engine openvino --engine onnxruntime
     """
@@ -243,10 +254,10 @@ def bench(
     size: Annotated[str, typer.Option(help="Frame size in pixels, WIDTHxHEIGHT.")] = "1280x720",
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="Engine to time, as in `convert`; repeatable.  [default: all on this machine except torch]"),
+        typer.Option(help="Engine to time, as in `convert`. Repeatable. Default: all on this machine except torch."),
     ] = None,
     device: DeviceOption = "auto",
-    frames: Annotated[int, typer.Option(min=1, help="Frames to time for each engine and precision.")] = 50,
+    frames: Annotated[int, typer.Option(min=1, help="Number of frames to time for each engine and precision.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """Time a model on this machine, from frame in to frame out: each engine in its own precision and in fp32.

@@ -18,33 +18,45 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, the folder of a run, or a latest_net_G.pth of pytorch-CycleGAN-and-pix2pix.")
+        Path, typer.Argument(help="The folder of a run, a checkpoint, or a latest_net_G.pth of pytorch-CycleGAN-and-pix2pix.")
     ],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The ONNX file to write. Required unless --triton is given.")
+    ] = None,
     triton: Annotated[
         Path | None,
         typer.Option(
-            help="Add the model to this repository of Triton Inference Server. CHECKPOINT may then be a model or a plan."
+            help="Add the model to this model repository of Triton Inference Server. Without --output, CHECKPOINT is a frame "
+            "model or a plan. Default: no repository."
         ),
     ] = None,
     direction: Annotated[
         str | None,
-        typer.Option(help="a2b or b2a; for a latent model, what it generates.  [default: the first; for a .pth, from its name]"),
+        typer.Option(
+            help="Direction: a2b or b2a (cogan: a or b; gan, dcgan, wgan: sample). Default: the first one of the run; for a "
+            ".pth, the one in its name."
+        ),
     ] = None,
     upsample: Annotated[
-        str | None, typer.Option(help="Interpolation of a .pth's resize-convolutions: bilinear or nearest.  [default: bilinear]")
+        str | None, typer.Option(help="Interpolation of a .pth's resize-convolutions: bilinear or nearest. Default: bilinear.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, or fp16 for GPUs, at half the file size.")] = "fp32",
-    size: Annotated[str, typer.Option(help="Frame size in pixels: dynamic for any, or WIDTHxHEIGHT to fix it.")] = "dynamic",
+    precision: Annotated[
+        str, typer.Option(help="Precision of the weights: fp32, or fp16 for GPUs, which halves the file size.")
+    ] = "fp32",
+    size: Annotated[str, typer.Option(help="Frame size in pixels: dynamic (any size), or WIDTHxHEIGHT (fixed).")] = "dynamic",
     opset: Annotated[int, typer.Option(help="ONNX opset: 18, 19 or 20.")] = 18,
     keep_colors: Annotated[
         float,
         typer.Option(
-            "--keep-colors", "--keep-colours", min=0, max=1, help="Share of the input's colors: 0 for none, 1 for all of them."
+            "--keep-colors",
+            "--keep-colours",
+            min=0,
+            max=1,
+            help="Share of the source's colors in the output: 0 (none) to 1 (all).",
         ),
     ] = 0.0,
     no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not compare the file with PyTorch, nor check it for NaN.")
+        bool, typer.Option("--no-verify", help="Do not compare the model with PyTorch, and do not check it for NaN.")
     ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -114,26 +126,28 @@ def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:
 
 
 def adopt(
-    foreign: Annotated[Path, typer.Argument(help="An image-to-image ONNX model from elsewhere.")],
+    foreign: Annotated[Path, typer.Argument(help="An image-to-image ONNX model from another project.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX frame model to write.")],
-    layout: Annotated[str | None, typer.Option(help="Layout of its input: nchw or nhwc.  [default: detected]")] = None,
-    range: Annotated[
-        str | None, typer.Option(help="Value range of its input: 0..255, 0..1 or -1..1.  [default: detected]")
+    layout: Annotated[str | None, typer.Option(help="Layout of its input: nchw or nhwc. Default: detected.")] = None,
+    range: Annotated[str | None, typer.Option(help="Value range of its input: 0..255, 0..1 or -1..1. Default: detected.")] = None,
+    output_range: Annotated[
+        str | None, typer.Option(help="Value range of its output: 0..255, 0..1 or -1..1. Default: detected.")
     ] = None,
-    output_range: Annotated[str | None, typer.Option(help="Value range of its output.  [default: detected]")] = None,
     color: Annotated[
-        str | None, typer.Option("--color", "--colour", help="Color order: bgr or rgb.  [default: detected]")
+        str | None,
+        typer.Option("--color", "--colour", help="Color order of its input and output: bgr or rgb. Default: detected."),
     ] = None,
     multiple: Annotated[
-        int | None, typer.Option(help="Pad both sides to multiples of this many pixels.  [default: detected]")
+        int | None, typer.Option(help="Pad width and height to multiples of this many pixels. Default: detected.")
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the frame model with the original.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a frame model of somebody's ONNX model: raw frames of any size in and out; needs the extra `adopt`, not torch.
+    """Turn another project's ONNX model into a frame model: raw frames in, raw frames out. Needs the extra `adopt`.
 
-    What its file does not tell is tried out or asked for; what was found is printed, and why.
+    Layout, range, color order and size are read from the file or found by trial, and printed with the reason. If one of them
+    cannot be found, the error names the option to add.
 
     Example: cyclecast adopt candy.onnx -o candy-frames.onnx --color rgb
     """
@@ -162,7 +176,7 @@ def adopt(
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Print the card of this model.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print the card of this model. Default: list all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the bundled models, or print the card of one.

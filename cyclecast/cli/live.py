@@ -10,11 +10,13 @@ import typer
 
 import cyclecast
 from cyclecast.cli.console import (
+    MODEL,
     DeviceOption,
     EngineOption,
     JsonOption,
     OverwriteOption,
     PrecisionOption,
+    WorkHeightOption,
     engine_facts,
     print_json,
     print_line,
@@ -30,9 +32,9 @@ def live(
     source: Annotated[
         str,
         typer.Argument(
-            help="0 or /dev/video0 (camera), rtsp://... or http://... (stream), - (pipe), csi://0 (camera on a Jetson), screen, "
-            "browser (camera of the browser that opens --sink web), pattern://1280x720@30 (test pattern), "
-            "or a file, played in real time."
+            help="A camera (0 or /dev/video0; csi://0 on a Jetson), a stream (rtsp://... or http://...), - (a stream from "
+            "stdin), screen, browser (the camera of the browser that opens --sink web), pattern://1280x720@30 (a test "
+            "pattern), or a file, which is played in real time."
         ),
     ] = "0",
     model: Annotated[
@@ -40,8 +42,7 @@ def live(
         typer.Option(
             "--model",
             "-m",
-            help="A bundled name (`cyclecast models`), an ONNX frame model or a plan. Repeat it to switch between several while "
-            "the video runs. Default: monet.",
+            help=f"{MODEL} Repeat it to switch between several models while the video runs. Default: monet.",
         ),
     ] = None,
     engine: EngineOption = "auto",
@@ -50,37 +51,42 @@ def live(
     sink: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where the video goes: window, virtual (a camera for video calls), web (a page), null (nowhere), or a file to "
-            "record. Repeatable. Default: window."
+            help="Output: window, virtual (a camera for video calls), web (a web page), null (none, for measurements), or a file "
+            "to record to. Repeatable. Default: window."
         ),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0, help="End this many seconds after the first frame. Default: run until Ctrl-C.")
+        float | None, typer.Option(min=0, help="Length of the run in seconds, from the first frame. Default: until Ctrl-C.")
     ] = None,
     width: Annotated[
-        int | None, typer.Option(min=16, help="Capture at most this width, in pixels. Default: the source's.")
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option(min=16, help="Capture at most this height, in pixels. Default: the source's.")
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Capture at most this many frames per second. Default: the source's rate.")
-    ] = None,
-    work_height: Annotated[
         int | None,
         typer.Option(
-            min=16,
-            help="Run the model at this height at most, in pixels; the output keeps its size. Default: full height.",
+            min=16, help="Width in pixels to request from a camera; the maximum for other sources. Default: the source's."
         ),
     ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(
+            min=16, help="Height in pixels to request from a camera; the maximum for other sources. Default: the source's."
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Frames per second to request from a camera; the maximum for other sources. Default: the source's."
+        ),
+    ] = None,
+    work_height: WorkHeightOption = None,
     target_fps: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Lower the processing resolution to hold this frame rate. Default: keep the resolution."),
+        typer.Option(
+            min=0.1, help="Lower the processing resolution to hold this many frames per second. Default: keep the resolution."
+        ),
     ] = None,
     steady: Annotated[float, typer.Option(min=0, max=1, help="Temporal smoothing, from 0 (off) to 1 (strong).")] = 0.0,
     split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
-    loop: Annotated[bool, typer.Option(help="Play a file again when it ends, or end the run.")] = True,
+    loop: Annotated[bool, typer.Option(help="When a file ends: play it again, or end the run.")] = True,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
     ] = False,

@@ -31,34 +31,43 @@ TRAIN_DEVICE = "Device: auto (the best one present), cpu, cuda, cuda:N, mps or x
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="One of gan, dcgan, wgan, cyclegan, pix2pix, cogan, bigan, simgan, distill.", show_default=False)
+        str,
+        typer.Argument(help="Recipe: cyclegan, pix2pix, distill, simgan, bigan, cogan, gan, dcgan or wgan.", show_default=False),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, page.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run, for checkpoint, log, samples and page.")],
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with trainA and trainB, or with train (pairs side by side), or with train and train_labels; for gan, "
-            "dcgan and wgan a folder of images or a file of digits."
+            help="Folder with trainA and trainB, with train (pairs side by side), or with train and train_labels; for gan, dcgan "
+            "and wgan, a folder of images or a file of digits."
         ),
     ] = None,
-    domain_a: Annotated[Path | None, typer.Option(help="Images of domain A: a folder or a file of digits.")] = None,
-    domain_b: Annotated[Path | None, typer.Option(help="Images of domain B: a folder or a file of digits.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings. Flags override it.")] = None,
+    domain_a: Annotated[
+        Path | None, typer.Option(help="Images of domain A: a folder or a file of digits. Default: from --data.")
+    ] = None,
+    domain_b: Annotated[
+        Path | None, typer.Option(help="Images of domain B: a folder or a file of digits. Default: from --data.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings. Flags override it.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable. An unknown key lists all of them."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change one setting. Repeatable. An unknown key prints the list of all settings."
+        ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of generator steps of the whole run. Default: the recipe's.")
+        int | None, typer.Option(min=1, help="Number of generator steps of the whole run. Default: depends on the recipe.")
     ] = None,
     until: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after this step and save, with the schedule of the whole run. Default: the end."),
+        typer.Option(
+            min=1, help="Save and stop after this step; the schedule stays that of the whole run. Default: the last step."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and augmentation. Default: 0.")] = None,
     device: Annotated[str | None, typer.Option(help=TRAIN_DEVICE)] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the checkpoint in --out, with its settings. Flags override them.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint in --out with its settings. Flags override them.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,15 +117,16 @@ def train(
 
 
 def evaluate(
-    subject: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, its checkpoint, or a frame model.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Data, as in `train`. Default for a run: the data that it was trained on.")
+    subject: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="The folder of a run, its checkpoint, or a frame model.")],
+    data: Annotated[Path | None, typer.Option(help="Data, as in `train`. Default for a run: its training data.")] = None,
+    clip: Annotated[
+        Path | None, typer.Option(help="Video for measuring the flicker of a frame model. Default: flicker is not measured.")
     ] = None,
-    clip: Annotated[Path | None, typer.Option(help="Video on which to measure the flicker of a frame model.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the clip that is used, in seconds.")] = 4.0,
-    side: Annotated[int, typer.Option(min=32, help="Side of the center crops for a frame model, in pixels.")] = 256,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length in seconds of the part of the clip that is used.")] = 4.0,
+    side: Annotated[int, typer.Option(min=32, help="Side in pixels of the center crops for a frame model.")] = 256,
     inception: Annotated[
-        Path | None, typer.Option(help="Inception weights for FID and KID, in torch-fidelity's format. Default: EfficientNet's.")
+        Path | None,
+        typer.Option(help="Inception weights for FID and KID, in torch-fidelity's format. Default: EfficientNet's features."),
     ] = None,
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
@@ -153,9 +163,9 @@ def evaluate(
 
 
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="One of digits, latent, street.")],
-    data: Annotated[Path, typer.Option(help="Folder with mnist.npz and usps.npz; for street, the folder with camvid.")],
-    out: Annotated[Path, typer.Option(help="Folder of the runs and the page. Unfinished work in it is resumed.")],
+    experiment: Annotated[str, typer.Argument(help="Experiment: digits, latent or street.")],
+    data: Annotated[Path, typer.Option(help="Folder with mnist.npz and usps.npz; for street, the folder that contains camvid.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the page. An interrupted experiment in it is resumed.")],
     quick: Annotated[bool, typer.Option("--quick", help="Train a fifth of the steps on smaller images.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is trained.")] = 0,
     device: Annotated[str, typer.Option(help=TRAIN_DEVICE, show_default=False)] = "auto",
