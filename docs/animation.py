@@ -1,8 +1,8 @@
-"""Draws docs/cyclecast.webp, the moving picture of the README: the demo's lake through each bundled model in turn.
+"""Renders docs/cyclecast.webp, the animation of the README: the demo's lake through each bundled model in turn.
 
     python docs/animation.py
 
-Each model is wiped in from the left over the one before it; the first and the last wipe show the source.
+Each model's frames replace those of the one before it from left to right. The animation starts and ends with the source.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cyclecast.video.scene import Scene
 OUTPUT = Path(__file__).parent / "cyclecast.webp"
 SIZE = (560, 315)
 RATE = 15  # frames per second of the animation
-HOLD, WIPE = 9, 7  # frames that a picture stays, and that the next one takes to cover it
+HOLD, WIPE = 9, 7  # frames for which a style stays, and in which the next one replaces it
 QUALITY = 78
 LABELS = ("source", "monet", "ukiyoe", "winter")
 
@@ -45,11 +45,11 @@ def main() -> None:
         part, offset = divmod(index, step)
         names = LABELS[part], LABELS[(part + 1) % len(LABELS)]
         share = max(0, offset - HOLD + 1) / (WIPE + 1)
-        pictures = []
+        images = []
         for name in names:
             styled = source if name == "source" else models[name](source)
-            pictures.append(draw_label(cv2.resize(styled, SIZE, interpolation=cv2.INTER_AREA), name))
-        image, following = pictures
+            images.append(draw_label(cv2.resize(styled, SIZE, interpolation=cv2.INTER_AREA), name))
+        image, following = images
         edge = round(share * SIZE[0])
         if edge:
             image[:, :edge] = following[:, :edge]
