@@ -25,7 +25,7 @@ import cyclecast
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.training.networks.resnet import ResnetGenerator
-from cyclecast.video.clock import TURN, read_clock, since
+from cyclecast.video.clock import WRAP_MS, read_clock, seconds_since
 from cyclecast.video.live.meter import Histogram
 
 
@@ -68,7 +68,7 @@ def compare_with_clock(pattern: str, model: str, seconds: float) -> dict[str, An
             unread += 1
             in_picture = read_clock(frame.source)
         assert in_picture is not None
-        late = since(in_picture, handed % (TURN / 1000))
+        late = seconds_since(in_picture, handed % (WRAP_MS / 1000))
         reported.add(handed - frame.at)
         by_clock.add(late)
         worst = max(worst, abs(late - (handed - frame.at)))

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclecast.video.clock import draw_clock, read_clock, since
+from cyclecast.video.clock import draw_clock, read_clock, seconds_since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.client import Capture
 from cyclecast.video.scene import Scene
@@ -172,7 +172,7 @@ def transport_latency(address: str, count: int = 100) -> float:
             captured = capture.take(10.0)
             seen = None if captured is None else read_clock(captured.image)
             if captured is not None and seen is not None:
-                late.append(since(seen, captured.at))
+                late.append(seconds_since(seen, captured.at))
     return round(1000 * float(np.median(late[count // 2 :])), 1)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from cyclecast.errors import InputError
 from cyclecast.isolated import call
-from cyclecast.video.cameras import VideoDevice, list_video_devices, open_capture
+from cyclecast.video.cameras import VideoDevice, fourcc_name, list_video_devices, open_capture
 
 CAMERA_TIMEOUT_S = 10.0  # for a camera to open and to deliver; OpenCV itself would wait as long for one frame
 SIZES = ((640, 480), (1280, 720), (1920, 1080))  # requested from each camera, which delivers the nearest that it has
@@ -127,7 +127,7 @@ def receive_frames(source: str | int, size: Sequence[int] | None, seconds: float
     return {
         "width": frame.shape[1],
         "height": frame.shape[0],
-        "format": _fourcc_name(int(capture.get(cv2.CAP_PROP_FOURCC))),
+        "format": fourcc_name(int(capture.get(cv2.CAP_PROP_FOURCC))),
         "fps": frames / (last - first) if frames else 0.0,
         "stated_fps": capture.get(cv2.CAP_PROP_FPS),
         "first_frame_seconds": first - started,
@@ -165,11 +165,6 @@ def kind_of(driver: str, capabilities: int) -> str:
     if not capabilities & VIDEO_CAPTURE:
         return "other"
     return "csi" if driver in CSI_DRIVERS else "camera"
-
-
-def _fourcc_name(code: int) -> str:
-    letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24)) if code > 0 else b""
-    return letters.decode("ascii", "replace").strip("\0 ") if letters.isascii() else ""
 
 
 def _query_kinds(cameras: list[Camera]) -> list[Camera]:

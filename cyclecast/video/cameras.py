@@ -32,7 +32,7 @@ class VideoDevice:
 
 
 def list_video_devices(root: Path = Path("/")) -> list[VideoDevice]:
-    """Linux's /dev/video*, ordered by number. No device is opened. root: the folder that holds /dev and /sys."""
+    """Lists Linux's /dev/video*, ordered by number, without opening a device. root: the folder that holds /dev and /sys."""
     nodes = [node for node in (root / "dev").glob("video*") if node.name[5:].isdigit()]
     devices = []
     for node in sorted(nodes, key=lambda node: int(node.name[5:])):
@@ -49,9 +49,9 @@ def list_video_devices(root: Path = Path("/")) -> list[VideoDevice]:
 
 
 def open_capture(source: str | int) -> cv2.VideoCapture:
-    """OpenCV's capture of an index, a device or an address, asked for MJPG. Raises InputError if it cannot be opened.
+    """Opens an index, a device or an address with OpenCV, and requests MJPG of a device. Raises InputError if that fails.
 
-    Most cameras send YUYV by default, which is too much for USB at more than a few frames per second.
+    Most cameras send YUYV by default, which exceeds USB's bandwidth at more than a few frames per second.
     """
     os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")  # with them, Windows takes 20 s to open a camera
     import cv2
@@ -67,6 +67,12 @@ def open_capture(source: str | int) -> cv2.VideoCapture:
     if is_device:
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
     return capture
+
+
+def fourcc_name(code: int) -> str:
+    """The four letters of a pixel format from OpenCV's CAP_PROP_FOURCC, such as MJPG; empty if the driver states none."""
+    letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24)) if code > 0 else b""
+    return letters.decode("ascii", "replace").strip("\0 ") if letters.isascii() else ""
 
 
 def _reason_for_failure(source: str | int) -> str:

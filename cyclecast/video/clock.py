@@ -1,7 +1,8 @@
-"""A clock inside the picture: the time at which a frame was captured, in squares that survive a generator and an encoder.
+"""Draws the capture time of a frame into its image, as squares that remain readable after a generator and an encoder.
 
-At the lower left, 8 squares wide and 5 high, each a 24th of the picture's height: one row alternating white and black, by which
-the others are read; three rows with the milliseconds (24 bits, which turn over after 4.6 hours); one with their CRC-8.
+The clock is at the lower left, 8 squares wide and 5 high. A square's side is 1/24 of the image's height. The first row
+alternates white and black and sets the threshold for the others; three rows hold the time in milliseconds (24 bits, which
+wrap around after 4.6 hours); the last row holds their CRC-8.
 """
 
 from __future__ import annotations
@@ -13,32 +14,32 @@ from numpy.typing import NDArray
 from cyclecast.video.frame import Image
 
 COLUMNS, ROWS = 8, 5
-SHARE = 24  # a square is the picture's height over this
-TURN = 1 << 24  # milliseconds
-SMALLEST_HEIGHT = 96  # of a picture, pixels: squares of 4
+SQUARES_PER_HEIGHT = 24  # the side of a square is the image's height divided by this
+WRAP_MS = 1 << 24  # the clock restarts at 0 after this many milliseconds
+MIN_HEIGHT_PX = 96  # of the image; its squares are 4 pixels wide
 
 
 def draw_clock(image: Image, seconds: float) -> None:
-    """Draws the time, rounded to a millisecond, into the picture, (H, W, 3) uint8 BGR of 96 lines or more."""
-    ticks = round(seconds * 1000) % TURN
+    """Draws the time, rounded to a millisecond, into an (H, W, 3) uint8 BGR image at least 96 pixels high."""
+    ticks = round(seconds * 1000) % WRAP_MS
     data = ticks.to_bytes(3, "big")
     rows = [0b10101010, *data, _crc8(data)]
     bits = np.unpackbits(np.array(rows, np.uint8)[:, None], axis=1)  # (ROWS, COLUMNS)
     height = image.shape[0]
-    side = height / SHARE
+    side = height / SQUARES_PER_HEIGHT
     size = (round(COLUMNS * side), round(ROWS * side))
     squares = cv2.resize(bits * np.uint8(215) + np.uint8(20), size, interpolation=cv2.INTER_NEAREST)
     image[height - size[1] :, : size[0]] = squares[:, : image.shape[1], None]
 
 
 def read_clock(image: Image) -> float | None:
-    """Seconds, modulo `TURN` milliseconds, that a picture (of any size) shows; None where no clock can be read."""
+    """Reads the time in seconds, modulo `WRAP_MS`, from an image of any size. None if it shows no readable clock."""
     height, width = image.shape[:2]
-    side = height / SHARE
-    if height < SMALLEST_HEIGHT or width < COLUMNS * side:
+    side = height / SQUARES_PER_HEIGHT
+    if height < MIN_HEIGHT_PX or width < COLUMNS * side:
         return None
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    values = np.array([[_middle(gray, side, row, column) for column in range(COLUMNS)] for row in range(ROWS)])
+    values = np.array([[_mean_of_square(gray, side, row, column) for column in range(COLUMNS)] for row in range(ROWS)])
     white, black = values[0, ::2].mean(), values[0, 1::2].mean()
     if white - black < 20:
         return None
@@ -49,14 +50,14 @@ def read_clock(image: Image) -> float | None:
     return int.from_bytes(data, "big") / 1000
 
 
-def since(shown: float, now: float) -> float:
-    """Seconds from a time read off a picture to `now`; less than half a turn apart, before or after."""
-    turn = TURN / 1000
-    return (now - shown + turn / 2) % turn - turn / 2
+def seconds_since(shown: float, now: float) -> float:
+    """Seconds from a time that `read_clock` returned to `now`, within plus or minus half of `WRAP_MS`."""
+    wrap = WRAP_MS / 1000
+    return (now - shown + wrap / 2) % wrap - wrap / 2
 
 
-def _middle(gray: NDArray[np.generic], side: float, row: int, column: int) -> float:
-    """Mean of the inner part of a square."""
+def _mean_of_square(gray: NDArray[np.generic], side: float, row: int, column: int) -> float:
+    """Mean gray level of the inner part of a square; its edges may be blurred."""
     top = gray.shape[0] - round(ROWS * side) + row * side
     rows = slice(round(top + 0.3 * side), max(round(top + 0.7 * side), round(top + 0.3 * side) + 1))
     left = column * side

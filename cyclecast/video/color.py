@@ -1,4 +1,7 @@
-"""Between a decoder's pictures and (H, W, 3) uint8 BGR, both ways, by what the stream says of its colors and its orientation."""
+"""Converts between decoded frames and (H, W, 3) uint8 BGR, in both directions.
+
+The conversion follows the color description and the display matrix of the stream.
+"""
 
 from __future__ import annotations
 
@@ -14,47 +17,51 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Color, Image
 
-# swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND: without the last two a plain gray comes back 5 levels off, tinted.
-EXACT_COLORS = 0x2 | 0x2000 | 0x40000
-# H.273's matrix -> swscale's name of it. Unspecified is taken as BT.601 both ways, so it comes out as it went in.
-MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
+# swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND. Without the last two, plain gray comes back tinted, 5 levels off.
+EXACT_COLOR_FLAGS = 0x2 | 0x2000 | 0x40000
+# H.273's matrix -> swscale's name for it. Unspecified counts as BT.601 in both directions, which leaves the colors unchanged.
+SWSCALE_MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
 RGB, UNSPECIFIED, CONSTANT_LUMINANCE = 0, 2, 10
-NEAREST = {3: UNSPECIFIED, CONSTANT_LUMINANCE: 9}  # matrices that swscale refuses -> what comes next to them
+FALLBACKS = {3: UNSPECIFIED, CONSTANT_LUMINANCE: 9}  # matrices that swscale does not support -> the closest that it does
 FULL_RANGE = 2
-HDR = {16: "PQ", 18: "HLG"}  # H.273's transfer characteristics that reach beyond the white of a screen
-# PyAV's rotation -> what `orientation` says of it
-TURNS = {90: (True, False, True), -90: (True, True, False), 180: (False, True, True), -180: (False, True, True)}
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273's transfer characteristics with more brightness than SDR
+# PyAV's rotation in degrees -> the result of `orientation`
+ROTATIONS = {90: (True, False, True), -90: (True, True, False), 180: (False, True, True), -180: (False, True, True)}
 SDR = Color(matrix=1, range=1, primaries=1, transfer=1)
 
 
-def delivered(color: Color, is_rgb: bool = False) -> Color:
-    """What the output says of its colors: the same, but BT.709 where HDR was mapped or the source has no matrix, being RGB."""
-    if color.transfer in HDR:
+def output_color(color: Color, is_rgb: bool = False) -> Color:
+    """The color description of the output for a source with `color`.
+
+    It is the same, except for BT.709 if HDR is mapped to SDR, BT.709's matrix if the source is RGB, and the closest matrix that
+    swscale supports if it does not support the source's.
+    """
+    if color.transfer in HDR_TRANSFERS:
         return SDR
     if is_rgb or color.matrix == RGB:
         return replace(color, matrix=SDR.matrix, range=SDR.range)
-    matrix = NEAREST.get(color.matrix, color.matrix)
-    return replace(color, matrix=matrix if matrix in MATRICES else UNSPECIFIED)
+    matrix = FALLBACKS.get(color.matrix, color.matrix)
+    return replace(color, matrix=matrix if matrix in SWSCALE_MATRICES else UNSPECIFIED)
 
 
-class ToBgr:
-    """Turns decoded frames of one stream into upright (H, W, 3) uint8 BGR."""
+class BgrConverter:
+    """Converts decoded frames of one stream to upright (H, W, 3) uint8 BGR."""
 
     def __init__(self, color: Color) -> None:
-        self._tones = ToneMapping() if color.transfer in HDR else None
+        self._tone_mapping = ToneMapping() if color.transfer in HDR_TRANSFERS else None
 
     def __call__(self, frame: av.VideoFrame) -> Image:
-        """By the frame's own matrix and range, turned as its display matrix says; HDR is mapped to BT.709.
+        """Uses the frame's own matrix and range, applies its display matrix, and maps HDR to BT.709.
 
-        InputError for a matrix that nothing here converts, such as YCgCo.
+        Raises InputError for a matrix that swscale does not support, such as YCgCo.
         """
-        matrix = frame.colorspace = NEAREST.get(frame.colorspace, frame.colorspace)
-        if matrix not in MATRICES and matrix not in (RGB, UNSPECIFIED):
-            raise InputError(f"its colors are in a form that is not known here (matrix {matrix} of ITU-T H.273)")
+        matrix = frame.colorspace = FALLBACKS.get(frame.colorspace, frame.colorspace)
+        if matrix not in SWSCALE_MATRICES and matrix not in (RGB, UNSPECIFIED):
+            raise InputError(f"its color matrix is not supported (matrix {matrix} of ITU-T H.273)")
         transposed, flipped_x, flipped_y = orientation(frame)
-        if self._tones is not None:
-            frame = self._tones(frame)
-        image = np.asarray(frame.to_ndarray(format="bgr24", interpolation=EXACT_COLORS), np.uint8)
+        if self._tone_mapping is not None:
+            frame = self._tone_mapping(frame)
+        image = np.asarray(frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOR_FLAGS), np.uint8)
         if transposed:
             image = image.transpose(1, 0, 2)
         image = image[:: -1 if flipped_y else 1, :: -1 if flipped_x else 1]
@@ -62,43 +69,43 @@ class ToBgr:
 
 
 class ToneMapping:
-    """HDR (PQ, HLG) to BT.709 by FFmpeg's own perceptual mapping; 20 ms for 1280x720 on a core of a Xeon, 2026-11-23.
+    """Maps HDR (PQ, HLG) to BT.709 with FFmpeg's perceptual tone mapping.
 
-    The first frame takes 4 s of that core: a table is made.
+    A 1280x720 frame takes 20 ms on one core of a Xeon (2026-11-23). The first frame takes 4 s, because FFmpeg builds a table.
     """
 
     def __init__(self) -> None:
         self._graph: Graph | None = None
-        self._form: tuple[int, int, str] | None = None
+        self._input: tuple[int, int, str] | None = None  # width, height, pixel format
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        form = (frame.width, frame.height, frame.format.name)
-        if self._graph is None or form != self._form:
-            self._graph, self._form = _tone_mapping_graph(*form), form
+        current = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or current != self._input:
+            self._graph, self._input = _tone_mapping_graph(*current), current
         self._graph.push(frame)
         mapped = self._graph.pull()
         assert isinstance(mapped, av.VideoFrame)
         return mapped
 
 
-def _tone_mapping_graph(width: int, height: int, form: str) -> Graph:
+def _tone_mapping_graph(width: int, height: int, pix_fmt: str) -> Graph:
     graph = Graph()
-    last = graph.add_buffer(width=width, height=height, format=av.VideoFormat(form), time_base=Fraction(1, 1000))
+    last = graph.add_buffer(width=width, height=height, format=av.VideoFormat(pix_fmt), time_base=Fraction(1, 1000))
     mapping = "out_transfer=bt709:out_primaries=bt709:out_range=full:intent=perceptual"
     for name, arguments in (("scale", mapping), ("format", "bgr24"), ("buffersink", None)):
-        step = graph.add(name, arguments)
-        last.link_to(step)
-        last = step
+        node = graph.add(name, arguments)
+        last.link_to(node)
+        last = node
     graph.configure()
     return graph
 
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """(transposed, then flipped left to right, then upside down) by the display matrix (ISO 14496-12, 6.2.2)."""
-    try:  # not `frame.side_data`: the two would hold each other, and a hundred frames wait for the garbage collector
+    """(is_transposed, then is_flipped_x, then is_flipped_y) from the frame's display matrix (ISO 14496-12, 6.2.2)."""
+    try:  # `frame.side_data` would make a reference cycle, and a hundred frames would wait for the collector
         data: Any = cast(Any, SideDataContainer)(frame).get(Type.DISPLAYMATRIX)
-    except ValueError:  # PyAV 18 has no name for one of the others, such as the EXIF of MJPEG; of mirroring it then says nothing
-        return TURNS.get(round(frame.rotation), (False, False, False))
+    except ValueError:  # PyAV 18 does not know another entry, such as MJPEG's EXIF; the rotation has no mirroring
+        return ROTATIONS.get(round(frame.rotation), (False, False, False))
     if data is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
@@ -107,14 +114,17 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-def from_bgr(image: Image, color: Color, form: str) -> av.VideoFrame:
-    """A frame of this pixel format, converted with the matrix and range of `color` and tagged so. Sizes must suit the format."""
-    picture = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(
-        format=form,
-        dst_colorspace=MATRICES.get(color.matrix, "ITU601"),
+def frame_from_bgr(image: Image, color: Color, pix_fmt: str) -> av.VideoFrame:
+    """A frame in this pixel format, converted with the matrix and range of `color` and tagged with it.
+
+    The size must suit the pixel format: 4:2:0 needs an even width and height.
+    """
+    frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(
+        format=pix_fmt,
+        dst_colorspace=SWSCALE_MATRICES.get(color.matrix, "ITU601"),
         dst_color_range="JPEG" if color.range == FULL_RANGE else "MPEG",
-        interpolation=EXACT_COLORS,
+        interpolation=EXACT_COLOR_FLAGS,
     )
-    picture.colorspace, picture.color_range = color.matrix, color.range
-    picture.color_primaries, picture.color_trc = color.primaries, color.transfer
-    return picture
+    frame.colorspace, frame.color_range = color.matrix, color.range
+    frame.color_primaries, frame.color_trc = color.primaries, color.transfer
+    return frame

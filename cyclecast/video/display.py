@@ -42,7 +42,7 @@ def try_window(gui: str | None) -> str | None:
     if display_name() is None:
         return "no display: neither DISPLAY nor WAYLAND_DISPLAY is set"
     result = call(open_window, seconds=OPENCV_TIMEOUT_S)
-    return result.failure and _first_complaint(result.output, result.failure)
+    return result.failure and _first_error_line(result.output, result.failure)
 
 
 def gui_in_build(build: str) -> str | None:
@@ -67,7 +67,7 @@ def open_window() -> None:
     cv2.destroyAllWindows()
 
 
-def _first_complaint(output: str, failure: str) -> str:
-    """The toolkit's first message about the failure; general advice follows it."""
+def _first_error_line(output: str, failure: str) -> str:
+    """The first line in which the toolkit states the failure; the lines after it are general advice."""
     first = next((line for line in output.splitlines() if "could not" in line.lower() or "cannot" in line.lower()), "")
     return last_line(first) or failure

@@ -1,4 +1,4 @@
-"""What flows through this room: frames with their own time, and what a stream says of all of them."""
+"""Video frames with their timestamps, the properties of a video stream, and the interface of frame functions."""
 
 from __future__ import annotations
 
@@ -16,49 +16,50 @@ Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
 @dataclass(frozen=True)
 class Color:
-    """How YUV becomes light: code points of ITU-T H.273, as the stream carries them (2: unspecified; range 0: unspecified)."""
+    """The color description of a stream, as code points of ITU-T H.273. 2 means unspecified; for the range, 0 does."""
 
     matrix: int = 2
     range: int = 0
+    """1: limited (16 to 235); 2: full (0 to 255)."""
     primaries: int = 2
     transfer: int = 2
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What is the same for every frame of a video stream; sizes as displayed, that is after rotation."""
+    """The properties that all frames of a video stream share. Sizes are those on display, after rotation."""
 
     width: int
     height: int
     rate: Fraction
-    """Frames per second on average; each frame's own time is what counts."""
+    """Average frames per second. It is informative only: each frame has its own timestamp."""
     time_base: Fraction
-    """Seconds in one tick of a frame's pts."""
+    """Seconds per tick of `Frame.pts`."""
     frames: int | None
-    """How many there should be, for a progress bar; None where nobody knows."""
+    """The expected number of frames, for a progress bar; None if it is unknown."""
     color: Color
     pixel_aspect: Fraction
-    """Width of a pixel over its height."""
+    """The width of a pixel divided by its height."""
     start: Fraction = Fraction(0)
-    """Seconds taken off every time: for sources whose clock does not begin near 0, such as recordings of broadcasts."""
+    """Seconds subtracted from every timestamp, for sources whose clock starts late, such as recordings of broadcasts."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture and its time."""
+    """An image and its timestamp."""
 
     image: Image
     pts: int
-    """When it is shown, in ticks of the stream's time base."""
+    """Presentation time, in ticks of the stream's time base."""
     duration: int
-    """For how long, in ticks; 0 where the stream does not say."""
+    """Display time in ticks; 0 if the stream does not state it."""
 
 
 class FrameFunction(Protocol):
-    """What a video is run through: (H, W, 3) uint8 BGR in and out, any size; `prepare` compiles for one ahead of time.
+    """Maps an image to an image of the same size, both (H, W, 3) uint8 BGR. It accepts any size.
 
-    identity: functions of one identity make the same of a frame, so that one may go on where the other was cut short; None:
-    nobody knows.
+    identity: two functions with the same identity return the same output for the same frame, so that one can resume a
+    conversion that the other began. None: unknown, and a conversion cannot be resumed. prepare: compiles for a size in advance.
     """
 
     @property
@@ -71,6 +72,6 @@ class FrameFunction(Protocol):
 
 @runtime_checkable
 class SubmittingFunction(FrameFunction, Protocol):
-    """One that works on two frames at a time: `submit` starts on a frame and returns the future of its output."""
+    """A frame function that can process two frames at a time: `submit` starts one and returns the future of its output."""
 
     def submit(self, frame: Image, /) -> Future[Image]: ...

@@ -1,4 +1,4 @@
-"""A picture through a frame function, at its own height or at another."""
+"""Runs a frame function on an image at the image's own resolution or at another height."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ import numpy as np
 from cyclecast.future import Completed, Deferred, Future
 from cyclecast.video.frame import FrameFunction, Image, SubmittingFunction
 
-SMALLEST = 16  # pixels, the shortest side that a frame model takes
+MIN_SIDE_PX = 16  # the shortest side that a frame model accepts
 
 
 def work_size(width: int, height: int, work_height: int | None) -> tuple[int, int]:
-    """(width, height) that the function runs at: the picture's shape, of `work_height` lines if that is given."""
-    return (width, height) if work_height is None else (max(SMALLEST, round(width * work_height / height)), work_height)
+    """The (width, height) at which the function runs: the image's own, or that of the image scaled to `work_height` pixels."""
+    return (width, height) if work_height is None else (max(MIN_SIDE_PX, round(width * work_height / height)), work_height)
 
 
 def style_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Image:
-    """(H, W, 3) uint8 BGR through `function`, run at `work_height` lines if that is given -> a new one of the same size."""
+    """Runs `function` on an (H, W, 3) uint8 BGR image and returns a new image of the same size.
+
+    work_height: scales the image to this height, in pixels, for the function, and the output back.
+    """
     return submit_frame(image, function, work_height).result()
 
 
 def submit_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Future[Image]:
-    """As `style_frame`, without waiting for the result if the function works ahead."""
+    """As `style_frame`, but does not wait for the output if the function is a `SubmittingFunction`."""
     height, width = image.shape[:2]
-    small = resized(image, work_size(width, height, work_height))
+    small = resize_image(image, work_size(width, height, work_height))
     if isinstance(function, SubmittingFunction):
         future = function.submit(small)
-        return Deferred(lambda: resized(future.result(), (width, height)))
-    return Completed(resized(function(small), (width, height)))
+        return Deferred(lambda: resize_image(future.result(), (width, height)))
+    return Completed(resize_image(function(small), (width, height)))
 
 
-def resized(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (width, height): averaged where it shrinks, cubic where it grows; itself if it is of that size."""
+def resize_image(image: Image, size: tuple[int, int]) -> Image:
+    """Resizes an image to (width, height), by area averaging if it shrinks and by cubic interpolation if it grows.
+
+    Returns the image itself if it has that size.
+    """
     height, width = image.shape[:2]
     if size == (width, height):
         return image
-    how = cv2.INTER_AREA if size[1] < height else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
+    interpolation = cv2.INTER_AREA if size[1] < height else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)

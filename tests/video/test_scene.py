@@ -1,4 +1,4 @@
-"""The demo's scene: it moves, it sounds, and it is the same every time."""
+"""The demo's scene moves, has sound, and is the same every time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from cyclecast.video.scene import Scene, write_sound
 
 
-def test_frames_move_and_repeat_exactly() -> None:
+def test_frames_move_and_are_reproducible() -> None:
     scene = Scene(width=160, height=90, seconds=0.4, rate=10)
     frames = list(scene)
     assert [(frame.pts, frame.image.shape) for frame in frames] == [(i, (90, 160, 3)) for i in range(4)]

@@ -19,6 +19,7 @@ from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PartMaker
 from cyclecast.video.convert.report import ConversionReport
 from cyclecast.video.convert.signature import conversion_signature
+from cyclecast.video.convert.size_buckets import SizeBuckets
 from cyclecast.video.files import images
 from cyclecast.video.frame import FrameFunction, Image
 from cyclecast.video.resize import submit_frame
@@ -53,11 +54,11 @@ def convert_batch(
 
     jobs: images that are read and written at a time, while the function runs on one image at a time; a video overlaps all this
     by itself. bucketed: the function takes any size, so from `BUCKET_MIN_IMAGES` images on sizes are rounded up, see
-    `images.Bucketed`. progress: makes the callback for a video of this name. Raises Interrupted after Ctrl-C or SIGTERM.
+    `SizeBuckets`. progress: makes the callback for a video of this name. Raises Interrupted after Ctrl-C or SIGTERM.
     """
     locked = LockedFunction(function)
     image_count = sum(_is_image(source) for source, _ in planned)
-    for_images = images.Bucketed(locked) if bucketed and image_count >= BUCKET_MIN_IMAGES else locked
+    for_images = SizeBuckets(locked) if bucketed and image_count >= BUCKET_MIN_IMAGES else locked
     futures: deque[Future[Outcome]] = deque()
     finished = 0
 

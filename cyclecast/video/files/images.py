@@ -34,7 +34,7 @@ from cyclecast.video.files.image_metadata import (
     upright_exif,
     upright_xmp,
 )
-from cyclecast.video.frame import FrameFunction, Image
+from cyclecast.video.frame import Image
 
 log = logging.getLogger(__name__)
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # suffix -> Pillow's name of the format and its settings
@@ -49,7 +49,6 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # suffix -> Pillow's name of
 SUFFIXES = frozenset(FORMATS)
 LARGEST = 1 << 30  # pixels, as in OpenCV
 PREDICTOR = 317  # a tag of TIFF; 2: differences between neighbors, which compress better
-GRID = 128  # pixels; see `Bucketed`
 
 Pixels = NDArray[np.generic]  # (H, W) or (H, W, 3 or 4), as a decoder gives them
 
@@ -274,37 +273,3 @@ def _encode(suffix: str, image: Image, alpha: NDArray[np.uint8] | None, metadata
         log.debug("Pillow cannot encode an image", exc_info=True)
         raise OutputError(f"an image of {width}x{height} cannot be encoded as {suffix}") from error
     return file.getvalue()
-
-
-class Bucketed:
-    """A frame function for images of many sizes. It calls the inner function with few sizes, as that may compile for each.
-
-    An image is extended to the right and below by its last column and row, up to a multiple of `grid`, and the output is cut
-    to the image's size. This changes the output where the model sees beyond the right and lower edges, and everywhere if the
-    model normalizes over the whole image. Not for a model of a fixed size.
-    """
-
-    def __init__(self, function: FrameFunction, grid: int = GRID) -> None:
-        self._function, self._grid = function, grid
-
-    @property
-    def identity(self) -> str | None:
-        """The identity of the inner function and the grid, which changes the output at the edges."""
-        inner = self._function.identity
-        return inner and f"{inner} grid {self._grid}"
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) at which the inner function gets an image of this size. Sort images by it to compile least often."""
-        return -(-width // self._grid) * self._grid, -(-height // self._grid) * self._grid
-
-    def prepare(self, width: int, height: int) -> None:
-        """Compiles for images of this size and for all that share its bucket."""
-        self._function.prepare(*self.size(width, height))
-
-    def __call__(self, frame: Image) -> Image:
-        height, width = frame.shape[:2]
-        right, below = (large - small for large, small in zip(self.size(width, height), (width, height), strict=True))
-        if right == below == 0:
-            return self._function(frame)
-        padded = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        return np.ascontiguousarray(self._function(np.asarray(padded, np.uint8))[:height, :width])

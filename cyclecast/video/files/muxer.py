@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.filter import Graph
 
 from cyclecast.errors import OutputError
-from cyclecast.video.color import EXACT_COLORS
+from cyclecast.video.color import EXACT_COLOR_FLAGS
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import MP4_FAMILY, Part, extend_last, open_output, reason
 from cyclecast.video.frame import StreamInfo
@@ -136,7 +136,7 @@ def _frames(parts: Sequence[Part], info: StreamInfo) -> Iterator[tuple[av.VideoF
     for part in parts:
         with _opened(part) as container:
             for frame in container.decode(video=0):
-                image = frame.to_ndarray(format="bgr24", interpolation=EXACT_COLORS)[: info.height, : info.width]
+                image = frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOR_FLAGS)[: info.height, : info.width]
                 seconds = part.first * info.time_base + (frame.pts or 0) * (frame.time_base or 0)
                 yield av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24"), seconds
 

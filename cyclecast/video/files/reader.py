@@ -17,7 +17,7 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from cyclecast.errors import InputError, MissingInputError
-from cyclecast.video.color import HDR, ToBgr, delivered, orientation
+from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
@@ -123,16 +123,16 @@ class VideoFile:
         if orientation(first)[0]:
             width, height, aspect = height, width, 1 / aspect
         color = Color(context.colorspace, context.color_range, context.color_primaries, context.color_trc)
-        if color.transfer in HDR:
-            self.notices.append(f"HDR ({HDR[color.transfer]}) was mapped to the range of a screen, BT.709")
-        self._bgr = ToBgr(color)
+        if color.transfer in HDR_TRANSFERS:
+            self.notices.append(f"HDR ({HDR_TRANSFERS[color.transfer]}) was mapped to the range of a screen, BT.709")
+        self._bgr = BgrConverter(color)
         return StreamInfo(
             width=width,
             height=height,
             rate=rate,
             time_base=time_base,
             frames=frames or None,
-            color=delivered(color, first.format.is_rgb),
+            color=output_color(color, first.format.is_rgb),
             pixel_aspect=aspect,
             start=self._start((first.pts or 0) * time_base) + self._time_range.start,
         )
@@ -264,7 +264,7 @@ class VideoFile:
             frame = next(self._frames, None)
 
     def _upright(self, frame: av.VideoFrame) -> Image:
-        """As `ToBgr`; resizes a frame that has another size than the first."""
+        """As `BgrConverter`; resizes a frame that has another size than the first."""
         try:
             image = self._bgr(frame)
         except InputError as error:

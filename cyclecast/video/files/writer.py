@@ -17,7 +17,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from cyclecast.errors import ConfigError, CyclecastError, OutputError
-from cyclecast.video.color import from_bgr
+from cyclecast.video.color import frame_from_bgr
 from cyclecast.video.files.encoders import ENCODERS, ChosenEncoder, ordinary_priority
 from cyclecast.video.frame import Frame, StreamInfo
 
@@ -143,7 +143,7 @@ class VideoWriter:
             raise OutputError(f"a frame of {width}x{height} in a video of {self.info.width}x{self.info.height}")
         if width % 2 or height % 2:
             image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
-        encodable = from_bgr(image, self.info.color, self._pix_fmt)
+        encodable = frame_from_bgr(image, self.info.color, self._pix_fmt)
         encodable.pts, encodable.time_base = pts - self._first, self.info.time_base
         self._durations[pts - self._first] = frame.duration
         self._encode(encodable)

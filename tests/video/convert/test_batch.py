@@ -1,4 +1,4 @@
-"""A batch: an error is one line for its file, whatever the system refuses, and the other files are converted."""
+"""In a batch, each error costs one file and is one line; the other files are converted."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def convert(sources: Path, out: Path, messages: list[str] | None = None, options
     return outcomes
 
 
-def fail_nth(original: Callable[..., Any], nth: int, counted: list[int], applies: Callable[..., bool]) -> Callable[..., Any]:
-    """The same function, whose n-th call finds that the disk is full."""
+def fail_nth(original: Callable[..., Any], nth: int, calls: list[int], applies: Callable[..., bool]) -> Callable[..., Any]:
+    """The same function, whose n-th call fails because the disk is full."""
 
     def failing(*args: Any, **options: Any) -> Any:
         if applies(*args, **options):
-            counted[0] += 1
-            if counted[0] == nth:
+            calls[0] += 1
+            if calls[0] == nth:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return original(*args, **options)
 
@@ -74,19 +74,17 @@ CALLS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_disk_that_is_full_at_any_moment_costs_one_file(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_a_full_disk_costs_at_most_one_file(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     owner, name, applies = CALLS[call]
     original = getattr(owner, name)
     nth, failures = 0, 0
     while True:
         nth += 1
-        out, counted = tmp_path / f"out{nth}", [0]
+        out, calls = tmp_path / f"out{nth}", [0]
         with monkeypatch.context() as patch:
-            patch.setattr(owner, name, fail_nth(original, nth, counted, applies))
+            patch.setattr(owner, name, fail_nth(original, nth, calls, applies))
             outcomes = convert(sources, out)
-        if counted[0] < nth:
+        if calls[0] < nth:
             break
         failed = [outcome for outcome in outcomes if outcome.error]
         assert len(outcomes) == 3 and len(failed) <= 1, (nth, failed)
@@ -100,7 +98,7 @@ def test_a_disk_that_is_full_at_any_moment_costs_one_file(
     assert nth > 1 and (failures or call == "unlink")
 
 
-def test_an_unreadable_job_list_costs_its_file_alone(sources: Path, tmp_path: Path) -> None:
+def test_an_unreadable_job_list_costs_only_its_own_file(sources: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     folder = folder_of(out / "a.mp4")
     (folder / LIST_NAME).mkdir(parents=True)
@@ -121,7 +119,7 @@ LOGS: dict[str, bytes | None] = {
 
 
 @pytest.mark.parametrize("how", LOGS)
-def test_an_unreadable_batch_log_stops_no_file(sources: Path, tmp_path: Path, how: str) -> None:
+def test_an_unreadable_batch_log_does_not_stop_the_batch(sources: Path, tmp_path: Path, how: str) -> None:
     path, data = tmp_path / "out" / BatchLog.NAME, LOGS[how]
     path.parent.mkdir()
     path.mkdir() if data is None else path.write_bytes(data)
@@ -146,7 +144,7 @@ def test_garbage_in_a_batch_log_costs_only_its_own_lines(sources: Path, tmp_path
     assert messages[0] == f"{path}: lines that cannot be read: 1; files named there count as not converted"
 
 
-def test_a_finished_file_that_the_log_cannot_note_is_a_notice(
+def test_a_finished_file_that_cannot_be_logged_gives_a_notice(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

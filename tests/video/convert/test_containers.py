@@ -1,4 +1,4 @@
-"""Containers refuse what they cannot hold before the first frame, and only that."""
+"""A codec or pixel format that the container cannot hold is an error before the first frame."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def encode(path: Path, codec: str, pix_fmt: str | None = None) -> Part:
     return writer.part()
 
 
-def is_held(part: Part, source: Path, suffix: str) -> bool:
-    """Whether FFmpeg really muxes this part into this container and reads it back."""
+def can_mux(part: Part, source: Path, suffix: str) -> bool:
+    """Whether FFmpeg can mux this part into this container and read it back."""
     out = part.path.with_name(f"out{suffix}")
     try:
         with SideStreams(source, Fraction(0), TimeRange(), suffix, False) as side_streams:
@@ -53,14 +53,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Part]:
 def test_a_codec_is_refused_exactly_where_ffmpeg_cannot_mux_it(
     parts: dict[str, Part], clip: Path, suffix: str, codec: str
 ) -> None:
-    assert (codec in codecs_in(suffix)) == is_held(parts[codec], clip, suffix)
+    assert (codec in codecs_in(suffix)) == can_mux(parts[codec], clip, suffix)
 
 
 REFUSED = [(suffix, codec) for suffix in CONTAINERS for codec in ENCODERS if codec not in codecs_in(suffix)]
 
 
-class Unreached(Same):
-    """A function that must not see a frame."""
+class NotCalled(Same):
+    """A function that fails if it is called."""
 
     def __call__(self, frame: Image) -> Image:
         raise AssertionError("a frame was styled")
@@ -74,21 +74,21 @@ def test_a_codec_that_the_container_cannot_hold_is_refused_before_the_first_fram
     clip: Path, tmp_path: Path, suffix: str, codec: str
 ) -> None:
     with pytest.raises(OutputError) as caught:
-        convert_file(clip, tmp_path / f"out{suffix}", Unreached(), ConvertOptions(codec=codec))
+        convert_file(clip, tmp_path / f"out{suffix}", NotCalled(), ConvertOptions(codec=codec))
     message = str(caught.value)
     assert f"{suffix} cannot hold {codec}, it takes {', '.join(codecs_in(suffix))}" in message and "\n" not in message
     assert ".mkv" in message and f"use --codec {CONTAINERS[suffix]}, or" in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_refused_pairs_are_known() -> None:
+def test_known_pairs_are_among_the_refused_ones() -> None:
     assert set(REFUSED) >= {(".webm", "h264"), (".webm", "hevc"), (".mov", "vp9"), (".mov", "av1"), (".m4v", "hevc")}
     assert not any(suffix in (".mkv", ".mp4") for suffix, _ in REFUSED)
 
 
 @pytest.mark.parametrize("codec", ENCODERS)
 def test_a_pixel_format_is_converted_or_refused_before_the_first_frame(clip: Path, tmp_path: Path, codec: str) -> None:
-    """Of each encoder every format that it lists, and one that it does not."""
+    """Tries every format that the encoder lists, and one that it does not."""
     formats = [form for form in (av.Codec(ENCODERS[codec].name, "w").video_formats or []) if form.components]
     for name in [form.name for form in formats if not form.name.startswith(("yuvj", "yuva"))] + ["yuv411p"]:
         options = ConvertOptions(codec=codec, pix_fmt=name, duration=Fraction(1, 10))

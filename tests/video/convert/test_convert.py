@@ -22,23 +22,11 @@ from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Negative, Same, moving_pictures, shared
+from tests.video.clips import frame_times, psnr, read_frames
 
 
-def times(path: Path) -> list[Fraction]:
-    """When each frame is shown, in seconds, exactly."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        assert stream.time_base is not None
-        return [frame.pts * stream.time_base for frame in container.decode(stream) if frame.pts is not None]
-
-
-def pictures(path: Path) -> list[Image]:
-    with VideoFile(path) as video:
-        return [frame.image for frame in video]
-
-
-def sound(path: Path) -> list[tuple[float, bytes]]:
-    """Time and bytes of every packet of the first audio track."""
+def sound_packets(path: Path) -> list[tuple[float, bytes]]:
+    """Time in seconds and bytes of every packet of the first sound track."""
     with av.open(str(path)) as container:
         if not container.streams.audio:
             return []
@@ -46,34 +34,27 @@ def sound(path: Path) -> list[tuple[float, bytes]]:
         return [(float(p.pts * p.time_base), bytes(p)) for p in packets if p.pts is not None]
 
 
-def heard(path: Path) -> NDArray[np.float32]:
-    """The first channel of the first audio track from time 0 on, at 48 kHz."""
+def decode_first_channel(path: Path) -> NDArray[np.float32]:
+    """The first channel of the first sound track from time 0 on, at 48 kHz."""
     parts = []
     with av.open(str(path)) as container:
         resampler = av.AudioResampler("fltp", "stereo", 48_000)
         for frame in container.decode(audio=0):
-            begin = round(float(frame.time or 0) * 48_000)
-            samples = np.concatenate([made.to_ndarray()[0] for made in resampler.resample(frame)] or [np.zeros(0, np.float32)])
-            parts.append(samples[max(0, -begin) :])
+            start = round(float(frame.time or 0) * 48_000)
+            samples = np.concatenate([part.to_ndarray()[0] for part in resampler.resample(frame)] or [np.zeros(0, np.float32)])
+            parts.append(samples[max(0, -start) :])
     return np.concatenate(parts)
 
 
-def psnr(ones: list[Image], others: list[Image]) -> float:
-    """Of the brightness, in dB: 4:2:0 halves the colors of an image, and small test images are all edges."""
-    weights = np.array([0.114, 0.587, 0.299])
-    square = np.mean([(a @ weights - b @ weights) ** 2 for a, b in zip(ones, others, strict=True)])
-    return float(10 * np.log10(255**2 / max(square, 1e-9)))
-
-
-def test_each_frame_keeps_its_own_time_and_the_sound_its_bytes(clip: Path, tmp_path: Path) -> None:
+def test_each_frame_keeps_its_timestamp_and_the_sound_its_bytes(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     report = convert_file(clip, out, Negative(), ConvertOptions(crf=1))
-    assert times(out) == times(clip) == [Fraction(40 * i + 7 * (i % 3), 1000) for i in range(12)]
-    assert sound(out) == sound(clip) and len(sound(out)) > 20
+    assert frame_times(out) == frame_times(clip) == [Fraction(40 * i + 7 * (i % 3), 1000) for i in range(12)]
+    assert sound_packets(out) == sound_packets(clip) and len(sound_packets(out)) > 20
     assert (report.frames, report.audio, report.resumed_frames) == (12, "copied", 0)
     assert (report.width, report.height) == (64, 48)
     assert report.stages_ms.keys() == {"decode", "model", "encode"}
-    assert psnr(pictures(out), [255 - image for image in pictures(clip)]) > 38
+    assert psnr(read_frames(out), [255 - image for image in read_frames(clip)]) > 38
 
 
 def test_the_function_is_compiled_for_the_size_before_the_first_frame(clip: Path, tmp_path: Path) -> None:
@@ -94,37 +75,37 @@ def test_the_model_runs_at_the_work_height_and_the_output_has_the_source_size(cl
     report = convert_file(clip, tmp_path / "out.mp4", function, ConvertOptions(work_height=24))
     assert Small.sizes == {(24, 32, 3)} and function.prepared == [(32, 24)]
     assert (report.width, report.height) == (64, 48)
-    assert pictures(tmp_path / "out.mp4")[0].shape == (48, 64, 3)
+    assert read_frames(tmp_path / "out.mp4")[0].shape == (48, 64, 3)
 
 
-def test_no_audio_leaves_it_out(clip: Path, tmp_path: Path) -> None:
+def test_no_audio_leaves_the_sound_out(clip: Path, tmp_path: Path) -> None:
     report = convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(audio=False))
-    assert report.audio == "none" and sound(tmp_path / "out.mp4") == []
+    assert report.audio == "none" and sound_packets(tmp_path / "out.mp4") == []
 
 
 @pytest.mark.parametrize(
     ("codec", "suffix"), [("h264", ".mkv"), ("h264", ".mov"), ("hevc", ".mp4"), ("av1", ".mp4"), ("vp9", ".mkv")]
 )
-def test_codecs_and_containers(clip: Path, tmp_path: Path, codec: str, suffix: str) -> None:
+def test_every_codec_and_container_keeps_timestamps_and_sound(clip: Path, tmp_path: Path, codec: str, suffix: str) -> None:
     out = tmp_path / f"out{suffix}"
     convert_file(clip, out, Same(), ConvertOptions(codec=codec))
     with av.open(str(out)) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == codec
-    assert times(out) == times(clip)
-    assert len(sound(out)) == len(sound(clip))
-    assert psnr(pictures(out), pictures(clip)) > 30
+    assert frame_times(out) == frame_times(clip)
+    assert len(sound_packets(out)) == len(sound_packets(clip))
+    assert psnr(read_frames(out), read_frames(clip)) > 30
 
 
 def test_sound_that_the_container_cannot_hold_is_transcoded(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.webm"
     assert convert_file(clip, out, Same()).audio == "transcoded"
-    assert times(out) == times(clip)
+    assert frame_times(out) == frame_times(clip)
     with av.open(str(out)) as container:
         assert container.streams.audio[0].codec_context.codec.canonical_name == "opus"
-    ours, theirs = heard(out), heard(clip)
+    ours, theirs = decode_first_channel(out), decode_first_channel(clip)
     assert abs(len(ours) - len(theirs)) < 2000  # samples at 48 kHz: a packet of either
     count = min(len(ours), len(theirs))
-    assert np.corrcoef(ours[:count], theirs[:count])[0, 1] > 0.95  # in step, and the same
+    assert np.corrcoef(ours[:count], theirs[:count])[0, 1] > 0.95  # in sync, and the same
 
 
 @pytest.mark.parametrize("color", [Color(1, 1, 1, 1), Color(6, 1, 6, 6), Color(1, 2, 1, 1), Color()], ids=str)
@@ -151,7 +132,7 @@ def test_odd_sizes_gain_a_repeated_row_or_column(tmp_path: Path, size: tuple[int
     with VideoWriter(tmp_path / "out.mp4", info, Encoding("h264", crf=1)) as writer:
         for index, image in enumerate(images):
             writer.write(Frame(image, index, 1))
-    got = pictures(tmp_path / "out.mp4")
+    got = read_frames(tmp_path / "out.mp4")
     assert got[0].shape == (size[1] + size[1] % 2, size[0] + size[0] % 2, 3)
     assert psnr([image[: size[1], : size[0]] for image in got], images) > 38
 
@@ -161,7 +142,7 @@ def test_a_repeated_timestamp_becomes_the_next_tick(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4", info) as writer:
         for pts, image in zip((0, 40, 40, 39, 120), moving_pictures(5), strict=True):
             writer.write(Frame(image, pts, 40))
-    assert times(tmp_path / "out.mp4") == [Fraction(ms, 1000) for ms in (0, 40, 41, 42, 120)]
+    assert frame_times(tmp_path / "out.mp4") == [Fraction(ms, 1000) for ms in (0, 40, 41, 42, 120)]
 
 
 @pytest.mark.parametrize(
@@ -177,8 +158,8 @@ def test_the_last_frame_keeps_its_duration(tmp_path: Path, codec: str, suffix: s
         assert container.duration is not None and abs(container.duration / 1e6 - 5.12) < 0.05
 
 
-def transport_stream(path: Path, starts: list[int], sound: bool = False) -> Path:
-    """An MPEG transport stream: for each start (seconds) 25 frames from there on, as a recorder or `cat` would leave them."""
+def transport_stream(path: Path, starts: list[int]) -> Path:
+    """Writes an MPEG transport stream with 25 frames from each start (seconds) on, as a recorder or `cat` would."""
     data = b""
     for start in starts:
         with av.open(str(path), "w", format="mpegts") as container:
@@ -195,27 +176,27 @@ def transport_stream(path: Path, starts: list[int], sound: bool = False) -> Path
     return path
 
 
-def test_a_clock_that_begins_late_begins_at_0(tmp_path: Path) -> None:
+def test_timestamps_that_start_late_are_shifted_to_0(tmp_path: Path) -> None:
     source = transport_stream(tmp_path / "late.ts", [50_000])
     convert_file(source, tmp_path / "out.mp4", Same())
-    assert times(source)[0] > 49_000
-    assert [float(t) for t in times(tmp_path / "out.mp4")] == pytest.approx([i / 25 for i in range(25)], abs=1e-3)
+    assert frame_times(source)[0] > 49_000
+    assert [float(t) for t in frame_times(tmp_path / "out.mp4")] == pytest.approx([i / 25 for i in range(25)], abs=1e-3)
 
 
-def test_a_clock_that_jumps_back_is_an_error(tmp_path: Path) -> None:
-    source = transport_stream(tmp_path / "strung.ts", [20, 5])
-    with pytest.raises(InputError, match=r"strung\.ts: its clock jumps back by 16\.\d s"):
+def test_timestamps_that_jump_back_are_an_error(tmp_path: Path) -> None:
+    source = transport_stream(tmp_path / "joined.ts", [20, 5])
+    with pytest.raises(InputError, match=r"joined\.ts: its clock jumps back by 16\.\d s"):
         convert_file(source, tmp_path / "out.mp4", Same())
-    assert [p.name for p in tmp_path.iterdir()] == ["strung.ts"]
+    assert [p.name for p in tmp_path.iterdir()] == ["joined.ts"]
 
 
-def test_a_recording_that_begins_between_key_frames_is_converted(tmp_path: Path) -> None:
+def test_a_recording_that_starts_between_key_frames_is_converted(tmp_path: Path) -> None:
     source = transport_stream(tmp_path / "cut.ts", [0])
     data = source.read_bytes()
     source.write_bytes(data[: 188 * 2] + data[188 * (len(data) // 188 // 4) :])
     report = convert_file(source, tmp_path / "out.mp4", Same())
     assert report.frames >= 10
-    assert len(pictures(tmp_path / "out.mp4")) == report.frames
+    assert len(read_frames(tmp_path / "out.mp4")) == report.frames
 
 
 def test_a_cover_image_is_not_the_video(tmp_path: Path) -> None:
@@ -242,12 +223,12 @@ def test_sound_of_an_unknown_codec_is_left_out_and_reported(clip: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", ["café.png", b"caf\xe9.png", "trip-12:30.png"])
-def test_unusual_file_names(tmp_path: Path, name: str | bytes, clip: Path) -> None:
-    picture = tmp_path / os.fsdecode(name)
+def test_unusual_file_names_work(tmp_path: Path, name: str | bytes, clip: Path) -> None:
+    image = tmp_path / os.fsdecode(name)
     write_image(tmp_path / "plain.png", moving_pictures(1)[0])
-    (tmp_path / "plain.png").rename(picture)
-    assert convert_file(picture, tmp_path / "out.png", Same()).frames == 1
-    video = picture.with_suffix(".mp4")
+    (tmp_path / "plain.png").rename(image)
+    assert convert_file(image, tmp_path / "out.png", Same()).frames == 1
+    video = image.with_suffix(".mp4")
     video.write_bytes(clip.read_bytes())
     assert convert_file(video, video.with_suffix(".mkv"), Same()).frames == 12
 
@@ -276,15 +257,15 @@ def test_a_failed_overwrite_keeps_the_old_file(clip: Path, tmp_path: Path, slow_
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"] and out.read_text() == "precious"
 
 
-def bad_video(folder: Path, kind: str) -> Path:
-    path = folder / f"{kind}.mp4"
-    if kind == "text":
+def make_bad_video(folder: Path, problem: str) -> Path:
+    path = folder / f"{problem}.mp4"
+    if problem == "text":
         path.write_text("not a video\n" * 50)
-    elif kind == "empty":
+    elif problem == "empty":
         path.touch()
-    elif kind == "folder":
+    elif problem == "folder":
         path.mkdir()
-    elif kind == "sound":
+    elif problem == "sound":
         from cyclecast.video.scene import write_sound
 
         write_sound(path, 0.2)
@@ -292,7 +273,7 @@ def bad_video(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("problem", "message"),
     [
         ("missing", "no such file"),
         ("text", "cannot be read as a video"),
@@ -301,14 +282,14 @@ def bad_video(folder: Path, kind: str) -> Path:
         ("sound", "has no video stream"),
     ],
 )
-def test_sources_that_are_not_videos(tmp_path: Path, kind: str, message: str) -> None:
+def test_a_source_that_is_not_a_video_is_an_error(tmp_path: Path, problem: str, message: str) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=message):
-        convert_file(bad_video(tmp_path, kind), tmp_path / "out" / "out.mp4", Same())
+        convert_file(make_bad_video(tmp_path, problem), tmp_path / "out" / "out.mp4", Same())
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_outputs_that_are_refused(clip: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_an_error(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "there.mp4").write_text("precious")
     (tmp_path / "file").touch()
     own = tmp_path / "own.mp4"
@@ -325,7 +306,7 @@ def test_outputs_that_are_refused(clip: Path, tmp_path: Path) -> None:
     assert own.read_bytes() == clip.read_bytes()
 
 
-def test_a_folder_without_write_permission(clip: Path, tmp_path: Path) -> None:
+def test_a_folder_without_write_permission_is_an_error(clip: Path, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -335,7 +316,7 @@ def test_a_folder_without_write_permission(clip: Path, tmp_path: Path) -> None:
         convert_file(clip, locked / "out.mp4", Same())
 
 
-def test_unknown_codecs_and_presets(clip: Path, tmp_path: Path) -> None:
+def test_unknown_codecs_and_presets_are_an_error(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no codec named 'mpeg99'"):
         convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(codec="mpeg99"))
     with pytest.raises(OutputError, match="the h264 encoder does not take these settings"):
@@ -344,23 +325,23 @@ def test_unknown_codecs_and_presets(clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
-def test_images(tmp_path: Path, suffix: str) -> None:
-    picture = moving_pictures(1, 61, 47)[0]
-    write_image(tmp_path / "in.png", picture)
+def test_images_are_converted_to_every_format(tmp_path: Path, suffix: str) -> None:
+    image = moving_pictures(1, 61, 47)[0]
+    write_image(tmp_path / "in.png", image)
     report = convert_file(tmp_path / "in.png", tmp_path / f"out{suffix}", Negative())
     out = cv2.imread(str(tmp_path / f"out{suffix}"))
-    assert out is not None and psnr([np.asarray(out, np.uint8)], [255 - picture]) > 35
+    assert out is not None and psnr([np.asarray(out, np.uint8)], [255 - image]) > 35
     assert (report.frames, report.audio, report.width, report.height) == (1, "none", 61, 47)
 
 
-def test_images_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(InputError, match="cannot be read as an image"):
         convert_file(tmp_path / "text.jpg", tmp_path / "out.png", Same())
     assert [p.name for p in tmp_path.iterdir()] == ["text.jpg"]
 
 
-REAL = {
+REAL_CLIPS = {  # name -> frames, sound codec
     "flower.mp4": (150, "aac"),
     "flower.webm": (150, "vorbis"),
     "friday.mp4": (185, "aac"),
@@ -372,30 +353,30 @@ REAL = {
 }
 
 
-@pytest.mark.parametrize("name", list(REAL))
-def test_real_clips(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", list(REAL_CLIPS))
+def test_real_clips_keep_timestamps_and_sound(name: str, tmp_path: Path) -> None:
     source, out = shared(f"media/clips/{name}"), tmp_path / "out.mp4"
-    frames, codec = REAL[name]
+    frames, codec = REAL_CLIPS[name]
     report = convert_file(source, out, Same(), ConvertOptions(preset="ultrafast"))
     assert report.frames == frames and report.audio == ("copied" if codec else "none")
-    assert times(out) == times(source)
-    ours, theirs = sound(out), sound(source)
+    assert frame_times(out) == frame_times(source)
+    ours, theirs = sound_packets(out), sound_packets(source)
     assert [packet for _, packet in ours] == [packet for _, packet in theirs]
     assert all(abs(a - b) < 0.001 for (a, _), (b, _) in zip(ours, theirs, strict=True))
 
 
 def test_rotated_clips_come_out_upright(tmp_path: Path) -> None:
     shapes = {}
-    for turn in (0, 90, 180):
-        convert_file(shared(f"media/clips/video_{turn}.mov"), tmp_path / f"{turn}.mp4", Same())
-        with av.open(str(tmp_path / f"{turn}.mp4")) as container:
+    for degrees in (0, 90, 180):
+        convert_file(shared(f"media/clips/video_{degrees}.mov"), tmp_path / f"{degrees}.mp4", Same())
+        with av.open(str(tmp_path / f"{degrees}.mp4")) as container:
             frame = next(container.decode(video=0))
-            shapes[turn] = (frame.width, frame.height, frame.rotation)
+            shapes[degrees] = (frame.width, frame.height, frame.rotation)
     assert shapes == {0: (568, 320, 0), 90: (320, 568, 0), 180: (568, 320, 0)}
 
 
 @pytest.mark.parametrize("name", ["audio_only.wav", "badrle.bmp", "broken.png", "shortfile.bmp"])
-def test_broken_files_are_one_clear_error(name: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_an_error_in_one_line(name: str, tmp_path: Path) -> None:
     source = shared(f"media/broken/{name}")
     try:
         convert_file(source, tmp_path / f"out{'.mp4' if name.endswith('wav') else '.png'}", Same())

@@ -1,4 +1,4 @@
-"""Files that version 0.1.0 wrote: later versions read them.
+"""Later versions read the files that version 0.1.0 wrote.
 
 `tests/golden/convert` holds a source, the folder of a job that was interrupted after its first part, and the log of a batch. Only
 the same versions of cyclecast and PyAV resume a job, because others may encode differently; with other versions the format must
@@ -30,7 +30,7 @@ CYCLECAST, PYAV, PART_FRAMES = SIGNATURE["version"]
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """The source with its old time of modification, and the job beside the output."""
+    """The source with its original modification time; the job is beside the output."""
     path = tmp_path / "source.mp4"
     shutil.copy(GOLDEN / "source.mp4", path)
     os.utime(path, ns=(SIGNATURE["source"][1],) * 2)
@@ -57,7 +57,9 @@ def test_the_job_of_the_same_versions_is_resumed(source: Path, tmp_path: Path, m
         assert sum(1 for _ in container.decode(video=0)) == 150
 
 
-def test_the_job_of_other_versions_starts_over_and_says_so(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_job_of_another_version_starts_over_with_a_message(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cyclecast.video.convert.signature.__version__", "99.0")
     messages: list[str] = []
     report = convert_file(source, tmp_path / "out.mp4", Negative(), OPTIONS, on_message=messages.append)

@@ -1,4 +1,4 @@
-"""The folder of a job: locked until it is gone, and an unreadable list costs no part."""
+"""A job's folder is locked until it is removed, and an unreadable list of parts deletes no part."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def test_the_lock_is_held_until_the_folder_is_gone(tmp_path: Path, monkeypatch: 
     at_release: list[bool] = []
     release = FileLock.release
 
-    def watched(lock: FileLock, force: bool = False) -> None:
+    def record_and_release(lock: FileLock, force: bool = False) -> None:
         if lock.is_locked:
             at_release.append(folder.exists())
         release(lock, force)
 
     with Job(tmp_path / "out.mp4", {}) as job:
         (folder / "000000.mp4").touch()
-        monkeypatch.setattr(FileLock, "release", watched)
+        monkeypatch.setattr(FileLock, "release", record_and_release)
         job.remove()
     assert at_release == [False]
 
 
-TRY = "import sys; from pathlib import Path; from cyclecast.video.convert.job import Job; Job(Path(sys.argv[1]), {})"
+OPEN_JOB = "import sys; from pathlib import Path; from cyclecast.video.convert.job import Job; Job(Path(sys.argv[1]), {})"
 
 
 def test_another_process_cannot_use_the_folder_while_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each file of the folder that is deleted, a second process tries to take the job over."""
+    """After each deleted file of the folder, a second process tries to open the job."""
     out, messages = tmp_path / "out.mp4", []
     unlink = Path.unlink
 
     def unlink_then_try(path: Path, missing_ok: bool = False) -> None:
         unlink(path, missing_ok)
         if path.name != "lock":
-            tried = subprocess.run([sys.executable, "-c", TRY, str(out)], capture_output=True, text=True)
-            messages.append(tried.stderr.strip().splitlines()[-1:])
+            attempt = subprocess.run([sys.executable, "-c", OPEN_JOB, str(out)], capture_output=True, text=True)
+            messages.append(attempt.stderr.strip().splitlines()[-1:])
 
     with Job(out, {}) as job:
         (job.folder / "000000.mp4").touch()
@@ -61,19 +61,19 @@ def test_another_process_cannot_use_the_folder_while_it_is_removed(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_file_that_was_deleted_before_it_was_locked_is_not_relied_on(
+def test_a_lock_file_that_was_deleted_before_it_was_locked_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A first run removes its folder after a second one has opened the lock file and before it locks it."""
+    """The first run removes its folder after the second has opened the lock file and before the second locks it."""
     first = Job(tmp_path / "out.mp4", {})
     acquire = FileLock.acquire
 
-    def removed_meanwhile(lock: FileLock, *args: object, **options: object) -> object:
+    def remove_then_acquire(lock: FileLock, *args: object, **options: object) -> object:
         monkeypatch.setattr(FileLock, "acquire", acquire)
         first.remove()
         return acquire(lock, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(FileLock, "acquire", removed_meanwhile)
+    monkeypatch.setattr(FileLock, "acquire", remove_then_acquire)
     with Job(tmp_path / "out.mp4", {}), pytest.raises(OutputError, match="another conversion is writing it"):
         Job(tmp_path / "out.mp4", {})
 
@@ -97,11 +97,11 @@ def interrupted_job(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -
     return {path.name: path.read_bytes() for path in folder_of(out).iterdir()}
 
 
-def break_list(path: Path, how: str) -> None:
+def break_list(path: Path, damage: str) -> None:
     """Makes the list of the parts unreadable."""
     lines = path.read_bytes().splitlines(keepends=True)
     part = json.loads(lines[1])
-    if how == "folder":
+    if damage == "folder":
         path.unlink()
         path.mkdir()
     else:
@@ -119,11 +119,11 @@ def break_list(path: Path, how: str) -> None:
                 "a field is missing": lines[0] + b'{"part": 0}\n',
                 "end of another type": lines[0] + lines[1] + b'{"end": {"notices": 3, "damage": null}}\n',
                 "path of another type": lines[0] + json.dumps(part | {"path": 3}).encode() + b"\n",
-            }[how]
+            }[damage]
         )
 
 
-WAYS = (
+LIST_DAMAGE = (
     "folder",
     "garbage",
     "garbage line",
@@ -140,16 +140,16 @@ WAYS = (
 )
 
 
-@pytest.mark.parametrize("how", WAYS)
-def test_an_unreadable_list_is_one_line_and_costs_no_part(
-    long_clip: Path, interrupted_job: dict[str, bytes], tmp_path: Path, how: str
+@pytest.mark.parametrize("damage", LIST_DAMAGE)
+def test_an_unreadable_list_is_an_error_in_one_line_and_keeps_the_parts(
+    long_clip: Path, interrupted_job: dict[str, bytes], tmp_path: Path, damage: str
 ) -> None:
     out = tmp_path / "out.mp4"
     folder = folder_of(out)
     folder.mkdir()
     for name, data in interrupted_job.items():
         (folder / name).write_bytes(data)
-    break_list(folder / LIST_NAME, how)
+    break_list(folder / LIST_NAME, damage)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(OutputError) as caught:
         convert_file(long_clip, out, Negative(), QUICK)
@@ -157,7 +157,7 @@ def test_an_unreadable_list_is_one_line_and_costs_no_part(
     assert message.startswith(f"{out}: the list of finished parts {folder / LIST_NAME} cannot be read (")
     assert "--no-resume starts over" in message and "\n" not in message
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
-    if how == "folder":
+    if damage == "folder":
         report = convert_file(long_clip, out, Negative(), ConvertOptions(preset="ultrafast", resume=False))
         assert report.frames == LONG_FRAMES and [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
@@ -175,7 +175,7 @@ def test_an_unreadable_list_without_parts_starts_over(clip: Path, tmp_path: Path
         assert not folder_of(out).exists()
 
 
-def test_a_file_in_place_of_the_folder_is_one_line(clip: Path, tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(clip: Path, tmp_path: Path) -> None:
     folder_of(tmp_path / "out.mp4").touch()
     with pytest.raises(OutputError, match=r"out\.mp4: cannot be written"):
         convert_file(clip, tmp_path / "out.mp4", Negative())

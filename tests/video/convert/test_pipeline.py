@@ -1,4 +1,4 @@
-"""The three stages overlap, keep the order and a bounded memory, and never hang."""
+"""The three stages overlap, keep the order, use bounded memory, and end after an error."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def numbers(count: int, seen: list[int] | None = None) -> Iterator[int]:
         yield number
 
 
-def at_once(function: Callable[[int], int]) -> Callable[[int], Future[int]]:
-    """A stage that has the result before it returns its future."""
+def synchronous(function: Callable[[int], int]) -> Callable[[int], Future[int]]:
+    """A stage that returns a completed future."""
 
     def submit(number: int) -> Future[int]:
         return Completed(function(number))
@@ -30,57 +30,57 @@ def at_once(function: Callable[[int], int]) -> Callable[[int], Future[int]]:
     return submit
 
 
-def threads() -> set[str]:
+def thread_names() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
 
 def test_all_items_arrive_in_order() -> None:
     out: list[int] = []
     counts: list[int] = []
-    pipeline.run(numbers(100), at_once(lambda n: n * n), out.append, counts.append)
+    pipeline.run(numbers(100), synchronous(lambda n: n * n), out.append, counts.append)
     assert out == [n * n for n in range(100)]
     assert counts == list(range(1, 101))
 
 
 def test_an_empty_source_is_not_an_error() -> None:
     out: list[int] = []
-    pipeline.run(numbers(0), at_once(lambda n: n), out.append)
+    pipeline.run(numbers(0), synchronous(lambda n: n), out.append)
     assert out == []
 
 
 @pytest.mark.parametrize("stage", ["source", "function", "sink"])
 @pytest.mark.parametrize("nth", [0, 3, 30])
 def test_the_first_error_is_raised_and_every_thread_ends(stage: str, nth: int) -> None:
-    def breaking(at: str, number: int) -> int:
+    def fail_at_nth(at: str, number: int) -> int:
         if stage == at and number == nth:
             raise ValueError(f"{at} broke")
         return number
 
-    source = (breaking("source", number) for number in range(1000))
-    before = threads()
+    source = (fail_at_nth("source", number) for number in range(1000))
+    before = thread_names()
     with pytest.raises(ValueError, match=f"{stage} broke"):
-        pipeline.run(source, at_once(lambda n: breaking("function", n)), lambda n: (breaking("sink", n), None)[1])
-    assert threads() == before
+        pipeline.run(source, synchronous(lambda n: fail_at_nth("function", n)), lambda n: (fail_at_nth("sink", n), None)[1])
+    assert thread_names() == before
 
 
 @pytest.mark.parametrize("slow", ["function", "sink"])
-def test_a_fast_source_does_not_run_ahead(slow: str) -> None:
+def test_a_fast_source_waits_for_slow_stages(slow: str) -> None:
     read: list[int] = []
-    most = 0
+    most_in_memory = 0
     done = 0
 
     def wait(at: str, number: int) -> int:
-        nonlocal most, done
+        nonlocal most_in_memory, done
         if at == "sink":
             done += 1
-        most = max(most, len(read) - done)
+        most_in_memory = max(most_in_memory, len(read) - done)
         if at == slow:
             time.sleep(0.002)
         return number
 
-    pipeline.run(numbers(60, read), at_once(lambda n: wait("function", n)), lambda n: (wait("sink", n), None)[1])
-    most_held = 2 * pipeline.QUEUE_SIZE + 2 + pipeline.IN_FLIGHT
-    assert most <= most_held  # full queues, one item in each outer stage, two in flight
+    pipeline.run(numbers(60, read), synchronous(lambda n: wait("function", n)), lambda n: (wait("sink", n), None)[1])
+    limit = 2 * pipeline.QUEUE_SIZE + 2 + pipeline.IN_FLIGHT
+    assert most_in_memory <= limit  # full queues, one item in each outer stage, two in flight
 
 
 def test_stages_overlap() -> None:
@@ -89,7 +89,7 @@ def test_stages_overlap() -> None:
         return number
 
     started = time.perf_counter()
-    seconds = pipeline.run((wait(n) for n in range(40)), at_once(wait), lambda n: (wait(n), None)[1])
+    seconds = pipeline.run((wait(n) for n in range(40)), synchronous(wait), lambda n: (wait(n), None)[1])
     wall = time.perf_counter() - started
     work = seconds.decode + seconds.model + seconds.encode
     assert work >= 3 * 40 * 0.005
@@ -104,9 +104,7 @@ def test_exactly_two_items_are_in_flight() -> None:
         submitted.append(number)
 
         def wait() -> int:
-            assert submitted[-1] == min(
-                number + pipeline.IN_FLIGHT - 1, 19
-            )  # the next item was submitted, the one after it was not
+            assert submitted[-1] == min(number + pipeline.IN_FLIGHT - 1, 19)  # the next item, but not the one after it
             fetched.append(number)
             return number
 
@@ -118,7 +116,7 @@ def test_exactly_two_items_are_in_flight() -> None:
 
 
 @pytest.mark.parametrize("nth", [0, 3, 19])
-def test_an_error_of_a_future_is_raised(nth: int) -> None:
+def test_the_error_of_a_future_is_raised(nth: int) -> None:
     def submit(number: int) -> Future[int]:
         def wait() -> int:
             if number == nth:

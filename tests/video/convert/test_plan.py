@@ -1,4 +1,4 @@
-"""Which files a batch converts, and where each output goes."""
+"""A plan lists the files that a batch converts, and the output of each."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_folders_and_globs_are_expanded_and_trees_mirrored(tmp_path: Path) -> No
     ]
 
 
-def test_one_file_goes_to_the_output_itself_unless_that_is_a_folder(tmp_path: Path) -> None:
+def test_the_output_of_one_file_is_a_file_or_a_folder(tmp_path: Path) -> None:
     touch(tmp_path, "d.png", "in/a.mp4")
     assert plan_conversions([tmp_path / "d.png"], tmp_path / "e.jpg") == [(tmp_path / "d.png", tmp_path / "e.jpg")]
     assert plan_conversions([tmp_path / "d.png"], f"{tmp_path}/new/") == [(tmp_path / "d.png", tmp_path / "new/d.png")]
     assert plan_conversions([tmp_path / "d.png"], tmp_path / "in") == [(tmp_path / "d.png", tmp_path / "in/d.png")]
 
 
-def test_outputs_of_an_earlier_run_are_no_sources(tmp_path: Path) -> None:
+def test_outputs_of_an_earlier_run_are_not_sources(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.mp4", "in/sub/b.jpg", "in/folder.mp4/c.jpg", "in/painted/a.mp4")
     expected = ["in/a.mp4", "in/folder.mp4/c.jpg", "in/sub/b.jpg"]
     assert names(plan_conversions([tmp_path / "in"], tmp_path / "in/painted"), tmp_path) == expected
@@ -50,7 +50,7 @@ def test_outputs_of_an_earlier_run_are_no_sources(tmp_path: Path) -> None:
     assert "in/painted/a.mp4" not in names(plan_conversions(by_the_shell, tmp_path / "in/painted"), tmp_path)
 
 
-def test_plans_that_are_refused(tmp_path: Path) -> None:
+def test_plans_without_files_or_with_clashing_outputs_are_errors(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     touch(tmp_path, "one/same.png", "two/same.png")
     one, two = tmp_path / "one" / "same.png", tmp_path / "two" / "same.png"
@@ -76,7 +76,7 @@ HIDDEN = (
 
 
 @pytest.mark.parametrize("source", [".", "*", "**/*", "**", ".*", "**/.*", "*/.*/*", "**/*.mp4"])
-def test_hidden_files_are_no_sources_of_a_folder_or_a_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+def test_hidden_files_in_a_folder_or_a_glob_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     monkeypatch.chdir(tmp_path)
     touch(tmp_path, "a.mp4", "sub/e.mp4", *HIDDEN)
     try:
@@ -87,7 +87,7 @@ def test_hidden_files_are_no_sources_of_a_folder_or_a_glob(tmp_path: Path, monke
         assert {str(file) for file, _ in planned} <= {"a.mp4", "sub/e.mp4"} and Path("a.mp4") in [file for file, _ in planned]
 
 
-def test_hidden_files_that_are_named_are_sources(tmp_path: Path) -> None:
+def test_hidden_files_are_converted_if_named(tmp_path: Path) -> None:
     touch(tmp_path, *HIDDEN)
     file, folder = tmp_path / "._b.mov", tmp_path / "sub" / ".trash"
     assert plan_conversions([file], tmp_path / "b.mp4") == [(file, tmp_path / "b.mp4")]
@@ -96,7 +96,7 @@ def test_hidden_files_that_are_named_are_sources(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["same", "separator", "dots", "link", "glob", "all files", "recursive glob"])
-def test_an_output_folder_that_is_the_source_folder_is_named(tmp_path: Path, how: str) -> None:
+def test_an_output_folder_that_is_the_source_folder_is_an_error(tmp_path: Path, how: str) -> None:
     photos = tmp_path / "photos"
     touch(photos, "a.jpg", "b.png", "sub/c.jpg")
     (tmp_path / "link").symlink_to(photos)
@@ -114,7 +114,7 @@ def test_an_output_folder_that_is_the_source_folder_is_named(tmp_path: Path, how
     assert "output folder" in str(caught.value) and "photos-styled" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_source_inside_the_output_folder_is_named(tmp_path: Path) -> None:
+def test_a_source_inside_the_output_folder_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "photos/2020/a.jpg")
     with pytest.raises(ConfigError, match="all files lie in the output folder .*photos; name an output folder outside"):
         plan_conversions([tmp_path / "photos/2020"], tmp_path / "photos")

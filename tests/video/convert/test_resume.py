@@ -1,4 +1,4 @@
-"""Whatever ends a conversion, the next run resumes it, and the output equals that of an uninterrupted run."""
+"""An interrupted conversion resumes, and its output equals that of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ QUICK = ConvertOptions(preset="ultrafast")
 
 @pytest.fixture(scope="session")
 def uninterrupted(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The content of the video that a single run makes."""
+    """The content of the output of a single run."""
     out = tmp_path_factory.mktemp("whole") / "out.mp4"
     assert convert_file(long_clip, out, Negative(), QUICK).frames == FRAMES
     return content(out)
 
 
-class Ending(Negative):
+class RaisingOnNth(Negative):
     """A negative that raises on its n-th frame."""
 
     def __init__(self, nth: int, error: BaseException) -> None:
@@ -51,10 +51,10 @@ class Ending(Negative):
         return super().__call__(frame)
 
 
-def interrupted(clip: Path, out: Path, frames: int = 2 * PART_FRAMES + 30, options: ConvertOptions = QUICK) -> None:
-    """A run that Ctrl-C ends after that many frames."""
+def run_interrupted(clip: Path, out: Path, frames: int = 2 * PART_FRAMES + 30, options: ConvertOptions = QUICK) -> None:
+    """Runs a conversion that Ctrl-C ends after this many frames."""
     with pytest.raises(Interrupted):
-        convert_file(clip, out, Ending(frames, KeyboardInterrupt()), options)
+        convert_file(clip, out, RaisingOnNth(frames, KeyboardInterrupt()), options)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_run_resumes_after_the_last_part(
 ) -> None:
     out = tmp_path / "out.mp4"
     with pytest.raises(Exception, match=message):
-        convert_file(long_clip, out, Ending(2 * PART_FRAMES + 60, error), QUICK)
+        convert_file(long_clip, out, RaisingOnNth(2 * PART_FRAMES + 60, error), QUICK)
     assert [path.name for path in tmp_path.iterdir()] == [".out.mp4.cyclecast"]
     kept = len(list(folder_of(out).glob("0*.mp4"))) * PART_FRAMES
     assert kept >= PART_FRAMES and not list(folder_of(out).glob("open-*"))
@@ -96,7 +96,7 @@ def test_every_codec_and_container_resumes(
     options = ConvertOptions(codec=codec, preset=preset)
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
     convert_file(clip, whole, Negative(), options)
-    interrupted(clip, out, 43, options)
+    run_interrupted(clip, out, 43, options)
     report = convert_file(clip, out, Negative(), options)
     assert (report.frames, report.resumed_frames) == (45, 30)
     assert content(out) == content(whole)
@@ -104,7 +104,7 @@ def test_every_codec_and_container_resumes(
 
 @pytest.fixture(scope="session")
 def clip_of(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """A clip with that many frames."""
+    """Makes a clip with this many frames."""
 
     def make(count: int) -> Path:
         path = tmp_path_factory.mktemp("clip") / "clip.mkv"
@@ -114,7 +114,7 @@ def clip_of(long_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return make
 
 
-def test_another_option_model_or_source_starts_over_and_says_so(
+def test_another_option_model_or_source_starts_over_with_a_message(
     clip_of: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other(Negative):
@@ -128,7 +128,7 @@ def test_another_option_model_or_source_starts_over_and_says_so(
         ("source", Negative(), QUICK),
     ):
         out = tmp_path / f"{name}.mp4"
-        interrupted(clip, out, 43)
+        run_interrupted(clip, out, 43)
         if name == "source":
             os.utime(clip)
         messages: list[str] = []
@@ -141,12 +141,12 @@ def test_a_function_without_an_identity_starts_over(long_clip: Path, tmp_path: P
     class Unknown(Negative):
         identity = None
 
-    interrupted(long_clip, tmp_path / "out.mp4")
+    run_interrupted(long_clip, tmp_path / "out.mp4")
     assert convert_file(long_clip, tmp_path / "out.mp4", Unknown(), QUICK).resumed_frames == 0
 
 
 def test_no_resume_starts_over(long_clip: Path, tmp_path: Path) -> None:
-    interrupted(long_clip, tmp_path / "out.mp4")
+    run_interrupted(long_clip, tmp_path / "out.mp4")
     report = convert_file(long_clip, tmp_path / "out.mp4", Negative(), dataclasses.replace(QUICK, resume=False))
     assert report.resumed_frames == 0
 
@@ -155,11 +155,11 @@ def test_a_truncated_list_and_a_missing_part_cost_only_their_own_frames(
     long_clip: Path, uninterrupted: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.mp4"
-    interrupted(long_clip, out, 3 * PART_FRAMES + 9)
+    run_interrupted(long_clip, out, 3 * PART_FRAMES + 9)
     lines = (folder_of(out) / LIST_NAME).read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
-    (folder_of(out) / LIST_NAME).write_bytes(b"".join(lines[:3]) + lines[3][:20])  # the power went while it was written
-    interrupted(long_clip, out, 5)
+    (folder_of(out) / LIST_NAME).write_bytes(b"".join(lines[:3]) + lines[3][:20])  # a power failure during the write
+    run_interrupted(long_clip, out, 5)
     (folder_of(out) / "000001.mp4").unlink()
     report = convert_file(long_clip, out, Negative(), QUICK)
     assert report.resumed_frames == PART_FRAMES and content(out) == uninterrupted
@@ -177,11 +177,11 @@ def test_when_all_parts_are_finished_only_the_assembly_runs(
         patch.setattr("cyclecast.video.convert.convert.assemble", full)
         with pytest.raises(OutputError, match=rf"out\.mp4: .*No space left on device.*; {FRAMES} frames are kept"):
             convert_file(long_clip, out, Negative(), QUICK)
-    report = convert_file(long_clip, out, Ending(1, AssertionError("no frame is needed")), QUICK)
+    report = convert_file(long_clip, out, RaisingOnNth(1, AssertionError("no frame is needed")), QUICK)
     assert report.resumed_frames == report.frames == FRAMES and content(out) == uninterrupted
 
 
-def test_a_part_that_is_lost_before_the_assembly_is_made_again(
+def test_a_part_that_is_lost_before_the_assembly_is_encoded_again(
     long_clip: Path, uninterrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.mp4"
@@ -216,25 +216,25 @@ def test_an_output_that_appears_during_the_run_is_not_overwritten(clip: Path, tm
     assert out.read_text() == "precious"
 
 
-def test_long_names_fit(clip: Path, tmp_path: Path) -> None:
+def test_long_file_names_work(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / f"{'é' * 120}.mp4"
     assert convert_file(clip, out, Same()).frames == 12
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
-def test_a_start_behind_the_end_is_an_error(clip: Path, tmp_path: Path) -> None:
+def test_a_start_after_the_end_is_an_error(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"uneven\.mp4: has no frames between --start and the end of --duration"):
         convert_file(clip, tmp_path / "out.mp4", Same(), ConvertOptions(start=Fraction(100)))
     assert list(tmp_path.iterdir()) == []
 
 
 def arguments(source: Path, out: Path, model: Path) -> list[str]:
-    """Of `cyclecast`."""
+    """The arguments of `cyclecast`."""
     return ["convert", str(source), str(out), "-m", str(model), "--preset", "ultrafast", "--json"]
 
 
 def command(source: Path, out: Path, model: Path) -> list[str]:
-    """The same as a program."""
+    """The command line of a separate process."""
     return [sys.executable, "-m", "cyclecast", *arguments(source, out, model)]
 
 
@@ -252,7 +252,7 @@ def test_a_run_killed_with_sigkill_resumes(long_clip: Path, tiny_model: Path, tm
     assert content(out) == content(whole)
 
 
-def test_a_full_disk_is_one_line_and_the_next_run_finishes(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_in_one_line_and_the_next_run_finishes(long_clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
 
     def small_files() -> None:

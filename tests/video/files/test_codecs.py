@@ -1,4 +1,4 @@
-"""Encoders and decoders: options that exist, software that really encodes, hardware that is here or is an error."""
+"""Encoders get valid options, software encodes, and missing hardware is an error or falls back to software."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from cyclecast.video.files.encoders import (
 )
 
 SIZE: dict[str, Any] = {"width": 320, "height": 240, "rate": Fraction(30)}
-OURS = {codec: encoder.name for codec, encoder in ENCODERS.items()}
+SOFTWARE = {codec: encoder.name for codec, encoder in ENCODERS.items()}
 LISTED = [
     ChosenEncoder(codec, name, hardware_of(name))
     for codec, name in known_encoders()
-    if is_listed(name) and (hardware_of(name) or name in OURS.values())
+    if is_listed(name) and (hardware_of(name) or name in SOFTWARE.values())
 ]
-HERE = [kind for kind in (*HARDWARE, *DEVICES) if may_be_present(kind)]
-bare = pytest.mark.skipif(bool(HERE), reason=f"of machines without hardware; here may be {HERE}")
-QUICK = {"av1": "12", "vp9": "8"}  # presets
+PRESENT = [name for name in (*HARDWARE, *DEVICES) if may_be_present(name)]
+without_hardware = pytest.mark.skipif(bool(PRESENT), reason=f"needs a machine without {PRESENT}")
+FAST_PRESETS = {"av1": "12", "vp9": "8"}
 
 
-def video(chosen: ChosenEncoder, options: dict[str, str], pix_fmt: str | None = None) -> bytes:
-    """Ten moving frames in Matroska."""
+def encode_video(chosen: ChosenEncoder, options: dict[str, str], pix_fmt: str | None = None) -> bytes:
+    """Encodes ten moving frames to Matroska."""
     file = io.BytesIO()
     form = chosen.pix_fmt(pix_fmt)
     with av.open(file, "w", format="matroska") as container:
@@ -60,8 +60,8 @@ def video(chosen: ChosenEncoder, options: dict[str, str], pix_fmt: str | None = 
     return file.getvalue()
 
 
-def facts(data: bytes) -> tuple[str, str, int]:
-    """(codec, pixel format, frames) that come out of it."""
+def decode_video(data: bytes) -> tuple[str, str, int]:
+    """(codec, pixel format, number of frames) after decoding."""
     container: Any
     with av.open(io.BytesIO(data)) as container:
         context = container.streams.video[0].codec_context
@@ -71,7 +71,7 @@ def facts(data: bytes) -> tuple[str, str, int]:
 
 @pytest.mark.parametrize("chosen", LISTED, ids=lambda chosen: chosen.name)
 @pytest.mark.parametrize("crf", [None, 1, 51])
-def test_every_option_is_one_that_the_encoder_has(chosen: ChosenEncoder, crf: int | None) -> None:
+def test_the_encoder_has_every_option(chosen: ChosenEncoder, crf: int | None) -> None:
     context = av.CodecContext.create(chosen.name, "w")
     if not hasattr(context, "supported_options"):
         pytest.skip("PyAV lists them from 18 on")
@@ -87,38 +87,42 @@ def test_every_option_is_one_that_the_encoder_has(chosen: ChosenEncoder, crf: in
                 assert value.lstrip("+") in names or not names, (name, value)
 
 
-@pytest.mark.parametrize("codec", OURS)
+@pytest.mark.parametrize("codec", SOFTWARE)
 def test_software_encodes_with_crf_and_preset(codec: str) -> None:
     chosen = choose_encoder(codec, "software")
     sizes = []
     for crf in (10, 45):
-        data = video(chosen, chosen.options(crf, QUICK.get(codec, "ultrafast"), **SIZE))
-        assert facts(data) == (codec, "yuv420p", 10)
+        data = encode_video(chosen, chosen.options(crf, FAST_PRESETS.get(codec, "ultrafast"), **SIZE))
+        assert decode_video(data) == (codec, "yuv420p", 10)
         sizes.append(len(data))
     assert sizes[0] > 1.5 * sizes[1], sizes
-    assert facts(video(chosen, chosen.options(**SIZE)))[2] == 10
+    assert decode_video(encode_video(chosen, chosen.options(**SIZE)))[2] == 10
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv444p", "yuv420p10le"])
-@pytest.mark.parametrize("codec", OURS)
-def test_a_pixel_format_is_delivered_or_refused(codec: str, pix_fmt: str) -> None:
-    listed = {form.name for form in av.Codec(OURS[codec], "w").video_formats or ()}
+@pytest.mark.parametrize("codec", SOFTWARE)
+def test_a_pixel_format_is_encoded_or_an_error(codec: str, pix_fmt: str) -> None:
+    listed = {form.name for form in av.Codec(SOFTWARE[codec], "w").video_formats or ()}
     if pix_fmt not in listed:
-        with pytest.raises(ConfigError, match=f"{OURS[codec]} takes no {pix_fmt} pixels; it takes yuv420p, "):
+        with pytest.raises(ConfigError, match=f"{SOFTWARE[codec]} takes no {pix_fmt} pixels; it takes yuv420p, "):
             choose_encoder(codec, "software", pix_fmt=pix_fmt)
         return
     chosen = choose_encoder(codec, "software", pix_fmt=pix_fmt)
     assert chosen.pix_fmt(pix_fmt) == pix_fmt
-    assert facts(video(chosen, chosen.options(preset=QUICK.get(codec, "ultrafast"), **SIZE), pix_fmt)) == (codec, pix_fmt, 10)
+    assert decode_video(encode_video(chosen, chosen.options(preset=FAST_PRESETS.get(codec, "ultrafast"), **SIZE), pix_fmt)) == (
+        codec,
+        pix_fmt,
+        10,
+    )
 
 
-def test_x264_and_x265_take_444_and_ten_bits() -> None:
+def test_x264_and_x265_encode_444_and_ten_bits() -> None:
     for name in ("libx264", "libx265"):
         assert {"yuv444p", "yuv420p10le"} <= {form.name for form in av.Codec(name, "w").video_formats or ()}
 
 
 @pytest.mark.parametrize("chosen", [chosen for chosen in LISTED if chosen.hardware], ids=lambda chosen: chosen.name)
-def test_hardware_gets_pixels_that_it_takes(chosen: ChosenEncoder) -> None:
+def test_hardware_encoders_get_a_supported_pixel_format(chosen: ChosenEncoder) -> None:
     listed = [form.name for form in av.Codec(chosen.name, "w").video_formats or ()]
     assert chosen.pix_fmt() in (listed or ["yuv420p"])
     for form in ("yuv444p", "yuv420p10le"):
@@ -127,11 +131,11 @@ def test_hardware_gets_pixels_that_it_takes(chosen: ChosenEncoder) -> None:
         except ConfigError:
             assert form not in listed
     assert "cuda" not in chosen._formats() and "bgra" not in chosen._formats()
-    assert chosen.hwaccel() is None  # of those in PyAV's wheels for Linux none needs its frames on the device
+    assert chosen.hwaccel() is None  # none in PyAV's wheels for Linux needs frames on the device
 
 
-def test_crf_and_presets_that_do_not_exist() -> None:
-    for codec, name in OURS.items():
+def test_invalid_crf_and_presets_are_an_error() -> None:
+    for codec, name in SOFTWARE.items():
         with pytest.raises(ConfigError, match=f"{name} takes a crf of . to {WORST[codec]}, got 64"):
             ChosenEncoder(codec, name).options(64, **SIZE)
     with pytest.raises(ConfigError, match="h264_nvenc has no preset '10'; it has p1, p2"):
@@ -140,7 +144,7 @@ def test_crf_and_presets_that_do_not_exist() -> None:
         ChosenEncoder("h264", "h264_v4l2m2m", "v4l2m2m").options(preset="slow", **SIZE)
 
 
-def test_where_an_encoder_knows_bits_only_they_follow_size_rate_and_crf() -> None:
+def test_the_bit_rate_of_encoders_without_crf_follows_size_rate_and_crf() -> None:
     chosen = ChosenEncoder("h264", "h264_v4l2m2m", "v4l2m2m")
     bits = [
         int(chosen.options(crf, width=width, height=480, rate=rate)["b"])
@@ -149,8 +153,8 @@ def test_where_an_encoder_knows_bits_only_they_follow_size_rate_and_crf() -> Non
     assert bits == [bits[0], bits[0] // 2, 2 * bits[0], 2 * bits[0]]
 
 
-@bare
-def test_hardware_that_is_not_here_is_an_error_with_the_reason() -> None:
+@without_hardware
+def test_missing_hardware_is_an_error_with_the_reason() -> None:
     for codec in ("h264", "hevc", "av1"):
         with pytest.raises(EngineUnavailable, match=rf"{codec}_nvenc does not encode 320x240 here \(Cannot load libcuda"):
             choose_encoder(codec, "nvenc")
@@ -162,7 +166,7 @@ def test_hardware_that_is_not_here_is_an_error_with_the_reason() -> None:
         choose_decoder("qsv")
 
 
-def test_names_that_do_not_exist() -> None:
+def test_unknown_names_are_an_error() -> None:
     with pytest.raises(ConfigError, match="no codec named 'mpeg99'; there are: h264, hevc, av1, vp9"):
         choose_encoder("mpeg99")
     with pytest.raises(ConfigError, match="no encoders named 'gpu'; there are: auto, software, nvenc"):
@@ -171,17 +175,17 @@ def test_names_that_do_not_exist() -> None:
         choose_decoder("nvenc")
 
 
-@bare
-def test_auto_without_hardware_is_software_and_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@without_hardware
+def test_auto_without_hardware_chooses_software_and_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.Popen", None)
-    for codec, name in OURS.items():
+    for codec, name in SOFTWARE.items():
         assert choose_encoder(codec).description() == f"{name} in software"
     chosen = choose_decoder()
     assert (chosen.description(), chosen.hwaccel()) == ("software", None)
 
 
-@bare
-def test_auto_passes_hardware_that_fails_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@without_hardware
+def test_auto_skips_hardware_that_fails_and_reports_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codecs, "may_be_present", lambda hardware: True)
     chosen = choose_encoder("h264", size=(64, 48))
     assert chosen.name == "libx264"
@@ -190,7 +194,7 @@ def test_auto_passes_hardware_that_fails_and_says_why(monkeypatch: pytest.Monkey
     assert choose_decoder().description() == "software (cuda: Cannot load libcuda.so.1)"
 
 
-def test_auto_takes_the_first_hardware_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_the_first_hardware_that_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
     def test_once(name: str, pix_fmt: str | None, size: tuple[int, int]) -> str | None:
         return None if name == "h264_qsv" and pix_fmt is None else "No device."
 
@@ -198,12 +202,12 @@ def test_auto_takes_the_first_hardware_that_encodes(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(codecs, "_test_once", test_once)
     chosen = choose_encoder("h264")
     assert chosen.description() == "h264_qsv in hardware (nvenc: No device)" and chosen.pix_fmt() == "nv12"
-    assert choose_encoder("h264", pix_fmt="yuv444p").name == "libx264"  # qsv does not take it, and is not asked
+    assert choose_encoder("h264", pix_fmt="yuv444p").name == "libx264"  # qsv does not support it and is not tested
 
 
-def test_signs_of_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hardware_is_detected_from_its_device_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    assert not any(may_be_present(kind, tmp_path) for kind in (*HARDWARE, *DEVICES))
+    assert not any(may_be_present(name, tmp_path) for name in (*HARDWARE, *DEVICES))
     camera = tmp_path / "sys/class/video4linux/video0"
     camera.mkdir(parents=True)
     (camera / "name").write_text("HD Webcam\n")
@@ -211,30 +215,30 @@ def test_signs_of_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (camera / "name").write_text("bcm2835-codec-encode\n")
     (tmp_path / "dev/dri").mkdir(parents=True)
     (tmp_path / "dev/dri/renderD128").touch()
-    here = {kind for kind in HARDWARE if may_be_present(kind, tmp_path)}
-    assert here == {"v4l2m2m", "qsv", "vaapi", "amf", "vulkan"}
+    present = {name for name in HARDWARE if may_be_present(name, tmp_path)}
+    assert present == {"v4l2m2m", "qsv", "vaapi", "amf", "vulkan"}
     monkeypatch.setattr("platform.system", lambda: "Darwin")
-    assert [kind for kind in HARDWARE if may_be_present(kind)] == ["videotoolbox", "vulkan"]
+    assert [name for name in HARDWARE if may_be_present(name)] == ["videotoolbox", "vulkan"]
 
 
-def test_the_trial_of_encoders_uses_the_size_and_the_pixels() -> None:
+def test_the_encoder_test_uses_the_size_and_the_pixel_format() -> None:
     assert encode_each(["libx264", "libx265"], "yuv420p10le", (98, 66)) == [None, None]
     (failure,) = encode_each(["libx264"], "yuv411p")
     assert failure is not None and failure.startswith("libx264 takes no yuv411p pixels")
 
 
-def test_the_trial_of_decoders_knows_frames_from_frames() -> None:
+def test_the_decoder_test_compares_distinct_frames() -> None:
     for encoder in ("libx264", "libx265"):
         frames = decode_luma(encode_test_video(encoder), None)
         assert len(set(frames)) == 5 and {len(frame) for frame in frames} == {320 * 240}
-    if "cuda" not in HERE:
+    if "cuda" not in PRESENT:
         assert run_test_decode("cuda") == "Cannot load libcuda.so.1"
-    assert run_test_decode("qsv")  # no decoder of FFmpeg's that `av.open` takes is for it
+    assert run_test_decode("qsv")  # `av.open` has no decoder for it
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="of Linux")
-@pytest.mark.parametrize("name", OURS.values())
-def test_no_encoder_takes_the_machine_for_itself(name: str) -> None:
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
+@pytest.mark.parametrize("name", SOFTWARE.values())
+def test_no_encoder_raises_its_thread_priority(name: str) -> None:
     with ordinary_priority():
         context: Any = av.CodecContext.create(name, "w")
         context.width, context.height, context.pix_fmt, context.framerate = 320, 240, "yuv420p", Fraction(30)
@@ -243,9 +247,9 @@ def test_no_encoder_takes_the_machine_for_itself(name: str) -> None:
     assert set(policies.values()) == {os.SCHED_OTHER}, policies
 
 
-def test_nobody_listens_to_ffmpeg_after_a_trial() -> None:
+def test_ffmpeg_logging_is_off_after_an_encoder_test() -> None:
     assert encode_each(["libx264", "h264_nvenc"])[0] is None
-    assert av.logging.get_level() is None  # else a codec that is closed may wait for ever for a thread of its own
+    assert av.logging.get_level() is None  # otherwise closing a codec may deadlock with one of its threads
 
 
 def test_the_required_version_of_pyav_is_stated_in_the_package_alone() -> None:
@@ -256,7 +260,7 @@ def test_the_required_version_of_pyav_is_stated_in_the_package_alone() -> None:
     assert [path.name for path in sources if re.search(r"'av[<>=]", path.read_text())] == []
 
 
-def test_an_encoder_that_ffmpeg_lacks_names_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_encoder_is_an_error_with_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codecs, "is_listed", lambda name: False)
     line = re.escape(f"pip install --force-reinstall --only-binary av '{av_requirement()}'")
     with pytest.raises(EngineUnavailable, match=f"^this FFmpeg has no libx264: {line}$"):

@@ -1,4 +1,4 @@
-"""A full disk is one clear OutputError, and frames in memory that cannot be written to are frames like others."""
+"""A full disk raises an OutputError with a one-line message; read-only frames are processed like others."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from cyclecast.errors import OutputError
-from cyclecast.video.files.images import Bucketed, Still, write_image, write_still
+from cyclecast.video.convert.size_buckets import SizeBuckets
+from cyclecast.video.files.images import Still, write_image, write_still
 from cyclecast.video.files.muxer import assemble, assemble_gif
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
-from cyclecast.video.resize import resized, style_frame
+from cyclecast.video.resize import resize_image, style_frame
 from tests.conftest import Negative
-from tests.video.films import Sound, film
+from tests.video.clips import SoundTrack, make_video
 
 resource = pytest.importorskip("resource")  # not on Windows
 INFO = StreamInfo(320, 240, Fraction(25), Fraction(1, 25), None, Color(), Fraction(1))
@@ -31,8 +32,8 @@ def noise(number: int, height: int = 240, width: int = 320) -> Image:
 
 
 @contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes: what write() then raises is an OSError as on a full disk."""
+def file_size_limit(size: int) -> Iterator[None]:
+    """Limits the files of this process to `size` bytes. Beyond it, write() raises an OSError as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -53,41 +54,44 @@ def write_video(path: Path, frames: int = 12, codec: str = "h264", growing: bool
 
 @pytest.mark.parametrize("size", [0, 1_000, 60_000, 300_000])
 @pytest.mark.parametrize(("name", "codec"), [("out.mp4", "h264"), ("out.mkv", "h264"), ("out.mov", "hevc"), ("out.webm", "vp9")])
-def test_a_video_that_the_disk_has_no_room_for(tmp_path: Path, name: str, codec: str, size: int) -> None:
-    with pytest.raises(OutputError, match=r"^[^\n]*\((File too large|No space left on device)\)$"), room_for(size):
+def test_a_full_disk_while_encoding_is_an_output_error(tmp_path: Path, name: str, codec: str, size: int) -> None:
+    with pytest.raises(OutputError, match=r"^[^\n]*\((File too large|No space left on device)\)$"), file_size_limit(size):
         write_video(tmp_path / name, codec=codec)
 
 
-@pytest.mark.parametrize("frames", [12, 40])  # half a second, which is one fragment of an MP4, and more
+@pytest.mark.parametrize("frames", [12, 40])  # 12 frames are one fragment of an MP4, 40 are more
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
-def test_a_recording_that_the_disk_has_no_room_for(tmp_path: Path, name: str, frames: int) -> None:
-    with pytest.raises(OutputError, match=r"^writing failed \(.*(File too large|the disk may be full)\)$"), room_for(60_000):
+def test_a_full_disk_while_recording_is_an_output_error(tmp_path: Path, name: str, frames: int) -> None:
+    with (
+        pytest.raises(OutputError, match=r"^writing failed \(.*(File too large|the disk may be full)\)$"),
+        file_size_limit(60_000),
+    ):
         write_video(tmp_path / name, frames, growing=True)
 
 
 @pytest.mark.parametrize("size", [0, 1_000, 60_000, 300_000])
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.gif"])
-def test_parts_that_cannot_be_joined_for_want_of_room(tmp_path: Path, name: str, size: int) -> None:
+def test_a_full_disk_while_joining_parts_is_an_output_error(tmp_path: Path, name: str, size: int) -> None:
     part = write_video(tmp_path / "part.mp4").part()
-    source = film(tmp_path / "in.mkv", [Sound()])
+    source = make_video(tmp_path / "in.mkv", [SoundTrack()])
     join = assemble_gif if name.endswith(".gif") else assemble
     line = r"^writing failed \(File too large\)(; if it is the sound, .*)?$"
     with (
         SideStreams(source, Fraction(0), TimeRange(), Path(name).suffix) as side_streams,
         pytest.raises(OutputError, match=line),
-        room_for(size),
+        file_size_limit(size),
     ):
         join([part], INFO, tmp_path / name, side_streams)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp", ".bmp"])
-def test_an_image_that_the_disk_has_no_room_for(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(OutputError, match=r"^cannot be written \(File too large\)$"), room_for(1_000):
+def test_a_full_disk_while_writing_an_image_is_an_output_error(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(OutputError, match=r"^cannot be written \(File too large\)$"), file_size_limit(1_000):
         write_image(tmp_path / f"out{suffix}", noise(0))
 
 
 def read_only(image: Image) -> Image:
-    """The same pixels in memory that nobody may write to, as `np.frombuffer` and `np.asarray(PIL image)` give them."""
+    """The same pixels in read-only memory, as `np.frombuffer` and `np.asarray(PIL image)` return."""
     frozen = np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape)
     assert not frozen.flags.writeable
     return frozen
@@ -103,8 +107,8 @@ def test_read_only_frames_are_encoded_written_and_resized(tmp_path: Path, change
     for suffix in (".png", ".jpg", ".tiff", ".webp", ".bmp"):
         write_image(tmp_path / f"image{suffix}", frame)
         write_still(tmp_path / f"still{suffix}", Still(frame, alpha=read_only(noise(1, height, width))[..., 0]))
-    assert resized(frame, (40, 30)).shape == (30, 40, 3)
+    assert resize_image(frame, (40, 30)).shape == (30, 40, 3)
     function = Negative()
     assert np.array_equal(style_frame(frame, function), 255 - frame)
     assert style_frame(frame, function, 64).shape == frame.shape
-    assert np.array_equal(Bucketed(function)(frame), 255 - frame)
+    assert np.array_equal(SizeBuckets(function)(frame), 255 - frame)

@@ -1,4 +1,4 @@
-"""What a film has beside its pictures comes along: tracks, subtitles, chapters, tags and fonts; what cannot, is named."""
+"""Sound tracks, subtitles, chapters, tags and fonts are kept; what the container cannot hold is reported."""
 
 from __future__ import annotations
 
@@ -11,24 +11,36 @@ import pytest
 from av.stream import Disposition
 
 from tests.conftest import moving_pictures
-from tests.video.convert.test_convert import times
-from tests.video.films import LINES, Sound, convert, described, film, heard, lag, packets, with_packets
+from tests.video.clips import (
+    SUBTITLES,
+    SoundTrack,
+    convert,
+    decode_sound,
+    describe_tracks,
+    frame_times,
+    lag,
+    make_video,
+    make_video_with_packets,
+    read_packets,
+)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
 def test_every_sound_track_keeps_its_language_title_and_role(tmp_path: Path, suffix: str) -> None:
     codec = {".mov": "aac", ".webm": "opus"}.get(suffix, "mp3")
-    made_by = {"opus": "libopus", "mp3": "libmp3lame"}.get(codec, codec)
-    source = film(tmp_path / "in.mkv", [Sound(made_by, tone=300), Sound(made_by, tone=500), Sound(made_by, tone=700)])
+    encoder = {"opus": "libopus", "mp3": "libmp3lame"}.get(codec, codec)
+    source = make_video(
+        tmp_path / "in.mkv", [SoundTrack(encoder, tone=300), SoundTrack(encoder, tone=500), SoundTrack(encoder, tone=700)]
+    )
     report = convert(source, tmp_path / f"out{suffix}")
     assert report.audio == "copied" and report.dropped == []
-    assert described(tmp_path / f"out{suffix}", "audio") == [
+    assert describe_tracks(tmp_path / f"out{suffix}", "audio") == [
         (codec, "ger" if suffix == ".mov" else "deu", "Ton 0", Disposition(0)),
         (codec, "eng", "Ton 1", Disposition.default),
         (codec, "fra", "Ton 2", Disposition(0) if suffix in (".webm", ".mov") else Disposition.comment),
     ]
     for number in range(3):
-        ours, theirs = packets(tmp_path / f"out{suffix}", "audio", number), packets(source, "audio", number)
+        ours, theirs = read_packets(tmp_path / f"out{suffix}", "audio", number), read_packets(source, "audio", number)
         assert [data for *_, data in ours] == [data for *_, data in theirs]
         assert max(abs(a - b) for (a, *_), (b, *_) in zip(ours, theirs, strict=True)) <= Fraction(1, 48_000)
 
@@ -36,33 +48,33 @@ def test_every_sound_track_keeps_its_language_title_and_role(tmp_path: Path, suf
 @pytest.mark.parametrize(
     ("suffix", "codec"), [(".mp4", "mov_text"), (".mov", "mov_text"), (".mkv", "subrip"), (".webm", "webvtt")]
 )
-def test_subtitles_in_the_form_that_the_container_knows(tmp_path: Path, suffix: str, codec: str) -> None:
-    source = film(tmp_path / "in.mkv", [Sound("libopus")], ["deu", "eng"])
+def test_subtitles_are_converted_to_the_format_of_the_container(tmp_path: Path, suffix: str, codec: str) -> None:
+    source = make_video(tmp_path / "in.mkv", [SoundTrack("libopus")], ["deu", "eng"])
     report = convert(source, tmp_path / f"out{suffix}")
     assert report.dropped == [] and report.damage is None
-    assert [(name, language) for name, language, *_ in described(tmp_path / f"out{suffix}", "subtitle")] == [
+    assert [(name, language) for name, language, *_ in describe_tracks(tmp_path / f"out{suffix}", "subtitle")] == [
         (codec, "ger" if suffix == ".mov" else "deu"),
         (codec, "eng"),
     ]
     for number in (0, 1):
-        found = [entry for entry in packets(tmp_path / f"out{suffix}", "subtitle", number) if len(entry[2]) > 2]
-        assert [(float(at), float(at + length)) for at, length, _ in found] == [(a, b) for a, b, _ in LINES]
-        assert all(line.encode() in data for (*_, line), (*_, data) in zip(LINES, found, strict=True))
+        found = [entry for entry in read_packets(tmp_path / f"out{suffix}", "subtitle", number) if len(entry[2]) > 2]
+        assert [(float(at), float(at + length)) for at, length, _ in found] == [(a, b) for a, b, _ in SUBTITLES]
+        assert all(line.encode() in data for (*_, line), (*_, data) in zip(SUBTITLES, found, strict=True))
 
 
-def test_subtitles_that_are_pictures_are_copied_or_named(tmp_path: Path) -> None:
-    source = with_packets(tmp_path / "in.mkv", "hdmv_pgs_subtitle")
+def test_image_subtitles_are_copied_or_reported(tmp_path: Path) -> None:
+    source = make_video_with_packets(tmp_path / "in.mkv", "hdmv_pgs_subtitle")
     assert convert(source, tmp_path / "out.mkv").dropped == []
-    assert packets(tmp_path / "out.mkv", "subtitle") == packets(source, "subtitle")
+    assert read_packets(tmp_path / "out.mkv", "subtitle") == read_packets(source, "subtitle")
     for suffix in (".mp4", ".webm"):
         assert convert(source, tmp_path / f"out{suffix}").dropped == [f"subtitles 1: {suffix} cannot hold hdmv_pgs_subtitle"]
 
 
-def test_data_is_named(tmp_path: Path) -> None:
-    assert convert(with_packets(tmp_path / "in.ts", "klv"), tmp_path / "out.mp4").dropped == ["data track 1"]
+def test_a_data_track_is_reported(tmp_path: Path) -> None:
+    assert convert(make_video_with_packets(tmp_path / "in.ts", "klv"), tmp_path / "out.mp4").dropped == ["data track 1"]
 
 
-def test_a_camera_s_time_code_does_not_stop_it(tmp_path: Path) -> None:
+def test_a_timecode_track_is_reported(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "in.mov"), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -75,7 +87,7 @@ def test_a_camera_s_time_code_does_not_stop_it(tmp_path: Path) -> None:
         assert (report.frames, report.dropped) == (3, ["data track 1"])
 
 
-def test_fonts_stay_in_mkv_and_are_named_elsewhere(tmp_path: Path) -> None:
+def test_fonts_are_kept_in_mkv_and_reported_elsewhere(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "in.mkv"), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -90,17 +102,17 @@ def test_fonts_stay_in_mkv_and_are_named_elsewhere(tmp_path: Path) -> None:
     assert convert(tmp_path / "in.mkv", tmp_path / "out.mp4").dropped == ["attachment track 1"]
 
 
-def test_a_cover_picture_is_named(tmp_path: Path) -> None:
+def test_a_cover_image_is_reported(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "in.mp4"), "w") as out:
         stream, cover = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"}), out.add_stream("png", rate=25)
-        for track, form in ((stream, "yuv420p"), (cover, "rgb24")):
-            track.width, track.height, track.pix_fmt = 64, 48, form
+        for track, pix_fmt in ((stream, "yuv420p"), (cover, "rgb24")):
+            track.width, track.height, track.pix_fmt = 64, 48, pix_fmt
         cover.disposition = Disposition.attached_pic
         for track, images in ((cover, moving_pictures(1)), (stream, moving_pictures(3))):
             for index, image in enumerate(images):
-                picture = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=track.pix_fmt)
-                picture.pts = index
-                out.mux(track.encode(picture))
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=track.pix_fmt)
+                frame.pts = index
+                out.mux(track.encode(frame))
             out.mux(track.encode(None))
     report = convert(tmp_path / "in.mp4", tmp_path / "out.mp4")
     assert (report.frames, report.dropped) == (3, ["cover image 1"])
@@ -119,12 +131,12 @@ def chapters(path: Path) -> list[tuple[Fraction, Fraction, str]]:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
-def test_chapters_are_kept_moved_and_cut(tmp_path: Path, suffix: str) -> None:
-    source = film(tmp_path / "in.mkv", chapters=CHAPTERS)
+def test_chapters_are_kept_and_cut(tmp_path: Path, suffix: str) -> None:
+    source = make_video(tmp_path / "in.mkv", chapters=CHAPTERS)
     out = tmp_path / f"out{suffix}"
     convert(source, out)
     assert chapters(out) == chapters(source) != []
-    again = convert(out, tmp_path / f"again{suffix}")  # MP4 keeps them as a track of their own, which nobody misses
+    again = convert(out, tmp_path / f"again{suffix}")  # MP4 stores chapters as a track, which is not reported
     assert again.dropped == [] and chapters(tmp_path / f"again{suffix}") == chapters(source)
     convert(source, tmp_path / f"part{suffix}", start=Fraction("0.6"), duration=Fraction("0.8"))
     assert chapters(tmp_path / f"part{suffix}") == [
@@ -134,7 +146,7 @@ def test_chapters_are_kept_moved_and_cut(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
-def test_tags_are_kept_and_the_container_s_own_are_not(tmp_path: Path, suffix: str) -> None:
+def test_tags_are_kept_except_those_of_the_container(tmp_path: Path, suffix: str) -> None:
     tags: dict[str, Any] = {
         "title": "Der See",
         "artist": "Ada",
@@ -143,7 +155,7 @@ def test_tags_are_kept_and_the_container_s_own_are_not(tmp_path: Path, suffix: s
         "NUMBER_OF_FRAMES": "9",
         "comment": "still",
     }
-    source = film(tmp_path / "in.mkv", **tags, creation_time="2019-05-06T07:08:09.000000Z")
+    source = make_video(tmp_path / "in.mkv", **tags, creation_time="2019-05-06T07:08:09.000000Z")
     convert(source, tmp_path / f"out{suffix}")
     with av.open(str(tmp_path / f"out{suffix}")) as container:
         found = {key.lower(): value for key, value in container.metadata.items()}
@@ -154,21 +166,21 @@ def test_tags_are_kept_and_the_container_s_own_are_not(tmp_path: Path, suffix: s
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
-def test_start_and_duration_take_the_same_part_of_everything(tmp_path: Path, suffix: str) -> None:
-    source = film(tmp_path / "in.mkv", [Sound()], ["eng"])
+def test_start_and_duration_cut_all_tracks_alike(tmp_path: Path, suffix: str) -> None:
+    source = make_video(tmp_path / "in.mkv", [SoundTrack()], ["eng"])
     out = tmp_path / f"out{suffix}"
     report = convert(source, out, start=Fraction("0.41"), duration=Fraction("1.2"))
     assert report.frames == 30  # from 0.44 to 1.60
-    assert [float(t) for t in times(out)] == pytest.approx([0.03 + n / 25 for n in range(30)], abs=1e-9)
-    spans = [(at, at + length) for at, length, _ in packets(out, "audio")]
+    assert [float(t) for t in frame_times(out)] == pytest.approx([0.03 + n / 25 for n in range(30)], abs=1e-9)
+    spans = [(at, at + length) for at, length, _ in read_packets(out, "audio")]
     assert -0.03 < spans[0][0] <= 0 < spans[0][1] and 1.2 <= spans[-1][1] < 1.23
-    assert abs(lag(heard(out)[:48_000], heard(source)[round(0.41 * 48_000) :][:48_000])) <= 48
-    found = [(float(at), float(at + length)) for at, length, text in packets(out, "subtitle") if len(text) > 2]
+    assert abs(lag(decode_sound(out)[:48_000], decode_sound(source)[round(0.41 * 48_000) :][:48_000])) <= 48
+    found = [(float(at), float(at + length)) for at, length, text in read_packets(out, "subtitle") if len(text) > 2]
     assert found == [(0.0, 0.29), (0.49, 0.89), (1.09, 1.2)]
 
 
-def test_sparse_text_is_written_beside_its_pictures(tmp_path: Path) -> None:
-    source = film(tmp_path / "in.mkv", [Sound("libopus")], ["eng"])
+def test_subtitles_are_interleaved_with_the_frames(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", [SoundTrack("libopus")], ["eng"])
     convert(source, tmp_path / "out.mkv")
     with av.open(str(tmp_path / "out.mkv")) as container:
         order = [(p.dts or 0) * p.time_base for p in container.demux() if p.size]

@@ -1,4 +1,4 @@
-"""Sound stays in step with the pictures, to the sample where it is copied, whatever it comes from and whatever it becomes."""
+"""Sound stays in sync with the frames for every source and codec; copied sound is exact to the sample."""
 
 from __future__ import annotations
 
@@ -14,75 +14,87 @@ import pytest
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams
 from tests.conftest import moving_pictures, shared
-from tests.video.convert.test_convert import times
-from tests.video.films import Sound, convert, described, film, heard, lag, likeness, packets, with_packets
+from tests.video.clips import (
+    SoundTrack,
+    convert,
+    correlation,
+    decode_sound,
+    describe_tracks,
+    frame_times,
+    lag,
+    make_video,
+    make_video_with_packets,
+    read_packets,
+)
 
 
-def test_sound_that_ffmpeg_calls_by_two_names_is_copied(tmp_path: Path) -> None:
-    core = bytes.fromhex("7ffe8001fc3c3ff0b5e00138").ljust(1024, b"\0")  # a DTS frame's head
-    source = with_packets(tmp_path / "in.mkv", "dts", core)
+def test_a_codec_with_two_names_in_ffmpeg_is_copied(tmp_path: Path) -> None:
+    core = bytes.fromhex("7ffe8001fc3c3ff0b5e00138").ljust(1024, b"\0")  # header of a DTS frame
+    source = make_video_with_packets(tmp_path / "in.mkv", "dts", core)
     assert (convert(source, tmp_path / "out.mkv")).audio == "copied"
 
 
-@pytest.mark.parametrize("begin", [-0.5, 0.0, 0.3])
+@pytest.mark.parametrize("start", [-0.5, 0.0, 0.3])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
-def test_sound_begins_where_it_began(tmp_path: Path, suffix: str, begin: float) -> None:
-    source = film(tmp_path / "in.mp4", [Sound(begin=begin)])
+def test_sound_starts_at_the_same_time(tmp_path: Path, suffix: str, start: float) -> None:
+    source = make_video(tmp_path / "in.mp4", [SoundTrack(start=start)])
     for out, options in ((tmp_path / f"a{suffix}", {}), (tmp_path / f"b{suffix}", {"start": Fraction("0.64")})):
         report = convert(source, out, **options)
-        before, after = heard(source), heard(out)
+        before, after = decode_sound(source), decode_sound(out)
         before = before[round(options.get("start", Fraction(0)) * 48_000) :]
         after = after[: len(before)]
         assert abs(lag(after, before)) <= (1 if suffix == ".mp4" else 48)  # a millisecond is Matroska's tick
-        assert likeness(np.roll(after, -lag(after, before))[4800:], before[4800:]) > (0.999 if report.audio == "copied" else 0.9)
+        assert correlation(np.roll(after, -lag(after, before))[4800:], before[4800:]) > (
+            0.999 if report.audio == "copied" else 0.9
+        )
     if suffix != ".webm":
-        moved = [at - Fraction("0.64") for at, *_ in packets(source, "audio") if at >= Fraction("0.64")]
-        ours = [at for at, *_ in packets(tmp_path / f"b{suffix}", "audio") if at >= 0]
+        moved = [at - Fraction("0.64") for at, *_ in read_packets(source, "audio") if at >= Fraction("0.64")]
+        ours = [at for at, *_ in read_packets(tmp_path / f"b{suffix}", "audio") if at >= 0]
         assert all(abs(a - b) <= (0 if suffix == ".mp4" else Fraction(1, 1000)) for a, b in zip(ours, moved, strict=True))
 
 
-@pytest.mark.parametrize(("suffix", "codec", "begin"), [(".avi", "ac3", 0), (".ts", "aac", 5000)])
-def test_sound_in_step_whatever_the_source_s_clock(tmp_path: Path, suffix: str, codec: str, begin: int) -> None:
-    source = film(tmp_path / f"in{suffix}", [Sound(codec, begin=begin)], begin=25 * begin)
-    early = film(tmp_path / "early.mp4", [Sound(codec)]) if begin else source
+@pytest.mark.parametrize(("suffix", "codec", "start"), [(".avi", "ac3", 0), (".ts", "aac", 5000)])
+def test_sound_stays_in_sync_with_late_timestamps(tmp_path: Path, suffix: str, codec: str, start: int) -> None:
+    source = make_video(tmp_path / f"in{suffix}", [SoundTrack(codec, start=start)], start=25 * start)
+    early = make_video(tmp_path / "early.mp4", [SoundTrack(codec)]) if start else source
     for number, options in enumerate(({}, {"start": Fraction("0.45")})):
         out = tmp_path / f"{number}.mp4"
         frames = convert(source, out, **options).frames
-        moved = times(out)[0] - times(early)[50 - frames]  # of the pictures
-        assert abs(lag(heard(out), heard(early)) - round(moved * 48_000)) <= 24
+        moved = frame_times(out)[0] - frame_times(early)[50 - frames]  # shift of the frames in seconds
+        assert abs(lag(decode_sound(out), decode_sound(early)) - round(moved * 48_000)) <= 24
 
 
-def test_a_window_without_sound(tmp_path: Path) -> None:
-    source = film(tmp_path / "in.mp4", [Sound(begin=1.0, seconds=0.5)], frames=25)
+def test_a_time_range_without_sound_is_converted(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", [SoundTrack(start=1.0, seconds=0.5)], frames=25)
     for suffix in (".mp4", ".webm"):
         assert convert(source, tmp_path / f"out{suffix}", duration=Fraction("0.4")).frames == 10
 
 
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
-def test_a_gap_in_the_sound_stays_one(tmp_path: Path, codec: str) -> None:
-    source = film(tmp_path / "in.mkv", [Sound(codec, gap=0.4)])
+def test_a_gap_in_the_sound_is_kept(tmp_path: Path, codec: str) -> None:
+    source = make_video(tmp_path / "in.mkv", [SoundTrack(codec, gap=0.4)])
     for suffix in (".mp4", ".webm"):
         convert(source, tmp_path / f"out{suffix}")
-        before, after = heard(source), heard(tmp_path / f"out{suffix}")
+        before, after = decode_sound(source), decode_sound(tmp_path / f"out{suffix}")
         for part in (slice(4_800, 43_200), slice(72_000, 110_000)):
-            late = lag(after[part], before[part])
-            assert abs(late) <= 48 and likeness(np.roll(after[part], -late), before[part]) > 0.99
+            shift = lag(after[part], before[part])
+            assert abs(shift) <= 48 and correlation(np.roll(after[part], -shift), before[part]) > 0.99
 
 
-def test_sound_whose_clock_jumps_back_is_named_and_the_rest_kept(tmp_path: Path) -> None:
-    first = film(tmp_path / "a.ts", [Sound("mp2", seconds=1.0)], frames=25)
-    second = film(tmp_path / "b.ts", [Sound("mp2", seconds=1.0, begin=0.7)], frames=25, begin=25)
+def test_sound_whose_timestamps_jump_back_is_reported_and_the_rest_is_kept(tmp_path: Path) -> None:
+    first = make_video(tmp_path / "a.ts", [SoundTrack("mp2", seconds=1.0)], frames=25)
+    second = make_video(tmp_path / "b.ts", [SoundTrack("mp2", seconds=1.0, start=0.7)], frames=25, start=25)
     (tmp_path / "in.ts").write_bytes(first.read_bytes() + second.read_bytes())
     for suffix in (".mp4", ".webm"):
         report = convert(tmp_path / "in.ts", tmp_path / f"out{suffix}")
         assert report.frames == 50 and report.damage is not None
         assert report.damage.endswith(" packets of sound or subtitles are out of order")
-        ends = [at + length for at, length, _ in packets(tmp_path / f"out{suffix}", "audio")]
+        ends = [at + length for at, length, _ in read_packets(tmp_path / f"out{suffix}", "audio")]
         assert 1.6 < ends[-1] < 1.75
 
 
 @pytest.mark.parametrize(
-    ("codec", "suffix", "becomes"),
+    ("codec", "suffix", "output_codec"),
     [
         ("libopus", ".mp4", "opus"),
         ("libopus", ".mov", "aac"),
@@ -95,14 +107,14 @@ def test_sound_whose_clock_jumps_back_is_named_and_the_rest_kept(tmp_path: Path)
         ("pcm_u8", ".mp4", "aac"),
     ],
 )
-def test_sound_in_step_whatever_it_becomes(tmp_path: Path, codec: str, suffix: str, becomes: str) -> None:
-    source = film(tmp_path / "in.mkv", [Sound(codec)])
+def test_sound_stays_in_sync_for_every_output_codec(tmp_path: Path, codec: str, suffix: str, output_codec: str) -> None:
+    source = make_video(tmp_path / "in.mkv", [SoundTrack(codec)])
     out = tmp_path / f"out{suffix}"
     report = convert(source, out)
-    assert described(out, "audio")[0][:3] == (becomes, "ger" if suffix == ".mov" else "deu", "Ton 0")
-    assert report.audio == ("copied" if becomes in codec else "transcoded")
-    before, after = heard(source), heard(out)
-    assert abs(lag(after, before)) <= 48 and likeness(np.roll(after, -lag(after, before)), before) > 0.9
+    assert describe_tracks(out, "audio")[0][:3] == (output_codec, "ger" if suffix == ".mov" else "deu", "Ton 0")
+    assert report.audio == ("copied" if output_codec in codec else "transcoded")
+    before, after = decode_sound(source), decode_sound(out)
+    assert abs(lag(after, before)) <= 48 and correlation(np.roll(after, -lag(after, before)), before) > 0.9
 
 
 def join_sound(first: Path, second: Path, joined: Path) -> Path:
@@ -118,22 +130,22 @@ def join_sound(first: Path, second: Path, joined: Path) -> Path:
     return joined
 
 
-def test_sound_that_changes_its_form_on_the_way(tmp_path: Path) -> None:
-    stereo = film(tmp_path / "a.mkv", [Sound("mp2", seconds=1.0, layout="stereo")])
-    mono = film(tmp_path / "b.mkv", [Sound("mp2", seconds=1.0, begin=1.0, layout="mono")])
+def test_sound_whose_layout_changes_is_converted(tmp_path: Path) -> None:
+    stereo = make_video(tmp_path / "a.mkv", [SoundTrack("mp2", seconds=1.0, layout="stereo")])
+    mono = make_video(tmp_path / "b.mkv", [SoundTrack("mp2", seconds=1.0, start=1.0, layout="mono")])
     source = join_sound(stereo, mono, tmp_path / "in.mkv")
     assert convert(source, tmp_path / "out.webm").dropped == []
     with av.open(str(tmp_path / "out.webm")) as container:
         assert sum(frame.samples for frame in container.decode(audio=0)) == pytest.approx(96_000, abs=3_000)
 
 
-def test_surround_sound_that_begins_as_stereo_is_reported(tmp_path: Path) -> None:
-    stereo = film(tmp_path / "a.mkv", [Sound("ac3", seconds=1.0, chunk=1536)])
-    surround = film(tmp_path / "b.mkv", [Sound("ac3", seconds=0.9, begin=1.1, layout="5.1(side)", chunk=1536)])
+def test_surround_sound_that_starts_as_stereo_is_reported(tmp_path: Path) -> None:
+    stereo = make_video(tmp_path / "a.mkv", [SoundTrack("ac3", seconds=1.0, chunk=1536)])
+    surround = make_video(tmp_path / "b.mkv", [SoundTrack("ac3", seconds=0.9, start=1.1, layout="5.1(side)", chunk=1536)])
     report = convert(join_sound(stereo, surround, tmp_path / "in.mkv"), tmp_path / "out.webm")
     assert report.dropped == ["the layout of sound track 1, 5.1(side), which became stereo"]
-    early = film(tmp_path / "c.mkv", [Sound("ac3", seconds=0.9, layout="5.1(side)", chunk=1536)])
-    late = film(tmp_path / "d.mkv", [Sound("ac3", seconds=0.9, begin=1.1, chunk=1536)])
+    early = make_video(tmp_path / "c.mkv", [SoundTrack("ac3", seconds=0.9, layout="5.1(side)", chunk=1536)])
+    late = make_video(tmp_path / "d.mkv", [SoundTrack("ac3", seconds=0.9, start=1.1, chunk=1536)])
     report = convert(join_sound(early, late, tmp_path / "in.mkv"), tmp_path / "out.webm", overwrite=True)
     assert (report.dropped, audio_layout(tmp_path / "out.webm")) == ([], "5.1")
 
@@ -143,8 +155,8 @@ def audio_layout(path: Path) -> str:
         return container.streams.audio[0].layout.name
 
 
-def one_channel_each(path: Path, layout: str) -> Path:
-    """A second of sound with another tone in each channel: 300 Hz, 400 Hz, ...; FC is the last, LFE 60 Hz."""
+def make_channel_test(path: Path, layout: str) -> Path:
+    """Writes a second of video whose sound has a different tone in each channel, see `tone_of`."""
     channels = [channel.name for channel in av.AudioLayout(layout).channels]
     clock = np.arange(48_000) / 48_000
     waves = np.stack([8_000 * np.sin(2 * np.pi * tone_of(name) * clock) for name in channels], 1)
@@ -153,9 +165,9 @@ def one_channel_each(path: Path, layout: str) -> Path:
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         track = out.add_stream("flac", rate=48_000, layout=layout)
         for index, image in enumerate(moving_pictures(25)):
-            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
-            picture.pts, picture.time_base = index, Fraction(1, 25)
-            out.mux(video.encode(picture))
+            video_frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            video_frame.pts, video_frame.time_base = index, Fraction(1, 25)
+            out.mux(video.encode(video_frame))
             samples = waves[1920 * index : 1920 * (index + 1)].astype(np.int16).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(samples, "s16", layout)
             frame.sample_rate, frame.time_base, frame.pts = 48_000, Fraction(1, 48_000), 1920 * index
@@ -166,12 +178,12 @@ def one_channel_each(path: Path, layout: str) -> Path:
 
 
 def tone_of(channel: str) -> int:
-    """Hz; the same for a side channel and the back channel that stands for it."""
+    """The tone of a channel, in Hz."""
     return {"FL": 300, "FR": 400, "FC": 500, "LFE": 60, "BL": 700, "BR": 800, "BC": 900, "SL": 1000, "SR": 1100}[channel]
 
 
 def tones_in(path: Path) -> dict[str, list[int]]:
-    """Channel -> the tones that can be heard in it, in Hz."""
+    """Channel -> the tones that it contains, in Hz."""
     with av.open(str(path)) as container:
         layout = container.streams.audio[0].layout
         resampler = av.AudioResampler("s16", layout, 48_000)
@@ -184,8 +196,8 @@ def tones_in(path: Path) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("suffix", [".webm", ".mov"])  # Opus, AAC
 @pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "quad", "5.0", "5.1", "7.1"])
-def test_every_channel_stays_where_it_is(tmp_path: Path, layout: str, suffix: str) -> None:
-    source = one_channel_each(tmp_path / "in.mkv", layout)
+def test_every_channel_keeps_its_place(tmp_path: Path, layout: str, suffix: str) -> None:
+    source = make_channel_test(tmp_path / "in.mkv", layout)
     report = convert(source, tmp_path / f"out{suffix}")
     became = "5.1" if (layout, suffix) == ("5.0", ".webm") else layout  # FFmpeg mixes up the channels of Opus in 5.0
     assert report.audio == "transcoded" and audio_layout(tmp_path / f"out{suffix}") == became
@@ -196,11 +208,11 @@ def test_every_channel_stays_where_it_is(tmp_path: Path, layout: str, suffix: st
 
 
 @pytest.mark.parametrize(("layout", "becomes"), [("5.1(side)", "5.1"), ("5.0(side)", "5.1"), ("quad(side)", "quad")])
-def test_side_channels_become_the_back_channels_that_stand_for_them(tmp_path: Path, layout: str, becomes: str) -> None:
-    convert(one_channel_each(tmp_path / "in.mkv", layout), tmp_path / "out.webm")
+def test_side_channels_become_back_channels(tmp_path: Path, layout: str, becomes: str) -> None:
+    convert(make_channel_test(tmp_path / "in.mkv", layout), tmp_path / "out.webm")
     assert audio_layout(tmp_path / "out.webm") == becomes
-    heard_tones = tones_in(tmp_path / "out.webm")
-    assert (heard_tones["BL"], heard_tones["BR"]) == ([tone_of("SL")], [tone_of("SR")])
+    tones = tones_in(tmp_path / "out.webm")
+    assert (tones["BL"], tones["BR"]) == ([tone_of("SL")], [tone_of("SR")])
 
 
 @pytest.mark.parametrize(
@@ -210,7 +222,7 @@ def test_side_channels_become_the_back_channels_that_stand_for_them(tmp_path: Pa
 def test_a_layout_that_the_codec_cannot_hold_is_reported_and_no_channel_is_lost(
     tmp_path: Path, layout: str, suffix: str, becomes: str
 ) -> None:
-    source = one_channel_each(tmp_path / "in.mkv", layout)
+    source = make_channel_test(tmp_path / "in.mkv", layout)
     report = convert(source, tmp_path / f"out{suffix}")
     assert report.dropped == [f"the layout of sound track 1, {layout}, which became {becomes}"]
     assert audio_layout(tmp_path / f"out{suffix}") == becomes
@@ -227,8 +239,8 @@ def test_surround_sound_of_a_disc_stays_surround(tmp_path: Path, suffix: str, be
     assert report.audio == ("transcoded" if suffix == ".webm" else "copied")
 
 
-def test_surround_sound_stays_in_step(tmp_path: Path) -> None:
-    small = film(tmp_path / "small.mkv", frames=125)
+def test_surround_sound_stays_in_sync(tmp_path: Path) -> None:
+    small = make_video(tmp_path / "small.mkv", frames=125)
     clip = shared("media/clips/bigbuckbunny.mp4")
     source = tmp_path / "in.mp4"
     with av.open(str(small)) as one, av.open(str(clip)) as two, av.open(str(source), "w") as out:
@@ -244,12 +256,12 @@ def test_surround_sound_stays_in_step(tmp_path: Path) -> None:
     report = convert(source, tmp_path / "out.webm")
     assert audio_layout(source) == audio_layout(tmp_path / "out.webm") == "5.1"
     assert (report.audio, report.frames, report.dropped) == ("transcoded", 125, [])
-    before, after = heard(source), heard(tmp_path / "out.webm")
-    assert abs(lag(after, before)) <= 1 and likeness(after, before) > 0.9
+    before, after = decode_sound(source), decode_sound(tmp_path / "out.webm")
+    assert abs(lag(after, before)) <= 1 and correlation(after, before) > 0.9
 
 
-def test_channels_of_unknown_places_are_left_out_and_reported(tmp_path: Path) -> None:
-    source = film(tmp_path / "in.mkv", [Sound()])
+def test_channels_without_known_places_are_left_out_and_reported(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", [SoundTrack()])
     with SideStreams(source, Fraction(0), TimeRange(), ".webm") as side_streams, av.open("/dev/null", "w", "webm") as out:
         stream = SimpleNamespace(layout=SimpleNamespace(nb_channels=9, name="9 channels"))
         side_streams._transcode(out, stream, "sound track 1")
@@ -257,18 +269,18 @@ def test_channels_of_unknown_places_are_left_out_and_reported(tmp_path: Path) ->
         assert side_streams.dropped == ["sound track 1: it is not known which loudspeakers its 9 channels are for"]
 
 
-def test_broadcast_sound_gets_the_head_that_mp4_wants(tmp_path: Path) -> None:
-    source = film(tmp_path / "in.ts", [Sound("aac")])
+def test_broadcast_sound_gets_the_header_that_mp4_needs(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.ts", [SoundTrack("aac")])
     out = tmp_path / "out.mp4"
     assert convert(source, out).audio == "copied"
-    assert abs(lag(heard(out), heard(source))) <= 1 and likeness(heard(out), heard(source)) > 0.99
-    assert len(packets(out, "audio")) == len(packets(source, "audio"))
+    assert abs(lag(decode_sound(out), decode_sound(source))) <= 1 and correlation(decode_sound(out), decode_sound(source)) > 0.99
+    assert len(read_packets(out, "audio")) == len(read_packets(source, "audio"))
 
 
-def test_packets_of_less_than_a_tick_keep_their_order(tmp_path: Path) -> None:
-    source = film(tmp_path / "in.mkv", [Sound("pcm_s16le", chunk=20)])  # 0.4 ms of sound, where times are in ms
+def test_packets_shorter_than_a_tick_keep_their_order(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mkv", [SoundTrack("pcm_s16le", chunk=20)])  # 0.4 ms a packet; Matroska's tick is 1 ms
     report = convert(source, tmp_path / "out.mp4")
     assert (report.audio, report.damage) == ("copied", None)
-    ours, theirs = packets(tmp_path / "out.mp4", "audio"), packets(source, "audio")
+    ours, theirs = read_packets(tmp_path / "out.mp4", "audio"), read_packets(source, "audio")
     assert b"".join(data for *_, data in ours) == b"".join(data for *_, data in theirs)
-    assert max(abs(heard(tmp_path / "out.mp4") - heard(source))) < 1e-3
+    assert max(abs(decode_sound(tmp_path / "out.mp4") - decode_sound(source))) < 1e-3

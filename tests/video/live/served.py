@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from cyclecast.errors import ModelError
-from cyclecast.video.clock import read_clock, since
+from cyclecast.video.clock import read_clock, seconds_since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import Session
@@ -117,7 +117,7 @@ def age(image: Image) -> float:
     """Seconds since the capture of the frame, by the clock in it."""
     clock = read_clock(image)
     assert clock is not None, "the clock cannot be read"
-    return since(clock, time.perf_counter())
+    return seconds_since(clock, time.perf_counter())
 
 
 def is_swapped(image: Image) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cyclecast.errors import InputError
-from cyclecast.video.clock import TURN, read_clock, since
+from cyclecast.video.clock import WRAP_MS, read_clock, seconds_since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture import process
 from cyclecast.video.live.capture.client import Capture
@@ -64,7 +64,7 @@ def test_no_frame_mixes_two_and_each_is_taken_or_skipped() -> None:
             assert frame is not None
             taken += 1
             clock = read_clock(frame.image)
-            assert clock is not None and abs(since(clock, frame.at % (TURN / 1000))) < 0.002
+            assert clock is not None and abs(seconds_since(clock, frame.at % (WRAP_MS / 1000))) < 0.002
             time.sleep(0.005)
     assert taken > 20 and capture.skipped > 20
     assert capture.captured == taken + capture.skipped

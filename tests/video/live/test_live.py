@@ -14,7 +14,7 @@ import pytest
 
 import cyclecast
 from cyclecast.errors import ConfigError, InputError, OutputError
-from cyclecast.video.clock import TURN, read_clock, since
+from cyclecast.video.clock import WRAP_MS, read_clock, seconds_since
 from cyclecast.video.live.capture.client import Capture
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -104,10 +104,10 @@ def test_the_latency_that_is_told_is_the_one_in_the_picture() -> None:
         handed = time.perf_counter()
         seen = read_clock(shown.source)
         assert seen is not None
-        assert since(seen, shown.at % (TURN / 1000)) == pytest.approx(0, abs=0.001)
+        assert seconds_since(seen, shown.at % (WRAP_MS / 1000)) == pytest.approx(0, abs=0.001)
         styled = read_clock(shown.image)
         assert styled is None or styled == seen
-        assert 0 < since(seen, handed) < LIMIT
+        assert 0 < seconds_since(seen, handed) < LIMIT
         if count == 20:
             break
 

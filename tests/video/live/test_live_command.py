@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cyclecast.cli import app
 from cyclecast.errors import CyclecastError
-from cyclecast.video.clock import read_clock, since
+from cyclecast.video.clock import read_clock, seconds_since
 from cyclecast.video.files.reader import VideoFile
 
 LIVE = [sys.executable, "-m", "cyclecast", "live"]
@@ -68,7 +68,7 @@ def test_a_recording_has_each_frame_at_its_time(tmp_path: Path) -> None:
         read = [(at, clock) for at, clock in clocks if clock is not None]
         assert len(read) > len(frames) // 2  # monet paints over some
         for at, clock in read:
-            assert since(read[0][1], clock) == pytest.approx(at - read[0][0], abs=0.002)
+            assert seconds_since(read[0][1], clock) == pytest.approx(at - read[0][0], abs=0.002)
         assert base <= Fraction(1, 1000)
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cyclecast.video.clock import TURN, draw_clock, read_clock, since
+from cyclecast.video.clock import WRAP_MS, draw_clock, read_clock, seconds_since
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.process import shrink
 from cyclecast.video.live.meter import STRETCHES, Histogram, Meter
@@ -26,10 +26,10 @@ from tests.conftest import Same
 @pytest.mark.parametrize("size", [(1280, 720), (320, 240), (161, 97), (1920, 1080)])
 def test_the_clock_is_read_to_a_millisecond(size: tuple[int, int]) -> None:
     random = np.random.default_rng(1)
-    for seconds in (0.0, 12.345, TURN / 1000 - 0.001, *random.uniform(0, TURN / 1000, 20)):
+    for seconds in (0.0, 12.345, WRAP_MS / 1000 - 0.001, *random.uniform(0, WRAP_MS / 1000, 20)):
         image = random.integers(0, 255, (size[1], size[0], 3), np.uint8)
         draw_clock(image, seconds)
-        assert read_clock(image) == pytest.approx(round(seconds, 3) % (TURN / 1000), abs=1e-6)
+        assert read_clock(image) == pytest.approx(round(seconds, 3) % (WRAP_MS / 1000), abs=1e-6)
 
 
 def test_the_clock_survives_another_size_and_a_strong_encoder() -> None:
@@ -49,8 +49,8 @@ def test_a_picture_without_a_clock_is_not_read_as_one() -> None:
 
 
 def test_the_clock_turns_over() -> None:
-    assert since(TURN / 1000 - 0.5, 0.25) == pytest.approx(0.75)
-    assert since(0.25, TURN / 1000 - 0.5) == pytest.approx(-0.75)
+    assert seconds_since(WRAP_MS / 1000 - 0.5, 0.25) == pytest.approx(0.75)
+    assert seconds_since(0.25, WRAP_MS / 1000 - 0.5) == pytest.approx(-0.75)
 
 
 def test_percentiles_are_exact_to_a_hundredth() -> None:

@@ -23,8 +23,8 @@ import pytest
 
 from benchmarks.reconnect import RtspServer, can_serve
 from cyclecast.errors import InputError
-from cyclecast.video.clock import read_clock, since
-from cyclecast.video.color import from_bgr
+from cyclecast.video.clock import read_clock, seconds_since
+from cyclecast.video.color import frame_from_bgr
 from cyclecast.video.files.images import write_image
 from cyclecast.video.frame import Color, Image
 from cyclecast.video.live.capture import client as capture_client
@@ -60,7 +60,7 @@ def lateness(captured: CapturedFrame) -> float:
     """Seconds from the creation of the frame to its capture."""
     seen = read_clock(captured.image)
     assert seen is not None, "there is no clock in the frame"
-    return since(seen, captured.at)
+    return seconds_since(seen, captured.at)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_colors_follow_the_matrix_that_the_stream_signals(tmp_path: Path) -> Non
         context = track.codec_context
         context.colorspace, context.color_range, context.color_primaries, context.color_trc = 1, 1, 1, 1
         for index in range(5):
-            frame = from_bgr(patch, color, "yuv420p")
+            frame = frame_from_bgr(patch, color, "yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             out.mux(track.encode(frame))
         out.mux(track.encode(None))

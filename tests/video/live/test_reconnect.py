@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cyclecast.errors import InputError
-from cyclecast.video.clock import read_clock, since
+from cyclecast.video.clock import read_clock, seconds_since
 from cyclecast.video.live.capture import client as capture_module
 from cyclecast.video.live.capture.client import Capture, CapturedFrame
 from tests.video.live.streams import ROOT, Sender
@@ -105,7 +105,7 @@ def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_tim
             pictures = taken(capture, 10)
             numbers += [one.number for one in pictures]
             seen = [read_clock(one.image) for one in pictures]
-            assert all(value is not None and since(value, one.at) < 1 for value, one in zip(seen, pictures, strict=True))
+            assert all(value is not None and seconds_since(value, one.at) < 1 for value, one in zip(seen, pictures, strict=True))
         assert numbers == sorted(set(numbers)) and capture.captured >= numbers[-1]
         assert capture.reconnects == 3
     name = rtsp.address("/live")

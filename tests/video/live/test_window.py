@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cyclecast.errors import OutputError
-from cyclecast.video.clock import read_clock, since
+from cyclecast.video.clock import read_clock, seconds_since
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
 from cyclecast.video.live.session import Session
@@ -114,8 +114,8 @@ def running(display: Display, folder: Path, *arguments: str) -> Iterator[Running
 def test_the_picture_moves_and_is_not_late(display: Display, tmp_path: Path) -> None:
     with running(display, tmp_path, "pattern://320x240@15", "--model", "monet", "--split") as live:
         first, now = live.clock(), time.perf_counter()
-        assert 0 < since(first, now) < 1.0
-        eventually(lambda: since(first, live.clock()) > 0.2, "a later picture")
+        assert 0 < seconds_since(first, now) < 1.0
+        eventually(lambda: seconds_since(first, live.clock()) > 0.2, "a later picture")
         assert live.display.do("getwindowname", live.window).startswith("cyclecast: pattern://320x240@15")
         assert re.search(r"Geometry: 320x240", live.display.do("getwindowgeometry", live.window))
         live.press("q")

@@ -26,7 +26,7 @@ from cyclecast.video.live.capture.slots import SlotWriter
 from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.sources.registry import open_source
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
-from cyclecast.video.resize import resized
+from cyclecast.video.resize import resize_image
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def shrink(image: Image, capture_settings: CaptureSettings) -> Image:
     """The frame, shrunk into the size that was requested. Keeps its shape; never enlarges it."""
     height, width = image.shape[:2]
     scale = min(1.0, (capture_settings.width or width) / width, (capture_settings.height or height) / height)
-    return resized(image, (max(2, round(width * scale)), max(2, round(height * scale))))
+    return resize_image(image, (max(2, round(width * scale)), max(2, round(height * scale))))
 
 
 def send(out: IO[str], **message: Any) -> None:

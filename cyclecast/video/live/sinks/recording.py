@@ -18,7 +18,7 @@ from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sources.address import file_path, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import resized
+from cyclecast.video.resize import resize_image
 
 TICKS = 90_000  # per second: the clock of MPEG
 NOMINAL_FPS = 30  # for encoders that ask; the times of the frames are what counts
@@ -64,7 +64,7 @@ class Recording:
             if self._writer is None:
                 self._writer = self._open(frame)
             info = self._writer.info
-            image = resized(frame.image, (info.width, info.height))
+            image = resize_image(frame.image, (info.width, info.height))
             duration = round(TICKS * (frame.at - self._last)) or TICKS // NOMINAL_FPS
             self._writer.write(Frame(image, round(TICKS * (frame.at - self._start)), min(duration, TICKS)))
         except BaseException:

@@ -13,7 +13,7 @@ from cyclecast.video.cameras import list_video_devices
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import resized
+from cyclecast.video.resize import resize_image
 
 NOMINAL_FPS = 30  # that the camera announces to other programs
 OBS_ADVICE = "install OBS Studio (obsproject.com), and start and stop its virtual camera there once"
@@ -76,7 +76,7 @@ def fit_to(image: Image, size: tuple[int, int]) -> Image:
     height, width = image.shape[:2]
     if (width - width % 2, height - height % 2) == size:
         return np.ascontiguousarray(image[: size[1], : size[0]])
-    return resized(image, size)
+    return resize_image(image, size)
 
 
 def load_pyvirtualcam() -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cyclecast.errors import InputError
-from cyclecast.video.cameras import open_capture
+from cyclecast.video.cameras import fourcc_name, open_capture
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sources.address import redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
@@ -88,8 +88,7 @@ def describe_mode(capture: cv2.VideoCapture) -> str:
     import cv2
 
     width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    code = int(capture.get(cv2.CAP_PROP_FOURCC))
-    fourcc = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24)).decode("ascii", "replace").strip("\0 ") if code > 0 else ""
+    fourcc = fourcc_name(int(capture.get(cv2.CAP_PROP_FOURCC)))
     return f"{width}x{height} {fourcc} at {capture.get(cv2.CAP_PROP_FPS):g} fps (stated by the driver)".replace("  ", " ")
 
 

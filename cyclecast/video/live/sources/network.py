@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.stream import Discard
 
 from cyclecast.errors import InputError
-from cyclecast.video.color import ToBgr
+from cyclecast.video.color import BgrConverter
 from cyclecast.video.files.decoding import LARGEST
 from cyclecast.video.frame import Color, Image
 from cyclecast.video.live.sources.address import PROC_PIPE, file_path, redacted_address
@@ -60,7 +60,7 @@ def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
     frame = first[1]
     description = f"{name}: {frame.width}x{frame.height} {stream.codec_context.codec.canonical_name}, {container.format.name}"
     color = Color(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
-    to_bgr = partial(_convert_to_bgr, ToBgr(color), name)
+    to_bgr = partial(_convert_to_bgr, BgrConverter(color), name)
     is_file, is_shell_pipe = (container.duration or 0) > 0, bool(PROC_PIPE.fullmatch(address))
     frames = _prepend(first, frames)
     if is_file or container.format.name.startswith("hls"):
@@ -161,7 +161,7 @@ def _loop(pending_frames: Iterator[PendingFrame], address: str) -> Iterator[Pend
         pending_frames = open_stream(address, CaptureSettings(loop=False)).pending_frames
 
 
-def _convert_to_bgr(convert: ToBgr, name: str, frame: av.VideoFrame) -> Image:
+def _convert_to_bgr(convert: BgrConverter, name: str, frame: av.VideoFrame) -> Image:
     """InputError, whatever is wrong with the frame."""
     try:
         return convert(frame)

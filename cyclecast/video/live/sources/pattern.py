@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from cyclecast.errors import InputError
-from cyclecast.video.clock import SMALLEST_HEIGHT, draw_clock
+from cyclecast.video.clock import MIN_HEIGHT_PX, draw_clock
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 from cyclecast.video.scene import Scene
@@ -28,10 +28,8 @@ def open_pattern(address: str, capture_settings: CaptureSettings) -> LiveSource:
     width = int(match[1] or capture_settings.width or 1280)
     height = int(match[2] or capture_settings.height or 720)
     fps = float(match[3] or capture_settings.fps or 30)
-    if not (SMALLEST_HEIGHT <= height <= LARGEST_SIDE and SMALLEST_HEIGHT <= width <= LARGEST_SIDE):
-        raise InputError(
-            f"{address}: {width}x{height} is not possible; type sides from {SMALLEST_HEIGHT} to {LARGEST_SIDE} pixels"
-        )
+    if not (MIN_HEIGHT_PX <= height <= LARGEST_SIDE and MIN_HEIGHT_PX <= width <= LARGEST_SIDE):
+        raise InputError(f"{address}: {width}x{height} is not possible; type sides from {MIN_HEIGHT_PX} to {LARGEST_SIDE} pixels")
     if not 0 < fps <= HIGHEST_FPS:
         raise InputError(f"{address}: {fps:g} fps is not possible; type a rate above 0, up to {HIGHEST_FPS}")
     return LiveSource(f"pattern: {width}x{height} at {fps:g} fps", _pending_frames(width, height, fps))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from cyclecast.video.frame import Image
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import resized
+from cyclecast.video.resize import resize_image
 
 MAX_VIEWERS = 16  # at the same time
 MAX_SIDE = 1920  # pixels, the longer side of the frames that are sent
@@ -102,6 +102,6 @@ def encodable_image(frame: StyledFrame) -> Image:
     image = frame.image
     height, width = image.shape[:2]
     scale = min(1.0, MAX_SIDE / max(width, height))
-    image = resized(image, (max(2, round(width * scale)), max(2, round(height * scale))))
+    image = resize_image(image, (max(2, round(width * scale)), max(2, round(height * scale))))
     height, width = image.shape[:2]
     return image[: max(2, height & ~1), : max(2, width & ~1)]
