@@ -69,7 +69,8 @@ def build(
     """
     from cyclecast.files import atomic_write
     from cyclecast.runtime.model import find_model
-    from cyclecast.runtime.plan import LIBRARIES, build_plan
+    from cyclecast.runtime.plan_builder import build_plan
+    from cyclecast.runtime.tensorrt_library import LIBRARIES
 
     if engine not in LIBRARIES:
         raise ConfigError(f"expected --engine {' or '.join(LIBRARIES)}, got {engine!r}")

@@ -551,7 +551,7 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [("h", "w"), (48, 64)], ids=["any size", "one size"])
 def test_tensorrt_builds_it(size: tuple[object, object], kind: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
-    from cyclecast.runtime.plan import build_plan
+    from cyclecast.runtime.plan_builder import build_plan
 
     adopt(mixer(tmp_path / "theirs.onnx", "nhwc", kind=kind, size=size), tmp_path / "ours.onnx", FRAMES, RGB)
     between = ((16, 16), (640, 360))
@@ -561,7 +561,7 @@ def test_tensorrt_builds_it(size: tuple[object, object], kind: str, tmp_path: Pa
 
 def test_tensorrt_builds_one_that_pads(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
-    from cyclecast.runtime.plan import build_plan
+    from cyclecast.runtime.plan_builder import build_plan
 
     adopt(halved_twice(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES, RGB)
     plan, _ = build_plan(tmp_path / "ours.onnx", "tensorrt-rtx", (131, 97), between=((16, 16), (640, 360)), sm=(89,))

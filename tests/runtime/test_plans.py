@@ -20,7 +20,8 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.machine import RTX_TARGETS, cache_folder
 from cyclecast.runtime.model import find_model
-from cyclecast.runtime.plan import PlanFacts, build_plan, convolutions_not_in, engine_of_plan, read_facts
+from cyclecast.runtime.plan import PlanFacts, engine_of_plan, read_facts
+from cyclecast.runtime.plan_builder import build_plan, convolutions_not_in
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import build_generator, build_latent_generator
 from tests.conftest import FAMILIES, moving_pictures

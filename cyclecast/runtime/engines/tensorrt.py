@@ -20,7 +20,9 @@ from cyclecast.runtime.engine import (
 )
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
-from cyclecast.runtime.plan import PlanFacts, engine_of_plan, kept_plan, library, read_facts
+from cyclecast.runtime.plan import PlanFacts, engine_of_plan, read_facts
+from cyclecast.runtime.plan_builder import cached_plan
+from cyclecast.runtime.tensorrt_library import import_tensorrt
 
 
 class TensorRtEngine:
@@ -29,7 +31,7 @@ class TensorRtEngine:
     name = "tensorrt"
 
     def __init__(self, path: Path, device: str, precision: str) -> None:
-        self._trt = library(self.name)
+        self._trt = import_tensorrt(self.name)
         self._gpu = Gpu(self._index(device))
         self._gpu.use()
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))  # outlives its engines
@@ -79,7 +81,7 @@ class TensorRtEngine:
         check_size(width, height, self.size)
         self._gpu.use()
         if self._facts is None:
-            engine = self._deserialize(kept_plan(self._path, self.name, (width, height), self._gpu, self.on_build))
+            engine = self._deserialize(cached_plan(self._path, self.name, (width, height), self._gpu, self.on_build))
         else:
             self._check_range(width, height)
             engine = self._engine
