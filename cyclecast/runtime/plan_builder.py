@@ -17,7 +17,7 @@ from cyclecast.runtime.onnx_file import describe, metadata_of, openvino_library,
 from cyclecast.runtime.plan import PlanFacts, Size, engine_of_plan
 from cyclecast.runtime.tensorrt_library import import_tensorrt, progress_monitor, quiet_logger
 
-LATENT_BATCHES = (1, 16, 64)  # latents that a plan of a latent model takes at a time: minimum, optimum, maximum
+LATENT_BATCHES = (1, 16, 64)  # latents per run of a latent model's plan: minimum, optimum, maximum
 
 
 def build_plan(
@@ -183,7 +183,7 @@ def _check_output_sizes(input_tensor: Any, output_tensor: Any, sizes: Sequence[S
         input_tensor.shape = (1, height, width, 3)  # TensorRT recomputes all shapes
         frame = (height, width, 3)
         known = [one if one >= 0 else other for one, other in zip(tuple(output_tensor.shape)[1:], frame, strict=True)]
-        check_shape(known, frame)  # the engine checks sizes that depend on the frame's content
+        check_shape(known, frame)  # sizes that depend on the frame's content are checked when it runs
     input_tensor.shape = free
 
 

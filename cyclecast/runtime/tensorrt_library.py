@@ -16,7 +16,7 @@ LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
 
 
 def import_tensorrt(engine: str) -> Any:
-    """The engine's Python module. EngineUnavailable, with the line to type, if it is not installed."""
+    """The engine's Python module. EngineUnavailable, with the command that installs it, if it is missing."""
     try:
         return importlib.import_module(LIBRARIES[engine])
     except ImportError as error:
