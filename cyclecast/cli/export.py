@@ -64,14 +64,14 @@ def export(
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
-        from cyclecast.export.state_dicts import REPOSITORY, described
+        from cyclecast.export.state_dicts import REPOSITORY, describe_architecture
     trained = read_generator(checkpoint, direction, upsample)
-    if trained.recipe == REPOSITORY:  # it brings no images to check the export on
+    if trained.recipe == REPOSITORY:  # a state dict has no images to check the export on
         from cyclecast.video.scene import Scene
 
-        console.print(f"{checkpoint}: {trained.direction}, {described(trained.architecture)}", markup=False)
+        console.print(f"{checkpoint}: {trained.direction}, {describe_architecture(trained.architecture)}", markup=False)
         if upsample is None and trained.architecture["upsample"] == "resize":
-            console.print("the file does not say how it upsamples: assuming bilinear; the alternative is --upsample nearest")
+            console.print("the file does not record its upsampling: assuming bilinear; the alternative is --upsample nearest")
         trained = dataclasses.replace(trained, frames=[frame.image for frame in Scene(640, 360, seconds=3, rate=1)])
     agreements = export_onnx(
         trained,
@@ -86,17 +86,17 @@ def export(
     if triton is not None:
         _add_to_repository(str(output), triton, overwrite)
     if agreements and trained.frames:
-        _warn_of_auto(output, trained.frames)
+        _print_warning(output, trained.frames)
     if as_json:
         return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
     title = f"{output} in ONNX Runtime against PyTorch, gray levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
 
 
-def _warn_of_auto(model: Path, frames: Sequence[Image]) -> None:
-    from cyclecast.export.agreement import warning_of_auto
+def _print_warning(model: Path, frames: Sequence[Image]) -> None:
+    from cyclecast.export.agreement import default_engine_warning
 
-    if warning := warning_of_auto(model, frames):
+    if warning := default_engine_warning(model, frames):
         console.print(f"{model}: {warning}", markup=False)
 
 
@@ -131,9 +131,10 @@ def adopt(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a frame model of somebody's ONNX model: raw frames of any size in and out; needs the extra `adopt`, not torch.
+    """Convert an image-to-image ONNX model from elsewhere into a frame model. Needs the extra `adopt`, not torch.
 
-    What its file does not tell is tried out or asked for; what was found is printed, and why.
+    Detects the layout, value range, color order and padding, and prints each finding with its reason. What it cannot detect,
+    you set with an option.
 
     Example: cyclecast adopt candy.onnx -o candy-frames.onnx --color rgb
     """
@@ -153,7 +154,7 @@ def adopt(
         on_finding=lambda finding: console.print(str(finding), markup=False),
     )
     if adopted.agreements:
-        _warn_of_auto(output, frames)
+        _print_warning(output, frames)
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
         return print_json({"output": str(output), "found": found, "verified": verified})
