@@ -1,10 +1,9 @@
-"""`ModelSpec`: what a model file says about itself, as JSON in its metadata. Uses the standard library only."""
+"""`ModelSpec`: the facts about a model, stored as JSON in its file's metadata. Uses the standard library only."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ OLD_KEYS = {"kind": "model_type", "keep_colours": "keep_colors"}  # keys up to v
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Export writes it, every engine reads it. A file without it can still be a frame model."""
+    """The facts about a model. Export writes them, every engine reads them; a file without them can still be a frame model."""
 
     name: str = "unnamed"
     """Name for people."""
@@ -47,8 +46,8 @@ class ModelSpec:
     def from_json(cls, text: str) -> ModelSpec:
         """Reads what `to_json` of this or another version wrote.
 
-        Keys that this version does not know are ignored, missing keys get their defaults, and the keys of older versions are
-        accepted. ValueError, in one line, for anything else: text that is no JSON object, or a value of the wrong type.
+        Ignores unknown keys, uses the defaults for missing keys, and accepts the keys of older versions. Raises ValueError, in
+        one line, if the text is not a JSON object or a value has the wrong type.
         """
         try:
             values = json.loads(text)
@@ -85,7 +84,7 @@ def _is_valid(key: str, value: Any, default: Any) -> bool:
         sides = value if isinstance(value, list) else ()
         return value is None or (len(sides) == 2 and all(type(side) is int and side >= SMALLEST_FRAME for side in sides))
     if key == "keep_colors":
-        return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+        return type(value) in (int, float) and 0 <= value <= 1  # false for NaN
     if key == "steps":
         return type(value) is int and value >= 0
     return isinstance(value, type(default))

@@ -1,4 +1,5 @@
-// Styles raw video in ONNX Runtime: bgr24 from standard input, bgr24 to standard output. docs/jetson.md shows how to build it.
+// Styles raw video with ONNX Runtime: reads bgr24 frames from standard input, writes bgr24 frames to standard output.
+// docs/jetson.md has the command that builds it.
 //
 //   ffmpeg -i in.mp4 -f rawvideo -pix_fmt bgr24 - | ./frames monet.onnx 1280 720 |
 //     ffmpeg -f rawvideo -pix_fmt bgr24 -s 1280x720 -r 30 -i - out.mp4
@@ -23,23 +24,23 @@ int main(int argc, char** argv) try {
 
     Ort::Env environment(ORT_LOGGING_LEVEL_ERROR, "frames");
     Ort::SessionOptions options;
-    if (device == "cuda") options.AppendExecutionProvider_CUDA(OrtCUDAProviderOptions{});  // throws where there is none
+    if (device == "cuda") options.AppendExecutionProvider_CUDA(OrtCUDAProviderOptions{});  // throws without CUDA
     Ort::Session session(environment, argv[1], options);
 
-    // A frame model takes and gives uint8 (1, H, W, 3), BGR: the very bytes of a bgr24 frame.
+    // Input and output of a frame model are uint8 (1, H, W, 3) BGR: the bytes of a bgr24 frame.
     const std::array<int64_t, 4> shape{1, height, width, 3};
     std::vector<uint8_t> frame(static_cast<size_t>(height * width * 3)), styled(frame.size());
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     const auto tensor = [&](std::vector<uint8_t>& bytes) {
         return Ort::Value::CreateTensor<uint8_t>(memory, bytes.data(), bytes.size(), shape.data(), shape.size());
     };
-    const Ort::Value takes = tensor(frame);
-    Ort::Value gives = tensor(styled);
-    const std::array<const char*, 1> in{"frame"}, out{"styled"};
+    const Ort::Value input = tensor(frame);
+    Ort::Value output = tensor(styled);
+    const std::array<const char*, 1> input_names{"frame"}, output_names{"styled"};
 
     size_t got;
     while ((got = std::fread(frame.data(), 1, frame.size(), stdin)) == frame.size()) {
-        session.Run(Ort::RunOptions{nullptr}, in.data(), &takes, 1, out.data(), &gives, 1);
+        session.Run(Ort::RunOptions{nullptr}, input_names.data(), &input, 1, output_names.data(), &output, 1);
         if (std::fwrite(styled.data(), 1, styled.size(), stdout) != styled.size()) {
             std::fprintf(stderr, "standard output is closed\n");
             return 1;

@@ -1,4 +1,5 @@
-// Styles raw video with a TensorRT plan: bgr24 from standard input, bgr24 to standard output. docs/jetson.md shows how to build it.
+// Styles raw video with a TensorRT plan: reads bgr24 frames from standard input, writes bgr24 frames to standard output.
+// docs/jetson.md has the command that builds it.
 //
 //   cyclecast build monet16.onnx -o monet.plan --engine tensorrt --size 1280x720
 //   ffmpeg -i in.mp4 -f rawvideo -pix_fmt bgr24 - | ./frames monet.plan 1280 720 |
@@ -22,8 +23,8 @@ static void check(cudaError_t error) {
     if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
 }
 
-static void check(bool done, const char* what) {
-    if (!done) throw std::runtime_error(what);
+static void check(bool success, const char* message) {
+    if (!success) throw std::runtime_error(message);
 }
 
 class Logger : public nvinfer1::ILogger {
@@ -44,22 +45,22 @@ int main(int argc, char** argv) try {
 
     Logger logger;
     const std::unique_ptr<nvinfer1::IRuntime> runtime{nvinfer1::createInferRuntime(logger)};
-    check(runtime != nullptr, "TensorRT does not start");
+    check(runtime != nullptr, "TensorRT could not start");
     const std::unique_ptr<nvinfer1::ICudaEngine> engine{runtime->deserializeCudaEngine(plan.data(), plan.size())};
     check(engine != nullptr, "this TensorRT or this GPU cannot load the plan; build it here");
     const std::unique_ptr<nvinfer1::IExecutionContext> context{engine->createExecutionContext()};
     check(context != nullptr, "not enough memory on the GPU");
     check(context->setInputShape("frame", nvinfer1::Dims4{1, height, width, 3}), "the plan was built for another size");
 
-    // On a Jetson CPU and GPU share their memory: the frame is mapped, not copied.
+    // CPU and GPU of a Jetson share one memory, so frames are mapped, not copied.
     const size_t bytes = static_cast<size_t>(width) * height * 3;
-    void *frame, *styled, *takes, *gives;
+    void *frame, *styled, *device_frame, *device_styled;
     check(cudaHostAlloc(&frame, bytes, cudaHostAllocMapped));
     check(cudaHostAlloc(&styled, bytes, cudaHostAllocMapped));
-    check(cudaHostGetDevicePointer(&takes, frame, 0));
-    check(cudaHostGetDevicePointer(&gives, styled, 0));
-    check(context->setTensorAddress("frame", takes), "the plan has no input called frame");
-    check(context->setTensorAddress("styled", gives), "the plan has no output called styled");
+    check(cudaHostGetDevicePointer(&device_frame, frame, 0));
+    check(cudaHostGetDevicePointer(&device_styled, styled, 0));
+    check(context->setTensorAddress("frame", device_frame), "the plan has no input called frame");
+    check(context->setTensorAddress("styled", device_styled), "the plan has no output called styled");
     cudaStream_t stream;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
 
@@ -69,7 +70,7 @@ int main(int argc, char** argv) try {
         check(cudaStreamSynchronize(stream));
         check(std::fwrite(styled, 1, bytes, stdout) == bytes, "standard output is closed");
     }
-    check(got == 0, "the last frame is cut short: is the video of another size?");
+    check(got == 0, "the last frame is incomplete: does the video have another size?");
     check(std::fflush(stdout) == 0, "standard output is closed");
     cudaStreamDestroy(stream);
     cudaFreeHost(styled);

@@ -1,4 +1,4 @@
-"""The C++ examples, compiled and run where a compiler and the libraries are."""
+"""Compiles the C++ examples, and runs them, if a compiler and the libraries are installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 213, 121
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """examples/frames_onnxruntime.cpp, compiled against the library that Python's onnxruntime brings."""
+    """examples/frames_onnxruntime.cpp, linked with the library inside Python's onnxruntime package."""
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler")
@@ -51,17 +51,17 @@ def _run(program: Path, *words: str, video: bytes = b"") -> subprocess.Completed
     return subprocess.run([program, *words], input=video, capture_output=True, timeout=60)
 
 
-def test_the_onnxruntime_example_makes_the_frames_that_python_makes(frames: Path) -> None:
+def test_the_onnxruntime_example_has_the_same_output_as_python(frames: Path) -> None:
     video = [frame.image for frame in Scene(WIDTH, HEIGHT, seconds=1, rate=3)]
     done = _run(frames, str(find_model("monet")), str(WIDTH), str(HEIGHT), video=b"".join(f.tobytes() for f in video))
     assert done.returncode == 0, done.stderr
-    made = np.frombuffer(done.stdout, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
+    styled = np.frombuffer(done.stdout, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
     with cyclecast.load("monet", "onnxruntime", "cpu") as model:
         expected = np.stack([model(frame) for frame in video])
-    assert np.abs(made.astype(int) - expected).max() <= 1
+    assert np.abs(styled.astype(int) - expected).max() <= 1
 
 
-def test_it_says_what_is_wrong_in_a_line(frames: Path, tmp_path: Path) -> None:
+def test_the_onnxruntime_example_reports_errors_in_one_line(frames: Path, tmp_path: Path) -> None:
     monet, size = str(find_model("monet")), (str(WIDTH), str(HEIGHT))
     short = _run(frames, monet, *size, video=b"cut")
     assert short.returncode == 1 and b"is the video 213x121?" in short.stderr

@@ -1,7 +1,8 @@
-"""A ModelSpec survives its JSON, and reads that of other versions."""
+"""A ModelSpec can be written as JSON and read back, also by other versions."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -18,7 +19,7 @@ def test_unknown_keys_of_a_newer_version_are_ignored() -> None:
     assert ModelSpec.from_json('{"name": "later", "unheard_of": 1}') == ModelSpec(name="later")
 
 
-def test_the_old_keys_are_read_and_the_new_ones_written() -> None:
+def test_old_keys_are_read_and_new_keys_are_written() -> None:
     spec = ModelSpec.from_json('{"kind": "latent", "keep_colours": 0.25}')
     assert (spec.model_type, spec.keep_colors) == ("latent", 0.25)
     written = json.loads(spec.to_json())
@@ -53,7 +54,38 @@ def test_the_old_keys_are_read_and_the_new_ones_written() -> None:
         ('{"steps": 1.5}', "steps: expected"),
     ],
 )
-def test_malformed_metadata_are_a_value_error_of_one_line(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as refused:
+def test_malformed_metadata_are_a_value_error_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         ModelSpec.from_json(text)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
+
+
+VALUES_OF_EVERY_TYPE = (
+    "7",
+    "-1",
+    "0.5",
+    "1e999",
+    "1" + 400 * "0",
+    "NaN",
+    '"text"',
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "[640, 360]",
+    "[{}]",
+)
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(ModelSpec), ids=lambda field: str(field.name))
+def test_a_value_of_a_wrong_type_is_one_line_that_names_the_field(field: dataclasses.Field[object]) -> None:
+    rejected = []
+    for value in VALUES_OF_EVERY_TYPE:
+        try:
+            spec = ModelSpec.from_json(f'{{"{field.name}": {value}}}')
+        except ValueError as error:
+            assert str(error).startswith(f"{field.name}: expected ") and "\n" not in str(error)
+            rejected.append(value)
+        else:
+            assert ModelSpec.from_json(spec.to_json()) == spec
+    assert len(rejected) >= 8

@@ -31,7 +31,11 @@ EngineOption = Annotated[
     str, typer.Option(help="Engine that runs the model: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime or torch.")
 ]
 DeviceOption = Annotated[
-    str, typer.Option(help="Device: auto (the best one present), cpu, gpu or cuda:N; with onnxruntime also tensorrt:N.")
+    str,
+    typer.Option(
+        help="Device: auto (the best one present: an NVIDIA GPU, else a discrete Intel GPU, else the CPU), cpu, gpu or cuda:N; "
+        "with onnxruntime also tensorrt:N."
+    ),
 ]
 PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, fp32, bf16 or fp16.")]
 WorkHeightOption = Annotated[

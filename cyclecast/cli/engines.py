@@ -71,12 +71,13 @@ def build(
     """
     from cyclecast.files import atomic_write
     from cyclecast.runtime.model import find_model
-    from cyclecast.runtime.plan import LIBRARIES, build_plan
+    from cyclecast.runtime.plan_builder import build_plan
+    from cyclecast.runtime.tensorrt_library import LIBRARIES
 
     if engine not in LIBRARIES:
         raise ConfigError(f"expected --engine {' or '.join(LIBRARIES)}, got {engine!r}")
     if (smallest is None) != (largest is None):
-        raise ConfigError("--smallest and --largest must be given together")
+        raise ConfigError("--smallest and --largest go together: add the other one")
     between = (required_size(smallest), required_size(largest)) if smallest and largest else None
     frame_size = required_size(size) if size else None
     path = find_model(model)
@@ -95,7 +96,7 @@ def build(
                 on_build=lambda share: update(round(100 * share), 100),
             )
         unfinished.write_bytes(plan)
-        report, why_not = ([], "--no-verify was given") if no_verify else _compare_with_model(unfinished, path, facts.sizes[1])
+        report, why_not = ([], "--no-verify") if no_verify else _compare_with_model(unfinished, path, facts.sizes[1])
     targets = ", ".join(map(str, facts.sm))
     if as_json:
         verified = [dataclasses.asdict(agreement) for agreement in report]
@@ -123,7 +124,7 @@ def _check_finite(model: Path, size: tuple[int, int] | None) -> None:
     if spec_from_metadata(model, read_metadata(model)).model_type == "latent":
         return  # export has checked it
     fixed, metadata = describe(model)
-    if size := fixed or (size and (min(size[0], 256), min(size[1], 256))):  # a board has no memory for more
+    if size := fixed or (size and (min(size[0], 256), min(size[1], 256))):  # a small board has no memory for larger frames
         check_finite(model, scene_frames()[:1], [size], spec_from_metadata(model, metadata).precision)
 
 
@@ -133,7 +134,7 @@ def _compare_with_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple
     from cyclecast.runtime.onnx_file import read_metadata
 
     if spec_from_metadata(model, read_metadata(model)).model_type == "latent":
-        return [], "a latent model, which other programs run"
+        return [], "a latent model (noise in, images out), which other programs run"
     try:
         from cyclecast.export.agreement import compare_engines
     except ModuleNotFoundError as error:
@@ -149,7 +150,7 @@ def _compare_with_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple
 
 
 def scene_frames() -> list[Image]:
-    """Three frames of the demo's scene, 1280x720: the test images where the user gives none."""
+    """Three frames of the demo's scene, 1280x720: the default test images."""
     from cyclecast.video.scene import Scene
 
     return [frame.image for frame in Scene(1280, 720, seconds=3, rate=1)]
@@ -209,18 +210,18 @@ def verify(
         raise ConfigError(f"{model}: a plan runs on its own engine only: add --against and the model it was built from")
     images = [read_image(frame) for frame in frames or []] or scene_frames()
     sizes = [required_size(one) for one in size or []] or SIZES
-    with ExitStack() as open_now:
-        subject = open_now.enter_context(closing(cyclecast.open_engine(path, names[0] if names else "auto", device, precision)))
+    with ExitStack() as stack:
+        subject = stack.enter_context(closing(cyclecast.open_engine(path, names[0] if names else "auto", device, precision)))
         if against is not None and against.suffix.lower() == ".onnx":
             other: Engine = cyclecast.open_engine(against, "onnxruntime", "cpu")
         elif against is not None:
             with extra("train"):
-                from cyclecast.export.verify import of_checkpoint
-            other = of_checkpoint(against, subject.metadata)
+                from cyclecast.export.verify import reference_from_checkpoint
+            other = reference_from_checkpoint(against, subject.metadata)
         else:
             named = names[1] if len(names) > 1 else "onnxruntime"
             other = cyclecast.open_engine(path, named, "auto" if len(names) > 1 else "cpu")
-        open_now.enter_context(closing(other))
+        stack.enter_context(closing(other))
         report = compare_engines(subject, other, images, sizes)
         sides = [f"{side.name} {side.precision}" for side in (subject, other)]
         devices = [side.device for side in (subject, other)]

@@ -76,14 +76,14 @@ def export(
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
-        from cyclecast.export.state_dicts import REPOSITORY, described
+        from cyclecast.export.state_dicts import REPOSITORY, describe_architecture
     trained = read_generator(checkpoint, direction, upsample)
-    if trained.recipe == REPOSITORY:  # it brings no images to check the export on
+    if trained.recipe == REPOSITORY:  # a state dict has no images to check the export on
         from cyclecast.video.scene import Scene
 
-        console.print(f"{checkpoint}: {trained.direction}, {described(trained.architecture)}", markup=False)
+        console.print(f"{checkpoint}: {trained.direction}, {describe_architecture(trained.architecture)}", markup=False)
         if upsample is None and trained.architecture["upsample"] == "resize":
-            console.print("the file does not say how it upsamples: assuming bilinear; the alternative is --upsample nearest")
+            console.print("the file does not record its upsampling: assuming bilinear; the alternative is --upsample nearest")
         trained = dataclasses.replace(trained, frames=[frame.image for frame in Scene(640, 360, seconds=3, rate=1)])
     agreements = export_onnx(
         trained,
@@ -98,17 +98,17 @@ def export(
     if triton is not None:
         _add_to_repository(str(output), triton, overwrite)
     if agreements and trained.frames:
-        _warn_of_auto(output, trained.frames)
+        _print_warning(output, trained.frames)
     if as_json:
         return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
     title = f"{output} in ONNX Runtime against PyTorch, gray levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
 
 
-def _warn_of_auto(model: Path, frames: Sequence[Image]) -> None:
-    from cyclecast.export.agreement import warning_of_auto
+def _print_warning(model: Path, frames: Sequence[Image]) -> None:
+    from cyclecast.export.agreement import default_engine_warning
 
-    if warning := warning_of_auto(model, frames):
+    if warning := default_engine_warning(model, frames):
         console.print(f"{model}: {warning}", markup=False)
 
 
@@ -167,7 +167,7 @@ def adopt(
         on_finding=lambda finding: console.print(str(finding), markup=False),
     )
     if adopted.agreements:
-        _warn_of_auto(output, frames)
+        _print_warning(output, frames)
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
         return print_json({"output": str(output), "found": found, "verified": verified})

@@ -1,4 +1,4 @@
-"""Compares two engines on the same frames: differences, a tolerance, a verdict. Needs onnx and onnxruntime, not torch."""
+"""Compares two engines on the same frames, and searches models for NaN. Needs onnx and onnxruntime, not torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cyclecast.runtime.engines import open_engine
 
 Values = NDArray[Any]  # an image, or a latent
 
-FP16_CHECK_PIXELS = 256 * 256  # up to here NaN are searched in true fp16; all values stay in memory, 1.2 GiB for a ResNet-9
+FP16_CHECK_PIXELS = 256 * 256  # up to this size NaN are searched in true fp16, with all values in memory: 1.2 GiB for a ResNet-9
 SIZES = ((131, 97), (256, 256), (640, 360))  # (width, height): odd, square, wide
 # Maximum difference in gray levels, minimum PSNR in dB. mixed: convolutions of two precisions, in adopted models.
 TOLERANCE = {"fp32": (1, 0.0), "bf16": (255, 45.0), "fp16": (255, 45.0), "mixed": (255, 45.0)}
@@ -41,7 +41,7 @@ class Agreement:
 
 
 def compare(size: tuple[int, int], pairs: Iterable[tuple[Image, Image]], precision: str) -> Agreement:
-    """Measures pairs of equal-sized frames against the tolerance of `precision`."""
+    """Measures the differences in pairs of equal-sized frames, and applies the tolerance of `precision`."""
     most, total, square, values, frames = 0, 0.0, 0.0, 0, 0
     for one, other in pairs:
         difference = np.abs(one.astype(np.int32) - other)
@@ -60,7 +60,7 @@ def compare_engines(
 ) -> list[Agreement]:
     """Compares two engines at each size (width, height) that both take, with the tolerance of the lower precision.
 
-    frames: real images, as `center_crop_resize` takes them. ConfigError without any, or if the two are fixed to different sizes.
+    frames: real images of any size, cropped and resized. ConfigError without any, or if the two are fixed to different sizes.
     """
     if not frames:
         raise ConfigError("no frame to compare the model on: give at least one image")
@@ -98,7 +98,7 @@ def count_nan(path: Path, frames: Sequence[Values], size: tuple[int, int] | None
 def check_finite(path: Path, frames: Sequence[Values], sizes: Sequence[tuple[int, int] | None], precision: str) -> None:
     """ModelError if the model's output has NaN. frames and sizes: as in `count_nan`.
 
-    precision: the model's own, which the message names.
+    precision: the model's own, for the message.
     """
     for size in sizes:
         if nan := count_nan(path, frames, size):
@@ -117,8 +117,8 @@ def _to_uint8(cast: onnx.NodeProto) -> bool:
     return any(setting.name == "to" and setting.i == onnx.TensorProto.UINT8 for setting in cast.attribute)
 
 
-def warning_of_auto(path: Path, frames: Sequence[Image]) -> str | None:
-    """A warning if the engine that `auto` chooses here fails or exceeds the tolerance, or None.
+def default_engine_warning(path: Path, frames: Sequence[Image]) -> str | None:
+    """A warning if the engine that `auto` chooses on this machine fails or exceeds the tolerance; None if it does not.
 
     Checks only an engine that computes in a lower precision than the model's, at one size, against ONNX Runtime.
     """

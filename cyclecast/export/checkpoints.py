@@ -31,18 +31,19 @@ class TrainedGenerator:
 
 
 def read_generator(path: Path, direction: str | None = None, upsample: str | None = None) -> TrainedGenerator:
-    """The averaged generator of `direction` in a cyclecast checkpoint, or in the run folder that holds it; None: its first.
+    """Reads a generator from a checkpoint, a run folder, or a state dict of pytorch-CycleGAN-and-pix2pix.
 
-    Or the generator in a state dict of pytorch-CycleGAN-and-pix2pix; its direction is b2a if the file's name holds `_G_B`, else
-    a2b, and upsample (bilinear or nearest; None: bilinear) says how its resize-convolutions enlarge.
+    From a checkpoint, or from the run folder with one, it reads the averaged generator of `direction`; None: the first one.
+    The direction of a state dict is b2a if the file's name contains `_G_B`, or else a2b, unless it is overridden. upsample:
+    interpolation of a state dict's resize-convolutions, bilinear (None) or nearest.
 
-    ModelError if the file is neither, ConfigError for a direction that it does not have or an upsample that does not fit it.
+    Raises ModelError if the file is neither, and ConfigError for a direction or an upsample that the generator does not have.
     """
     state = checkpoint.read_file(path)
     if not isinstance(state, dict) or "format" not in state:
-        return _of_state_dict(path, state, direction, upsample)
+        return _generator_from_state_dict(path, state, direction, upsample)
     if upsample is not None:
-        raise ConfigError(f"{path}: a checkpoint that says itself how its generator enlarges: leave upsample out")
+        raise ConfigError(f"{path}: a cyclecast checkpoint records its generator's upsampling: leave upsample out")
     state = checkpoint.require_format(path, state)
     direction, network = checkpoint.generator_from_checkpoint(state, direction)
     fixed = state["fixed"].get(direction)
@@ -51,7 +52,7 @@ def read_generator(path: Path, direction: str | None = None, upsample: str | Non
     return TrainedGenerator(network, state["recipe"], direction, architecture, state["step"], images)
 
 
-def _of_state_dict(path: Path, state: object, direction: str | None, upsample: str | None) -> TrainedGenerator:
+def _generator_from_state_dict(path: Path, state: object, direction: str | None, upsample: str | None) -> TrainedGenerator:
     direction = direction or ("b2a" if "_G_B" in path.name else "a2b")
     if direction not in ("a2b", "b2a"):
         raise ConfigError(f"{path}: direction must be a2b or b2a, got {direction!r}")

@@ -16,8 +16,8 @@ MID_GRAY = 127.5  # gray levels: an image in [-1, 1] is (x - MID_GRAY) / MID_GRA
 class FrameGraph(nn.Module):
     """(1, H, W, 3) uint8 BGR -> (1, H, W, 3) uint8 BGR, any H and W from 16 up: padded and cropped inside.
 
-    The casts are the first and the last node, the only place where TensorRT takes uint8. Color order and input range are
-    folded into the first and last convolution, where they cost nothing. keep_colors: see `with_colors_of`. half: the
+    The casts are the first and the last node, because TensorRT supports uint8 nowhere else. Color order and input range are
+    folded into the first and the last convolution, where they cost nothing. keep_colors: see `with_colors_of`. half: the
     network computes in fp16 except for its norms; everything outside of it stays in fp32.
     """
 

@@ -18,7 +18,7 @@ from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.agreement import SIZES, Agreement, check_finite
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
-from cyclecast.export.verify import drawn_latents, verify, verify_latent
+from cyclecast.export.verify import random_latents, verify, verify_latent
 from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
@@ -84,12 +84,12 @@ def export_onnx(
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
             raise write_error(error) from error
-        return _checked(partial, trained, precision, keep_colors) if check else []
+        return _verify(partial, trained, precision, keep_colors) if check else []
 
 
-def _checked(path: Path, trained: TrainedGenerator, precision: str, keep_colors: float) -> list[Agreement]:
+def _verify(path: Path, trained: TrainedGenerator, precision: str, keep_colors: float) -> list[Agreement]:
     if isinstance(trained.network, LatentGenerator):
-        check_finite(path, list(drawn_latents(trained.network).numpy()), [None], precision)
+        check_finite(path, list(random_latents(trained.network).numpy()), [None], precision)
         report = [verify_latent(path, trained.network, precision)]
     else:
         with closing(open_engine(path, "onnxruntime", "cpu", precision)) as engine:

@@ -35,7 +35,8 @@ class TorchEngine(SynchronousEngine):
     def __init__(self, path: Path, device: str, precision: str) -> None:
         self.size, self.metadata = describe(path)
         spec = spec_from_metadata(path, self.metadata)
-        if spec.architecture.get("generator") not in IMAGE_GENERATORS:
+        generator = spec.architecture.get("generator")
+        if not isinstance(generator, str) or generator not in IMAGE_GENERATORS:
             raise EngineUnavailable(f"torch runs models that cyclecast exported; the metadata of {path} name no network")
         self._device = self._pick_device(device)
         self.device = self._device_name()
@@ -46,7 +47,7 @@ class TorchEngine(SynchronousEngine):
         stored = _weights(path)
         try:
             network = build_generator(**spec.architecture)
-        except (TypeError, ValueError, KeyError) as error:  # settings of another version
+        except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:  # settings of another version
             raise ModelError(f"{path}: this version cannot build its network ({error}); use another engine") from error
         graph = FrameGraph(network, spec.keep_colors, spec.precision == "fp16")
         if not any(name.endswith(".running_var") for name in stored):

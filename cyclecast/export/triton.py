@@ -1,4 +1,4 @@
-"""A model repository of Triton Inference Server: `NAME/config.pbtxt` and `NAME/1/` with the model itself."""
+"""Adds models to a model repository of Triton Inference Server: `NAME/config.pbtxt`, and the model in `NAME/1/`."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
     """Adds the model to the repository in `folder`, ready for `tritonserver --model-repository`; returns its config.pbtxt.
 
     model: an ONNX frame model or latent model, which Triton's ONNX Runtime runs, or a TensorRT plan, for servers with the
-    TensorRT and the kind of GPU that built it. The server takes frames one by one: its batch is the first dimension, 1. The
-    config appears last, so a server that watches the folder never sees half a model. ModelError for what Triton cannot run,
+    TensorRT version and the GPU model that built it. The server runs frames one by one: the first dimension, 1, is the batch.
+    The config is written last, so a server that watches the folder never sees half a model. ModelError if Triton cannot run it,
     OutputError if the repository has a model of that name (unless `overwrite`) or cannot be written.
     """
     if engine_of_plan(model) is None:
@@ -91,10 +91,10 @@ def _ports_of_plan(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
 
 def _config(name: str, platform: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
     lines = [f"name: {_quoted(name)}", f'platform: "{platform}"', "max_batch_size: 0"]
-    for kind, ports in (("input", inputs), ("output", outputs)):
+    for role, ports in (("input", inputs), ("output", outputs)):
         for port in ports:
             dims = ", ".join(map(str, port.dims))
-            lines.append(f"{kind} [ {{ name: {_quoted(port.name)} data_type: {port.type} dims: [ {dims} ] }} ]")
+            lines.append(f"{role} [ {{ name: {_quoted(port.name)} data_type: {port.type} dims: [ {dims} ] }} ]")
     lines.append("instance_group [ { count: 1 kind: KIND_AUTO } ]  # on every GPU; on the CPU where there is none")
     return "\n".join(lines) + "\n"
 

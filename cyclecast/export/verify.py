@@ -19,7 +19,7 @@ from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 
 class Reference(SynchronousEngine):
-    """A generator as an engine: the plain formula (`reference`) in fp32 on the CPU, with which all engines are compared."""
+    """A generator as an engine: computes `reference` in fp32 on the CPU. All engines are compared with it."""
 
     name, device, precision = "pytorch", "cpu", "fp32"
     size: tuple[int, int] | None = None
@@ -38,15 +38,15 @@ class Reference(SynchronousEngine):
         """Does nothing: there is nothing to free."""
 
 
-def of_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
-    """The generator of a checkpoint, with the direction and keep_colors in these metadata of an exported model.
+def reference_from_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
+    """Reads a checkpoint's generator as a `Reference`, with the direction and keep_colors from an exported model's metadata.
 
     ConfigError for a latent model; other errors as in `read_generator`.
     """
     spec = spec_from_metadata(checkpoint, metadata)
     network = read_generator(checkpoint, spec.direction or None).network
     if isinstance(network, LatentGenerator):
-        raise ConfigError(f"{checkpoint}: a latent model, whose output cannot be compared on frames")
+        raise ConfigError(f"{checkpoint}: a latent model (noise in, images out), which has no frames to compare")
     return Reference(network, spec.keep_colors)
 
 
@@ -57,19 +57,19 @@ def verify(
     sizes: Sequence[tuple[int, int]] = SIZES,
     keep_colors: float = 0.0,
 ) -> list[Agreement]:
-    """Compares `engine` with `network` in PyTorch fp32; the rest as in `compare_engines`."""
+    """Compares `engine` with `network` in PyTorch fp32. frames, sizes and errors: see `compare_engines`."""
     return compare_engines(engine, Reference(network, keep_colors), frames, sizes)
 
 
-def drawn_latents(network: LatentGenerator, count: int = 16) -> Tensor:
-    """(count, Z) from N(0, 1) with a fixed seed."""
+def random_latents(network: LatentGenerator, count: int = 16) -> Tensor:
+    """Draws (count, Z) from N(0, 1) with a fixed seed."""
     return torch.randn(count, network.latent, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
 def verify_latent(path: Path, network: LatentGenerator, precision: str = "fp32") -> Agreement:
-    """Compares a latent model in ONNX Runtime with PyTorch fp32, on `drawn_latents`."""
-    latents = drawn_latents(network)
+    """Compares a latent model in ONNX Runtime with PyTorch fp32, on `random_latents`."""
+    latents = random_latents(network)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     images = np.asarray(session.run(None, {"latent": latents.numpy()})[0], np.uint8)  # (N, H, W, 3)
     expected = LatentGraph(network)(latents).numpy()

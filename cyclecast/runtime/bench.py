@@ -47,9 +47,9 @@ class Row:
     fps: float
     """Frames per second over the whole measurement, with two frames in flight, as in a conversion."""
     psnr_db: float
-    """PSNR against fp32 on the same frames: of this engine, or, if it has no fp32, of the first engine on the CPU that has.
-    The weights are the file's, so an fp16 model is compared with its rounded weights. Infinite if they are equal, as fp32 is
-    to itself; NaN if nothing computes the model in fp32, as for a plan of another precision."""
+    """PSNR against the same engine in fp32 on the same frames, or, if it has no fp32, against the first engine on the CPU that
+    has. All use the weights in the file, so an fp16 model is compared with its rounded weights. Infinite if the outputs are
+    equal, as for fp32 itself; NaN if no engine computes the model in fp32, as for a plan of another precision."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def frames_per_second(submit: Callable[[Image], Future[Image]], frames: Sequence
 
 
 def percentiles(times: Sequence[float]) -> Percentiles:
-    """The percentiles of one or more times in milliseconds."""
+    """The percentiles of one or more times, in milliseconds."""
     return Percentiles(*(float(value) for value in np.percentile(times, (50, 95, 99))))
 
 
@@ -151,7 +151,7 @@ def decibels(mean_square: float) -> float:
 def _available_engines(
     path: Path, frame: Image, names: Sequence[str], device: str, on_message: OnMessage, opener: Opener
 ) -> dict[str, list[str]]:
-    """Engine -> its precisions, fp32 last. Opens each engine once, and checks that it takes the frame, before any is timed."""
+    """Engine -> its precisions, fp32 last. Opens each engine once, before any is timed, and checks that it accepts the frame."""
     found, reasons = {}, []
     own = engine_of_plan(path)
     for name in names or ([own] if own else ENGINES):
@@ -170,7 +170,7 @@ def _available_engines(
 
 
 def _precisions(path: Path, engine: Engine, device: str, opener: Opener) -> list[str]:
-    """The precision that `auto` chose, and fp32 if the engine has that too."""
+    """The precision that `auto` chose, and fp32 if the engine computes that too."""
     if engine.precision == "fp32":
         return ["fp32"]
     try:

@@ -1,4 +1,4 @@
-"""CUDA without torch, through NVIDIA's `cuda-bindings`: a GPU, host and device memory, streams, graphs."""
+"""Runs frames on an NVIDIA GPU without torch, through NVIDIA's `cuda-bindings`: memory, streams, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Gpu:
         """Calls a function of the CUDA runtime and returns its results; EngineError with CUDA's message if it fails."""
         error, *results = getattr(self._cuda, function)(*arguments)
         if error != self._cuda.cudaError_t.cudaSuccess:
-            words = self._cuda.cudaGetErrorString(error)[1]
-            raise EngineError(f"{function}: {words.decode() if isinstance(words, bytes) else words}")
+            message = self._cuda.cudaGetErrorString(error)[1]
+            raise EngineError(f"{function}: {message.decode() if isinstance(message, bytes) else message}")
         return tuple(results)
 
     def use(self) -> None:
@@ -137,10 +137,14 @@ class ExecutionSlot:
     def _enqueue(self) -> None:
         """Enqueues the copy to the GPU, the model, and the copy back."""
         assert self._infer is not None
-        kind = self._gpu._cuda.cudaMemcpyKind
-        self._gpu.call("cudaMemcpyAsync", self.device_in, self._host_in, self._bytes, kind.cudaMemcpyHostToDevice, self.stream)
+        direction = self._gpu._cuda.cudaMemcpyKind
+        self._gpu.call(
+            "cudaMemcpyAsync", self.device_in, self._host_in, self._bytes, direction.cudaMemcpyHostToDevice, self.stream
+        )
         self._infer(int(self.stream))
-        self._gpu.call("cudaMemcpyAsync", self._host_out, self.device_out, self._bytes, kind.cudaMemcpyDeviceToHost, self.stream)
+        self._gpu.call(
+            "cudaMemcpyAsync", self._host_out, self.device_out, self._bytes, direction.cudaMemcpyDeviceToHost, self.stream
+        )
 
     def _wait(self) -> None:
         self._gpu.call("cudaStreamSynchronize", self.stream)
@@ -157,25 +161,25 @@ class ExecutionSlot:
 
 @dataclass
 class _Output:
-    """The output of a frame, once it has left the GPU."""
+    """The output of a frame; None until it is copied from the GPU."""
 
     image: Image | None = None
 
 
 class ExecutionSlots:
-    """Slots for several frames of one size in flight. The second slot opens when it is first needed.
+    """Slots for several frames of one size in flight. The second slot opens when two frames first overlap.
 
-    open_slot: opens one. A caller that runs one frame after the other uses the memory of one slot, and where there is not
-    enough memory for a second slot, one does all the work.
+    So a caller that waits for each frame uses the memory of one slot. If there is not enough memory for a second slot, one slot
+    does all the work. open_slot: opens a slot.
     """
 
     def __init__(self, open_slot: Callable[[], ExecutionSlot]) -> None:
         self._open = open_slot
-        self._slots = deque([open_slot()])  # the least recently submitted one comes first
+        self._slots = deque([open_slot()])  # the slot with the oldest frame comes first
         self._limit = IN_FLIGHT
 
     def submit(self, frame: Image) -> Future[Image]:
-        """As `ExecutionSlot.submit`, in a free slot, or else in the least recently submitted one."""
+        """Submits a frame to a free slot, or else to the one whose frame is oldest. See `ExecutionSlot.submit`."""
         if all(slot.is_busy for slot in self._slots) and len(self._slots) < self._limit:
             try:
                 self._slots.appendleft(self._open())
@@ -187,6 +191,6 @@ class ExecutionSlots:
         return slot.submit(frame)
 
     def close(self) -> None:
-        """Closes them all."""
+        """Closes all slots."""
         while self._slots:
             self._slots.pop().close()

@@ -21,6 +21,10 @@ OnBuild = Callable[[float], None]  # called with the finished share of a build, 
 IN_FLIGHT = 2  # frames an engine works on at a time: it copies one while it computes the other
 SIZES_KEPT = 4  # compiled graphs that an engine keeps, one for each frame size
 EXPECTED_MODEL = "one uint8 input and one uint8 output of shape (1, H, W, 3)"
+LATENT_MODEL = (
+    "a latent model (noise in, images out); other programs, such as ONNX Runtime or Triton, run it to generate images; "
+    "cyclecast runs frame models"
+)
 
 
 class Engine(Protocol):
@@ -126,6 +130,14 @@ def spec_from_metadata(model: str | Path, metadata: str | None) -> ModelSpec:
         raise ModelError(
             f"{model}: its cyclecast metadata cannot be read ({error}); export it again, or update cyclecast"
         ) from error
+
+
+def frame_spec(model: str | Path, metadata: str | None) -> ModelSpec:
+    """As `spec_from_metadata`, but raises ModelError for a latent model too."""
+    spec = spec_from_metadata(model, metadata)
+    if spec.model_type == "latent":
+        raise ModelError(f"{model}: {LATENT_MODEL}")
+    return spec
 
 
 TensorSpec = tuple[str, Sequence[int | None]]  # dtype as the library names it; dimensions, None for any

@@ -15,8 +15,8 @@ from platformdirs import user_cache_path
 log = logging.getLogger(__name__)
 
 RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities (SM) that TensorRT for RTX builds for
-MIN_FREE_BYTES = 2 << 30  # of a disk for compiled models and videos
-# Instruction sets that decide how fast a network is on a CPU, as Linux spells them.
+MIN_FREE_BYTES = 2 << 30  # free disk space that compiled models and videos need
+# Instruction sets that decide the speed of a network on a CPU, in Linux's spelling.
 RELEVANT_INSTRUCTIONS = (
     "avx2",
     "avx512f",
@@ -42,12 +42,12 @@ class Processor:
     quota: float | None
     """CPU limit of the container, in cores; None: no limit."""
     instructions: list[str] | None
-    """Those of `RELEVANT_INSTRUCTIONS` that it has; None if the system does not tell."""
+    """Those of `RELEVANT_INSTRUCTIONS` that it has; None: unknown."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Main memory, or the container's limit; None if the system does not tell."""
+    """Main memory, or the container's limit; None: unknown."""
 
     total_bytes: int | None
     available_bytes: int | None
@@ -55,7 +55,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder for files."""
+    """A folder and the disk that it is on."""
 
     path: str
     free_bytes: int
@@ -84,6 +84,7 @@ class System:
     cache: Folder
     """The folder of compiled models."""
     cache_bytes: int
+    """Size of all files in it."""
 
 
 def describe_system(root: Path = Path("/")) -> System:
@@ -109,7 +110,7 @@ def describe_system(root: Path = Path("/")) -> System:
 
 
 def processor_name() -> str:
-    """The CPU's model name, or the architecture if the system does not tell."""
+    """The CPU's model name, or the architecture if the system does not name the CPU."""
     return _cpuinfo(Path("/"), "model name") or platform.processor() or platform.machine()
 
 
@@ -180,7 +181,7 @@ def _memory(root: Path) -> Memory:
 
 
 def _folder(path: Path) -> Folder:
-    """Facts of a folder. If it does not exist yet, its nearest existing parent decides."""
+    """Describes a folder, or its nearest existing parent if it does not exist yet."""
     there = next(parent for parent in (path, *path.parents) if parent.exists())
     return Folder(str(path), shutil.disk_usage(there).free, there.is_dir() and os.access(there, os.W_OK | os.X_OK))
 

@@ -1,4 +1,4 @@
-"""Reads what an ONNX frame model declares, without running it. Uses OpenVINO, which is always installed."""
+"""Reads the inputs, outputs and metadata of ONNX models, without running them. Uses OpenVINO, which is always installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cyclecast.errors import EngineNotInstalled, MissingModelError, ModelError
-from cyclecast.runtime.engine import EXPECTED_MODEL, TensorSpec, frame_size, spec_from_metadata
+from cyclecast.runtime.engine import EXPECTED_MODEL, TensorSpec, frame_size, frame_spec
 from cyclecast.spec import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def import_openvino() -> ModuleType:
 
 
 def openvino_library() -> ModuleType:
-    """As `import_openvino`, but raises EngineUnavailable with the line to type."""
+    """Imports openvino as `import_openvino` does. EngineUnavailable, with the command that installs it, if it is missing."""
     try:
         return import_openvino()
     except ImportError as error:
@@ -52,14 +52,14 @@ def read_model(core: openvino.Core, path: Path) -> openvino.Model:
 def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int, int] | None, str | None]:
     """The fixed (width, height) of a frame model, or None if it takes any; and its ModelSpec's JSON, if it has one.
 
-    model: the file's graph, if you have read it already. ModelError if the file is not a frame model, or if its metadata
+    model: the file's graph, if it has been read already. ModelError if the file is not a frame model, or if its metadata
     cannot be read.
     """
     if model is None:
         model = read_model(openvino_library().Core(), path)
-    size, metadata = frame_size(path, _tensors(model.inputs), _tensors(model.outputs)), metadata_of(model)
-    spec_from_metadata(path, metadata)
-    return size, metadata
+    metadata = metadata_of(model)
+    frame_spec(path, metadata)
+    return frame_size(path, _tensors(model.inputs), _tensors(model.outputs)), metadata
 
 
 def read_metadata(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Somebody's ONNX model becomes a frame model that makes the same pictures, and says how it was understood."""
+"""Adopts ONNX models from elsewhere: the frame model has the original's output, and the findings have reasons."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ FRAMES = [Scene(160, 120).draw(0.0)]
 RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
 MIX = np.array([[0.6, 0.3, 0.0], [0.1, 0.5, 0.2], [0.0, 0.2, 0.5]])  # of red, green, blue
 LIFT = np.array([0.05, 0.1, 0.25])  # of white
-KINDS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
+DTYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 Nodes = list[onnx.NodeProto]
 
 
 def expected(frame: Image) -> Image:
-    """What every `mixer` makes of a frame, whatever it wants: each color mixed with the others and lifted."""
+    """The output of every `mixer` for a frame, whatever its convention: mixed and brightened colors."""
     mixed = frame[..., ::-1].astype(np.float64) @ MIX.T + 255 * LIFT
     return np.asarray(mixed.clip(0, 255).round()[..., ::-1], np.uint8)
 
 
 def save(path: Path, nodes: Nodes, constants: dict[str, Any], shapes: list[Any], opset: int = 18, **settings: Any) -> Path:
-    """A model of these nodes from `x` to `y`; shapes: of both; settings: kinds, names, docs, metadata."""
-    kinds = [KINDS[kind] for kind in settings.get("kinds", ("float32", "float32"))]
+    """A model of these nodes from `x` to `y`. shapes: of x and y. settings: dtypes, names, docs, metadata."""
+    dtypes = [DTYPES[dtype] for dtype in settings.get("dtypes", ("float32", "float32"))]
     names = settings.get("names", ("x", "y"))
     docs = settings.get("docs", ("", ""))
     for node in nodes:
         for ports in (node.input, node.output):
             ports[:] = [{"x": names[0], "y": names[1]}.get(name, name) for name in ports]
     ports = [
-        helper.make_tensor_value_info(name, kind, shape, doc)
-        for name, kind, shape, doc in zip(names, kinds, shapes, docs, strict=True)
+        helper.make_tensor_value_info(name, dtype, shape, doc)
+        for name, dtype, shape, doc in zip(names, dtypes, shapes, docs, strict=True)
     ]
     weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "theirs", ports[:1], ports[1:], weights)
@@ -62,14 +62,14 @@ def save(path: Path, nodes: Nodes, constants: dict[str, Any], shapes: list[Any],
 
 
 def mixer(path: Path, layout: str = "nchw", range: str = "0..255", color: str = "rgb", **settings: Any) -> Path:
-    """A model that mixes colors, in its own layout, range, order and kind; size: (height, width), or two names."""
+    """A model that mixes colors, with this layout, range, color order and dtype. size: (height, width), or two names."""
     low, high = RANGES[range]
     order = slice(None) if color == "rgb" else slice(None, None, -1)
-    kind = settings.get("kind", "float32")
-    inside = np.float16 if kind == "float16" else np.float32
+    dtype = settings.get("dtype", "float32")
+    inside = np.float16 if dtype == "float16" else np.float32
     matrix, lift = MIX[order, order], low + (high - low) * LIFT[order] - low * MIX[order, order].sum(1)
     nodes, value = [], "x"
-    if kind == "uint8":
+    if dtype == "uint8":
         nodes, value = [helper.make_node("Cast", ["x"], ["float"], to=TensorProto.FLOAT)], "float"
     if layout == "nhwc":
         nodes.append(helper.make_node("Transpose", [value], ["planes"], perm=[0, 3, 1, 2]))
@@ -83,7 +83,7 @@ def mixer(path: Path, layout: str = "nchw", range: str = "0..255", color: str = 
     nodes.append(helper.make_node("Conv", [value, "matrix", "lift"], ["mixed"]))
     nodes.append(helper.make_node("Clip", ["mixed", "low", "high"], ["clipped"]))
     value = "clipped"
-    if kind == "uint8":
+    if dtype == "uint8":
         nodes.append(helper.make_node("Round", [value], ["whole"]))
         nodes.append(helper.make_node("Cast", ["whole"], ["bytes"], to=TensorProto.UINT8))
         value = "bytes"
@@ -91,13 +91,13 @@ def mixer(path: Path, layout: str = "nchw", range: str = "0..255", color: str = 
     nodes.append(helper.make_node("Transpose", [value], ["y"], perm=perm))
     size = settings.pop("size", ("h", "w"))
     shape = [1, 3, *size] if layout == "nchw" else [1, *size, 3]
-    return save(path, nodes, constants, [shape, shape], kinds=(kind, kind), **settings)
+    return save(path, nodes, constants, [shape, shape], dtypes=(dtype, dtype), **settings)
 
 
 def plain(path: Path, nodes: Nodes, constants: dict[str, Any] | None = None, **settings: Any) -> Path:
     """A model of these nodes on (1, 3, h, w) float32."""
     shape = settings.pop("shape", [1, 3, "h", "w"])
-    return save(path, nodes, constants or {}, [shape, settings.pop("gives", shape)], **settings)
+    return save(path, nodes, constants or {}, [shape, settings.pop("output_shape", shape)], **settings)
 
 
 def styled(path: Path, frame: Image, engine: str = "onnxruntime") -> Image:
@@ -105,7 +105,7 @@ def styled(path: Path, frame: Image, engine: str = "onnxruntime") -> Image:
         return opened.run(frame)
 
 
-def told(adopted: Adopted) -> dict[str, tuple[str, str]]:
+def findings_of(adopted: Adopted) -> dict[str, tuple[str, str]]:
     return {finding.what: (finding.value, finding.why) for finding in adopted.findings}
 
 
@@ -116,10 +116,10 @@ RGB = Overrides(color="rgb")
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
 @pytest.mark.parametrize("range", RANGES)
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_every_convention_makes_the_same_picture_on_every_engine(layout: str, range: str, color: str, tmp_path: Path) -> None:
+def test_every_convention_has_the_same_output_on_every_engine(layout: str, range: str, color: str, tmp_path: Path) -> None:
     theirs = mixer(tmp_path / "theirs.onnx", layout, range, color)
     adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Overrides(color=color))
-    found = told(adopted)
+    found = findings_of(adopted)
     assert (found["layout"][0], found["range"][0], found["output range"][0]) == (layout, range, range)
     assert [a.size for a in adopted.agreements] == [(131, 97), (256, 256), (640, 360)]
     assert all(a.max_abs <= 1 for a in adopted.agreements)
@@ -128,18 +128,18 @@ def test_every_convention_makes_the_same_picture_on_every_engine(layout: str, ra
         assert np.abs(styled(tmp_path / "ours.onnx", frame, engine).astype(int) - expected(frame)).max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["float16", "uint8"])
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_other_kinds_of_numbers(layout: str, kind: str, tmp_path: Path) -> None:
-    adopted = adopt(mixer(tmp_path / "theirs.onnx", layout, kind=kind), tmp_path / "ours.onnx", FRAMES, RGB)
-    assert told(adopted)["output range"][0] == "0..255"
-    assert adopted.spec.precision == ("fp16" if kind == "float16" else "fp32")
+def test_float16_and_uint8_models_are_adopted(layout: str, dtype: str, tmp_path: Path) -> None:
+    adopted = adopt(mixer(tmp_path / "theirs.onnx", layout, dtype=dtype), tmp_path / "ours.onnx", FRAMES, RGB)
+    assert findings_of(adopted)["output range"][0] == "0..255"
+    assert adopted.spec.precision == ("fp16" if dtype == "float16" else "fp32")
     frame = moving_pictures(3, 97, 51)[1]
     for engine in ("onnxruntime", "openvino"):
         assert np.abs(styled(tmp_path / "ours.onnx", frame, engine).astype(int) - expected(frame)).max() <= 1
 
 
-def test_convolutions_of_two_precisions_are_told(tmp_path: Path) -> None:
+def test_convolutions_of_two_precisions_are_mixed(tmp_path: Path) -> None:
     nodes = [
         node("Conv", ["x", "whole"], ["first"]),
         node("Cast", ["first"], ["small"], to=TensorProto.FLOAT16),
@@ -155,9 +155,9 @@ def test_convolutions_of_two_precisions_are_told(tmp_path: Path) -> None:
     assert np.abs(one.astype(int) - other).max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["float32", "uint8"])
-def test_the_file_is_a_frame_model_with_uint8_at_its_borders_alone(kind: str, tmp_path: Path) -> None:
-    path = mixer(tmp_path / "theirs.onnx", kind=kind, metadata={"author": "somebody", "Image.BitmapPixelFormat": "Rgb8"})
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_the_file_is_a_frame_model_with_uint8_only_at_input_and_output(dtype: str, tmp_path: Path) -> None:
+    path = mixer(tmp_path / "theirs.onnx", dtype=dtype, metadata={"author": "somebody", "Image.BitmapPixelFormat": "Rgb8"})
     adopt(path, tmp_path / "ours.onnx", FRAMES)
     model = onnx.load(str(tmp_path / "ours.onnx"), load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
@@ -185,22 +185,22 @@ def test_the_file_is_a_frame_model_with_uint8_at_its_borders_alone(kind: str, tm
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_a_model_of_one_size_takes_all(layout: str, tmp_path: Path) -> None:
+def test_a_model_of_one_size_accepts_every_size(layout: str, tmp_path: Path) -> None:
     theirs = mixer(tmp_path / "theirs.onnx", layout, "-1..1", size=(48, 64))
     adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
-    assert told(adopted)["size"][0] == "64x48" and [a.size for a in adopted.agreements] == [(64, 48), (133, 40)]
+    assert findings_of(adopted)["size"][0] == "64x48" and [a.size for a in adopted.agreements] == [(64, 48), (133, 40)]
     frame = moving_pictures(3, 64, 48)[1]
     assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
     for width, height in ((16, 16), (500, 97), (63, 300)):
         frame = moving_pictures(3, width, height)[1]
         small = cv2.resize(frame, (64, 48), interpolation=cv2.INTER_AREA)
-        wanted = cv2.resize(expected(np.asarray(small, np.uint8)), (width, height), interpolation=cv2.INTER_LINEAR)
-        made = [styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino")]
-        assert compare((width, height), [(made[0], np.asarray(wanted, np.uint8))], "fp32").psnr_db > 30
-        assert np.abs(made[0].astype(int) - made[1]).max() <= 1
+        reference = cv2.resize(expected(np.asarray(small, np.uint8)), (width, height), interpolation=cv2.INTER_LINEAR)
+        outputs = [styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino")]
+        assert compare((width, height), [(outputs[0], np.asarray(reference, np.uint8))], "fp32").psnr_db > 30
+        assert np.abs(outputs[0].astype(int) - outputs[1]).max() <= 1
 
 
-def test_a_model_of_one_size_that_is_resized_wrongly_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_resize_is_detected_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nearest(nodes: graph.Nodes, x: str, to: str | list[int]) -> str:
         whole = nodes.add("Concat", [1, 3], to, axis=0)
         return nodes.add("Resize", x, "", "", whole, mode="nearest")
@@ -212,40 +212,40 @@ def test_a_model_of_one_size_that_is_resized_wrongly_is_not_kept(tmp_path: Path,
     assert not (tmp_path / "ours.onnx").exists()
 
 
-def test_a_model_of_one_size_and_of_bytes_is_given_whole_numbers(tmp_path: Path) -> None:
+def test_a_uint8_model_of_one_size_gets_whole_numbers(tmp_path: Path) -> None:
     nodes = [
         node("Cast", ["x"], ["float"], to=TensorProto.FLOAT),
         node("Mul", ["float", "gain"], ["loud"]),
-        node("Mod", ["loud", "white"], ["back"], fmod=1),  # so that half a gray level at its input is 20 at its output
+        node("Mod", ["loud", "white"], ["back"], fmod=1),  # so half a gray level at the input becomes 20 at the output
         node("Cast", ["back"], ["y"], to=TensorProto.UINT8),
     ]
     constants = {"gain": np.float32(40), "white": np.float32(256)}
-    theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, 48, 64], kinds=("uint8", "uint8"))
+    theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, 48, 64], dtypes=("uint8", "uint8"))
     adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Overrides(color="rgb", range="0..255", output_range="0..255"))
     assert [a.passed for a in adopted.agreements] == [True, True]
 
 
 @pytest.mark.parametrize("size", [("h", "w"), (48, 64)], ids=["any size", "one size"])
-def test_a_picture_with_values_that_are_no_numbers_is_refused(size: tuple[object, object], tmp_path: Path) -> None:
+def test_a_model_with_nan_in_its_output_is_rejected(size: tuple[object, object], tmp_path: Path) -> None:
     nodes = [node("Sub", ["x", "least"], ["above"]), node("Sqrt", ["above"], ["root"]), node("Mul", ["root", "gain"], ["y"])]
     constants = {"least": np.float32(100), "gain": np.float32(20)}
     theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, *size])
-    given = Overrides(color="rgb", range="0..255", output_range="0..255")
+    overrides = Overrides(color="rgb", range="0..255", output_range="0..255")
     with pytest.raises(ModelError, match=r"its output has \d+ NaN values at \d+x\d+, computed in fp32"):
-        adopt(theirs, tmp_path / "ours.onnx", FRAMES, given)
+        adopt(theirs, tmp_path / "ours.onnx", FRAMES, overrides)
     assert not (tmp_path / "ours.onnx").exists()
-    assert adopt(theirs, tmp_path / "ours.onnx", FRAMES, given, check=False).agreements == []
+    assert adopt(theirs, tmp_path / "ours.onnx", FRAMES, overrides, check=False).agreements == []
 
 
-def test_a_strong_shrink_counts_every_pixel(tmp_path: Path) -> None:
+def test_strong_downscaling_averages_every_pixel(tmp_path: Path) -> None:
     adopt(mixer(tmp_path / "theirs.onnx", size=(16, 16)), tmp_path / "ours.onnx", FRAMES, RGB)
     stripes = np.zeros((160, 160, 3), np.uint8)
-    stripes[:, ::8] = 240  # that the nearest pixels alone would take for black, or for white
+    stripes[:, ::8] = 240  # sampling the nearest pixels alone would see only black or only white
     gray = np.full((160, 160, 3), 30, np.uint8)
     assert np.abs(styled(tmp_path / "ours.onnx", stripes).astype(int) - expected(gray)).mean() < 8
 
 
-def halved_twice(path: Path, **settings: Any) -> Path:
+def strided_twice(path: Path, **settings: Any) -> Path:
     """Two convolutions of stride 2, then enlarged by 4: 102 pixels become 104."""
     weight = np.zeros((3, 3, 3, 3), np.float32)
     weight[:, :, 1, 1] = np.eye(3)
@@ -256,11 +256,11 @@ def halved_twice(path: Path, **settings: Any) -> Path:
         node("Clip", ["big", "low", "high"], ["y"]),
     ]
     constants = {"w": weight, "scales": np.array([1, 1, 4, 4], np.float32), "low": np.float32(0), "high": np.float32(1)}
-    return plain(path, nodes, constants, gives=[1, 3, "h2", "w2"], **settings)
+    return plain(path, nodes, constants, output_shape=[1, 3, "h2", "w2"], **settings)
 
 
 def shuffled(path: Path) -> Path:
-    """Eight by eight pixels become channels and come back: another number of them is an error."""
+    """Moves blocks of 8x8 pixels into channels and back, so the sides must be multiples of 8."""
     nodes = [
         node("SpaceToDepth", ["x"], ["deep"], blocksize=8),
         node("DepthToSpace", ["deep"], ["wide"], blocksize=8),
@@ -270,7 +270,7 @@ def shuffled(path: Path) -> Path:
 
 
 def mirrored(path: Path) -> Path:
-    """A mirror 20 pixels wide, which a frame of 16 does not have."""
+    """Pads by a reflection of 20 pixels, which a frame of 16 pixels does not have."""
     pads = np.array([0, 0, 20, 20, 0, 0, 20, 20])
     starts, ends, axes = np.array([20, 20]), np.array([-20, -20]), np.array([2, 3])
     nodes = [
@@ -281,10 +281,12 @@ def mirrored(path: Path) -> Path:
     return plain(path, nodes, {"pads": pads, "starts": starts, "ends": ends, "axes": axes})
 
 
-@pytest.mark.parametrize(("build", "multiple"), [(halved_twice, 4), (shuffled, 8), (mirrored, 32)])
-def test_sides_are_padded_to_what_the_model_can_take(build: Callable[[Path], Path], multiple: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("build", "multiple"), [(strided_twice, 4), (shuffled, 8), (mirrored, 32)])
+def test_sides_are_padded_to_the_multiple_that_the_model_needs(
+    build: Callable[[Path], Path], multiple: int, tmp_path: Path
+) -> None:
     adopted = adopt(build(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES, RGB)
-    assert told(adopted)["multiple"][0] == str(multiple) and adopted.spec.architecture["multiple"] == multiple
+    assert findings_of(adopted)["multiple"][0] == str(multiple) and adopted.spec.architecture["multiple"] == multiple
     assert all(a.passed for a in adopted.agreements)
     for width, height in ((16, 16), (17, 31), (102, 150)):
         frame = moving_pictures(3, width, height)[1]
@@ -293,19 +295,19 @@ def test_sides_are_padded_to_what_the_model_can_take(build: Callable[[Path], Pat
         assert np.abs(one.astype(int) - other).max() <= 1
 
 
-def test_a_multiple_can_be_given(tmp_path: Path) -> None:
-    adopted = adopt(halved_twice(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, Overrides(color="rgb", multiple=12))
-    assert told(adopted)["multiple"] == ("12", "given")
+def test_the_multiple_can_be_overridden(tmp_path: Path) -> None:
+    adopted = adopt(strided_twice(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, Overrides(color="rgb", multiple=12))
+    assert findings_of(adopted)["multiple"] == ("12", "as requested")
     with pytest.raises(ModelError, match=r"its output is .* for an input of .*; expected the same size"):
         adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", multiple=3))
     mixer(tmp_path / "fixed.onnx", size=(48, 64))
-    with pytest.raises(ConfigError, match="takes 64x48 only: --multiple is for models of any size"):
+    with pytest.raises(ConfigError, match="its input is fixed to 64x48: --multiple is for models of any size"):
         adopt(tmp_path / "fixed.onnx", tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", multiple=3))
     assert not (tmp_path / "p.onnx").exists()
 
 
-def old(path: Path, opset: int = 7) -> Path:
-    """As converters of 2018 wrote: ImageScaler, Crop, Affine and an Upsample, weights among the inputs, IR 3."""
+def model_of_2018(path: Path, opset: int = 7) -> Path:
+    """A file as converters of 2018 wrote it: ImageScaler, Crop, Affine and Upsample, weights among the inputs, IR 3."""
     nodes = [
         node("ImageScaler", ["x"], ["centered"], bias=[-123.68, -116.779, -103.939], scale=1.0),
         node("Pad", ["centered"], ["wide"], mode="reflect", pads=[0, 0, 3, 3, 0, 0, 3, 3]),
@@ -326,9 +328,9 @@ def old(path: Path, opset: int = 7) -> Path:
     return path
 
 
-def test_old_files_are_brought_to_opset_18(tmp_path: Path) -> None:
-    adopted = adopt(old(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES)
-    found = told(adopted)
+def test_old_files_are_upgraded_to_opset_18(tmp_path: Path) -> None:
+    adopted = adopt(model_of_2018(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES)
+    found = findings_of(adopted)
     assert found["range"] == ("0..255", "its first layers turn 123.68, 116.779, 103.939 into 0")
     assert found["output range"] == ("0..255", "its last layers hold it in -22.5..277.5")
     assert found["color"] == ("rgb", "its first layers turn 123.68, 116.779, 103.939 into 0")
@@ -340,21 +342,21 @@ def test_old_files_are_brought_to_opset_18(tmp_path: Path) -> None:
     assert one.std() > 10 and np.abs(one.astype(int) - other).max() <= 1
 
 
-def test_a_newer_opset_stays(tmp_path: Path) -> None:
+def test_a_newer_opset_is_kept(tmp_path: Path) -> None:
     adopt(mixer(tmp_path / "theirs.onnx", opset=20), tmp_path / "ours.onnx", FRAMES, RGB)
     assert [o.version for o in onnx.load(str(tmp_path / "ours.onnx")).opset_import if o.domain == ""] == [20]
 
 
-def lifted(path: Path, bias: float = 60.0, **settings: Any) -> Path:
-    """y = 0.5 x + bias: nothing in its layers tells what it takes."""
+def half_plus_bias(path: Path, bias: float = 60.0, **settings: Any) -> Path:
+    """y = 0.5 x + bias: its layers give no evidence of a range."""
     constants = {"w": np.eye(3, dtype=np.float32)[:, :, None, None] / 2, "b": np.full(3, bias, np.float32)}
     return plain(path, [node("Conv", ["x", "w", "b"], ["y"])], constants, **settings)
 
 
-def test_a_range_is_found_by_what_comes_back(tmp_path: Path) -> None:
-    value, why = told(adopt(lifted(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, RGB))["range"]
+def test_the_range_is_detected_from_the_output_of_a_test_image(tmp_path: Path) -> None:
+    value, why = findings_of(adopt(half_plus_bias(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, RGB))["range"]
     assert value == "0..255" and "a test image comes back in" in why and "no other range comes back" in why
-    lifted(tmp_path / "t.onnx", bias=0.0)  # of any range it gives the same range
+    half_plus_bias(tmp_path / "t.onnx", bias=0.0)  # every range comes back as itself
     with pytest.raises(ConfigError, match=r"t.onnx: its range cannot be detected: add --range 0..255 or --range 0..1 or --range"):
         adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, RGB)
 
@@ -372,7 +374,7 @@ FIRST_STEPS: list[tuple[list[tuple[str, Any]], str, str | None]] = [
 
 
 @pytest.mark.parametrize(("steps", "range", "color"), FIRST_STEPS)
-def test_what_a_graph_does_first_tells_what_it_takes(
+def test_the_first_layers_show_the_range_and_the_color_order(
     steps: list[tuple[str, Any]], range: str, color: str | None, tmp_path: Path
 ) -> None:
     nodes, constants, value = [], {}, "x"
@@ -382,14 +384,14 @@ def test_what_a_graph_does_first_tells_what_it_takes(
         value = f"v{index}"
     nodes += [node("Tanh", [value], ["bounded"]), node("Mul", ["bounded", "loud"], ["y"])]
     path = plain(tmp_path / "t.onnx", nodes, constants | {"loud": np.float32(255)})
-    found = told(adopt(path, tmp_path / "o.onnx", FRAMES, None if color else RGB))
+    found = findings_of(adopt(path, tmp_path / "o.onnx", FRAMES, None if color else RGB))
     assert (found["range"][0], found["color"][0]) == (range, color or "rgb")
 
 
 WORDS: list[tuple[dict[str, Any], str | None, str | None]] = [
     ({"metadata": {"Image.NominalPixelRange": "Normalized_0_1", "Image.BitmapPixelFormat": "Bgr8"}}, "0..1", "bgr"),
     ({"metadata": {"Image.ColorSpaceGamma": "SRGB", "color": "rgb"}}, None, "rgb"),
-    ({"docs": ("RGB picture, (1, 3, H, W), in [-1, 1]", "")}, "-1..1", "rgb"),
+    ({"docs": ("RGB image, (1, 3, H, W), in [-1, 1]", "")}, "-1..1", "rgb"),
     ({"docs": ("", "values from 0 to 255, BGR")}, "0..255", "bgr"),
     ({"names": ("input_bgr_255", "y")}, "0..255", "bgr"),
     ({"names": ("inputRGB", "bgr_is_no_part_of_abgrund")}, None, "both"),
@@ -397,32 +399,36 @@ WORDS: list[tuple[dict[str, Any], str | None, str | None]] = [
 
 
 @pytest.mark.parametrize(("settings", "range", "color"), WORDS)
-def test_what_people_wrote_into_the_file_is_read(
+def test_words_in_the_file_show_the_range_and_the_color_order(
     settings: dict[str, Any], range: str | None, color: str | None, tmp_path: Path
 ) -> None:
-    path = lifted(tmp_path / "t.onnx", bias=0.25, **settings)
+    path = half_plus_bias(tmp_path / "t.onnx", bias=0.25, **settings)
     if color == "both":
         with pytest.raises(ConfigError, match=r"its color has contradictory evidence \(.*\): add --color bgr or --color rgb"):
             adopt(path, tmp_path / "o.onnx", FRAMES, Overrides(range="0..1"))
         return
-    found = told(adopt(path, tmp_path / "o.onnx", FRAMES, Overrides(range=None if range else "0..1")))
+    found = findings_of(adopt(path, tmp_path / "o.onnx", FRAMES, Overrides(range=None if range else "0..1")))
     assert (found["range"][0], found["color"][0]) == (range or "0..1", color)
-    given = told(adopt(path, tmp_path / "p.onnx", FRAMES, Overrides(range="0..1", color="rgb" if color == "bgr" else "bgr")))
-    assert given["color"][1].startswith("given, although it")
+    overridden = findings_of(
+        adopt(path, tmp_path / "p.onnx", FRAMES, Overrides(range="0..1", color="rgb" if color == "bgr" else "bgr"))
+    )
+    assert overridden["color"][1].startswith("as requested, although it")
 
 
-def test_output_may_have_a_range_of_its_own(tmp_path: Path) -> None:
+def test_the_output_may_have_another_range(tmp_path: Path) -> None:
     theirs = plain(tmp_path / "t.onnx", [node("Sigmoid", ["x"], ["y"])])
-    found = told(adopt(theirs, tmp_path / "o.onnx", FRAMES, Overrides(color="rgb", range="-1..1")))
+    found = findings_of(adopt(theirs, tmp_path / "o.onnx", FRAMES, Overrides(color="rgb", range="-1..1")))
     assert (found["range"][0], found["output range"]) == ("-1..1", ("0..1", "its last layers hold it in 0..1"))
     weights = {"w": 255 * np.eye(3, dtype=np.float32)[:, :, None, None]}
     loud = plain(tmp_path / "loud.onnx", [node("Conv", ["x", "w"], ["y"])], weights)
-    assert told(adopt(loud, tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", range="0..1")))["output range"][0] == "0..255"
-    told_so = adopt(loud, tmp_path / "q.onnx", FRAMES, Overrides(color="rgb", range="0..1", output_range="0..1"))
-    assert told(told_so)["output range"] == ("0..1", "given")
+    assert (
+        findings_of(adopt(loud, tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", range="0..1")))["output range"][0] == "0..255"
+    )
+    overridden = adopt(loud, tmp_path / "q.onnx", FRAMES, Overrides(color="rgb", range="0..1", output_range="0..1"))
+    assert findings_of(overridden)["output range"] == ("0..1", "as requested")
 
 
-def test_weights_in_a_file_of_their_own_move_in(tmp_path: Path) -> None:
+def test_external_weights_are_embedded(tmp_path: Path) -> None:
     theirs = mixer(tmp_path / "theirs.onnx")
     model = onnx.load(str(theirs))
     onnx.save(model, str(theirs), save_as_external_data=True, location="weights.bin", size_threshold=0)
@@ -434,21 +440,26 @@ def test_weights_in_a_file_of_their_own_move_in(tmp_path: Path) -> None:
         adopt(theirs, tmp_path / "o.onnx", FRAMES, RGB)
 
 
-def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_other_files_and_models_are_rejected_in_one_line(tmp_path: Path) -> None:
     def path(name: str) -> Path:
         return tmp_path / f"{name}.onnx"
 
     path("text").write_text("no model")
     path("empty").touch()
-    gone = mixer(path("fixed"), size=(48, 64))
-    latent = onnx.load(str(gone))
+    fixed_model = mixer(path("fixed"), size=(48, 64))
+    latent = onnx.load(str(fixed_model))
     helper.set_model_props(latent, {METADATA_KEY: ModelSpec(model_type="latent").to_json()})
     onnx.save(latent, str(path("latent")))
-    bytes_only = mixer(path("raw"), "nhwc", kind="uint8")
-    plain(path("classifier"), [node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)], {"axes": np.array([2, 3])}, gives=[1, 3])
+    bytes_only = mixer(path("raw"), "nhwc", dtype="uint8")
+    plain(
+        path("classifier"),
+        [node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)],
+        {"axes": np.array([2, 3])},
+        output_shape=[1, 3],
+    )
     plain(path("gray"), [node("Tanh", ["x"], ["y"])], shape=[1, 1, "h", "w"])
-    plain(path("mask"), [node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array([1])}, gives=[1, 1, "h", "w"])
-    plain(path("twice"), [node("Concat", ["x", "x"], ["y"], axis=3)], gives=[1, 3, "h", "w2"])
+    plain(path("mask"), [node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array([1])}, output_shape=[1, 1, "h", "w"])
+    plain(path("twice"), [node("Concat", ["x", "x"], ["y"], axis=3)], output_shape=[1, 3, "h", "w2"])
     plain(path("batch"), [node("Tanh", ["x"], ["y"])], shape=[4, 3, "h", "w"])
     plain(path("half free"), [node("Tanh", ["x"], ["y"])], shape=[1, 3, "h", 64])
     plain(path("unknown"), [node("Tanh", ["x"], ["y"])], shape=[1, "c", "h", "w"])
@@ -461,7 +472,7 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
     numbers.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
     onnx.save(numbers, str(path("numbers")))
     path("there").write_text("precious")
-    adopt(gone, path("ours before"), FRAMES, RGB, check=False)
+    adopt(fixed_model, path("ours before"), FRAMES, RGB, check=False)
     before = sorted(tmp_path.iterdir())
     cases: list[tuple[Path, Overrides, type[CyclecastError], str]] = [
         (path("none"), RGB, ModelError, "none.onnx: no such model"),
@@ -469,7 +480,7 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
         (path("empty"), RGB, ModelError, "empty.onnx: cannot be read as an ONNX model"),
         (path("ours before"), RGB, ModelError, "ours before.onnx: already a frame model: use it as it is"),
         (bytes_only, Overrides(), ModelError, "raw.onnx: already a frame model: use it as it is, or add --color rgb"),
-        (path("latent"), RGB, ModelError, "a latent model, which has no frame as its input"),
+        (path("latent"), RGB, ModelError, "latent.onnx: a latent model (noise in, images out); other programs"),
         (path("classifier"), RGB, ModelError, "its output is (1, 3); expected an image, (1, 3, H, W) or (1, H, W, 3)"),
         (path("gray"), RGB, ModelError, "its input is (1, 1, ?, ?); expected an image"),
         (path("mask"), RGB, ModelError, "its output is (1, 1, 131, 259); expected an image"),
@@ -489,9 +500,9 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
         (path("numbers"), RGB, ModelError, "its input is int64; expected float32, float16 or uint8"),
         (path("fixed"), Overrides(), ConfigError, "fixed.onnx: its color cannot be detected: add --color bgr or --color rgb"),
     ]
-    for theirs, given, kind, message in cases:
-        with pytest.raises(kind) as caught:
-            adopt(theirs, tmp_path / "ours.onnx", FRAMES, given)
+    for theirs, overrides, error_type, message in cases:
+        with pytest.raises(error_type) as caught:
+            adopt(theirs, tmp_path / "ours.onnx", FRAMES, overrides)
         assert message in str(caught.value) and "\n" not in str(caught.value), theirs
         assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(OutputError, match="exists already; --overwrite replaces it"):
@@ -503,13 +514,13 @@ def test_what_is_no_model_of_pictures_is_refused_in_one_line(tmp_path: Path) -> 
             Overrides(**setting)
 
 
-def test_all_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"its range: give .*; its color: give"):
-        adopt(lifted(tmp_path / "t.onnx", bias=0.0), tmp_path / "o.onnx", FRAMES)
+def test_all_missing_settings_are_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"its range cannot be detected: .*; its color cannot be detected: "):
+        adopt(half_plus_bias(tmp_path / "t.onnx", bias=0.0), tmp_path / "o.onnx", FRAMES)
 
 
-def test_raw_frames_in_rgb_are_turned(tmp_path: Path) -> None:
-    adopt(mixer(tmp_path / "theirs.onnx", "nhwc", kind="uint8"), tmp_path / "ours.onnx", FRAMES, RGB)
+def test_raw_rgb_frames_are_converted_to_bgr(tmp_path: Path) -> None:
+    adopt(mixer(tmp_path / "theirs.onnx", "nhwc", dtype="uint8"), tmp_path / "ours.onnx", FRAMES, RGB)
     frame = moving_pictures(3, 64, 48)[1]
     assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
 
@@ -539,7 +550,7 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
     assert out.is_file()
     table = python(start.replace("'--json'", "'--overwrite'") + main)
     assert table.returncode == 0 and table.stdout == ""
-    assert "131x97" in table.stderr and "color rgb: given" in table.stderr
+    assert "131x97" in table.stderr and "color rgb: as requested" in table.stderr
     again = python(start + main)
     assert (again.returncode, again.stderr) == (1, f"error: {out}: exists already; --overwrite replaces it\n")
     without = python(f"{start}sys.modules['onnx'] = None\n{main}")
@@ -547,47 +558,47 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
     assert without.stderr == "error: onnx is not installed: pip install 'cyclecast[adopt]'\n"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [("h", "w"), (48, 64)], ids=["any size", "one size"])
-def test_tensorrt_builds_it(size: tuple[object, object], kind: str, tmp_path: Path) -> None:
+def test_tensorrt_builds_adopted_models(size: tuple[object, object], dtype: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
-    from cyclecast.runtime.plan import build_plan
+    from cyclecast.runtime.plan_builder import build_plan
 
-    adopt(mixer(tmp_path / "theirs.onnx", "nhwc", kind=kind, size=size), tmp_path / "ours.onnx", FRAMES, RGB)
+    adopt(mixer(tmp_path / "theirs.onnx", "nhwc", dtype=dtype, size=size), tmp_path / "ours.onnx", FRAMES, RGB)
     between = ((16, 16), (640, 360))
     plan, facts = build_plan(tmp_path / "ours.onnx", "tensorrt-rtx", (131, 97), between=between, sm=(89,))
-    assert plan and facts.precision == ("fp16" if kind == "float16" else "fp32")
+    assert plan and facts.precision == ("fp16" if dtype == "float16" else "fp32")
 
 
-def test_tensorrt_builds_one_that_pads(tmp_path: Path) -> None:
+def test_tensorrt_builds_an_adopted_model_that_pads(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
-    from cyclecast.runtime.plan import build_plan
+    from cyclecast.runtime.plan_builder import build_plan
 
-    adopt(halved_twice(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES, RGB)
+    adopt(strided_twice(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES, RGB)
     plan, _ = build_plan(tmp_path / "ours.onnx", "tensorrt-rtx", (131, 97), between=((16, 16), (640, 360)), sm=(89,))
     assert plan
 
 
-THEIRS = [
+PUBLISHED = [
     *(f"gnsmrky_fns/{name}_256x256_onnxjs013.onnx" for name in ("candy_nc16", "rain-princess_nc16", "udnie_nc16")),
     "gnsmrky_fns/mosaic_nc8_128x128.onnx",
     *(f"winml_fns/{name}.onnx" for name in ("candy", "mosaic", "udnie")),
 ]
 
 
-@pytest.mark.parametrize("name", THEIRS)
-def test_models_that_nobody_here_wrote(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_are_adopted(name: str, tmp_path: Path) -> None:
     path, photo = shared(f"models/{name}"), read_image(shared("media/images/Landscape_1.jpg"))
     frame = np.asarray(cv2.resize(photo, (320, 240), interpolation=cv2.INTER_AREA), np.uint8)
-    winml = name.startswith("winml")
-    if not winml:
+    is_winml = name.startswith("winml")
+    if not is_winml:
         with pytest.raises(ConfigError, match="its color cannot be detected: add --color bgr or --color rgb"):
             adopt(path, tmp_path / "ours.onnx", [frame])
-    adopted = adopt(path, tmp_path / "ours.onnx", [frame], None if winml else RGB)
-    found = told(adopted)
+    adopted = adopt(path, tmp_path / "ours.onnx", [frame], None if is_winml else RGB)
+    found = findings_of(adopted)
     assert (found["layout"][0], found["range"][0], found["output range"][0]) == ("nchw", "0..255", "0..255")
-    assert found["color"][0] == ("bgr" if winml else "rgb")
-    assert [a.max_abs <= 1 for a in adopted.agreements] == [True, True]  # its own size, and one that is resized
+    assert found["color"][0] == ("bgr" if is_winml else "rgb")
+    assert [a.max_abs <= 1 for a in adopted.agreements] == [True, True]  # its own size, and a resized one
     one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
     assert compare((320, 240), [(one, other)], "fp32").psnr_db > 55
     assert one.shape == frame.shape and one.std() > 30

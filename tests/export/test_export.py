@@ -1,4 +1,4 @@
-"""A checkpoint becomes one ONNX file that makes the same picture."""
+"""Exports checkpoints as ONNX files, and compares their output with PyTorch's."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from cyclecast.video.files.images import read_image
 from tests.conftest import moving_pictures, shared
 
 
-def test_the_file_is_a_frame_model_that_says_what_it_is(tiny_model: Path) -> None:
+def test_the_file_is_a_frame_model_with_its_spec(tiny_model: Path) -> None:
     model = onnx.load(str(tiny_model), load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
     (frame,), (styled,) = model.graph.input, model.graph.output
     for port, name in ((frame, "frame"), (styled, "styled")):
-        kind = port.type.tensor_type
-        assert (port.name, kind.elem_type) == (name, onnx.TensorProto.UINT8)
-        assert [d.dim_param or d.dim_value for d in kind.shape.dim] == [1, "height", "width", 3]
+        tensor_type = port.type.tensor_type
+        assert (port.name, tensor_type.elem_type) == (name, onnx.TensorProto.UINT8)
+        assert [d.dim_param or d.dim_value for d in tensor_type.shape.dim] == [1, "height", "width", 3]
     assert [o.version for o in model.opset_import if o.domain == ""] == [18]
     assert not any(t.external_data for t in model.graph.initializer)
     spec = ModelSpec.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY])
@@ -41,7 +41,7 @@ def test_the_file_is_a_frame_model_that_says_what_it_is(tiny_model: Path) -> Non
     assert spec.architecture == {"generator": "resnet6", "ngf": 4, "upsample": "resize", "skip": False, "norm": "instance"}
 
 
-def test_uint8_is_cast_at_the_border_and_nowhere_else(tiny_model: Path) -> None:
+def test_uint8_is_cast_only_at_the_input_and_the_output(tiny_model: Path) -> None:
     nodes = onnx.load(str(tiny_model)).graph.node  # TensorRT takes uint8 nowhere else
     readers = [node.op_type for node in nodes if "frame" in node.input]
     assert set(readers) <= {"Cast", "Shape"} and readers.count("Cast") == 1
@@ -51,19 +51,19 @@ def test_uint8_is_cast_at_the_border_and_nowhere_else(tiny_model: Path) -> None:
 @pytest.mark.parametrize("skip", [False, True], ids=["whole", "skip"])
 @pytest.mark.parametrize("upsample", ["deconvolution", "resize", "pixelshuffle"])
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (131, 97), (96, 64)], ids=str)
-def test_the_graph_makes_the_reference_picture_at_any_size(upsample: str, size: tuple[int, int], skip: bool) -> None:
+def test_the_graph_agrees_with_the_reference_at_any_size(upsample: str, size: tuple[int, int], skip: bool) -> None:
     torch.manual_seed(0)
     generator = build_generator("resnet6", ngf=8, upsample=upsample, skip=skip).eval()
     frame = torch.from_numpy(moving_pictures(3, *size)[1])
     with torch.no_grad():
         styled = {share: FrameGraph(generator, share)(frame[None])[0] for share in (0.0, 0.7)}
     assert styled[0.0].shape == frame.shape and styled[0.0].dtype == torch.uint8
-    for share, made in styled.items():
-        assert (made.int() - reference(generator, frame, share).int()).abs().max() <= 1
+    for share, output in styled.items():
+        assert (output.int() - reference(generator, frame, share).int()).abs().max() <= 1
 
 
-def lively(name: str, **settings: object) -> ImageGenerator:
-    """A generator whose weights are so large that its picture is anything but flat, on frame after frame."""
+def generator_with_contrast(name: str, **settings: object) -> ImageGenerator:
+    """A generator with weights so large that its outputs have contrast."""
     torch.manual_seed(0)
     generator = build_generator(name, **settings).eval()
     for parameter in generator.parameters():
@@ -73,20 +73,20 @@ def lively(name: str, **settings: object) -> ImageGenerator:
 
 @pytest.mark.parametrize("skip", [False, True], ids=["whole", "skip"])
 @pytest.mark.parametrize("upsample", ["deconvolution", "resize", "pixelshuffle"])
-def test_a_unets_graph_makes_the_reference_picture_though_it_pads_with_zeros(upsample: str, skip: bool) -> None:
-    generator = lively("unet128", ngf=2, upsample=upsample, skip=skip)
+def test_a_unets_graph_agrees_with_the_reference_although_it_pads_with_zeros(upsample: str, skip: bool) -> None:
+    generator = generator_with_contrast("unet128", ngf=2, upsample=upsample, skip=skip)
     for size in ((16, 16), (131, 97)):
         frame = torch.from_numpy(moving_pictures(3, *size)[1])
         with torch.no_grad():
-            made = FrameGraph(generator, 0.3)(frame[None])[0]
+            output = FrameGraph(generator, 0.3)(frame[None])[0]
         expected = reference(generator, frame, 0.3)
-        assert made.shape == frame.shape and expected.float().std() > 10
-        assert (made.int() - expected.int()).abs().max() <= 1
+        assert output.shape == frame.shape and expected.float().std() > 10
+        assert (output.int() - expected.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize(("name", "upsample"), [("unet128", "pixelshuffle"), ("resnet6", "pixelshuffle")])
-def test_the_file_takes_any_size_whatever_the_network(name: str, upsample: str, tmp_path: Path) -> None:
-    generator = lively(name, ngf=2, upsample=upsample)
+def test_the_file_accepts_any_size_for_every_network(name: str, upsample: str, tmp_path: Path) -> None:
+    generator = generator_with_contrast(name, ngf=2, upsample=upsample)
     frames = moving_pictures(2, 64, 48)
     architecture = {"generator": name, "ngf": 2, "upsample": upsample}
     export_onnx(TrainedGenerator(generator, "cyclegan", "a2b", architecture, 0, frames), tmp_path / "m.onnx", check=False)
@@ -101,7 +101,7 @@ def test_the_file_takes_any_size_whatever_the_network(name: str, upsample: str, 
         ]
 
 
-def test_colors_can_be_the_sources_and_brightness_the_generators() -> None:
+def test_colors_come_from_the_source_and_brightness_from_the_generator() -> None:
     torch.manual_seed(0)
     source, styled = torch.rand(1, 3, 8, 8) * 255, torch.rand(1, 3, 8, 8) * 255
     weights = torch.tensor([0.114, 0.587, 0.299]).reshape(1, 3, 1, 1)
@@ -119,17 +119,17 @@ def test_colors_can_be_the_sources_and_brightness_the_generators() -> None:
 
 @pytest.mark.parametrize("factor", [4, 8])
 @pytest.mark.parametrize("size", [(16, 16), (19, 31), (131, 97)], ids=str)
-def test_a_frame_generators_graph_makes_the_reference_picture_at_any_size(factor: int, size: tuple[int, int]) -> None:
-    generator = lively("frame", width=8, blocks=2, factor=factor)
+def test_a_frame_generators_graph_agrees_with_the_reference_at_any_size(factor: int, size: tuple[int, int]) -> None:
+    generator = generator_with_contrast("frame", width=8, blocks=2, factor=factor)
     frame = torch.from_numpy(moving_pictures(3, *size)[1])
     with torch.no_grad():
-        made = FrameGraph(generator)(frame[None])[0]
-    assert made.shape == frame.shape and made.float().std() > 10
-    assert (made.int() - reference(generator, frame).int()).abs().max() <= 1
+        output = FrameGraph(generator)(frame[None])[0]
+    assert output.shape == frame.shape and output.float().std() > 10
+    assert (output.int() - reference(generator, frame).int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", bundled_models())
-def test_the_bundled_models_draw_no_line_around_a_flat_frame(name: str) -> None:
+def test_the_bundled_models_have_no_border_artifacts_on_a_flat_frame(name: str) -> None:
     with cyclecast.load(name, engine="onnxruntime") as model:
         for color in ((60, 150, 90), (200, 150, 90), (128, 128, 128), (40, 60, 120)):
             styled = model(np.full((120, 160, 3), color, np.uint8)).astype(int)
@@ -153,7 +153,7 @@ def test_export_reports_three_sizes_within_a_gray_level(run: Path, tmp_path: Pat
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
-def test_real_photos_agree_too(tiny_model: Path, run: Path) -> None:
+def test_engines_agree_on_real_photos(tiny_model: Path, run: Path) -> None:
     photos = [read_image(path) for path in sorted(shared("data/monet2photo/testB").glob("*.jpg"))[:4]]
     network = read_generator(run, "a2b").network
     assert isinstance(network, ResnetGenerator)
@@ -162,7 +162,7 @@ def test_real_photos_agree_too(tiny_model: Path, run: Path) -> None:
         assert all(a.passed for a in verify(opened, network, photos))
 
 
-def test_a_fixed_size_is_kept(run: Path, tmp_path: Path) -> None:
+def test_a_fixed_size_is_exported(run: Path, tmp_path: Path) -> None:
     export_onnx(read_generator(run, "a2b"), tmp_path / "fixed.onnx", size=(50, 38), check=False)
     engine = open_engine(tmp_path / "fixed.onnx", "onnxruntime")
     assert engine.size == (50, 38)
@@ -170,7 +170,7 @@ def test_a_fixed_size_is_kept(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opset", [19, 20])
-def test_other_opsets(tmp_path: Path, opset: int) -> None:
+def test_opsets_19_and_20_are_exported(tmp_path: Path, opset: int) -> None:
     architecture: dict[str, Any] = {"generator": "frame", "width": 8, "blocks": 1}
     network = build_generator(**architecture).eval()
     trained = TrainedGenerator(network, "distill", "a2b", architecture, 0, moving_pictures(1))
@@ -179,7 +179,7 @@ def test_other_opsets(tmp_path: Path, opset: int) -> None:
 
 
 def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = TrainedGenerator(lively("frame", width=8, blocks=1), "distill", "a2b", {}, 0, moving_pictures(1))
+    trained = TrainedGenerator(generator_with_contrast("frame", width=8, blocks=1), "distill", "a2b", {}, 0, moving_pictures(1))
     other = build_generator("frame", width=8, blocks=2)
 
     class Wrong(FrameGraph):
@@ -192,7 +192,7 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_exported(run: Path, tmp_path: Path) -> None:
+def test_invalid_export_options_are_rejected(run: Path, tmp_path: Path) -> None:
     trained = read_generator(run, "a2b")
     with pytest.raises(ConfigError, match="opset must be one of 18, 19, 20"):
         export_onnx(trained, tmp_path / "m.onnx", opset=11)
@@ -212,19 +212,19 @@ def test_what_cannot_be_exported(run: Path, tmp_path: Path) -> None:
 
 def test_compare_counts_gray_levels() -> None:
     black, gray = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 2, np.uint8)
-    same, apart = compare((4, 4), [(black, black)], "fp32"), compare((4, 4), [(black, gray), (gray, gray)], "fp32")
-    assert (same.max_abs, same.psnr_db, same.passed) == (0, float("inf"), True)
-    assert (apart.max_abs, apart.mean_abs, apart.passed, apart.frames) == (2, 1.0, False, 2)
-    assert apart.psnr_db == pytest.approx(10 * np.log10(255**2 / 2))
+    equal, different = compare((4, 4), [(black, black)], "fp32"), compare((4, 4), [(black, gray), (gray, gray)], "fp32")
+    assert (equal.max_abs, equal.psnr_db, equal.passed) == (0, float("inf"), True)
+    assert (different.max_abs, different.mean_abs, different.passed, different.frames) == (2, 1.0, False, 2)
+    assert different.psnr_db == pytest.approx(10 * np.log10(255**2 / 2))
 
 
-def test_fit_crops_to_the_shape_and_resizes() -> None:
-    picture = moving_pictures(1, 60, 40)[0]
-    assert center_crop_resize(picture, 131, 97).shape == (97, 131, 3)
-    np.testing.assert_array_equal(center_crop_resize(picture, 40, 40), picture[:, 10:50])
+def test_center_crop_resize_crops_to_the_aspect_ratio_and_resizes() -> None:
+    frame = moving_pictures(1, 60, 40)[0]
+    assert center_crop_resize(frame, 131, 97).shape == (97, 131, 3)
+    np.testing.assert_array_equal(center_crop_resize(frame, 40, 40), frame[:, 10:50])
 
 
-def test_a_checkpoint_alone_is_enough(run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_outside_its_run_folder_is_enough(run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.pt"
     moved.write_bytes((run / "checkpoint.pt").read_bytes())
     trained = read_generator(moved, "b2a")

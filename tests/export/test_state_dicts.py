@@ -1,6 +1,6 @@
-"""A generator's file of pytorch-CycleGAN-and-pix2pix makes the picture here that it makes there.
+"""Reads generators of pytorch-CycleGAN-and-pix2pix, and compares their output with that project's networks.
 
-The modules below are put together anew from what is known of that project's: which ones, in which order, which work in place.
+The networks below are written anew with the same modules, in the same order, in place where that project works in place.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
-from cyclecast.cli import app
-from cyclecast.cli.console import console
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import build_generator
+from tests.commands import run_command
 from tests.conftest import moving_pictures
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
@@ -33,7 +31,7 @@ REPOSITORY = "pytorch-CycleGAN-and-pix2pix"
 
 
 class Net(nn.Module):
-    """A module, or several in a row, kept under the name `model`."""
+    """One module, or several in a row, under the name `model`."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -45,7 +43,7 @@ class Net(nn.Module):
 
 
 class Beside(Net):
-    """A U-Net's level: the row's output beside its input, which the row has changed in place."""
+    """A U-Net's level: concatenates its input, which the layers have changed in place, with their output."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, self.model(x)], 1)
@@ -112,8 +110,8 @@ def unet(downs: int, ngf: int, norm: str = "batch", dropout: bool = False, bias:
 
 
 @torch.no_grad()
-def lively(network: Net, seed: int = 0) -> Net:
-    """In use, with weights, biases and running statistics drawn so that the picture is neither flat nor saturated."""
+def with_contrast(network: Net, seed: int = 0) -> Net:
+    """Sets random weights, biases and running statistics so that outputs have contrast and do not saturate; eval mode."""
     draw = torch.Generator().manual_seed(seed)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -129,9 +127,9 @@ def lively(network: Net, seed: int = 0) -> Net:
             layer.running_var.uniform_(0.5, 1.5, generator=draw)
     row: Any = network.eval().model
     *others, last, _ = row.model if isinstance(row, Net) else row
-    made = last(nn.Sequential(*others)(noise(256)))
-    last.weight.mul_(0.5 / made.std())
-    last.bias.sub_(made.mean((0, 2, 3))).mul_(0.5 / made.std()).add_(torch.tensor([-0.1, 0.0, 0.2]))
+    output = last(nn.Sequential(*others)(noise(256)))
+    last.weight.mul_(0.5 / output.std())
+    last.bias.sub_(output.mean((0, 2, 3))).mul_(0.5 / output.std()).add_(torch.tensor([-0.1, 0.0, 0.2]))
     return network
 
 
@@ -145,8 +143,8 @@ def saved(network: nn.Module, path: Path) -> Path:
     return path
 
 
-def same_picture(original: Net, trained: TrainedGenerator, side: int) -> None:
-    """The picture in [-1, 1], to 1e-4, which is anything but flat."""
+def assert_same_output(original: Net, trained: TrainedGenerator, side: int) -> None:
+    """Compares the outputs, in [-1, 1], to within 1e-4, and checks that they have contrast."""
     with torch.no_grad():
         expected, got = original(noise(side)), trained.network(noise(side))
     assert expected.std() > 0.1 and (expected.abs() < 0.98).float().mean() > 0.9
@@ -161,11 +159,11 @@ def same_picture(original: Net, trained: TrainedGenerator, side: int) -> None:
 def test_a_resnet_is_read_off_its_keys(
     blocks: int, ngf: int, norm: str, up: str, dropout: bool, bias: bool, tmp_path: Path
 ) -> None:
-    original = lively(resnet(blocks, ngf, norm, up, dropout, bias))
+    original = with_contrast(resnet(blocks, ngf, norm, up, dropout, bias))
     trained = read_generator(saved(original, tmp_path / "latest_net_G.pth"), upsample="nearest" if up == "nearest" else None)
     upsample = {"deconvolution": "deconvolution", "bilinear": "resize", "nearest": "nearest"}[up]
     assert trained.architecture == {"generator": "resnet", "blocks": blocks, "ngf": ngf, "upsample": upsample, "norm": norm}
-    same_picture(original, trained, 48)
+    assert_same_output(original, trained, 48)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["bare", "biases"])
@@ -173,10 +171,10 @@ def test_a_resnet_is_read_off_its_keys(
 @pytest.mark.parametrize("norm", list(NORMS))
 @pytest.mark.parametrize(("downs", "ngf"), [(5, 3), (7, 4), (8, 2)])
 def test_a_unet_is_read_off_its_keys(downs: int, ngf: int, norm: str, dropout: bool, bias: bool, tmp_path: Path) -> None:
-    original = lively(unet(downs, ngf, norm, dropout, bias))
+    original = with_contrast(unet(downs, ngf, norm, dropout, bias))
     trained = read_generator(saved(original, tmp_path / "latest_net_G.pth"))
     assert trained.architecture == {"generator": "unet", "downs": downs, "ngf": ngf, "upsample": "deconvolution", "norm": norm}
-    same_picture(original, trained, 256)
+    assert_same_output(original, trained, 256)
 
 
 def test_the_originals_put_together_here_have_the_published_sizes() -> None:
@@ -186,7 +184,7 @@ def test_the_originals_put_together_here_have_the_published_sizes() -> None:
 
 
 def test_wrapped_names_half_precision_and_old_statistics_change_nothing(tmp_path: Path) -> None:
-    original = lively(resnet(2, 3))
+    original = with_contrast(resnet(2, 3))
     state: dict[str, Tensor] = {f"module.{key}": value for key, value in original.state_dict().items()}
     for layer, channels in (("2", 3), ("10.conv_block.2", 12), ("11.conv_block.6", 12)):
         state |= {f"module.model.{layer}.running_{name}": torch.rand(channels) for name in ("mean", "var")}
@@ -194,18 +192,18 @@ def test_wrapped_names_half_precision_and_old_statistics_change_nothing(tmp_path
     torch.save(state, tmp_path / "old.pth")
     trained = read_generator(tmp_path / "old.pth")
     assert trained.architecture["norm"] == "instance"
-    same_picture(original, trained, 48)
+    assert_same_output(original, trained, 48)
 
     halved = original.half()
     torch.save(nn.DataParallel(halved).state_dict(), tmp_path / "half.pth", _use_new_zipfile_serialization=False)
-    same_picture(halved.float(), read_generator(tmp_path / "half.pth"), 48)
+    assert_same_output(halved.float(), read_generator(tmp_path / "half.pth"), 48)
 
 
 def test_a_batch_norm_from_before_it_counted_batches(tmp_path: Path) -> None:
-    original = lively(unet(5, 2))
+    original = with_contrast(unet(5, 2))
     state = original.state_dict()
     torch.save({key: state[key] for key in state if not key.endswith("num_batches_tracked")}, tmp_path / "old.pth")
-    same_picture(original, read_generator(tmp_path / "old.pth"), 64)
+    assert_same_output(original, read_generator(tmp_path / "old.pth"), 64)
 
 
 @pytest.mark.parametrize(
@@ -220,13 +218,13 @@ def test_a_batch_norm_from_before_it_counted_batches(tmp_path: Path) -> None:
 )
 def test_only_convolutions_without_a_norm_keep_a_bias(original: Net, biased: list[int], tmp_path: Path) -> None:
     """In fp16 a large one that cancels costs precision. Of a U-Net: the outermost and innermost way down, and the last."""
-    network = read_generator(saved(lively(original), tmp_path / "g.pth")).network
+    network = read_generator(saved(with_contrast(original), tmp_path / "g.pth")).network
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
     assert [index for index, layer in enumerate(convolutions) if layer.bias is not None] == biased
 
 
 @pytest.mark.parametrize(
-    ("name", "asked", "direction"),
+    ("name", "override", "direction"),
     [
         ("latest_net_G_A.pth", None, "a2b"),
         ("200_net_G_B.pth", None, "b2a"),
@@ -234,34 +232,34 @@ def test_only_convolutions_without_a_norm_keep_a_bias(original: Net, biased: lis
         ("latest_net_G_A.pth", "b2a", "b2a"),
     ],
 )
-def test_the_direction_is_in_the_files_name(name: str, asked: str | None, direction: str, tmp_path: Path) -> None:
+def test_the_direction_comes_from_the_file_name(name: str, override: str | None, direction: str, tmp_path: Path) -> None:
     path = saved(resnet(1, 1), tmp_path / name)
-    trained = read_generator(path, asked)
+    trained = read_generator(path, override)
     assert (trained.recipe, trained.direction, trained.steps, trained.frames) == (REPOSITORY, direction, 0, [])
     with pytest.raises(ConfigError, match=r"net_G.*: direction must be a2b or b2a, got 'sample'"):
         read_generator(path, "sample")
 
 
-def test_the_architecture_builds_the_network_again(tmp_path: Path) -> None:
+def test_the_architecture_rebuilds_the_network(tmp_path: Path) -> None:
     for original, upsample in ((resnet(4, 2, "batch", "nearest"), "nearest"), (unet(6, 2), None)):
-        trained = read_generator(saved(lively(original), tmp_path / "g.pth"), upsample=upsample)
+        trained = read_generator(saved(with_contrast(original), tmp_path / "g.pth"), upsample=upsample)
         again = build_generator(**json.loads(json.dumps(trained.architecture))).eval()
         again.load_state_dict(trained.network.state_dict())
-        same_picture(original, TrainedGenerator(again, "", "", {}, 0, []), 64)
+        assert_same_output(original, TrainedGenerator(again, "", "", {}, 0, []), 64)
 
 
-def test_upsample_is_of_resize_convolutions_alone(run: Path, tmp_path: Path) -> None:
+def test_upsample_applies_to_resize_convolutions_only(run: Path, tmp_path: Path) -> None:
     for original in (resnet(1, 1), unet(5, 1)):
-        with pytest.raises(ConfigError, match="has deconvolutions, which do not enlarge by nearest"):
+        with pytest.raises(ConfigError, match="upsample is for resize-convolutions, but this generator has deconvolutions"):
             read_generator(saved(original, tmp_path / "g.pth"), upsample="nearest")
     with pytest.raises(ConfigError, match="upsample must be bilinear or nearest, got 'cubic'"):
         read_generator(saved(resnet(1, 1, up="bilinear"), tmp_path / "g.pth"), upsample="cubic")
-    with pytest.raises(ConfigError, match="says itself how its generator enlarges"):
+    with pytest.raises(ConfigError, match="a cyclecast checkpoint records its generator's upsampling"):
         read_generator(run, upsample="nearest")
 
 
-class Runs:
-    """Pickled, it would make a folder when loaded."""
+class CodeInPickle:
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -271,42 +269,42 @@ class Runs:
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_a_file_that_wants_to_run_code_is_refused_and_says_so(zipped: bool, tmp_path: Path) -> None:
-    path, made = tmp_path / "latest_net_G.pth", tmp_path / "made"
-    torch.save(resnet(1, 1).state_dict() | {"x": Runs(made)}, path, _use_new_zipfile_serialization=zipped)
+def test_a_file_that_runs_code_is_rejected_with_the_reason(zipped: bool, tmp_path: Path) -> None:
+    path, folder = tmp_path / "latest_net_G.pth", tmp_path / "folder"
+    torch.save(resnet(1, 1).state_dict() | {"x": CodeInPickle(folder)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ModelError, match=r"latest_net_G.pth: .* wants to run code \(posix.mkdir\), expected tensors"):
         read_generator(path)
-    path.write_bytes(pickle.dumps(Runs(made)))  # not even torch's format
+    path.write_bytes(pickle.dumps(CodeInPickle(folder)))  # not even torch's format
     with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
         read_generator(path)
-    assert not made.exists()
+    assert not folder.exists()
 
 
-def test_a_whole_module_is_code_too(tmp_path: Path) -> None:
+def test_a_pickled_module_is_rejected(tmp_path: Path) -> None:
     torch.save(resnet(1, 1), tmp_path / "net.pth")
     with pytest.raises(ModelError, match=r"wants to run code \(tests.*Net\), .*; save a state_dict\(\)"):
         read_generator(tmp_path / "net.pth")
 
 
 def discriminator(*widths: int) -> Net:
-    """That project's PatchGAN, near enough: its first and last convolution."""
+    """The convolutions of that project's PatchGAN, without norms."""
     layers = [nn.Conv2d(*pair, 4) for pair in zip((3, *widths), (*widths, 1), strict=True)]
     return Net(*layers)
 
 
 def changed(network: nn.Module, **tensors: Tensor | None) -> dict[str, Any]:
-    """Its state dict with some tensors, `__` for dots, replaced or (None) left out."""
+    """The network's state dict with some tensors replaced, or left out (None). Write `__` for dots in their names."""
     state = network.state_dict() | {key.replace("__", "."): value for key, value in tensors.items()}
     return {key: value for key, value in state.items() if value is not None}
 
 
 @pytest.mark.parametrize(
-    ("held", "reason"),
+    ("state", "reason"),
     [
         (discriminator(8, 16).state_dict(), "a discriminator (model.0.weight is 8x3x4x4), expected a generator"),
         (nn.Linear(2, 2).state_dict(), "holds weight, bias, expected a generator of pytorch-CycleGAN-and-pix2pix"),
         ({f"layer{i}": torch.zeros(1) for i in range(9)}, "holds layer0, layer1, layer2 and 6 more, expected"),
-        ({"epoch": 3, "net": {}}, "holds epoch, net, expected a generator's state dict: tensors alone"),
+        ({"epoch": 3, "net": {}}, "holds epoch, net, expected only tensors: save the generator's state dict by itself"),
         ({}, "holds nothing, expected a generator"),
         ([torch.zeros(1)], "holds a list, expected a generator's state dict"),
         (resnet(2, 4).half().state_dict() | {"model.12.weight": torch.zeros(1)}, "model.12.weight is 1, expected 16x8x3x3 of"),
@@ -323,14 +321,14 @@ def changed(network: nn.Module, **tensors: Tensor | None) -> dict[str, Any]:
         ({"model.model.0.weight": torch.zeros(2, 3, 4, 4)}, "a U-Net of 1 halvings, expected 5 or more"),
     ],
 )
-def test_other_state_dicts_are_refused_with_the_reason(held: Any, reason: str, tmp_path: Path) -> None:
-    torch.save(held, tmp_path / "latest_net_D.pth")
-    with pytest.raises(ModelError) as refused:
+def test_other_state_dicts_are_rejected_with_the_reason(state: Any, reason: str, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "latest_net_D.pth")
+    with pytest.raises(ModelError) as caught:
         read_generator(tmp_path / "latest_net_D.pth")
-    assert f"latest_net_D.pth: {reason}" in str(refused.value) and "\n" not in str(refused.value)
+    assert f"latest_net_D.pth: {reason}" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_padding_with_zeros_shows_in_the_keys_and_is_refused(tmp_path: Path) -> None:
+def test_zero_padding_shows_in_the_keys_and_is_rejected(tmp_path: Path) -> None:
     state = resnet(1, 2).state_dict()
     moved = {key.replace("conv_block.1.", "conv_block.0.").replace("conv_block.5.", "conv_block.3."): state[key] for key in state}
     torch.save(moved, tmp_path / "g.pth")
@@ -338,7 +336,7 @@ def test_padding_with_zeros_shows_in_the_keys_and_is_refused(tmp_path: Path) -> 
         read_generator(tmp_path / "g.pth")
 
 
-def test_files_of_another_kind_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_files_of_other_types_are_rejected(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "garbage.pth").write_bytes(bytes(range(256)) * 9)
     (tmp_path / "empty.pth").touch()
     cut = saved(resnet(1, 1), tmp_path / "cut.pth")
@@ -360,33 +358,32 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_exported_file_makes_the_originals_picture(family: str, tmp_path: Path) -> None:
-    original, upsample = lively(FAMILIES[family][0]), FAMILIES[family][1]
+def test_the_exported_file_agrees_with_the_original_network(family: str, tmp_path: Path) -> None:
+    original, upsample = with_contrast(FAMILIES[family][0]), FAMILIES[family][1]
     trained = read_generator(saved(original, tmp_path / "latest_net_G_B.pth"), upsample=upsample)
     export_onnx(trained, tmp_path / "m.onnx", check=False)
     engine = open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu", "fp32")
     for frame in moving_pictures(2, 256, 128):
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)[None] / 127.5 - 1
         with torch.no_grad():
-            made = ((original(rgb)[0] + 1) * 127.5).permute(1, 2, 0).numpy()[..., ::-1].round()
-        assert made.std() > 10
-        assert np.abs(engine.run(frame) - made).max() <= 1
+            expected = ((original(rgb)[0] + 1) * 127.5).permute(1, 2, 0).numpy()[..., ::-1].round()
+        assert expected.std() > 10
+        assert np.abs(engine.run(frame) - expected).max() <= 1
     spec = ModelSpec.from_json(engine.metadata or "")
     assert (spec.recipe, spec.direction, spec.steps, spec.architecture) == (REPOSITORY, "b2a", 0, trained.architecture)
 
 
-def test_without_a_run_there_is_nothing_to_check_on_unless_it_is_given(tmp_path: Path) -> None:
+def test_export_of_a_state_dict_needs_frames_to_check_on(tmp_path: Path) -> None:
     trained = read_generator(saved(resnet(1, 2), tmp_path / "g.pth"))
     with pytest.raises(ConfigError, match="no frame to compare the model on"):
         export_onnx(trained, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_the_command_checks_it_on_a_drawn_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(lively(resnet(1, 2, up="bilinear")), tmp_path / "latest_net_G_B.pth")
-    monkeypatch.setattr(console, "_file", None)  # it writes to whatever stderr is at the time
-    done = CliRunner().invoke(app, ["export", str(path), "-o", str(tmp_path / "m.onnx"), "--json"])
-    assert done.exit_code == 0, done.stderr
+def test_the_command_checks_a_state_dict_on_the_demo_scene(tmp_path: Path) -> None:
+    path = saved(with_contrast(resnet(1, 2, up="bilinear")), tmp_path / "latest_net_G_B.pth")
+    done = run_command("export", path, "-o", tmp_path / "m.onnx", "--json")
+    assert done.returncode == 0, done.stderr
     assert [(report["frames"], report["passed"]) for report in json.loads(done.stdout)["verified"]] == [(3, True)] * 3
     assert "latest_net_G_B.pth: b2a, generator resnet, blocks 1, ngf 2, upsample resize, norm instance\n" in done.stderr
     assert "assuming bilinear; the alternative is --upsample nearest" in done.stderr

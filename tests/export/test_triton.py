@@ -22,7 +22,7 @@ def _read(config: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse(config.read_text("utf-8"), model_config_pb2.ModelConfig())
 
 
-def test_a_bundled_model_is_served_as_it_is(tmp_path: Path) -> None:
+def test_a_bundled_model_is_added_unchanged(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["export", "monet", "--triton", str(tmp_path)])
     assert outcome.exit_code == 0, outcome.output
     config = _read(tmp_path / "monet" / "config.pbtxt")
@@ -32,14 +32,14 @@ def test_a_bundled_model_is_served_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "monet" / "1" / "model.onnx").read_bytes() == find_model("monet").read_bytes()
 
 
-def test_a_name_may_hold_what_the_config_quotes(tmp_path: Path) -> None:
+def test_names_with_quotes_and_umlauts_are_escaped(tmp_path: Path) -> None:
     path = tmp_path / 'a "b" \\ größer.onnx'
     path.write_bytes(find_model("monet").read_bytes())
     config = _read(write_repository(path, path.stem, tmp_path / "repository"))
     assert config.name == path.stem
 
 
-def test_a_second_one_of_the_same_name_replaces_it_only_when_asked(tmp_path: Path) -> None:
+def test_a_model_of_the_same_name_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     monet, ukiyoe = find_model("monet"), find_model("ukiyoe")
     write_repository(monet, "style", tmp_path)
     with pytest.raises(OutputError, match="exists already"):
@@ -50,7 +50,7 @@ def test_a_second_one_of_the_same_name_replaces_it_only_when_asked(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("largest", "dims"), [((1280, 720), [1, 720, 1280, 3]), ((1920, 1080), [1, -1, -1, 3])])
-def test_a_plan_is_served_with_the_sizes_that_it_takes(tmp_path: Path, largest: tuple[int, int], dims: list[int]) -> None:
+def test_a_plan_is_added_with_its_sizes(tmp_path: Path, largest: tuple[int, int], dims: list[int]) -> None:
     plan = _plan(tmp_path / "monet.plan", b"ftrt", "tensorrt", largest)
     config = _read(write_repository(plan, "monet", tmp_path / "repository"))
     assert config.platform == "tensorrt_plan"
@@ -58,15 +58,15 @@ def test_a_plan_is_served_with_the_sizes_that_it_takes(tmp_path: Path, largest: 
     assert (tmp_path / "repository" / "monet" / "1" / "model.plan").read_bytes() == plan.read_bytes()
 
 
-def test_what_triton_cannot_run_is_refused(tmp_path: Path) -> None:
+def test_models_that_triton_cannot_run_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="tensorrt-rtx, which Triton does not run"):
         write_repository(_plan(tmp_path / "m.plan", b"vtrt", "tensorrt-rtx", (1280, 720)), "m", tmp_path)
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ModelError, match="cannot be read as an ONNX model"):
         write_repository(tmp_path / "text.onnx", "text", tmp_path)
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 10])
-    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "scores", [value], [made])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "scores", [value], [output])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(tmp_path / "scores.onnx"))
     with pytest.raises(ModelError, match="not a model cyclecast can run"):
         write_repository(tmp_path / "scores.onnx", "scores", tmp_path)
@@ -78,7 +78,7 @@ def test_what_triton_cannot_run_is_refused(tmp_path: Path) -> None:
 
 
 def _plan(path: Path, magic: bytes, engine: str, largest: tuple[int, int]) -> Path:
-    """A plan as far as its facts go: full TensorRT builds none without a GPU."""
+    """A file with the facts of a plan and nothing else: TensorRT builds no plan without a GPU."""
     facts = PlanFacts(
         engine=engine,
         version="10.13.0",

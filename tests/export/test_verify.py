@@ -1,10 +1,9 @@
-"""Engines held against PyTorch and each other: through the command that a user types."""
+"""Compares engines with PyTorch and with each other, through the functions and through `cyclecast verify`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,12 +11,10 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
-from typer.testing import CliRunner
 
 import cyclecast
-from cyclecast.cli import app
-from cyclecast.errors import ConfigError, CyclecastError, EngineError, EngineUnavailable, ModelError
-from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, warning_of_auto
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, default_engine_warning
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
 from cyclecast.export.onnx import export_onnx
@@ -28,26 +25,8 @@ from cyclecast.runtime.onnx_file import openvino_library
 from cyclecast.training.networks import ConvGenerator, ImageGenerator, build_generator
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
+from tests.commands import run_command
 from tests.conftest import FAMILIES, moving_pictures, shared
-
-
-def cyclecast_command(*arguments: object) -> SimpleNamespace:
-    """Runs a command in this process: exit code, stdout, and stderr, with an error of ours in one line, as `main` prints it."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    stderr = result.stderr
-    if isinstance(result.exception, CyclecastError):
-        stderr += f"error: {' '.join(str(result.exception).split())}\n"
-    elif result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return SimpleNamespace(returncode=result.exit_code, stdout=result.stdout, stderr=stderr)
-
-
-@pytest.fixture(autouse=True)
-def stderr_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The console writes to whatever stderr is at the time."""
-    from cyclecast.cli.console import console
-
-    monkeypatch.setattr(console, "_file", None)
 
 
 def photos() -> list[Image]:
@@ -55,15 +34,15 @@ def photos() -> list[Image]:
 
 
 @torch.no_grad()
-def enlivened(network: ImageGenerator) -> ImageGenerator:
-    """The same, to be used: batch norms know its photos, and its last layer is so strong that no picture of theirs is flat."""
-    pictures = [torch.from_numpy(center_crop_resize(photo, 256, 256)) for photo in photos()]
+def with_contrast(network: ImageGenerator) -> ImageGenerator:
+    """Prepares a network in place: its batch norms get the statistics of photos, and its outputs get contrast."""
+    images = [torch.from_numpy(center_crop_resize(photo, 256, 256)) for photo in photos()]
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
-        norm.momentum = None  # the plain mean of what it has seen
-    for picture in pictures:
-        network.train()(picture.flip(2).permute(2, 0, 1)[None] / 127.5 - 1)
+        norm.momentum = None  # plain mean over all batches
+    for image in images:
+        network.train()(image.flip(2).permute(2, 0, 1)[None] / 127.5 - 1)
     last = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
-    while min(reference(network.eval(), picture).float().std() for picture in pictures) < 20:
+    while min(reference(network.eval(), image).float().std() for image in images) < 20:
         last.weight.mul_(2)
     return network
 
@@ -72,10 +51,10 @@ def enlivened(network: ImageGenerator) -> ImageGenerator:
     scope="module", params=[(family, precision) for family in FAMILIES for precision in ("fp32", "fp16")], ids="-".join
 )
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedGenerator]:
-    """Each family in each precision, its weights those of a start, but lively."""
+    """Each family in each precision, with random weights and outputs of high contrast."""
     family, precision = request.param
     torch.manual_seed(0)
-    network = enlivened(build_generator(**FAMILIES[family]))
+    network = with_contrast(build_generator(**FAMILIES[family]))
     trained = TrainedGenerator(network, "cyclegan", "a2b", FAMILIES[family], 0, [])
     path = tmp_path_factory.mktemp("models") / f"{family}-{precision}.onnx"
     export_onnx(trained, path, precision=precision, check=False)
@@ -83,13 +62,13 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
-def test_every_family_makes_the_same_picture_in_every_engine(exported: tuple[Path, TrainedGenerator], name: str) -> None:
+def test_every_family_has_the_same_output_in_every_engine(exported: tuple[Path, TrainedGenerator], name: str) -> None:
     path, trained = exported
     precisions = ["fp32", "auto"] if name == "openvino" else ["auto"]
     for precision in precisions:
         engine = cyclecast.open_engine(path, name, "cpu", precision)
         sizes = ((97, 131), (256, 256), (640, 360))
-        if name == "onnxruntime":  # the others are held against the same pictures
+        if name == "onnxruntime":  # once is enough: the other engines are compared on the same images
             assert all(engine.run(center_crop_resize(photo, *size)).std() > 10 for photo in photos() for size in sizes)
             assert count_nan(path, photos(), (256, 256)) == 0
         report = verify(engine, trained.network, photos(), sizes=sizes)  # type: ignore[arg-type]
@@ -103,51 +82,51 @@ NORMS = ("InstanceNormalization", "BatchNormalization")
 def test_norms_compute_in_fp32_and_follow_convolutions_without_a_bias(exported: tuple[Path, TrainedGenerator]) -> None:
     path, trained = exported
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
-    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
-    made_by = {output: node for node in graph.node for output in node.output}
+    dtypes = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    producers = {output: node for node in graph.node for output in node.output}
     convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
     norms = [node for node in graph.node if node.op_type in NORMS]
     folded = trained.architecture.get("norm") == "batch" and path.stem.endswith("fp32")  # into the convolutions
     assert bool(norms) == (trained.architecture["generator"] != "frame" and not folded)
-    assert {kinds[name] for norm in norms for name in (norm.input[0], norm.output[0])} <= {onnx.TensorProto.FLOAT}
+    assert {dtypes[name] for norm in norms for name in (norm.input[0], norm.output[0])} <= {onnx.TensorProto.FLOAT}
     biased = []
     for norm in norms:
-        before = made_by[norm.input[0]]
+        before = producers[norm.input[0]]
         while before.op_type == "Cast":
-            before = made_by[before.input[0]]
+            before = producers[before.input[0]]
         assert before in convolutions
         biased += [before] if len(before.input) == 3 else []
-    centring = norms and not trained.architecture["generator"].startswith("unet")  # which is given its picture centered
-    assert biased == (convolutions[:1] if centring else [])  # on purpose: see `fold_colors`
+    is_shifted = norms and not trained.architecture["generator"].startswith("unet")  # its input is centered
+    assert biased == (convolutions[:1] if is_shifted else [])  # on purpose: see `fold_colors`
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_dcgan_draws_the_same_picture_in_every_library(precision: str, tmp_path: Path) -> None:
+def test_a_dcgan_generates_the_same_images_in_every_library(precision: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = ConvGenerator(latent=100, image_size=64, channels=3, ngf=16)
     for weight in (weight for weight in network.parameters() if weight.ndim > 1):
-        torch.nn.init.normal_(weight, std=0.1)  # strong enough for a picture
+        torch.nn.init.normal_(weight, std=0.1)  # so that the images have contrast
     for _ in range(30):
-        network(torch.randn(16, 100))  # its norms' statistics
+        network(torch.randn(16, 100))  # sets its norms' statistics
     network.eval()
     path = tmp_path / "dcgan.onnx"
     (in_onnxruntime,) = export_onnx(TrainedGenerator(network, "dcgan", "sample", {}, 0, []), path, precision=precision)
     assert in_onnxruntime.passed
     latents = torch.randn(8, 100)
     expected = LatentGraph(network)(latents).numpy()
-    assert expected.std() > 20  # a picture, not a gray wall
+    assert expected.std() > 20  # has contrast
     core = openvino_library().Core()
-    computed = (
+    hints = (
         {"fp32": "f32", "bf16": "bf16"} if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else {"fp32": "f32"}
     )
-    for name, hint in computed.items():
+    for name, hint in hints.items():
         model = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": hint})
-        made = model({"latent": latents.numpy()})[0]
+        outputs = model({"latent": latents.numpy()})[0]
         least = precision if name == "fp32" else name
-        assert compare((64, 64), zip(made, expected, strict=True), least).passed, (name, precision)
+        assert compare((64, 64), zip(outputs, expected, strict=True), least).passed, (name, precision)
 
 
-def test_values_that_are_no_numbers_are_counted(tiny_model: Path, tmp_path: Path) -> None:
+def test_nan_values_are_counted(tiny_model: Path, tmp_path: Path) -> None:
     frames = moving_pictures(2)
     assert count_nan(tiny_model, frames) == 0
     model = onnx.load(str(tiny_model))
@@ -157,25 +136,25 @@ def test_values_that_are_no_numbers_are_counted(tiny_model: Path, tmp_path: Path
     weight.CopyFrom(numpy_helper.from_array(broken, weight.name))
     onnx.save(model, str(tmp_path / "m.onnx"))
     assert count_nan(tmp_path / "m.onnx", frames) > 0
-    told = cyclecast_command("verify", tmp_path / "m.onnx", "--engine", "onnxruntime", "--engine", "onnxruntime", "--json")
-    assert told.returncode == 1 and json.loads(told.stdout)["passed"] is False
+    done = run_command("verify", tmp_path / "m.onnx", "--engine", "onnxruntime", "--engine", "onnxruntime", "--json")
+    assert done.returncode == 1 and json.loads(done.stdout)["passed"] is False
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_network_whose_pictures_are_no_numbers_is_not_kept(precision: str, tmp_path: Path) -> None:
+def test_a_network_with_nan_in_its_output_is_not_exported(precision: str, tmp_path: Path) -> None:
     frames, generator = moving_pictures(2), build_generator("frame", width=8, blocks=1)
-    drawing = ConvGenerator(latent=100, image_size=64, channels=3, ngf=4).eval()
-    for network, recipe, where in ((generator, "distill", " at 131x97"), (drawing, "dcgan", "")):
+    dcgan = ConvGenerator(latent=100, image_size=64, channels=3, ngf=4).eval()
+    for network, recipe, where in ((generator, "distill", " at 131x97"), (dcgan, "dcgan", "")):
         torch.nn.init.constant_(next(network.parameters())[0], torch.nan)
         trained = TrainedGenerator(network, recipe, "a2b", {}, 0, frames)
-        told = rf"its output has \d+ NaN values{where}, computed in {precision}, so it was not kept"
-        with pytest.raises(ModelError, match=told):
+        done = rf"its output has \d+ NaN values{where}, computed in {precision}, so it was not kept"
+        with pytest.raises(ModelError, match=done):
             export_onnx(trained, tmp_path / "m.onnx", precision=precision)
         assert list(tmp_path.iterdir()) == []
     assert export_onnx(trained, tmp_path / "m.onnx", precision=precision, check=False) == []
 
 
-def test_a_network_that_fp16_cannot_hold_is_kept_in_fp32_alone(tmp_path: Path) -> None:
+def test_a_network_that_overflows_in_fp16_is_exported_in_fp32_only(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_generator("resnet", blocks=1, ngf=2).eval()
     with torch.no_grad():
@@ -186,18 +165,18 @@ def test_a_network_that_fp16_cannot_hold_is_kept_in_fp32_alone(tmp_path: Path) -
         export_onnx(trained, tmp_path / "half.onnx", precision="fp16")
 
 
-def test_a_pth_with_nan_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_pth_with_nan_is_rejected_in_one_line(tmp_path: Path) -> None:
     state = build_generator("resnet", blocks=1, ngf=2).state_dict()
     state["model.1.weight"][0] = torch.nan
     torch.save(state, tmp_path / "nan_net_G.pth")
-    told = cyclecast_command("export", tmp_path / "nan_net_G.pth", "-o", tmp_path / "m.onnx")
-    assert told.returncode == 1 and "Traceback" not in told.stderr
-    assert told.stderr.splitlines()[-1].startswith("error: its output has 114363 NaN values at 131x97")
+    done = run_command("export", tmp_path / "nan_net_G.pth", "-o", tmp_path / "m.onnx")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: its output has 114363 NaN values at 131x97")
     assert [path.name for path in tmp_path.iterdir()] == ["nan_net_G.pth"]
 
 
-def test_what_the_quickest_precision_costs_is_told(tmp_path: Path) -> None:
-    """Two convolutions with numbers between them that bf16 holds in steps of 16, or 0.5."""
+def test_adopt_warns_if_the_default_precision_changes_the_output(tmp_path: Path) -> None:
+    """Two convolutions with values between them that bf16 resolves in steps of 16, or of 0.5."""
     for offset, name in ((4000.0, "coarse.onnx"), (0.0, "fine.onnx")):
         constants = {"w": np.eye(3)[:, :, None, None], "up": np.full(3, offset), "down": np.full(3, -offset)}
         nodes = [helper.make_node("Conv", ["x", "w", "up"], ["high"]), helper.make_node("Conv", ["high", "w", "down"], ["y"])]
@@ -205,8 +184,8 @@ def test_what_the_quickest_precision_costs_is_told(tmp_path: Path) -> None:
         weights = [numpy_helper.from_array(value.astype(np.float32), key) for key, value in constants.items()]
         graph = helper.make_graph(nodes, "theirs", ports[:1], ports[1:], weights)
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(tmp_path / name))
-    told = {
-        name: cyclecast_command(
+    done = {
+        name: run_command(
             "adopt",
             tmp_path / name,
             "-o",
@@ -220,19 +199,19 @@ def test_what_the_quickest_precision_costs_is_told(tmp_path: Path) -> None:
         )
         for name in ("coarse.onnx", "fine.onnx")
     }
-    assert all(one.returncode == 0 for one in told.values()), told
-    assert "--precision fp32" not in told["fine.onnx"].stderr
+    assert all(one.returncode == 0 for one in done.values()), done
+    assert "--precision fp32" not in done["fine.onnx"].stderr
     engine = open_engine(tmp_path / "our-coarse.onnx")
-    warnings = [line for line in told["coarse.onnx"].stderr.splitlines() if line.endswith("run it with --precision fp32")]
+    warnings = [line for line in done["coarse.onnx"].stderr.splitlines() if line.endswith("run it with --precision fp32")]
     assert len(warnings) == (engine.precision == "bf16")
     if warnings:
         assert "openvino computes it in bf16 here by default, which differs by" in warnings[0] and " dB" in warnings[0]
 
 
-def test_an_engine_that_is_taken_by_itself_and_fails_is_told(tmp_path: Path) -> None:
+def test_the_warning_names_an_engine_that_auto_chooses_and_that_fails(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Cast", ["frame"], ["x"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Reshape", ["x", "to"], ["y"]),  # any size, it says, and means one
+        helper.make_node("Reshape", ["x", "to"], ["y"]),  # the file declares any size, but this works for one only
         helper.make_node("Cast", ["y"], ["styled"], to=onnx.TensorProto.UINT8),
     ]
     shape: list[int | str | None] = [1, "height", "width", 3]
@@ -241,62 +220,62 @@ def test_an_engine_that_is_taken_by_itself_and_fails_is_told(tmp_path: Path) -> 
     graph = helper.make_graph(nodes, "one size", ports[:1], ports[1:], weights)
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(path))
-    warning = warning_of_auto(path, moving_pictures(1))
+    warning = default_engine_warning(path, moving_pictures(1))
     if open_engine(path).precision == "fp32":
-        assert warning is None  # what it computes in is the model's own, and that has been checked
+        assert warning is None  # the model's own precision, which export has checked
     else:
         assert warning is not None and warning.startswith("the engine that --engine auto chooses here fails: ")
 
 
-def test_the_command_holds_a_model_against_its_checkpoint(tiny_model: Path, run: Path, tmp_path: Path) -> None:
+def test_verify_compares_a_model_with_its_checkpoint(tiny_model: Path, run: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "p.png"), moving_pictures(3, 80, 60)[1])
-    told = cyclecast_command(
+    done = run_command(
         "verify", tiny_model, "--against", run, "--frames", tmp_path / "p.png", "--size", "50x40", "--precision", "fp32", "--json"
     )
-    assert told.returncode == 0, told.stderr
-    report = json.loads(told.stdout)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
     assert (report["frames"], report["nan"], report["passed"], report["sizes"][0]["size"]) == (1, 0, True, [50, 40])
     assert report["sides"][1] == "pytorch fp32" and report["max_abs"] <= 1 and report["psnr_db"] > 40
 
 
-def test_the_command_holds_a_file_against_another(tiny_model: Path, run: Path, tmp_path: Path) -> None:
+def test_verify_compares_two_model_files(tiny_model: Path, run: Path, tmp_path: Path) -> None:
     export_onnx(read_generator(run, "a2b"), tmp_path / "half.onnx", precision="fp16", check=False)
-    told = cyclecast_command("verify", tmp_path / "half.onnx", "--engine", "onnxruntime", "--against", tiny_model, "--json")
-    assert told.returncode == 0, told.stderr
-    report = json.loads(told.stdout)
+    done = run_command("verify", tmp_path / "half.onnx", "--engine", "onnxruntime", "--against", tiny_model, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
     assert report["sides"] == ["onnxruntime fp16", "onnxruntime fp32"] and report["passed"] and report["psnr_db"] > 45
 
 
-def test_a_plan_is_not_held_against_itself(tiny_model: Path, tmp_path: Path) -> None:
+def test_verify_needs_a_reference_for_a_plan(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "m.plan").write_bytes(b"vtrt and so on")
-    told = cyclecast_command("verify", tmp_path / "m.plan")
-    assert told.returncode == 1 and "add --against and the model it was built from" in told.stderr
+    done = run_command("verify", tmp_path / "m.plan")
+    assert done.returncode == 1 and "add --against and the model it was built from" in done.stderr
 
 
-def test_another_generator_does_not_pass(tiny_model: Path, run: Path) -> None:
+def test_another_generator_fails_the_comparison(tiny_model: Path, run: Path) -> None:
     one, other = open_engine(tiny_model, "onnxruntime"), Reference(read_generator(run, "b2a").network)  # type: ignore[arg-type]
     assert not any(agreement.passed for agreement in compare_engines(one, other, moving_pictures(2)))
     with pytest.raises(ConfigError, match="no frame to compare"):
         compare_engines(one, other, [])
 
 
-def test_a_plan_is_built_by_the_command(tiny_model: Path, tmp_path: Path) -> None:
+def test_build_writes_a_plan(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
-    asked = ("build", tiny_model, "-o", tmp_path / "m.plan", "--engine", "tensorrt-rtx", "--size", "64x48")
-    told = cyclecast_command(*asked, "--sm", 89, "--sm", 120, "--json")
-    assert told.returncode == 0, told.stderr
-    facts = json.loads(told.stdout)
+    build_command = ("build", tiny_model, "-o", tmp_path / "m.plan", "--engine", "tensorrt-rtx", "--size", "64x48")
+    done = run_command(*build_command, "--sm", 89, "--sm", 120, "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
     assert (facts["sm"], facts["precision"], facts["engine"]) == ([89, 120], "fp32", "tensorrt-rtx")
     assert facts["verified"] or "GPU" in facts["not_verified"]
-    again = cyclecast_command(*asked, "--sm", 89)
+    again = run_command(*build_command, "--sm", 89)
     assert again.returncode == 1 and "exists already; --overwrite replaces it" in again.stderr
-    unknown = cyclecast_command("build", tiny_model, "-o", tmp_path / "n.plan", "--engine", "openvino", "--size", "64x48")
+    unknown = run_command("build", tiny_model, "-o", tmp_path / "n.plan", "--engine", "openvino", "--size", "64x48")
     assert unknown.returncode == 1 and "expected --engine tensorrt or tensorrt-rtx" in unknown.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["m.plan"]
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_the_reference_engine_restores_tf32(allowed: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_torch_engine_restores_the_tf32_setting(allowed: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
     engine, seen = TorchEngine(tiny_model, "cpu", "fp32"), []
     assert engine._graph is not None
@@ -306,7 +285,7 @@ def test_the_reference_engine_restores_tf32(allowed: bool, tiny_model: Path, mon
 
 
 @pytest.mark.parametrize(("cuda", "mps", "device"), [(True, True, "cuda:0"), (False, True, "mps"), (False, False, "cpu")])
-def test_the_reference_engine_takes_the_best_device(
+def test_the_torch_engine_chooses_the_best_device(
     cuda: bool, mps: bool, device: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = TorchEngine(tiny_model, "cpu", "fp32")
@@ -321,7 +300,7 @@ def test_the_reference_engine_takes_the_best_device(
             engine._pick_device("gpu")
 
 
-def test_the_reference_engine_takes_its_own_models_only(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_torch_engine_runs_exported_models_only(tiny_model: Path, tmp_path: Path) -> None:
     for device in ("cuda:64", "tpu"):
         with pytest.raises(EngineUnavailable, match="torch finds no GPU|not on"):
             TorchEngine(tiny_model, device, "auto")

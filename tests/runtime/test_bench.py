@@ -1,4 +1,4 @@
-"""Real engines on a tiny model, timed: which rows there are, what their figures mean, what is refused."""
+"""`measure_engines` on real engines and a tiny model: its rows, their figures, and its errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from cyclecast.runtime.bench import Percentiles, measure_engines, percentiles, p
 from cyclecast.runtime.engine import Image
 from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from tests.commands import run_command
 from tests.conftest import moving_pictures
 from tests.runtime.test_engines import model_file
 
 
-def test_every_engine_here_is_timed_in_its_own_precision_and_in_fp32(tiny_model: Path) -> None:
+def test_every_engine_is_timed_in_its_own_precision_and_in_fp32(tiny_model: Path) -> None:
     lines: list[str] = []
     report = measure_engines(tiny_model, moving_pictures(3), count=4, on_message=lines.append)
     assert (report.model, report.size, report.frames) == ("tiny", "64x48", 4)
@@ -44,19 +45,21 @@ def test_every_engine_here_is_timed_in_its_own_precision_and_in_fp32(tiny_model:
         assert row.psnr_db == math.inf if row.precision == "fp32" else 30 < row.psnr_db < math.inf
 
 
-def test_only_the_engines_asked_for_each_once(tiny_model: Path) -> None:
-    asked = ["onnxruntime", "onnxruntime"]
-    assert [row.engine for row in measure_engines(tiny_model, moving_pictures(1), asked, count=1).rows] == ["onnxruntime"]
+def test_only_the_requested_engines_are_timed_once_each(tiny_model: Path) -> None:
+    engines_twice = ["onnxruntime", "onnxruntime"]
+    assert [row.engine for row in measure_engines(tiny_model, moving_pictures(1), engines_twice, count=1).rows] == ["onnxruntime"]
     auto = measure_engines(tiny_model, moving_pictures(1), ["auto"], count=1).rows
     assert {row.engine for row in auto} == {open_engine(tiny_model).name}
 
 
-def test_asked_for_and_absent_is_an_error_left_out_otherwise(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_is_an_error_if_requested_and_left_out_otherwise(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     lines: list[str] = []
     with pytest.raises(EngineUnavailable, match="pip install openvino"):
         measure_engines(tiny_model, moving_pictures(1), ["onnxruntime", "openvino"], on_message=lines.append)
-    assert lines == []  # before anything was timed
+    assert lines == []  # the error comes before anything is timed
     report = measure_engines(tiny_model, moving_pictures(1), count=1, on_message=lines.append)
     assert [row.engine for row in report.rows] == ["onnxruntime"]
     assert "left out: openvino is not installed: pip install openvino" in lines
@@ -67,16 +70,16 @@ def test_asked_for_and_absent_is_an_error_left_out_otherwise(tiny_model: Path, m
 
 @pytest.fixture
 def engines() -> Iterator[dict[str, Any]]:
-    """The engines, to be changed; put back in their order, which `auto` goes by."""
+    """`ENGINES`, which the test may change; restored afterwards in the same order, which `auto` depends on."""
     before = dict(ENGINES)
     yield ENGINES
     ENGINES.clear()
     ENGINES.update(before)
 
 
-def test_an_engine_without_fp32_is_held_against_the_first_that_has_it(tiny_model: Path, engines: dict[str, Any]) -> None:
+def test_an_engine_without_fp32_is_compared_with_the_first_that_has_it(tiny_model: Path, engines: dict[str, Any]) -> None:
     class Coarse(OnnxRuntimeEngine):
-        """Its pictures are one gray level off everywhere, which is 20 log10(255) dB."""
+        """Its outputs differ by one gray level everywhere, which is 20 log10(255) dB."""
 
         name = "coarse"
 
@@ -90,18 +93,18 @@ def test_an_engine_without_fp32_is_held_against_the_first_that_has_it(tiny_model
             styled = super().run(frame)
             return np.where(styled > 127, styled - 1, styled + 1).astype(np.uint8)
 
-    pictures = moving_pictures(2)
+    frames = moving_pictures(2)
     engines["coarse"] = Coarse
-    del engines["openvino"]  # so that the first to have fp32 is the one that Coarse is made of
-    (row,) = measure_engines(tiny_model, pictures, ["coarse"], count=1).rows
+    del engines["openvino"]  # so that the first engine with fp32 is the one that Coarse is based on
+    (row,) = measure_engines(tiny_model, frames, ["coarse"], count=1).rows
     assert (row.engine, row.precision) == ("coarse", "fp16")
     assert row.psnr_db == pytest.approx(20 * math.log10(255))
     del engines["onnxruntime"]
-    (row,) = measure_engines(tiny_model, pictures, ["coarse"], count=1).rows
+    (row,) = measure_engines(tiny_model, frames, ["coarse"], count=1).rows
     assert math.isnan(row.psnr_db)
 
 
-def test_what_cannot_be_timed_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_invalid_models_engines_and_frames_are_rejected(tiny_model: Path, tmp_path: Path) -> None:
     fixed = model_file(tmp_path / "fixed.onnx", TensorProto.UINT8, [1, 48, 64, 3])
     with pytest.raises(EngineError, match="fixed to 64x48, got a frame of 32x32"):
         measure_engines(fixed, moving_pictures(1, 32, 32))
@@ -114,25 +117,31 @@ def test_what_cannot_be_timed_is_refused(tiny_model: Path, tmp_path: Path) -> No
             measure_engines(tiny_model, frames, count=count)
 
 
-def test_times_are_of_each_call_the_frames_in_turn() -> None:
-    seen: list[int] = []
+def test_each_call_is_timed_with_the_frames_in_turn() -> None:
+    values: list[int] = []
 
     def run(frame: Image) -> None:
-        seen.append(int(frame[0, 0, 0]))
+        values.append(int(frame[0, 0, 0]))
         until = time.perf_counter() + 0.002
         while time.perf_counter() < until:
             pass
 
     frames = [np.full((16, 16, 3), value, np.uint8) for value in (1, 2)]
     took = times_ms(run, frames, 5)
-    assert seen == [1, 2, 1, 2, 1] and len(took) == 5
+    assert values == [1, 2, 1, 2, 1] and len(took) == 5
     assert all(ms >= 2 for ms in took)
 
 
-def test_percentiles_and_psnr_are_what_they_say() -> None:
+def test_percentiles_and_psnr_have_the_expected_values() -> None:
     assert percentiles([float(n) for n in range(101)]) == Percentiles(50.0, 95.0, 99.0)
     black, gray = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 51, np.uint8)
     assert psnr_db([black], [black]) == math.inf
     assert psnr_db([gray], [black]) == psnr_db([black], [gray]) == pytest.approx(20 * math.log10(255 / 51))
     assert psnr_db([black, black], [black, gray]) == pytest.approx(20 * math.log10(255 / 51) + 10 * math.log10(2))
     assert math.isnan(psnr_db([], [black]))
+
+
+@pytest.mark.parametrize("command", ["bench", "convert"])
+def test_the_help_names_the_order_in_which_auto_chooses_a_device(command: str) -> None:
+    words = " ".join(run_command(command, "--help").stdout.replace("│", " ").split())
+    assert "auto (the best one present: an NVIDIA GPU, else a discrete Intel GPU, else the CPU)" in words

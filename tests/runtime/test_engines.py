@@ -1,4 +1,4 @@
-"""The contract of every engine, and how one is chosen."""
+"""The contract of every engine, and the choice of an engine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.conftest import moving_pictures
 
 @pytest.fixture(params=list(ENGINES))
 def name(request: pytest.FixtureRequest, tiny_model: Path) -> str:
-    """Each engine; skipped by name where this machine cannot hold it."""
+    """The name of each engine; skips those that this machine lacks."""
     try:
         open_engine(tiny_model, request.param).close()
     except EngineUnavailable as error:
@@ -47,20 +47,20 @@ DEVICES = [("openvino", "gpu"), ("onnxruntime", "cuda:0"), ("onnxruntime", "tens
 
 @pytest.fixture(params=[*((engine, "auto") for engine in (*ENGINES, "torch")), *DEVICES], ids="-".join)
 def engine(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Each engine, the reference too, on its own choice of device and on the others that it knows; on the tiny model in fp32.
+    """The tiny model in fp32 on each engine, torch too, with device `auto` and with `DEVICES`.
 
-    Skipped by name where it is not here.
+    Skips engines and devices that this machine lacks.
     """
     name, device = request.param
     if device.startswith("tensorrt"):
-        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # all that makes fp32 of this provider's fp32
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # the only way to turn TF32 off in this provider
     try:
         return cyclecast.open_engine(tiny_model, name, device, "fp32")
     except EngineUnavailable as error:
         pytest.skip(str(error))
 
 
-def test_says_who_it_is(engine: Engine) -> None:
+def test_an_engine_reports_its_name_device_and_precision(engine: Engine) -> None:
     assert engine.name in (*ENGINES, "torch")
     assert engine.device and engine.precision == "fp32" and engine.size is None
     assert engine.metadata is not None
@@ -68,7 +68,7 @@ def test_says_who_it_is(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (131, 97), (64, 48), (320, 180)], ids=str)
-def test_makes_pytorchs_picture(engine: Engine, run: Path, size: tuple[int, int]) -> None:
+def test_the_output_equals_pytorchs_within_a_gray_level(engine: Engine, run: Path, size: tuple[int, int]) -> None:
     import torch
 
     from cyclecast.training.networks import ResnetGenerator
@@ -82,7 +82,7 @@ def test_makes_pytorchs_picture(engine: Engine, run: Path, size: tuple[int, int]
     assert np.abs(styled.astype(int) - expected).max() <= 1
 
 
-def test_frames_do_not_share_memory(engine: Engine) -> None:
+def test_outputs_do_not_share_memory(engine: Engine) -> None:
     one, other = moving_pictures(2)
     first = engine.run(one)
     kept = first.copy()
@@ -90,12 +90,12 @@ def test_frames_do_not_share_memory(engine: Engine) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_leaves_its_input_alone_and_takes_views(engine: Engine) -> None:
-    picture = moving_pictures(1, 80, 60)[0]
-    before = picture.copy()
-    styled = engine.run(picture[:, 8:72][:, ::-1])
-    np.testing.assert_array_equal(picture, before)
-    np.testing.assert_array_equal(styled, engine.run(np.ascontiguousarray(picture[:, 8:72][:, ::-1])))
+def test_run_accepts_views_and_does_not_change_its_input(engine: Engine) -> None:
+    frame = moving_pictures(1, 80, 60)[0]
+    before = frame.copy()
+    styled = engine.run(frame[:, 8:72][:, ::-1])
+    np.testing.assert_array_equal(frame, before)
+    np.testing.assert_array_equal(styled, engine.run(np.ascontiguousarray(frame[:, 8:72][:, ::-1])))
 
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -127,27 +127,27 @@ def test_frames_may_be_read_only_and_in_any_memory_layout(engine: Engine, layout
     assert styled.flags.writeable and submitted.flags.writeable
 
 
-def test_sizes_may_alternate(engine: Engine) -> None:
+def test_frame_sizes_may_alternate(engine: Engine) -> None:
     small, large = moving_pictures(1, 32, 32)[0], moving_pictures(1, 48, 64)[0]
     first = engine.run(small)
     assert engine.run(large).shape == large.shape
     np.testing.assert_array_equal(engine.run(small), first)
 
 
-def test_prepare_does_not_change_the_picture(engine: Engine) -> None:
+def test_a_frame_runs_after_prepare(engine: Engine) -> None:
     engine.prepare(64, 48)
     assert engine.run(moving_pictures(1)[0]).shape == (48, 64, 3)
 
 
-def test_runs_in_a_thread_of_its_own(engine: Engine) -> None:
-    picture, out = moving_pictures(1)[0], []
-    thread = threading.Thread(target=lambda: out.append(engine.run(picture)))
+def test_an_engine_runs_in_another_thread(engine: Engine) -> None:
+    frame, outputs = moving_pictures(1)[0], []
+    thread = threading.Thread(target=lambda: outputs.append(engine.run(frame)))
     thread.start()
     thread.join()
-    np.testing.assert_array_equal(out[0], engine.run(picture))
+    np.testing.assert_array_equal(outputs[0], engine.run(frame))
 
 
-def test_two_frames_are_under_way_and_each_has_its_own_picture(engine: Engine) -> None:
+def test_two_frames_in_flight_have_separate_outputs(engine: Engine) -> None:
     frames = moving_pictures(4)
     expected = [engine.run(frame) for frame in frames]
     first, second = engine.submit(frames[0]), engine.submit(frames[1])
@@ -157,15 +157,15 @@ def test_two_frames_are_under_way_and_each_has_its_own_picture(engine: Engine) -
     np.testing.assert_array_equal(third.result(), expected[2])
 
 
-def test_more_frames_than_it_works_on_wait_for_the_oldest(engine: Engine) -> None:
+def test_more_frames_than_fit_in_flight_can_be_submitted(engine: Engine) -> None:
     frames = moving_pictures(5)
     expected = [engine.run(frame) for frame in frames]
     waiting = [engine.submit(frame) for frame in frames]
-    for picture, future in zip(reversed(expected), reversed(waiting), strict=True):  # in no order, nothing is mixed up
-        np.testing.assert_array_equal(future.result(), picture)
+    for output, future in zip(reversed(expected), reversed(waiting), strict=True):  # results may be fetched in any order
+        np.testing.assert_array_equal(future.result(), output)
 
 
-def test_a_frame_that_nobody_waits_for_does_not_hold_up_the_end(engine: Engine) -> None:
+def test_close_succeeds_with_frames_in_flight(engine: Engine) -> None:
     frames = moving_pictures(2)
     future = engine.submit(frames[0])
     engine.submit(frames[1])
@@ -173,8 +173,8 @@ def test_a_frame_that_nobody_waits_for_does_not_hold_up_the_end(engine: Engine) 
     assert future.result().shape == frames[0].shape
 
 
-def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Path) -> None:
-    """As on Intel's GPUs; on a CPU `begin` waits, so its requests are taken by themselves."""
+def test_openvino_keeps_the_memory_of_two_frames_in_flight(tiny_model: Path) -> None:
+    """Uses the requests directly: on a CPU, `submit` waits for its result, unlike on an Intel GPU."""
     engine = OpenVinoEngine(tiny_model, "auto", "fp32")
     frames = moving_pictures(3, 320, 180)
     expected = [engine.run(frame) for frame in frames]
@@ -182,7 +182,7 @@ def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Pa
     first, second = one.submit(frames[0]), other.submit(frames[1])
     np.testing.assert_array_equal(second.result(), expected[1])
     np.testing.assert_array_equal(first.result(), expected[0])
-    for _ in range(50):  # nobody waits, nobody holds the frame: what is written to must still be there
+    for _ in range(50):  # nobody else holds the frame, so the request must keep its memory alive
         one.submit(frames[2].copy())
         np.empty_like(frames[2]).fill(0)
     third = one.submit(frames[2])
@@ -199,15 +199,15 @@ def test_openvino_has_two_frames_under_way_and_keeps_their_memory(tiny_model: Pa
         (np.zeros((32, 32, 3), np.float32), r"a frame of shape \(H, W, 3\) uint8 BGR"),
     ],
 )
-def test_refuses_what_is_no_frame(engine: Engine, frame: np.ndarray, message: str) -> None:
+def test_arrays_that_are_not_frames_are_rejected(engine: Engine, frame: np.ndarray, message: str) -> None:
     with pytest.raises(EngineError, match=message):
         engine.run(frame)
 
 
-def model_file(path: Path, kind: int, shape: list[int | str], inputs: int = 1) -> Path:
-    """An ONNX file of one Identity, with as many inputs."""
-    ports = [helper.make_tensor_value_info(f"x{i}", kind, shape) for i in range(inputs)]
-    out = helper.make_tensor_value_info("y", kind, shape)
+def model_file(path: Path, dtype: int, shape: list[int | str], inputs: int = 1) -> Path:
+    """Writes an ONNX file with one Identity node and this number of inputs."""
+    ports = [helper.make_tensor_value_info(f"x{i}", dtype, shape) for i in range(inputs)]
+    out = helper.make_tensor_value_info("y", dtype, shape)
     graph = helper.make_graph([helper.make_node("Identity", ["x0"], ["y"])], "g", ports, [out])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, str(path))
@@ -219,10 +219,10 @@ class TestFiles:
         path = model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, "h", "w", 3])
         opened = open_engine(path, name)
         assert opened.metadata is None and opened.size is None
-        picture = moving_pictures(1)[0]
-        np.testing.assert_array_equal(opened.run(picture), picture)
+        frame = moving_pictures(1)[0]
+        np.testing.assert_array_equal(opened.run(frame), frame)
 
-    def test_a_fixed_model_says_its_size_and_refuses_others(self, name: str, tmp_path: Path) -> None:
+    def test_a_fixed_model_rejects_other_sizes(self, name: str, tmp_path: Path) -> None:
         path = model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, 48, 64, 3])
         opened = open_engine(path, name)
         assert opened.size == (64, 48)
@@ -231,21 +231,21 @@ class TestFiles:
             opened.run(moving_pictures(1, 32, 32)[0])
 
     @pytest.mark.parametrize(
-        ("kind", "shape", "inputs", "message"),
+        ("dtype", "shape", "inputs", "message"),
         [
             (TensorProto.FLOAT, [1, 3, 64, 64], 1, "its input is .* \\(expected one uint8 input"),
             (TensorProto.UINT8, [1, 64, 64, 1], 1, "its input is .* 1\\) \\(expected"),
             (TensorProto.UINT8, [1, 64, 64, 3], 2, "it has 2 inputs and 1 outputs"),
         ],
     )
-    def test_a_model_that_is_no_frame_model(
-        self, name: str, tmp_path: Path, kind: int, shape: list[int | str], inputs: int, message: str
+    def test_a_model_with_other_inputs_or_outputs_is_rejected(
+        self, name: str, tmp_path: Path, dtype: int, shape: list[int | str], inputs: int, message: str
     ) -> None:
-        path = model_file(tmp_path / "m.onnx", kind, shape, inputs)
+        path = model_file(tmp_path / "m.onnx", dtype, shape, inputs)
         with pytest.raises(ModelError, match="not a model cyclecast can run: " + message):
             open_engine(path, name)
 
-    def test_a_file_that_is_no_model(self, name: str, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_a_model_is_rejected(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "text.onnx").write_text("hello")
         with pytest.raises(ModelError, match="not a model cyclecast can run: .* cannot read it"):
             open_engine(tmp_path / "text.onnx", name)
@@ -254,7 +254,7 @@ class TestFiles:
 
 
 def resizing_model(path: Path, factor: int) -> Path:
-    """uint8 frames in, frames `factor` times as large out."""
+    """Writes a model whose output frames are `factor` times as large as its input."""
     ports = [helper.make_tensor_value_info(name, TensorProto.UINT8, [1, f"{name}h", f"{name}w", 3]) for name in "xy"]
     nodes = [
         helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
@@ -273,19 +273,19 @@ def test_a_model_that_changes_the_size_is_an_engine_error(name: str, tmp_path: P
         opened.run(moving_pictures(1)[0])
 
 
-def test_a_model_fixed_in_one_direction_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_model_with_only_one_fixed_side_is_rejected(name: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="only one side of its frame size is fixed"):
         open_engine(model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, "h", 64, 3]), name)
 
 
-def test_closed_is_closed(engine: Engine) -> None:
+def test_a_closed_engine_raises_an_error(engine: Engine) -> None:
     engine.run(moving_pictures(1)[0])
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.run(moving_pictures(1)[0])
 
 
-def test_a_cache_that_cannot_be_written_costs_time_only(
+def test_an_engine_runs_without_a_writable_cache(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "cyclecast").write_text("a file where the folder would be")
@@ -294,7 +294,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     assert "compiled models are not kept" in caplog.text
 
 
-def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_device_or_precision_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="no engine named 'tensorflow'; expected one of: auto, .*openvino, .*torch$"):
         open_engine(tiny_model, "tensorflow")
     with pytest.raises(EngineUnavailable, match="not on 'cuda:0'"):
@@ -313,10 +313,10 @@ def test_asked_for_and_absent_is_an_error(tiny_model: Path, monkeypatch: pytest.
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(EngineUnavailable, match="pip install openvino"):
         open_engine(tiny_model, "openvino")
-    assert open_engine(tiny_model, "auto").name == "onnxruntime"  # auto goes on to the next, and says so by its name
+    assert open_engine(tiny_model, "auto").name == "onnxruntime"  # auto tries the next engine
 
 
-def test_a_provider_that_drops_out_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_does_not_start_is_an_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -332,7 +332,7 @@ def test_a_provider_that_drops_out_is_an_error(tiny_model: Path, monkeypatch: py
 
 
 class CudaSession:
-    """A session of an onnxruntime with CUDA, which computes on the CPU."""
+    """A session that claims to have CUDA but computes on the CPU."""
 
     def __init__(self, session: Any, providers: list[str]) -> None:
         self._session, self._providers = session, providers
@@ -378,7 +378,7 @@ def test_auto_prefers_the_gpu_of_onnxruntime(tiny_model: Path, cuda_provider: Si
 
 
 @pytest.mark.parametrize("raises", [None, RuntimeError("CUDA failure 35: driver too old")], ids=["drops out", "raises"])
-def test_auto_says_why_a_gpu_does_not_start_and_goes_on(
+def test_auto_logs_why_a_gpu_does_not_start_and_tries_the_next_engine(
     raises: Exception | None, tiny_model: Path, cuda_provider: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     cuda_provider.starts, cuda_provider.raises = False, raises
@@ -397,7 +397,7 @@ def test_auto_says_why_a_gpu_does_not_start_and_goes_on(
             open_engine(tiny_model, "auto", device)
 
 
-def test_a_broken_model_is_not_blamed_on_the_gpu(tmp_path: Path, cuda_provider: SimpleNamespace) -> None:
+def test_a_broken_model_is_a_model_error_even_with_a_gpu(tmp_path: Path, cuda_provider: SimpleNamespace) -> None:
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(ModelError, match="text.onnx: not a model cyclecast can run"):
         open_engine(tmp_path / "text.onnx", "onnxruntime")
@@ -413,7 +413,7 @@ def test_a_broken_model_is_not_blamed_on_the_gpu(tmp_path: Path, cuda_provider: 
         ({"CPU": "INTEGRATED", "GPU": RuntimeError("no driver")}, "CPU"),
     ],
 )
-def test_openvino_takes_a_discrete_gpu_and_no_integrated_one(devices: dict[str, Any], chosen: str) -> None:
+def test_openvino_chooses_a_discrete_gpu_but_not_an_integrated_one(devices: dict[str, Any], chosen: str) -> None:
     def get_property(name: str, key: str) -> Any:
         assert key == "DEVICE_TYPE"
         if isinstance(devices[name], Exception):
@@ -437,11 +437,11 @@ def test_malformed_metadata_are_a_model_error_in_every_engine(name: str, tmp_pat
         helper.set_model_props(model, {"cyclecast": text})
         onnx.save(model, str(tmp_path / "m.onnx"))
         try:
-            with pytest.raises(ModelError, match="m.onnx: its cyclecast metadata cannot be read .*; export it again") as refused:
+            with pytest.raises(ModelError, match="m.onnx: its cyclecast metadata cannot be read .*; export it again") as caught:
                 cyclecast.open_engine(tmp_path / "m.onnx", name)
         except EngineUnavailable as error:
             pytest.skip(str(error))
-        assert "\n" not in str(refused.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch", "auto"])
@@ -471,24 +471,24 @@ FOREIGN_FILES = {
 @pytest.mark.parametrize("file", FOREIGN_FILES)
 def test_any_other_file_is_a_model_error_in_one_line(file: str, name: str, tmp_path: Path) -> None:
     (tmp_path / file).write_bytes(FOREIGN_FILES[file])
-    with pytest.raises((ModelError, EngineUnavailable), match=f"{file}: (not a|cannot be)") as refused:
+    with pytest.raises((ModelError, EngineUnavailable), match=f"{file}: (not a|cannot be)") as caught:
         cyclecast.open_engine(tmp_path / file, name)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_session_that_stays_in_place_gives_each_frame_an_array_of_its_own(tiny_model: Path) -> None:
+def test_a_session_at_fixed_addresses_returns_a_new_array_for_each_frame(tiny_model: Path) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(tiny_model), providers=["CPUExecutionProvider"])
     run = in_place(session, (1, 48, 64, 3), "cpu", 0)
     frames = moving_pictures(3)
-    made = [run(frame[None])[0] for frame in frames]
+    outputs = [run(frame[None])[0] for frame in frames]
     engine = open_engine(tiny_model, "onnxruntime", "cpu")
-    for one, frame in zip(made, frames, strict=True):
+    for one, frame in zip(outputs, frames, strict=True):
         assert np.array_equal(one, engine.run(frame))
 
 
-def test_auto_takes_bf16_where_the_processor_computes_it(tiny_model: Path) -> None:
+def test_auto_chooses_bf16_on_a_cpu_that_computes_it(tiny_model: Path) -> None:
     import openvino
 
     native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -496,7 +496,7 @@ def test_auto_takes_bf16_where_the_processor_computes_it(tiny_model: Path) -> No
     assert (chosen.name, chosen.precision) == ("openvino", "bf16" if native else "fp32")
 
 
-def test_norms_in_fp16_are_not_left_to_an_openvino_that_overflows(tiny_model: Path) -> None:
+def test_norms_overflow_in_fp16_before_openvino_2026_3(tiny_model: Path) -> None:
     core = openvino_library().Core()
     with_norms, without = read_model(core, tiny_model), read_model(core, bundled_models()["monet"])
     for version, overflows in (
@@ -507,7 +507,7 @@ def test_norms_in_fp16_are_not_left_to_an_openvino_that_overflows(tiny_model: Pa
     ):
         assert overflows_in_fp16(version, with_norms) is overflows
         assert not overflows_in_fp16(version, without)
-    overflows_in_fp16(openvino_library().__version__, without)  # can be read
+    overflows_in_fp16(openvino_library().__version__, without)  # the installed version can be parsed
 
 
 def test_compiled_models_are_cached_on_disk(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,7 +523,7 @@ def test_a_broken_spec_is_a_model_error(tiny_model: Path) -> None:
         Model("broken", engine)
 
 
-def test_by_size_keeps_the_last_few() -> None:
+def test_the_cache_drops_the_least_recently_used_size() -> None:
     built: list[tuple[int, int]] = []
 
     def build(width: int, height: int) -> tuple[int, int]:
@@ -533,10 +533,10 @@ def test_by_size_keeps_the_last_few() -> None:
     sizes = PerSizeCache(build)
     for width in (1, 2, 3, 4, 1, 5, 1, 2):
         assert sizes.get(width, 9) == (width, 9)
-    assert [width for width, _ in built] == [1, 2, 3, 4, 5, 2]  # 5 pushed out 2, which was unused for longest
+    assert [width for width, _ in built] == [1, 2, 3, 4, 5, 2]  # 5 replaced 2, the least recently used
 
 
-def test_bundled_models_are_small_described_and_run() -> None:
+def test_bundled_models_are_small_have_cards_and_run() -> None:
     bundled = bundled_models()
     assert {"monet", "ukiyoe", "winter"} <= set(bundled)
     for name, path in bundled.items():
@@ -544,23 +544,23 @@ def test_bundled_models_are_small_described_and_run() -> None:
         assert path.with_suffix(".md").is_file() and path.with_suffix(".toml").is_file()
         with load(name) as model:
             assert model.spec.name == name and model.spec.steps > 0
-            picture = moving_pictures(1, 120, 90)[0]
-            styled = model(picture)
-        assert styled.shape == picture.shape
-        assert styled.std() > 5 and np.abs(styled.astype(int) - picture).mean() > 3  # a picture, and another one
+            frame = moving_pictures(1, 120, 90)[0]
+            styled = model(frame)
+        assert styled.shape == frame.shape
+        assert styled.std() > 5 and np.abs(styled.astype(int) - frame).mean() > 3  # neither flat nor the input
 
 
-def test_an_unknown_name_lists_the_known() -> None:
+def test_an_unknown_name_lists_the_bundled_models() -> None:
     with pytest.raises(ModelError, match="manet: no such file, and no bundled model .*monet"):
         load("manet")
 
 
-def test_openvino_reports_to_nobody(tiny_model: Path) -> None:
+def test_openvino_loads_without_telemetry(tiny_model: Path) -> None:
     program = (
         "import sys, pathlib, cyclecast\n"
         "cyclecast.load(sys.argv[1], 'openvino').close()\n"
         "from openvino.tools.ovc import telemetry_utils\n"
         "print(telemetry_utils.tm.__name__, sys.modules['openvino_telemetry'])"
     )
-    told = subprocess.run([sys.executable, "-c", program, str(tiny_model)], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"]
+    process = subprocess.run([sys.executable, "-c", program, str(tiny_model)], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"]

@@ -54,11 +54,18 @@ def test_a_latent_model_is_read_and_runs() -> None:
     assert np.abs(np.asarray(images).astype(int) - EXPECTED["image"]).max() <= 1
 
 
-def test_a_latent_model_is_known_for_one(tmp_path: Path) -> None:
+def test_a_latent_model_is_added_to_a_triton_repository(tmp_path: Path) -> None:
     config = write_repository(GOLDEN / "latent.onnx", "latent", tmp_path)
     assert 'name: "latent" data_type: TYPE_FP32' in config.read_text()
-    with pytest.raises(ModelError, match="latent.onnx: not a model cyclecast can run"):
-        open_engine(GOLDEN / "latent.onnx")
+
+
+@pytest.mark.parametrize("engine", ["auto", "openvino", "onnxruntime", "torch"])
+def test_a_latent_model_opened_as_a_frame_model_is_an_error_that_names_its_use(engine: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        cyclecast.load(GOLDEN / "latent.onnx", engine, "cpu")
+    message = str(caught.value)
+    assert "latent.onnx: a latent model (noise in, images out); other programs" in message
+    assert "run it to generate images" in message and "\n" not in message
 
 
 def test_a_plans_header_is_read() -> None:
@@ -71,7 +78,7 @@ def test_a_plans_header_is_read() -> None:
     assert (spec.name, spec.model_type, spec.keep_colors, spec.size) == ("same", "frame", 0.5, (64, 48))
 
 
-def test_a_plan_runs_where_its_gpu_is() -> None:
+def test_a_plan_runs_on_its_own_gpu() -> None:
     try:
         engine = open_engine(GOLDEN / "same.plan")
     except EngineUnavailable as error:

@@ -1,10 +1,8 @@
-"""Frame models become plans of TensorRT for RTX, built for real on a machine that needs no GPU for it."""
+"""Builds plans with TensorRT for RTX, which needs no GPU to build."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,11 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.machine import RTX_TARGETS, cache_folder
 from cyclecast.runtime.model import find_model
-from cyclecast.runtime.plan import PlanFacts, build_plan, convolutions_not_in, engine_of_plan, read_facts
+from cyclecast.runtime.plan import PlanFacts, engine_of_plan, read_facts
+from cyclecast.runtime.plan_builder import build_plan, convolutions_not_in
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import build_generator, build_latent_generator
+from tests.commands import run_command
 from tests.conftest import FAMILIES, moving_pictures
 from tests.runtime.test_engines import resizing_model
 
@@ -44,7 +44,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("between", [None, ((64, 64), (640, 480))], ids=["one size", "a range"])
-def test_every_family_builds_for_every_gpu_in_its_precision(
+def test_every_family_builds_for_every_gpu_in_its_own_precision(
     model: tuple[Path, str], between: tuple[tuple[int, int], tuple[int, int]] | None, tmp_path: Path
 ) -> None:
     path, precision = model
@@ -77,15 +77,15 @@ def test_latent_generators_build_for_every_gpu(generator: str, recipe: str, prec
 
 
 @pytest.mark.parametrize("sm", RTX_TARGETS)
-def test_the_bundled_model_builds_for_each_gpu_alone(sm: int) -> None:
+def test_the_bundled_model_builds_for_each_single_gpu(sm: int) -> None:
     plan, facts = build_plan(find_model("monet"), "tensorrt-rtx", (1280, 720), sm=(sm,))
     assert facts.sm == (sm,) and len(plan) > find_model("monet").stat().st_size // 2
 
 
 def test_progress_rises_to_one_and_can_stop_the_build(tiny_model: Path) -> None:
-    told: list[float] = []
-    build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,), on_build=told.append)
-    assert told == sorted(told) and told[0] == 0 < told[1] < 0.5 and told[-1] == 1.0
+    shares: list[float] = []
+    build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,), on_build=shares.append)
+    assert shares == sorted(shares) and shares[0] == 0 < shares[1] < 0.5 and shares[-1] == 1.0
 
     def stop(share: float) -> None:
         if share > 0.1:
@@ -104,7 +104,7 @@ def test_a_fixed_model_needs_no_size(tmp_path: Path) -> None:
         build_plan(tmp_path / "m.onnx", "tensorrt-rtx", (128, 96), sm=(89,))
 
 
-def test_what_cannot_be_built(tiny_model: Path, tmp_path: Path) -> None:
+def test_invalid_sizes_targets_and_models_are_rejected(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a plan needs a frame size"):
         build_plan(tiny_model, "tensorrt-rtx", sm=(89,))
     with pytest.raises(ConfigError, match="builds for SM 75, .*, not for 87"):
@@ -122,7 +122,7 @@ def test_what_cannot_be_built(tiny_model: Path, tmp_path: Path) -> None:
         build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=(89,))
 
 
-def test_a_model_that_changes_the_size_is_not_built(tmp_path: Path) -> None:
+def test_a_model_that_changes_the_frame_size_is_rejected(tmp_path: Path) -> None:
     model = resizing_model(tmp_path / "m.onnx", 2)
     with pytest.raises(EngineError, match="its output is 128x96 for an input of 64x48"):
         build_plan(model, "tensorrt-rtx", (64, 48), sm=(89,))
@@ -131,7 +131,7 @@ def test_a_model_that_changes_the_size_is_not_built(tmp_path: Path) -> None:
     assert build_plan(resizing_model(model, 1), "tensorrt-rtx", (64, 48), sm=(89, 120, 89))[1].sm == (89, 120)
 
 
-def test_a_plan_is_not_built_of_a_plan(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_cannot_be_built_from_a_plan(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.plan").write_bytes(build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,))[0])
     capfd.readouterr()
     with pytest.raises(ModelError, match="m.plan: already a plan; expected an ONNX frame model"):
@@ -139,22 +139,17 @@ def test_a_plan_is_not_built_of_a_plan(tiny_model: Path, tmp_path: Path, capfd: 
     assert capfd.readouterr() == ("", "")
 
 
-def cyclecast_command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cyclecast", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def test_the_command_refuses_plans_and_pictures_of_nan_in_a_line(tiny_model: Path, tmp_path: Path) -> None:
+def test_build_rejects_plans_and_models_with_nan_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
     model = onnx.load(str(tiny_model))
     weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("model.1.weight"))
     weight.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(weight), np.nan), weight.name))
     onnx.save(model, str(tmp_path / "nan.onnx"))
-    asked = ("-o", tmp_path / "m.plan", "--engine", "tensorrt-rtx", "--size", "64x48", "--sm", 89)
-    refused = cyclecast_command("build", tmp_path / "nan.onnx", *asked)
+    options = ("-o", tmp_path / "m.plan", "--engine", "tensorrt-rtx", "--size", "64x48", "--sm", 89)
+    refused = run_command("build", tmp_path / "nan.onnx", *options)
     assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1, refused.stderr
     assert "NaN values at 64x48" in refused.stderr and not (tmp_path / "m.plan").exists()
-    assert cyclecast_command("build", tmp_path / "nan.onnx", *asked, "--no-verify").returncode == 0
-    again = cyclecast_command("build", tmp_path / "m.plan", *asked, "--overwrite")
+    assert run_command("build", tmp_path / "nan.onnx", *options, "--no-verify").returncode == 0
+    again = run_command("build", tmp_path / "m.plan", *options, "--overwrite")
     assert again.returncode == 1 and len(again.stderr.splitlines()) == 1, again.stderr
     assert "m.plan: already a plan; expected an ONNX frame model" in again.stderr
 
@@ -170,9 +165,9 @@ def test_the_command_refuses_plans_and_pictures_of_nan_in_a_line(tiny_model: Pat
         ),
     ],
 )
-def test_verify_says_what_it_takes(arguments: tuple[str, ...], message: str) -> None:
-    told = cyclecast_command("verify", "monet", *arguments)
-    assert told.returncode == 1 and message in " ".join(told.stderr.split())
+def test_verify_names_the_expected_values(arguments: tuple[str, ...], message: str) -> None:
+    done = run_command("verify", "monet", *arguments)
+    assert done.returncode == 1 and message in " ".join(done.stderr.split())
 
 
 def test_convolutions_in_another_precision_are_named() -> None:
@@ -182,7 +177,7 @@ def test_convolutions_in_another_precision_are_named() -> None:
         {"Name": "d1", "LayerType": "CaskDeconvolution", "ParameterType": "Deconvolution", "Weights": {"Type": "Float"}},
         {"Name": "norm", "LayerType": "Scale", "ParameterType": "Scale", "Weights": {"Type": "Float"}},
         {"Name": "fused", "LayerType": "Myelin"},
-        {"Name": "other", "ParameterType": "Convolution", "Weights": "of a later version"},
+        {"Name": "other", "ParameterType": "Convolution", "Weights": "in a format of a later version"},
         "only a name",
     ]
     information = json.dumps({"Layers": layers, "Bindings": ["frame", "styled"]})
@@ -193,7 +188,7 @@ def test_convolutions_in_another_precision_are_named() -> None:
         assert convolutions_not_in("fp16", nothing) == []
 
 
-def test_a_graph_that_does_not_compute_what_it_says_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_model_whose_metadata_name_another_precision_is_rejected(tiny_model: Path, tmp_path: Path) -> None:
     model = onnx.load(str(tiny_model))
     (entry,) = (entry for entry in model.metadata_props if entry.key == "cyclecast")
     entry.value = entry.value.replace('"fp32"', '"fp16"')
@@ -214,7 +209,7 @@ def test_a_plan_runs_on_its_own_engine_only(tiny_model: Path, tmp_path: Path) ->
         assert engine.name == "tensorrt-rtx"
 
 
-def test_a_file_that_is_no_plan_of_ours(tiny_model: Path, tmp_path: Path) -> None:
+def test_foreign_and_damaged_plans_are_recognized(tiny_model: Path, tmp_path: Path) -> None:
     assert engine_of_plan(tiny_model) is None
     (tmp_path / "foreign.plan").write_bytes(b"ftrt" + bytes(100))
     assert engine_of_plan(tmp_path / "foreign.plan") == "tensorrt" and read_facts(tmp_path / "foreign.plan") is None
@@ -228,7 +223,7 @@ def test_a_file_that_is_no_plan_of_ours(tiny_model: Path, tmp_path: Path) -> Non
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("engine", ["tensorrt", "tensorrt-rtx"])
-def test_a_plan_makes_pytorchs_picture(engine: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_plan_agrees_with_onnxruntime_within_a_gray_level(engine: str, tiny_model: Path, tmp_path: Path) -> None:
     try:
         opened = open_engine(tiny_model, engine)
     except EngineUnavailable as error:
@@ -240,7 +235,7 @@ def test_a_plan_makes_pytorchs_picture(engine: str, tiny_model: Path, tmp_path: 
     assert folder is not None and any(path.name.startswith(f"{engine}-") for path in folder.iterdir())
 
 
-def test_facts_survive_the_round_trip() -> None:
+def test_the_facts_are_one_line_of_ascii() -> None:
     facts = PlanFacts(
         engine="tensorrt",
         version="10.3.0",

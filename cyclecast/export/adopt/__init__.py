@@ -19,12 +19,12 @@ from cyclecast.files import atomic_write, check_output, write_error
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 
-TRIED_AT = (256, 256)  # (width, height) of the image that shows the range of a model of any size
+TRIED_AT = (256, 256)  # (width, height) of the test image for a model of any size
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """The findings, and the differences between the frame model and the original."""
+    """The result of `adopt`: the frame model's spec, the findings, and the comparisons with the original."""
 
     spec: ModelSpec
     findings: list[Finding]
@@ -43,12 +43,12 @@ def adopt(
 ) -> Adopted:
     """Writes the model at `path` as a frame model to `output`, atomically, with its weights in the same file.
 
-    frames: images to try it on, (H, W, 3) uint8 BGR, any size. overrides: settings that are not to be detected. For a model
+    frames: images to try it on, (H, W, 3) uint8 BGR, any size. overrides: settings that replace detection. For a model
     of one size, the frame model stretches frames to that size, and its outputs back. check: compare with the original in ONNX
     Runtime, and keep the file only if they agree within a gray level and have no NaN. on_finding: called with each finding.
 
     Raises ModelError if the file is not an image-to-image model, cannot be run or upgraded to opset 18, or fails the check;
-    ConfigError for a setting that cannot be detected and was not given; OutputError if the output exists or cannot be
+    ConfigError for a setting that is neither detected nor in `overrides`; OutputError if the output exists or cannot be
     written.
     """
     if not frames:
@@ -74,13 +74,16 @@ def adopt(
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
             raise write_error(error) from error
-        return Adopted(spec, findings, _checked(partial, original, convention, frames) if check else [])
+        return Adopted(spec, findings, _verify(partial, original, convention, frames) if check else [])
 
 
 def infer_convention(
     foreign: ForeignModel, frame: Image, overrides: Overrides, on_finding: Callable[[Finding], None]
 ) -> tuple[Original, Convention, list[Finding]]:
-    """The model, open in ONNX Runtime, and its input and output convention. frame: an image to try it on. Errors: see `adopt`."""
+    """Opens the model in ONNX Runtime and detects its input and output convention. Returns both and the findings.
+
+    frame: an image to try the model on. Errors: see `adopt`.
+    """
     findings: list[Finding] = []
 
     def note(finding: Finding) -> str:
@@ -97,7 +100,7 @@ def infer_convention(
     note(finding)
     image = center_crop_resize(frame, *(size or TRIED_AT))
     half = image.shape[1] // 2
-    image[:, half:] = 255 - image[:, half:]  # half of it is inverted, so that dark and bright balance
+    image[:, half:] = 255 - image[:, half:]  # invert one half, so that dark and bright balance
 
     def run_in_range(range: str) -> Array:
         return original(to_input(image, range, "bgr", multiple))
@@ -137,8 +140,8 @@ def _architecture(convention: Convention) -> dict[str, Any]:
     }
 
 
-def _checked(path: Path, original: Original, convention: Convention, frames: Sequence[Image]) -> list[Agreement]:
-    """Compares the frame model at `path` with the original and numpy around it, in ONNX Runtime; ModelError if they differ."""
+def _verify(path: Path, original: Original, convention: Convention, frames: Sequence[Image]) -> list[Agreement]:
+    """Compares the frame model at `path` with `original.style`, both in ONNX Runtime; ModelError if they differ."""
     sizes: Sequence[tuple[int, int]] = SIZES
     if convention.size is not None:
         width, height = convention.size

@@ -1,4 +1,4 @@
-"""Reads arithmetic from a graph: the affine step at its start, and the bounds at its end."""
+"""Reads arithmetic from a graph: the scaling of its input, and the bounds of its output."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]  # (3,): one for each channel
 
-# Operators that keep values, or keep them within the bounds of their first input, the data.
+# Operators that keep values, and those that keep them within the bounds of their first input, the data.
 RESHAPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Pad", "Dropout"}
 BOUND_KEEPING = RESHAPING | {"Slice", "Crop", "Gather", "DepthToSpace", "Resize", "Upsample", "AveragePool", "MaxPool"}
 ACTIVATION_BOUNDS = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0)}
 
 
-def preprocessing(graph: onnx.GraphProto, name: str) -> tuple[Values, Values] | None:
-    """(a, b) of the a * x + b, by channel, at the start of the graph; None if it starts with something else."""
+def first_affine_step(graph: onnx.GraphProto, name: str) -> tuple[Values, Values] | None:
+    """(a, b), for each channel, of the a * x + b at the start of the graph; None if it starts with something else."""
     constants = _constants(graph)
     scale, shift, any_step = np.ones(3), np.zeros(3), False
     while True:
@@ -33,14 +33,14 @@ def preprocessing(graph: onnx.GraphProto, name: str) -> tuple[Values, Values] | 
     return (scale, shift) if any_step else None
 
 
-def bounds(graph: onnx.GraphProto, name: str) -> tuple[float, float] | None:
-    """The bounds of the value `name`, from a Tanh, Sigmoid or Clip and the affine steps after it; None if there are none."""
+def output_bounds(graph: onnx.GraphProto, name: str) -> tuple[float, float] | None:
+    """The (minimum, maximum) of the value `name`, from a Tanh, Sigmoid or Clip and the affine steps after it; None if unknown."""
     constants = _constants(graph)
-    makers = {output: node for node in graph.node for output in node.output}
+    producers = {output: node for node in graph.node for output in node.output}
     steps: list[tuple[Values, Values]] = []
-    while name in makers:
-        node = makers[name]
-        interval = ACTIVATION_BOUNDS.get(node.op_type) or _clip(node, constants)
+    while name in producers:
+        node = producers[name]
+        interval = ACTIVATION_BOUNDS.get(node.op_type) or _clip_bounds(node, constants)
         if interval is not None:
             ends = np.array([[interval[0]] * 3, [interval[1]] * 3])
             for scale, shift in reversed(steps):
@@ -92,7 +92,7 @@ def _affine(node: onnx.NodeProto, data: str, constants: dict[str, NDArray[Any]])
     return (1 / value, np.zeros(3)) if first and value.all() else None
 
 
-def _clip(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> tuple[float, float] | None:
+def _clip_bounds(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> tuple[float, float] | None:
     """The bounds of a Clip: attributes before opset 11, inputs since then."""
     if node.op_type != "Clip":
         return None

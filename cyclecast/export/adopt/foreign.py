@@ -1,4 +1,4 @@
-"""Reads, checks and runs an image-to-image ONNX model from elsewhere. Needs onnx and onnxruntime, not torch."""
+"""Reads, checks and runs image-to-image ONNX models from elsewhere. Needs onnx and onnxruntime, not torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnx import TensorProto
 from onnx.external_data_helper import load_external_data_for_model
 
 from cyclecast.errors import MissingModelError, ModelError
-from cyclecast.runtime.engine import spec_from_metadata
+from cyclecast.runtime.engine import LATENT_MODEL, spec_from_metadata
 from cyclecast.spec import METADATA_KEY
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class TensorSpec:
     name: str
     dtype: np.dtype[Any]
     dims: tuple[int | None, ...]
-    """None for any size; empty if the file gives no shape."""
+    """None for any size; empty if the file declares no shape."""
 
     def __str__(self) -> str:
         return f"({', '.join('?' if d is None else str(d) for d in self.dims)})"
@@ -55,7 +55,7 @@ class ForeignModel:
 
     @property
     def has_frames(self) -> bool:
-        """Whether input and output are raw frames, except for their color order."""
+        """Whether input and output are raw frames, in either color order."""
         return all(spec.dtype == np.uint8 and spec.dims and spec.dims[3] == 3 for spec in (self.input, self.output))
 
     @property
@@ -105,13 +105,13 @@ def resized(x: Array, width: int, height: int) -> Array:
 
 
 def pad(x: Array, multiple: int) -> Array:
-    """(N, C, H, W) -> padded right and below to multiples: mirrored, or, where a mirror does not reach, repeated."""
+    """Pads (N, C, H, W) on the right and below to multiples of `multiple`. See `pad_mode`."""
     right, below = (-side % multiple for side in (x.shape[3], x.shape[2]))
     return np.pad(x, ((0, 0), (0, 0), (0, below), (0, right)), pad_mode(multiple))  # type: ignore[call-overload, no-any-return]
 
 
 def pad_mode(multiple: int) -> str:
-    """The mode as numpy and ONNX name it. A frame has at least 16 pixels, which limits the mirror."""
+    """The padding mode in the terms of numpy and ONNX. A reflection cannot be wider than a frame, which has 16 pixels or more."""
     return "reflect" if multiple <= 16 else "edge"
 
 
@@ -124,7 +124,7 @@ def read_foreign(path: Path) -> ForeignModel:
     except Exception as error:  # protobuf's errors are not typed
         log.debug("onnx cannot read %s", path, exc_info=True)
         raise ModelError("cannot be read as an ONNX model") from error
-    _refuse_ours(model)
+    _reject_our_models(model)
     try:
         load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # onnx raises many types
@@ -140,12 +140,12 @@ def read_foreign(path: Path) -> ForeignModel:
     return ForeignModel(path, model, _port(inputs[0], "input"), _port(outputs[0], "output"))
 
 
-def _refuse_ours(model: onnx.ModelProto) -> None:
+def _reject_our_models(model: onnx.ModelProto) -> None:
     text = {entry.key: entry.value for entry in model.metadata_props}.get(METADATA_KEY)
     if text is None:
         return
     if spec_from_metadata("this file", text).model_type == "latent":
-        raise ModelError("a latent model, which has no frame as its input")
+        raise ModelError(LATENT_MODEL)
     raise ModelError("already a frame model: use it as it is")
 
 
@@ -166,14 +166,14 @@ class Original:
 
     def __init__(self, foreign: ForeignModel, layout: str) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # its messages come as exceptions, which become one line
+        options.log_severity_level = 4  # fatal only: errors come as exceptions, which become one line
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as in `OnnxRuntimeEngine`
         self.path, self.layout, self._dtype, self._name = foreign.path, layout, foreign.input.dtype, foreign.input.name
         try:
             self._session = onnxruntime.InferenceSession(str(foreign.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exception types are private and share no other base
             log.debug("onnxruntime cannot open %s", foreign.path, exc_info=True)
-            raise ModelError(f"ONNX Runtime cannot open it: {_reason(error)}") from error
+            raise ModelError(f"ONNX Runtime cannot open it: {_short_text(error)}") from error
 
     def __call__(self, x: Array) -> Array:
         """(1, 3, H, W) float -> the model's output, in its own layout and dtype; ModelError if it fails."""
@@ -183,11 +183,11 @@ class Original:
             (y,) = self._session.run(None, {self._name: np.ascontiguousarray(x)})
         except Exception as error:  # as above
             log.debug("onnxruntime cannot run %s", self.path, exc_info=True)
-            raise ModelError(f"ONNX Runtime cannot run it: {_reason(error)}") from error
+            raise ModelError(f"ONNX Runtime cannot run it: {_short_text(error)}") from error
         return np.asarray(y)
 
     def style(self, frame: Image, convention: Convention) -> Image:
-        """(H, W, 3) uint8 BGR -> the same, with pre- and postprocessing in numpy."""
+        """Styles a frame with pre- and postprocessing in numpy: (H, W, 3) uint8 BGR -> the same."""
         height, width = frame.shape[:2]
         x: Array = frame.astype(np.float32)
         if convention.size is not None:
@@ -208,6 +208,6 @@ def to_layout(x: Array, layout: str, target: str) -> Array:
     return x.transpose(0, 3, 1, 2) if target == "nchw" else x.transpose(0, 2, 3, 1)
 
 
-def _reason(error: Exception) -> str:
+def _short_text(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else text[:197] + "..."

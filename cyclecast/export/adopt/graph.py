@@ -1,4 +1,4 @@
-"""Wraps a foreign graph in a frame graph: raw frames in, raw frames out, whatever the model itself expects."""
+"""Wraps a foreign graph in a frame graph: converts raw frames to the format that the model expects, and its output back."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from cyclecast.spec import METADATA_KEY, ModelSpec
 
 log = logging.getLogger(__name__)
 
-PREFIX = "model/"  # before every name of the foreign graph, so that it cannot clash with ours
+PREFIX = "model/"  # of every name in the foreign graph, so that it cannot clash with ours
 RESHAPING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"}  # allowed between a uint8 input or output and its Cast
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
-MIDDLE = 128  # gray levels: whole numbers stay whole without it
+MIDDLE = 128  # gray levels; whole numbers stay whole when it is subtracted
 
 
 def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpec) -> onnx.ModelProto:
     """A copy of the foreign model with input `frame` and output `styled`: uint8 (1, H, W, 3) BGR, any H and W from 16 up.
 
-    The casts are the first and the last node, the only place where TensorRT takes uint8. ModelError if the model cannot be
-    brought to opset 18, or is no valid graph.
+    The casts are the first and the last node, because TensorRT supports uint8 nowhere else. ModelError if the model cannot be
+    upgraded to opset 18, or if the graph is not valid.
     """
     model = onnx.compose.add_prefix(upgrade_opset(foreign), PREFIX)
     graph = model.graph
@@ -45,7 +45,7 @@ def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpe
     shape: list[int | str | None] = [1, "height", "width", 3]
     graph.input.append(helper.make_tensor_value_info("frame", TensorProto.UINT8, shape))
     graph.output.append(helper.make_tensor_value_info("styled", TensorProto.UINT8, shape))
-    _sign(model, spec)
+    _set_metadata(model, spec)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # the errors of checker and shape inference share no base
@@ -76,17 +76,20 @@ class Nodes:
 
 
 def _before(nodes: Nodes, output: str, dtype: int, is_uint8: bool, convention: Convention) -> str:
-    """From `frame` to `output`, the model's input; is_uint8: rounded. Returns the name of the frame's (height, width)."""
+    """Adds the nodes from `frame` to `output`, the model's input, rounded if `is_uint8`.
+
+    Returns the name of the frame's (height, width).
+    """
     x = nodes.add("Transpose", nodes.add("Cast", "frame", to=TensorProto.FLOAT), perm=TO_NCHW)
     sides = _sides(nodes, x)
     low, high = RANGES[convention.range]
     scale = (high - low) / 255
-    if convention.size is not None:  # centered meanwhile, since bf16 is finer near 0
-        x = _resized(nodes, nodes.add("Sub", x, _single(MIDDLE)), convention.size[::-1])
+    if convention.size is not None:  # centered during the resize, because bf16 is finer near 0
+        x = _resized(nodes, nodes.add("Sub", x, _float32(MIDDLE)), convention.size[::-1])
         low += MIDDLE * scale
     elif convention.multiple > 1:
         x = _padded(nodes, x, sides, convention.multiple)
-    x = _recolored(nodes, x, scale, low, convention.color)
+    x = _scaled(nodes, x, scale, low, convention.color)
     if convention.layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NHWC)
     if is_uint8 and (dtype == TensorProto.UINT8 or convention.size is not None):
@@ -96,7 +99,7 @@ def _before(nodes: Nodes, output: str, dtype: int, is_uint8: bool, convention: C
 
 
 def _after(nodes: Nodes, output: str, sides: str, convention: Convention) -> None:
-    """From `output`, the model's output, to `styled`; sides: the name of the frame's (height, width)."""
+    """Adds the nodes from `output`, the model's output, to `styled`. sides: the name of the frame's (height, width)."""
     x = nodes.add("Cast", output, to=TensorProto.FLOAT)
     if convention.output_layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NCHW)
@@ -104,8 +107,8 @@ def _after(nodes: Nodes, output: str, sides: str, convention: Convention) -> Non
         x = nodes.add("Slice", x, [0, 0], sides, [2, 3])
     low, high = RANGES[convention.output_range]
     scale = 255 / (high - low)
-    x = _recolored(nodes, x, scale, -low * scale, convention.color)
-    x = nodes.add("Clip", x, _single(0), _single(255))
+    x = _scaled(nodes, x, scale, -low * scale, convention.color)
+    x = nodes.add("Clip", x, _float32(0), _float32(255))
     if convention.size is not None:
         x = _resized(nodes, x, sides)
     nodes.add("Cast", nodes.add("Transpose", nodes.add("Round", x), perm=TO_NHWC), output="styled", to=TensorProto.UINT8)
@@ -123,9 +126,9 @@ def _padded(nodes: Nodes, x: str, sides: str, multiple: int) -> str:
 
 
 def _resized(nodes: Nodes, x: str, to: str | Sequence[int]) -> str:
-    """(1, 3, H, W) -> (1, 3, *to): linear to the next whole multiple of `to`, then the mean of each cell.
+    """(1, 3, H, W) -> (1, 3, *to): resizes linearly to a whole multiple of `to`, then averages each cell.
 
-    So every pixel counts even when a frame shrinks a lot, without antialias=1, which TensorRT lacks.
+    Every pixel counts even if a frame shrinks a lot. antialias=1 would do the same, but TensorRT lacks it.
     """
     ratio = nodes.add("Max", nodes.add("Div", _sides(nodes, x), to), [1])
     whole = nodes.add("Mul", ratio, to)
@@ -139,19 +142,19 @@ def _resized(nodes: Nodes, x: str, to: str | Sequence[int]) -> str:
     return nodes.add("ReduceMean", x, [4], keepdims=0)
 
 
-def _recolored(nodes: Nodes, x: str, scale: float, shift: float, color: str) -> str:
-    """x * scale + shift, with RGB reversed by a Gather, which is exact and at least as fast as a convolution."""
+def _scaled(nodes: Nodes, x: str, scale: float, shift: float, color: str) -> str:
+    """x * scale + shift. Reverses the channels for RGB with a Gather, which is exact and no slower than a convolution."""
     x = nodes.add("Gather", x, [2, 1, 0], axis=1) if color == "rgb" else x
-    x = x if scale == 1 else nodes.add("Mul", x, _single(scale))
-    return x if shift == 0 else nodes.add("Add", x, _single(shift))
+    x = x if scale == 1 else nodes.add("Mul", x, _float32(scale))
+    return x if shift == 0 else nodes.add("Add", x, _float32(shift))
 
 
-def _single(value: float) -> Array:
+def _float32(value: float) -> Array:
     return np.array(value, np.float32)
 
 
 def _without_uint8_input(graph: onnx.GraphProto, input_info: onnx.ValueInfoProto) -> int:
-    """The input's dtype: float32 in place of uint8 if the graph begins with reshaping nodes and a Cast."""
+    """The dtype for the model's input: its own, or float32 in place of uint8 if only reshaping nodes and a Cast read it."""
     dtype: int = input_info.type.tensor_type.elem_type
     if dtype != TensorProto.UINT8:
         return dtype
@@ -169,10 +172,10 @@ def _without_uint8_output(graph: onnx.GraphProto, output_info: onnx.ValueInfoPro
     """Replaces a final Cast to uint8 by Floor, which truncates in the same way."""
     if output_info.type.tensor_type.elem_type != TensorProto.UINT8:
         return
-    makers = {value: index for index, node in enumerate(graph.node) for value in node.output}
-    index = makers.get(output_info.name)
+    producers = {value: index for index, node in enumerate(graph.node) for value in node.output}
+    index = producers.get(output_info.name)
     while index is not None and graph.node[index].op_type in RESHAPING:
-        index = makers.get(graph.node[index].input[0])
+        index = producers.get(graph.node[index].input[0])
     if index is None or graph.node[index].op_type != "Cast":
         return
     cast = graph.node[index]
@@ -186,8 +189,8 @@ def _without_uint8_output(graph: onnx.GraphProto, output_info: onnx.ValueInfoPro
     graph.node.extend(nodes)
 
 
-def _sign(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Adds our metadata to the author's, and removes those about image formats, which no longer hold."""
+def _set_metadata(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Adds our metadata to the author's, and removes those about image formats, which are wrong for the frame model."""
     kept = [entry for entry in model.metadata_props if not entry.key.lower().startswith("image.") and entry.key != METADATA_KEY]
     kept.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=spec.to_json()))
     del model.metadata_props[:]

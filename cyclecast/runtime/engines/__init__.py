@@ -1,4 +1,4 @@
-"""The engines: one file each, one line in `ENGINES`. An engine loads its library when it is opened."""
+"""All engines: each has a file here and a line in `ENGINES`. An engine imports its library when it is opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cyclecast.runtime.plan import engine_of_plan
 
 log = logging.getLogger(__name__)
 
-Opener = Callable[[Path, str, str, str], Engine]  # (model, engine, device, precision), as `open_engine` takes them
+Opener = Callable[[Path, str, str, str], Engine]  # arguments as in `open_engine`: model, engine, device, precision
 
 ENGINES: dict[str, Callable[[Path, str, str], Engine]] = {
     "tensorrt": TensorRtEngine,
@@ -24,8 +24,8 @@ ENGINES: dict[str, Callable[[Path, str, str], Engine]] = {
     "onnxruntime": OnnxRuntimeEngine,
 }
 
-# What `--engine auto --device auto` tries, the fastest first: NVIDIA GPUs, then OpenVINO's choice (a discrete Intel GPU, or
-# else the CPU), then ONNX Runtime on the CPU.
+# The engines and devices that `--engine auto --device auto` tries, the fastest first: NVIDIA GPUs, then OpenVINO on a discrete
+# Intel GPU or else on the CPU, then ONNX Runtime on the CPU.
 BEST_FIRST = (
     ("tensorrt", "auto"),
     ("tensorrt-rtx", "auto"),
@@ -36,11 +36,13 @@ BEST_FIRST = (
 
 
 def open_engine(model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
-    """Opens the frame model or plan at `model`. The engine's name, device and precision say what was chosen.
+    """Opens the frame model or plan at `model`. The engine's name, device and precision show what `auto` has chosen.
 
-    engine: "auto" or a key of `ENGINES`; a plan brings its own. device: "auto" (the best device present), "cpu", "gpu" or
-    "cuda:N". precision: "auto", "fp32", "bf16" or "fp16". Raises EngineUnavailable if this machine lacks what was asked for,
-    ConfigError for an unknown engine, and ModelError if the file is not a frame model.
+    engine: "auto" or a key of `ENGINES`; a plan runs on its own engine only. device: "auto" (the best device present), "cpu",
+    "gpu" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16".
+
+    Raises EngineUnavailable if this machine lacks the engine or device, ConfigError for an unknown engine, and ModelError if
+    the file is not a frame model.
     """
     if engine != "auto" and engine not in ENGINES:
         known = ["auto", *ENGINES, "torch"]  # `cyclecast.open_engine` adds torch
@@ -63,7 +65,7 @@ def open_engine(model: Path, engine: str = "auto", device: str = "auto", precisi
 
 
 def _candidates(device: str) -> list[tuple[str, str]]:
-    """(engine, device) pairs to try in turn; a device that was asked for is the only one that an engine may use."""
+    """(engine, device) pairs to try in turn; engines use no other device than a requested one."""
     pairs = [(name, own if device == "auto" else device) for name, own in BEST_FIRST if name in ENGINES]
     if device == "cpu":  # OpenVINO is the faster one there
         pairs.sort(key=lambda pair: pair[0] != "openvino")

@@ -21,7 +21,7 @@ from cyclecast.runtime.engine import (
     check_size,
     dense,
     frame_size,
-    spec_from_metadata,
+    frame_spec,
 )
 from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.spec import METADATA_KEY
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 Provider = tuple[str, dict[str, Any]]  # name, options
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
-CUDA_GRAPH_OPTIONS = {  # make a provider record a frame's work as a CUDA graph, and start it with one call
+CUDA_GRAPH_OPTIONS = {  # let a provider record a frame's work as a CUDA graph, which one call starts
     CUDA: {"enable_cuda_graph": "1"},
     TENSORRT: {"trt_cuda_graph_enable": "1"},
 }
@@ -38,7 +38,7 @@ Run = Callable[[Image], Image]  # (1, H, W, 3) uint8 -> a new array of the same 
 
 
 class DeviceFailed(EngineUnavailable):
-    """A device that this machine lists, but that does not start."""
+    """A device that onnxruntime lists but that does not start."""
 
 
 class OnnxRuntimeEngine(SynchronousEngine):
@@ -59,11 +59,11 @@ class OnnxRuntimeEngine(SynchronousEngine):
         self._onnxruntime = onnxruntime
         self._path = path
         session = self._open_best_device() if device == "auto" else self._open_device(device)
+        self.metadata: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self.precision = frame_spec(path, self.metadata).precision
         inputs, outputs = session.get_inputs(), session.get_outputs()
         self.size = frame_size(path, _tensors(inputs), _tensors(outputs))
         self._free = [name if isinstance(name, str) else None for name in inputs[0].shape[1:3]]  # symbols of H and W
-        self.metadata: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self.precision = spec_from_metadata(path, self.metadata).precision
         if precision not in ("auto", self.precision):
             raise EngineUnavailable(f"onnxruntime computes this model in {self.precision}, not in {precision}")
         self._input = inputs[0].name
@@ -79,7 +79,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         return self._open_device("cpu")
 
     def _open_device(self, device: str) -> Any:
-        """A session on this device; sets what `device`, `_gpu` and `_providers` say."""
+        """Opens a session on this device; sets `device`, `_gpu` and `_providers`."""
         self.device, self._gpu, self._providers = self._pick_device(device)
         try:
             return self._open({})
@@ -122,7 +122,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         return f"{'tensorrt' if name == 'tensorrt' else 'cuda'}:{index}", index, providers
 
     def _require_provider(self, session: Any) -> None:
-        """DeviceFailed if the session lacks the provider asked for: one that fails to load drops out without an error."""
+        """DeviceFailed if the session lacks the requested provider: onnxruntime drops one that fails to load without an error."""
         expected, got = self._providers[0][0], session.get_providers()
         if expected not in got:
             raise DeviceFailed(f"onnxruntime could not start {expected} and would have run on {', '.join(got)}")
@@ -144,7 +144,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
                 str(self._path),
                 options,
                 providers=providers,
-                enable_fallback=0,  # which would print to stdout and go on without the GPU
+                enable_fallback=0,  # a fallback would print to stdout and run without the GPU
             )
         except Exception as error:  # its exception types are private and share no other base
             log.debug("onnxruntime cannot open %s", self._path, exc_info=True)
@@ -163,7 +163,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
             return lambda batch: np.asarray(session.run(None, {self._input: batch})[0], np.uint8)
         try:
             session = self._open(fixed, cuda_graph=True)
-        except ModelError:  # part of this graph runs on the CPU, so that no CUDA graph can be recorded
+        except ModelError:  # part of this model runs on the CPU, which a CUDA graph cannot record
             session = self._open(fixed)
         return in_place(session, (1, height, width, 3), "cuda", self._gpu)
 

@@ -1,4 +1,4 @@
-"""OpenVINO: the fastest engine on a CPU, above all on one that computes bf16; Intel GPUs too."""
+"""OpenVINO: the fastest engine on CPUs, above all on those that compute bf16. Also runs on Intel GPUs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OpenVinoEngine:
         self._target = self._pick_device(device)
         self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
         self._path = path
-        self.on_build: OnBuild | None = None  # never called: a size compiles in well under a second
+        self.on_build: OnBuild | None = None  # never called, because a size compiles in well under a second
         model = read_model(self._core, path)
         self.size, self.metadata = describe(path, model)
         self.precision = self._pick_precision(precision, model)
@@ -102,7 +102,7 @@ class OpenVinoEngine:
 
     def submit(self, frame: Image) -> Future[Image]:
         requests = self._requests.get(*check_frame(frame, self.size))
-        if self._target == "CPU":  # one frame uses all cores: a second one gains nothing, and blurs the stages' times
+        if self._target == "CPU":  # one frame uses all cores; a second one in flight would only distort the timings
             return Completed(requests[0].run(frame))
         requests.rotate()
         return requests[0].submit(frame)
@@ -129,14 +129,14 @@ class _Request:
         self._memory: tuple[Image, Image] | None = None  # declared after the request, so that it is freed later
 
     def run(self, frame: Image) -> Image:
-        """Computes the output of the frame."""
+        """Computes the output of the frame, and waits for it."""
         with _engine_errors(frame):
             styled = self._bind(frame)
             self._request.infer()
         return styled
 
     def submit(self, frame: Image) -> Future[Image]:
-        """Starts on the frame once the previous one is done."""
+        """Waits for the previous frame, then starts this one."""
         with _engine_errors(frame):
             self._request.wait()
             styled = self._bind(frame)
@@ -159,7 +159,7 @@ class _Request:
         return styled
 
     def finish(self) -> None:
-        """Waits until it is idle, and ignores its errors."""
+        """Waits for the frame in flight, and ignores its errors."""
         with suppress(RuntimeError):
             self._request.wait()
 

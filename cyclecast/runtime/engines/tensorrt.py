@@ -16,11 +16,14 @@ from cyclecast.runtime.engine import (
     check_frame,
     check_shape,
     check_size,
+    frame_spec,
     spec_from_metadata,
 )
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe
-from cyclecast.runtime.plan import PlanFacts, engine_of_plan, kept_plan, library, read_facts
+from cyclecast.runtime.plan import PlanFacts, engine_of_plan, read_facts
+from cyclecast.runtime.plan_builder import cached_plan
+from cyclecast.runtime.tensorrt_library import import_tensorrt
 
 
 class TensorRtEngine:
@@ -29,7 +32,7 @@ class TensorRtEngine:
     name = "tensorrt"
 
     def __init__(self, path: Path, device: str, precision: str) -> None:
-        self._trt = library(self.name)
+        self._trt = import_tensorrt(self.name)
         self._gpu = Gpu(self._index(device))
         self._gpu.use()
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))  # outlives its engines
@@ -39,8 +42,7 @@ class TensorRtEngine:
         self.on_build: OnBuild | None = None
         if engine_of_plan(path) is not None:
             self._facts = self._facts_of(path)
-            if spec_from_metadata(path, self._facts.metadata).model_type == "latent":
-                raise ModelError(f"{path}: the plan of a latent model, which other programs run; expected a frame model")
+            frame_spec(path, self._facts.metadata)
             self._engine = self._deserialize(path)
             smallest, best, largest = self._facts.sizes
             self.size = best if smallest == largest else None
@@ -79,17 +81,17 @@ class TensorRtEngine:
         check_size(width, height, self.size)
         self._gpu.use()
         if self._facts is None:
-            engine = self._deserialize(kept_plan(self._path, self.name, (width, height), self._gpu, self.on_build))
+            engine = self._deserialize(cached_plan(self._path, self.name, (width, height), self._gpu, self.on_build))
         else:
             self._check_range(width, height)
             engine = self._engine
         return ExecutionSlots(lambda: self._open_slot(engine, width, height))
 
     def _open_slot(self, engine: Any, width: int, height: int) -> ExecutionSlot:
-        """A slot with its own execution context: bound to the slot's memory, warmed up, recorded as a CUDA graph."""
+        """Opens a slot with its own execution context, binds it to the slot's memory, warms it up and records a CUDA graph."""
         context = self._context(engine)
         if context is None:
-            raise EngineError(f"{self.name} has not enough memory to run {self._path} on frames of {width}x{height}")
+            raise EngineError(f"{self.name} does not have enough memory to run {self._path} on frames of {width}x{height}")
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         (input_name,) = [name for name in names if engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
         (output_name,) = [name for name in names if name != input_name]
@@ -147,7 +149,7 @@ class TensorRtEngine:
 
 
 class TensorRtRtxEngine(TensorRtEngine):
-    """TensorRT for RTX. Its plans hold no kernels: it compiles them at a size's first frame, and keeps them in the cache."""
+    """TensorRT for RTX. Its plans have no kernels: it compiles them at the first frame of a size, and keeps them in the cache."""
 
     name = "tensorrt-rtx"
 

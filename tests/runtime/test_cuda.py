@@ -1,7 +1,7 @@
-"""Memory, streams and graphs of the GPU engines, on a CUDA runtime of the host's own memory: this machine may have no GPU.
+"""Memory, streams and graphs of the GPU engines, on a CUDA runtime simulated in host memory, for machines without a GPU.
 
-What it stands in for is NVIDIA's library, not a room of ours: work lies on a stream until somebody waits for it, as late as a
-GPU may do it; memory that work still needs must not be freed; and nothing else may happen while a graph is captured.
+The simulation replaces NVIDIA's library only. It checks the rules of CUDA: work stays on a stream until somebody waits for it,
+memory that pending work needs must not be freed, and nothing else may happen while a graph is captured.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class HostCuda:
 
     def __init__(self) -> None:
         self.memory: dict[int, Any] = {}
-        self.streams: dict[int, list[tuple[Work, set[int]]]] = {}  # what is to be done, and the addresses it needs
+        self.streams: dict[int, list[tuple[Work, set[int]]]] = {}  # pending work, and the addresses that it needs
         self.graphs: dict[int, list[tuple[Work, set[int]]]] = {}
         self.captured: tuple[int, list[tuple[Work, set[int]]]] | None = None
         self.launches = 0
@@ -84,7 +84,7 @@ class HostCuda:
 
     def _allocate(self, size: int) -> int:
         assert self.captured is None, "allocated while a graph is captured"
-        buffer = (ctypes.c_uint8 * size)(*[171] * size)  # what lies there before is nobody's
+        buffer = (ctypes.c_uint8 * size)(*[171] * size)  # undefined content
         self.memory[ctypes.addressof(buffer)] = buffer
         return ctypes.addressof(buffer)
 
@@ -95,7 +95,7 @@ class HostCuda:
 
     cudaFreeHost = cudaFree
 
-    def put(self, stream: int, work: Work, *addresses: int) -> None:
+    def enqueue(self, stream: int, work: Work, *addresses: int) -> None:
         assert self.captured is None or self.captured[0] == stream
         (self.streams[stream] if self.captured is None else self.captured[1]).append((work, set(addresses)))
 
@@ -103,7 +103,7 @@ class HostCuda:
         def copy() -> None:
             ctypes.memmove(to, of, size)
 
-        self.put(stream, copy, to, of)
+        self.enqueue(stream, copy, to, of)
 
     def cudaStreamSynchronize(self, stream: int) -> None:
         assert self.captured is None, "waited while a graph is captured"
@@ -137,42 +137,42 @@ class HostCuda:
     cudaGraphExecDestroy = cudaGraphDestroy
 
     @property
-    def held(self) -> int:
-        """What has not been freed."""
+    def unfreed(self) -> int:
+        """The number of allocations, streams and graphs that have not been freed."""
         return len(self.memory) + len(self.streams) + len(self.graphs)
 
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostCuda]:
-    """In place of NVIDIA's; whatever a test takes of it must be given back."""
+    """Replaces NVIDIA's CUDA bindings, and checks that the test frees everything."""
     host = HostCuda()
     monkeypatch.setitem(sys.modules, "cuda.bindings", SimpleNamespace(runtime=host))
     yield host
-    assert host.held == 0
+    assert host.unfreed == 0
 
 
 def opener(cuda: HostCuda, record: bool = True) -> Callable[[], ExecutionSlot]:
-    """Opens lanes whose model makes the negative."""
+    """Returns a function that opens slots whose model inverts the frame."""
 
-    def negative(lane: ExecutionSlot) -> Callable[[int], None]:
+    def negative(slot: ExecutionSlot) -> Callable[[int], None]:
         size = int(np.prod(SHAPE))
 
         def work() -> None:
-            frame = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(lane.device_in))
-            np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(lane.device_out))[:] = 255 - frame
+            frame = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(slot.device_in))
+            np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(slot.device_out))[:] = 255 - frame
 
-        return lambda stream: cuda.put(stream, work, lane.device_in, lane.device_out)
+        return lambda stream: cuda.enqueue(stream, work, slot.device_in, slot.device_out)
 
     def open_slot() -> ExecutionSlot:
-        lane = ExecutionSlot(Gpu(0), SHAPE)
+        slot = ExecutionSlot(Gpu(0), SHAPE)
         try:
-            lane.load(negative(lane))
+            slot.load(negative(slot))
             if record:
-                lane.record()
+                slot.record()
         except EngineError:
-            lane.close()
+            slot.close()
             raise
-        return lane
+        return slot
 
     return open_slot
 
@@ -181,7 +181,7 @@ def frames(count: int) -> list[Image]:
     return [np.full(SHAPE, (10 * index, 10 * index + 1, 10 * index + 2), np.uint8) for index in range(count)]
 
 
-def test_a_gpu_says_what_it_is(cuda: HostCuda) -> None:
+def test_a_gpu_has_a_name_and_a_compute_capability(cuda: HostCuda) -> None:
     gpu = Gpu(0)
     assert (gpu.name, gpu.capability) == ("Host", 87)
     with pytest.raises(EngineUnavailable, match="no GPU cuda:1: this machine has 1"):
@@ -189,85 +189,90 @@ def test_a_gpu_says_what_it_is(cuda: HostCuda) -> None:
 
 
 @pytest.mark.parametrize("record", [True, False], ids=["graph", "no graph"])
-def test_a_lane_gives_each_frame_its_picture(cuda: HostCuda, record: bool) -> None:
-    lane = opener(cuda, record)()
-    pictures = [lane.submit(frame).result() for frame in frames(3)]
-    for frame, picture in zip(frames(3), pictures, strict=True):
-        np.testing.assert_array_equal(picture, 255 - frame)
+def test_a_slot_computes_each_frame(cuda: HostCuda, record: bool) -> None:
+    slot = opener(cuda, record)()
+    outputs = [slot.submit(frame).result() for frame in frames(3)]
+    for frame, output in zip(frames(3), outputs, strict=True):
+        np.testing.assert_array_equal(output, 255 - frame)
     assert cuda.launches == (3 if record else 0)
-    lane.close()
+    slot.close()
 
 
-def test_two_lanes_work_at_a_time_and_a_third_frame_waits_for_the_oldest(cuda: HostCuda) -> None:
-    lanes = ExecutionSlots(opener(cuda))
-    one_lane = len(cuda.memory)
-    lanes.submit(frames(1)[0]).result()
-    assert len(cuda.memory) == one_lane  # frame after frame needs one
+def test_two_slots_work_at_a_time_and_a_third_frame_waits_for_the_oldest(cuda: HostCuda) -> None:
+    slots = ExecutionSlots(opener(cuda))
+    one_slot = len(cuda.memory)
+    slots.submit(frames(1)[0]).result()
+    assert len(cuda.memory) == one_slot  # frames one after the other need one slot
 
-    waiting = [lanes.submit(frame) for frame in frames(2)]
-    assert len(cuda.memory) == IN_FLIGHT * one_lane
-    assert sum(map(bool, cuda.streams.values())) == IN_FLIGHT  # both have work on them that nobody has waited for
-    waiting += [lanes.submit(frame) for frame in frames(5)[2:]]
-    assert len(cuda.memory) == IN_FLIGHT * one_lane
+    waiting = [slots.submit(frame) for frame in frames(2)]
+    assert len(cuda.memory) == IN_FLIGHT * one_slot
+    assert sum(map(bool, cuda.streams.values())) == IN_FLIGHT  # both streams have pending work
+    waiting += [slots.submit(frame) for frame in frames(5)[2:]]
+    assert len(cuda.memory) == IN_FLIGHT * one_slot
     for frame, future in zip(reversed(frames(5)), reversed(waiting), strict=True):
         np.testing.assert_array_equal(future.result(), 255 - frame)
-    lanes.close()
+    slots.close()
 
 
-def test_a_frame_may_change_as_soon_as_it_has_been_begun(cuda: HostCuda) -> None:
-    lanes, frame = ExecutionSlots(opener(cuda)), frames(2)[1]
+def test_a_frame_may_change_after_it_is_submitted(cuda: HostCuda) -> None:
+    slots, frame = ExecutionSlots(opener(cuda)), frames(2)[1]
     expected = 255 - frame
-    future = lanes.submit(frame)
+    future = slots.submit(frame)
     frame[:] = 0
     np.testing.assert_array_equal(future.result(), expected)
-    lanes.close()
+    slots.close()
 
 
-def test_closing_keeps_the_pictures_under_way(cuda: HostCuda) -> None:
-    lanes = ExecutionSlots(opener(cuda))
-    waiting = [lanes.submit(frame) for frame in frames(2)]
-    lanes.close()
-    assert cuda.held == 0
+def test_close_keeps_the_outputs_in_flight(cuda: HostCuda) -> None:
+    slots = ExecutionSlots(opener(cuda))
+    waiting = [slots.submit(frame) for frame in frames(2)]
+    slots.close()
+    assert cuda.unfreed == 0
     for frame, future in zip(frames(2), waiting, strict=True):
         np.testing.assert_array_equal(future.result(), 255 - frame)
 
 
-OPENING = ["cudaStreamCreateWithFlags", "cudaHostAlloc", "cudaMalloc", "cudaStreamSynchronize", "cudaGraphInstantiate"]
+ALLOCATING_FUNCTIONS = [
+    "cudaStreamCreateWithFlags",
+    "cudaHostAlloc",
+    "cudaMalloc",
+    "cudaStreamSynchronize",
+    "cudaGraphInstantiate",
+]
 
 
-@pytest.mark.parametrize("function", OPENING)
-def test_a_lane_that_cannot_be_opened_gives_all_back(cuda: HostCuda, function: str) -> None:
+@pytest.mark.parametrize("function", ALLOCATING_FUNCTIONS)
+def test_a_slot_that_cannot_open_frees_its_resources(cuda: HostCuda, function: str) -> None:
     cuda.failing[function] = 1
-    lane = None
     with pytest.raises(EngineError, match=f"{function}: out of memory"):
-        lane = opener(cuda)()
-    assert lane is None
+        opener(cuda)()
+    assert cuda.unfreed == 0
 
 
-def test_a_frame_that_fails_is_told_and_the_next_ones_go_on(cuda: HostCuda) -> None:
-    lanes = ExecutionSlots(opener(cuda))
+def test_a_failed_frame_is_an_error_and_the_next_frames_run(cuda: HostCuda) -> None:
+    slots = ExecutionSlots(opener(cuda))
     cuda.failing["cudaStreamSynchronize"] = 1
-    future = lanes.submit(frames(1)[0])
+    future = slots.submit(frames(1)[0])
     with pytest.raises(EngineError, match="cudaStreamSynchronize: out of memory"):
         future.result()
     with pytest.raises(EngineError, match="failed on the GPU"):
         future.result()
-    np.testing.assert_array_equal(lanes.submit(frames(2)[1]).result(), 255 - frames(2)[1])
-    lanes.close()
+    np.testing.assert_array_equal(slots.submit(frames(2)[1]).result(), 255 - frames(2)[1])
+    slots.close()
 
 
-def test_without_the_memory_for_a_second_lane_the_first_goes_on(cuda: HostCuda) -> None:
-    lanes = ExecutionSlots(opener(cuda))
-    first = lanes.submit(frames(1)[0])
+def test_without_memory_for_a_second_slot_the_first_does_all_the_work(cuda: HostCuda) -> None:
+    slots = ExecutionSlots(opener(cuda))
+    first = slots.submit(frames(1)[0])
     cuda.failing["cudaMalloc"] = 1
-    second = lanes.submit(frames(2)[1])
+    second = slots.submit(frames(2)[1])
     np.testing.assert_array_equal(second.result(), 255 - frames(2)[1])
     np.testing.assert_array_equal(first.result(), 255 - frames(1)[0])
-    lanes.close()
+    slots.close()
 
 
 class HostTensorRt:
-    """The part of the module `tensorrt` that runs a plan: of a model that makes the negative, `factor` times as large."""
+    """Simulates the part of `tensorrt` that runs plans. The model inverts frames and enlarges them by `factor`."""
 
     __version__ = "10.3.0"
     TensorIOMode = SimpleNamespace(INPUT=0, OUTPUT=1)
@@ -304,7 +309,7 @@ class HostTensorRt:
                 )
                 styled[:] = 255 - frame
 
-            self._cuda.put(stream, work, *addresses.values())
+            self._cuda.enqueue(stream, work, *addresses.values())
             return True
 
         return SimpleNamespace(
@@ -317,7 +322,7 @@ class HostTensorRt:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
-    """A file that says it is a plan in fp16 for frames of 16x16 to 64x64."""
+    """A file with the facts of an fp16 plan for frames of 16x16 to 64x64."""
     facts = PlanFacts(
         engine="tensorrt",
         version="10.3.0",
@@ -333,7 +338,7 @@ def plan(tmp_path: Path) -> Path:
     return tmp_path / "m.plan"
 
 
-def test_a_plan_runs_in_lanes(cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_runs_in_slots(cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", HostTensorRt(cuda, 1))
     engine = open_engine(plan)
     assert (engine.name, engine.device, engine.precision, engine.size) == ("tensorrt", "cuda:0, Host", "fp16", None)
@@ -344,19 +349,17 @@ def test_a_plan_runs_in_lanes(cuda: HostCuda, plan: Path, monkeypatch: pytest.Mo
     engine.close()
 
 
-def test_a_plan_whose_pictures_are_larger_than_its_frames_writes_nowhere(
+def test_a_plan_with_larger_outputs_than_inputs_is_rejected_before_it_runs(
     cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", HostTensorRt(cuda, 2))
     engine = open_engine(plan)
     with pytest.raises(EngineError, match="not a frame model: its output is 48x32 for an input of 24x16"):
         engine.run(frames(1)[0])
-    assert cuda.held == 0
+    assert cuda.unfreed == 0
 
 
-def test_a_plan_is_timed_on_its_own_engine_and_held_against_nothing(
-    cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bench_times_a_plan_on_its_own_engine_without_a_psnr(cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
     from cyclecast.cli.engines import bench_table
