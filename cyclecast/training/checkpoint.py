@@ -33,6 +33,13 @@ from cyclecast.training.search import translate
 NAME = "checkpoint.pt"  # in a run's folder
 FORMAT = "cyclecast-checkpoint-2"
 REQUIRED = ("recipe", "config", "step", "precision", "networks", "averages", "optimizers", "scalers", "pools", "log", "seconds")
+FIELD_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("config", "networks", "averages", "optimizers", "scalers", "exports", "fixed", "log", "extra"), dict),
+    **dict.fromkeys(("recipe", "precision"), str),
+    "step": int,
+    "seconds": int | float,
+    "pools": list,
+}
 
 CPU = torch.device("cpu")
 Translate = Callable[[Tensor], Tensor]  # (N, 3, S, S) float in [-1, 1], RGB -> the same
@@ -87,15 +94,30 @@ def read_file(path: Path) -> Any:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state of a run from its checkpoint or its folder. ModelError if it is not a cyclecast checkpoint."""
+    """The state of a run from its checkpoint or its folder. ModelError if it is not a sound cyclecast checkpoint."""
     return require_format(path, read_file(path))
 
 
 def require_format(path: Path, state: Any) -> dict[str, Any]:
-    """`state`, read from `path`, if it is a cyclecast checkpoint; else ModelError."""
+    """`state`, read from `path`, if it is a cyclecast checkpoint whose fields have the right types; else ModelError."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"{path}: not a cyclecast checkpoint (expected format {FORMAT!r})")
+    for name, expected in FIELD_TYPES.items():
+        if name in state and not isinstance(state[name], expected):
+            raise _damaged(path, name, getattr(expected, "__name__", str(expected)), state[name])
+    for name, inputs in state.get("fixed", {}).items():
+        if not isinstance(inputs, Tensor):
+            raise _damaged(path, f"fixed[{name!r}]", "Tensor", inputs)
+    for index, pools in enumerate(state.get("pools", [])):
+        if not isinstance(pools, dict):
+            raise _damaged(path, f"pools[{index}]", "dict", pools)
     return state
+
+
+def _damaged(path: Path, name: str, expected: str, found: object) -> ModelError:
+    return ModelError(
+        f"{path}: a damaged checkpoint, or one of another version: {name} must be of type {expected}, got {type(found).__name__}"
+    )
 
 
 def require_complete(path: Path, state: Mapping[str, Any]) -> None:
@@ -106,7 +128,10 @@ def require_complete(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def restore_weights(state: Mapping[str, Any], recipe: Weights) -> None:
-    """Loads networks, averages and optimizers from a run's state. ConfigError if its networks have other shapes."""
+    """Loads networks, averages and optimizers from a run's state.
+
+    ConfigError if its networks have other shapes, ModelError if a part does not hold weights or the state of an optimizer.
+    """
     targets = {"networks": recipe.networks, "averages": recipe.averages, "optimizers": recipe.optimizers}
     try:
         for part, members in targets.items():
@@ -115,6 +140,8 @@ def restore_weights(state: Mapping[str, Any], recipe: Weights) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         log.debug("weights do not fit", exc_info=True)
         raise ConfigError("the checkpoint's networks have another shape than the settings ask for") from error
+    except (TypeError, AttributeError) as error:
+        raise ModelError(f"the checkpoint's {part} are damaged ({error}); restore an earlier copy, or train again") from error
 
 
 def generator_from_checkpoint(
@@ -122,8 +149,9 @@ def generator_from_checkpoint(
 ) -> tuple[str, ImageGenerator | LatentGenerator]:
     """(direction, averaged generator for inference on `device`); direction None: the first one of the checkpoint.
 
-    Without weights in `state` the generator has fresh ones, to be loaded later. ConfigError for a direction that the run did
-    not train, ModelError if this version does not know the network.
+    For a teacher's facts, which hold no weights, the generator has fresh ones, to be loaded later.
+
+    ConfigError for a direction that the run did not train, ModelError if this version does not know the network.
     """
     try:
         exports = state["exports"]
@@ -133,9 +161,11 @@ def generator_from_checkpoint(
         architecture = exports[direction]["architecture"]
         is_latent = architecture["generator"] in LATENT_GENERATORS
         network = build_latent_generator(**architecture) if is_latent else build_generator(**architecture)
-        if "averages" in state:
+        if "averages" in state or "format" in state:  # a file always has a format; a teacher's facts alone have none
             network.load_state_dict(state["averages"][exports[direction]["network"]])
-    except (KeyError, TypeError, RuntimeError, StopIteration) as error:
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
         raise ModelError(f"a checkpoint without a generator that this version knows ({error})") from error
     return direction, network.eval().requires_grad_(False).to(device)
 

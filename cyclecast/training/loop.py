@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclecast.errors import ConfigError, Interrupted, OutputExistsError, TrainingDiverged
+from cyclecast.errors import ConfigError, Interrupted, ModelError, OutputExistsError, TrainingDiverged
 from cyclecast.files import write_error
 from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
@@ -255,10 +255,17 @@ def load_state(path: Path, name: str, config: TrainConfig, precision: str) -> di
 
 
 def restore_run(recipe: Recipe, learner: Learner, state: dict[str, Any]) -> None:
-    """Loads what `run_state` saved into a new recipe. ConfigError if its networks have other shapes."""
+    """Loads what `run_state` saved into a new recipe.
+
+    ConfigError if its networks have other shapes, ModelError if a part of the state is damaged.
+    """
     checkpoint.restore_weights(state, recipe)
-    pools = state["pools"][learner.processes.rank % len(state["pools"])]
-    for key, pool in recipe.pools.items():
-        pool.load_state_dict(pools[key])
-    for key, scaler in learner.scalers.items():
-        scaler.load_state_dict(state["scalers"][key])
+    try:
+        pools = state["pools"][learner.processes.rank % len(state["pools"])]
+        for key, pool in recipe.pools.items():
+            pool.load_state_dict(pools[key])
+        for key, scaler in learner.scalers.items():
+            scaler.load_state_dict(state["scalers"][key])
+    except (LookupError, ZeroDivisionError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ModelError(f"the checkpoint's pools or scalers are damaged ({reason}); restore an earlier copy") from error

@@ -299,3 +299,37 @@ def test_a_checkpoint_that_lacks_a_part_cannot_be_resumed_and_says_so(part: str,
     checkpoint.save(run / checkpoint.NAME, {key: value for key, value in state.items() if key != part})
     with pytest.raises(ModelError, match=f"cannot be resumed from it: no {part} in it"):
         train("dcgan", config, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("recipe", ["dcgan"], "recipe must be of type str, got list"),
+        ("config", [1], "config must be of type dict, got list"),
+        ("step", "three", "step must be of type int, got str"),
+        ("precision", 32, "precision must be of type str, got int"),
+        ("networks", None, "networks must be of type dict, got NoneType"),
+        ("networks", {"generator": 3, "discriminator": 3}, "the checkpoint's networks are damaged"),
+        ("averages", {"generator": None}, "the checkpoint's averages are damaged"),
+        ("optimizers", [], "optimizers must be of type dict, got list"),
+        ("optimizers", {"generator": [], "discriminator": []}, "the checkpoint's optimizers are damaged"),
+        ("scalers", 3, "scalers must be of type dict, got int"),
+        ("pools", {}, "pools must be of type list, got dict"),
+        ("pools", [], "the checkpoint's pools or scalers are damaged"),
+        ("pools", [3], r"pools\[0\] must be of type dict, got int"),
+        ("log", "text", "log must be of type dict, got str"),
+        ("seconds", "long", r"seconds must be of type int \| float, got str"),
+        ("fixed", {"sample": 3}, r"fixed\['sample'\] must be of type Tensor, got int"),
+        ("extra", 3, "extra must be of type dict, got int"),
+    ],
+)
+def test_a_checkpoint_with_a_field_of_the_wrong_type_is_one_line(
+    field: str, value: object, message: str, golden_data: Path, tmp_path: Path
+) -> None:
+    run = unpack("dcgan", tmp_path / "run")
+    state = checkpoint.load(run)
+    config = load_config(RECIPES["dcgan"].Config, base=state["config"], settings={"out": run, **moved_data("dcgan", golden_data)})
+    checkpoint.save(run / checkpoint.NAME, state | {field: value})
+    with pytest.raises(ModelError, match=message) as error:
+        train("dcgan", config, resume=True)
+    assert "\n" not in str(error.value)

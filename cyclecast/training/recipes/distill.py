@@ -87,6 +87,9 @@ class Distill(Translation):
 
     def __init__(self, config: DistillConfig, teacher: Mapping[str, Any] | None = None) -> None:
         state = checkpoint.load(config.teacher) if teacher is None else teacher
+        missing = [name for name in TEACHER_FACTS if name not in state]
+        if missing:
+            raise ModelError(f"{config.teacher}: a student cannot learn from it: no {', '.join(missing)} in it")
         if state["recipe"] not in TEACHERS:
             raise ConfigError(f"teacher must be a run of {' or '.join(TEACHERS)}, got one of {state['recipe']}: {config.teacher}")
         source, target = config.direction[0], config.direction[2]
@@ -123,6 +126,8 @@ class Distill(Translation):
         which kept no copy, cannot find its teacher.
         """
         own = state.get("extra", {}).get("teacher")
+        if not isinstance(own, dict | None):
+            raise ModelError(f"the checkpoint's facts of its teacher must be of type dict, got {type(own).__name__}")
         is_named = str(config.teacher.resolve()) != state["config"].get("teacher")
         if own is not None and not is_named:
             return cls(config, own)
@@ -244,7 +249,7 @@ def _discriminator(state: Mapping[str, Any], name: str) -> AnyDiscriminator:
         network = build_discriminator(settings["discriminator"], settings["ndf"], settings["discriminator_layers"])
         if "networks" in state:
             network.load_state_dict(state["networks"][name])
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelError(f"the teacher's {name} is none that this version knows ({error})") from error
     return network
 
