@@ -58,7 +58,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Now:
+class RecentFigures:
     """Figures of the last seconds."""
 
     fps: float
@@ -88,13 +88,13 @@ class Meter:
         self._lock = threading.Lock()
 
     def add_model(self, seconds: float) -> None:
-        """Takes in that a frame took so many seconds in the model."""
+        """Counts a frame that took so many seconds in the model."""
         with self._lock:
             self.model.add(seconds)
             self._models.append(seconds)
 
     def add_shown(self, latency: float, now: float | None = None) -> None:
-        """Takes in that a frame was handed over, `latency` seconds after its capture."""
+        """Counts a frame that was shown `latency` seconds after its capture."""
         now = time.perf_counter() if now is None else now
         with self._lock:
             self.shown += 1
@@ -128,16 +128,16 @@ class Meter:
         with self._lock:
             return float(np.median(self._models)) if self._models else 0.0
 
-    def now(self) -> Now:
+    def recent(self) -> RecentFigures:
         """Figures of the last three seconds."""
         model, now = self.model_seconds, time.perf_counter()
         with self._lock:
             recent = [(at, latency) for at, latency in self._recent if at > now - RECENT_S]
         if not recent:
-            return Now(0.0, 0.0, round(1000 * model, 2))
+            return RecentFigures(0.0, 0.0, round(1000 * model, 2))
         span = max(now - recent[0][0], 1e-3)
         median = float(np.median([latency for _, latency in recent]))
-        return Now(round(len(recent) / span, 1), round(1000 * median, 2), round(1000 * model, 2))
+        return RecentFigures(round(len(recent) / span, 1), round(1000 * median, 2), round(1000 * model, 2))
 
     @property
     def seconds(self) -> float:

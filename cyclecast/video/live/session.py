@@ -148,12 +148,12 @@ class Session:
 
     def _repeat_frame(self) -> None:
         """While the source is gone: shows the last frame again, with a notice, every half second."""
-        gone, now = self.feed.gone, time.perf_counter()
-        if gone is None or self.newest is None or now - self._repeated < REPEAT_INTERVAL_S:
+        outage, now = self.feed.outage, time.perf_counter()
+        if outage is None or self.newest is None or now - self._repeated < REPEAT_INTERVAL_S:
             return
         self._repeated = now
         self.meter.held += 1
-        notice = f"{self.feed.name} is gone - trying again for {gone[1]:.0f} s"
+        notice = f"{self.feed.name} is gone - trying again for {outage[1]:.0f} s"
         self._sinks.put(replace(self.newest, notice=notice))
 
     def _end_without_sinks(self, failure: str) -> None:
@@ -163,10 +163,11 @@ class Session:
 
     def status(self) -> str:
         """The last seconds in one line."""
-        now = self.meter.now()
+        recent = self.meter.recent()
         height = "" if self.switcher.work_height is None else f" at height {self.switcher.work_height}"
         return (
-            f"{now.fps:.1f} fps, latency {now.latency_ms:.0f} ms, {self.switcher.active_model} {now.model_ms:.1f} ms{height}, "
+            f"{recent.fps:.1f} fps, latency {recent.latency_ms:.0f} ms, "
+            f"{self.switcher.active_model} {recent.model_ms:.1f} ms{height}, "
             f"captured {self.feed.captured}, shown {self.meter.shown}, skipped {self.skipped}, reconnects {self.feed.reconnects}"
         )
 

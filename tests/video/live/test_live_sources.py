@@ -159,7 +159,7 @@ def test_lost_packets_do_not_end_a_stream() -> None:
     with Sender("tcp", "--damage") as sender, Capture(sender.address()) as capture:
         for _ in taken(capture, 45):
             pass
-        assert capture.reconnects == 0 and capture.gone is None
+        assert capture.reconnects == 0 and capture.outage is None
 
 
 def test_a_receiver_that_joins_between_key_frames_waits_for_the_next() -> None:
@@ -429,7 +429,11 @@ def test_a_camera_that_is_slower_than_its_driver_states_is_reported() -> None:
             if sent.getvalue() or pending_frame.at > time.perf_counter() + LIMIT:
                 break
     assert source.stated_fps == 25 and "stated by the driver" in source.description
-    message = json.loads(sent.getvalue())["message"]
+    messages: list[str] = []
+    with Capture("pattern://160x96@15", on_message=messages.append) as capture:
+        taken(capture, 1)
+        capture._handle(json.loads(sent.getvalue()), 0)
+    message = messages[-1].removeprefix("pattern://160x96@15 ")
     assert message.startswith(("delivers 10", "delivers 9."))
     assert "fps, not 25; in poor light" in message
 

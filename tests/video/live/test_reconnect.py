@@ -97,11 +97,11 @@ def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_tim
         numbers = [one.number for one in taken(capture, 10)]
         for turn in range(3):
             rtsp.kill()
-            wait_for(lambda: capture.gone)
+            wait_for(lambda: capture.outage)
             before = capture.captured
             rtsp.start()
             wait_for(lambda t=turn: capture.reconnects == t + 1)  # type: ignore[misc]
-            assert capture.gone is None and capture.captured > before
+            assert capture.outage is None and capture.captured > before
             pictures = taken(capture, 10)
             numbers += [one.number for one in pictures]
             seen = [read_clock(one.image) for one in pictures]
@@ -123,7 +123,7 @@ def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkey
         (first,) = children(os.getpid())
         rtsp.stop()
         began = time.monotonic()
-        wait_for(lambda: capture.gone)
+        wait_for(lambda: capture.outage)
         assert 1 < time.monotonic() - began < 4
         wait_for(lambda: first not in children(os.getpid()))
         rtsp.resume()
@@ -160,9 +160,9 @@ def test_what_is_gone_keeps_on_being_tried_and_says_why(rtsp: Sender) -> None:
     with Capture(rtsp.address("/live")) as capture:
         taken(capture, 3)
         rtsp.kill()
-        wait_for(lambda: capture.gone and capture.gone[1] > 2)
+        wait_for(lambda: capture.outage and capture.outage[1] > 2)
         assert capture.take(0.01) is None
-        assert capture.gone is not None and rtsp.address() not in capture.gone[0]
+        assert capture.outage is not None and rtsp.address() not in capture.outage[0]
         rtsp.start()
         taken(capture, 3)
 
@@ -172,7 +172,7 @@ def test_a_writer_that_comes_back_to_a_named_pipe_is_heard(tmp_path: Path) -> No
     with Sender("pipe", port=str(tmp_path / "pipe")) as sender, Capture(sender.address()) as capture:
         taken(capture, 3)
         sender.kill()
-        wait_for(lambda: capture.gone)
+        wait_for(lambda: capture.outage)
         sender.start()
         taken(capture, 3)
         assert capture.reconnects == 1

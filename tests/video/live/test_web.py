@@ -253,9 +253,9 @@ def test_the_server_ends_at_once_while_somebody_watches() -> None:
 
 def test_a_push_feed_returns_the_newest_frame_and_reports_outages() -> None:
     push_feed = PushFeed()
-    assert push_feed.take(0) is None and push_feed.gone is None
+    assert push_feed.take(0) is None and push_feed.outage is None
     push_feed.lose("no browser yet")
-    assert push_feed.gone is None
+    assert push_feed.outage is None
     decoded = []
 
     def pending(value: int) -> PendingFrame:
@@ -271,10 +271,10 @@ def test_a_push_feed_returns_the_newest_frame_and_reports_outages() -> None:
     assert captured is not None and (captured.number, captured.at, captured.image[0, 0, 0]) == (3, 3.0, 3) and decoded == [3]
     assert push_feed.take(0) is None and push_feed.captured == 3
     push_feed.lose("its browser has stopped")
-    gone = push_feed.gone
-    assert gone is not None and gone[0] == "its browser has stopped" and gone[1] >= 0
+    outage = push_feed.outage
+    assert outage is not None and outage[0] == "its browser has stopped" and outage[1] >= 0
     push_feed.put(pending(4))
-    assert push_feed.gone is None and push_feed.reconnects == 1
+    assert push_feed.outage is None and push_feed.reconnects == 1
     threading.Timer(0.1, push_feed.close).start()
     push_feed.take(0)
     with pytest.raises(EOFError):
@@ -313,7 +313,7 @@ def test_a_corrupt_frame_of_a_browser_s_camera_ends_nothing() -> None:
         eventually(lambda: sender.is_shown(served, 10), "the first frame")
         sender.send(None)
         eventually(lambda: sender.is_shown(served, 20), "a frame after the corrupt one")
-        assert served.running.is_alive() and sender.feed.gone is None and sender.feed.reconnects == 0
+        assert served.running.is_alive() and sender.feed.outage is None and sender.feed.reconnects == 0
 
 
 def test_many_corrupt_frames_in_a_row_are_reported_until_a_good_one_arrives() -> None:

@@ -73,6 +73,9 @@ class Browser:
     def text(self, id: str) -> str:
         return str(self.driver.find_element(By.ID, id).text)
 
+    def is_pressed(self, id: str) -> bool:
+        return bool(self.driver.find_element(By.ID, id).get_attribute("aria-pressed") == "true")
+
     def press(self, id: str) -> None:
         self.driver.find_element(By.ID, id).click()
 
@@ -186,6 +189,7 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
         assert image is not None and read_clock(np.asarray(image, np.uint8)) is not None
         browser.press("mirror")
         eventually(lambda: served.session.switcher.mirror, "the mirror")
+        eventually(lambda: browser.is_pressed("mirror"), "the state of the button")
         browser.type("m")
         eventually(lambda: not served.session.switcher.mirror, "the mirror off, by its key")
         browser.type("h")
@@ -251,14 +255,14 @@ def test_the_browser_s_own_camera_comes_back_styled(browser: Browser) -> None:
         browser.press("camera")
         eventually(is_magenta, "the camera's negative")
         eventually(lambda: browser.text("camera") == "Stop this camera", "the label of the button")
-        assert served.state()["captured"] > 0 and push_feed.gone is None
+        assert served.state()["captured"] > 0 and push_feed.outage is None
         browser.press("camera")
-        eventually(lambda: push_feed.gone is not None, "the camera is disconnected")
+        eventually(lambda: push_feed.outage is not None, "the camera is disconnected")
         eventually(lambda: "is disconnected" in browser.text("source"), "the message on the page")
         browser.press("camera")
-        eventually(lambda: push_feed.gone is None, "the camera again")
+        eventually(lambda: push_feed.outage is None, "the camera again")
         browser.driver.get("about:blank")
-        eventually(lambda: push_feed.gone is not None, "the camera of a closed page is disconnected")
+        eventually(lambda: push_feed.outage is not None, "the camera of a closed page is disconnected")
 
 
 def test_the_page_reports_the_end_of_the_run_and_reconnects_to_the_next(browser: Browser) -> None:

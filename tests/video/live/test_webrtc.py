@@ -213,7 +213,7 @@ def test_the_latest_camera_is_the_source() -> None:
             newest = served.session.newest
             return newest is not None and is_swapped(newest.styled) == blue
 
-        assert (await state(served))["accepts_camera"] and (await state(served))["captured"] == 0 and push_feed.gone is None
+        assert (await state(served))["accepts_camera"] and (await state(served))["captured"] == 0 and push_feed.outage is None
         async with sending(served, (200, 60, 20), "one"):
             await until(lambda: shows(True), "the first camera's blue, styled into red")
             newest = served.session.newest
@@ -224,15 +224,15 @@ def test_the_latest_camera_is_the_source() -> None:
                 one, other = (await state(served, "one")), (await state(served, "other"))
                 assert not one["sending"] and other["sending"] and other["outage"] is None
             await until(lambda: is_gone(push_feed, True), "the camera is disconnected")
-            assert push_feed.gone is not None and push_feed.gone[0] == "its browser has stopped"
+            assert push_feed.outage is not None and push_feed.outage[0] == "its browser has stopped"
             held = served.session.meter.held
             await until(lambda: is_held(served, held), "the last frame is held")
         async with sending(served, (200, 60, 20), "one"):
             await until(lambda: shows(True), "the first camera again")
-            assert push_feed.gone is None and push_feed.reconnects == 1
+            assert push_feed.outage is None and push_feed.reconnects == 1
 
     async def is_gone(push_feed: PushFeed, wanted: bool) -> bool:
-        return (push_feed.gone is not None) == wanted
+        return (push_feed.outage is not None) == wanted
 
     async def is_held(served: Served, before: int) -> bool:
         return served.session.meter.held > before

@@ -171,12 +171,13 @@ def test_keys(display: Display, tmp_path: Path) -> None:
         live.press("r")
         live.until("recording to")
         eventually(lambda: _is_red(live.picture()[200:, 240:]), "the mark of the recording")
-        (film,) = live.folder.glob("cyclecast-*.mp4")
-        eventually(lambda: film.stat().st_size > 0, "something in the film")
+        (temporary,) = live.folder.glob("cyclecast-*.recording-*.mp4")
+        eventually(lambda: temporary.stat().st_size > 0, "data in the recording")
         live.press("r")
         live.until("recorded cyclecast-")
-        eventually(lambda: not _is_red(live.picture()[200:, 240:]), "no mark of a recording")
-        with VideoFile(film) as video:
+        eventually(lambda: not _is_red(live.picture()[200:, 240:]), "no recording mark")
+        (path,) = live.folder.glob("cyclecast-*.mp4")
+        with VideoFile(path) as video:
             frames = list(video)
         assert frames and frames[0].image.shape == (240, 320, 3)
         assert frames[-1].image[PLACE].max() > DARK
@@ -217,6 +218,13 @@ def test_the_window_lives_while_no_picture_comes(display: Display, tmp_path: Pat
         assert np.array_equal(live.picture()[free], before[free]), "it took a new picture to show the list"
         live.press("q")
         assert live.ended() == 0, live.said()
+
+
+def test_opencv_loads_before_pyav() -> None:
+    """With the opposite order, OpenCV's wheel uses PyAV's libxcb, and `cv2.namedWindow` never returns."""
+    code = "import sys, cyclecast.video.live.session; print([name for name in sys.modules if name in ('av', 'cv2')])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+    assert process.stdout == "['cv2', 'av']\n", process.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have a display")

@@ -73,7 +73,7 @@ class Capture:
         self._slots: Slots | None = None
         self._linked = False  # the memory still has a name
         self._newest: _Stored | None = None
-        self._gone: tuple[str, float] | None = None
+        self._outage: tuple[str, float] | None = None
         self._ended = False
         self._failure: str | None = None
         self._closing = threading.Event()
@@ -105,10 +105,10 @@ class Capture:
                 self._slots.busy_until = time.perf_counter() + seconds
 
     @property
-    def gone(self) -> tuple[str, float] | None:
+    def outage(self) -> tuple[str, float] | None:
         """Why there are no frames at the moment, and for how many seconds; None while there are."""
-        gone = self._gone
-        return None if gone is None else (gone[0], time.perf_counter() - gone[1])
+        outage = self._outage
+        return None if outage is None else (outage[0], time.perf_counter() - outage[1])
 
     def close(self) -> None:
         """Ends the process, whatever it is doing."""
@@ -141,8 +141,8 @@ class Capture:
                 return
             if self.captured > first and time.perf_counter() - start > STABLE_S:
                 attempt = 0
-            if self._gone is None:
-                self._gone = (reason, time.perf_counter())
+            if self._outage is None:
+                self._outage = (reason, time.perf_counter())
                 self._on_message(f"{self.name} is gone: {reason}; trying again until it is back")
             self._closing.wait(RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S) - 1)])
             attempt += 1
@@ -203,10 +203,10 @@ class Capture:
                 self.skipped += 1
         self._process.patience = FRAME_TIMEOUT_S
         self._unlink_memory()
-        if self._gone is not None:
+        if self._outage is not None:
             self.reconnects += 1
-            self._on_message(f"{self.name} is back after {time.perf_counter() - self._gone[1]:.1f} s")
-            self._gone = None
+            self._on_message(f"{self.name} is back after {time.perf_counter() - self._outage[1]:.1f} s")
+            self._outage = None
 
     def _skip_newest(self) -> None:
         """Gives up the newest frame, which nobody took. The caller holds the lock."""

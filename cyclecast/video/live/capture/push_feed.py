@@ -56,7 +56,7 @@ class PushFeed:
     def take(self, seconds: float) -> CapturedFrame | None:
         """Returns the newest frame that was not taken yet; None if none arrives within `seconds` or if it is damaged.
 
-        After `DAMAGED_FRAMES` damaged frames in a row, `gone` says so until a frame can be decoded. EOFError after `close`.
+        After `DAMAGED_FRAMES` damaged frames in a row, `outage` names it until a frame can be decoded. EOFError after `close`.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._closed, seconds)
@@ -91,7 +91,7 @@ class PushFeed:
         """Does nothing: a frame is decoded only when it is taken."""
 
     @property
-    def gone(self) -> tuple[str, float] | None:
+    def outage(self) -> tuple[str, float] | None:
         """Why the feed is interrupted, and for how many seconds; None while frames arrive, and before the first."""
         with self._changed:
             now = time.perf_counter()

@@ -72,7 +72,7 @@ class SlotWriter(Slots):
         return slot
 
     def release(self, number: int) -> None:
-        """Takes in that the reader needs a frame no more. Numbers of frames in earlier memory are ignored."""
+        """Frees the slot of a frame that the reader has copied. Numbers of frames in earlier memory are ignored."""
         self._released.put(number)
 
     def _take_back(self) -> None:

@@ -91,9 +91,14 @@ class Recording:
             with suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
             return
-        if self._failed:  # an older file is not replaced by half a recording
-            self._controls.report(f"{self.name}: everything up to the failure is in {self._temporary.name}")
-        self._writer.close()
+        try:
+            self._writer.close()
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            if self._failed:  # an older file is not replaced by half a recording
+                self._controls.report(f"{self.name}: everything up to the failure is in {self._temporary.name}")
         if self._failed:
             return
         if os.path.lexists(self._path) and not self._overwrite:

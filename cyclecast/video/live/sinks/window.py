@@ -128,8 +128,8 @@ class Window:
     def _status_text(self, frame: StyledFrame, now: float) -> str:
         """The model, the rate and the latency; the figures change slowly enough to be read."""
         if now >= self._status_until:
-            measured = self._controls.meter.now()
-            self._status = f"{measured.fps:.1f} fps  latency {measured.latency_ms:.0f} ms"
+            recent = self._controls.meter.recent()
+            self._status = f"{recent.fps:.1f} fps  latency {recent.latency_ms:.0f} ms"
             self._status_until = now + STATUS_INTERVAL_S
         switcher = self._controls.switcher
         is_opening = switcher.requested_model != switcher.active_model

@@ -52,8 +52,8 @@ class Metrics(Collector):
             yield CounterMetricFamily(name, documentation, value=value)
 
     def _gauges(self) -> Iterable[Metric]:
-        controls, recent = self._controls, self._controls.meter.now()
-        is_up = controls.feed.gone is None and controls.feed.captured > 0
+        controls, recent = self._controls, self._controls.meter.recent()
+        is_up = controls.feed.outage is None and controls.feed.captured > 0
         gauges = (
             ("cyclecast_fps", "Frames shown per second, over the last three seconds.", recent.fps),
             ("cyclecast_recent_latency_seconds", "Median latency of the last three seconds.", recent.latency_ms / 1000),

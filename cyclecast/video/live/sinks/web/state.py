@@ -12,7 +12,7 @@ from cyclecast.video.live.sinks.web.viewers import Viewers
 def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
     """Returns everything that the page shows. Rates and latencies are those of the last three seconds."""
     switcher, meter, feed, newest = controls.switcher, controls.meter, controls.feed, controls.newest
-    recent, outage = meter.now(), feed.gone
+    recent, outage = meter.recent(), feed.outage
     return {
         "source": feed.name,
         "accepts_camera": isinstance(feed, PushFeed),
