@@ -1,6 +1,7 @@
-"""What `convert` costs over its parts: its wall and CPU time over decode + model + encode, each measured apart with all cores.
+"""Divides the wall and CPU time of `convert` by those of decoding, the model and encoding, each run alone with all cores.
 
-1.0 means that running the three side by side costs nothing; less wall time, that it fills gaps which each leaves alone.
+A ratio of 1.0 means that running the three stages concurrently costs nothing. A wall ratio below 1.0 means that the stages
+use cores which a single stage leaves idle.
 
     python -m benchmarks.overlap CLIP --model monet
 """
@@ -25,22 +26,22 @@ from cyclecast.video.frame import Frame
 
 
 class Seconds(NamedTuple):
-    """Of one call."""
+    """Duration of one call."""
 
     wall: float
     cpu: float
     """Of all threads."""
 
 
-def seconds(work: Callable[[], object]) -> Seconds:
-    """Wall and CPU time of one call."""
+def time_call(work: Callable[[], object]) -> Seconds:
+    """Calls `work` and returns its wall and CPU time."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def parts(clip: Path, folder: Path, model: Model) -> dict[str, Seconds]:
-    """Seconds of each stage over the whole clip, one after the other."""
+def time_stages(clip: Path, folder: Path, model: Model) -> dict[str, Seconds]:
+    """Runs the stages one after the other on the whole clip and returns the time of each."""
     frames: list[Frame] = []
     styled: list[Frame] = []
 
@@ -51,41 +52,41 @@ def parts(clip: Path, folder: Path, model: Model) -> dict[str, Seconds]:
     def encode() -> None:
         with VideoFile(clip) as video:
             info = video.info
-        with VideoWriter(folder / "apart.mp4", info) as writer:
+        with VideoWriter(folder / "encoded.mp4", info) as writer:
             for frame in styled:
                 writer.write(frame)
 
     return {
-        "decode": seconds(decode),
-        "model": seconds(lambda: styled.extend(Frame(model(f.image), f.pts, f.duration) for f in frames)),
-        "encode": seconds(encode),
+        "decode": time_call(decode),
+        "model": time_call(lambda: styled.extend(Frame(model(f.image), f.pts, f.duration) for f in frames)),
+        "encode": time_call(encode),
     }
 
 
-def ratio(wholes: list[Seconds], apart: list[dict[str, Seconds]], kind: str) -> float:
-    """Median over the rounds of the whole's time over the sum of its parts'."""
-    sums = [sum(getattr(piece, kind) for piece in pieces.values()) for pieces in apart]
-    ratios: list[float] = [getattr(whole, kind) / of for whole, of in zip(wholes, sums, strict=True)]
+def ratio(wholes: list[Seconds], separate: list[dict[str, Seconds]], clock: str) -> float:
+    """Median over the rounds of the time of `convert` divided by the sum of the stages' times. clock: wall or cpu."""
+    sums = [sum(getattr(stage, clock) for stage in stages.values()) for stages in separate]
+    ratios: list[float] = [getattr(whole, clock) / of for whole, of in zip(wholes, sums, strict=True)]
     return round(statistics.median(ratios), 3)
 
 
 def main() -> None:
-    """Several rounds of parts and whole in turn; prints one JSON object with the medians."""
+    """Alternates the single stages and `convert` for several rounds, and prints one JSON object with the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
     parser.add_argument("--model", default="monet")
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
     wholes: list[Seconds] = []
-    apart: list[dict[str, Seconds]] = []
+    separate: list[dict[str, Seconds]] = []
     with tempfile.TemporaryDirectory() as name, cyclecast.load(args.model) as model:
         folder = Path(name)
         for run in range(args.runs + 1):
-            pieces = parts(args.clip, folder, model)
-            whole = seconds(lambda: cyclecast.convert(args.clip, folder / "whole.mp4", model, ConvertOptions(overwrite=True)))
+            stages = time_stages(args.clip, folder, model)
+            whole = time_call(lambda: cyclecast.convert(args.clip, folder / "whole.mp4", model, ConvertOptions(overwrite=True)))
             if run:  # the first warms up
                 wholes.append(whole)
-                apart.append(pieces)
+                separate.append(stages)
         device = f"{model.engine.name} {model.engine.precision}, {model.engine.device}"
     print(
         json.dumps(
@@ -94,9 +95,9 @@ def main() -> None:
                 "clip": args.clip.name,
                 "model": model.name,
                 "runs": args.runs,
-                "apart_s": {k: round(statistics.median(p[k].wall for p in apart), 3) for k in apart[0]},
+                "apart_s": {k: round(statistics.median(p[k].wall for p in separate), 3) for k in separate[0]},
                 "convert_s": round(statistics.median(whole.wall for whole in wholes), 3),
-                **{f"{kind}_ratio": ratio(wholes, apart, kind) for kind in Seconds._fields},
+                **{f"{clock}_ratio": ratio(wholes, separate, clock) for clock in Seconds._fields},
             }
         )
     )

@@ -32,7 +32,7 @@ from cyclecast.training.data import open_domain, to_bytes
 from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
 from cyclecast.training.evaluate.domains import DomainPaths
 from cyclecast.training.evaluate.flicker import structure_kept, warping_error
-from cyclecast.training.report import labelled
+from cyclecast.training.report import add_caption
 from cyclecast.training.reproduce.experiment import load_state
 from cyclecast.video.frame import Image
 
@@ -77,14 +77,14 @@ def figures(
 
 def sheet(photos: list[Image], painters: dict[str, Paint], clips: list[Path], on_frames: dict[str, Paint]) -> Image:
     """Eight photos and what each painter makes of them, then four frames of each clip."""
-    rows = [labelled(np.concatenate(photos[:8], 1), "photo")]
-    rows += [labelled(np.concatenate([paint(photo) for photo in photos[:8]], 1), name) for name, paint in painters.items()]
+    rows = [add_caption(np.concatenate(photos[:8], 1), "photo")]
+    rows += [add_caption(np.concatenate([paint(photo) for photo in photos[:8]], 1), name) for name, paint in painters.items()]
     width = rows[0].shape[1]
     for clip in clips:
         frames = list(first_frames(clip, 2.0))
         chosen = frames[:: max(1, len(frames) // 4)][:4]
         for name, paint in {"clip": at_scale(lambda frame: frame, 1), **on_frames}.items():
-            strip = labelled(np.concatenate([paint(frame) for frame in chosen], 1), name)
+            strip = add_caption(np.concatenate([paint(frame) for frame in chosen], 1), name)
             rows.append(np.asarray(cv2.resize(strip, (width, round(strip.shape[0] * width / strip.shape[1]))), np.uint8))
     return np.concatenate(rows)
 

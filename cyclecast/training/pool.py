@@ -1,4 +1,4 @@
-"""The history of generated images that a discriminator is shown (Shrivastava et al. 2017; CycleGAN, section 4)."""
+"""A history of generated images to train a discriminator on (Shrivastava et al. 2017; CycleGAN, section 4)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Keeps the last `size` fakes; half of what it returns is new, half from the past. Draws from torch's generator."""
+    """Keeps `size` fakes. Once full, it returns about half new and half earlier ones. Uses torch's random generator."""
 
     def __init__(self, size: int = 50) -> None:
         self.size = size
         self.images: list[Tensor] = []  # each (3, H, W)
 
     def exchange(self, fakes: Tensor) -> Tensor:
-        """(N, 3, H, W) -> the same shape: each image is itself or, at even odds once full, an older one it replaces."""
+        """(N, 3, H, W) -> the same shape. Once full, each image has a 50 % chance to swap places with a stored one."""
         if self.size == 0:
             return fakes
         out = []
@@ -31,9 +31,9 @@ class ImagePool:
         return torch.stack(out)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The images as one (K, 3, H, W) tensor, or none at all."""
+        """The stored images as one (K, 3, H, W) tensor; empty without images."""
         return {"images": torch.stack(self.images).cpu()} if self.images else {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """Restores the images of `state_dict`."""
         self.images = list(state["images"].unbind()) if state else []

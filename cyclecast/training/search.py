@@ -1,4 +1,4 @@
-"""The latent behind a picture, and what another generator draws of it: how CoGAN translates (CycleGAN, section 5.1.1)."""
+"""CoGAN's translation: finds an image's latent and passes it to another generator (CycleGAN, section 5.1.1)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ STEPS, RATE = 100, 0.1  # of Adam
 
 
 def translate(source: LatentGenerator, target: LatentGenerator, images: Tensor) -> Tensor:
-    """Finds the latents from which `source` draws the images best (L2, by gradient), and lets `target` draw them.
+    """Fits latents so that `source` reproduces the images (L2, gradient descent), and returns `target`'s images of them.
 
-    images: (N, 3, S, S) in [-1, 1]; networks in evaluation mode, their weights left alone.
+    images: (N, 3, S, S) in [-1, 1]; both networks in evaluation mode; their weights do not change.
     """
     with torch.enable_grad():
         latents = torch.zeros(len(images), source.latent, device=images.device, requires_grad=True)
@@ -25,5 +25,5 @@ def translate(source: LatentGenerator, target: LatentGenerator, images: Tensor) 
             functional.mse_loss(source(latents), images, reduction="sum").backward()
             optimizer.step()
     with torch.no_grad():
-        drawn: Tensor = target(latents)
-    return drawn
+        translated: Tensor = target(latents)
+    return translated

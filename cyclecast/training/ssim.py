@@ -1,8 +1,7 @@
 """SSIM and its parts (Wang et al. 2004), shared by the losses and the figures.
 
-torchmetrics' SSIM is not used, for three reasons. It averages over mirrored pixels outside the image too. It blurs by a
-convolution, which autocast runs in bf16 and CUDA in TF32: variances, differences of two nearly equal means, are lost then.
-And it does not give the structure term. The tests compare this file with torchmetrics in float64.
+The losses need a window that stays exact under autocast and SSIM's structure term alone; torchmetrics has neither, and it
+also averages over mirrored pixels outside the image. The tests compare this implementation with torchmetrics in float64.
 """
 
 from __future__ import annotations

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from cyclecast.training.report.page import Page
 from cyclecast.training.report.run_page import write_page
-from cyclecast.training.report.sheets import labelled, strip, through_time, tile, write_sheet
+from cyclecast.training.report.sheets import add_caption, load_strips, strip, tile, write_sheet
 
-__all__ = ["Page", "labelled", "strip", "through_time", "tile", "write_page", "write_sheet"]
+__all__ = ["Page", "add_caption", "strip", "load_strips", "tile", "write_page", "write_sheet"]

@@ -23,7 +23,7 @@ from cyclecast.training.log import LossLog
 from cyclecast.training.loop import Progress, train
 from cyclecast.training.machine import pick_device
 from cyclecast.training.recipes import RECIPES
-from cyclecast.training.report import Page, labelled, strip, through_time
+from cyclecast.training.report import Page, add_caption, load_strips, strip
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -126,5 +126,5 @@ def loss_curves(run: Path) -> dict[str, tuple[list[int], list[float]]]:
 def training_sheet(run: Path, name: str, rows: int = 6) -> NDArray[np.uint8]:
     """Samples of the fixed set `name` through training, as one BGR image; if its inputs are images, they are the first row."""
     fixed = load_state(run)["fixed"][name]
-    originals = [labelled(strip(to_unit(fixed)), "original")] if fixed.ndim == 4 else []
-    return np.concatenate(originals + [labelled(image, f"step {step}") for step, image in through_time(run, name, rows)])
+    originals = [add_caption(strip(to_unit(fixed)), "original")] if fixed.ndim == 4 else []
+    return np.concatenate(originals + [add_caption(image, f"step {step}") for step, image in load_strips(run, name, rows)])
