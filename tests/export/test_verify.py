@@ -316,3 +316,22 @@ def test_the_torch_engine_runs_exported_models_only(tiny_model: Path, tmp_path: 
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.run(moving_pictures(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"generator": ["resnet6"]}, "the metadata of .* name no network"),
+        ({"generator": "resnet6", "ngf": -1}, "cannot build its network|weights do not fit"),
+        ({"generator": "resnet6", "ngf": "four"}, "cannot build its network"),
+    ],
+)
+def test_the_torch_engine_reports_a_malformed_architecture_in_one_line(
+    architecture: dict[str, object], message: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(str(tiny_model))
+    helper.set_model_props(model, {"cyclecast": json.dumps({"architecture": architecture})})
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    with pytest.raises((EngineUnavailable, ModelError), match=message) as caught:
+        TorchEngine(tmp_path / "m.onnx", "cpu", "auto")
+    assert "\n" not in str(caught.value)
