@@ -1,4 +1,4 @@
-"""A live source that is gone comes back as soon as it is there again, and nothing is left behind."""
+"""A lost live source is opened again, and no process, handle or memory is left behind."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_time(rtsp: Sender) -> None:
+def test_a_server_that_restarts_three_times_is_opened_again_each_time(rtsp: Sender) -> None:
     messages: list[str] = []
     with Capture(rtsp.address("/live"), on_message=messages.append) as capture:
         numbers = [one.number for one in taken(capture, 10)]
@@ -114,7 +114,7 @@ def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_tim
     assert sum(line.startswith(f"{name} is back after ") for line in messages) == 3
 
 
-def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_disconnected_and_opened_again(rtsp: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connections stay open, so only the missing frames show the outage."""
     monkeypatch.setattr(capture_module, "FRAME_TIMEOUT_S", 1.5)
     messages: list[str] = []
@@ -133,7 +133,7 @@ def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkey
     assert any(line.endswith("is gone: no frame within 1.5 s; trying again until it is back") for line in messages)
 
 
-def test_a_capture_that_is_killed_is_begun_again_and_leaves_nothing_behind() -> None:
+def test_a_killed_capture_process_is_replaced_and_leaves_nothing_behind() -> None:
     with Capture(PATTERN) as capture:  # what Python keeps for ever is there from now on
         taken(capture, 1)
     gc.collect()
@@ -156,7 +156,7 @@ def test_a_capture_that_is_killed_is_begun_again_and_leaves_nothing_behind() -> 
     assert (handles(), threading.active_count()) == (open_before, threads)
 
 
-def test_what_is_gone_keeps_on_being_tried_and_says_why(rtsp: Sender) -> None:
+def test_a_lost_source_is_tried_again_and_the_reason_is_reported(rtsp: Sender) -> None:
     with Capture(rtsp.address("/live")) as capture:
         taken(capture, 3)
         rtsp.kill()
@@ -167,7 +167,7 @@ def test_what_is_gone_keeps_on_being_tried_and_says_why(rtsp: Sender) -> None:
         taken(capture, 3)
 
 
-def test_a_writer_that_comes_back_to_a_named_pipe_is_heard(tmp_path: Path) -> None:
+def test_a_named_pipe_is_read_again_when_its_writer_returns(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Sender("pipe", port=str(tmp_path / "pipe")) as sender, Capture(sender.address()) as capture:
         taken(capture, 3)
@@ -179,7 +179,7 @@ def test_a_writer_that_comes_back_to_a_named_pipe_is_heard(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("path", ["/silent", "pipe"])
-def test_it_is_closed_at_once_while_a_source_keeps_it_waiting(path: str, tmp_path: Path) -> None:
+def test_close_does_not_wait_for_a_source_that_blocks(path: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Sender("http") as sender:
         capture = Capture(sender.address(path) if path == "/silent" else str(tmp_path / path))
@@ -191,7 +191,7 @@ def test_it_is_closed_at_once_while_a_source_keeps_it_waiting(path: str, tmp_pat
     assert children(os.getpid()) == []
 
 
-def test_it_is_closed_at_any_moment_of_its_beginning() -> None:
+def test_close_works_at_any_moment_of_the_start() -> None:
     for delay in (0.0, 0.001, 0.01, 0.05, 0.2):
         capture = Capture(PATTERN)
         time.sleep(delay)
@@ -201,7 +201,7 @@ def test_it_is_closed_at_any_moment_of_its_beginning() -> None:
             capture.take(LIMIT)
 
 
-def test_a_source_that_was_never_there_is_not_tried_again() -> None:
+def test_a_source_that_never_opened_is_not_tried_again() -> None:
     with Capture("rtsp://127.0.0.1:1/live") as capture:
         for _ in range(2):
             with pytest.raises(InputError, match="connection refused"):
@@ -210,7 +210,7 @@ def test_a_source_that_was_never_there_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_who_is_killed_takes_its_capture_along(number: signal.Signals, rtsp: Sender) -> None:
+def test_the_capture_process_ends_with_its_killed_reader(number: signal.Signals, rtsp: Sender) -> None:
     code = (
         "import sys, time\n"
         "from cyclecast.video.live.capture.client import Capture\n"

@@ -233,7 +233,7 @@ def test_opencv_loads_before_pyav() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [(None, "no display: neither DISPLAY nor WAYLAND_DISPLAY is set"), (":97", r"[^;]*:97")],
-    ids=["not set", "nobody there"],
+    ids=["not set", "no server"],
 )
 def test_a_missing_display_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str | None, reason: str) -> None:
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
