@@ -1,4 +1,4 @@
-"""A screen that nobody looks at: Xvfb's, with real windows, keys and pictures of it."""
+"""A virtual screen of Xvfb, with real windows, real keys and screenshots."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import pytest
 
 from cyclecast.video.frame import Image
 
-LIMIT = 60.0  # seconds that anything here may take
+LIMIT = 60.0  # seconds for each wait
 
 
-def needs(*programs: str) -> None:
-    """Skips the test where a program is absent."""
+def require_programs(*programs: str) -> None:
+    """Skips the test if a program is not installed."""
     for program in programs:
         if shutil.which(program) is None:
             pytest.skip(f"needs {program}")
@@ -35,39 +35,39 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 class Display:
-    """An X server of its own. `environment`: for programs that are to use it."""
+    """An X server. environment: the environment of programs that use it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.environment = {**os.environ, "DISPLAY": name} | {"XAUTHORITY": "/dev/null"}
         self.environment.pop("WAYLAND_DISPLAY", None)
 
-    def picture(self) -> Image:
-        """All that is on it, (H, W, 3) uint8 BGR."""
+    def screenshot(self) -> Image:
+        """The whole screen, (H, W, 3) uint8 BGR."""
         mss = pytest.importorskip("mss")
         with mss.MSS(display=self.name) as screens:
             shot = screens.grab(screens.monitors[0])
         return np.asarray(np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)[..., :3])
 
-    def do(self, *words: str) -> str:
-        """xdotool's answer."""
-        done = subprocess.run(["xdotool", *words], env=self.environment, capture_output=True, text=True, timeout=LIMIT)
-        return done.stdout.strip()
+    def xdotool(self, *arguments: str) -> str:
+        """Runs xdotool and returns its output."""
+        process = subprocess.run(["xdotool", *arguments], env=self.environment, capture_output=True, text=True, timeout=LIMIT)
+        return process.stdout.strip()
 
-    def window(self, title: str) -> str:
-        """The number of the window with a title that begins so, as soon as it is there; it gets the keys."""
+    def find_window(self, title: str) -> str:
+        """Waits for a window whose title starts with `title`, gives it the focus and returns its number."""
         found: list[str] = []
 
-        def there() -> bool:
-            found[:] = self.do("search", "--onlyvisible", "--name", f"^{title}").split()
+        def is_visible() -> bool:
+            found[:] = self.xdotool("search", "--onlyvisible", "--name", f"^{title}").split()
             return bool(found)
 
-        eventually(there, f"a window {title!r}")
-        self.do("windowfocus", found[0])
+        eventually(is_visible, f"a window {title!r}")
+        self.xdotool("windowfocus", found[0])
         return found[0]
 
-    def ask_to_close(self, window: str) -> None:
-        """What a window manager does when somebody presses a window's close button."""
+    def close_window(self, window: str) -> None:
+        """Sends what a window manager sends when the user presses the close button."""
         x11 = ctypes.CDLL("libX11.so.6")
         x11.XOpenDisplay.restype = ctypes.c_void_p
         x11.XInternAtom.restype = ctypes.c_ulong
@@ -98,27 +98,35 @@ class _ClientMessage(ctypes.Structure):
 
 
 @contextmanager
-def a_display(width: int, height: int) -> Iterator[Display]:
-    """A black screen of that size."""
-    needs("Xvfb")
-    reading, writing = os.pipe()
+def open_display(width: int, height: int) -> Iterator[Display]:
+    """Starts an X server with a black screen of this size."""
+    require_programs("Xvfb")
+    read_end, write_end = os.pipe()
     screen = ["-screen", "0", f"{width}x{height}x24"]
-    command = ["Xvfb", "-displayfd", str(writing), *screen, "-noreset", "-nolisten", "tcp"]  # or it begins anew when it is left
-    server = subprocess.Popen(command, pass_fds=[writing], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.close(writing)
+    command = [
+        "Xvfb",
+        "-displayfd",
+        str(write_end),
+        *screen,
+        "-noreset",
+        "-nolisten",
+        "tcp",
+    ]  # -noreset: it restarts otherwise when its last client leaves
+    server = subprocess.Popen(command, pass_fds=[write_end], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(write_end)
     try:
-        assert select.select([reading], [], [], LIMIT)[0], "Xvfb does not start"
-        number = os.read(reading, 16).decode().strip()
+        assert select.select([read_end], [], [], LIMIT)[0], "Xvfb does not start"
+        number = os.read(read_end, 16).decode().strip()
         assert number, "Xvfb ended"
         yield Display(f":{number}")
     finally:
-        os.close(reading)
+        os.close(read_end)
         server.terminate()
         server.wait(LIMIT)
 
 
 def quarters(width: int, height: int) -> Image:
-    """Blue, green, red and a gray that is no other: a picture whose sides and channels cannot be mixed up unnoticed."""
+    """An image with a color of its own in each quarter: a flip or an exchange of channels shows."""
     image = np.full((height, width, 3), (10, 120, 240), np.uint8)
     image[: height // 2, : width // 2] = (255, 0, 0)
     image[: height // 2, width // 2 :] = (0, 255, 0)

@@ -57,9 +57,9 @@ class Sender:
         command = [sys.executable, "-m", "tests.video.live.streams", self.kind, str(self.port), *self._options]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        said = self._process.stdout.readline().strip()
-        assert said, "the sender has ended"
-        self.port = int(said) if said.isdigit() else said
+        first_line = self._process.stdout.readline().strip()
+        assert first_line, "the sender has ended"
+        self.port = int(first_line) if first_line.isdigit() else first_line
 
     def address(self, path: str = "", user: str = "") -> str:
         """The address for a receiver."""

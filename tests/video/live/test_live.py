@@ -1,4 +1,4 @@
-"""A live run from its source to its sinks: never late, never gone, and cleanly over."""
+"""A live run from its source to its sinks: latency, failures, outages and a clean end."""
 
 from __future__ import annotations
 
@@ -99,15 +99,15 @@ def test_latency_does_not_grow_with_a_model_that_is_too_slow() -> None:
     assert report.quarters_ms[3] <= report.quarters_ms[0] + 1000 * frame
 
 
-def test_the_latency_that_is_told_is_the_one_in_the_picture() -> None:
+def test_the_reported_latency_agrees_with_the_clock_in_the_frame() -> None:
     for count, shown in enumerate(cyclecast.stream("pattern://320x240@30", "monet"), 1):
         handed = time.perf_counter()
-        seen = read_clock(shown.source)
-        assert seen is not None
-        assert seconds_since(seen, shown.at % (WRAP_MS / 1000)) == pytest.approx(0, abs=0.001)
+        clock = read_clock(shown.source)
+        assert clock is not None
+        assert seconds_since(clock, shown.at % (WRAP_MS / 1000)) == pytest.approx(0, abs=0.001)
         styled = read_clock(shown.image)
-        assert styled is None or styled == seen
-        assert 0 < seconds_since(seen, handed) < LIMIT
+        assert styled is None or styled == clock
+        assert 0 < seconds_since(clock, handed) < LIMIT
         if count == 20:
             break
 
@@ -120,7 +120,7 @@ def test_the_source_learns_how_long_the_model_will_be_busy(monkeypatch: pytest.M
     assert announced[0] == 0 and all(0.08 < seconds < 0.15 for seconds in announced[2:])
 
 
-def test_a_sink_that_fails_is_named_and_the_others_go_on() -> None:
+def test_a_failed_sink_is_named_and_the_others_continue() -> None:
     failing, good, messages = Failing(), Collecting(), list[str]()
     report = run(sinks={"failing": failing.open, "good": good.open}, messages=messages)
     assert len(failing.frames) == 3 and failing.closed
@@ -130,7 +130,7 @@ def test_a_sink_that_fails_is_named_and_the_others_go_on() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_windows_that_failed_cost_no_time(count: int) -> None:
+def test_failed_windows_cost_no_time(count: int) -> None:
     """Sinks of the main thread fail at their third frame; then the main thread sleeps."""
 
     class FailingWindow(Failing):
@@ -145,12 +145,12 @@ def test_windows_that_failed_cost_no_time(count: int) -> None:
     assert len(good.frames) > 10
 
 
-def test_without_a_sink_that_works_the_run_is_over() -> None:
+def test_the_run_ends_when_every_sink_has_failed() -> None:
     with pytest.raises(OutputError, match="failing: the device went away"):
         run(sinks={"failing": Failing().open}, seconds=LIMIT)
 
 
-def test_a_sink_that_blocks_holds_up_nobody() -> None:
+def test_a_blocked_sink_does_not_delay_the_others() -> None:
     let_go = threading.Event()
 
     class Blocking(Collecting):
@@ -166,10 +166,10 @@ def test_a_sink_that_blocks_holds_up_nobody() -> None:
     assert max(b.number - a.number for a, b in zip(good.frames, good.frames[1:], strict=False)) <= 4
 
 
-def test_a_source_that_is_gone_is_held_with_a_notice_and_comes_back() -> None:
+def test_the_last_frame_is_repeated_with_a_notice_during_an_outage() -> None:
     def back(frames: list[StyledFrame]) -> bool:
-        held = [n for n, shown in enumerate(frames) if shown.notice]
-        return bool(held) and len(frames) > held[-1] + 5
+        repeated = [n for n, shown in enumerate(frames) if shown.notice]
+        return bool(repeated) and len(frames) > repeated[-1] + 5
 
     sink, messages = Collecting(until=back), list[str]()
     one = open_session(sinks={"one": sink.open}, messages=messages, seconds=None)
@@ -180,9 +180,9 @@ def test_a_source_that_is_gone_is_held_with_a_notice_and_comes_back() -> None:
 
     threading.Thread(target=kill).start()
     report = one.run()
-    held = next(shown for shown in sink.frames if shown.notice)
-    assert held.notice == f"{PATTERN} is gone - trying again for {held.notice.rpartition('for ')[2]}"  # type: ignore[union-attr]
-    assert held.image.mean() < 0.7 * held.styled.mean()
+    repeated = next(shown for shown in sink.frames if shown.notice)
+    assert repeated.notice == f"{PATTERN} is gone - trying again for {repeated.notice.rpartition('for ')[2]}"  # type: ignore[union-attr]
+    assert repeated.image.mean() < 0.7 * repeated.styled.mean()
     assert report.reconnects == 1 and report.held >= 1
     assert report.captured == report.shown + report.skipped
     assert any("is back after" in line for line in messages)
@@ -232,6 +232,6 @@ def test_an_open_model_stays_open_when_its_stream_is_left() -> None:
         ({"split": -1.0}, "split must be from 0 to 1, a share of the width, got -1"),
     ],
 )
-def test_options_that_cannot_be(settings: dict[str, float], message: str) -> None:
+def test_invalid_options_are_an_error(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LiveOptions(**settings)  # type: ignore[arg-type]

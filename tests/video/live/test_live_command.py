@@ -1,4 +1,4 @@
-"""`cyclecast live` as people type it: a process, its files, its signals, its last words."""
+"""`cyclecast live` as a process: its files, signals, messages and exit codes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wait_until_shown(process: subprocess.Popen[str], frames: int) -> None:
     raise AssertionError(f"it never showed {frames} frames")
 
 
-def test_the_figures_that_scripts_rely_on() -> None:
+def test_json_has_the_fields_that_scripts_rely_on() -> None:
     done = live(PATTERN, "--model", "monet", "--sink", "null", "--seconds", "1.5", "--json", "--verbose")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -96,7 +96,7 @@ def test_a_recording_that_is_killed_can_be_played(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_the_run_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
     process = start(PATTERN, "--model", "monet", "--sink", str(path), "--sink", "null", "--json", "--verbose")
     wait_until_shown(process, 5)
@@ -109,7 +109,7 @@ def test_ends_cleanly_when_it_is_told_to(number: signal.Signals, tmp_path: Path)
         assert len(list(video)) == json.loads(out)["sinks"][0]["shown"]
 
 
-def test_several_models_several_sinks(tmp_path: Path) -> None:
+def test_several_models_and_sinks(tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
     arguments = ["--model", "monet", "--model", "winter", "--sink", "null", "--sink", str(path), "--seconds", "0.5"]
     done = live(PATTERN, *arguments, "--split", "--mirror", "--steady", "0.5", "--work-height", "120", "--json")
@@ -119,7 +119,7 @@ def test_several_models_several_sinks(tmp_path: Path) -> None:
     assert report["work_height"] == 120
 
 
-def test_a_file_is_played_in_real_time_and_ends_where_it_ends(clip: Path) -> None:
+def test_no_loop_ends_the_run_with_the_file(clip: Path) -> None:
     done = live(str(clip), "--model", "monet", "--sink", "null", "--no-loop", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

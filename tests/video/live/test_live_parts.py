@@ -1,4 +1,4 @@
-"""What a live run is made of: the clock in the picture, counts that do not grow, the newest item, the height that keeps up."""
+"""Parts of a live run: the clock in the frame, the meter, the newest item, and the governor of the height."""
 
 from __future__ import annotations
 

@@ -58,9 +58,9 @@ def taken(capture: Capture, count: int) -> Iterator[CapturedFrame]:
 
 def lateness(captured: CapturedFrame) -> float:
     """Seconds from the creation of the frame to its capture."""
-    seen = read_clock(captured.image)
-    assert seen is not None, "there is no clock in the frame"
-    return seconds_since(seen, captured.at)
+    clock = read_clock(captured.image)
+    assert clock is not None, "there is no clock in the frame"
+    return seconds_since(clock, captured.at)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A live source that is gone comes back as soon as it is there again, and nothing is left behind."""
+"""A lost live source is opened again, and no process, handle or memory is left behind."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.video.live.streams import ROOT, Sender
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 
-LIMIT = 30.0  # seconds; what is to come, comes much sooner
+LIMIT = 30.0  # seconds for each wait
 PATTERN = "pattern://160x120@30"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts follow soon."""
+    """Shortens the delays between attempts."""
     monkeypatch.setattr(capture_module, "RETRY_DELAYS_S", (0.2, 0.4))
 
 
@@ -41,16 +41,16 @@ def rtsp() -> Iterator[Sender]:
 def wait_for(condition: Callable[[], object]) -> None:
     limit = time.monotonic() + LIMIT
     while not condition():
-        assert time.monotonic() < limit, "it never came"
+        assert time.monotonic() < limit, "timed out"
         time.sleep(0.01)
 
 
 def taken(capture: Capture, count: int) -> list[CapturedFrame]:
-    """The next pictures."""
+    """The next frames."""
     found: list[CapturedFrame] = []
     limit = time.monotonic() + LIMIT
     while len(found) < count:
-        assert time.monotonic() < limit, "they do not come"
+        assert time.monotonic() < limit, "no frames arrive"
         found += filter(None, [capture.take(0.1)])
     return found
 
@@ -68,8 +68,8 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def ended(process: int) -> bool:
-    """It is gone, or nobody has asked yet how it ended."""
+def has_exited(process: int) -> bool:
+    """Whether the process has exited, also if its parent has not waited for it yet."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -91,9 +91,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_time(rtsp: Sender) -> None:
-    news: list[str] = []
-    with Capture(rtsp.address("/live"), on_message=news.append) as capture:
+def test_a_server_that_restarts_three_times_is_opened_again_each_time(rtsp: Sender) -> None:
+    messages: list[str] = []
+    with Capture(rtsp.address("/live"), on_message=messages.append) as capture:
         numbers = [one.number for one in taken(capture, 10)]
         for turn in range(3):
             rtsp.kill()
@@ -102,38 +102,40 @@ def test_a_server_that_is_killed_and_started_three_times_is_found_again_each_tim
             rtsp.start()
             wait_for(lambda t=turn: capture.reconnects == t + 1)  # type: ignore[misc]
             assert capture.outage is None and capture.captured > before
-            pictures = taken(capture, 10)
-            numbers += [one.number for one in pictures]
-            seen = [read_clock(one.image) for one in pictures]
-            assert all(value is not None and seconds_since(value, one.at) < 1 for value, one in zip(seen, pictures, strict=True))
+            captured = taken(capture, 10)
+            numbers += [one.number for one in captured]
+            clocks = [read_clock(one.image) for one in captured]
+            assert all(
+                value is not None and seconds_since(value, one.at) < 1 for value, one in zip(clocks, captured, strict=True)
+            )
         assert numbers == sorted(set(numbers)) and capture.captured >= numbers[-1]
         assert capture.reconnects == 3
     name = rtsp.address("/live")
-    gone = [line for line in news if line.startswith(f"{name} is gone: the ")]  # stream has ended, or connection is lost
-    assert len(gone) == 3 and all(line.endswith("; trying again until it is back") for line in gone)
-    assert sum(line.startswith(f"{name} is back after ") for line in news) == 3
+    outages = [line for line in messages if line.startswith(f"{name} is gone: the ")]  # stream has ended, or connection is lost
+    assert len(outages) == 3 and all(line.endswith("; trying again until it is back") for line in outages)
+    assert sum(line.startswith(f"{name} is back after ") for line in messages) == 3
 
 
-def test_a_server_that_falls_silent_is_left_and_found_again(rtsp: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its connections stay, so that nothing but the silence tells."""
+def test_a_silent_server_is_disconnected_and_opened_again(rtsp: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connections stay open, so only the missing frames show the outage."""
     monkeypatch.setattr(capture_module, "FRAME_TIMEOUT_S", 1.5)
-    news: list[str] = []
-    with Capture(rtsp.address("/live"), on_message=news.append) as capture:
+    messages: list[str] = []
+    with Capture(rtsp.address("/live"), on_message=messages.append) as capture:
         taken(capture, 5)
         (first,) = children(os.getpid())
         rtsp.stop()
-        began = time.monotonic()
+        start = time.monotonic()
         wait_for(lambda: capture.outage)
-        assert 1 < time.monotonic() - began < 4
+        assert 1 < time.monotonic() - start < 4
         wait_for(lambda: first not in children(os.getpid()))
         rtsp.resume()
         wait_for(lambda: capture.reconnects == 1)
         taken(capture, 5)
         assert len(children(os.getpid())) == 1
-    assert any(line.endswith("is gone: no frame within 1.5 s; trying again until it is back") for line in news)
+    assert any(line.endswith("is gone: no frame within 1.5 s; trying again until it is back") for line in messages)
 
 
-def test_a_capture_that_is_killed_is_begun_again_and_leaves_nothing_behind() -> None:
+def test_a_killed_capture_process_is_replaced_and_leaves_nothing_behind() -> None:
     with Capture(PATTERN) as capture:  # what Python keeps for ever is there from now on
         taken(capture, 1)
     gc.collect()
@@ -156,7 +158,7 @@ def test_a_capture_that_is_killed_is_begun_again_and_leaves_nothing_behind() -> 
     assert (handles(), threading.active_count()) == (open_before, threads)
 
 
-def test_what_is_gone_keeps_on_being_tried_and_says_why(rtsp: Sender) -> None:
+def test_a_lost_source_is_tried_again_and_the_reason_is_reported(rtsp: Sender) -> None:
     with Capture(rtsp.address("/live")) as capture:
         taken(capture, 3)
         rtsp.kill()
@@ -167,7 +169,7 @@ def test_what_is_gone_keeps_on_being_tried_and_says_why(rtsp: Sender) -> None:
         taken(capture, 3)
 
 
-def test_a_writer_that_comes_back_to_a_named_pipe_is_heard(tmp_path: Path) -> None:
+def test_a_named_pipe_is_read_again_when_its_writer_returns(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Sender("pipe", port=str(tmp_path / "pipe")) as sender, Capture(sender.address()) as capture:
         taken(capture, 3)
@@ -179,19 +181,19 @@ def test_a_writer_that_comes_back_to_a_named_pipe_is_heard(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("path", ["/silent", "pipe"])
-def test_it_is_closed_at_once_while_a_source_keeps_it_waiting(path: str, tmp_path: Path) -> None:
+def test_close_does_not_wait_for_a_source_that_blocks(path: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Sender("http") as sender:
         capture = Capture(sender.address(path) if path == "/silent" else str(tmp_path / path))
         wait_for(lambda: children(os.getpid()))
         assert capture.take(1.0) is None
-        began = time.monotonic()
+        start = time.monotonic()
         capture.close()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - start < 1.5
     assert children(os.getpid()) == []
 
 
-def test_it_is_closed_at_any_moment_of_its_beginning() -> None:
+def test_close_works_at_any_moment_of_the_start() -> None:
     for delay in (0.0, 0.001, 0.01, 0.05, 0.2):
         capture = Capture(PATTERN)
         time.sleep(delay)
@@ -201,7 +203,7 @@ def test_it_is_closed_at_any_moment_of_its_beginning() -> None:
             capture.take(LIMIT)
 
 
-def test_a_source_that_was_never_there_is_not_tried_again() -> None:
+def test_a_source_that_never_opened_is_not_tried_again() -> None:
     with Capture("rtsp://127.0.0.1:1/live") as capture:
         for _ in range(2):
             with pytest.raises(InputError, match="connection refused"):
@@ -210,7 +212,7 @@ def test_a_source_that_was_never_there_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_who_is_killed_takes_its_capture_along(number: signal.Signals, rtsp: Sender) -> None:
+def test_the_capture_process_ends_with_its_killed_reader(number: signal.Signals, rtsp: Sender) -> None:
     code = (
         "import sys, time\n"
         "from cyclecast.video.live.capture.client import Capture\n"
@@ -226,7 +228,7 @@ def test_who_is_killed_takes_its_capture_along(number: signal.Signals, rtsp: Sen
         maps = Path(f"/proc/{child}/maps").read_text()
         assert "/dev/shm/psm_" in maps
         parent.send_signal(number)
-        wait_for(lambda: ended(child))
+        wait_for(lambda: has_exited(child))
         parent.communicate(timeout=LIMIT)
     names = {line.split("/dev/shm/")[1].split()[0] for line in maps.splitlines() if "/dev/shm/psm_" in line}
     assert not names & set(os.listdir("/dev/shm"))

@@ -84,6 +84,20 @@ def test_a_recording_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch:
     assert old.read_bytes() == OLD
 
 
+def test_a_disk_that_is_full_at_the_end_leaves_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "show.mp4"
+    old.write_bytes(OLD)
+    messages: list[str] = []
+    open_overwriting = partial(open_sink, overwrite=True)
+    one = Session(PATTERN, ["same"], open_as(Same()), [str(old)], open_overwriting, on_message=messages.append)
+    monkeypatch.setattr("cyclecast.video.files.writer.VideoWriter.close", _no_space)
+    report = run_with(one, lambda: wait_for(lambda: one.meter.shown > 2))
+    assert report.sinks[0].failure == "writing failed (No space left on device)"
+    (temporary,) = tmp_path.glob("show.recording-*.mp4")
+    assert f"{old}: everything up to the failure is in {temporary.name}" in messages
+    assert old.read_bytes() == OLD
+
+
 def _no_space(*arguments: object) -> None:
     raise OutputError("writing failed (No space left on device)")
 

@@ -17,7 +17,7 @@ from cyclecast.video.live.capture.client import Capture
 from cyclecast.video.live.sources import screen
 from cyclecast.video.live.sources.screen import open_screen, parse_screen
 from cyclecast.video.live.sources.source import CaptureSettings
-from tests.video.live.displays import Display, a_display, eventually, needs, quarters
+from tests.video.live.displays import Display, eventually, open_display, quarters, require_programs
 
 WIDTH, HEIGHT = 640, 400
 SHOW = """
@@ -38,10 +38,10 @@ FRAME = quarters(320, 200)
 def display() -> Iterator[Display]:
     """A black screen with an OpenCV window in its upper left quarter."""
     pytest.importorskip("mss")
-    with a_display(WIDTH, HEIGHT) as display:
+    with open_display(WIDTH, HEIGHT) as display:
         window = subprocess.Popen([sys.executable, "-c", SHOW], env=display.environment, stderr=subprocess.DEVNULL)
         try:
-            eventually(lambda: np.array_equal(display.picture()[:200, :320], FRAME), "the window is on the screen")
+            eventually(lambda: np.array_equal(display.screenshot()[:200, :320], FRAME), "the window is on the screen")
             yield display
         finally:
             window.kill()
@@ -75,7 +75,7 @@ def test_a_region_of_a_screen_is_captured(here: Display) -> None:
 
 
 def test_the_second_monitor_is_captured(here: Display) -> None:
-    needs("xrandr")
+    require_programs("xrandr")
     for name, place, output in (("left", "+0+0", "screen"), ("right", "+160+100", "none")):
         monitor = ["xrandr", "--setmonitor", name, f"160/42x120/32{place}", output]
         subprocess.run(monitor, env=here.environment, check=True, capture_output=True, timeout=60)
@@ -181,7 +181,7 @@ def test_a_missing_display_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPat
 
 def test_a_wayland_desktop_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mss")
-    with a_display(320, 200) as black:
+    with open_display(320, 200) as black:
         monkeypatch.setenv("DISPLAY", black.name)
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
         assert not next(open_screen("screen", CaptureSettings()).pending_frames).decode().any()  # black, which is legitimate here

@@ -1,4 +1,4 @@
-"""The virtual camera gets the pictures in its colors and size; where there is none, one line says what to type."""
+"""The virtual camera: colors, sizes, and the error where no device exists."""
 
 from __future__ import annotations
 
@@ -63,24 +63,24 @@ def memory() -> Iterator[list[Memory]]:
     library.camera.BACKENDS.pop("memory")
 
 
-def shown_to(devices: list[Memory], address: str, pictures: list[Image]) -> list[str]:
-    """Runs each picture, until it has arrived, through a live run into a virtual camera; what the run told."""
-    push_feed, news = PushFeed(), list[str]()
+def show_frames(devices: list[Memory], address: str, images: list[Image]) -> list[str]:
+    """Sends each image through a live run into a virtual camera until it arrives. Returns the messages of the run."""
+    push_feed, messages = PushFeed(), list[str]()
 
     def open_memory(address: str, controls: Any) -> Sink:
         return VirtualCamera(address, controls, "memory")
 
     session = Session(
-        push_feed, ["same"], lambda name: BorrowedModel(name, Same()), [address], open_memory, on_message=news.append
+        push_feed, ["same"], lambda name: BorrowedModel(name, Same()), [address], open_memory, on_message=messages.append
     )
 
     over, limit = threading.Event(), time.monotonic() + 30
 
     def fill() -> None:
-        for picture in pictures:
+        for image in images:
             before = len(devices[0].frames) if devices else 0
             while not devices or len(devices[0].frames) < before + 2:
-                push_feed.put(PendingFrame(time.perf_counter(), picture.copy))
+                push_feed.put(PendingFrame(time.perf_counter(), image.copy))
                 if over.wait(0.01) or time.monotonic() > limit:
                     return session.quit()
         return session.quit()
@@ -92,40 +92,40 @@ def shown_to(devices: list[Memory], address: str, pictures: list[Image]) -> list
     finally:
         over.set()
         filling.join()
-    return news
+    return messages
 
 
-def test_pictures_arrive_in_their_colors(memory: list[Memory]) -> None:
-    picture = quarters(96, 64)
-    news = shown_to(memory, "virtual:///dev/video10", [picture])
+def test_the_colors_are_kept(memory: list[Memory]) -> None:
+    image = quarters(96, 64)
+    messages = show_frames(memory, "virtual:///dev/video10", [image])
     (device,) = memory
     assert device.size == (96, 64) and device.fourcc == b"24BG" and device.name == "/dev/video10"
-    assert all(np.array_equal(frame, picture) for frame in device.frames) and len(device.frames) >= 2
+    assert all(np.array_equal(frame, image) for frame in device.frames) and len(device.frames) >= 2
     assert device.closed
-    assert "virtual camera: /dev/video10, 96x64" in news
+    assert "virtual camera: /dev/video10, 96x64" in messages
 
 
-def test_sizes_are_even_and_stay(memory: list[Memory]) -> None:
+def test_the_size_is_even_and_does_not_change(memory: list[Memory]) -> None:
     first, later = quarters(97, 65), quarters(192, 128)
-    shown_to(memory, "virtual", [first, later])
+    show_frames(memory, "virtual", [first, later])
     (device,) = memory
     assert device.size == (96, 64) and device.name is None
     assert np.array_equal(device.frames[0], first[:64, :96])
     assert np.abs(device.frames[-1][4:28, 4:20].astype(int) - later[8, 8]).max() <= 1
 
 
-def test_a_device_that_refuses_is_one_line(memory: list[Memory]) -> None:
+def test_a_device_that_cannot_be_opened_is_an_error_in_one_line(memory: list[Memory]) -> None:
     class Busy(Memory):
         def send(self, frame: Any) -> None:
             raise RuntimeError("Device or\nresource busy")
 
     pytest.importorskip("pyvirtualcam").register_backend("memory", Busy)
     with pytest.raises(OutputError, match=r"^virtual camera: virtual: Device or resource busy") as caught:
-        shown_to(memory, "virtual", [quarters(96, 64)] * 2)
+        show_frames(memory, "virtual", [quarters(96, 64)] * 2)
     assert "\n" not in str(caught.value)
 
 
-def test_only_what_is_odd_is_cut_off() -> None:
+def test_only_an_odd_row_or_column_is_cropped() -> None:
     image = quarters(97, 65)
     assert np.array_equal(fit_to(image, (96, 64)), image[:64, :96]) and fit_to(image, (96, 64)).flags.c_contiguous
     even = quarters(96, 64)
@@ -134,7 +134,7 @@ def test_only_what_is_odd_is_cut_off() -> None:
 
 
 @linux
-def test_without_a_device_the_line_to_type_is_told() -> None:
+def test_a_missing_device_is_an_error_with_the_command_that_creates_it() -> None:
     pytest.importorskip("pyvirtualcam")
     if list(Path("/dev").glob("video*")):
         pytest.skip("this machine has video devices")
@@ -147,7 +147,7 @@ def test_without_a_device_the_line_to_type_is_told() -> None:
 
 
 @linux
-def test_what_is_missing_is_told_by_the_devices_that_there_are(tmp_path: Path) -> None:
+def test_the_error_names_what_is_missing(tmp_path: Path) -> None:
     assert "modprobe v4l2loopback exclusive_caps=1" in str(find_camera_problem(None, tmp_path))
     assert "modprobe v4l2loopback video_nr=10 exclusive_caps=1" in str(find_camera_problem("/dev/video10", tmp_path))
     for number, place in ((0, "pci0000:00"), (10, "virtual")):
@@ -163,7 +163,7 @@ def test_what_is_missing_is_told_by_the_devices_that_there_are(tmp_path: Path) -
     assert camera == f"no virtual camera of that name; there are: {loopback}"
 
 
-def test_the_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)  # as where it is not installed
     with pytest.raises(OutputError, match=r"^pyvirtualcam is not installed: pip install 'cyclecast\[live\]'$"):
         Session(PushFeed(), ["same"], lambda name: BorrowedModel(name, Same()), ["virtual"], open_sink)
