@@ -158,10 +158,11 @@ def test_average_moves_by_its_share() -> None:
     torch.testing.assert_close(average.weight.detach(), expected)
 
 
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_instance_norm_of_innermost_channels_is_pytorchs_own(precision: torch.dtype) -> None:
+def test_instance_norm_of_innermost_channels_is_pytorchs_own(precision: torch.dtype, count: int) -> None:
     torch.manual_seed(0)
-    exact = (3 * torch.randn(3, 5, 7, 6, dtype=torch.float64) + 2).to(precision).double().requires_grad_(True)
+    exact = (3 * torch.randn(count, 5, 7, 6, dtype=torch.float64) + 2).to(precision).double().requires_grad_(True)
     out = nn.InstanceNorm2d(5)(exact)
     up = torch.randn_like(out).to(precision).double()
     out.backward(up)

@@ -40,8 +40,10 @@ class InstanceNorm(nn.InstanceNorm2d):
 def instance_norm_by_sample(x: Tensor, eps: float) -> Tensor:
     """Instance norm as the batch norm of each sample: (N, C, H, W) -> the same, in the memory format of `x`."""
     scale, shift = x.new_ones(x.shape[1], dtype=torch.float32), x.new_zeros(x.shape[1], dtype=torch.float32)  # fp32 statistics
-    samples = [functional.batch_norm(sample, None, None, scale, shift, True, 0.0, eps) for sample in x.split(1)]
-    return samples[0] if len(samples) == 1 else torch.cat(samples)
+    # The backward pass of `split` copies its parts into one tensor, so one sample is not split.
+    samples = x.split(1) if len(x) > 1 else [x]
+    normalized = [functional.batch_norm(sample, None, None, scale, shift, True, 0.0, eps) for sample in samples]
+    return normalized[0] if len(normalized) == 1 else torch.cat(normalized)
 
 
 class ReflectionPad(nn.ReflectionPad2d):
