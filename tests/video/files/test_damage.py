@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.mutated import BUG, case, judged
+from benchmarks.mutated import BUG, case, check_conversion
 from cyclecast.errors import InputError
 from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.options import ConvertOptions
@@ -306,7 +306,7 @@ def test_files_changed_at_random_are_converted_or_refused_in_a_line(films: Calla
         source, folder = tmp_path / one.name, tmp_path / f"out-{number}"
         folder.mkdir()
         source.write_bytes(one.data)
-        verdict, words = judged(source, folder / f"made{one.output}")
+        verdict, words = check_conversion(source, folder / f"made{one.output}")
         assert verdict != BUG, f"{one.seed} ({one.how}): {words}"
         found.append(verdict)
     assert len(set(found)) == 3
