@@ -1,9 +1,9 @@
-"""A generator on every engine that a device has, and how much of the device's own matrix rate each makes use of.
+"""Times a generator on every engine of a device, and reports which share of the device's matrix rate each engine reaches.
 
-Each row: one engine, frame in to frame out (copies to a GPU and back included), the warm-up left out. PyTorch is there as people
-use it: eager in fp32, eager in half precision and, on a GPU, half precision with the work recorded as a CUDA graph. The rate
-is what a large matrix product reaches on the same device in the same run and precision; the operations are those of the network's
-convolutions, two for each multiplication with its addition. What this machine has not is named and left out.
+Each row times one engine after a warm-up, from input frame to output frame, with the copies to a GPU and back. PyTorch runs in
+its usual modes: eager in fp32, eager in half precision and, on a GPU, half precision as a CUDA graph. The matrix rate is that of
+a large matrix product on the same device, in the same run and precision. The operations are those of the network's convolutions,
+two per multiply-add. Engines that this machine lacks are named on stderr and skipped.
 
     python -m benchmarks.engines --device cuda:0 --generator resnet9 frame --sizes 256x256 512x512 1280x720
 """
@@ -37,9 +37,9 @@ from cyclecast.training.networks import ImageGenerator, build_generator
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
 
-COUNTED = 256  # pixels a side of the picture whose operations are counted; they grow with the area
-KINDS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-ENGINES = {  # device -> engine, the device by its name, precision of the file, precision of the engine
+COUNTED_SIDE = 256  # height and width of the image whose operations are counted; they grow with the area
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+ENGINES = {  # device type -> (engine, device, precision of the file, precision of the engine)
     "cpu": [("openvino", "cpu", "fp32", "auto"), ("openvino", "cpu", "fp32", "fp32"), ("onnxruntime", "cpu", "fp32", "fp32")],
     "cuda": [
         ("onnxruntime", "{device}", "fp32", "fp32"),
@@ -56,10 +56,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
     parser.add_argument("--generator", nargs="+", default=["resnet9", "frame"])
     parser.add_argument("--sizes", nargs="+", default=["256x256", "512x512", "1280x720"], help="WIDTHxHEIGHT")
-    parser.add_argument("--frames", type=int, default=30, help="timed, of each row")
+    parser.add_argument("--frames", type=int, default=30, help="timed frames per row (default 30)")
     args = parser.parse_args()
     device = torch.device(args.device)
-    rates = {kind: round(matrix_rate(device, KINDS[kind]), 2) for kind in (("fp32", "fp16") if gpu(device) else ("fp32", "bf16"))}
+    rates = {
+        dtype: round(matrix_rate(device, DTYPES[dtype]), 2)
+        for dtype in (("fp32", "fp16") if is_gpu(device) else ("fp32", "bf16"))
+    }
     rows = []
     for generator in args.generator:
         torch.manual_seed(0)
@@ -69,7 +72,7 @@ def main() -> None:
             scene = Scene(width, height)
             frames = [scene.draw(index / 2) for index in range(4)]
             work = operations(network, width, height)
-            for name, precision, took, fps in timed(network, frames, device, args.frames):
+            for name, precision, took, fps in time_engines(network, frames, device, args.frames):
                 tera = work / took.p50 / 1e9
                 rows.append(
                     {
@@ -84,33 +87,38 @@ def main() -> None:
                     }
                 )
                 print(json.dumps(rows[-1]), file=sys.stderr)
-    named = torch.cuda.get_device_name(device) if gpu(device) else machine_name()
-    print(json.dumps({"device": named, "tera_operations_per_second": rates, "rows": rows}))
+    device_name = torch.cuda.get_device_name(device) if is_gpu(device) else machine_name()
+    print(json.dumps({"device": device_name, "tera_operations_per_second": rates, "rows": rows}))
 
 
-def gpu(device: torch.device) -> bool:
-    """Whether it is one."""
+def is_gpu(device: torch.device) -> bool:
+    """Whether the device is a CUDA GPU."""
     return device.type == "cuda"
 
 
-def timed(
+def time_engines(
     network: ImageGenerator, frames: list[Image], device: torch.device, count: int
 ) -> Iterator[tuple[str, str, Any, float]]:
-    """Engine, precision, percentiles in milliseconds, frames per second with two under way."""
+    """Yields engine, precision, percentiles in milliseconds, and frames per second with two frames in flight."""
     for name, precision, run in torch_runs(network, frames[0], device):
         times_ms(run, frames, len(frames))
         times = times_ms(run, frames, count)
         yield name, precision, percentiles(times), 1000 * count / sum(times)
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for kind in ("fp32", "fp16"):
-            files[kind] = Path(folder) / f"{kind}.onnx"
-            export_onnx(TrainedGenerator(network, "random", "a2b", {}, 0, []), files[kind], precision=kind, check=False)
-        for name, place, kind, precision in ENGINES[device.type]:
+        for file_precision in ("fp32", "fp16"):
+            files[file_precision] = Path(folder) / f"{file_precision}.onnx"
+            export_onnx(
+                TrainedGenerator(network, "random", "a2b", {}, 0, []),
+                files[file_precision],
+                precision=file_precision,
+                check=False,
+            )
+        for name, place, file_precision, precision in ENGINES[device.type]:
             try:
-                engine = cyclecast.open_engine(files[kind], name, place.format(device=str(device)), precision)
+                engine = cyclecast.open_engine(files[file_precision], name, place.format(device=str(device)), precision)
             except EngineUnavailable as error:
-                print(f"left out: {error}", file=sys.stderr)
+                print(f"skipped: {error}", file=sys.stderr)
                 continue
             with closing(engine):
                 times_ms(engine.run, frames, len(frames))
@@ -121,19 +129,19 @@ def timed(
 def torch_runs(
     network: ImageGenerator, frame: Image, device: torch.device
 ) -> Iterator[tuple[str, str, Callable[[Image], Image]]]:
-    """PyTorch's ways: name, precision, what runs a frame."""
+    """Yields PyTorch's modes: name, precision and a function that runs one frame."""
     exact = FrameGraph(network).to(device).eval().requires_grad_(False)
     yield "torch eager", "fp32", eager(exact, device)
-    if gpu(device):
+    if is_gpu(device):
         half = FrameGraph(network, half=True).to(device).eval().requires_grad_(False)
         yield "torch eager", "fp16", eager(half, device)
-        yield "torch CUDA graph", "fp16", recorded(half, frame, device)
+        yield "torch CUDA graph", "fp16", cuda_graph(half, frame, device)
     else:
         yield "torch eager", "bf16", eager(exact, device, torch.bfloat16)
 
 
 def eager(graph: FrameGraph, device: torch.device, autocast: torch.dtype | None = None) -> Callable[[Image], Image]:
-    """Every operation started by itself."""
+    """Returns a function that runs one frame and launches each operation separately."""
 
     @torch.inference_mode()
     def run(frame: Image) -> Image:
@@ -144,52 +152,52 @@ def eager(graph: FrameGraph, device: torch.device, autocast: torch.dtype | None 
     return run
 
 
-def recorded(graph: FrameGraph, frame: Image, device: torch.device) -> Callable[[Image], Image]:
-    """All operations started by one call; pinned memory on the host, fixed memory on the GPU."""
+def cuda_graph(graph: FrameGraph, frame: Image, device: torch.device) -> Callable[[Image], Image]:
+    """Returns a function that runs one frame as a CUDA graph, with pinned host memory and fixed GPU memory."""
     with torch.inference_mode():
-        sent = torch.from_numpy(frame)[None].pin_memory()
-        taken = sent.to(device)
-        apart = torch.cuda.Stream(device)
-        apart.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(apart):
+        host_input = torch.from_numpy(frame)[None].pin_memory()
+        device_input = host_input.to(device)
+        warm_up_stream = torch.cuda.Stream(device)
+        warm_up_stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(warm_up_stream):
             for _ in range(3):  # libraries choose and load their kernels
-                graph(taken)
-        torch.cuda.current_stream(device).wait_stream(apart)
-        work = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(work):
-            given = graph(taken)
-        received = torch.empty(given.shape, dtype=torch.uint8, pin_memory=True)
+                graph(device_input)
+        torch.cuda.current_stream(device).wait_stream(warm_up_stream)
+        captured = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(captured):
+            device_output = graph(device_input)
+        host_output = torch.empty(device_output.shape, dtype=torch.uint8, pin_memory=True)
 
     @torch.inference_mode()
     def run(frame: Image) -> Image:
-        sent.copy_(torch.from_numpy(frame)[None])
-        taken.copy_(sent, non_blocking=True)
-        work.replay()
-        received.copy_(given, non_blocking=True)
+        host_input.copy_(torch.from_numpy(frame)[None])
+        device_input.copy_(host_input, non_blocking=True)
+        captured.replay()
+        host_output.copy_(device_output, non_blocking=True)
         torch.cuda.synchronize(device)
-        return np.array(received[0].numpy())
+        return np.array(host_output[0].numpy())
 
     return run
 
 
 def operations(network: ImageGenerator, width: int, height: int) -> int:
-    """Of the network's convolutions on one frame: two for each multiplication with its addition."""
+    """Operations of the network's convolutions for one frame, two per multiply-add."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, COUNTED, COUNTED))
+        network(torch.zeros(1, 3, COUNTED_SIDE, COUNTED_SIDE))
     pixels = [-(-side // network.stride) * network.stride for side in (width, height)]  # as the graph pads them
-    return int(counter.get_total_flops()) * pixels[0] * pixels[1] // COUNTED**2
+    return int(counter.get_total_flops()) * pixels[0] * pixels[1] // COUNTED_SIDE**2
 
 
-def matrix_rate(device: torch.device, kind: torch.dtype, seconds: float = 1.0) -> float:
-    """10^12 operations per second of a large product of matrices, the median of several."""
-    side = 8192 if gpu(device) else 2048
-    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """Measures 10^12 operations per second of a large matrix product, the median of several."""
+    side = 8192 if is_gpu(device) else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     rates: list[float] = []
     begin = time.perf_counter()
     while len(rates) < 6 or time.perf_counter() - begin < seconds:
         started = time.perf_counter()
         a @ b
-        if gpu(device):
+        if is_gpu(device):
             torch.cuda.synchronize(device)
         rates.append(2 * side**3 / (time.perf_counter() - started) / 1e12)
     return statistics.median(rates[3:])

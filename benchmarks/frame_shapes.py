@@ -1,8 +1,8 @@
-"""How wide and how deep the frame generator should be: each shape imitates one teacher for as long, then is timed and judged.
+"""Compares widths and depths of the frame generator: each shape imitates one teacher for the same number of steps.
 
-Milliseconds: one 1280x720 frame through our default engine, bytes to bytes. PSNR: to the teacher's pictures of photos that
-neither has seen, the mean of 16 calls without the teacher's grid, as the students are taught it. KID: to the pictures of the
-target domain that were trained on; the teacher's is of those means. The page at the end plots the front.
+Milliseconds: one 1280x720 frame on our default engine, from uint8 to uint8. PSNR: against the teacher's outputs for photos that
+neither has seen. These outputs are means of 16 shifted calls, which cancel the teacher's grid, as in distillation. KID: against
+the training images of the target domain; the teacher's KID is that of its means. The final page plots quality against time.
 
     python -m benchmarks.frame_shapes --teacher runs/monet-teacher --data DATA/monet2photo --direction b2a --out runs/shapes
 """
@@ -35,11 +35,11 @@ from cyclecast.training.reproduce.experiment import Experiment, load_state
 from cyclecast.training.shift_average import shift_averaged
 
 SHAPES = ("16x6x4", "24x6x4", "32x6x4", "32x10x4", "32x14x4", "48x6x4", "48x10x4", "64x6x4", "64x8x8", "96x8x8")
-SIDE = 256  # pixels, of the pictures that are judged
+SIDE = 256  # pixels of the evaluated images
 
 
-def milliseconds(run: Path, size: tuple[int, int], turns: int) -> tuple[float, int, str]:
-    """Median of one frame of (width, height), warm; the bytes of the model; the engine."""
+def time_model(run: Path, size: tuple[int, int], turns: int) -> tuple[float, int, str]:
+    """Returns the median milliseconds of one frame of (width, height) after a warm-up, the model's bytes, and the engine."""
     frame = np.random.default_rng(0).integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
     frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +52,7 @@ def milliseconds(run: Path, size: tuple[int, int], turns: int) -> tuple[float, i
 
 
 def main() -> None:
-    """Trains what is not trained yet, measures everything, writes OUT/index.html and prints one JSON object."""
+    """Trains the missing shapes, measures all of them, writes OUT/index.html and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", type=Path, required=True, help="a run of cyclegan")
     parser.add_argument("--data", type=Path, required=True)
@@ -64,33 +64,33 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=30)
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
-    places = data_settings(DistillConfig, args.data)
-    source, target = (places[f"domain_{domain}"] for domain in (args.direction[0], args.direction[2]))
-    photos = open_domain(places[f"samples_{args.direction[0]}"] or source, (SIDE, SIDE), SIDE).first(100, SIDE)
+    data_paths = data_settings(DistillConfig, args.data)
+    source, target = (data_paths[f"domain_{domain}"] for domain in (args.direction[0], args.direction[2]))
+    photos = open_domain(data_paths[f"samples_{args.direction[0]}"] or source, (SIDE, SIDE), SIDE).first(100, SIDE)
     real = to_bytes(open_domain(target, (SIDE, SIDE), SIDE).first(500, SIDE))
     teacher = generator_from_checkpoint(load_state(args.teacher), args.direction)[1]
-    torch.manual_seed(0)  # of the places on the teacher's grid
-    asked = to_bytes(torch.cat([shift_averaged(teacher, photo, shifts=4) for photo in photos.split(1)])).float()
+    torch.manual_seed(0)  # for the random shifts of the teacher's grid
+    targets = to_bytes(torch.cat([shift_averaged(teacher, photo, shifts=4) for photo in photos.split(1)])).float()
     experiment, extractor, rows = Experiment(args.out), ImageNetFeatures(), list[dict[str, Any]]()
-    settings = places | {"teacher": args.teacher, "direction": args.direction, "steps": args.steps}
+    settings = data_paths | {"teacher": args.teacher, "direction": args.direction, "steps": args.steps}
     teacher_settings = load_state(args.teacher)["config"]
     settings |= {key: teacher_settings[key] for key in ("load_size", "load_size_max", "crop_size", "batch_size")}
     engine = ""
     for shape in args.shapes:
         channels, blocks, factor = map(int, shape.split("x"))
         run = experiment.train_run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor})
-        took, size, engine = milliseconds(run, (width, height), args.turns)
-        made = to_bytes(translators_from_checkpoint(load_state(run))[args.direction](photos))
+        took, size, engine = time_model(run, (width, height), args.turns)
+        outputs = to_bytes(translators_from_checkpoint(load_state(run))[args.direction](photos))
         rows.append(
             {
                 "shape": shape,
                 "ms": round(took, 2),
                 "bytes": size,
-                "psnr_db": round(decibels(float((made.float() - asked).square().mean())), 2),
-                "kid": round(fid_kid(real, made, extractor).kid_mean, 4),
+                "psnr_db": round(decibels(float((outputs.float() - targets).square().mean())), 2),
+                "kid": round(fid_kid(real, outputs, extractor).kid_mean, 4),
             }
         )
-    kid = round(fid_kid(real, asked.byte(), extractor).kid_mean, 4)
+    kid = round(fid_kid(real, targets.byte(), extractor).kid_mean, 4)
     results = {
         "machine": machine_name(),
         "engine": engine,

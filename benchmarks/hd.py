@@ -1,8 +1,8 @@
-"""HD frames: the bundled `monet` on our default engine against the paper's generator in its plain PyTorch loop.
+"""Times HD frames: the bundled `monet` on our default engine and the paper's generator in a plain PyTorch loop.
 
-Two networks on purpose: what one gets here, and what one has today (ResNet-9, ngf 64, eager fp32, numpy in, numpy out; its
-weights random and seeded, for speed does not depend on them). Frame in to frame out on both sides, without decoding and
-encoding; the two in turn in one run, on frames of the demo's scene. Each side warms up before it is timed.
+The networks differ on purpose: ours is the bundled one, the reference is the usual one (ResNet-9, ngf 64, eager fp32, numpy in
+and out, seeded random weights, because speed does not depend on them). Both are timed from frame to frame, without decoding
+and encoding, and alternate within one run on frames of the demo's scene. Each side warms up before it is timed.
 
     python -m benchmarks.hd
 """
@@ -25,19 +25,19 @@ from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
 
 SIZES = ("1280x720", "640x360")
-WARM_UP = 3  # of our frames, before each turn: the reference has just had the cores and their caches
+WARM_UP = 3  # frames of ours before each turn, because the reference has just used the cores and their caches
 
 
-def in_turn(
+def time_in_turns(
     ours: Callable[[Image], Image],
     reference: Callable[[Image], Image],
     frames: Sequence[Image],
     turns: int,
     counts: tuple[int, int],
 ) -> tuple[list[float], list[float]]:
-    """Median milliseconds of each turn, of ours and of the reference. counts: frames that each of the two runs in a turn."""
+    """Median milliseconds of each turn, for ours and for the reference. counts: frames per turn of each."""
     ours_ms, reference_ms = [], []
-    times_ms(reference, frames, 1)  # its warm-up; it takes seconds, so that later ones would change nothing
+    times_ms(reference, frames, 1)  # a frame takes seconds, so one warm-up is enough
     for _ in range(turns):
         times_ms(ours, frames, WARM_UP)
         ours_ms.append(statistics.median(times_ms(ours, frames, counts[0])))
@@ -46,13 +46,13 @@ def in_turn(
 
 
 def main() -> None:
-    """Runs both, several times at each size, and prints one JSON object."""
+    """Alternates both for several turns at each size, and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="monet")
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="WIDTHxHEIGHT, multiples of 4")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=30, help="ours, timed in each turn")
-    parser.add_argument("--reference-frames", type=int, default=1, help="timed in each turn")
+    parser.add_argument("--frames", type=int, default=30, help="timed frames of ours per turn (default 30)")
+    parser.add_argument("--reference-frames", type=int, default=1, help="timed frames of the reference per turn (default 1)")
     args = parser.parse_args()
     torch.manual_seed(0)
     reference = partial(plain_frame, ResnetGenerator(blocks=9, ngf=64).eval())
@@ -61,7 +61,7 @@ def main() -> None:
         for size in args.sizes:
             scene = Scene(*map(int, size.split("x")))
             frames = [scene.draw(index / 2) for index in range(8)]  # four seconds of it
-            turns = in_turn(model, reference, frames, args.turns, (args.frames, args.reference_frames))
+            turns = time_in_turns(model, reference, frames, args.turns, (args.frames, args.reference_frames))
             ours, theirs = map(statistics.median, turns)
             sizes.append(
                 {

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    random_source = random.Random(args.seed)
+    rng = random.Random(args.seed)
     same, resumed = 0, 0
     with tempfile.TemporaryDirectory() as name:
         whole, output = Path(name) / "whole.mp4", Path(name) / "output.mp4"
@@ -63,7 +63,7 @@ def main() -> None:
         expected = content(whole)
         for number in range(args.times):
             output.unlink(missing_ok=True)
-            after = random_source.uniform(0.0, duration)
+            after = rng.uniform(0.0, duration)
             process = subprocess.Popen(command(args.clip, output, args.model, args.preset), stderr=subprocess.DEVNULL)
             time.sleep(after)
             process.send_signal(signal.SIGKILL)

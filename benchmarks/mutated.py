@@ -1,9 +1,9 @@
-"""What `cyclecast convert` makes of files that are damaged: good ones, changed at random, each converted for real.
+"""Fuzzes `cyclecast convert`: damages good files at random and converts each.
 
-A file is changed by flipping bits, zeroing, removing or repeating a run of bytes, cutting its end off, writing over its header,
-giving it another kind's suffix or joining it with another. It must then be converted, converted with its damage named, or be
-refused in one line that names it. Anything else is a BUG: another exception, a hang, a dead process, something left in the
-output's folder, an output whose frames are not as many as reported or that cannot be read back.
+The mutations flip bits, zero, remove or repeat a run of bytes, truncate the file, overwrite its header, replace its suffix with
+that of another type, or append another file. `convert` must then convert the file, convert it and report the damage, or refuse
+it in one line that names the file. Anything else is a BUG: another exception, a hang, a dead process, a file left in the output's
+folder, or an output that cannot be read back or has another number of frames than reported.
 
     python -m benchmarks.mutated shared/media/clips shared/media/images --count 200 --seed 0
     python -m benchmarks.mutated shared/media/broken --as-they-are
@@ -40,9 +40,9 @@ from cyclecast.video.frame import Image
 
 CONVERTED, DAMAGED, REFUSED, BUG = "converted", "converted, damage named", "refused in one line", "BUG"
 VIDEO_OUTPUTS = (".mp4", ".mp4", ".mp4", ".mkv", ".mov")
-SMALL = 50_000  # bytes; of a longer video, a GIF takes minutes
+SMALL = 50_000  # bytes; converting a larger video to GIF takes minutes
 HEADER = 512  # bytes
-SECONDS = 300.0  # that one file may take
+SECONDS = 300.0  # time limit per file
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,27 @@ class Case:
     name: str
     data: bytes
     how: str
-    """What was done to it, in a word."""
+    """The mutation, in one word."""
     output: str
-    """The suffix that it is converted to."""
+    """The suffix of the output."""
     seed: str
-    """What to type for the same again."""
+    """The options that reproduce this case."""
 
 
 def case(goods: Sequence[Path], seed: int, number: int) -> Case:
-    """The `number`-th file of this seed, made from `goods`."""
-    dice = random.Random(f"{seed} {number}")
-    good = dice.choice(goods)
-    how = dice.choice(["bits", "zeros", "cut", "repeat", "remove", "header", "suffix", "joined"])
+    """Creates the `number`-th case of this seed from one of `goods`."""
+    rng = random.Random(f"{seed} {number}")
+    good = rng.choice(goods)
+    how = rng.choice(["bits", "zeros", "cut", "repeat", "remove", "header", "suffix", "joined"])
     data, suffix = bytearray(good.read_bytes()), good.suffix
     size = len(data)
-    at, length = dice.randrange(size), dice.randint(1, max(1, min(size // 4, 1 << dice.randint(3, 17))))
+    at, length = (
+        rng.randrange(size),
+        rng.randint(1, max(1, min(size // 4, 1 << rng.randint(3, 17)))),
+    )
     if how == "bits":
-        for _ in range(1 << dice.randint(0, 9)):
-            data[dice.randrange(size)] ^= 1 << dice.randrange(8)
+        for _ in range(1 << rng.randint(0, 9)):
+            data[rng.randrange(size)] ^= 1 << rng.randrange(8)
     elif how == "zeros":
         data[at : at + length] = bytes(len(data[at : at + length]))
     elif how == "cut":
@@ -79,19 +82,19 @@ def case(goods: Sequence[Path], seed: int, number: int) -> Case:
     elif how == "remove":
         del data[at : at + length]
     elif how == "header":
-        for _ in range(dice.randint(1, 8)):
-            data[dice.randrange(min(HEADER, size))] = dice.randrange(256)
+        for _ in range(rng.randint(1, 8)):
+            data[rng.randrange(min(HEADER, size))] = rng.randrange(256)
     elif how == "suffix":
-        kind = dice.choice(["other", "other", "text", "noise"])
+        kind = rng.choice(["other", "other", "text", "noise"])
         if kind == "text":
-            data = bytearray(b"I am no picture.\n" * dice.randint(0, 500))
+            data = bytearray(b"I am no picture.\n" * rng.randint(0, 500))
         elif kind == "noise":
-            data = bytearray(dice.randbytes(dice.randint(1, 20_000)))
-        suffix = dice.choice([".mp4", ".mkv", ".avi", ".gif"] if is_image(good) else [".png", ".jpg", ".webp", ".tif"])
+            data = bytearray(rng.randbytes(rng.randint(1, 20_000)))
+        suffix = rng.choice([".mp4", ".mkv", ".avi", ".gif"] if is_image(good) else [".png", ".jpg", ".webp", ".tif"])
     else:
-        data += dice.choice(goods).read_bytes()
+        data += rng.choice(goods).read_bytes()
     outputs = sorted(images.SUFFIXES) if suffix in images.SUFFIXES else [*VIDEO_OUTPUTS, *([".gif"] * (len(data) < SMALL))]
-    output = dice.choice(outputs)
+    output = rng.choice(outputs)
     return Case(f"{good.stem}-{number}{suffix}", bytes(data), how, output, f"--seed {seed} --only {number}")
 
 
@@ -101,20 +104,20 @@ def is_image(path: Path) -> bool:
 
 
 class Darker:
-    """A frame function that costs next to nothing."""
+    """A frame function that takes almost no time."""
 
     identity: str | None = "darker"
 
     def prepare(self, width: int, height: int) -> None:
-        """There is nothing to compile."""
+        """Does nothing: there is nothing to compile."""
 
     def __call__(self, frame: Image) -> Image:
-        """Half as bright."""
+        """Halves the brightness."""
         return np.asarray(frame // 2, np.uint8)
 
 
-def judged(source: Path, output: Path) -> tuple[str, str]:
-    """Converts it: what became of it (`CONVERTED` ... `BUG`), and in words. `output` lies in an empty folder of its own."""
+def check_conversion(source: Path, output: Path) -> tuple[str, str]:
+    """Converts a file; returns the verdict (`CONVERTED` ... `BUG`) and its details. `output` needs an empty folder of its own."""
     allowed = set()
     try:
         report = convert_file(source, output, Darker(), ConvertOptions(preset=None if output.suffix == ".gif" else "ultrafast"))
@@ -137,7 +140,7 @@ def judged(source: Path, output: Path) -> tuple[str, str]:
 
 
 def frames_of(output: Path) -> int:
-    """How many a reader finds in it."""
+    """Counts the frames that can be read back."""
     if is_image(output):
         return int(cv2.imread(str(output), cv2.IMREAD_UNCHANGED) is not None)
     with av.open(str(output)) as container:
@@ -145,20 +148,20 @@ def frames_of(output: Path) -> int:
 
 
 def work(connection: Connection) -> None:
-    """Judges what the other end names, in a process of its own, until that end is closed."""
+    """Checks the files that the other end sends, in a separate process, until that end closes."""
     while True:
         try:
             source, output = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(judged(source, output))
+            connection.send(check_conversion(source, output))
         except Exception:
             connection.send((BUG, traceback.format_exc()))
 
 
-class Workshop:
-    """A process that converts, replaced when it hangs or dies. A context manager."""
+class Worker:
+    """A worker process that converts files; it is replaced when it hangs or dies. A context manager."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -171,8 +174,8 @@ class Workshop:
         self._process.start()
         there.close()
 
-    def judged(self, source: Path, output: Path) -> tuple[str, str]:
-        """As `judged`; a hang and a death are bugs."""
+    def check_conversion(self, source: Path, output: Path) -> tuple[str, str]:
+        """Runs `check_conversion` in the worker; a hang or a dead worker is a bug."""
         self._here.send((source, output))
         try:
             if self._here.poll(self._seconds):
@@ -191,7 +194,7 @@ class Workshop:
         self._process.kill()
         self._process.join()
 
-    def __enter__(self) -> Workshop:
+    def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -199,7 +202,7 @@ class Workshop:
 
 
 def cases(goods: Sequence[Path], args: argparse.Namespace) -> Iterator[Case]:
-    """All that was asked for."""
+    """Yields the cases that the arguments select."""
     if args.as_they_are:
         for path in goods:
             yield Case(path.name, path.read_bytes(), "as it is", path.suffix if is_image(path) else ".mp4", str(path))
@@ -211,25 +214,25 @@ def cases(goods: Sequence[Path], args: argparse.Namespace) -> Iterator[Case]:
 def main() -> None:
     """Prints each bug as it is found, a table and one JSON object; exit code 1 if there is a bug."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="good files to change, not those of their folders")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of good files to damage; subfolders are skipped")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="this one file of the seed")
+    parser.add_argument("--only", type=int, help="run only this case of the seed")
     parser.add_argument("--as-they-are", action="store_true", help="convert the files unchanged")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="that one file may take")
-    parser.add_argument("--keep", type=Path, help="a folder for the files with which a bug was found")
-    parser.add_argument("--verbose", action="store_true", help="a line for every file")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit per file (default 300)")
+    parser.add_argument("--keep", type=Path, help="save the files that reveal a bug in this folder")
+    parser.add_argument("--verbose", action="store_true", help="print a line for every file")
     args = parser.parse_args()
     goods = sorted(path for folder in args.folders for path in folder.iterdir() if path.is_file())
     table: Counter[tuple[str, str]] = Counter()
     bugs: list[dict[str, Any]] = []
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as name, Workshop(args.seconds) as workshop:
+    with tempfile.TemporaryDirectory() as name, Worker(args.seconds) as worker:
         for one in cases(goods, args):
             source, folder = Path(name) / one.name, Path(name) / "out"
             folder.mkdir()
             source.write_bytes(one.data)
-            verdict, words = workshop.judged(source, folder / f"made{one.output}")
+            verdict, words = worker.check_conversion(source, folder / f"made{one.output}")
             table[one.how, verdict] += 1
             if verdict == BUG:
                 bugs.append({"file": one.name, "how": one.how, "seed": one.seed, "words": words})

@@ -1,9 +1,9 @@
-"""Students against their teachers, and against the same network trained without one: likeness, structure, steadiness, a sheet.
+"""Compares students with their teachers and with the same network trained without one: KID, structure, warping error, a sheet.
 
-Each works at the scale that it learned: photos of 256 pixels are enlarged for a student by as much as its strokes are, and
-its pictures shrunk again; the frames of a clip are shrunk for a teacher, and its pictures enlarged. KID is to the pictures of
-the target domain that were trained on, 500 at most; with --real, to the pictures of that folder, which should be held-out ones.
-Writes one sheet for each student (photos unseen in training, teacher, student; strips of clips) to --out.
+Each model runs at the scale of its training. For a student, photos of 256 pixels are enlarged by the scale of its strokes, and
+its outputs are shrunk back. For a teacher, the frames of a clip are shrunk, and its outputs are enlarged back. KID is measured
+against at most 500 training images of the target domain or, with --real, against the images of that folder, which should be
+held out. Writes one sheet per student to --out: photos unseen in training, teacher, student, and strips of the clips.
 
     python -m benchmarks.students runs/monet-student --others runs/monet-plain --clips CLIP CLIP --out runs/sheets
 """
@@ -38,20 +38,20 @@ from cyclecast.video.frame import Image
 
 Paint = Callable[[Image], Image]
 SIDE = 256  # pixels of the photos
-ROWS = ("teacher", "student", "photo itself")  # beside the runs to compare with, under the names of their folders
+ROWS = ("teacher", "student", "photo itself")  # the other rows are named after the folders of their runs
 
 
 def at_scale(paint: Paint, scale: float) -> Paint:
-    """`paint` on frames brought to `scale` of their size, its pictures brought back."""
+    """Runs `paint` on frames resized by `scale`, and resizes its outputs back."""
 
     def scaled(frame: Image) -> Image:
         if scale == 1:
             return paint(frame)
         height, width = frame.shape[:2]
         size = round(width * scale), round(height * scale)
-        seen = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
         back = cv2.INTER_CUBIC if scale < 1 else cv2.INTER_AREA
-        return np.asarray(cv2.resize(paint(np.asarray(seen, np.uint8)), (width, height), interpolation=back), np.uint8)
+        return np.asarray(cv2.resize(paint(np.asarray(resized, np.uint8)), (width, height), interpolation=back), np.uint8)
 
     return scaled
 
@@ -60,9 +60,9 @@ def figures(
     paint: Paint, on_frames: Paint, photos: list[Image], real: torch.Tensor, clips: list[Path], seconds: float
 ) -> dict[str, Any]:
     """KID (mean and deviation over its subsets), SSIM to the photo, warping error of each clip and their mean."""
-    made = [paint(photo) for photo in photos]
-    pictures = torch.from_numpy(np.stack(made)[..., ::-1].copy()).permute(0, 3, 1, 2)
-    distance = fid_kid(real, pictures, ImageNetFeatures())
+    outputs = [paint(photo) for photo in photos]
+    images = torch.from_numpy(np.stack(outputs)[..., ::-1].copy()).permute(0, 3, 1, 2)
+    distance = fid_kid(real, images, ImageNetFeatures())
     errors = {}
     for clip in clips:
         errors[clip.stem] = warping_error(first_frames(clip, seconds), map(on_frames, first_frames(clip, seconds))).mean
@@ -70,13 +70,13 @@ def figures(
     return {
         "kid": round(distance.kid_mean, 4),
         "kid_deviation": round(distance.kid_std, 4),
-        "structure_kept": round(statistics.mean(map(structure_kept, photos, made)), 3),
+        "structure_kept": round(statistics.mean(map(structure_kept, photos, outputs)), 3),
         "warping_error": {name: round(1e4 * error, 2) for name, error in errors.items()},  # in 1e-4
     }
 
 
 def sheet(photos: list[Image], painters: dict[str, Paint], clips: list[Path], on_frames: dict[str, Paint]) -> Image:
-    """Eight photos and what each painter makes of them, then four frames of each clip."""
+    """Eight photos with the outputs of each model, then four frames of each clip."""
     rows = [add_caption(np.concatenate(photos[:8], 1), "photo")]
     rows += [add_caption(np.concatenate([paint(photo) for photo in photos[:8]], 1), name) for name, paint in painters.items()]
     width = rows[0].shape[1]
@@ -90,11 +90,11 @@ def sheet(photos: list[Image], painters: dict[str, Paint], clips: list[Path], on
 
 
 def main() -> None:
-    """Prints one JSON object; the sheets are beside."""
+    """Prints one JSON object and writes the sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("students", nargs="+", type=Path, help="runs of distill")
     parser.add_argument("--others", nargs="*", type=Path, default=[], help="runs to compare with, at the scale of the teacher")
-    parser.add_argument("--real", type=Path, metavar="FOLDER", help="held-out pictures of the target domain")
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="held-out images of the target domain")
     parser.add_argument("--clips", nargs="*", type=Path, default=[])
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--photos", type=int, default=100)
@@ -102,14 +102,14 @@ def main() -> None:
     args = parser.parse_args()
     names = [run.name for run in (*args.students, *args.others)]
     if len(set(names)) < len(names):
-        parser.error(f"runs are told apart by the names of their folders: {', '.join(names)}")
+        parser.error(f"the folders of the runs need different names, got {', '.join(names)}")
     if taken := set(ROWS) & {run.name for run in args.others}:
-        parser.error(f"a row of its own has this name already, so rename the folder: {', '.join(sorted(taken))}")
+        parser.error(f"the table already has a row of this name, so rename the folder: {', '.join(sorted(taken))}")
     args.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
 
-        def painter(run: Path, direction: str) -> Paint:
+        def load_model(run: Path, direction: str) -> Paint:
             path = Path(folder) / f"{run.name}.onnx"
             export_onnx(read_generator(run, direction), path, check=False, overwrite=True)
             return opened.enter_context(cyclecast.load(path))
@@ -117,21 +117,21 @@ def main() -> None:
         for run in args.students:
             settings = load_state(run)["config"]
             direction, scale, paths = settings["direction"], settings["teacher_scale"], DomainPaths.from_settings(settings)
-            train, held, _ = paths.splits(direction[0])
-            photos = to_bytes(open_domain(held or train, (SIDE, SIDE), SIDE).first(args.photos, SIDE))
+            train, test, _ = paths.splits(direction[0])
+            photos = to_bytes(open_domain(test or train, (SIDE, SIDE), SIDE).first(args.photos, SIDE))
             frames = list(photos.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
             real = to_bytes(open_domain(args.real or paths.splits(direction[2])[0], (SIDE, SIDE), SIDE).first(500, SIDE))
             subjects = {"teacher": (Path(settings["teacher"]), 1.0), "student": (run, 1 / scale)}
             subjects |= {other.name: (other, 1.0) for other in args.others}
             painters, on_frames = {}, {}
             for name, (subject, own) in subjects.items():
-                paint = painter(subject, direction)
+                paint = load_model(subject, direction)
                 painters[name], on_frames[name] = at_scale(paint, own), at_scale(paint, own * scale)
             results[run.name] = {
                 name: figures(paint, on_frames[name], frames, real, args.clips, args.seconds) for name, paint in painters.items()
             }
-            idle = at_scale(lambda frame: frame, 1)
-            results[run.name]["photo itself"] = figures(idle, idle, frames, real, args.clips, args.seconds)
+            identity = at_scale(lambda frame: frame, 1)
+            results[run.name]["photo itself"] = figures(identity, identity, frames, real, args.clips, args.seconds)
             cv2.imwrite(str(args.out / f"{run.name}.jpg"), sheet(frames, painters, args.clips, on_frames))
     print(json.dumps(results))
 

@@ -1,6 +1,7 @@
-"""Our CycleGAN step against the straight one: fp32, six generator calls, as the paper's code does it. Same networks, same batch.
+"""Compares our CycleGAN step with a plain one in fp32 with six generator calls, as in the paper's code.
 
-ResNet-6, ngf 32, 70x70 PatchGANs with ndf 64, 128x128 crops, identity loss and pools on both sides; batches drawn beforehand.
+ResNet-6, ngf 32, 70x70 PatchGANs with ndf 64, 128x128 crops. Both steps use the same networks and
+batches, the identity loss and image pools. The batches are loaded before the timing starts.
 
     python -m benchmarks.train_step [--device cuda] [--batch 4]
 """
@@ -34,42 +35,48 @@ from cyclecast.training.recipes.cyclegan import CycleGan, CycleGanConfig
 Batch = tuple[Tensor, Tensor]
 
 
-def straight(networks: dict[str, nn.Module]) -> Callable[[Batch], None]:
-    """The step as one writes it after the paper: each picture through each generator by itself, everything in fp32."""
+def plain_step(networks: dict[str, nn.Module]) -> Callable[[Batch], None]:
+    """The step as written from the paper: one generator call for each batch of images, everything in fp32."""
     generator_ab, generator_ba = networks["generator_ab"], networks["generator_ba"]
-    judge_a, judge_b = networks["discriminator_a"], networks["discriminator_b"]
-    makers = torch.optim.Adam(itertools.chain(generator_ab.parameters(), generator_ba.parameters()), 2e-4, (0.5, 0.999))
-    judges = torch.optim.Adam(itertools.chain(judge_a.parameters(), judge_b.parameters()), 2e-4, (0.5, 0.999))
+    discriminator_a, discriminator_b = networks["discriminator_a"], networks["discriminator_b"]
+    generator_optimizer = torch.optim.Adam(
+        itertools.chain(generator_ab.parameters(), generator_ba.parameters()), 2e-4, (0.5, 0.999)
+    )
+    discriminator_optimizer = torch.optim.Adam(
+        itertools.chain(discriminator_a.parameters(), discriminator_b.parameters()), 2e-4, (0.5, 0.999)
+    )
     pool_a, pool_b = ImagePool(50), ImagePool(50)
 
-    def wants(scores: Tensor, target: float) -> Tensor:
+    def target_loss(scores: Tensor, target: float) -> Tensor:
         return functional.mse_loss(scores, torch.full_like(scores, target))
 
     def step(batch: Batch) -> None:
         real_a, real_b = batch
-        for weight in itertools.chain(judge_a.parameters(), judge_b.parameters()):
+        for weight in itertools.chain(discriminator_a.parameters(), discriminator_b.parameters()):
             weight.requires_grad_(False)
-        makers.zero_grad()
+        generator_optimizer.zero_grad()
         fake_b, fake_a = generator_ab(real_a), generator_ba(real_b)
-        loss = wants(judge_b(fake_b), 1.0) + wants(judge_a(fake_a), 1.0)
+        loss = target_loss(discriminator_b(fake_b), 1.0) + target_loss(discriminator_a(fake_a), 1.0)
         loss = loss + 10 * functional.l1_loss(generator_ba(fake_b), real_a)
         loss = loss + 10 * functional.l1_loss(generator_ab(fake_a), real_b)
         loss = loss + 5 * functional.l1_loss(generator_ab(real_b), real_b)
         loss = loss + 5 * functional.l1_loss(generator_ba(real_a), real_a)
         loss.backward()
-        makers.step()
-        for weight in itertools.chain(judge_a.parameters(), judge_b.parameters()):
+        generator_optimizer.step()
+        for weight in itertools.chain(discriminator_a.parameters(), discriminator_b.parameters()):
             weight.requires_grad_(True)
-        judges.zero_grad()
-        for judge, real, fake, pool in ((judge_a, real_a, fake_a, pool_a), (judge_b, real_b, fake_b, pool_b)):
-            (0.5 * (wants(judge(real), 1.0) + wants(judge(pool.exchange(fake.detach())), 0.0))).backward()
-        judges.step()
+        discriminator_optimizer.zero_grad()
+        sides = ((discriminator_a, real_a, fake_a, pool_a), (discriminator_b, real_b, fake_b, pool_b))
+        for discriminator, real, fake, pool in sides:
+            loss = target_loss(discriminator(real), 1.0) + target_loss(discriminator(pool.exchange(fake.detach())), 0.0)
+            (0.5 * loss).backward()
+        discriminator_optimizer.step()
 
     return step
 
 
 def ours(recipe: CycleGan, device: torch.device) -> Callable[[Batch], None]:
-    """The recipe's step as the loop calls it, with the average of the weights that the straight step does without."""
+    """The recipe's step as the training loop calls it, including the average of the weights, which the plain step lacks."""
     layout = pick_memory_format("auto", device, 128)
     learner = Learner(recipe.networks, recipe.optimizers, device, pick_precision("auto", device))
 
@@ -83,10 +90,10 @@ def ours(recipe: CycleGan, device: torch.device) -> Callable[[Batch], None]:
 
 
 def main() -> None:
-    """Runs both in turn and prints one JSON object."""
+    """Alternates both steps and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=8, help="in each turn")
+    parser.add_argument("--steps", type=int, default=8, help="steps per turn (default 8)")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
@@ -95,8 +102,8 @@ def main() -> None:
         for domain, random in zip("ab", np.random.default_rng(0).spawn(2), strict=True):
             Path(folder, domain).mkdir()
             for index in range(4):
-                picture = cv2.resize(random.integers(0, 256, (9, 9, 3), np.uint8), (160, 160))
-                cv2.imwrite(f"{folder}/{domain}/{index}.png", picture)
+                image = cv2.resize(random.integers(0, 256, (9, 9, 3), np.uint8), (160, 160))
+                cv2.imwrite(f"{folder}/{domain}/{index}.png", image)
         settings = {"out": folder, "domain_a": f"{folder}/a", "domain_b": f"{folder}/b", "load_size": 143, "crop_size": 128}
         networks = {"generator": "resnet6", "ngf": 32, "batch_size": args.batch}
         recipes = [CycleGan(load_config(CycleGanConfig, settings=settings | networks)) for _ in range(2)]
@@ -108,7 +115,7 @@ def main() -> None:
             network.to(memory_format=layout)  # type: ignore[call-overload]
         batches = [recipes[0].data.batch(0, step, args.batch) for step in range(args.steps)]
         on_device = [(a.to(device), b.to(device)) for a, b in batches]
-        steps = {"ours": ours(recipes[0], device), "straight": straight(recipes[1].networks)}
+        steps = {"ours": ours(recipes[0], device), "straight": plain_step(recipes[1].networks)}
         speeds: dict[str, list[float]] = {name: [] for name in steps}
         for turn in range(args.turns + 1):
             for name, step in steps.items():

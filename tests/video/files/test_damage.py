@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.mutated import BUG, case, judged
+from benchmarks.mutated import BUG, case, check_conversion
 from cyclecast.errors import InputError
 from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.options import ConvertOptions
@@ -306,7 +306,7 @@ def test_randomly_damaged_files_are_converted_or_an_error_in_one_line(videos: Ca
         source, folder = tmp_path / mutation.name, tmp_path / f"out-{number}"
         folder.mkdir()
         source.write_bytes(mutation.data)
-        verdict, message = judged(source, folder / f"out{mutation.output}")
+        verdict, message = check_conversion(source, folder / f"out{mutation.output}")
         assert verdict != BUG, f"{mutation.seed} ({mutation.how}): {message}"
         verdicts.append(verdict)
     assert len(set(verdicts)) == 3
