@@ -45,6 +45,9 @@ def read_generator(path: Path, direction: str | None = None, upsample: str | Non
     if upsample is not None:
         raise ConfigError(f"{path}: a cyclecast checkpoint records its generator's upsampling: leave upsample out")
     state = checkpoint.require_format(path, state)
+    missing = [name for name in ("recipe", "step", "fixed") if name not in state]
+    if missing:
+        raise ModelError(f"{path}: cannot be exported: no {', '.join(missing)} in it; expected a checkpoint of `cyclecast train`")
     direction, network = checkpoint.generator_from_checkpoint(state, direction)
     fixed = state["fixed"].get(direction)
     images = [] if fixed is None or fixed.ndim != 4 else list(fixed.permute(0, 2, 3, 1).flip(3).contiguous().numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,18 @@ def openvino_library() -> ModuleType:
         raise EngineNotInstalled("openvino is not installed: pip install openvino") from error
 
 
+@cache
+def openvino_core() -> openvino.Core:
+    """The process's only Core, which is never destroyed. EngineNotInstalled if openvino is missing.
+
+    OpenVINO's CPU plugin gives the thread that loads it a stack for signal handlers (sigaltstack), and frees that stack with
+    its Core. A Core that another thread destroys, or two Cores that are not destroyed in reverse order, leave the thread with
+    a freed stack, and the next Ctrl-C is a segmentation fault.
+    """
+    core: openvino.Core = openvino_library().Core()
+    return core
+
+
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
     """The graph in `path`. ModelError if the file is not a model."""
     try:
@@ -56,7 +69,7 @@ def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int
     cannot be read.
     """
     if model is None:
-        model = read_model(openvino_library().Core(), path)
+        model = read_model(openvino_core(), path)
     metadata = metadata_of(model)
     frame_spec(path, metadata)
     return frame_size(path, _tensors(model.inputs), _tensors(model.outputs)), metadata
@@ -64,7 +77,7 @@ def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int
 
 def read_metadata(path: Path) -> str | None:
     """The ModelSpec's JSON of an ONNX file, if it has one. ModelError if the file is not a model."""
-    return metadata_of(read_model(openvino_library().Core(), path))
+    return metadata_of(read_model(openvino_core(), path))
 
 
 def metadata_of(model: openvino.Model) -> str | None:

@@ -13,7 +13,7 @@ from cyclecast.files import atomic_write
 from cyclecast.runtime.cuda import Gpu
 from cyclecast.runtime.engine import OnBuild, check_shape, check_size, spec_from_metadata
 from cyclecast.runtime.machine import RTX_TARGETS, cache_folder
-from cyclecast.runtime.onnx_file import describe, metadata_of, openvino_library, read_model
+from cyclecast.runtime.onnx_file import describe, metadata_of, openvino_core, read_model
 from cyclecast.runtime.plan import PlanFacts, Size, engine_of_plan
 from cyclecast.runtime.tensorrt_library import import_tensorrt, progress_monitor, quiet_logger
 
@@ -47,7 +47,7 @@ def build_plan(
     trt = import_tensorrt(engine)
     if engine_of_plan(model) is not None:
         raise ModelError(f"{model}: already a plan; expected an ONNX frame model")
-    graph = read_model(openvino_library().Core(), model)
+    graph = read_model(openvino_core(), model)
     metadata = metadata_of(graph)
     spec = spec_from_metadata(model, metadata)
     latent = spec.model_type == "latent"

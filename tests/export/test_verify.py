@@ -21,7 +21,7 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.export.torch_engine import TorchEngine
 from cyclecast.export.verify import Reference, verify
 from cyclecast.runtime.engines import open_engine
-from cyclecast.runtime.onnx_file import openvino_library
+from cyclecast.runtime.onnx_file import openvino_core
 from cyclecast.training.networks import ConvGenerator, ImageGenerator, build_generator
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
@@ -115,7 +115,7 @@ def test_a_dcgan_generates_the_same_images_in_every_library(precision: str, tmp_
     latents = torch.randn(8, 100)
     expected = LatentGraph(network)(latents).numpy()
     assert expected.std() > 20  # has contrast
-    core = openvino_library().Core()
+    core = openvino_core()
     hints = (
         {"fp32": "f32", "bf16": "bf16"} if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else {"fp32": "f32"}
     )

@@ -27,7 +27,7 @@ from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import in_place
 from cyclecast.runtime.engines.openvino import OpenVinoEngine, overflows_in_fp16
 from cyclecast.runtime.model import Model, bundled_models, load
-from cyclecast.runtime.onnx_file import openvino_library, read_model
+from cyclecast.runtime.onnx_file import openvino_core, openvino_library, read_model
 from cyclecast.spec import ModelSpec
 from tests.conftest import moving_pictures
 
@@ -489,15 +489,14 @@ def test_a_session_at_fixed_addresses_returns_a_new_array_for_each_frame(tiny_mo
 
 
 def test_auto_chooses_bf16_on_a_cpu_that_computes_it(tiny_model: Path) -> None:
-    import openvino
 
-    native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    native = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     chosen = open_engine(tiny_model, "auto")
     assert (chosen.name, chosen.precision) == ("openvino", "bf16" if native else "fp32")
 
 
 def test_norms_overflow_in_fp16_before_openvino_2026_3(tiny_model: Path) -> None:
-    core = openvino_library().Core()
+    core = openvino_core()
     with_norms, without = read_model(core, tiny_model), read_model(core, bundled_models()["monet"])
     for version, overflows in (
         ("2025.4.1-20426-82bbf0292c5", True),
@@ -564,3 +563,26 @@ def test_openvino_loads_without_telemetry(tiny_model: Path) -> None:
     )
     process = subprocess.run([sys.executable, "-c", program, str(tiny_model)], capture_output=True, text=True, check=True)
     assert process.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"]
+
+
+def test_ctrl_c_is_handled_after_another_thread_released_openvinos_engine(tiny_model: Path) -> None:
+    code = (
+        "import gc, os, signal, sys, threading\n"
+        "from pathlib import Path\n"
+        "from cyclecast.runtime.engines import open_engine\n"
+        "engines = [open_engine(Path(sys.argv[1]), 'openvino') for _ in range(2)]\n"
+        "for engine in engines:\n"
+        "    engine.prepare(64, 48)\n"
+        "del engine\n"
+        "def release():\n"
+        "    while engines:\n"
+        "        engines.pop(0).close()\n"
+        "    gc.collect()\n"
+        "thread = threading.Thread(target=release)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "signal.signal(signal.SIGINT, lambda number, frame: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_model)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

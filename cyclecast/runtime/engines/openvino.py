@@ -16,7 +16,7 @@ from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
 from cyclecast.future import Completed, Deferred, Future
 from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size, dense
 from cyclecast.runtime.machine import cache_folder
-from cyclecast.runtime.onnx_file import describe, openvino_library, read_model
+from cyclecast.runtime.onnx_file import describe, openvino_core, openvino_library, read_model
 
 if TYPE_CHECKING:
     import openvino
@@ -37,7 +37,7 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path, device: str, precision: str) -> None:
         self._openvino = openvino_library()
-        self._core = self._openvino.Core()
+        self._core = openvino_core()
         self._target = self._pick_device(device)
         self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
         self._path = path
