@@ -73,7 +73,7 @@ def test_no_frame_mixes_two_and_each_is_taken_or_skipped() -> None:
 class Messages(io.StringIO):
     """What the capture process sends; acts as the reader, which is busy from the third frame on until the tenth is due."""
 
-    def __init__(self, memory: SharedMemory, inbox: process.Inbox, busy_until: float) -> None:
+    def __init__(self, memory: SharedMemory, inbox: process.ParentMessages, busy_until: float) -> None:
         super().__init__()
         self.sent: list[dict[str, Any]] = []
         self._memory, self._inbox, self._busy_until = memory, inbox, busy_until
@@ -95,7 +95,7 @@ def test_frames_that_a_newer_one_will_replace_are_not_even_decoded(memory: Share
         decoded.append(number)
         return image_of(number)
 
-    start, inbox = time.perf_counter(), process.Inbox()
+    start, inbox = time.perf_counter(), process.ParentMessages()
     pending = (PendingFrame(start + number / 30, partial(decode, number)) for number in range(1, 13))
     monkeypatch.setattr(process, "open_source", lambda address, settings: LiveSource("a test", pending))
     messages = Messages(memory, inbox, busy_until=start + 10 / 30)

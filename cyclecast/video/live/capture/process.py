@@ -42,11 +42,11 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print is no message
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the reader decides
-    inbox = Inbox()
-    threading.Thread(target=inbox.read, daemon=True).start()
-    address, capture_settings = inbox.next()
+    messages = ParentMessages()
+    threading.Thread(target=messages.read, daemon=True).start()
+    address, capture_settings = messages.next()
     try:
-        capture(address, CaptureSettings(**capture_settings), out, inbox)
+        capture(address, CaptureSettings(**capture_settings), out, messages)
         send(out, end=True)
     except Exception as error:
         log.debug("capturing %s failed", address, exc_info=True)
@@ -55,7 +55,7 @@ def main() -> None:
     os._exit(0)  # drivers may hang or crash when they are taken down
 
 
-class Inbox:
+class ParentMessages:
     """What the reader sends. `read` runs in a thread of its own, so that the pipe never fills up."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Inbox:
         return self._messages.get()
 
 
-def capture(address: str, capture_settings: CaptureSettings, out: IO[str], inbox: Inbox) -> None:
+def capture(address: str, capture_settings: CaptureSettings, out: IO[str], messages: ParentMessages) -> None:
     """Captures every frame of the source into the slots, until it ends."""
     source = open_source(address, capture_settings)
     send(out, open=source.description)
@@ -91,7 +91,7 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], inbox
             step = pending_frame.at - before
             interval = step if not interval else 0.9 * interval + 0.1 * step
         before = pending_frame.at
-        if inbox.slots is not None and inbox.slots.busy_until > pending_frame.at + HEADROOM * interval:
+        if messages.slots is not None and messages.slots.busy_until > pending_frame.at + HEADROOM * interval:
             number += 1
             send(out, skipped=number)
             continue
@@ -106,12 +106,12 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], inbox
         if size != image.shape[1::-1]:
             width, height = size = image.shape[1::-1]
             send(out, size=[width, height])
-            memory = attach(inbox.next()["memory"])
-            if inbox.slots is not None:
-                inbox.slots.close()
-            inbox.slots = SlotWriter(memory, width, height)
-        assert inbox.slots is not None
-        slot = inbox.slots.write(image, number)
+            memory = attach(messages.next()["memory"])
+            if messages.slots is not None:
+                messages.slots.close()
+            messages.slots = SlotWriter(memory, width, height)
+        assert messages.slots is not None
+        slot = messages.slots.write(image, number)
         if slot is None:
             send(out, skipped=number)
         else:
