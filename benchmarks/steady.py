@@ -7,7 +7,7 @@ For each clip and model, over its first seconds, styled at its own size:
 - changed: mean difference in gray levels; in uncovered areas, which optical flow cannot follow, the root mean square: ghosts
   would appear there.
 - strokes: gradient energy of the smoothed frames over that of the styled ones, at full and at half size.
-- still: the ratio of the errors if the same noisy camera films the first frame again and again.
+- still: the ratio of the errors if the same noisy camera records the first frame repeatedly.
 
 Then milliseconds per frame at each size, alternating with the model.
 Use clips from a tripod, from a moving camera, and with cuts.

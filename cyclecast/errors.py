@@ -57,7 +57,7 @@ class ModelError(CyclecastError):
 
 
 class MissingModelError(ModelError, FileNotFoundError):
-    """There is no model or checkpoint of this name."""
+    """A model or a checkpoint does not exist."""
 
 
 class EngineError(CyclecastError):

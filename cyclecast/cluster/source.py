@@ -15,7 +15,7 @@ BLOCK_BYTES = 32 << 20  # of a source that is sent
 
 
 class SourceFile:
-    """The file to convert, as it was at the beginning. InputError if it cannot be read."""
+    """The file to convert, with its state when the conversion began. InputError if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

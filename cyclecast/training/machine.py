@@ -1,4 +1,4 @@
-"""What a run takes of the machine and leaves as it was: device, precision, memory layout, random state, signals."""
+"""Picks device, precision and memory layout for a run; restores random state and signal handlers after it."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class DistillConfig(TranslationConfig):
     channel_weight: float = 1.0
     """Weight of the difference between the channels' means at four depths, which connectors map to the teacher's."""
     steadiness_weight: float = 2.0
-    """Weight of what moves otherwise than the input does, and of noise that shows in the image: less flicker."""
+    """Weight of the steadiness loss: output motion that differs from the input motion, and visible noise. Reduces flicker."""
     adversarial_weight: float = 0.0
     """Weight of the student's own discriminator, which starts as a copy of the teacher's."""
 
