@@ -147,16 +147,28 @@ def feature_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
 
 def style_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
     """Mean over layers of the squared distance of Gram matrices, relative to their mean square (Gatys et al. 2016)."""
-    pairs = [(_gram(a.float()), _gram(b.float())) for a, b in zip(generated, real, strict=True)]
+    return gram_loss([gram_matrix(maps) for maps in generated], [gram_matrix(maps) for maps in real])
+
+
+def gram_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
+    """The same of Gram matrices, (N, C, C) per layer."""
+    pairs = list(zip(generated, real, strict=True))
     return torch.stack([(a - b).square().mean() / _scale(a.square(), b.square()) for a, b in pairs]).mean()
+
+
+def gram_matrix(maps: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, C) fp32: correlations of channels over all positions."""
+    flat = maps.float().flatten(2)
+    with torch.autocast(maps.device.type, enabled=False):
+        return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def content_loss(generated: list[Tensor], source: list[Tensor]) -> Tensor:
+    """Mean over layers of the squared difference of features, relative to the source's mean square (Johnson et al. 2016, 3.2)."""
+    pairs = [(a.float(), b.float()) for a, b in zip(generated, source, strict=True)]
+    return torch.stack([(a - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]).mean()
 
 
 def _scale(a: Tensor, b: Tensor) -> Tensor:
     """The mean of both, as a constant without gradient; never 0, so that it can be divided by."""
     return ((a.mean() + b.mean()) / 2).clamp_min(1e-12).detach()
-
-
-def _gram(maps: Tensor) -> Tensor:
-    """Gram matrix, (N, C, H, W) -> (N, C, C): correlations of channels over all positions."""
-    flat = maps.flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]

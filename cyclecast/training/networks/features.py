@@ -99,6 +99,24 @@ class EfficientNetFeatures(nn.Module):
             maps.append(x)
         return maps
 
+    def with_depthwise(self, x: Tensor, count: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The pyramid's maps, and the outputs of the first `count` blocks' depthwise convolutions.
+
+        The latter are wider than the projections that follow them, and carry texture and color: statistics of a style.
+        """
+        maps, depthwise = [], []
+        for level in self.levels:
+            for block in level:  # type: ignore[attr-defined]
+                if not isinstance(block, InvertedBottleneck):
+                    x = block(x)
+                    continue
+                source, inner = x, block.parts[:-1](x)
+                depthwise.append(inner)
+                x = block.parts[-1](inner)
+                x = source + x if block.residual else x
+            maps.append(x)
+        return maps, depthwise[:count]
+
 
 def load_pretrained(name: str) -> dict[str, Tensor]:
     """Loads the state dict of EfficientNet-Lite0 or Lite2 from its package. CyclecastError if that is not installed."""

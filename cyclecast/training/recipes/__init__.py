@@ -20,6 +20,7 @@ from cyclecast.training.recipes.distill import Distill
 from cyclecast.training.recipes.gan import Gan
 from cyclecast.training.recipes.pix2pix import Pix2Pix
 from cyclecast.training.recipes.simgan import SimGan
+from cyclecast.training.recipes.style_transfer import StyleTransfer
 from cyclecast.training.recipes.wgan import Wgan
 
 
@@ -84,4 +85,5 @@ RECIPES: dict[str, Any] = {
     "bigan": BiGan,
     "simgan": SimGan,
     "distill": Distill,
+    "style_transfer": StyleTransfer,
 }
