@@ -15,6 +15,7 @@ from torch.optim import Adam, Optimizer
 
 from cyclecast.training import losses
 from cyclecast.training.augment import augment
+from cyclecast.training.data import OneDomain, PairedData, UnpairedData
 from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks import build_generator
 from cyclecast.training.pool import ImagePool
@@ -41,7 +42,7 @@ class Translation:
     def __init__(self, config: TranslationConfig, directions: tuple[str, ...], discriminators: Mapping[str, nn.Module]) -> None:
         self.config: TranslationConfig = config
         optim, architecture = config.optim, config.generator.architecture()
-        self.data = config.data.open(paired=self.paired)
+        self.data: OneDomain | PairedData | UnpairedData = config.data.open(paired=self.paired)
         self.steps = config.steps or EPOCHS * max(1, len(self.data) // optim.batch_size)
         generators = {f"generator_{d[0]}{d[2]}": build_generator(**architecture) for d in directions}
         self.networks: dict[str, nn.Module] = {**generators, **discriminators}
