@@ -1,31 +1,34 @@
-"""The pairs of crops that the recipe `supervised` learns from, in folders; cut from pairs that exist already."""
+"""The pairs of tiles that the recipe `supervised` learns from, in folders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cyclecast.errors import InputError
 from cyclecast.files import atomic_write
 from cyclecast.style.looks import Pairs
 from cyclecast.video.files.images import read_image, write_image
 from cyclecast.video.frame import Image
 
-SIDE = 256  # pixels of a crop
-MOST_TILES = 1500
+SIDE = 256  # pixels of a tile: it is decoded in a few milliseconds, and crops from it differ enough
+MOST_TILES = 2000
 HELD_OUT = 20  # every so many-th pair is not learned from: the figures come from these
 
 OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class CropFolders:
-    """The folders of pairs: `before` and `after` to learn from, and the same two with pairs that are held out."""
+class PairFolders:
+    """The folders `before` and `after` to learn from, and the same two with pairs that are held out.
+
+    total: the number of pairs. Each image is cut into tiles, of which an even selection is kept where there are many.
+    """
 
     folder: Path
+    total: int = 0
 
     @property
     def before(self) -> Path:
@@ -36,60 +39,47 @@ class CropFolders:
         return self.folder / "after"
 
     @property
-    def held_out(self) -> CropFolders:
+    def held_out(self) -> PairFolders:
         """The pairs that are not learned from."""
-        return CropFolders(self.folder / "held-out")
+        return PairFolders(self.folder / "held-out")
 
-    def has(self, number: int, total: int) -> bool:
-        """Whether pair `number` of `total` is complete."""
-        return self._target(number, total)[1].is_file()
+    def has(self, number: int) -> bool:
+        """Whether pair `number` is complete."""
+        return any(self._target(number).after.glob(f"{number:06d}-last.png"))
 
-    def is_complete(self, total: int) -> bool:
-        """Whether all pairs are there."""
-        return all(self.has(number, total) for number in range(total))
+    def write(self, number: int, before: Image, after: Image) -> None:
+        """Writes the tiles of a pair of equal size, (H, W, 3) uint8 BGR. The last one marks it as complete."""
+        target, places = self._target(number), tile_places(before.shape[0], before.shape[1])
+        most = max(1, MOST_TILES // max(1, self.total))
+        if len(places) > most:
+            chosen = np.random.default_rng(number).choice(len(places), most, replace=False)
+            places = [places[index] for index in sorted(chosen)]
+        for index, (top, left) in enumerate(places):
+            name = f"{number:06d}-{'last' if index == len(places) - 1 else index}.png"
+            for folder, image in ((target.before, before), (target.after, after)):
+                with atomic_write(folder / name, overwrite=True) as partial:
+                    write_image(partial, np.ascontiguousarray(image[top : top + SIDE, left : left + SIDE]))
 
-    def write(self, number: int, total: int, before: Image, after: Image) -> None:
-        """Writes a pair, `after` last: a pair that has it is complete."""
-        for path, image in zip(self._target(number, total), (before, after), strict=True):
-            with atomic_write(path, overwrite=True) as partial:
-                write_image(partial, image)
-
-    def _target(self, number: int, total: int) -> tuple[Path, Path]:
-        is_held_out = total > HELD_OUT and number % HELD_OUT == HELD_OUT - 1
-        folders = self.held_out if is_held_out else self
-        return folders.before / f"{number:06d}.png", folders.after / f"{number:06d}.png"
-
-
-def write_tiles(pairs: Pairs, folders: CropFolders, on_progress: OnProgress) -> int:
-    """Cuts pairs into tiles of SIDE pixels that overlap a little, and returns their number; of many, an even selection.
-
-    Small images stay whole. InputError if a pair has become unreadable.
-    """
-    wanted = [(row, place) for row in pairs.rows for place in _places(row[0])]
-    if len(wanted) > MOST_TILES:
-        wanted = [wanted[i] for i in np.unique(np.linspace(0, len(wanted) - 1, MOST_TILES).round().astype(int))]
-    images: tuple[Path | None, Image | None, Image | None] = (None, None, None)
-    total = 0 if pairs.are_keyframes else len(wanted)  # of keyframes, every area is needed
-    for number, ((before, after), (top, left)) in enumerate(wanted):
-        if images[0] != before:
-            images = before, read_image(before), read_image(after)
-        assert images[1] is not None and images[2] is not None
-        tiles = (np.ascontiguousarray(image[top : top + SIDE, left : left + SIDE]) for image in images[1:])  # type: ignore[index]
-        folders.write(number, total, *tiles)
-        on_progress(number + 1, len(wanted))
-    return len(wanted)
+    def _target(self, number: int) -> PairFolders:
+        is_held_out = self.total > HELD_OUT and number % HELD_OUT == HELD_OUT - 1
+        return self.held_out if is_held_out else self
 
 
-def _places(path: Path) -> Iterator[tuple[int, int]]:
-    """(top, left) of the tiles that cover an image."""
-    image = read_image(path)
-    if image is None:
-        raise InputError(f"{path}: cannot be read as an image")
-    rows, columns = (_starts(side) for side in image.shape[:2])
-    return ((top, left) for top in rows for left in columns)
+def write_pairs(pairs: Pairs, folders: PairFolders, on_progress: OnProgress) -> None:
+    """Cuts pairs that exist already into tiles."""
+    for number, (before, after) in enumerate(pairs.rows):
+        folders.write(number, read_image(before), read_image(after))
+        on_progress(number + 1, len(pairs.rows))
+
+
+def tile_places(height: int, width: int) -> list[tuple[int, int]]:
+    """(top, left) of tiles of SIDE pixels that cover an image and overlap a little."""
+    return [(top, left) for top in _starts(height) for left in _starts(width)]
 
 
 def _starts(side: int) -> list[int]:
-    """Where tiles start along a side, so that they cover it evenly."""
-    count = max(1, -(-(side - SIDE // 8) // (SIDE - SIDE // 8)))
-    return [0] if side <= SIDE else [int(start) for start in np.linspace(0, side - SIDE, count).round()]
+    if side <= SIDE:
+        return [0]
+    overlap = SIDE // 8
+    count = -(-(side - overlap) // (SIDE - overlap))
+    return [int(start) for start in np.linspace(0, side - SIDE, count).round()]

@@ -16,7 +16,7 @@ from cyclecast.errors import ConfigError, Interrupted
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.files import check_output
-from cyclecast.style.crops import CropFolders, write_tiles
+from cyclecast.style.crops import PairFolders, write_pairs
 from cyclecast.style.footage import extract_frames, list_footage, shrink_to
 from cyclecast.style.looks import Look, Pairs, StyleImages, Teacher, read_look
 from cyclecast.style.plan import (
@@ -133,7 +133,7 @@ class _StyleRun:
         self.on_message, self.on_progress = on_message, on_progress
         self.folder = output.with_suffix(".style")
         self.frames, self.styles = self.folder / "frames", self.folder / "styles"
-        self.crops, self.run_folder = CropFolders(self.folder / "pairs"), self.folder / "run"
+        self.run_folder = self.folder / "run"
         self.plan_file = self.folder / "plan.json"
         self.plan = self._open_plan(looks, pairs)
 
@@ -194,6 +194,11 @@ class _StyleRun:
             if self.folder.is_dir():
                 self.plan.save(self.plan_file)
 
+    @property
+    def pairs(self) -> PairFolders:
+        """The pairs that are planned."""
+        return PairFolders(self.folder / "pairs", self.plan.pairs)
+
     def _seconds_left(self) -> float:
         """The time that training may take."""
         minutes = MINUTES if self.options.minutes is None else self.options.minutes
@@ -220,21 +225,21 @@ class _StyleRun:
                     write_image(self.styles / f"{number:06d}.jpg", shrink_to(read_image(path), STYLE_SIDE))
         elif isinstance(look, Pairs):
             if not self.plan.pairs:
-                shutil.rmtree(self.crops.folder, ignore_errors=True)
-                self.plan.pairs = write_tiles(
-                    look, self.crops, lambda done, total: self.on_progress("cutting pairs", done, total)
-                )
+                folders = PairFolders(self.folder / "pairs", len(look.rows))
+                shutil.rmtree(folders.folder, ignore_errors=True)
+                write_pairs(look, folders, lambda done, total: self.on_progress("cutting pairs", done, total))
+                self.plan.pairs = folders.total
         else:
             self._ask_teacher(look)
 
     def _ask_teacher(self, teacher: Teacher) -> None:
         """Runs the teacher on crops of the footage until all pairs are there."""
         plan, options = self.plan, self.options
-        if plan.pairs and self.crops.is_complete(plan.pairs):
+        if plan.pairs and all(map(self.pairs.has, range(plan.pairs))):
             return
         frames = sorted(self.frames.glob("*.jpg"))
         with open_teacher(teacher, self.folder / "teacher.onnx", frames, options.color) as model:
-            maker = PairMaker(model, frames, self.crops, options.seed, options.view)
+            maker = PairMaker(model, frames, options.seed, options.view)
             if not plan.pairs:
                 seconds = maker.time_pair()
                 plan.pairs = PAIRS_OF_STEPS if options.steps else pairs_in(self._seconds_left(), seconds)
@@ -243,11 +248,11 @@ class _StyleRun:
                     f"{plan.pairs} pairs of {maker.size[0]}x{maker.size[1]} pixels by {teacher.path.name} on {model.engine.name}"
                 )
                 self.on_message(f"{what}: about {plan.pairs * seconds / 60:.1f} minutes here")
-            maker.make_all(plan.pairs, lambda done, total: self.on_progress("asking the teacher", done, total))
+            maker.make_all(self.pairs, lambda done, total: self.on_progress("asking the teacher", done, total))
 
     def _train(self) -> None:
         options, plan = self.options, self.plan
-        data = (self.frames, self.styles) if isinstance(self.look, StyleImages) else (self.crops.before, self.crops.after)
+        data = (self.frames, self.styles) if isinstance(self.look, StyleImages) else (self.pairs.before, self.pairs.after)
         if not plan.steps:
             self.on_message("measuring the time of a training step here")
             plan.step_seconds = measure_step_seconds(self.look, data, options.preset, options.seed)
@@ -271,7 +276,7 @@ class _StyleRun:
         export_onnx(read_generator(self.run_folder), self.output, overwrite=self.options.overwrite)
         with cyclecast.load(self.output) as model:
             write_sheet(self.output.with_suffix(".jpg"), [read_image(path) for path in self._sheet_frames()], model)
-            figures = measure(model, self.crops.held_out)
+            figures = measure(model, self.pairs.held_out)
         write_card(self.output.with_suffix(".md"), self.look, self.plan, recipe_of(self.look), figures)
         return figures
 

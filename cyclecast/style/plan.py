@@ -95,7 +95,7 @@ def training_config(look: Look, folder: Path, data: tuple[Path, Path], preset: s
     return config
 
 
-COLLECTION_SETTINGS: dict[str, Any] = {"adversarial_weight": 1.0, "palette_weight": 2.0}
+COLLECTION_SETTINGS: dict[str, Any] = {"adversarial_weight": 1.0}
 
 
 def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from cyclecast._version import __version__
 from cyclecast.files import atomic_write
 from cyclecast.runtime.bench import psnr_db, times_ms
-from cyclecast.style.crops import CropFolders
+from cyclecast.style.crops import PairFolders
 from cyclecast.style.looks import Look, StyleImages
 from cyclecast.style.plan import Plan
 from cyclecast.training.evaluate.flicker import structure_kept
@@ -41,7 +41,7 @@ class Figures:
     ssim_of_the_source: float | None = None
 
 
-def measure(model: Callable[[Image], Image], held_out: CropFolders) -> Figures:
+def measure(model: Callable[[Image], Image], held_out: PairFolders) -> Figures:
     """Times the model, and compares it with the targets of held-out pairs if there are any."""
     frames = [frame.image for frame in Scene(1280, 720, seconds=1, rate=3)]
     for frame in frames:

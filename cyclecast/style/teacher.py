@@ -18,7 +18,7 @@ from cyclecast.export.adopt.evidence import Overrides
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.model import Model
-from cyclecast.style.crops import SIDE, CropFolders, OnProgress
+from cyclecast.style.crops import SIDE, OnProgress, PairFolders
 from cyclecast.style.footage import shrink_to
 from cyclecast.style.looks import Teacher
 from cyclecast.video.files.images import read_image
@@ -46,9 +46,10 @@ class PairMaker:
     number, so that an interrupted series can be resumed.
     """
 
-    def __init__(self, model: Model, frames: Sequence[Path], folders: CropFolders, seed: int, view: TeacherView) -> None:
-        self.model, self.frames, self.folders, self.seed, self.view = model, frames, folders, seed, view
-        self.size = model.engine.size or (SIDE, SIDE)
+    def __init__(self, model: Model, frames: Sequence[Path], seed: int, view: TeacherView) -> None:
+        self.model, self.frames, self.seed, self.view = model, frames, seed, view
+        fixed = model.engine.size or model.spec.architecture.get("size")  # of an adopted model: it stretches other sizes
+        self.size: tuple[int, int] = tuple(fixed) if fixed else (SIDE, SIDE)
 
     def time_pair(self) -> float:
         """Seconds for a pair, after one to warm up."""
@@ -58,12 +59,12 @@ class PairMaker:
         self._pair(1)
         return time.perf_counter() - start
 
-    def make_all(self, total: int, on_progress: OnProgress) -> None:
+    def make_all(self, folders: PairFolders, on_progress: OnProgress) -> None:
         """Writes the pairs that are missing."""
-        for number in range(total):
-            if not self.folders.has(number, total):
-                self.folders.write(number, total, *self._pair(number))
-            on_progress(number + 1, total)
+        for number in range(folders.total):
+            if not folders.has(number):
+                folders.write(number, *self._pair(number))
+            on_progress(number + 1, folders.total)
 
     def _pair(self, number: int) -> tuple[Image, Image]:
         crop = draw_crop(self.frames, number, self.seed, self.size, self.view)

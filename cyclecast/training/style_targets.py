@@ -34,7 +34,6 @@ class StyleTargets(nn.Module):
         super().__init__()
         self.count = len(images)
         grams: list[list[Tensor]] = []
-        means: list[list[Tensor]] = []
         descriptors: list[Tensor] = []
         with torch.no_grad():
             for image in images:
@@ -42,12 +41,10 @@ class StyleTargets(nn.Module):
                 maps, depthwise = features.with_depthwise(full, BLOCKS)
                 depthwise += features.with_depthwise(halved(full), BLOCKS)[1]
                 grams.append([gram_matrix(each)[0] for each in depthwise])
-                means.append([each.mean((2, 3))[0] for each in depthwise])
                 descriptors.append(describe(full, maps)[0])
             own = [describe(full, features(full))[0] for full in (crop_to_unit(image[None]) for image in contents)]
-        for layer, (matrices, vectors) in enumerate(zip(zip(*grams, strict=True), zip(*means, strict=True), strict=True)):
+        for layer, matrices in enumerate(zip(*grams, strict=True)):
             self.register_buffer(f"gram_{layer}", torch.stack(matrices), persistent=False)
-            self.register_buffer(f"mean_{layer}", torch.stack(vectors), persistent=False)
         self.layers = len(grams[0])
         styles, sources = torch.stack(descriptors), torch.stack(own)
         self.register_buffer("descriptors", standardized(styles, styles), persistent=False)
@@ -70,10 +67,6 @@ class StyleTargets(nn.Module):
     def grams(self, index: Tensor) -> list[Tensor]:
         """(N,) -> the Gram matrices (N, C, C) of these style images, per layer: first at full scale, then at half of it."""
         return [getattr(self, f"gram_{layer}")[index] for layer in range(self.layers)]
-
-    def means(self, index: Tensor) -> list[Tensor]:
-        """(N,) -> the mean features (N, C) of these style images, per layer as in `grams`."""
-        return [getattr(self, f"mean_{layer}")[index] for layer in range(self.layers)]
 
     def recolor(self, source: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] -> the same in the palette of the style images."""

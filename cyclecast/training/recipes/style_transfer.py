@@ -49,19 +49,15 @@ class StyleTransferConfig(TranslationConfig):
     }
 
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
-    style_size: int = 512
+    style_size: int = 640
     """Length of a style image's shorter side, pixels: strokes of the style image at this size are painted into footage."""
-    copy_steps: int = 200
+    copy_steps: int = 150
     """First steps, which learn to copy the source. They are fast, and a style is learned sooner from there."""
     style_weight: float = 25.0
     """Weight of the distance of the batch's Gram matrices, half of them at full scale and half at half scale."""
-    texture_weight: float = 5.0
-    """Weight of the distance of covariances of each crop: the Gram matrices without the mean, i.e. without its brightness."""
     content_weight: float = 1.0
     """Weight of 1 - the correlation of features of the output and the source: forms stay where they are."""
-    brightness_weight: float = 1.0
-    """Weight of the change of brightness of areas of 8x8 pixels."""
-    palette_weight: float = 0.0
+    palette_weight: float = 4.0
     """Weight of the distance of the output's colors from the source's in the style's palette, of areas of 16x16 pixels."""
     smoothness_weight: float = 0.05
     """Weight of the total variation of the output."""
@@ -72,7 +68,7 @@ class StyleTransferConfig(TranslationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ("style", "texture", "content", "brightness", "palette", "smoothness", "steadiness", "adversarial")
+        names = ("style", "content", "palette", "smoothness", "steadiness", "adversarial")
         require_weights(self, *(f"{name}_weight" for name in names))
         require(self, "copy_steps", self.copy_steps >= 0, "at least 0")
         require(self, "style_size", self.style_size >= 2 * UNIT, f"at least {2 * UNIT}")
@@ -134,22 +130,18 @@ class StyleTransfer(Translation):
         with torch.no_grad():
             real_maps = self.features(real)
             index = self.targets.nearest(real, real_maps)
-            target_grams, target_means = self.targets.grams(index), self.targets.means(index)
+            targets = self.targets.grams(index)
         maps, depthwise = self.features.with_depthwise(fake, BLOCKS)
         depthwise += self.features.with_depthwise(halved(fake), BLOCKS)[1]
-        grams, means = [losses.gram_matrix(each) for each in depthwise], [each.float().mean((2, 3)) for each in depthwise]
+        grams = [losses.gram_matrix(each) for each in depthwise]
         parts = {
             # Of the batch: crop by crop, every crop would have to show the whole palette, and lose its contrast.
-            "style": losses.gram_loss([each.mean(0) for each in grams], [each.mean(0) for each in target_grams]),
-            # Of each crop: strokes in flat areas, too.
-            "texture": losses.gram_loss(covariances(grams, means), covariances(target_grams, target_means)),
+            "style": losses.gram_loss([each.mean(0) for each in grams], [each.mean(0) for each in targets]),
             "content": losses.content_loss(maps[1:3], real_maps[1:3]),
-            "brightness": losses.brightness_loss(fake, real),
+            "palette": losses.color_loss(fake, self.targets.recolor(real), 16),
             "smoothness": losses.total_variation(fake),
             "range": excess.abs().mean(),
         }
-        if config.palette_weight:
-            parts["palette"] = losses.color_loss(fake, self.targets.recolor(real), 16)
         if config.steadiness_weight:
             parts["steadiness"] = steadiness_loss(generator, source, output)
         if config.adversarial_weight:
@@ -166,11 +158,6 @@ class StyleTransfer(Translation):
     def _inner(self, images: Tensor) -> Tensor:
         """The part of crops that the losses see."""
         return crop_to_unit(images[:, :, BORDER:-BORDER, BORDER:-BORDER])
-
-
-def covariances(grams: list[Tensor], means: list[Tensor]) -> list[Tensor]:
-    """Gram matrices (N, C, C) and means (N, C) of features -> their covariances (N, C, C), per layer."""
-    return [gram - mean[:, :, None] * mean[:, None, :] for gram, mean in zip(grams, means, strict=True)]
 
 
 def style_images(config: StyleTransferConfig) -> list[Tensor]:
