@@ -74,23 +74,24 @@ def recipe_of(look: Look) -> str:
     return "style_transfer" if isinstance(look, StyleImages) else "supervised"
 
 
-def training_config(look: Look, folder: Path, data: tuple[Path, Path], preset: str, seed: int, steps: int | None) -> TrainConfig:
+def training_config(
+    look: Look, folder: Path, data: tuple[Path, Path], preset: str, seed: int, steps: int, **settings: Any
+) -> TrainConfig:
     """The settings of the run in `folder`. data: frames and style images, or both sides of the pairs."""
     recipe = recipe_of(look)
-    settings: dict[str, Any] = {
+    settings |= {
         "out": folder,
         "domain_a": data[0],
         "domain_b": data[1],
         "preset": preset,
         "seed": seed,
+        "steps": steps,
         "save_every": 100,
         "sample_every": 500,
         "tensorboard": False,
     }
     if isinstance(look, StyleImages) and look.is_collection:
         settings |= COLLECTION_SETTINGS
-    if steps is not None:
-        settings["steps"] = steps
     config: TrainConfig = load_config(RECIPES[recipe].Config, settings=settings)
     return config
 
@@ -106,7 +107,8 @@ def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed:
         times.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as name:
-        config = training_config(look, Path(name) / "run", data, preset, seed, WARM_UP_STEPS + TIMED_STEPS)
+        typical: dict[str, Any] = {"copy_steps": 0} if isinstance(look, StyleImages) else {}  # those are faster than the others
+        config = training_config(look, Path(name) / "run", data, preset, seed, WARM_UP_STEPS + TIMED_STEPS, **typical)
         train(recipe_of(look), config, on_progress=on_progress)
     intervals = [after - before for before, after in zip(times[WARM_UP_STEPS - 1 :], times[WARM_UP_STEPS:], strict=False)]
     return statistics.median(intervals)
