@@ -21,6 +21,7 @@ from cyclecast.style.footage import extract_frames, list_footage, shrink_to
 from cyclecast.style.looks import Look, Pairs, StyleImages, Teacher, read_look
 from cyclecast.style.plan import (
     FINISHING_SECONDS,
+    MEASURED_STEPS,
     MINUTES,
     OVERHEAD,
     Plan,
@@ -254,12 +255,14 @@ class _StyleRun:
         options, plan = self.options, self.plan
         data = (self.frames, self.styles) if isinstance(self.look, StyleImages) else (self.pairs.before, self.pairs.after)
         if not plan.steps:
-            self.on_message("measuring the time of a training step here")
-            plan.step_seconds = measure_step_seconds(self.look, data, options.preset, options.seed)
+            if options.steps is None or options.steps > MEASURED_STEPS:
+                self.on_message("measuring the time of a training step here")
+                plan.step_seconds = measure_step_seconds(self.look, data, options.preset, options.seed)
             plan.steps = options.steps or steps_in(self._seconds_left(), plan.step_seconds)
             plan.save(self.plan_file)
         minutes = plan.steps * plan.step_seconds * OVERHEAD / 60
-        self.on_message(f"training: {plan.steps} steps of {plan.step_seconds:.2f} s, about {minutes:.1f} minutes in all")
+        estimate = f" of {plan.step_seconds:.2f} s, about {minutes:.1f} minutes in all" if minutes else ""
+        self.on_message(f"training: {plan.steps} steps{estimate}")
         config = training_config(self.look, self.run_folder, data, options.preset, options.seed, plan.steps)
         try:
             train(

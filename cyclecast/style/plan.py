@@ -25,7 +25,7 @@ FEWEST_STEPS, MOST_STEPS = 200, 8000
 PAIRS_SHARE = 0.35  # of the time, at most, for a teacher's pairs
 FEWEST_PAIRS, MOST_PAIRS = 60, 1200
 FINISHING_SECONDS = 40.0  # export, check, sheet
-WARM_UP_STEPS, TIMED_STEPS = 3, 6
+WARM_UP_STEPS, MEASURED_STEPS = 3, 9  # the first ones are slower
 OVERHEAD = 1.08  # checkpoints and samples
 
 
@@ -108,7 +108,7 @@ def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed:
 
     with tempfile.TemporaryDirectory() as name:
         typical: dict[str, Any] = {"copy_steps": 0} if isinstance(look, StyleImages) else {}  # those are faster than the others
-        config = training_config(look, Path(name) / "run", data, preset, seed, WARM_UP_STEPS + TIMED_STEPS, **typical)
+        config = training_config(look, Path(name) / "run", data, preset, seed, MEASURED_STEPS, **typical)
         train(recipe_of(look), config, on_progress=on_progress)
     intervals = [after - before for before, after in zip(times[WARM_UP_STEPS - 1 :], times[WARM_UP_STEPS:], strict=False)]
     return statistics.median(intervals)
