@@ -13,7 +13,6 @@ import typer
 from rich.table import Table
 
 from cyclecast.cli.console import (
-    DeviceOption,
     EngineOption,
     JsonOption,
     PrecisionOption,
@@ -27,6 +26,10 @@ from cyclecast.cli.console import (
 from cyclecast.errors import ConfigError
 
 TRAIN_DEVICE = "Device: auto (the best one present), cpu, cuda, cuda:N, mps or xpu. Default: auto."
+EVALUATE_DEVICE = (
+    "Device. For a run: auto (the best one present), cpu, cuda, cuda:N, mps or xpu; its classifiers also run on cuda, otherwise "
+    "on the CPU. For a frame model: as in `convert`; its classifiers run on the CPU."
+)
 
 
 def train(
@@ -129,7 +132,7 @@ def evaluate(
         typer.Option(help="Inception weights for FID and KID, in torch-fidelity's format. Default: EfficientNet's features."),
     ] = None,
     engine: EngineOption = "auto",
-    device: DeviceOption = "auto",
+    device: Annotated[str, typer.Option(help=EVALUATE_DEVICE)] = "auto",
     precision: PrecisionOption = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the classifiers that are trained to evaluate.")] = 0,
     as_json: JsonOption = False,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclecast.errors import InputError, MissingExtraError, MissingInputError
-from cyclecast.training.evaluate.classifier import SmallClassifier, to_unit
+from cyclecast.training.evaluate.classifier import SmallClassifier, device_of, to_unit
 from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, load_pretrained
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,9 @@ def _metrics(num_features: int, subset_size: int, subsets: int) -> list[Any]:
 
 @torch.no_grad()
 def _features(images: Tensor, extractor: nn.Module, batch_size: int) -> Tensor:
-    return torch.cat([extractor(batch).double().cpu() for batch in images.split(batch_size)])
+    """Returns the features of (N, 3, H, W) uint8 as (N, num_features) float64 on the CPU; computes on the extractor's device."""
+    device = device_of(extractor)
+    return torch.cat([extractor(batch.to(device)).cpu().double() for batch in images.split(batch_size)])
 
 
 def _import_or_explain(module: str) -> ModuleType:
