@@ -37,7 +37,7 @@ class SmallClassifier(nn.Module):
         self.head = nn.Linear(self.num_features, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, num_features): the input of the last layer."""
+        """Returns the input of the last layer, (N, num_features)."""
         out: Tensor = self.body(x).mean((2, 3))
         return out
 
@@ -47,7 +47,7 @@ class SmallClassifier(nn.Module):
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1], the range of every network here."""
+    """Converts uint8 to float32 in [-1, 1], the range of every network here."""
     return images.float() / 127.5 - 1.0
 
 

@@ -44,7 +44,7 @@ class DistributionScores:
     fake: int
 
     def named(self) -> dict[str, float]:
-        """The figures by name: fid, kid_mean and kid_std in Inception's features, else imagenet_fid and so on."""
+        """Returns the figures by name: fid, kid_mean and kid_std in Inception's features, otherwise imagenet_fid and so on."""
         prefix = "" if self.features == "inception" else f"{self.features}_"
         return {f"{prefix}{name}": getattr(self, name) for name in ("fid", "kid_mean", "kid_std")}
 
@@ -165,7 +165,7 @@ def fid_kid(
 
 
 def _metrics(num_features: int, subset_size: int, subsets: int) -> list[Any]:
-    """torchmetrics' FID and KID of features that are already extracted: two metrics share one pass of the extractor."""
+    """Returns torchmetrics' FID and KID for extracted features: so both metrics share one pass of the extractor."""
     identity = nn.Identity()
     identity.num_features = num_features  # type: ignore[assignment]
     fid, kid = _import_or_explain("torchmetrics.image.fid"), _import_or_explain("torchmetrics.image.kid")
@@ -187,7 +187,7 @@ def _features(images: Tensor, extractor: nn.Module, batch_size: int) -> Tensor:
 
 
 def _import_or_explain(module: str) -> ModuleType:
-    """The module. MissingExtraError with the command that installs it, if it is missing."""
+    """Imports a module. MissingExtraError, with the command that installs it, if it is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -148,7 +148,7 @@ def predict(network: SegmentationNet, photos: Tensor, batch_size: int = 16) -> T
 
 
 def _windows(photos: Tensor, labels: Tensor, chosen: list[int], side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random squares of `side` pixels of the chosen photos and of their labels; half of them are mirrored."""
+    """Cuts random squares of `side` pixels from the chosen photos and from their labels; mirrors half of them."""
     height, width = photos.shape[-2:]
     tops = torch.randint(height - side + 1, (len(chosen),), generator=generator).tolist()
     lefts = torch.randint(width - side + 1, (len(chosen),), generator=generator).tolist()
