@@ -72,15 +72,15 @@ def main() -> None:
             scene = Scene(width, height)
             frames = [scene.draw(index / 2) for index in range(4)]
             work = operations(network, width, height)
-            for name, precision, took, fps in time_engines(network, frames, device, args.frames):
-                tera = work / took.p50 / 1e9
+            for name, precision, model_ms, fps in time_engines(network, frames, device, args.frames):
+                tera = work / model_ms.p50 / 1e9
                 rows.append(
                     {
                         "generator": generator,
                         "size": size,
                         "engine": name,
                         "precision": precision,
-                        "ms": {"p50": round(took.p50, 2), "p95": round(took.p95, 2)},
+                        "ms": {"p50": round(model_ms.p50, 2), "p95": round(model_ms.p95, 2)},
                         "fps": round(fps, 1),
                         "tera_operations_per_second": round(tera, 3),
                         "share_of_matrix_rate": round(tera / rates[precision], 3) if precision in rates else None,
@@ -122,8 +122,8 @@ def time_engines(
                 continue
             with closing(engine):
                 times_ms(engine.run, frames, len(frames))
-                took = percentiles(times_ms(engine.run, frames, count))
-                yield name, engine.precision, took, frames_per_second(engine.submit, frames, count)
+                model_ms = percentiles(times_ms(engine.run, frames, count))
+                yield name, engine.precision, model_ms, frames_per_second(engine.submit, frames, count)
 
 
 def torch_runs(

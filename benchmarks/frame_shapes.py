@@ -47,8 +47,8 @@ def time_model(run: Path, size: tuple[int, int], turns: int) -> tuple[float, int
         export_onnx(read_generator(run), path, check=False)
         with closing(open_engine(path)) as engine:
             times_ms(engine.run, [frame], 5)
-            took = percentiles(times_ms(engine.run, [frame], turns)).p50
-            return took, path.stat().st_size, f"{engine.name} {engine.precision}"
+            model_ms = percentiles(times_ms(engine.run, [frame], turns)).p50
+            return model_ms, path.stat().st_size, f"{engine.name} {engine.precision}"
 
 
 def main() -> None:
@@ -79,12 +79,12 @@ def main() -> None:
     for shape in args.shapes:
         channels, blocks, factor = map(int, shape.split("x"))
         run = experiment.train_run(shape, "distill", settings | {"width": channels, "blocks": blocks, "factor": factor})
-        took, size, engine = time_model(run, (width, height), args.turns)
+        model_ms, size, engine = time_model(run, (width, height), args.turns)
         outputs = to_bytes(translators_from_checkpoint(load_state(run))[args.direction](photos))
         rows.append(
             {
                 "shape": shape,
-                "ms": round(took, 2),
+                "ms": round(model_ms, 2),
                 "bytes": size,
                 "psnr_db": round(decibels(float((outputs.float() - targets).square().mean())), 2),
                 "kid": round(fid_kid(real, outputs, extractor).kid_mean, 4),

@@ -66,8 +66,8 @@ def main() -> None:
             sizes.append(
                 {
                     "size": size,
-                    "ours_ms": [round(took, 2) for took in turns[0]],
-                    "reference_ms": [round(took, 2) for took in turns[1]],
+                    "ours_ms": [round(ms, 2) for ms in turns[0]],
+                    "reference_ms": [round(ms, 2) for ms in turns[1]],
                     "median_ms": {"ours": round(ours, 2), "reference": round(theirs, 2)},
                     "ratio_of_medians": round(theirs / ours, 2),
                 }

@@ -32,22 +32,22 @@ from cyclecast.video.live.meter import Histogram
 def live(pattern: str, model: str, seconds: float) -> dict[str, Any]:
     """Runs `cyclecast live` into the sink null; returns its JSON."""
     command = [sys.executable, "-m", "cyclecast", "live", pattern, "--model", model, "--sink", "null"]
-    done = subprocess.run([*command, "--seconds", str(seconds), "--json"], capture_output=True, text=True, check=True)
-    report = json.loads(done.stdout)
+    finished = subprocess.run([*command, "--seconds", str(seconds), "--json"], capture_output=True, text=True, check=True)
+    report = json.loads(finished.stdout)
     assert isinstance(report, dict)
     return report
 
 
 def compare_with_limit(report: dict[str, Any], fps: float) -> dict[str, Any]:
-    """Returns the figures and their limits."""
+    """Returns the figures of a run and the limit of its p99 latency."""
     latency, model, quarters = report["latency_ms"], report["model_ms"]["p99"], report["quarters_ms"]
-    allowed = model + 2 * 1000 / fps
+    limit = model + 2 * 1000 / fps
     return {
         "model": report["model"],
         "model_ms": report["model_ms"],
         "latency_ms": latency,
-        "allowed_p99_ms": round(allowed, 1),
-        "p99_over_allowed": round(latency["p99"] / allowed, 3),
+        "allowed_p99_ms": round(limit, 1),
+        "p99_over_allowed": round(latency["p99"] / limit, 3),
         "quarters_ms": quarters,
         "last_quarter_over_first": round(quarters[3] / quarters[0], 3),
         "captured": report["captured"],
@@ -59,26 +59,27 @@ def compare_with_limit(report: dict[str, Any], fps: float) -> dict[str, Any]:
 
 def compare_with_clock(pattern: str, model: str, seconds: float) -> dict[str, Any]:
     """Compares the latency by the clock in the frame with that by the reported time of capture, in milliseconds."""
-    reported, by_clock, worst, unread = Histogram(), Histogram(), 0.0, 0
+    by_report, by_clock, largest_difference, unread = Histogram(), Histogram(), 0.0, 0
     begin = time.perf_counter()
     for frame in cyclecast.stream(pattern, model):
-        handed = time.perf_counter()
-        in_picture = read_clock(frame.image)
-        if in_picture is None:  # the style made it unreadable
+        now = time.perf_counter()
+        drawn_time = read_clock(frame.image)
+        if drawn_time is None:  # the style made the clock unreadable
             unread += 1
-            in_picture = read_clock(frame.source)
-        assert in_picture is not None
-        late = seconds_since(in_picture, handed % (WRAP_MS / 1000))
-        reported.add(handed - frame.at)
-        by_clock.add(late)
-        worst = max(worst, abs(late - (handed - frame.at)))
-        if handed - begin > seconds:
+            drawn_time = read_clock(frame.source)
+        assert drawn_time is not None
+        latency, clock_latency = now - frame.at, seconds_since(drawn_time, now % (WRAP_MS / 1000))
+        by_report.add(latency)
+        by_clock.add(clock_latency)
+        largest_difference = max(largest_difference, abs(clock_latency - latency))
+        if now - begin > seconds:
             break
-    p50 = {"told_ms": reported.percentiles().p50, "in_picture_ms": by_clock.percentiles().p50}
-    return {"model": model, **p50, "largest_difference_ms": round(1000 * worst, 2), "unread_when_styled": unread}
+    p50 = {"by_report_ms": by_report.percentiles().p50, "by_clock_ms": by_clock.percentiles().p50}
+    difference = {"largest_difference_ms": round(1000 * largest_difference, 2), "unread_when_styled": unread}
+    return {"model": model, **p50, **difference}
 
 
-def slow_model(folder: Path, ngf: int) -> Path:
+def export_slow_model(folder: Path, ngf: int) -> Path:
     """Exports a ResNet-9 of this width with random weights."""
     torch.manual_seed(0)
     network = ResnetGenerator(blocks=9, ngf=ngf).eval()
@@ -90,14 +91,14 @@ def slow_model(folder: Path, ngf: int) -> Path:
 def main() -> None:
     """Runs everything and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="1280x720")
-    parser.add_argument("--fps", type=float, default=30)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--slow-ngf", type=int, default=24, help="width of the slow ResNet-9")
+    parser.add_argument("--size", default="1280x720", help="frame size in pixels (default 1280x720)")
+    parser.add_argument("--fps", type=float, default=30, help="frames per second of the pattern (default 30)")
+    parser.add_argument("--seconds", type=float, default=20, help="length of each run (default 20)")
+    parser.add_argument("--slow-ngf", type=int, default=24, help="channels of the slow ResNet-9 at full resolution (default 24)")
     args = parser.parse_args()
     pattern = f"pattern://{args.size}@{args.fps:g}"
     with tempfile.TemporaryDirectory() as folder:
-        slow = slow_model(Path(folder), args.slow_ngf)
+        slow = export_slow_model(Path(folder), args.slow_ngf)
         rows = [compare_with_limit(live(pattern, model, args.seconds), args.fps) for model in ("monet", str(slow))]
     print(
         json.dumps(

@@ -51,55 +51,52 @@ class Case:
 
     name: str
     data: bytes
-    how: str
-    """The mutation, in one word."""
+    mutation: str
+    """Its name."""
     output: str
     """The suffix of the output."""
-    seed: str
+    options: str
     """The options that reproduce this case."""
 
 
-def case(goods: Sequence[Path], seed: int, number: int) -> Case:
-    """Creates the `number`-th case of this seed from one of `goods`."""
+def draw_case(files: Sequence[Path], seed: int, number: int) -> Case:
+    """Creates the `number`-th case of this seed from one of the files."""
     rng = random.Random(f"{seed} {number}")
-    good = rng.choice(goods)
-    how = rng.choice(["bits", "zeros", "cut", "repeat", "remove", "header", "suffix", "joined"])
-    data, suffix = bytearray(good.read_bytes()), good.suffix
+    file = rng.choice(files)
+    mutation = rng.choice(["bits", "zeros", "cut", "repeat", "remove", "header", "suffix", "joined"])
+    data, suffix = bytearray(file.read_bytes()), file.suffix
     size = len(data)
-    at, length = (
-        rng.randrange(size),
-        rng.randint(1, max(1, min(size // 4, 1 << rng.randint(3, 17)))),
-    )
-    if how == "bits":
+    start, length = rng.randrange(size), rng.randint(1, max(1, min(size // 4, 1 << rng.randint(3, 17))))
+    if mutation == "bits":
         for _ in range(1 << rng.randint(0, 9)):
             data[rng.randrange(size)] ^= 1 << rng.randrange(8)
-    elif how == "zeros":
-        data[at : at + length] = bytes(len(data[at : at + length]))
-    elif how == "cut":
-        del data[at:]
-    elif how == "repeat":
-        data[at:at] = data[at : at + length]
-    elif how == "remove":
-        del data[at : at + length]
-    elif how == "header":
+    elif mutation == "zeros":
+        data[start : start + length] = bytes(len(data[start : start + length]))
+    elif mutation == "cut":
+        del data[start:]
+    elif mutation == "repeat":
+        data[start:start] = data[start : start + length]
+    elif mutation == "remove":
+        del data[start : start + length]
+    elif mutation == "header":
         for _ in range(rng.randint(1, 8)):
             data[rng.randrange(min(HEADER, size))] = rng.randrange(256)
-    elif how == "suffix":
-        kind = rng.choice(["other", "other", "text", "noise"])
-        if kind == "text":
-            data = bytearray(b"I am no picture.\n" * rng.randint(0, 500))
-        elif kind == "noise":
+    elif mutation == "suffix":
+        content = rng.choice(["other", "other", "text", "noise"])
+        if content == "text":
+            data = bytearray(b"This is not an image.\n" * rng.randint(0, 500))
+        elif content == "noise":
             data = bytearray(rng.randbytes(rng.randint(1, 20_000)))
-        suffix = rng.choice([".mp4", ".mkv", ".avi", ".gif"] if is_image(good) else [".png", ".jpg", ".webp", ".tif"])
+        suffix = rng.choice([".mp4", ".mkv", ".avi", ".gif"] if is_image(file) else [".png", ".jpg", ".webp", ".tif"])
     else:
-        data += rng.choice(goods).read_bytes()
+        data += rng.choice(files).read_bytes()
     outputs = sorted(images.SUFFIXES) if suffix in images.SUFFIXES else [*VIDEO_OUTPUTS, *([".gif"] * (len(data) < SMALL))]
     output = rng.choice(outputs)
-    return Case(f"{good.stem}-{number}{suffix}", bytes(data), how, output, f"--seed {seed} --only {number}")
+    return Case(f"{file.stem}-{number}{suffix}", bytes(data), mutation, output, f"--seed {seed} --only {number}")
 
 
 def is_image(path: Path) -> bool:
-    """By its suffix, as `convert_file` decides it."""
+    """Whether it is an image by its suffix, as `convert_file` decides it."""
     return path.suffix.lower() in images.SUFFIXES
 
 
@@ -122,24 +119,24 @@ def check_conversion(source: Path, output: Path) -> tuple[str, str]:
     try:
         report = convert_file(source, output, Darker(), ConvertOptions(preset=None if output.suffix == ".gif" else "ultrafast"))
     except CyclecastError as error:
-        verdict, words = REFUSED, str(error)
-        if "\n" in words or not (source.name in words or output.name in words):
-            verdict, words = BUG, f"not one line that names the file: {words!r}"
-        if "frames are kept" in words:
+        verdict, details = REFUSED, str(error)
+        if "\n" in details or not (source.name in details or output.name in details):
+            verdict, details = BUG, f"not one line that names the file: {details!r}"
+        if "frames are kept" in details:
             allowed = {folder_of(output).name}
     except BaseException:
-        verdict, words = BUG, traceback.format_exc()
+        verdict, details = BUG, traceback.format_exc()
     else:
         allowed = {output.name}
-        verdict, words = (DAMAGED, report.damage) if report.damage else (CONVERTED, "")
-        readable = frames_of(output)
+        verdict, details = (DAMAGED, report.damage) if report.damage else (CONVERTED, "")
+        readable = count_frames(output)
         if readable != report.frames and not (output.suffix == ".gif" and report.dropped):
-            verdict, words = BUG, f"{report.frames} frames reported, {readable} in the output"
+            verdict, details = BUG, f"{report.frames} frames reported, {readable} in the output"
     left = {path.name for path in output.parent.iterdir()} - allowed
-    return (BUG, f"left behind: {', '.join(sorted(left))}; {words}") if left else (verdict, words)
+    return (BUG, f"left behind: {', '.join(sorted(left))}; {details}") if left else (verdict, details)
 
 
-def frames_of(output: Path) -> int:
+def count_frames(output: Path) -> int:
     """Counts the frames that can be read back."""
     if is_image(output):
         return int(cv2.imread(str(output), cv2.IMREAD_UNCHANGED) is not None)
@@ -147,7 +144,7 @@ def frames_of(output: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def work(connection: Connection) -> None:
+def serve_conversions(connection: Connection) -> None:
     """Checks the files that the other end sends, in a separate process, until that end closes."""
     while True:
         try:
@@ -170,7 +167,7 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._here, there = context.Pipe()
-        self._process = context.Process(target=work, args=(there,), daemon=True)
+        self._process = context.Process(target=serve_conversions, args=(there,), daemon=True)
         self._process.start()
         there.close()
 
@@ -181,13 +178,13 @@ class Worker:
             if self._here.poll(self._seconds):
                 answer: tuple[str, str] = self._here.recv()
                 return answer
-            words = f"hangs: nothing after {self._seconds:g} s"
+            details = f"hangs: nothing after {self._seconds:g} s"
         except EOFError:
             self._process.join()
-            words = f"the process died: exit code {self._process.exitcode}"
+            details = f"the process died: exit code {self._process.exitcode}"
         self._end()
         self._start()
-        return BUG, words
+        return BUG, details
 
     def _end(self) -> None:
         self._here.close()
@@ -201,52 +198,52 @@ class Worker:
         self._end()
 
 
-def cases(goods: Sequence[Path], args: argparse.Namespace) -> Iterator[Case]:
+def select_cases(files: Sequence[Path], args: argparse.Namespace) -> Iterator[Case]:
     """Yields the cases that the arguments select."""
     if args.as_they_are:
-        for path in goods:
+        for path in files:
             yield Case(path.name, path.read_bytes(), "as it is", path.suffix if is_image(path) else ".mp4", str(path))
     else:
         for number in range(args.count) if args.only is None else [args.only]:
-            yield case(goods, args.seed, number)
+            yield draw_case(files, args.seed, number)
 
 
 def main() -> None:
     """Prints each bug as it is found, a table and one JSON object; exit code 1 if there is a bug."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="folders of good files to damage; subfolders are skipped")
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=200, help="number of files to damage (default 200)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mutations (default 0)")
     parser.add_argument("--only", type=int, help="run only this case of the seed")
     parser.add_argument("--as-they-are", action="store_true", help="convert the files unchanged")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit per file (default 300)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit per file in seconds (default 300)")
     parser.add_argument("--keep", type=Path, help="save the files that reveal a bug in this folder")
     parser.add_argument("--verbose", action="store_true", help="print a line for every file")
     args = parser.parse_args()
-    goods = sorted(path for folder in args.folders for path in folder.iterdir() if path.is_file())
+    files = sorted(path for folder in args.folders for path in folder.iterdir() if path.is_file())
     table: Counter[tuple[str, str]] = Counter()
     bugs: list[dict[str, Any]] = []
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name, Worker(args.seconds) as worker:
-        for one in cases(goods, args):
-            source, folder = Path(name) / one.name, Path(name) / "out"
+        for case in select_cases(files, args):
+            source, folder = Path(name) / case.name, Path(name) / "out"
             folder.mkdir()
-            source.write_bytes(one.data)
-            verdict, words = worker.check_conversion(source, folder / f"made{one.output}")
-            table[one.how, verdict] += 1
+            source.write_bytes(case.data)
+            verdict, details = worker.check_conversion(source, folder / f"converted{case.output}")
+            table[case.mutation, verdict] += 1
             if verdict == BUG:
-                bugs.append({"file": one.name, "how": one.how, "seed": one.seed, "words": words})
+                bugs.append({"file": case.name, "how": case.mutation, "seed": case.options, "words": details})
                 if args.keep:
                     args.keep.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(source, args.keep / f"{args.seed}-{one.name}")
+                    shutil.copy(source, args.keep / f"{args.seed}-{case.name}")
             if verdict == BUG or args.verbose:
-                print(f"{one.seed} ({one.how}, {one.name} to {one.output}): {verdict}: {words}", file=sys.stderr)
+                print(f"{case.options} ({case.mutation}, {case.name} to {case.output}): {verdict}: {details}", file=sys.stderr)
             source.unlink()
             shutil.rmtree(folder)
     verdicts = [CONVERTED, DAMAGED, REFUSED, BUG]
-    print(" | ".join(["change".ljust(9), *verdicts]))
-    for how in sorted({how for how, _ in table}):
-        print(" | ".join([how.ljust(9), *(str(table[how, verdict]).rjust(len(verdict)) for verdict in verdicts)]))
+    print(" | ".join(["mutation".ljust(9), *verdicts]))
+    for mutation in sorted({mutation for mutation, _ in table}):
+        print(" | ".join([mutation.ljust(9), *(str(table[mutation, verdict]).rjust(len(verdict)) for verdict in verdicts)]))
     sums = {verdict: sum(count for (_, found), count in table.items() if found == verdict) for verdict in verdicts}
     print(json.dumps({"seed": args.seed, "seconds": round(time.monotonic() - started), **sums, "bugs": bugs}))
     sys.exit(bool(bugs))

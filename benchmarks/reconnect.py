@@ -47,13 +47,13 @@ def read():
         if here: here[-1].push_buffer(Gst.Buffer.new_wrapped(frame))
     GLib.idle_add(loop.quit)
 def begin(factory, media):
-    here.append(media.get_element().get_by_name("pictures"))
+    here.append(media.get_element().get_by_name("frames"))
     media.connect("unprepared", lambda media: here.clear())
 Gst.init(None)
 server, factory, loop = GstRtspServer.RTSPServer(), GstRtspServer.RTSPMediaFactory(), GLib.MainLoop()
 factory.set_shared(True)
 factory.set_latency(0)
-factory.set_launch(f"( appsrc name=pictures is-live=true do-timestamp=true format=time max-buffers=1 leaky-type=downstream "
+factory.set_launch(f"( appsrc name=frames is-live=true do-timestamp=true format=time max-buffers=1 leaky-type=downstream "
     f"caps=video/x-raw,format=BGR,width={width},height={height},framerate={fps}/1 ! videoconvert ! "
     f"video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} ! rtph264pay name=pay0 pt=96 )")
 factory.connect("media-configure", begin)
@@ -211,10 +211,9 @@ def run(server: RtspServer, model: str, seconds: float, dice: random.Random) -> 
         begin = time.perf_counter()
         time.sleep(seconds / 15)
         start = both(live.pid)
-        kinds = ["killed", "stopped", "killed"]
-        for number, kind in enumerate(kinds):
+        for number, cause in enumerate(("killed", "stopped", "killed")):
             time.sleep(max(0.0, begin + seconds * (0.1 + 0.28 * number) + dice.uniform(0, 0.08 * seconds) - time.perf_counter()))
-            breaks.append(interrupt(server, kind, lines, dice.uniform(1, 4)))
+            breaks.append(interrupt(server, cause, lines, dice.uniform(1, 4)))
         time.sleep(max(0.0, begin + 0.95 * seconds - time.perf_counter()))
         end = both(live.pid)
         assert live.stdout is not None
@@ -226,10 +225,10 @@ def run(server: RtspServer, model: str, seconds: float, dice: random.Random) -> 
     return {"breaks": breaks, "start": start, "end": end} | {key: report[key] for key in kept}
 
 
-def interrupt(server: RtspServer, kind: str, lines: queue.Queue[tuple[float, str]], down: float) -> dict[str, Any]:
-    """Interrupts the server once; returns when that was noticed, and when frames arrived again."""
+def interrupt(server: RtspServer, cause: str, lines: queue.Queue[tuple[float, str]], down: float) -> dict[str, Any]:
+    """Kills the server for `down` seconds, or stops it for STOPPED seconds; returns when `live` noticed and recovered."""
     broke = time.perf_counter()
-    if kind == "killed":
+    if cause == "killed":
         server.kill()
         noticed = wait_for_line(lines, " is gone: ") - broke
         time.sleep(max(0.0, broke + down - time.perf_counter()))
@@ -242,7 +241,7 @@ def interrupt(server: RtspServer, kind: str, lines: queue.Queue[tuple[float, str
     there = time.perf_counter()
     back = wait_for_line(lines, " is back after ") - there
     return {
-        "kind": kind,
+        "kind": cause,
         "down_s": round(there - broke, 2),
         "noticed_after_s": round(noticed, 2),
         "back_after_s": round(back, 2),

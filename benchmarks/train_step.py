@@ -113,7 +113,7 @@ def main() -> None:
         layout = pick_memory_format("auto", device, 128)
         for network in recipes[0].networks.values():
             network.to(memory_format=layout)  # type: ignore[call-overload]
-        batches = [recipes[0].data.batch(0, step, args.batch) for step in range(args.steps)]
+        batches = [recipes[0].batch(step, Processes()) for step in range(args.steps)]
         on_device = [(a.to(device), b.to(device)) for a, b in batches]
         steps = {"ours": ours(recipes[0], device), "straight": plain_step(recipes[1].networks)}
         speeds: dict[str, list[float]] = {name: [] for name in steps}

@@ -1,4 +1,4 @@
-"""cyclecast: train style models of the CycleGAN kind, and run them on videos, photos and live cameras.
+"""cyclecast: train style models such as CycleGAN, and run them on videos, photos and live cameras.
 
     model = cyclecast.load("monet")                        # a bundled model, or the path of an ONNX frame model
     styled = model(frame)                                  # (H, W, 3) uint8 BGR -> the same

@@ -23,7 +23,7 @@ from cyclecast.video.frame import Image
 def measure_model(
     model: Model, data: Path | None, clip: Path | None, seconds: float, side: int, inception: Path | None, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """The figures of a frame model, under the direction that its metadata name (a2b if they name none).
+    """Returns the figures of a frame model, under the direction that its metadata name (a2b if they name none).
 
     data: as `--data` in training. clip: a video whose first `seconds` are styled to measure flicker. side: pixels of the center
     crops of the data. ModelError if the metadata name another direction, InputError if data are missing or too few.
@@ -63,7 +63,7 @@ def _flicker_figures(model: Model, clip: Path, seconds: float) -> dict[str, Any]
 
 
 def first_frames(clip: Path, seconds: float) -> Iterator[Image]:
-    """The frames of the clip's first `seconds`, (H, W, 3) uint8 BGR."""
+    """Yields the frames of the clip's first `seconds`, (H, W, 3) uint8 BGR."""
     with VideoFile(clip) as video:
         start = None
         for frame in video:

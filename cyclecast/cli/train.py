@@ -13,7 +13,6 @@ import typer
 from rich.table import Table
 
 from cyclecast.cli.console import (
-    DeviceOption,
     EngineOption,
     JsonOption,
     PrecisionOption,
@@ -27,6 +26,10 @@ from cyclecast.cli.console import (
 from cyclecast.errors import ConfigError
 
 TRAIN_DEVICE = "Device: auto (the best one present), cpu, cuda, cuda:N, mps or xpu. Default: auto."
+EVALUATE_DEVICE = (
+    "Device. For a run: auto (the best one present), cpu, cuda, cuda:N, mps or xpu; its classifiers also run on cuda, otherwise "
+    "on the CPU. For a frame model: as in `convert`; its classifiers run on the CPU."
+)
 
 
 def train(
@@ -121,7 +124,9 @@ def train(
 
 def evaluate(
     subject: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="The folder of a run, its checkpoint, or a frame model.")],
-    data: Annotated[Path | None, typer.Option(help="Data, as in `train`. Default for a run: its training data.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data, as in `train`. Default: the training data of a run; none for a frame model.")
+    ] = None,
     clip: Annotated[
         Path | None, typer.Option(help="Video for measuring the flicker of a frame model. Default: flicker is not measured.")
     ] = None,
@@ -132,9 +137,9 @@ def evaluate(
         typer.Option(help="Inception weights for FID and KID, in torch-fidelity's format. Default: EfficientNet's features."),
     ] = None,
     engine: EngineOption = "auto",
-    device: DeviceOption = "auto",
+    device: Annotated[str, typer.Option(help=EVALUATE_DEVICE)] = "auto",
     precision: PrecisionOption = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the classifiers that are trained to evaluate.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the classifiers that the evaluation trains.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate a generator: FID and KID, label and digit accuracy, structure kept, flicker. Needs the extra `train`.
@@ -167,11 +172,13 @@ def evaluate(
 
 def reproduce(
     experiment: Annotated[str, typer.Argument(help="Experiment: digits, latent or street.")],
-    data: Annotated[Path, typer.Option(help="Folder with mnist.npz and usps.npz; for street, the folder that contains camvid.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder with mnist.npz and, for digits, usps.npz; for street, the folder that contains camvid.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the runs and the page. An interrupted experiment in it is resumed.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Train a fifth of the steps on smaller images.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Train a fifth of the steps; street: also on smaller images.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is trained.")] = 0,
-    device: Annotated[str, typer.Option(help=TRAIN_DEVICE, show_default=False)] = "auto",
+    device: Annotated[str, typer.Option(help=f"{TRAIN_DEVICE} The classifiers run on the CPU.", show_default=False)] = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Repeat an experiment of the GAN papers, from the data to a page. Needs the extra `train`.

@@ -78,8 +78,9 @@ def find_openvino(owners: Owners) -> Library:
     def find_devices(facts: dict[str, Any]) -> list[Device]:
         devices = []
         for name, (description, capabilities) in facts["devices"].items():
-            kind = name.partition(".")[0].lower()
-            result = call(run_frame, "openvino", kind, seconds=LIBRARY_TIMEOUT_S) if kind in ("cpu", "gpu") else None
+            device_type = name.partition(".")[0].lower()
+            runs_frames = device_type in ("cpu", "gpu")
+            result = call(run_frame, "openvino", device_type, seconds=LIBRARY_TIMEOUT_S) if runs_frames else None
             precisions = [word for word in ("fp32", "bf16", "fp16", "int8") if word.upper() in capabilities]
             works, failure = (None, None) if result is None else (result.failure is None, result.failure)
             devices.append(Device(name, description, precisions, works, failure))

@@ -1,4 +1,4 @@
-"""Learn a generator: folders of images in, a checkpoint out.
+"""Trains generators: from folders of images to a checkpoint. Needs the extra `train`.
 
-Needs the extra ``train``. Nothing outside this room, but `cyclecast.export`, reads its modules; other rooms get its files.
+`cyclecast.export` imports its modules, and so do the CLI and `cyclecast.measure`; the other packages do not.
 """

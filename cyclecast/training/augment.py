@@ -1,7 +1,7 @@
 """Differentiable augmentation of the discriminator's input, real or fake (Zhao et al. 2020, DiffAugment).
 
-A discriminator memorizes a small set of real images. Random shifts and cutouts delay that for long. Colors do not change,
-because the palette is a part of a painter's style.
+A discriminator memorizes a small set of real images. Random shifts and cutouts delay that. Colors do not change, because the
+palette is a part of a painter's style.
 """
 
 from __future__ import annotations

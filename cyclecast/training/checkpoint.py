@@ -71,7 +71,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_file(path: Path) -> Any:
-    """What torch.save wrote into a file, or into the checkpoint of a run's folder, on the CPU.
+    """Reads what torch.save wrote into a file, or into the checkpoint of a run's folder, onto the CPU.
 
     ModelError if the file holds more than plain data.
     """
@@ -94,12 +94,12 @@ def read_file(path: Path) -> Any:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The state of a run from its checkpoint or its folder. ModelError if it is not a sound cyclecast checkpoint."""
+    """Loads the state of a run from its checkpoint or its folder. ModelError if it is not a sound cyclecast checkpoint."""
     return require_format(path, read_file(path))
 
 
 def require_format(path: Path, state: Any) -> dict[str, Any]:
-    """`state`, read from `path`, if it is a cyclecast checkpoint whose fields have the right types; else ModelError."""
+    """Returns `state`, read from `path`, if it is a checkpoint whose fields have the right types; otherwise ModelError."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"{path}: not a cyclecast checkpoint (expected format {FORMAT!r})")
     for name, expected in FIELD_TYPES.items():
@@ -121,7 +121,7 @@ def _damaged(path: Path, name: str, expected: str, found: object) -> ModelError:
 
 
 def require_complete(path: Path, state: Mapping[str, Any]) -> None:
-    """ModelError if a checkpoint lacks a part that resuming needs."""
+    """Raises ModelError if a checkpoint lacks a part that resuming needs."""
     missing = [name for name in REQUIRED if name not in state]
     if missing:
         raise ModelError(f"{path}: a run cannot be resumed from it: no {', '.join(missing)} in it")
@@ -147,7 +147,7 @@ def restore_weights(state: Mapping[str, Any], recipe: Weights) -> None:
 def generator_from_checkpoint(
     state: Mapping[str, Any], direction: str | None = None, device: torch.device = CPU
 ) -> tuple[str, ImageGenerator | LatentGenerator]:
-    """(direction, averaged generator for inference on `device`); direction None: the first one of the checkpoint.
+    """Builds an averaged generator for inference on `device`; returns (direction, generator). direction None: the first one.
 
     For a teacher's facts, which hold no weights, the generator has fresh ones, to be loaded later.
 
@@ -173,7 +173,7 @@ def generator_from_checkpoint(
 def latent_generator_from_checkpoint(
     state: Mapping[str, Any], direction: str | None = None, device: torch.device = CPU
 ) -> LatentGenerator:
-    """The averaged generator of a recipe that starts from noise. ModelError for other recipes."""
+    """Builds the averaged generator of a recipe that starts from noise. ModelError for other recipes."""
     direction, network = generator_from_checkpoint(state, direction, device)
     if not isinstance(network, LatentGenerator):
         raise ModelError(f"{state['recipe']} generates nothing from noise: {direction} needs images")
@@ -181,7 +181,7 @@ def latent_generator_from_checkpoint(
 
 
 def translators_from_checkpoint(state: Mapping[str, Any], device: torch.device = CPU) -> dict[str, Translate]:
-    """`a2b`, `b2a` -> function that computes on `device`, for the directions that a checkpoint holds.
+    """Builds a function that translates images on `device` for each direction of a checkpoint: `a2b`, `b2a` or both.
 
     ModelError for a recipe with one domain.
     """
@@ -201,7 +201,7 @@ def _translate_by_latent(source: LatentGenerator, target: LatentGenerator, image
 
 @torch.no_grad()
 def generate(network: nn.Module, inputs: Tensor, batch: int = 32) -> Tensor:
-    """`network` on (N, …), `batch` at a time -> (N, 3, H, W) float in [-1, 1]; gray images in three equal channels.
+    """Runs `network` on (N, …), `batch` at a time -> (N, 3, H, W) float in [-1, 1]; gray images get three equal channels.
 
     Computes on the network's device; the result is where `inputs` are.
     """

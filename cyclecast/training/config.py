@@ -1,4 +1,4 @@
-"""The settings of a run: groups of dataclasses inside, flat `key=value` pairs in TOML files, flags and checkpoints."""
+"""The settings of a run: dataclasses in groups; in TOML files, flags and checkpoints, flat `key=value` pairs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ RENAMED = (("colour", "color"), ("regularis", "regulariz"), ("snow_", "whiten_")
 
 
 def require(settings: object, name: str, holds: bool, expected: str) -> None:
-    """ConfigError that names setting `name` of `settings`, unless `holds`."""
+    """Raises a ConfigError that names setting `name` of `settings`, unless `holds`."""
     if not holds:
         raise ConfigError(f"{name} must be {expected}, got {getattr(settings, name)}")
 
 
 def require_weights(settings: object, *names: str) -> None:
-    """ConfigError unless each of these settings is a finite number from 0 up."""
+    """Raises ConfigError unless each of these settings is a finite number from 0 up."""
     for name in names:
         require(settings, name, 0 <= getattr(settings, name) < math.inf, "0 or more")
 
@@ -109,7 +109,7 @@ class TrainConfig:
         require(self, "steps", self.steps is None or self.steps >= 1, "at least 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat key -> plain value, for a checkpoint. Paths are absolute, so that a run can be resumed from any folder."""
+        """Returns flat key -> plain value, for a checkpoint. Paths are absolute, so that a run can be resumed from any folder."""
         flat: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -118,7 +118,7 @@ class TrainConfig:
 
 
 def current_name(name: str) -> str:
-    """The current name of a setting or a loss: earlier versions and British spelling used others."""
+    """Returns the current name of a setting or a loss from an earlier name or its British spelling."""
     for old, new in RENAMED:
         name = name.replace(old, new)
     return name
@@ -136,11 +136,11 @@ class Setting:
     """Whether it has no default."""
 
 
-def settings_of(kind: type[TrainConfig]) -> dict[str, Setting]:
-    """Flat key -> where a config of this class holds it."""
+def settings_of(config_class: type[TrainConfig]) -> dict[str, Setting]:
+    """Maps each flat key to where a config of this class holds it."""
     found: dict[str, Setting] = {}
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
             inner = typing.get_type_hints(hint)
@@ -155,25 +155,25 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def load_config(
-    kind: type[Config],
+    config_class: type[Config],
     *,
     base: Mapping[str, Any] | None = None,
     file: Path | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Config:
-    """A config of class `kind` from flat keys: a checkpoint's `base`, overridden by a TOML file, overridden by `settings`.
+    """Builds a config of this class from flat keys: a checkpoint's `base`, overridden by a TOML file, overridden by `settings`.
 
     Text is parsed by the setting's type; earlier names of settings are accepted everywhere. Raises InputError if the file
     cannot be read and ConfigError for an unknown key or a value that does not fit.
     """
-    values = dict(kind.defaults)
-    values |= {current_name(key): value for key, value in (base or {}).items() if key not in kind.unavailable}
+    values = dict(config_class.defaults)
+    values |= {current_name(key): value for key, value in (base or {}).items() if key not in config_class.unavailable}
     for source in (_read_toml(file) if file else {}, settings or {}):
         values |= {current_name(key): value for key, value in source.items()}
-    known = settings_of(kind)
+    known = settings_of(config_class)
     for key in values:
-        if key in kind.unavailable:
-            raise ConfigError(f"no setting named {key!r} here: {kind.unavailable[key]}")
+        if key in config_class.unavailable:
+            raise ConfigError(f"no setting named {key!r} here: {config_class.unavailable[key]}")
         if key not in known:
             raise ConfigError(f"no setting named {key!r}; there are: {', '.join(sorted(known))}")
     missing = [name for name, setting in known.items() if setting.required and name not in values]
@@ -185,8 +185,8 @@ def load_config(
     for key, value in values.items():
         setting = known[key]
         (groups[setting.group] if setting.group else own)[key] = _parse(key, value, setting.hint)
-    hints = typing.get_type_hints(kind)
-    return kind(**own, **{name: hints[name](**inner) for name, inner in groups.items()})
+    hints = typing.get_type_hints(config_class)
+    return config_class(**own, **{name: hints[name](**inner) for name, inner in groups.items()})
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -198,15 +198,15 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
 
 
-def data_settings(kind: type[TrainConfig], data: Path | None) -> dict[str, Any]:
-    """The settings that `--data` stands for. Raises InputError for a folder of no known layout.
+def data_settings(config_class: type[TrainConfig], data: Path | None) -> dict[str, Any]:
+    """Returns the settings that `--data` stands for. Raises InputError for a folder of no known layout.
 
     The layouts: trainA and trainB (testA and testB become the fixed set); train and train_labels (val and val_labels): photos
-    and label maps; train (val): pairs side by side. A recipe with one domain takes any folder or file.
+    and label maps; train (val): pairs side by side. A recipe with one domain accepts any folder or file.
     """
     if data is None:
         return {}
-    if "domain" in settings_of(kind):
+    if "domain" in settings_of(config_class):
         return {"domain": data}
     if not data.is_dir():
         reason = "is a file; pass two files with --domain-a and --domain-b" if data.is_file() else "no such folder"
@@ -225,7 +225,7 @@ def data_settings(kind: type[TrainConfig], data: Path | None) -> dict[str, Any]:
 
 
 def _parse(key: str, value: Any, hint: Any) -> Any:
-    """`value`, a TOML value or the text of `--set key=value`, as the type `hint`."""
+    """Converts `value`, from TOML or the text of `--set key=value`, to the type `hint`."""
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
         for choice in arguments:

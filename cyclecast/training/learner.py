@@ -53,7 +53,7 @@ class Learner:
         }
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The autocast context of this run's precision."""
+        """Returns the autocast context of this run's precision."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)

@@ -71,7 +71,7 @@ class LossLog:
             self._writer.flush()  # so that a run that is killed keeps its points
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
-        """Loss -> (steps, means) of all lines."""
+        """Returns loss -> (steps, means) of all lines."""
         curves: dict[str, tuple[list[int], list[float]]] = {}
         for line in map(json.loads, self._lines):
             for name, value in line.items():
@@ -82,11 +82,11 @@ class LossLog:
         return curves
 
     def state_dict(self) -> dict[str, Any]:
-        """Lines and sums, so that neither a torn last line nor a stop between two lines loses anything."""
+        """Returns lines and sums, so that neither an incomplete last line nor a stop between two lines loses anything."""
         return {"lines": list(self._lines), "sums": dict(self._sums), "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`, with the current names of losses. ModelError if the lines are no log of losses."""
+        """Restores what `state_dict` returned, with the current names of losses. ModelError if the lines are no log of losses."""
         try:
             self._lines = [_with_current_names(line) for line in state["lines"]]
             self._sums = {current_name(name): float(total) for name, total in state["sums"].items()}
@@ -96,7 +96,7 @@ class LossLog:
 
 
 def _with_current_names(line: str) -> str:
-    """The line, checked: a JSON object with `step` and numbers."""
+    """Returns the line with the current names of losses. ValueError unless it is a JSON object with `step` and numbers."""
     values = json.loads(line)
     if not isinstance(values, dict) or not isinstance(values.get("step"), int):
         raise ValueError(f"expected a JSON object with a step, got {line.strip()[:80]!r}")

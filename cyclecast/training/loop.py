@@ -142,7 +142,7 @@ def train(
                         on_progress(Progress(step, recipe.steps, pairs_per_second, losses))
                 if step % config.save_every == 0 or is_last or is_stopping:
                     require_finite_weights(recipe, step, saved)
-                    state = run_state(recipe, learner, recipe_name, step, fixed)  # every process gives its pools
+                    state = run_state(recipe, learner, recipe_name, step, fixed)  # with the pools of every process
                     if is_writer:
                         checkpoint.save(saved, state | {"log": log.state_dict(), "seconds": seconds_before + seconds})
                 if is_writer and (step % config.sample_every == 0 or is_last):
@@ -163,7 +163,7 @@ def train(
 
 
 def image_side(config: TrainConfig) -> int:
-    """The side of the images that the recipe trains on, pixels."""
+    """Returns the side of the images that the recipe trains on, pixels."""
     flat = config.to_dict()
     return max(int(flat.get(name, 0)) for name in ("crop_size", "image_size"))
 
@@ -176,7 +176,7 @@ def set_rates(recipe: Recipe, factor: float) -> None:
 
 
 def rate_factor(step: int, steps: int, schedule: str = "linear") -> float:
-    """The factor of the learning rate. linear: 1 for the first half, then down to 0 (CycleGAN, appendix 7.1)."""
+    """Returns the factor of the learning rate. linear: 1 for the first half, then down to 0 (CycleGAN, appendix 7.1)."""
     done = step / steps
     if schedule == "linear":
         return min(1.0, 2.0 * (1.0 - done))
@@ -186,12 +186,12 @@ def rate_factor(step: int, steps: int, schedule: str = "linear") -> float:
 
 
 def average_decay(step: int, decay: float) -> float:
-    """The decay at a step: smaller at the start, so that the first, random weights are soon forgotten; `decay` 0: always 0."""
+    """Returns the decay at a step: smaller at the start, to forget the first, random weights soon; at most `decay`."""
     return min(decay, (1 + step) / (10 + step))
 
 
 def average_losses(losses: dict[str, Tensor], is_stopping: bool, processes: Processes) -> tuple[dict[str, float], bool]:
-    """The losses averaged over the processes, as numbers, and whether any process is stopping; waits for the device once."""
+    """Averages the losses over the processes; returns numbers, and whether any process is stopping. Waits for the device once."""
     values = torch.stack([value.detach().float() for value in losses.values()])
     values = torch.cat([values, values.new_tensor([float(is_stopping)])])
     processes.average([values])
@@ -200,27 +200,27 @@ def average_losses(losses: dict[str, Tensor], is_stopping: bool, processes: Proc
 
 
 def require_finite_losses(losses: dict[str, float], step: int, saved: Path) -> None:
-    """TrainingDiverged if a loss is not a number, or larger than MAX_LOSS."""
+    """Raises TrainingDiverged if a loss is not a number, or larger than MAX_LOSS."""
     bad = [f"{name} is {value:.3g}" for name, value in losses.items() if not abs(value) < MAX_LOSS]
     if bad:
         raise diverged(step, f"{', '.join(bad)}: not a number, or beyond {MAX_LOSS:.0g}", saved)
 
 
 def require_finite_weights(recipe: Recipe, step: int, saved: Path) -> None:
-    """TrainingDiverged if a weight is not a number: the losses of a step do not show the update that followed them."""
+    """Raises TrainingDiverged if a weight is not a number: a step's losses do not show the update that follows them."""
     for name, network in recipe.networks.items():
         if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
             raise diverged(step, f"weights of {name} are not numbers", saved)
 
 
 def diverged(step: int, reason: str, saved: Path) -> TrainingDiverged:
-    """The error, which says whether `saved` holds an earlier checkpoint."""
+    """Builds the error, which says whether `saved` holds an earlier checkpoint."""
     kept = "the checkpoint before it is kept" if saved.exists() else "nothing was saved before it"
     return TrainingDiverged(f"step {step}: {reason}; {kept}")
 
 
 def run_state(recipe: Recipe, learner: Learner, name: str, step: int, fixed: dict[str, Tensor]) -> dict[str, Any]:
-    """Everything that the next step depends on, as plain data; with the pools of every process."""
+    """Collects everything that the next step depends on, as plain data, with the pools of every process."""
     pools = learner.processes.gather({key: pool.state_dict() for key, pool in recipe.pools.items()})
     return {
         "recipe": name,
@@ -239,7 +239,7 @@ def run_state(recipe: Recipe, learner: Learner, name: str, step: int, fixed: dic
 
 
 def load_state(path: Path, name: str, config: TrainConfig, precision: str) -> dict[str, Any]:
-    """The state of a run that is resumed. ConfigError if it is another recipe's, or a setting has changed that must not."""
+    """Loads the state of a run to resume. ConfigError if it is another recipe's, or a setting changed that must not change."""
     state = checkpoint.load(path)
     checkpoint.require_complete(path, state)
     if state["recipe"] != name:

@@ -17,7 +17,7 @@ DEVICES = "auto, cpu, cuda, cuda:N, mps or xpu"
 
 
 def best_device() -> str:
-    """The type of the best device that torch sees: cuda, mps, xpu or cpu."""
+    """Returns the type of the best device that torch sees: cuda, mps, xpu or cpu."""
     if torch.cuda.is_available():
         return "cuda"
     if torch.backends.mps.is_available():
@@ -26,7 +26,7 @@ def best_device() -> str:
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """The torch device for `--device`; auto: the best one present. local_rank: torchrun's.
+    """Returns the torch device for `--device`; auto: the best one present. local_rank: torchrun's.
 
     Raises ConfigError for an unknown name and EngineUnavailable for a device that is not on this machine.
     """
@@ -48,7 +48,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16; `auto`: bf16 where the hardware has it, else fp32. ConfigError for fp16 without CUDA."""
+    """Returns fp32, bf16 or fp16; `auto`: bf16 where the hardware has it, else fp32. ConfigError for fp16 without CUDA."""
     if name == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
     if name == "fp16" and device.type != "cuda":
@@ -57,7 +57,7 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def pick_memory_format(name: str, device: torch.device, side: int) -> torch.memory_format:
-    """The layout of weights and of images of `side` pixels; `auto`: channels_last on a CPU, except for small images."""
+    """Returns the layout of weights and of images of `side` pixels; `auto`: channels_last on a CPU, except for small images."""
     is_channels_last = name == "channels_last" or (name == "auto" and device.type == "cpu" and side >= 64)
     return torch.channels_last if is_channels_last else torch.contiguous_format
 
@@ -90,7 +90,7 @@ def own_random_state(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signal(on_message: Callable[[str], None] | None = None) -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM sets the event; a second one does what it did before, which ends the process at once.
+    """Yields an event that the first Ctrl-C or SIGTERM sets; a second one ends the process at once, as without this.
 
     on_message: called with a line for the user at the first signal. Only in the main thread, where Python allows it. The
     handlers are restored afterwards.

@@ -14,7 +14,7 @@ class ImagePool:
         self.images: list[Tensor] = []  # each (3, H, W)
 
     def exchange(self, fakes: Tensor) -> Tensor:
-        """(N, 3, H, W) -> the same shape. Once full, each image has a 50 % chance to swap places with a stored one."""
+        """Returns (N, 3, H, W) new or stored fakes: once the pool is full, it swaps each new one with a chance of 50 %."""
         if self.size == 0:
             return fakes
         out = []
@@ -31,7 +31,7 @@ class ImagePool:
         return torch.stack(out)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The stored images as one (K, 3, H, W) tensor; empty without images."""
+        """Returns the stored images as one (K, 3, H, W) tensor; an empty dict without images."""
         return {"images": torch.stack(self.images).cpu()} if self.images else {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -39,7 +39,7 @@ class Processes:
                 distributed.broadcast(tensor, 0)
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, ordered by rank."""
+        """Returns the values of all processes, ordered by rank."""
         gathered = [value] * self.count
         if self.count > 1:
             distributed.all_gather_object(gathered, value)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 def shift_averaged(teacher: nn.Module, source: Tensor, scale: float = 1.0, shifts: int = 2) -> Tensor:
-    """The teacher's output for (N, 3, H, W), computed at `scale` of its size, without the teacher's grid; in [-1, 1], fp32.
+    """Returns the teacher's output for (N, 3, H, W), computed at `scale` of its size, without its grid; in [-1, 1], fp32.
 
     The mean of shifts x shifts calls, shifted by equal parts of the teacher's stride from a random offset: what the teacher
     draws on its grid falls elsewhere in each call and cancels out; what belongs to the image adds up. At scale 1 the teacher
@@ -38,7 +38,7 @@ def shift_averaged(teacher: nn.Module, source: Tensor, scale: float = 1.0, shift
 
 
 def resize(images: Tensor, size: list[int]) -> Tensor:
-    """(N, C, H, W) -> (N, C, *size), bicubic and antialiased."""
+    """Resizes (N, C, H, W) to (N, C, *size), bicubic and antialiased."""
     return functional.interpolate(images, size, mode="bicubic", antialias=True)
 
 

@@ -35,7 +35,7 @@ class LocalMoments:
 
     @classmethod
     def measure(cls, x: Tensor, y: Tensor, blur: Blur) -> LocalMoments:
-        """Of (N, C, H, W) float, `blur` being the weighted mean of a window."""
+        """Measures the moments of (N, C, H, W) float; `blur` is the weighted mean of a window."""
         mean_x, mean_y = blur(x), blur(y)
         variance_x, variance_y = blur(x.square()) - mean_x.square(), blur(y.square()) - mean_y.square()
         return cls(mean_x, mean_y, variance_x, variance_y, blur(x * y) - mean_x * mean_y)

@@ -33,7 +33,7 @@ def steadiness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor, outputs
 
 
 def _random_motions(count: int, height: int, width: int) -> Tensor:
-    """The source position of each pixel of each moved image: (count, H, W, 2) in [-1, 1], as grid_sample expects it."""
+    """Draws the source position of each pixel of each moved image: (count, H, W, 2) in [-1, 1], as grid_sample expects it."""
     zooms = torch.rand(count) < 0.5
     zoom = torch.where(zooms, 1 + MAX_ZOOM * (2 * torch.rand(count) - 1), 1.0)
     shift = MAX_SHIFT * (2 * torch.rand(count, 2) - 1)

@@ -32,6 +32,7 @@ from cyclecast.training.loop import train
 from cyclecast.training.recipes.cyclegan import CycleGanConfig
 from cyclecast.video.files.reader import VideoFile
 from tests.commands import run_command
+from tests.conftest import on_cuda
 
 Smallest = Callable[..., TrainConfig]
 
@@ -106,6 +107,19 @@ def test_a_run_on_digits_is_read_both_ways(smallest: Smallest, drawn_digits: Pat
     for direction in figures.values():
         check(direction, DIGITS, images=40)
         assert direction["digit_accuracy_of_real_targets"] > 0.6
+
+
+@pytest.mark.gpu
+@on_cuda
+def test_runs_on_folders_and_digits_are_evaluated_on_cuda(
+    run: Path, smallest: Smallest, domains: Path, drawn_digits: Path, tmp_path: Path
+) -> None:
+    for direction in evaluate_run(run, domains, device=torch.device("cuda")).values():
+        check(direction, FOLDERS, images=8)
+    files = {"domain_a": drawn_digits / "mnist.npz", "domain_b": drawn_digits / "usps.npz"}
+    train("cyclegan", smallest("cyclegan", tmp_path / "run", **files, samples_a=None, samples_b=None))
+    for direction in evaluate_run(tmp_path / "run", device=torch.device("cuda")).values():
+        check(direction, DIGITS, images=40)
 
 
 def test_digits_that_stay_as_they_are_are_read_as_they_were(drawn_digits: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cyclecast import __version__
 from cyclecast.errors import OutputError
-from cyclecast.training.report.chart import make_line, number, smoothed, thinned, ticks, value_axis
+from cyclecast.training.report.chart import format_number, linear_ticks, make_line, smooth_values, thin_points, value_axis
 from cyclecast.training.report.page import Cell, Page, data_uri
 from tests.conftest import moving_pictures
 
@@ -193,7 +193,7 @@ def test_thinning_keeps_ends_peaks_and_order() -> None:
     steps = np.arange(10_000.0)
     values = np.random.default_rng(0).random(10_000)
     values[[1234, 7777]] = 9, -9
-    x, y = thinned(steps, values)
+    x, y = thin_points(steps, values)
     assert x.size < 1000 and (np.diff(x) > 0).all()
     assert {0.0, 9999.0, 1234.0, 7777.0} <= set(x)
     np.testing.assert_array_equal(values[x.astype(int)], y)
@@ -206,17 +206,17 @@ def test_steps_out_of_order_are_sorted() -> None:
 
 def test_smoothing_keeps_a_line_and_calms_noise() -> None:
     line = np.linspace(0, 1, 1000)
-    np.testing.assert_allclose(smoothed(line)[50:-50], line[50:-50])
+    np.testing.assert_allclose(smooth_values(line)[50:-50], line[50:-50])
     noisy = line + np.random.default_rng(0).normal(0, 0.3, 1000)
-    assert np.abs(smoothed(noisy) - line).max() < 0.3
+    assert np.abs(smooth_values(noisy) - line).max() < 0.3
 
 
 def test_axes_have_round_ticks_that_differ() -> None:
-    assert [label for _, label in ticks(0, 5000)] == ["0", "1000", "2000", "3000", "4000", "5000"]
-    assert [label for _, label in ticks(0, 200_000, 4)] == ["0", "50k", "100k", "150k", "200k"]
-    assert [value for value, _ in ticks(0, 2, whole=True)] == [0, 1, 2]
+    assert [label for _, label in linear_ticks(0, 5000)] == ["0", "1000", "2000", "3000", "4000", "5000"]
+    assert [label for _, label in linear_ticks(0, 200_000, 4)] == ["0", "50k", "100k", "150k", "200k"]
+    assert [value for value, _ in linear_ticks(0, 2, whole=True)] == [0, 1, 2]
     for low, high in [(1e6, 1e6 + 4), (-1e-9, 3e-9), (-7, 1e20), (0.1234, 0.1235)]:
-        labels = [label for _, label in ticks(low, high)]
+        labels = [label for _, label in linear_ticks(low, high)]
         assert 3 <= len(labels) <= 8 and len(set(labels)) == len(labels)
     for values in ([0.3, 0.31], [0.01, 0.9], [1e-9, 1e9]):
         axis = value_axis(np.log10(values), log=True)
@@ -229,7 +229,7 @@ def test_axes_have_round_ticks_that_differ() -> None:
     + [(float("nan"), "–"), (True, "yes"), (np.float32(0.5), "0.5"), (np.int64(7), "7"), ("text", "text"), (-0.25, "-0.25")],
 )
 def test_numbers_are_written_as_a_person_would(value: object, said: str) -> None:
-    assert number(value) == said
+    assert format_number(value) == said
 
 
 def test_table_aligns_numbers_and_marks_the_best() -> None:

@@ -258,7 +258,7 @@ def _evidence_of_output(run_in_range: Callable[[str], Array], bounded: str | Non
     for name in RANGES:
         low, high = _percentiles(run_in_range(name))
         if _range_of(low, high) == name:
-            kept.append((name, f"fed in it, a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"))
+            kept.append((name, f"input in this range, a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"))
     return [(name, f"{why}; no other range comes back") for name, why in kept] if len(kept) == 1 else []
 
 

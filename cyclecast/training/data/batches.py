@@ -17,7 +17,7 @@ from cyclecast.training.data.images import Half, list_images
 
 
 def sample_randoms(seed: int, step: int, size: int, first: int, domain: int = 0) -> Iterator[np.random.Generator]:
-    """A random generator for each of the images first to first + size - 1 of a step's batch, for one domain's number."""
+    """Yields a random generator for each of the images first to first + size - 1 of a step's batch; domain: its number."""
     return (np.random.default_rng((seed, step, index, domain)) for index in range(first, first + size))
 
 
@@ -31,11 +31,11 @@ class OneDomain:
         return len(self.domain)
 
     def facts(self) -> dict[str, int]:
-        """For display: the number of images, and of those skipped so far as unusable."""
+        """Returns the number of images, and of those skipped so far as unusable."""
         return {"images": len(self.domain), "skipped": len(self.domain.skipped)}
 
     def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor]:
-        """(real,), of (size, 3, S, S): images first to first + size - 1 of the step's batch."""
+        """Returns (real,), of (size, 3, S, S): images first to first + size - 1 of the step's batch."""
         return (_draw(self.domain, seed, step, size, first, 0),)
 
 
@@ -50,12 +50,12 @@ class UnpairedData:
         return max(len(self.domain_a), len(self.domain_b))
 
     def facts(self) -> dict[str, int]:
-        """For display: the number of images, and of those skipped so far as unusable."""
+        """Returns the number of images, and of those skipped so far as unusable."""
         skipped = len(self.domain_a.skipped) + len(self.domain_b.skipped)
         return {"images of A": len(self.domain_a), "images of B": len(self.domain_b), "skipped": skipped}
 
     def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor, Tensor]:
-        """(real_a, real_b), each (size, 3, S, S): images first to first + size - 1 of the step's batch.
+        """Returns (real_a, real_b), each (size, 3, S, S): images first to first + size - 1 of the step's batch.
 
         Processes that share a batch draw parts of it: first=0 and first=2 with 2 images each give the batch of 4.
         """
@@ -105,7 +105,7 @@ class PairedData:
         return len(self._images.rows)
 
     def facts(self) -> dict[str, int]:
-        """For display: the number of pairs, and of files skipped so far as unusable."""
+        """Returns the number of pairs, and of files skipped so far as unusable."""
         return {"pairs": len(self), "skipped files": len(self.skipped)}
 
     @property
@@ -114,12 +114,12 @@ class PairedData:
         return self._images.skipped
 
     def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor, Tensor]:
-        """(real_a, real_b), each (size, 3, crop_size, crop_size), image i of both being a pair; see UnpairedData.batch."""
+        """Returns (real_a, real_b), each (size, 3, crop_size, crop_size), paired by index; see UnpairedData.batch."""
         drawn = [self._images.draw(random) for random in sample_randoms(seed, step, size, first)]
         return _stack([pair[0] for pair in drawn]), _stack([pair[1] for pair in drawn])
 
     def first(self, count: int, side: int) -> tuple[Tensor, Tensor]:
-        """The first `count` readable pairs, evenly spread, center-cropped: two of (n, 3, side, side) in [-1, 1]."""
+        """Returns the first `count` readable pairs, evenly spread, center-cropped: two of (n, 3, side, side) in [-1, 1]."""
         first_a, first_b = self._images.first(count, side)
         return first_a, first_b
 
@@ -129,7 +129,7 @@ def _draw(domain: Domain, seed: int, step: int, size: int, first: int, number: i
 
 
 def _stack(images: list[Tensor]) -> Tensor:
-    """(n, 3, S, S), stacked in NumPy: a batch is drawn during a training step, and torch would use the step's cores."""
+    """Stacks images to (n, 3, S, S) in NumPy: batches are drawn during a training step, and torch would use its cores."""
     return torch.from_numpy(np.stack([image.numpy() for image in images]))
 
 

@@ -42,7 +42,7 @@ class Crop:
     flip: bool = False
 
     def __call__(self, image: NDArray[np.uint8], shape: tuple[int, int], nearest: bool = False) -> NDArray[np.uint8]:
-        """(H, W, 3) -> (side, side, 3): resizes to `shape` (height, width), then crops. nearest: creates no new colors."""
+        """Resizes (H, W, 3) to `shape` (height, width) and crops it to (side, side, 3). nearest: creates no new colors."""
         image = resize(image, shape, nearest)
         top, left = int(self.top * (shape[0] - self.side + 1)), int(self.left * (shape[1] - self.side + 1))
         image = image[top : top + self.side, left : left + self.side]
@@ -58,11 +58,11 @@ class View:
 
     @classmethod
     def for_folder(cls, folder: Path, half: Half | None) -> View:
-        """The view of the files of `folder`. InputError if its table of classes is malformed."""
+        """Returns the view of the files of `folder`. InputError if its table of classes is malformed."""
         return cls(half, find_palette(folder))
 
     def read(self, path: Path) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB. InputError, naming the file, if it is unusable."""
+        """Reads (H, W, 3) uint8 RGB. InputError, which names the file, if it is unusable."""
         image = read_labels(path, self.palette) if self.palette else read_image(path)
         if image is not None and self.half:
             image = half_of(image, self.half)
@@ -96,7 +96,10 @@ class AlignedImages:
             raise ConfigError(f"load_size must be a rising range from crop_size ({self.crop_size}) up, got {low} to {high}")
 
     def draw(self, random: np.random.Generator) -> tuple[Tensor, ...]:
-        """A random crop of a random row: (3, crop_size, crop_size) float32 in [-1, 1] per column. InputError if there is none."""
+        """Draws a random crop of a random row: (3, crop_size, crop_size) float32 in [-1, 1] per column.
+
+        InputError if no row is readable.
+        """
         while len(self._unusable) < len(self.rows):
             images = self._read(int(random.integers(len(self.rows))))
             if images:
@@ -107,7 +110,7 @@ class AlignedImages:
         raise self._no_rows_error()
 
     def first(self, count: int, side: int) -> tuple[Tensor, ...]:
-        """Up to `count` readable rows, evenly spaced, center-cropped: (n, 3, side, side) in [-1, 1] per column."""
+        """Returns up to `count` readable rows, evenly spaced, center-cropped: (n, 3, side, side) in [-1, 1] per column."""
         out: list[tuple[Tensor, ...]] = []
         chosen = spaced_indices(len(self.rows), count).tolist()
         others = (index for index in range(len(self.rows)) if index not in set(chosen))  # to replace rows that cannot be read

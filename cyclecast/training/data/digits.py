@@ -33,7 +33,7 @@ MAX_IDX_BYTES = 1 << 30  # a damaged header may announce any size
 
 
 def resize_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """(S, S) uint8 -> (size, size): bilinear to enlarge, area mean to shrink, so that sets of different sizes compare."""
+    """Resizes (S, S) uint8 to (size, size): bilinear to enlarge, area mean to shrink, so that sets of all sizes compare."""
     if size == len(digit):
         return digit
     interpolation = cv2.INTER_AREA if size < len(digit) else cv2.INTER_LINEAR
@@ -64,19 +64,19 @@ class DigitSet:
         return len(self.images)
 
     def draw(self, random: np.random.Generator) -> Tensor:
-        """One random digit: (3, size, size) float32 in [-1, 1]."""
+        """Draws a random digit: (3, size, size) float32 in [-1, 1]."""
         return self._one(int(random.integers(len(self))), self.size)
 
     def first(self, count: int, side: int) -> Tensor:
-        """Up to `count` digits, evenly spaced over the file: (n, 3, side, side) in [-1, 1]."""
+        """Returns up to `count` digits, evenly spaced over the file: (n, 3, side, side) in [-1, 1]."""
         return torch.stack([self._one(int(index), side) for index in spaced_indices(len(self), count)])
 
     def tensor(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
-        """The digits at `indices`, whose labels are `labels[indices]`: (n, 3, size, size) in [-1, 1]."""
+        """Returns the digits at `indices`, whose labels are `labels[indices]`: (n, 3, size, size) in [-1, 1]."""
         return torch.stack([self._one(int(index), self.size) for index in indices])
 
     def bytes(self) -> tuple[Tensor, Tensor]:
-        """All of them, (N, 3, size, size) uint8, and their labels (N,) int64."""
+        """Returns all digits, (N, 3, size, size) uint8, and their labels (N,) int64."""
         resized = np.stack([resize_digit(digit, self.size) for digit in self.images])
         return torch.from_numpy(resized)[:, None].expand(-1, 3, -1, -1), torch.from_numpy(self.labels)
 
@@ -186,7 +186,7 @@ def _plain_or_gzipped(path: Path) -> Path | None:
 
 
 def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """LeCun's format: two zero bytes, 8 for uint8, the number of dimensions, each of them as big-endian int32, the values."""
+    """Reads LeCun's format: two zero bytes, 8 for uint8, the number of dimensions, each as big-endian int32, the values."""
     with path.open("rb") as plain:
         is_gzipped = plain.read(2) == GZIP_MAGIC
         plain.seek(0)

@@ -19,7 +19,7 @@ class Domain(Protocol):
     """A set of images to draw from."""
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Returns the number of images."""
         ...
 
     @property
@@ -28,11 +28,11 @@ class Domain(Protocol):
         ...
 
     def draw(self, random: np.random.Generator) -> Tensor:
-        """One image, (3, S, S) float32 in [-1, 1], RGB; it depends on the generator's state alone."""
+        """Draws one image, (3, S, S) float32 in [-1, 1], RGB; it depends on the generator's state alone."""
         ...
 
     def first(self, count: int, side: int) -> Tensor:
-        """Up to `count` readable images, evenly spaced over the set, center-cropped: (n, 3, side, side) in [-1, 1]."""
+        """Returns up to `count` readable images, evenly spaced over the set, center-cropped: (n, 3, side, side) in [-1, 1]."""
         ...
 
 
@@ -67,11 +67,11 @@ class ImageFolder:
         return self._images.skipped
 
     def draw(self, random: np.random.Generator) -> Tensor:
-        """A random crop: (3, crop_size, crop_size) float32 in [-1, 1], RGB. InputError if no file is usable."""
+        """Returns a random crop: (3, crop_size, crop_size) float32 in [-1, 1], RGB. InputError if no file is usable."""
         return self._images.draw(random)[0]
 
     def first(self, count: int, side: int) -> Tensor:
-        """Up to `count` readable images, evenly spaced over the folder, center-cropped: (n, 3, side, side) in [-1, 1]."""
+        """Returns up to `count` readable images, evenly spaced over the folder, center-cropped: (n, 3, side, side) in [-1, 1]."""
         return self._images.first(count, side)[0]
 
 

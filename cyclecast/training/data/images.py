@@ -1,4 +1,4 @@
-"""Image files: listing, decoding, halves, resizing, and conversion between uint8 and [-1, 1]."""
+"""Lists, decodes, halves and resizes image files; converts between uint8 and [-1, 1]."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Half = Literal["left", "right"]
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every image file in `folder` and its subfolders, sorted. InputError if the folder is missing or has none."""
+    """Lists every image file in `folder` and its subfolders, sorted. InputError if the folder is missing or has none."""
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: no such folder")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
@@ -39,7 +39,7 @@ def decode(path: Path, flags: int) -> NDArray[np.uint8] | None:
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB, rotated as its EXIF orientation says; None if it cannot be decoded or is tiny."""
+    """Reads (H, W, 3) uint8 RGB, rotated to its EXIF orientation; None if it cannot be decoded or is tiny."""
     image = decode(path, cv2.IMREAD_COLOR_RGB)
     return None if image is None or is_tiny(image) else image
 
@@ -50,13 +50,13 @@ def is_tiny(image: NDArray[np.uint8]) -> bool:
 
 
 def half_of(image: NDArray[np.uint8], half: Half) -> NDArray[np.uint8]:
-    """(H, W, ...) -> (H, W // 2, ...): one of two images side by side; an odd width loses its middle column."""
+    """Returns one of two images side by side: (H, W, ...) -> (H, W // 2, ...); an odd width loses its middle column."""
     width = image.shape[1] // 2
     return image[:, :width] if half == "left" else image[:, image.shape[1] - width :]
 
 
 def short_side_shape(image: NDArray[np.uint8], side: int) -> tuple[int, int]:
-    """(height, width) of the image after its shorter side is resized to `side` pixels."""
+    """Returns (height, width) of the image after its shorter side is resized to `side` pixels."""
     height, width = image.shape[:2]
     scale = side / min(height, width)
     return max(side, round(height * scale)), max(side, round(width * scale))
@@ -77,12 +77,12 @@ def resize_short_side(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def spaced_indices(length: int, count: int) -> NDArray[np.int64]:
-    """Up to `count` of the indices 0 to length - 1, evenly spaced."""
+    """Returns up to `count` of the indices 0 to length - 1, evenly spaced."""
     return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(np.int64))
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float32 in [-1, 1]."""
+    """Converts (H, W, 3) uint8 to (3, H, W) float32 in [-1, 1]."""
     # In NumPy: torch would wake its threads for each small image, which takes many times longer than the arithmetic.
     values = np.divide(np.ascontiguousarray(image.transpose(2, 0, 1)), 127.5, dtype=np.float32)
     values -= 1
@@ -90,5 +90,5 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """(N, 3, H, W) float in [-1, 1] -> the same shape in uint8."""
+    """Converts (N, 3, H, W) float in [-1, 1] to uint8, on the CPU."""
     return images.detach().clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()

@@ -63,7 +63,7 @@ def _row(path: Path, line: int, row: dict[str, str | None]) -> tuple[int, str, t
 
 
 def find_palette(folder: Path) -> Palette | None:
-    """The table in a folder of label maps or in its parent; None without one, or if the name does not end in `_labels`."""
+    """Reads the table of a folder of label maps or of its parent; None without one, or if the name does not end in `_labels`."""
     folder = folder.absolute()
     if not folder.name.endswith("_labels"):
         return None
@@ -72,7 +72,7 @@ def find_palette(folder: Path) -> Palette | None:
 
 
 def read_labels(path: Path, palette: Palette) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB: a single-channel image of class indices in the palette's colors; None if it cannot be decoded.
+    """Reads a single-channel image of class indices and colors it: (H, W, 3) uint8 RGB; None if it cannot be decoded.
 
     InputError if it has more channels, or an index outside the palette.
     """
@@ -88,14 +88,14 @@ def read_labels(path: Path, palette: Palette) -> NDArray[np.uint8] | None:
 
 
 def colorize(indices: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
-    """(H, W) uint8 class indices -> (H, W, 3) uint8 RGB. InputError for an index outside the palette."""
+    """Converts (H, W) uint8 class indices to (H, W, 3) uint8 RGB. InputError for an index outside the palette."""
     if indices.size and int(indices.max()) >= len(palette):
         raise InputError(f"class index {int(indices.max())} is outside the table, expected 0 to {len(palette) - 1}")
     return palette.colors[indices]
 
 
 def nearest_class(image: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB -> (H, W) uint8: the class whose color is nearest (Euclidean); the first in a tie."""
+    """Returns the class whose color is nearest (Euclidean), the first in a tie: (H, W, 3) uint8 RGB -> (H, W) uint8."""
     pixels = image.astype(np.int32)
     best = np.full(image.shape[:-1], np.iinfo(np.int32).max, np.int32)
     indices = np.zeros(image.shape[:-1], np.uint8)

@@ -1,8 +1,9 @@
-"""A small classifier, trained in a minute: which digit, or which of two domains. Its features also serve for FID and KID."""
+"""A small classifier of digits, or of two domains, that is trained in a minute. FID and KID can use its features, too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class SmallClassifier(nn.Module):
         self.head = nn.Linear(self.num_features, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, num_features): the input of the last layer."""
+        """Returns the input of the last layer, (N, num_features)."""
         out: Tensor = self.body(x).mean((2, 3))
         return out
 
@@ -46,8 +47,13 @@ class SmallClassifier(nn.Module):
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1], the range of every network here."""
+    """Converts uint8 to float32 in [-1, 1], the range of every network here."""
     return images.float() / 127.5 - 1.0
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Returns the device of a network's weights, which may all be buffers."""
+    return next(chain(network.parameters(), network.buffers())).device
 
 
 def random_shift(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
@@ -77,12 +83,13 @@ def train_classifier(
 ) -> SmallClassifier:
     """Trains a classifier on the device of the images and returns it in eval mode.
 
-    images: (N, 3, S, S) uint8. labels: (N,) in [0, classes). AdamW with a one-cycle schedule that peaks at `learning_rate`
-    (Smith and Topin 2018). Augmentation: `shift` moves each image by up to so many pixels, `flip` mirrors half of them.
-    on_progress(step, steps) is called after each step. The same seed gives the same weights; torch's global random state
+    images: (N, 3, S, S) uint8. labels: (N,) in [0, classes), on any device. AdamW with a one-cycle schedule that peaks at
+    `learning_rate` (Smith and Topin 2018). Augmentation: `shift` moves each image by up to so many pixels, `flip` mirrors half
+    of them. on_progress(step, steps) is called after each step. The same seed gives the same weights; torch's global random state
     does not change. InputError if the labels do not fit the images.
     """
     _check(images, labels, classes)
+    labels = labels.to(images.device)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -114,12 +121,16 @@ def train_classifier(
 
 @torch.no_grad()
 def classify(classifier: SmallClassifier, images: Tensor, batch_size: int = 500) -> Tensor:
-    """(N,) int64: the most likely class of each of (N, 3, S, S) uint8."""
-    return torch.cat([classifier(to_unit(batch)).argmax(1) for batch in images.split(batch_size)])
+    """Returns the most likely class of each of (N, 3, S, S) uint8: (N,) int64, on the device of the images.
+
+    Computes on the classifier's device, `batch_size` images at a time.
+    """
+    device = device_of(classifier)
+    return torch.cat([classifier(to_unit(batch.to(device))).argmax(1).to(images.device) for batch in images.split(batch_size)])
 
 
 def accuracy(classifier: SmallClassifier, images: Tensor, labels: Tensor) -> float:
-    """Share of (N, 3, S, S) uint8 images whose predicted class is their label, (N,)."""
+    """Returns the share of (N, 3, S, S) uint8 images whose predicted class is their label, (N,)."""
     _check(images, labels, classifier.head.out_features)
     return float((classify(classifier, images) == labels).double().mean())
 

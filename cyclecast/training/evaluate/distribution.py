@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclecast.errors import InputError, MissingExtraError, MissingInputError
-from cyclecast.training.evaluate.classifier import SmallClassifier, to_unit
+from cyclecast.training.evaluate.classifier import SmallClassifier, device_of, to_unit
 from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, load_pretrained
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class DistributionScores:
     fake: int
 
     def named(self) -> dict[str, float]:
-        """The figures by name: fid, kid_mean and kid_std in Inception's features, else imagenet_fid and so on."""
+        """Returns the figures by name: fid, kid_mean and kid_std in Inception's features, otherwise imagenet_fid and so on."""
         prefix = "" if self.features == "inception" else f"{self.features}_"
         return {f"{prefix}{name}": getattr(self, name) for name in ("fid", "kid_mean", "kid_std")}
 
@@ -165,7 +165,7 @@ def fid_kid(
 
 
 def _metrics(num_features: int, subset_size: int, subsets: int) -> list[Any]:
-    """torchmetrics' FID and KID of features that are already extracted: two metrics share one pass of the extractor."""
+    """Returns torchmetrics' FID and KID for extracted features: so both metrics share one pass of the extractor."""
     identity = nn.Identity()
     identity.num_features = num_features  # type: ignore[assignment]
     fid, kid = _import_or_explain("torchmetrics.image.fid"), _import_or_explain("torchmetrics.image.kid")
@@ -181,11 +181,13 @@ def _metrics(num_features: int, subset_size: int, subsets: int) -> list[Any]:
 
 @torch.no_grad()
 def _features(images: Tensor, extractor: nn.Module, batch_size: int) -> Tensor:
-    return torch.cat([extractor(batch).double().cpu() for batch in images.split(batch_size)])
+    """Returns the features of (N, 3, H, W) uint8 as (N, num_features) float64 on the CPU; computes on the extractor's device."""
+    device = device_of(extractor)
+    return torch.cat([extractor(batch.to(device)).cpu().double() for batch in images.split(batch_size)])
 
 
 def _import_or_explain(module: str) -> ModuleType:
-    """The module. MissingExtraError with the command that installs it, if it is missing."""
+    """Imports a module. MissingExtraError, with the command that installs it, if it is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

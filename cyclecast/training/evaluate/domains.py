@@ -1,4 +1,4 @@
-"""The two data domains of an evaluation: where their images are, and how many are needed."""
+"""Reads the images of both domains of an evaluation, and checks that there are enough."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATH_SETTINGS = ("domain_a", "domain_b", "samples_a", "samples_b")
 
 @dataclass(frozen=True, kw_only=True)
 class DomainPaths:
-    """Where both domains are: the settings of these names in a run's config, or `data_settings` of a folder."""
+    """The paths of both domains, under the names of the settings in a run's config."""
 
     domain_a: Path
     domain_b: Path
@@ -36,7 +36,7 @@ class DomainPaths:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> DomainPaths:
-        """Picks the paths out of a run's settings; a path may be a string.
+        """Builds the paths from a run's settings, or from `data_settings` of a folder; a path may be a string.
 
         InputError if one of the two domains is not named, does not exist, or is of another type than the other.
         """
@@ -59,13 +59,13 @@ class DomainPaths:
         return cls(**paths, layout=settings.get("layout", "folders"), tight=bool(settings.get("tight", False)))
 
     def splits(self, domain: str) -> tuple[Path, Path | None, Half | None]:
-        """Of domain `a` or `b`: the training images, the test images if there are any, and the half of each image to use."""
+        """Returns the training images of domain `a` or `b`, its test images or None, and which half of each image to use."""
         half: Half = "left" if domain == "a" else "right"
         train, test = (self.domain_a, self.samples_a) if domain == "a" else (self.domain_b, self.samples_b)
         return train, test, half if self.layout == "halves" else None
 
     def label_domain(self) -> tuple[str, Palette] | None:
-        """The domain of label maps, `a` or `b`, and its palette; None if both domains are photos."""
+        """Returns the domain of label maps, `a` or `b`, and its palette; None if both domains are photos."""
         for domain in "ab":
             palette = find_palette(self.splits(domain)[0])
             if palette is not None:
@@ -74,7 +74,7 @@ class DomainPaths:
 
 
 def load_splits(paths: DomainPaths, domain: str, side: int) -> tuple[Tensor, Tensor]:
-    """Training and test images of a domain, (N, 3, S, S) uint8 each.
+    """Reads the training and test images of a domain, (N, 3, S, S) uint8 each.
 
     Without a test split, every second image is held out for the test. InputError if no image can be read.
     """
@@ -86,7 +86,10 @@ def load_splits(paths: DomainPaths, domain: str, side: int) -> tuple[Tensor, Ten
 
 
 def require_images(path: Path, count: int, *, held_out: bool = False) -> None:
-    """InputError if `count` images of `path` are too few for FID and KID; held_out: every second one of its images."""
+    """Raises InputError if `count` images of `path` are too few for FID and KID.
+
+    held_out: they are every second image of a domain without a test split.
+    """
     if count >= MIN_IMAGES:
         return
     advice = "add images, or name other data with --data"
@@ -99,9 +102,9 @@ def require_images(path: Path, count: int, *, held_out: bool = False) -> None:
 
 
 def load_label_splits(paths: DomainPaths, side: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Training and test pairs of label maps and photos.
+    """Reads the training and test pairs of label maps and photos.
 
-    Each a list: label images and photos (N, 3, S, S) uint8, and class indices (N, S, S) int64. Without a test split, every
+    Returns two lists: label images and photos (N, 3, S, S) uint8, and class indices (N, S, S) int64. Without a test split, every
     second pair is held out. InputError if neither domain is label maps, or there are no pairs.
     """
     found = paths.label_domain()
@@ -123,6 +126,6 @@ def _label_pairs(maps: Path, photos: Path, side: int, palette: Palette) -> list[
 
 
 def downscale(images: Tensor, side: int) -> Tensor:
-    """(N, 3, H, W) uint8 -> (N, 3, side, side) uint8, bilinear with antialiasing."""
+    """Resizes (N, 3, H, W) uint8 to (N, 3, side, side), bilinear with antialiasing."""
     small = functional.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
     return small.round().clamp(0, 255).to(torch.uint8)

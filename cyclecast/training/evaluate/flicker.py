@@ -75,7 +75,7 @@ def warping_error(source_frames: Iterable[Image], styled_frames: Iterable[Image]
 
 
 def structure_kept(source: Image, styled: Image) -> float:
-    """SSIM of the luma of two frames (H, W, 3) uint8 BGR, at most 1 (Wang et al. 2004; Gaussian window, sigma 1.5).
+    """Returns the SSIM of the luma of two frames (H, W, 3) uint8 BGR, at most 1 (Wang et al. 2004; Gaussian, sigma 1.5).
 
     It measures how much local structure survives the styling, whatever happens to the colors: 1 is the input itself, and a
     painting keeps less than a color filter. Windows that leave the frame do not count. InputError if the frames do not match
@@ -92,7 +92,7 @@ def structure_kept(source: Image, styled: Image) -> float:
 
 
 def _occluded(backward: FlowField, forward: FlowField) -> npt.NDArray[np.bool_]:
-    """(H, W): where the backward flow is not reliable (Sundaram et al. 2010; Ruder et al. 2016).
+    """Returns where the backward flow is not reliable, (H, W) (Sundaram et al. 2010; Ruder et al. 2016).
 
     That is where it leaves the frame, where the forward flow does not undo it, and at motion boundaries.
     """

@@ -27,7 +27,7 @@ class LabelScores:
 
 
 def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int | None = None) -> Tensor:
-    """Confusion matrix, (K, K) int64: how many pixels of true class [row] have the predicted class [column].
+    """Counts how many pixels of true class [row] have the predicted class [column]: the confusion matrix, (K, K) int64.
 
     predicted, truth: (...) of any integer type, of one shape, values in [0, classes). Pixels whose true class is `ignore`
     do not count. Add the matrices of several batches. InputError for any other value.
@@ -47,7 +47,7 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int | None
 
 
 def label_scores(confusion: Tensor) -> LabelScores:
-    """The three scores of a (K, K) confusion matrix, rows the truth (Long et al. 2015, section 5).
+    """Computes the three scores of a (K, K) confusion matrix, rows the truth (Long et al. 2015, section 5).
 
     Long et al. average over all K classes. A class without true pixels has no accuracy and is left out of that mean. A
     class without true or predicted pixels has no IoU. A class with predicted pixels alone has IoU 0, as in their code.
@@ -62,5 +62,5 @@ def label_scores(confusion: Tensor) -> LabelScores:
 
 
 def classes_from_colors(images: Tensor, palette: Palette) -> Tensor:
-    """(N, 3, H, W) uint8 -> (N, H, W) int64: the class whose label color is nearest (CycleGAN, section 5.1.3)."""
+    """Returns the class whose label color is nearest (CycleGAN, section 5.1.3): (N, 3, H, W) uint8 -> (N, H, W) int64."""
     return torch.from_numpy(nearest_class(images.permute(0, 2, 3, 1).numpy(), palette).astype(np.int64))

@@ -1,4 +1,4 @@
-"""`cyclecast evaluate` of a run: every direction that it trained, by what its recipe and its data allow."""
+"""Evaluates every direction of a run (`cyclecast evaluate RUN`), by what its recipe and its data allow."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from cyclecast.training.recipes import RECIPES
 def evaluate_run(
     path: Path, data: Path | None = None, *, inception: Path | None = None, seed: int = 0, device: torch.device | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Direction -> its figures (see `evaluate_translation`); for a latent recipe `sample` alone.
+    """Returns direction -> figures (see `evaluate_translation`); for a latent recipe, `sample` alone.
 
     path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. device: where
-    the generator computes; None: the CPU. ModelError if there is no checkpoint, or one that this version cannot evaluate;
-    InputError if data are missing.
+    the generator computes, and on CUDA also the networks that evaluate it; None: the CPU. ModelError if there is no checkpoint,
+    or one that this version cannot evaluate; InputError if data are missing.
     """
-    state, generator_device = checkpoint.load(path), device or torch.device("cpu")
+    state, device = checkpoint.load(path), device or checkpoint.CPU
+    # On MPS and XPU, PyTorch may lack operations that the classifiers and features need.
+    evaluation_device = device if device.type == "cuda" else checkpoint.CPU
+    options: dict[str, Any] = {"inception": inception, "seed": seed, "device": evaluation_device}
     recipe, settings = _recipe_and_settings(path, state)
     translates = "domain" not in settings_of(RECIPES[recipe].Config)
     if translates and data is not None and data.is_file():
@@ -45,20 +48,17 @@ def evaluate_run(
         domain = settings.get("domain")
         if not isinstance(domain, str | Path):
             raise _unknown_checkpoint(path, f"its settings hold no path of the domain, got {domain!r}")
-        network = latent_generator_from_checkpoint(state, device=generator_device)
-        figures = evaluate_samples(network, Path(domain), side=side, inception=inception, seed=seed)
-        return {"sample": figures}
+        network = latent_generator_from_checkpoint(state, device=device)
+        return {"sample": evaluate_samples(network, Path(domain), side=side, **options)}
     paths = DomainPaths.from_settings(settings)
     return {
-        direction: evaluate_translation(
-            partial(_translate_bytes, translate), direction, paths, side=side, inception=inception, seed=seed
-        )
-        for direction, translate in translators_from_checkpoint(state, generator_device).items()
+        direction: evaluate_translation(partial(_translate_bytes, translate), direction, paths, side=side, **options)
+        for direction, translate in translators_from_checkpoint(state, device).items()
     }
 
 
 def _recipe_and_settings(path: Path, state: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The recipe's name and the settings of a checkpoint; an error if this version cannot evaluate it."""
+    """Returns the recipe's name and the settings of a checkpoint; raises an error if this version cannot evaluate it."""
     recipe, settings, exports = state.get("recipe"), state.get("config"), state.get("exports")
     if not isinstance(recipe, str) or not isinstance(settings, dict):
         raise _unknown_checkpoint(path, "it names no recipe or holds no settings")

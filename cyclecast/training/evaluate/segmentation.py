@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclecast.errors import InputError
-from cyclecast.training.evaluate.classifier import to_unit
+from cyclecast.training.evaluate.classifier import device_of, to_unit
 
 
 def _conv(before: int, after: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -98,14 +98,15 @@ def train_segmentation(
 ) -> SegmentationNet:
     """Trains a segmentation network on the device of the photos and returns it in eval mode.
 
-    photos: (N, 3, H, W) uint8. labels: (N, H, W) integers in [0, classes) or `ignore`. A batch holds squares of `crop`
-    pixels, resized from random windows of crop / zoom to crop * zoom pixels (at most H and W), mirrored at random and made
-    brighter or darker. Classes weigh frequency ** -balance: 0 favors per-pixel accuracy, 1 per-class accuracy. AdamW with a
+    photos: (N, 3, H, W) uint8. labels: (N, H, W) integers in [0, classes) or `ignore`, on any device. A batch holds squares of
+    `crop` pixels, resized from random windows of crop / zoom to crop * zoom pixels (at most H and W), mirrored at random and
+    made brighter or darker. Classes weigh frequency ** -balance: 0 favors per-pixel accuracy, 1 per-class accuracy. AdamW with a
     one-cycle schedule; bf16 where the processor has matrix units for it (AMX) or on CUDA, else fp32. torch's global random
     state does not change. InputError if the labels do not fit the photos.
     """
     _check(photos, labels, classes, ignore, crop)
     device, reach = photos.device, min(photos.shape[-2:])
+    labels = labels.to(device)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -138,12 +139,16 @@ def train_segmentation(
 
 @torch.no_grad()
 def predict(network: SegmentationNet, photos: Tensor, batch_size: int = 16) -> Tensor:
-    """(N, H, W) int64: the most likely class of every pixel of (N, 3, H, W) uint8; H and W multiples of 32."""
-    return torch.cat([network(to_unit(batch)).argmax(1) for batch in photos.split(batch_size)])
+    """Returns the most likely class of every pixel of (N, 3, H, W) uint8: (N, H, W) int64, on the device of the photos.
+
+    Computes on the network's device, `batch_size` photos at a time. H and W must be multiples of 32.
+    """
+    device = device_of(network)
+    return torch.cat([network(to_unit(batch.to(device))).argmax(1).to(photos.device) for batch in photos.split(batch_size)])
 
 
 def _windows(photos: Tensor, labels: Tensor, chosen: list[int], side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random squares of `side` pixels of the chosen photos and of their labels; half of them are mirrored."""
+    """Cuts random squares of `side` pixels from the chosen photos and from their labels; mirrors half of them."""
     height, width = photos.shape[-2:]
     tops = torch.randint(height - side + 1, (len(chosen),), generator=generator).tolist()
     lefts = torch.randint(width - side + 1, (len(chosen),), generator=generator).tolist()

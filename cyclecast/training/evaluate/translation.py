@@ -1,4 +1,4 @@
-"""Figures of a generator: its images against the real ones of the target domain, by every measure that the data allow."""
+"""Compares a generator's images with the real ones of the target domain, by every measure that the data allow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cyclecast.errors import InputError
-from cyclecast.training.checkpoint import generate
+from cyclecast.training.checkpoint import CPU, generate
 from cyclecast.training.data import DigitSet, open_domain, to_bytes
 from cyclecast.training.data.labels import Palette
 from cyclecast.training.evaluate.classifier import accuracy, train_classifier
@@ -38,9 +38,16 @@ UNLABELED_CLASSES = ("unlabelled", "unlabeled", "void")  # names of a palette's 
 
 
 def evaluate_translation(
-    translate: Translate, direction: str, paths: DomainPaths, *, side: int, inception: Path | None = None, seed: int = 0
+    translate: Translate,
+    direction: str,
+    paths: DomainPaths,
+    *,
+    side: int,
+    inception: Path | None = None,
+    seed: int = 0,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
-    """The figures of one direction (`a2b` or `b2a`) by name.
+    """Returns the figures of one direction (`a2b` or `b2a`) by name.
 
     Always: structure_kept (SSIM to the source). Digits: digit_accuracy of a classifier trained on the target's digits, with
     digit_accuracy_untranslated beside it. Label maps: per_pixel, per_class and class_iou of the nearest label color or, from
@@ -49,7 +56,8 @@ def evaluate_translation(
     of the Inception weights in the file `inception`, else of EfficientNet-Lite2 (digits: of the classifier of digits), under
     names that say which.
 
-    side: pixels of the center crops. InputError if images are missing or too few, or `side` does not fit.
+    side: pixels of the center crops. device: where the classifiers are trained and the features computed. InputError if images
+    are missing or too few, or `side` does not fit.
     """
     if direction not in DIRECTIONS:
         raise InputError(f"expected the direction a2b or b2a, got {direction!r}")
@@ -58,7 +66,7 @@ def evaluate_translation(
     source, target = direction[0], direction[2]
     source_path, target_path = paths.splits(source)[0], paths.splits(target)[0]
     if not source_path.is_dir():
-        return _evaluate_digits(translate, source_path, target_path, side, paths.tight, inception, seed)
+        return _evaluate_digits(translate, source_path, target_path, side, paths.tight, inception, seed, device)
     labels = paths.label_domain()
     if labels is not None and labels[0] == source and side % SegmentationNet.stride:
         raise InputError(f"evaluate needs crops of a multiple of {SegmentationNet.stride} pixels to label photos, got {side}")
@@ -69,25 +77,32 @@ def evaluate_translation(
     real = target_test if target_split else torch.cat([target_train, target_test])
     require_images(target_split or target_path, len(real))
 
-    extractor = ImageNetFeatures() if inception is None else inception_features(inception)
+    extractor = (ImageNetFeatures() if inception is None else inception_features(inception)).to(device)
     translated = translate(source_test)
     figures: dict[str, Any] = {
         "images": len(translated),
         "structure_kept": _mean_structure_kept(source_test, translated),
-        **_domain_figures(source_train, target_train, source_test, translated, seed),
+        **_domain_figures(source_train, target_train, source_test, translated, seed, device),
         **fid_kid(real, translated, extractor, seed=seed).named(),
     }
     if labels is not None:
-        figures |= label_figures(translate, direction, paths, labels, side, seed)
+        figures |= label_figures(translate, direction, paths, labels, side, seed, device)
     return figures
 
 
 def evaluate_samples(
-    network: LatentGenerator, domain: Path, *, side: int, inception: Path | None = None, seed: int = 0
+    network: LatentGenerator,
+    domain: Path,
+    *,
+    side: int,
+    inception: Path | None = None,
+    seed: int = 0,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
-    """FID and KID of a latent generator's images against the real ones of `domain`.
+    """Returns FID and KID of a latent generator's images against the real ones of `domain`.
 
     Digits: in the features of a classifier of them. Other images need the Inception weights in `inception`, else InputError.
+    device: where the classifier is trained and the features are computed.
     """
     extractor: Extractor
     if domain.is_dir():
@@ -101,9 +116,10 @@ def evaluate_samples(
         real = DigitSet(domain, side, "test").bytes()[0]
     require_images(domain, len(real))
     if inception is not None:
-        extractor = inception_features(inception)
+        extractor = inception_features(inception).to(device)
     else:
         images, labels = DigitSet(domain, side).bytes()
+        images = images.to(device)
         extractor = ClassifierFeatures(train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=2, seed=seed))
     latents = torch.randn(len(real), network.latent, generator=torch.Generator().manual_seed(seed))
     generated = to_bytes(generate(network, latents))
@@ -111,19 +127,19 @@ def evaluate_samples(
 
 
 def _mean_structure_kept(source: Tensor, translated: Tensor) -> float:
-    """SSIM of the first 100 pairs of (N, 3, S, S) uint8."""
+    """Returns the mean SSIM of the first 100 pairs of (N, 3, S, S) uint8."""
     pairs = zip(source[:100].permute(0, 2, 3, 1).numpy(), translated[:100].permute(0, 2, 3, 1).numpy(), strict=True)
     return float(np.mean([structure_kept(before[..., ::-1], after[..., ::-1]) for before, after in pairs]))
 
 
 def _domain_figures(
-    source_train: Tensor, target_train: Tensor, source_test: Tensor, translated: Tensor, seed: int
+    source_train: Tensor, target_train: Tensor, source_test: Tensor, translated: Tensor, seed: int, device: torch.device
 ) -> dict[str, float]:
-    """The shares of translated and of untranslated images that a classifier of the two domains takes for the target."""
+    """Returns the shares of translated and of untranslated images that a classifier of both domains assigns to the target."""
     small_source, small_target = downscale(source_train, CLASSIFIER_SIDE), downscale(target_train, CLASSIFIER_SIDE)
     labels = torch.cat([torch.zeros(len(small_source)), torch.ones(len(small_target))])
     classifier = train_classifier(
-        torch.cat([small_source, small_target]),
+        torch.cat([small_source, small_target]).to(device),
         labels,
         classes=2,
         steps=CLASSIFIER_STEPS,
@@ -141,7 +157,14 @@ def _domain_figures(
 
 
 def _evaluate_digits(
-    translate: Translate, source: Path, target: Path, side: int, tight: bool, inception: Path | None, seed: int
+    translate: Translate,
+    source: Path,
+    target: Path,
+    side: int,
+    tight: bool,
+    inception: Path | None,
+    seed: int,
+    device: torch.device,
 ) -> dict[str, Any]:
     target_train, target_test = (DigitSet(target, side, split, tight) for split in ("train", "test"))
     source_images, source_labels = DigitSet(source, side, "test", tight).bytes()
@@ -149,10 +172,10 @@ def _evaluate_digits(
     require_images(target, len(target_test))
     images, labels = target_train.bytes()
     real, real_labels = target_test.bytes()
-    classifier = train_classifier(images, labels, classes=10, steps=DIGIT_STEPS, shift=3, seed=seed)
+    classifier = train_classifier(images.to(device), labels, classes=10, steps=DIGIT_STEPS, shift=3, seed=seed)
     translated = translate(source_images)
     count = min(len(translated), len(real))
-    extractor = ClassifierFeatures(classifier) if inception is None else inception_features(inception)
+    extractor = ClassifierFeatures(classifier) if inception is None else inception_features(inception).to(device)
     return {
         "images": len(translated),
         "structure_kept": _mean_structure_kept(source_images, translated),
@@ -164,16 +187,22 @@ def _evaluate_digits(
 
 
 def label_figures(
-    translate: Translate, direction: str, paths: DomainPaths, labels: tuple[str, Palette], side: int, seed: int
+    translate: Translate,
+    direction: str,
+    paths: DomainPaths,
+    labels: tuple[str, Palette],
+    side: int,
+    seed: int,
+    device: torch.device = CPU,
 ) -> dict[str, float]:
-    """Label scores of pairs of label maps and photos."""
+    """Returns the label scores of pairs of label maps and photos. device: where the segmentation network is trained."""
     label_domain, palette = labels
     (_, train_photos, train_classes), (test_maps, test_photos, test_classes) = load_label_splits(paths, side)
     count = len(palette) - (palette.names[-1] in UNLABELED_CLASSES)
     ignore = None if count == len(palette) else count
     if direction[0] == label_domain:
         network = train_segmentation(
-            train_photos,
+            train_photos.to(device),
             train_classes,
             classes=count,
             ignore=ignore,

@@ -100,7 +100,7 @@ class EfficientNetFeatures(nn.Module):
         return maps
 
     def with_depthwise(self, x: Tensor, count: int) -> tuple[list[Tensor], list[Tensor]]:
-        """The pyramid's maps, and the outputs of the first `count` blocks' depthwise convolutions.
+        """Returns the pyramid's maps, and the outputs of the first `count` blocks' depthwise convolutions.
 
         The latter are wider than the projections that follow them, and carry texture and color: statistics of a style.
         """

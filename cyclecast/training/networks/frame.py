@@ -57,7 +57,7 @@ class FrameGenerator(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Initial weights with a small output: nearly gray or, with `skip`, nearly the input."""
+        """Sets initial weights with a small output: nearly gray or, with `skip`, nearly the input."""
         init_he_residual(self, [layer.body[2] for layer in self.model if isinstance(layer, PlainBlock)])
         self.model[-2].weight.mul_(0.1)  # type: ignore[operator]
 
@@ -66,6 +66,6 @@ class FrameGenerator(nn.Module):
         return x + out if self.skip else out
 
     def depths(self) -> Sequence[nn.Module]:
-        """Four modules whose outputs are compared in distillation: before the blocks, and after each third of them."""
+        """Returns four modules whose outputs are compared in distillation: before the blocks, and after each third of them."""
         blocks = [layer for layer in self.model if isinstance(layer, PlainBlock)]
         return [self.model[2], *(blocks[len(blocks) * third // 3 - 1] for third in (1, 2, 3))]

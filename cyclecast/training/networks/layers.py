@@ -16,7 +16,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def norm_layer(channels: int, norm: Norm = "instance") -> nn.Module:
-    """instance: without learned scale and running statistics (CycleGAN). batch: with both (DCGAN)."""
+    """Returns a norm layer. instance: without learned scale and running statistics (CycleGAN). batch: with both (DCGAN)."""
     if norm == "none":
         return nn.Identity()
     return nn.BatchNorm2d(channels) if norm == "batch" else InstanceNorm(channels)
@@ -38,7 +38,7 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 def instance_norm_by_sample(x: Tensor, eps: float) -> Tensor:
-    """Instance norm as the batch norm of each sample: (N, C, H, W) -> the same, in the memory format of `x`."""
+    """Computes instance norm as the batch norm of each sample: (N, C, H, W) -> the same, in the memory format of `x`."""
     scale, shift = x.new_ones(x.shape[1], dtype=torch.float32), x.new_zeros(x.shape[1], dtype=torch.float32)  # fp32 statistics
     # The backward pass of `split` copies its parts into one tensor, so one sample is not split.
     samples = x.split(1) if len(x) > 1 else [x]
@@ -58,7 +58,7 @@ class ReflectionPad(nn.ReflectionPad2d):
 
 
 def upsample_block(in_channels: int, out_channels: int, mode: Upsample, kernel: int = 3, bias: bool = False) -> nn.Module:
-    """Upsampling by 2: (N, C, H, W) -> (N, C', 2H, 2W). kernel: of the deconvolution, 3 (CycleGAN) or 4 (DCGAN, pix2pix).
+    """Returns layers that upsample by 2: (N, C, H, W) -> (N, C', 2H, 2W). kernel: of the deconvolution, 3 (CycleGAN) or 4.
 
     resize: bilinear, then a convolution, which draws no checkerboard (Odena et al. 2016). nearest: the same after nearest
     neighbor, for weights that were trained so; slopes then show as rows of dots. pixelshuffle: a convolution to four values per
@@ -93,13 +93,13 @@ class PixelShuffleUp(nn.Sequential):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Equal initial weights for the four of a 2x2, so that no checkerboard shows at first (ICNR, Aitken et al. 2017)."""
+        """Sets equal weights for the four of a 2x2, so that no checkerboard shows at first (ICNR, Aitken et al. 2017)."""
         (weight,) = self._weight
         weight.copy_(weight[::4].repeat_interleave(4, dim=0))
 
 
 def initialize(module: Module) -> Module:
-    """Initial weights from N(0, 0.02), of batch norms from N(1, 0.02), biases 0 (DCGAN, section 4; CycleGAN, appendix 7.1).
+    """Sets weights from N(0, 0.02), of batch norms from N(1, 0.02), biases 0 (DCGAN, section 4; CycleGAN, appendix 7.1).
 
     In place, drawn from torch's generator. Linear layers keep PyTorch's default.
     """
@@ -119,7 +119,7 @@ def initialize(module: Module) -> Module:
 
 @torch.no_grad()
 def init_he_residual(network: nn.Module, branches: Sequence[nn.Module]) -> None:
-    """Initial weights of a network without norms that keep the variance from layer to layer (He et al. 2015), in place.
+    """Sets weights of a network without norms that keep the variance from layer to layer (He et al. 2015), in place.
 
     branches: the last convolution of each residual branch; they are scaled so that all together add the variance of one.
     """
@@ -134,7 +134,7 @@ def init_he_residual(network: nn.Module, branches: Sequence[nn.Module]) -> None:
 
 @torch.no_grad()
 def update_average(average: nn.Module, current: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * current, in place: of parameters and of batch norms' statistics."""
+    """Sets average <- decay * average + (1 - decay) * current, for parameters and for batch norms' statistics."""
     get_ema_multi_avg_fn(decay)(list(average.parameters()), list(current.parameters()), 0)
     for averaged, latest in zip(average.buffers(), current.buffers(), strict=True):
         averaged.lerp_(latest, 1.0 - decay) if averaged.is_floating_point() else averaged.copy_(latest)

@@ -37,7 +37,7 @@ class PatchDiscriminator(nn.Module):
         return out
 
     def hidden(self, x: Tensor) -> list[Tensor]:
-        """Hidden features: (N, C, H, W) after each activation."""
+        """Returns hidden features: (N, C, H, W) after each activation."""
         return leaky_relu_outputs(self.model, x)
 
 
@@ -60,12 +60,12 @@ class PixelDiscriminator(nn.Module):
         return out
 
     def hidden(self, x: Tensor) -> list[Tensor]:
-        """Hidden features: (N, C, H, W) after each activation."""
+        """Returns hidden features: (N, C, H, W) after each activation."""
         return leaky_relu_outputs(self.net, x)
 
 
 def leaky_relu_outputs(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
-    """The outputs of the leaky ReLUs in `layers`."""
+    """Returns the outputs of the leaky ReLUs in `layers`."""
     maps = []
     for layer in layers:
         x = layer(x)
@@ -87,7 +87,7 @@ def build_discriminator(discriminator: Discriminator, ndf: int, layers: int = 3,
 
 
 def side_requirement(discriminator: Discriminator, layers: int, side: int) -> str | None:
-    """What the side of an image must be, if this discriminator does not accept `side` pixels; None if it does."""
+    """Returns what the side of an image must be, if this discriminator does not accept `side` pixels; None if it does."""
     if discriminator == "projected":
         return "a multiple of 32" if side % 32 else None
     if discriminator == "pixel":

@@ -55,7 +55,7 @@ class ProjectedDiscriminator(nn.Module):
         return torch.cat([functional.interpolate(score, finest) for score in scores], 1)
 
     def hidden(self, x: Tensor) -> list[Tensor]:
-        """The frozen features, (N, C, H, W) each."""
+        """Returns the frozen features, (N, C, H, W) each."""
         maps: list[Tensor] = self.features(x)
         return maps
 

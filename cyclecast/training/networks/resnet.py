@@ -81,7 +81,7 @@ class ResnetGenerator(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Without norms, the initial weights keep the variance; else they are those of `initialize`."""
+        """Sets weights that keep the variance, if the network has no norms; otherwise changes nothing."""
         if self.norm == "none":
             init_he_residual(self, [layer.conv_block[-2] for layer in self.model if isinstance(layer, ResnetBlock)])
             self.model[-2].weight.mul_(0.1)  # type: ignore[operator]  # a saturated tanh has no gradient
@@ -91,7 +91,7 @@ class ResnetGenerator(nn.Module):
         return x + out if self.skip else out
 
     def depths(self) -> Sequence[nn.Module]:
-        """Four modules whose outputs are compared in distillation: before the blocks, and after each third of them."""
+        """Returns four modules whose outputs are compared in distillation: before the blocks, and after each third of them."""
         blocks = [layer for layer in self.model if isinstance(layer, ResnetBlock)]
         before = self.model[list(self.model).index(blocks[0]) - 1]
         return [before, *(blocks[len(blocks) * third // 3 - 1] for third in (1, 2, 3))]

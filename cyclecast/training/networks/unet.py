@@ -81,5 +81,5 @@ class UnetGenerator(nn.Module):
         return x + out if self.skip else out
 
     def depths(self) -> Sequence[nn.Module]:
-        """Four modules whose outputs are compared in distillation: the levels below the outermost."""
+        """Returns four modules whose outputs are compared in distillation: the levels below the outermost."""
         return [level for level in self.modules() if isinstance(level, UnetLevel)][1:5]

@@ -36,10 +36,10 @@ class Recipe(Protocol):
 
     @classmethod
     def from_checkpoint(cls, config: Any, state: Mapping[str, Any]) -> Any:
-        """The recipe of a run that is resumed, before its weights are loaded; state: what its checkpoint holds."""
+        """Builds the recipe of a run that is resumed; its weights are loaded later. state: what its checkpoint holds."""
 
     def extra_state(self) -> dict[str, Any]:
-        """What `from_checkpoint` needs besides config and weights; plain data."""
+        """Returns what `from_checkpoint` needs besides config and weights; plain data."""
 
     @property
     def config(self) -> TrainConfig: ...
@@ -58,7 +58,7 @@ class Recipe(Protocol):
     def pools(self) -> Mapping[str, ImagePool]: ...
     @property
     def exports(self) -> dict[str, dict[str, Any]]:
-        """Name of an export -> {network: name of its average, architecture: what `build_generator` takes}."""
+        """Name of an export -> {network: name of its average, architecture: the arguments of `build_generator`}."""
 
     def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
         """This process's share of the batch of this step, on the CPU: a pure function of the seed and the step."""
@@ -67,10 +67,10 @@ class Recipe(Protocol):
         """Updates every network once (or as often as the recipe says); returns the losses as detached scalars."""
 
     def fixed_set(self) -> dict[str, Tensor]:
-        """Inputs that are sampled again and again through training: images (n, 3, S, S) or latents (n, Z), by name."""
+        """Returns inputs that are sampled throughout training, by name: images (n, 3, S, S) or latents (n, Z)."""
 
     def sample(self, name: str, inputs: Tensor) -> Tensor:
-        """What the averages generate from them: (n, 3, H, W) in [-1, 1]."""
+        """Returns what the averages generate from inputs of the fixed set: (n, 3, H, W) in [-1, 1]."""
 
     def data_facts(self) -> dict[str, Any]:
         """Facts of the data for the run's page."""

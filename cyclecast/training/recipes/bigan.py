@@ -36,14 +36,14 @@ class BiGan(Translation):
         super().__init__(config, ("a2b", "b2a"), {"discriminator": config.discriminator.build(in_channels=6)})
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """One step of both generators, then one of the discriminator."""
+        """Runs one step of both generators, then one of the discriminator."""
         real_a, real_b = batch
         terms, (fake_a, fake_b) = learn("generators", self._generator_loss, real_a, real_b)
         discriminator_terms, _ = learn("discriminators", self._discriminator_loss, real_a, real_b, fake_a, fake_b)
         return terms | discriminator_terms
 
     def _generator_loss(self, real_a: Tensor, real_b: Tensor) -> LossTerms:
-        """G wants its pair to be taken for F's, F wants its pair to be taken for G's (BiGAN, equation 3)."""
+        """Rewards G if its pair is classified as F's, and F if its pair is classified as G's (BiGAN, equation 3)."""
         fake_b, fake_a = self.networks["generator_ab"](real_a), self.networks["generator_ba"](real_b)
         adversarial = self.config.adversary.adversarial
         pairs_ab, pairs_ba = _pairs(real_a, fake_b, fake_a, real_b)
@@ -64,5 +64,5 @@ class BiGan(Translation):
 
 
 def _pairs(real_a: Tensor, fake_b: Tensor, fake_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor]:
-    """(a, G(a)), scored as fake, and (F(b), b), scored as real: (N, 6, H, W) each."""
+    """Concatenates the pairs (a, G(a)), scored as fake, and (F(b), b), scored as real: (N, 6, H, W) each."""
     return torch.cat([real_a, fake_b], 1), torch.cat([fake_a, real_b], 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from cyclecast.training.networks.latent import ConvDiscriminator, is_dcgan_size
 from cyclecast.training.networks.layers import initialize
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
+from cyclecast.training.recipes.base import RecipeBase, copy_for_average, count_steps
 from cyclecast.training.recipes.settings import FIXED_IMAGES, DiscriminatorConfig, TranslationConfig
 from cyclecast.training.recipes.translation import EPOCHS
 
@@ -54,12 +54,12 @@ class CoGanConfig(TranslationConfig):
         require(self.adversary, "adversarial", self.adversary.adversarial != "wasserstein", "least_squares or log")
 
     def architecture(self) -> dict[str, Any]:
-        """A generator's name and settings, as `build_latent_generator` takes them."""
+        """Returns the arguments of `build_latent_generator` for each generator."""
         shape = {"latent": self.latent, "image_size": self.data.crop_size, "channels": 3}
         return {"generator": "conv", **shape, "ngf": self.generator.ngf, "upsample": self.generator.upsample}
 
 
-class CoGan:
+class CoGan(RecipeBase):
     """Two generators tied in their first layers, two discriminators tied in their last (CoGAN, section 3)."""
 
     Config = CoGanConfig
@@ -67,7 +67,7 @@ class CoGan:
     def __init__(self, config: CoGanConfig) -> None:
         self.config = config
         self.data = config.data.open()
-        self.steps = config.steps or EPOCHS * max(1, len(self.data) // config.optim.batch_size)
+        self.steps = count_steps(config, self.data, EPOCHS)
         generators = {key: build_latent_generator(**config.architecture()) for key in ("generator_a", "generator_b")}
         discriminators = {
             key: initialize(ConvDiscriminator(config.data.crop_size, 3, config.discriminator.ndf))
@@ -77,7 +77,7 @@ class CoGan:
         tie(generators["generator_a"].model, generators["generator_b"].model, first=True)
         tie(discriminators["discriminator_a"].model, discriminators["discriminator_b"].model, first=False)
         self.networks: dict[str, nn.Module] = {**generators, **discriminators}
-        self.averages = {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in generators.items()}
+        self.averages = {name: copy_for_average(net) for name, net in generators.items()}
         self.decays = dict.fromkeys(self.averages, (config.optim.ema_decay, 0))
         self.exports = {d: {"network": f"generator_{d}", "architecture": config.architecture()} for d in "ab"}
         betas = (config.optim.beta1, 0.999)
@@ -91,22 +91,13 @@ class CoGan:
         }
         self.pools: dict[str, ImagePool] = {}
 
-    @classmethod
-    def from_checkpoint(cls, config: CoGanConfig, state: Mapping[str, Any]) -> CoGan:
-        """The recipe of a run that is resumed, before its weights are loaded."""
-        return cls(config)
-
-    def extra_state(self) -> dict[str, Any]:
-        """What `from_checkpoint` needs besides config and weights: nothing."""
-        return {}
-
     def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
-        """(real_a, real_b) of this step and process, on the CPU."""
+        """Returns (real_a, real_b) of this step and process, on the CPU."""
         size = self.config.optim.batch_size
         return self.data.batch(self.config.seed, step, size, first=processes.rank * size)
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """One step of both generators, then one of both discriminators; both images come from one latent."""
+        """Runs one step of both generators, then one of both discriminators; both images come from one latent."""
         noise = torch.randn(len(batch[0]), self.config.latent).to(batch[0].device)
         terms, (fake_a, fake_b) = learn("generators", self._generator_loss, noise)
         discriminator_terms, _ = learn("discriminators", self._discriminator_loss, *batch, fake_a, fake_b)
@@ -134,7 +125,7 @@ class CoGan:
         return scores
 
     def fixed_set(self) -> dict[str, Tensor]:
-        """Latents that both generators decode, and images that are translated through a latent found for each."""
+        """Returns latents that both generators decode, and images that are translated by a latent found for each."""
         latents = torch.randn(FIXED_IMAGES, self.config.latent, generator=torch.Generator().manual_seed(self.config.seed))
         return {"a": latents, "b": latents, **self.config.data.fixed_sets(self.config.data.crop_size)}
 
@@ -143,7 +134,7 @@ class CoGan:
         return self.config.data.names() | self.data.facts()
 
     def sample(self, name: str, inputs: Tensor) -> Tensor:
-        """`a` or `b`: latents (n, Z) -> (n, 3, S, S). `a2b` or `b2a`: images of side crop_size -> the same shape."""
+        """Decodes latents (n, Z) to (n, 3, S, S) for `a` and `b`; translates images of side crop_size for `a2b` and `b2a`."""
         if name in ("a", "b"):
             with torch.no_grad():
                 images: Tensor = self.averages[f"generator_{name}"](inputs)

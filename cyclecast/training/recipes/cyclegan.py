@@ -53,7 +53,7 @@ class CycleGanConfig(TwoSidedConfig):
         require_weights(self, "whiten_weight_a", "whiten_weight_b", "smoothness_weight_a", "smoothness_weight_b")
 
     def variant_identity_weight(self) -> float:
-        """The weight of the identity loss in this variant."""
+        """Returns the weight of the identity loss in this variant."""
         return self.identity_weight if self.variant == "full" else 0.0
 
     def variant_cycles(self) -> tuple[bool, bool]:
@@ -68,13 +68,13 @@ class CycleGan(TwoSided):
     config: CycleGanConfig
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """One step of the generators, then one of the discriminators, unless the variant has no adversarial loss."""
+        """Runs one step of the generators, then one of the discriminators, unless the variant has no adversarial loss."""
         if self.config.variant == "cycle_alone":
             return learn("generators", self.generator_loss, *batch)[0]
         return super().step(batch, learn, step)
 
     def generator_loss(self, real_a: Tensor, real_b: Tensor) -> LossTerms:
-        """Adversarial + lambda cycle + identity (CycleGAN, equation 3), and the losses that settings add."""
+        """Computes adversarial + lambda cycle + identity loss (CycleGAN, equation 3), and the losses that settings add."""
         config, adversarial = self.config, self.config.adversary.adversarial
         generator_ab, generator_ba = self.networks["generator_ab"], self.networks["generator_ba"]
         identity_weight = config.variant_identity_weight()
@@ -128,9 +128,9 @@ class CycleGan(TwoSided):
 
 
 def _translate(generator: nn.Module, source: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The translation of `source` and, in the same call, what the generator makes of its own target domain.
+    """Translates `source` and, in the same call, runs the generator on its own target domain, for the identity loss.
 
-    Instance norm looks at each image alone, so one call gives the same images in less time. Batch norm would mix the
+    Instance norm processes each image by itself, so one call computes the same images in less time. Batch norm would mix the
     statistics of both domains: such a generator translates `source` alone, and the second result is None.
     """
     if target is None or has_batch_norm(generator):

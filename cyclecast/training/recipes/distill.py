@@ -120,7 +120,7 @@ class Distill(Translation):
 
     @classmethod
     def from_checkpoint(cls, config: DistillConfig, state: Mapping[str, Any]) -> Distill:
-        """The recipe of a resumed run, from its own copy of the teacher: the teacher's folder may be gone.
+        """Builds the recipe of a resumed run from the run's own copy of the teacher, whose folder may be gone.
 
         Raises ConfigError if the settings name another teacher than the run's, and ModelError if a run of an older version,
         which kept no copy, cannot find its teacher.
@@ -143,11 +143,11 @@ class Distill(Translation):
         return recipe
 
     def extra_state(self) -> dict[str, Any]:
-        """The teacher's facts; its weights are among the run's own networks."""
+        """Returns the teacher's facts; its weights are among the run's own networks."""
         return {"teacher": self.teacher_facts}
 
     def _check_sides(self, settings: Mapping[str, Any]) -> None:
-        """ConfigError if the teacher's discriminator cannot classify the student's images, or these at the teacher's scale."""
+        """Raises ConfigError if the teacher's discriminator cannot classify the student's images, at full or teacher's scale."""
         sides = {"crop_size": self.config.data.crop_size}
         if self.config.adversarial_weight:
             sides["crop_size x teacher_scale"] = self._teacher_side()
@@ -156,7 +156,7 @@ class Distill(Translation):
                 raise ConfigError(f"{name} must be {expected} for the teacher's discriminator, got {side}")
 
     def _build_connectors(self) -> nn.ModuleList:
-        """Linear maps from the student's channels to the teacher's, for means over the image: 1x1 convolutions."""
+        """Builds linear maps from the student's channels to the teacher's, which are applied to means over the image."""
         channels: list[list[int]] = []
         for network in (self.networks[self.student], self.teacher):
             side, was_training = 2 * int(network.stride), network.training  # type: ignore[arg-type]
@@ -168,7 +168,7 @@ class Distill(Translation):
         return nn.ModuleList(nn.Linear(own, teachers) for own, teachers in zip(*channels, strict=True))
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """One step of the teacher, if it trains online; one of the student; one of the student's discriminator."""
+        """Runs one step of the teacher, if it trains online; one of the student; one of the student's discriminator."""
         terms: dict[str, Tensor] = {}
         if self.online_teacher is not None:
 
@@ -217,7 +217,7 @@ class Distill(Translation):
         return LossTerms(total, parts, (fake,))
 
     def _at_teacher_scale(self, fake: Tensor) -> Tensor:
-        """The student's images at the scale of its teacher, where its strokes are as large as those of real images."""
+        """Resizes the student's images to the teacher's scale, where its strokes are as large as those of real images."""
         side = self._teacher_side()
         return fake if side == self.config.data.crop_size else resize(fake, [side, side])
 
@@ -243,19 +243,19 @@ def record_outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 def _discriminator(state: Mapping[str, Any], name: str) -> AnyDiscriminator:
-    """The checkpoint's discriminator in a new module; fresh weights where `state` holds none."""
+    """Builds the discriminator of a checkpoint; with fresh weights if `state` holds none."""
     settings = state["config"]
     try:
         network = build_discriminator(settings["discriminator"], settings["ndf"], settings["discriminator_layers"])
         if "networks" in state:
             network.load_state_dict(state["networks"][name])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"the teacher's {name} is none that this version knows ({error})") from error
+        raise ModelError(f"the teacher's {name} is not one that this version knows ({error})") from error
     return network
 
 
 def _online_teacher(state: Mapping[str, Any], config: DistillConfig) -> CycleGan:
-    """The teacher's run as it was saved, to be trained further on the student's data."""
+    """Restores the teacher's run, to train it further on the student's data."""
     if state["recipe"] != "cyclegan":
         raise ConfigError(f"online must be false for a teacher of {state['recipe']!r}: only cyclegan can train online")
     data = ("domain_a", "domain_b", "layout", "load_size", "load_size_max", "crop_size", "flip", "tight")

@@ -45,11 +45,11 @@ class Gan(Latent):
         super().__init__(config, architecture, discriminator, lambda weights: Adam(weights, rate, betas))
 
     def discriminator_steps(self, step: int) -> int:
-        """k at every step."""
+        """Returns k for every step."""
         return self.config.discriminator_steps
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """k steps of the discriminator, each on its own images and noise, then one of the generator."""
+        """Runs k steps of the discriminator, each on its own images and noise, then one of the generator."""
         discriminator_terms: dict[str, Tensor] = {}
         for real in batch[0].chunk(self.discriminator_steps(step)):
             discriminator_terms, _ = learn("discriminator", self._discriminator_loss, real, self.noise(real))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from cyclecast.training.networks.latent import is_dcgan_size
 from cyclecast.training.networks.layers import Upsample
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
+from cyclecast.training.recipes.base import RecipeBase, copy_for_average, count_steps
 
 EPOCHS = 50  # of the data, unless `steps` is set
 FIXED_LATENTS = 16  # sampled again and again through training
@@ -50,7 +50,7 @@ class LatentConfig(TrainConfig):
         require(self.optim, "batch_size", enough, "at least 2 for each part, as batch norm needs")
 
     def shape(self) -> dict[str, Any]:
-        """image_size and channels, as the networks take them."""
+        """Returns image_size and channels, as arguments of the networks."""
         return {"image_size": self.image_size, "channels": self.channels}
 
 
@@ -70,13 +70,13 @@ class ConvConfig:
         require(self, "ndf", self.ndf >= 1, "at least 1")
 
     def architecture(self, config: LatentConfig) -> dict[str, Any]:
-        """The generator's name and settings, as `build_latent_generator` takes them. ConfigError for a size it cannot make."""
+        """Returns the arguments of `build_latent_generator`. ConfigError for an image size that the network does not support."""
         require(config, "image_size", is_dcgan_size(config.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
         shape = config.shape()
         return {"generator": "conv", "latent": config.latent, **shape, "ngf": self.ngf, "upsample": self.upsample}
 
 
-class Latent:
+class Latent(RecipeBase):
     """One generator, one discriminator, an optimizer for each; a recipe adds the networks and one step."""
 
     def __init__(
@@ -88,42 +88,32 @@ class Latent:
     ) -> None:
         self.config: LatentConfig = config
         self.data = OneDomain(open_domain(config.domain, (config.image_size,) * 2, config.image_size, flip=config.flip))
-        self.steps = config.steps or EPOCHS * max(1, len(self.data) // config.optim.batch_size)
+        self.steps = count_steps(config, self.data, EPOCHS)
         self.generator, self.discriminator = build_latent_generator(**architecture), discriminator
         self.networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": discriminator}
-        self.averages = {"generator": copy.deepcopy(self.generator).eval().requires_grad_(False)}
+        self.averages = {"generator": copy_for_average(self.generator)}
         self.decays = {"generator": (config.optim.ema_decay, 0)}
         self.exports = {"sample": {"network": "generator", "architecture": architecture}}
         self.optimizers = {name: optimizer(network.parameters()) for name, network in self.networks.items()}
         self.rates = dict.fromkeys(self.networks, config.optim.learning_rate)
         self.pools: dict[str, ImagePool] = {}
 
-    @classmethod
-    def from_checkpoint(cls, config: Any, state: Mapping[str, Any]) -> Any:
-        """The recipe of a run that is resumed, before its weights are loaded."""
-        make: Any = cls
-        return make(config)
-
-    def extra_state(self) -> dict[str, Any]:
-        """What `from_checkpoint` needs besides config and weights: nothing."""
-        return {}
-
     def discriminator_steps(self, step: int) -> int:
-        """Number of the discriminator's steps before this step of the generator."""
+        """Returns the number of discriminator steps before this step of the generator."""
         return 1
 
     def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
-        """Real images for each of the discriminator's steps: (k N, C, S, S) float32 in [-1, 1]."""
+        """Returns real images for each of the discriminator's steps: (k N, C, S, S) float32 in [-1, 1]."""
         size = self.config.optim.batch_size * self.discriminator_steps(step)
         (real,) = self.data.batch(self.config.seed, step, size, first=processes.rank * size)
         return (real if self.config.channels == 3 else luma(real),)
 
     def noise(self, like: Tensor) -> Tensor:
-        """(N, Z) from N(0, 1) for N images, from torch's generator."""
+        """Draws latents (N, Z) from N(0, 1) for N images, with torch's generator."""
         return torch.randn(len(like), self.config.latent).to(like.device)
 
     def fixed_set(self) -> dict[str, Tensor]:
-        """Latents that are sampled again and again through training: (n, Z)."""
+        """Returns latents that are sampled throughout training: (n, Z)."""
         return {
             "sample": torch.randn(FIXED_LATENTS, self.config.latent, generator=torch.Generator().manual_seed(self.config.seed))
         }
@@ -134,6 +124,6 @@ class Latent:
 
     @torch.no_grad()
     def sample(self, name: str, inputs: Tensor) -> Tensor:
-        """Latents (n, Z) -> (n, 3, S, S) in [-1, 1] through the averaged generator, in fp32."""
+        """Decodes latents (n, Z) to (n, 3, S, S) in [-1, 1] by the averaged generator, in fp32."""
         images: Tensor = self.averages["generator"](inputs)
         return images.expand(-1, 3, -1, -1)

@@ -45,7 +45,7 @@ class Pix2Pix(Translation):
         super().__init__(config, (config.direction,), {"discriminator": config.discriminator.build(in_channels=6)})
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """One step of the generator, then one of the discriminator."""
+        """Runs one step of the generator, then one of the discriminator."""
         source, target = batch if self.config.direction == "a2b" else reversed(batch)
         terms, (fake,) = learn("generators", self._generator_loss, source, target)
         discriminator_terms, _ = learn("discriminators", self._discriminator_loss, source, target, fake)

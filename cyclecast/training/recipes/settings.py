@@ -72,7 +72,7 @@ class DataConfig:
         }
 
     def names(self) -> dict[str, str]:
-        """The names of both domains, for the run's page."""
+        """Returns the names of both domains, for the run's page."""
         return {"domain A": self.domain_a.name, "domain B": self.domain_b.name}
 
 
@@ -110,13 +110,13 @@ class GeneratorConfig:
         require(self, "dropout", not self.dropout or self.generator.startswith("unet"), "0 except in a U-Net")
 
     def check_side(self, data: DataConfig) -> None:
-        """ConfigError if the generator cannot process crops of this size."""
+        """Raises ConfigError if the generator cannot process crops of this size."""
         least = {"unet32": 32, "unet128": 128, "unet256": 256, "frame": self.factor}.get(self.generator, 4)
         expected = f"a multiple of {'factor, ' if self.generator == 'frame' else ''}{least}, from 16 up"
         require(data, "crop_size", data.crop_size % least == 0 and data.crop_size >= 16, expected)
 
     def architecture(self) -> dict[str, Any]:
-        """The generator's name and settings, as `build_generator` takes them."""
+        """Returns the arguments of `build_generator`."""
         if self.generator == "frame":
             width, blocks = PRESETS[self.preset]
             shape = {
@@ -146,13 +146,13 @@ class DiscriminatorConfig:
         require(self, "discriminator_layers", 0 <= self.discriminator_layers <= 6, "from 0 to 6")
 
     def check_side(self, data: DataConfig) -> None:
-        """ConfigError if the discriminator cannot classify crops of this size."""
+        """Raises ConfigError if the discriminator cannot classify crops of this size."""
         expected = side_requirement(self.discriminator, self.discriminator_layers, data.crop_size)
         layers = f" with discriminator_layers {self.discriminator_layers}" if self.discriminator == "n_layers" else ""
         require(data, "crop_size", expected is None, f"{expected} for the discriminator `{self.discriminator}`{layers}")
 
     def build(self, in_channels: int = 3) -> AnyDiscriminator:
-        """A discriminator with fresh weights."""
+        """Builds a discriminator with fresh weights."""
         return build_discriminator(self.discriminator, self.ndf, self.discriminator_layers, in_channels)
 
 

@@ -31,7 +31,7 @@ class SimGan(TwoSided):
     config: SimGanConfig
 
     def generator_loss(self, real_a: Tensor, real_b: Tensor) -> LossTerms:
-        """Adversarial + lambda |G(x) - x| (SimGAN, equation 1)."""
+        """Computes adversarial + lambda |G(x) - x| (SimGAN, equation 1)."""
         fake_b, fake_a = self.networks["generator_ab"](real_a), self.networks["generator_ba"](real_b)
         adversarial = self.config.adversary.adversarial
         parts = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from cyclecast.training.learner import Learner, LossTerms
 from cyclecast.training.networks import build_generator
 from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
+from cyclecast.training.recipes.base import RecipeBase, copy_for_average, count_steps
 from cyclecast.training.recipes.settings import DiscriminatorConfig, PoolConfig, TranslationConfig
 
 EPOCHS = 200  # of the larger domain: 100 at a constant rate and 100 of decay (CycleGAN, appendix 7.1)
@@ -31,7 +31,7 @@ def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(module, norms) for module in network.modules())
 
 
-class Translation:
+class Translation(RecipeBase):
     """Generators between two domains; a recipe adds its losses and one step.
 
     directions: of the generators that are trained, `a2b` or `b2a`.
@@ -42,12 +42,12 @@ class Translation:
     def __init__(self, config: TranslationConfig, directions: tuple[str, ...], discriminators: Mapping[str, nn.Module]) -> None:
         self.config: TranslationConfig = config
         optim, architecture = config.optim, config.generator.architecture()
-        self.data: OneDomain | PairedData | UnpairedData = config.data.open(paired=self.paired)
-        self.steps = config.steps or EPOCHS * max(1, len(self.data) // optim.batch_size)
+        self.data: OneDomain | UnpairedData | PairedData = config.data.open(paired=self.paired)
+        self.steps = count_steps(config, self.data, EPOCHS)
         generators = {f"generator_{d[0]}{d[2]}": build_generator(**architecture) for d in directions}
         self.networks: dict[str, nn.Module] = {**generators, **discriminators}
         # Averages of the generators' weights: these are sampled and exported.
-        self.averages = {name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in generators.items()}
+        self.averages = {name: copy_for_average(net) for name, net in generators.items()}
         self.decays = dict.fromkeys(self.averages, (optim.ema_decay, 0))
         self.exports = {d: {"network": f"generator_{d[0]}{d[2]}", "architecture": architecture} for d in directions}
         betas = (optim.beta1, 0.999)
@@ -63,28 +63,18 @@ class Translation:
         }
         self.pools: dict[str, ImagePool] = {}
 
-    @classmethod
-    def from_checkpoint(cls, config: Any, state: Mapping[str, Any]) -> Any:
-        """The recipe of a run that is resumed, before its weights are loaded."""
-        make: Any = cls
-        return make(config)
-
-    def extra_state(self) -> dict[str, Any]:
-        """What `from_checkpoint` needs besides config and weights; plain data."""
-        return {}
-
     def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
-        """(real_a, real_b) of this step and process, on the CPU: (N, 3, S, S) float32 in [-1, 1], RGB."""
+        """Returns (real_a, real_b) of this step and process, on the CPU: (N, 3, S, S) float32 in [-1, 1], RGB."""
         size = self.config.optim.batch_size
         return self.data.batch(self.config.seed, step, size, first=processes.rank * size)
 
     def discriminate(self, name: str, images: Tensor) -> Tensor:
-        """Raw scores of discriminator `name`."""
+        """Returns the raw scores of discriminator `name`."""
         scores: Tensor = self.networks[name](augment(images) if self.config.adversary.augment else images)
         return scores
 
     def discriminator_loss(self, name: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """What discriminator `name` minimizes, and its loss without the gradient penalty that `wasserstein` adds."""
+        """Returns what discriminator `name` minimizes, and its loss without the gradient penalty that `wasserstein` adds."""
         if has_batch_norm(self.networks[name]):  # real and fake images have statistics of their own
             real_scores, fake_scores = self.discriminate(name, real), self.discriminate(name, fake)
         else:
@@ -96,7 +86,7 @@ class Translation:
         return loss + self.config.adversary.penalty_weight * penalty, loss
 
     def fixed_set(self) -> dict[str, Tensor]:
-        """Images that are translated again and again through training: name of the direction -> (n, 3, S, S)."""
+        """Returns images that are translated throughout training: direction -> (n, 3, S, S)."""
         least = max(int(getattr(network, "stride", 4)) for network in self.averages.values())
         fixed = self.config.data.fixed_sets(max(self.config.data.load_size // least * least, least))
         return {direction: fixed[direction] for direction in self.exports}
@@ -107,7 +97,7 @@ class Translation:
 
     @torch.no_grad()
     def sample(self, name: str, inputs: Tensor) -> Tensor:
-        """(n, 3, H, W) in [-1, 1] through the averaged generator of direction `name` ("a2b" or "b2a"), in fp32."""
+        """Translates (n, 3, H, W) in [-1, 1] by the averaged generator of direction `name` ("a2b" or "b2a"), in fp32."""
         network = self.averages[f"generator_{name[0]}{name[2]}"]
         return torch.cat([network(image[None]) for image in inputs])
 
@@ -133,7 +123,7 @@ class TwoSided(Translation, ABC):
         self.pools = {"fake_a": ImagePool(config.pool.pool_size), "fake_b": ImagePool(config.pool.pool_size)}
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """One step of both generators, then one of both discriminators."""
+        """Runs one step of both generators, then one of both discriminators."""
         real_a, real_b = batch
         terms, (fake_a, fake_b) = learn("generators", self.generator_loss, real_a, real_b)
         past_a, past_b = self.pools["fake_a"].exchange(fake_a), self.pools["fake_b"].exchange(fake_b)
@@ -142,7 +132,7 @@ class TwoSided(Translation, ABC):
 
     @abstractmethod
     def generator_loss(self, real_a: Tensor, real_b: Tensor) -> LossTerms:
-        """The recipe's loss; its outputs are (fake_a, fake_b)."""
+        """Computes the recipe's loss; its outputs are (fake_a, fake_b)."""
 
     def _discriminator_loss(self, real_a: Tensor, real_b: Tensor, fake_a: Tensor, fake_b: Tensor) -> LossTerms:
         total_a, loss_a = self.discriminator_loss("discriminator_a", real_a, fake_a)

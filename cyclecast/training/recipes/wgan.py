@@ -68,12 +68,12 @@ class Wgan(Latent):
         super().__init__(config, config.networks.architecture(config), critic, optimizer)
 
     def discriminator_steps(self, step: int) -> int:
-        """n_critic, or 100 in the steps of the warm-up."""
+        """Returns n_critic, or 100 in the steps of the warm-up."""
         warm_up = self.config.warm_up and (step < WARM_UP_STEPS or step % WARM_UP_EVERY == 0)
         return max(WARM_UP_CRITIC_STEPS, self.config.critic_steps) if warm_up else self.config.critic_steps
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """n_critic steps of the critic, clipped after each, then one of the generator."""
+        """Runs n_critic steps of the critic, clipped after each, then one of the generator."""
         critic_terms: dict[str, Tensor] = {}
         for real in batch[0].chunk(self.discriminator_steps(step)):
             critic_terms, _ = learn("discriminator", self._critic_loss, real, self.noise(real))

@@ -1,4 +1,4 @@
-"""What people look at: the page of a run or an experiment, charts, and sample sheets."""
+"""Shows results to people: pages of runs and experiments, charts, sample sheets."""
 
 from __future__ import annotations
 

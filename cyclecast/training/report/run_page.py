@@ -34,7 +34,7 @@ def write_page(
         page.heading("Losses")
         for names in group_losses(curves).values():
             page.curves({name: curves[name] for name in names})
-        page.text(f"Means over {config.log_every} steps, as logged; thick lines are smoothed.")
+        page.text(f"Means over {config.log_every} steps, as logged.")
     page.heading("Data and settings")
     page.facts(data)
     page.details("All settings", {key: "none" if value is None else value for key, value in config.to_dict().items()})

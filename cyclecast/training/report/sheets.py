@@ -18,12 +18,12 @@ SMALLEST = 64  # pixels: smaller images are enlarged by repeating pixels
 
 
 def strip(images: Tensor) -> NDArray[np.uint8]:
-    """(n, 3, S, S) in [-1, 1], RGB -> (S', n * S', 3) uint8 BGR in a row; S' at least SMALLEST."""
+    """Puts images in a row: (n, 3, S, S) in [-1, 1], RGB -> (S', n * S', 3) uint8 BGR; S' is at least SMALLEST."""
     return tile(images, len(images))
 
 
 def tile(images: Tensor, columns: int) -> NDArray[np.uint8]:
-    """(n, 3, H, W) in [-1, 1], RGB -> one uint8 BGR grid of them, filled row by row; the last row is padded with white."""
+    """Arranges (n, 3, H, W) in [-1, 1], RGB, row by row in a uint8 BGR grid; the last row is filled up with white."""
     pixels = to_bytes(images).permute(0, 2, 3, 1).numpy()
     factor = -(-SMALLEST // pixels.shape[1])
     pixels = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
@@ -34,7 +34,7 @@ def tile(images: Tensor, columns: int) -> NDArray[np.uint8]:
 
 
 def add_caption(row: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """(H, W, 3) -> (H, MARGIN + W, 3): the image with a caption to its left."""
+    """Adds a caption to the left of an image: (H, W, 3) -> (H, MARGIN + W, 3)."""
     margin = np.full((row.shape[0], MARGIN, 3), 255, np.uint8)
     place = (4, row.shape[0] // 2 + 5)
     cv2.putText(margin, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
@@ -69,7 +69,7 @@ def _write(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def load_strips(folder: Path, name: str, most: int = MOST_ROWS) -> list[tuple[int, NDArray[np.uint8]]]:
-    """(step, strip) of at most `most` saved samples of `name`: the first, the last and evenly spaced ones between."""
+    """Loads (step, strip) of at most `most` saved samples of `name`: the first, the last and evenly spaced ones between."""
     paths = sorted(path for path in (folder / "samples").glob(f"{name}-*.png") if path.stem.rpartition("-")[2].isdecimal())
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
     strips = [(int(paths[i].stem.rsplit("-", 1)[1]), cv2.imread(str(paths[i]))) for i in chosen]

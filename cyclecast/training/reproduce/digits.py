@@ -80,12 +80,12 @@ def reproduce_digits(data: Path, experiment: Experiment) -> Path:
 
 
 def _load(path: Path, split: Any, tight: bool = True) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, SIDE, SIDE) uint8 and labels (N,)."""
+    """Loads images (N, 3, SIDE, SIDE) uint8 and labels (N,)."""
     return DigitSet(path, SIDE, split, tight).bytes()
 
 
 def _digit_classifier(experiment: Experiment, name: str, images: Tensor, labels: Tensor) -> SmallClassifier:
-    """A classifier of the digits of one set: it measures whether translated digits are still readable."""
+    """Trains a classifier of one set's digits, which measures whether translated digits are still readable."""
     steps = experiment.steps(800 if name == "USPS" else 1500)
     return experiment.load_or_train(
         f"classifier-{name.lower()}",

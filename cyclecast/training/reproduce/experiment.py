@@ -51,7 +51,7 @@ class Experiment:
             raise ConfigError(f"seed must be from 0 to 4294967295, got {self.seed}")
 
     def steps(self, full: int) -> int:
-        """The steps of a stage that has `full` steps at effort 1."""
+        """Returns the steps of a stage that has `full` steps at effort 1."""
         return max(2, round(full * self.effort))
 
     def train_run(self, name: str, recipe: str, settings: dict[str, Any]) -> Path:
@@ -76,7 +76,7 @@ class Experiment:
     def load_or_train(
         self, name: str, network: NetworkT, train_network: Callable[[Callable[[int, int], None]], NetworkT]
     ) -> NetworkT:
-        """A classifier of generated images: its saved weights loaded into `network`, or `train_network(on_progress)`, then saved.
+        """Loads saved weights into `network`, a classifier of generated images; or calls `train_network(on_progress)` and saves.
 
         ConfigError if the saved file holds another network, or was trained with another seed or effort.
         """
@@ -107,24 +107,24 @@ class Experiment:
 
 
 def load_state(run: Path) -> dict[str, Any]:
-    """The state in a run's checkpoint."""
+    """Loads the state in a run's checkpoint."""
     return checkpoint.load(run / checkpoint.NAME)
 
 
 def training_seconds(run: Path) -> float:
-    """Seconds of training, over all sessions of the run."""
+    """Returns the seconds of training, over all sessions of the run."""
     return float(load_state(run)["seconds"])
 
 
 def loss_curves(run: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """The run's losses: name -> (steps, means)."""
+    """Returns the run's losses: name -> (steps, means)."""
     log = LossLog(run, every=1, tensorboard=False)
     log.load_state_dict(load_state(run)["log"])
     return log.curves()
 
 
 def training_sheet(run: Path, name: str, rows: int = 6) -> NDArray[np.uint8]:
-    """Samples of the fixed set `name` through training, as one BGR image; if its inputs are images, they are the first row."""
+    """Draws samples of the fixed set `name` through training, as one BGR image; inputs that are images are the first row."""
     fixed = load_state(run)["fixed"][name]
     originals = [add_caption(strip(to_unit(fixed)), "original")] if fixed.ndim == 4 else []
     return np.concatenate(originals + [add_caption(image, f"step {step}") for step, image in load_strips(run, name, rows)])

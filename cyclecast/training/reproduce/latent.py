@@ -116,7 +116,7 @@ def _section(
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Linear interpolation, both ends included: (n, Z) and (n, Z) -> (n * steps, Z)."""
+    """Interpolates linearly, both ends included: (n, Z) and (n, Z) -> (n * steps, Z)."""
     share = torch.linspace(0, 1, steps)[None, :, None]
     return (start[:, None] * (1 - share) + end[:, None] * share).flatten(0, 1)
 
@@ -124,7 +124,7 @@ def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
 def draw_tsne(
     network: nn.Module, latents: Tensor, classifier: SmallClassifier | None = None, side: int = 900
 ) -> NDArray[np.uint8]:
-    """(side, side) uint8: t-SNE (van der Maaten and Hinton 2008) of latents, or of their images' features in a classifier."""
+    """Draws t-SNE (van der Maaten and Hinton 2008) of latents, or of their images' classifier features: (side, side) uint8."""
     from sklearn.manifold import TSNE
 
     generated = generate(network, latents)
@@ -148,7 +148,7 @@ def draw_tsne(
 def latent_arithmetic(
     network: nn.Module, noise: Tensor, predicted: Tensor, classifier: SmallClassifier
 ) -> tuple[NDArray[np.uint8], dict[str, int]]:
-    """Bold p - thin p + thin q for digits p and q, each a mean of latents (DCGAN, section 6.3.2): an image and the figures."""
+    """Computes bold p - thin p + thin q of digits, each a mean of latents (DCGAN, section 6.3.2); returns image and figures."""
     ink = generate(network, noise).mean((1, 2, 3))
     means: dict[tuple[int, str], Tensor] = {}
     for digit in range(10):

@@ -121,7 +121,7 @@ def reproduce_street(data: Path, experiment: Experiment) -> Path:
 
 
 def _validation(camvid: Path, side: int) -> tuple[Tensor, Tensor, Tensor, Palette]:
-    """Photos (N, 3, S, S) in [-1, 1], labels (N, S, S), label images (N, 3, S, S) in [-1, 1], and the palette."""
+    """Reads photos (N, 3, S, S) in [-1, 1], labels (N, S, S), label images (N, 3, S, S) in [-1, 1], and the palette."""
     palette = find_palette(camvid / "val_labels")
     if palette is None:
         raise InputError(f"{camvid}: no classes.csv in it; expected a table of the classes and their colors")
@@ -130,7 +130,7 @@ def _validation(camvid: Path, side: int) -> tuple[Tensor, Tensor, Tensor, Palett
 
 
 def _segmentation_network(experiment: Experiment, camvid: Path, side: int, palette: Palette) -> SegmentationNet:
-    """The network that labels generated photos, trained on the real ones."""
+    """Trains the network that labels generated photos, on the real ones."""
     count = len(palette) - 1
 
     def train_network(on_progress: Callable[[int, int], None]) -> SegmentationNet:
@@ -198,7 +198,7 @@ def _page(
 
 
 def agreement(scores: Scores, column: int, methods: tuple[str, ...]) -> str:
-    """A sentence: how many pairs of methods have the paper's order by per-pixel accuracy, and which do not."""
+    """Writes a sentence: how many pairs of methods have the paper's order by per-pixel accuracy, and which do not."""
     pairs = [(first, second) for index, first in enumerate(methods) for second in methods[index + 1 :]]
     differ = []
     for first, second in pairs:
@@ -210,7 +210,7 @@ def agreement(scores: Scores, column: int, methods: tuple[str, ...]) -> str:
 
 
 def _facade_folders(facades: Path) -> list[Path]:
-    """The folders of training and of validation pairs; none if there are no facades."""
+    """Returns the folders of training and of validation pairs; none if there are no facades."""
     return [facades / "train", facades / "val"] if facades.is_dir() else []
 
 

@@ -59,7 +59,7 @@ def convert_file(
         return convert_video(source, output, function, options, on_frame, on_message, part_maker)
     except CyclecastError:  # some of them are OSErrors, too
         raise
-    except OSError as error:  # such as a disk that is full when a folder is made
+    except OSError as error:  # such as a disk that is full when a folder is created
         log.debug("%s: the conversion failed", output, exc_info=True)
         raise write_error(error, output) from error
 

@@ -1,4 +1,4 @@
-"""A video as a sequence of short files: what a crash can cost at most is one of them."""
+"""Writes a video as a sequence of short files, so that a crash costs at most one of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PART_FRAMES = 120  # frames in a part; each part begins with a key frame
 
 
 class PartMaker(Protocol):
-    """Makes the parts of a video elsewhere, as `cluster.Cluster` does: adds all that the job lacks, then finishes its source."""
+    """Converts the parts of a video elsewhere, as `Cluster` does: adds all that the job lacks, then finishes its source."""
 
     def __call__(
         self,

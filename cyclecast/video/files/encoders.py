@@ -192,7 +192,7 @@ def hardware_of(name: str) -> str | None:
 def known_encoders() -> Iterable[tuple[str, str]]:
     """(codec, name) of all encoders that cyclecast knows."""
     for codec, names in SOFTWARE.items():
-        yield from ((codec, name) for name in (*names, *(f"{codec}_{kind}" for kind in HARDWARE)))
+        yield from ((codec, name) for name in (*names, *(f"{codec}_{hardware}" for hardware in HARDWARE)))
 
 
 @contextlib.contextmanager

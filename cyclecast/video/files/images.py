@@ -253,7 +253,7 @@ def _encode(suffix: str, image: Image, alpha: NDArray[np.uint8] | None, metadata
     if suffix == ".bmp":
         return cv2.imencode(suffix, pixels)[1].tobytes()
     modes = ("RGB", "BGR") if alpha is None else ("RGBA", "BGRA")
-    picture = PillowImage.frombuffer(modes[0], (width, height), pixels.tobytes(), "raw", modes[1], 0, 1)
+    pillow_image = PillowImage.frombuffer(modes[0], (width, height), pixels.tobytes(), "raw", modes[1], 0, 1)
     options = dict(settings)
     if "EXIF" in metadata:
         options["exif"] = EXIF_MARK + metadata["EXIF"]
@@ -268,7 +268,7 @@ def _encode(suffix: str, image: Image, alpha: NDArray[np.uint8] | None, metadata
         options["xmp"] = metadata["XMP"]
     file = io.BytesIO()
     try:
-        picture.save(file, name, **options)
+        pillow_image.save(file, name, **options)
     except Exception as error:  # the format's own, such as ValueError and OSError
         log.debug("Pillow cannot encode an image", exc_info=True)
         raise OutputError(f"an image of {width}x{height} cannot be encoded as {suffix}") from error

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.mutated import BUG, case, check_conversion
+from benchmarks.mutated import BUG, check_conversion, draw_case
 from cyclecast.errors import InputError
 from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.options import ConvertOptions
@@ -302,12 +302,12 @@ def test_randomly_damaged_files_are_converted_or_an_error_in_one_line(videos: Ca
         write_image(intact[-1], moving_pictures(1, 160, 120)[0])
     verdicts = []
     for number in range(40):
-        mutation = case(intact, 0, number)
+        mutation = draw_case(intact, 0, number)
         source, folder = tmp_path / mutation.name, tmp_path / f"out-{number}"
         folder.mkdir()
         source.write_bytes(mutation.data)
         verdict, message = check_conversion(source, folder / f"out{mutation.output}")
-        assert verdict != BUG, f"{mutation.seed} ({mutation.how}): {message}"
+        assert verdict != BUG, f"{mutation.options} ({mutation.mutation}): {message}"
         verdicts.append(verdict)
     assert len(set(verdicts)) == 3
 

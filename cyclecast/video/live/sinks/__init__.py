@@ -1,1 +1,1 @@
-"""Where frames go: one file for each kind of sink."""
+"""Where frames go: one file for each type of sink."""

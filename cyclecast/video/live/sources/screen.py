@@ -20,7 +20,7 @@ from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, Pen
 DEFAULT_FPS = 30.0
 REGION_KEYS = ("x", "y", "width", "height")
 USAGE = "type screen, screen://1, or a region such as screen://0?x=100&y=50&width=1280&height=720"
-WAYLAND = "the desktop runs on Wayland, which blocks this kind of screen capture; log in to an X11 (Xorg) session"
+WAYLAND = "the desktop runs on Wayland, which blocks this method of screen capture; log in to an X11 (Xorg) session"
 
 
 def open_screen(address: str, capture_settings: CaptureSettings) -> LiveSource:

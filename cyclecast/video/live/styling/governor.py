@@ -49,7 +49,7 @@ class Governor:
         self._since, self._frames, self._busy = now, 0, 0.0
 
     def observe(self, height: int, seconds: float) -> None:
-        """Takes in that a frame, captured at this height, took so many seconds to style. Call it after each frame."""
+        """Records the seconds that the styling of a frame, captured at this height, took. Call it after each frame."""
         now = self._clock()
         if self._is_waiting(now):
             return self._restart(now)
