@@ -174,7 +174,7 @@ def test_opsets_19_and_20_are_exported(tmp_path: Path, opset: int) -> None:
     architecture: dict[str, Any] = {"generator": "frame", "width": 8, "blocks": 1}
     network = build_generator(**architecture).eval()
     trained = TrainedGenerator(network, "distill", "a2b", architecture, 0, moving_pictures(1))
-    export_onnx(trained, tmp_path / "m.onnx", opset=opset)
+    export_onnx(trained, tmp_path / "m.onnx", opset=opset, size=(64, 48))
     assert onnx.load(str(tmp_path / "m.onnx")).opset_import[0].version == opset
 
 
@@ -188,7 +188,7 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("cyclecast.export.onnx.FrameGraph", Wrong)
     with pytest.raises(ModelError, match="differs from PyTorch by"):
-        export_onnx(trained, tmp_path / "m.onnx")
+        export_onnx(trained, tmp_path / "m.onnx", size=(64, 48))
     assert list(tmp_path.iterdir()) == []
 
 
