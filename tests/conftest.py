@@ -25,6 +25,43 @@ from cyclecast.video.scene import Scene, write_sound
 # A background job of a shell ignores Ctrl-C, and so do its children; the tests that send it need the default handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST_FILES = (  # the longest first: no worker of pytest-xdist gets one of them when the others have nothing left to do
+    "test_verify.py",
+    "test_cluster.py",
+    "test_benchmarks.py",
+    "test_live_sources.py",
+    "test_cli.py",
+    "test_evaluate_runs.py",
+    "test_recipes.py",
+    "test_reproduce.py",
+    "test_damage.py",
+    "test_export.py",
+    "test_web_browser.py",
+    "test_live.py",
+    "test_reconnect.py",
+    "test_live_command.py",
+    "test_resume.py",
+    "test_plans.py",
+    "test_doctor.py",
+    "test_processes.py",
+    "test_state_dicts.py",
+    "test_docs.py",
+    "test_adopt.py",
+    "test_window.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps pytest-xdist from sorting the files by their number of tests, which puts a few long tests last."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts `LONGEST_FILES` to the front."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
 on_cuda = pytest.mark.skipif(
     "not __import__('torch').cuda.is_available()", reason="no NVIDIA GPU here"
 )  # evaluated when a test needs it
@@ -273,7 +310,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sound = folder / "sound.m4a"
     write_sound(sound, 0.6)
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
-    with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=1)) as writer:
+    with VideoWriter(folder / "silent.mp4", info, Encoding("h264", crf=1)) as writer:
         for index, image in enumerate(moving_pictures(12)):
             writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
     with SideStreams(sound, Fraction(0), TimeRange(), ".mp4") as side_streams:
@@ -282,17 +319,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_clip(build_once: BuildOnce) -> Path:
     """A little more than three parts of a conversion, at uneven times, with sound."""
-    folder = tmp_path_factory.mktemp("long")
-    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
-    with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=5, preset="veryfast")) as writer:
-        for index, image in enumerate(moving_pictures(LONG_FRAMES)):
-            writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
-    write_sound(folder / "sound.m4a", LONG_FRAMES / 25)
-    with SideStreams(folder / "sound.m4a", Fraction(0), TimeRange(), ".mp4") as side_streams:
-        assemble([writer.part()], info, folder / "long.mp4", side_streams)
-    return folder / "long.mp4"
+
+    def draw(folder: Path) -> None:
+        folder.mkdir()
+        info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
+        with VideoWriter(folder / "silent.mp4", info, Encoding("h264", crf=5, preset="veryfast")) as writer:
+            for index, image in enumerate(moving_pictures(LONG_FRAMES)):
+                writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
+        write_sound(folder / "sound.m4a", LONG_FRAMES / 25)
+        with SideStreams(folder / "sound.m4a", Fraction(0), TimeRange(), ".mp4") as side_streams:
+            assemble([writer.part()], info, folder / "long.mp4", side_streams)
+
+    return build_once("long-clip", draw) / "long.mp4"
 
 
 class Negative:
