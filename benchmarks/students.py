@@ -11,6 +11,7 @@ held out. Writes one sheet per student to --out: photos unseen in training, teac
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import statistics
@@ -109,6 +110,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
 
+        @functools.cache  # several students may have one teacher
         def load_model(run: Path, direction: str) -> Paint:
             path = Path(folder) / f"{run.name}.onnx"
             export_onnx(read_generator(run, direction), path, check=False, overwrite=True)

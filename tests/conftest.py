@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from fractions import Fraction
@@ -11,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.files.muxer import assemble
@@ -22,6 +24,43 @@ from cyclecast.video.scene import Scene, write_sound
 
 # A background job of a shell ignores Ctrl-C, and so do its children; the tests that send it need the default handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+LONGEST_FILES = (  # the longest first: no worker of pytest-xdist gets one of them when the others have nothing left to do
+    "test_verify.py",
+    "test_cluster.py",
+    "test_benchmarks.py",
+    "test_live_sources.py",
+    "test_cli.py",
+    "test_evaluate_runs.py",
+    "test_recipes.py",
+    "test_reproduce.py",
+    "test_damage.py",
+    "test_export.py",
+    "test_web_browser.py",
+    "test_live.py",
+    "test_reconnect.py",
+    "test_live_command.py",
+    "test_resume.py",
+    "test_plans.py",
+    "test_doctor.py",
+    "test_processes.py",
+    "test_state_dicts.py",
+    "test_docs.py",
+    "test_adopt.py",
+    "test_window.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps pytest-xdist from sorting the files by their number of tests, which puts a few long tests last."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts `LONGEST_FILES` to the front."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
 
 on_cuda = pytest.mark.skipif(
     "not __import__('torch').cuda.is_available()", reason="no NVIDIA GPU here"
@@ -45,26 +84,51 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="session")
-def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """trainA, trainB, testA, testB: frames of the demo's lake, and the same with red and blue exchanged."""
-    root = tmp_path_factory.mktemp("domains")
-    scene = Scene(width=96, height=64, seconds=1, rate=8)
-    for name in ("trainA", "trainB", "testA", "testB"):
-        (root / name).mkdir()
-        for index, frame in enumerate(scene):
-            image = frame.image if name.endswith("A") else frame.image[..., ::-1]
-            cv2.imwrite(str(root / name / f"{index}.png"), image)
-    return root
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """build_once(name, build): the file or folder that `build` writes. The first worker of pytest-xdist builds it for all."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built-once"
+    folder.mkdir(exist_ok=True)
+
+    def path_of(name: str, build: Callable[[Path], object]) -> Path:
+        path, done = folder / name, folder / f"{name}.done"
+        with FileLock(folder / f"{name}.lock"):
+            if not done.exists():
+                build(path)
+                done.touch()
+        return path
+
+    return path_of
+
+
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, domains: Path) -> Path:
-    """The folder of a finished, very short CycleGAN run."""
-    from cyclecast.training.loop import train
+def domains(build_once: BuildOnce) -> Path:
+    """trainA, trainB, testA, testB: frames of the demo's lake, and the same with red and blue exchanged."""
 
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    train("cyclegan", tiny_config(domains, out, steps=2))
-    return out
+    def draw(root: Path) -> None:
+        scene = Scene(width=96, height=64, seconds=1, rate=8)
+        for name in ("trainA", "trainB", "testA", "testB"):
+            (root / name).mkdir(parents=True)
+            for index, frame in enumerate(scene):
+                image = frame.image if name.endswith("A") else frame.image[..., ::-1]
+                cv2.imwrite(str(root / name / f"{index}.png"), image)
+
+    return build_once("domains", draw)
+
+
+@pytest.fixture(scope="session")
+def run(build_once: BuildOnce, domains: Path) -> Path:
+    """The folder of a finished, very short CycleGAN run."""
+
+    def train_briefly(out: Path) -> None:
+        from cyclecast.training.loop import train
+
+        train("cyclegan", tiny_config(domains, out, steps=2))
+
+    return build_once("tiny-run", train_briefly)
 
 
 def tiny_config(domains: Path, out: Path, **settings: object):  # type: ignore[no-untyped-def]
@@ -169,24 +233,64 @@ def different(one: Path, other: Path) -> list[str]:
 
 
 FAMILIES: dict[str, dict[str, Any]] = {  # settings for `build_generator`: one small generator of each family
-    "resnet": {"generator": "resnet6", "ngf": 4},
-    "resnet-resize": {"generator": "resnet6", "ngf": 4, "upsample": "resize"},
-    "resnet-batch": {"generator": "resnet6", "ngf": 4, "norm": "batch"},
-    "unet": {"generator": "unet128", "ngf": 4},
+    "resnet": {"generator": "resnet", "blocks": 1, "ngf": 4},
+    "resnet-resize": {"generator": "resnet", "blocks": 1, "ngf": 4, "upsample": "resize"},
+    "resnet-batch": {"generator": "resnet", "blocks": 1, "ngf": 4, "norm": "batch"},
+    "unet": {"generator": "unet", "downs": 5, "ngf": 4},
     "frame": {"generator": "frame", "width": 8, "blocks": 2},
     "frame-skip": {"generator": "frame", "width": 8, "blocks": 2, "skip": True},
 }
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
-    """The frame model of that run: a few thousand weights, any frame size."""
-    from cyclecast.export.checkpoints import read_generator
-    from cyclecast.export.onnx import export_onnx
+def family_model(build_once: BuildOnce):  # type: ignore[no-untyped-def]
+    """family_model(family, precision): the frame model of any size with the weights of `family_network`."""
 
-    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
-    export_onnx(read_generator(run, "a2b"), path)
-    return path
+    def model(family: str, precision: str) -> Path:
+        def export(path: Path) -> None:
+            from cyclecast.export.checkpoints import TrainedGenerator
+            from cyclecast.export.onnx import export_onnx
+
+            trained = TrainedGenerator(family_network(family), "cyclegan", "a2b", FAMILIES[family], 0, [])
+            export_onnx(trained, path, precision=precision, check=False)
+
+        return build_once(f"{family}-{precision}.onnx", export)
+
+    return model
+
+
+def family_network(family: str):  # type: ignore[no-untyped-def]
+    """A generator of this family whose outputs have contrast: random weights, and norms with the statistics of two frames."""
+    import torch
+
+    from cyclecast.export.frame_graph import reference
+    from cyclecast.training.networks import build_generator
+
+    torch.manual_seed(0)
+    network = build_generator(**FAMILIES[family])
+    images = [torch.from_numpy(Scene(256, 256).draw(seconds)) for seconds in (0.0, 2.0)]
+    with torch.no_grad():
+        for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+            norm.momentum = None  # plain mean over all batches
+        for image in images:
+            network.train()(image.flip(2).permute(2, 0, 1)[None] / 127.5 - 1)
+        last = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+        while min(reference(network.eval(), image).float().std() for image in images) < 20:
+            last.weight.mul_(2)
+    return network
+
+
+@pytest.fixture(scope="session")
+def tiny_model(build_once: BuildOnce, run: Path) -> Path:
+    """The frame model of `run`: a few thousand weights, any frame size."""
+
+    def export(path: Path) -> None:
+        from cyclecast.export.checkpoints import read_generator
+        from cyclecast.export.onnx import export_onnx
+
+        export_onnx(read_generator(run, "a2b"), path, check=False)
+
+    return build_once("tiny.onnx", export)
 
 
 def moving_pictures(count: int, width: int = 64, height: int = 48) -> list[Image]:
@@ -206,7 +310,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sound = folder / "sound.m4a"
     write_sound(sound, 0.6)
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
-    with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=1)) as writer:
+    with VideoWriter(folder / "silent.mp4", info, Encoding("h264", crf=1)) as writer:
         for index, image in enumerate(moving_pictures(12)):
             writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
     with SideStreams(sound, Fraction(0), TimeRange(), ".mp4") as side_streams:
@@ -215,17 +319,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_clip(build_once: BuildOnce) -> Path:
     """A little more than three parts of a conversion, at uneven times, with sound."""
-    folder = tmp_path_factory.mktemp("long")
-    info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
-    with VideoWriter(folder / "pictures.mp4", info, Encoding("h264", crf=5, preset="veryfast")) as writer:
-        for index, image in enumerate(moving_pictures(LONG_FRAMES)):
-            writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
-    write_sound(folder / "sound.m4a", LONG_FRAMES / 25)
-    with SideStreams(folder / "sound.m4a", Fraction(0), TimeRange(), ".mp4") as side_streams:
-        assemble([writer.part()], info, folder / "long.mp4", side_streams)
-    return folder / "long.mp4"
+
+    def draw(folder: Path) -> None:
+        folder.mkdir()
+        info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
+        with VideoWriter(folder / "silent.mp4", info, Encoding("h264", crf=5, preset="veryfast")) as writer:
+            for index, image in enumerate(moving_pictures(LONG_FRAMES)):
+                writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
+        write_sound(folder / "sound.m4a", LONG_FRAMES / 25)
+        with SideStreams(folder / "sound.m4a", Fraction(0), TimeRange(), ".mp4") as side_streams:
+            assemble([writer.part()], info, folder / "long.mp4", side_streams)
+
+    return build_once("long-clip", draw) / "long.mp4"
 
 
 class Negative:

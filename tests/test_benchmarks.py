@@ -12,14 +12,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import cv2
 import pytest
 
-from benchmarks import frame_shapes, students
+from benchmarks import engines, frame_shapes, latency, students
+from cyclecast.export.onnx import export_onnx
 from cyclecast.measure import first_frames
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.training.loop import train
@@ -41,6 +44,11 @@ def run_benchmark(name: str, *args: str) -> tuple[int, str, str]:
     finally:
         cv2.setNumThreads(threads)
     return code, stdout.getvalue(), stderr.getvalue()
+
+
+def export_in_size(module: ModuleType, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fixes the frame size of the models that a benchmark exports, which takes a third of the time."""
+    monkeypatch.setattr(module, "export_onnx", partial(export_onnx, size=size))
 
 
 def figures_of(name: str, *args: str) -> dict[str, Any]:
@@ -92,6 +100,7 @@ def test_shapes_of_the_frame_generator_are_trained_and_timed(
     teacher: Path, domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frame_shapes, "SIDE", 64)
+    export_in_size(frame_shapes, (64, 48), monkeypatch)
     small = ["--steps", "1", "--shapes", "8x3x4", "8x3x8", "--size", "64x48", "--turns", "2"]
     paths = ["--teacher", str(teacher), "--data", str(domains), "--direction", "b2a", "--out", str(tmp_path / "shapes")]
     figures = figures_of("frame_shapes", *paths, *small)
@@ -132,7 +141,8 @@ def test_a_run_with_the_name_of_a_row_is_refused() -> None:
     assert code == 2 and "rename the folder: teacher" in stderr
 
 
-def test_latency_is_compared_with_the_models_time_and_with_the_clock_in_the_frames() -> None:
+def test_latency_is_compared_with_the_models_time_and_with_the_clock_in_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    export_in_size(latency, (160, 120), monkeypatch)
     figures = figures_of("latency", "--size", "160x120", "--fps", "20", "--seconds", "1.2", "--slow-ngf", "4")
     assert [row["model"].rpartition("/")[2] for row in figures["rows"]] == ["monet", "resnet9-4.onnx"]
     for row in figures["rows"]:
@@ -161,7 +171,8 @@ def test_temporal_smoothing_is_compared_with_none(clip: Path, tiny_model: Path) 
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=[pytest.mark.gpu, on_cuda])])
-def test_engines_are_compared_with_the_devices_matrix_rate(device: str) -> None:
+def test_engines_are_compared_with_the_devices_matrix_rate(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_in_size(engines, (64, 48), monkeypatch)
     figures = figures_of("engines", "--device", device, "--generator", "frame", "--sizes", "64x48", "--frames", "2")
     assert {row["engine"] for row in figures["rows"]} >= {"torch eager", "onnxruntime"}
     assert set(figures["tera_operations_per_second"]) == {"fp32", "bf16" if device == "cpu" else "fp16"}

@@ -37,7 +37,7 @@ TO_RUN = [shlex.join(words) for words in {key_of(words): words for _, words in r
 SMALL = {  # what a command gets in addition, so that it ends in a moment
     "bench": ["--size", "64x48", "--frames", "1"],
     "demo": ["--seconds", "0.2"],
-    "export": ["--no-verify"],
+    "export": ["--no-verify", "--size", "64x48"],
     "live": ["--seconds", "0.2"],
     "verify": ["--size", "64x48"],
     "train": ["--steps", "1", "--set", "precision=fp32"],

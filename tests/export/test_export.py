@@ -62,13 +62,13 @@ def test_the_graph_agrees_with_the_reference_at_any_size(upsample: str, size: tu
         assert (output.int() - reference(generator, frame, share).int()).abs().max() <= 1
 
 
-def generator_with_contrast(name: str, **settings: object) -> ImageGenerator:
+def generator_with_contrast(generator: str, **settings: object) -> ImageGenerator:
     """A generator with weights so large that its outputs have contrast."""
     torch.manual_seed(0)
-    generator = build_generator(name, **settings).eval()
-    for parameter in generator.parameters():
+    network = build_generator(generator, **settings).eval()
+    for parameter in network.parameters():
         torch.nn.init.normal_(parameter, 0, 0.3)
-    return generator
+    return network
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["whole", "skip"])
@@ -84,11 +84,13 @@ def test_a_unets_graph_agrees_with_the_reference_although_it_pads_with_zeros(ups
         assert (output.int() - expected.int()).abs().max() <= 1
 
 
-@pytest.mark.parametrize(("name", "upsample"), [("unet128", "pixelshuffle"), ("resnet6", "pixelshuffle")])
-def test_the_file_accepts_any_size_for_every_network(name: str, upsample: str, tmp_path: Path) -> None:
-    generator = generator_with_contrast(name, ngf=2, upsample=upsample)
+@pytest.mark.parametrize(
+    "architecture", [{"generator": "unet128"}, {"generator": "resnet", "blocks": 1}], ids=lambda found: found["generator"]
+)
+def test_the_file_accepts_any_size_for_every_network(architecture: dict[str, Any], tmp_path: Path) -> None:
+    architecture = architecture | {"ngf": 2, "upsample": "pixelshuffle"}
+    generator = generator_with_contrast(**architecture)
     frames = moving_pictures(2, 64, 48)
-    architecture = {"generator": name, "ngf": 2, "upsample": upsample}
     export_onnx(TrainedGenerator(generator, "cyclegan", "a2b", architecture, 0, frames), tmp_path / "m.onnx", check=False)
     for runtime in ("onnxruntime", "openvino"):
         engine = open_engine(tmp_path / "m.onnx", runtime, "cpu", "fp32")
@@ -174,7 +176,7 @@ def test_opsets_19_and_20_are_exported(tmp_path: Path, opset: int) -> None:
     architecture: dict[str, Any] = {"generator": "frame", "width": 8, "blocks": 1}
     network = build_generator(**architecture).eval()
     trained = TrainedGenerator(network, "distill", "a2b", architecture, 0, moving_pictures(1))
-    export_onnx(trained, tmp_path / "m.onnx", opset=opset)
+    export_onnx(trained, tmp_path / "m.onnx", opset=opset, size=(64, 48))
     assert onnx.load(str(tmp_path / "m.onnx")).opset_import[0].version == opset
 
 
@@ -188,7 +190,7 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("cyclecast.export.onnx.FrameGraph", Wrong)
     with pytest.raises(ModelError, match="differs from PyTorch by"):
-        export_onnx(trained, tmp_path / "m.onnx")
+        export_onnx(trained, tmp_path / "m.onnx", size=(64, 48))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -361,7 +361,7 @@ FAMILIES = {
 def test_the_exported_file_agrees_with_the_original_network(family: str, tmp_path: Path) -> None:
     original, upsample = with_contrast(FAMILIES[family][0]), FAMILIES[family][1]
     trained = read_generator(saved(original, tmp_path / "latest_net_G_B.pth"), upsample=upsample)
-    export_onnx(trained, tmp_path / "m.onnx", check=False)
+    export_onnx(trained, tmp_path / "m.onnx", size=(256, 128), check=False)
     engine = open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu", "fp32")
     for frame in moving_pictures(2, 256, 128):
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)[None] / 127.5 - 1
@@ -376,7 +376,7 @@ def test_the_exported_file_agrees_with_the_original_network(family: str, tmp_pat
 def test_export_of_a_state_dict_needs_frames_to_check_on(tmp_path: Path) -> None:
     trained = read_generator(saved(resnet(1, 2), tmp_path / "g.pth"))
     with pytest.raises(ConfigError, match="no frame to compare the model on"):
-        export_onnx(trained, tmp_path / "m.onnx")
+        export_onnx(trained, tmp_path / "m.onnx", size=(64, 48))
     assert not (tmp_path / "m.onnx").exists()
 
 

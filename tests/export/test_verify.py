@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,59 +21,59 @@ from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.torch_engine import TorchEngine
-from cyclecast.export.verify import Reference, verify
+from cyclecast.export.verify import Reference
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.onnx_file import openvino_core
 from cyclecast.training.networks import ConvGenerator, ImageGenerator, build_generator
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
 from tests.commands import run_command
-from tests.conftest import FAMILIES, moving_pictures, shared
+from tests.conftest import FAMILIES, family_network, moving_pictures, shared
+
+FamilyModel = Callable[[str, str], Path]
 
 
 def photos() -> list[Image]:
     return [read_image(path) for path in sorted(shared("data/monet2photo/testB").glob("*.jpg"))[:2]]
 
 
-@torch.no_grad()
-def with_contrast(network: ImageGenerator) -> ImageGenerator:
-    """Prepares a network in place: its batch norms get the statistics of photos, and its outputs get contrast."""
-    images = [torch.from_numpy(center_crop_resize(photo, 256, 256)) for photo in photos()]
-    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
-        norm.momentum = None  # plain mean over all batches
-    for image in images:
-        network.train()(image.flip(2).permute(2, 0, 1)[None] / 127.5 - 1)
-    last = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
-    while min(reference(network.eval(), image).float().std() for image in images) < 20:
-        last.weight.mul_(2)
-    return network
+class CachedReference(Reference):
+    """Computes each frame once, for the comparisons of several engines with it."""
+
+    def __init__(self, network: ImageGenerator) -> None:
+        super().__init__(network)
+        self._outputs: dict[bytes, Image] = {}
+
+    def run(self, frame: Image) -> Image:
+        key = str(frame.shape).encode() + frame.tobytes()
+        if key not in self._outputs:
+            self._outputs[key] = super().run(frame)
+        return self._outputs[key]
 
 
-@pytest.fixture(
-    scope="module", params=[(family, precision) for family in FAMILIES for precision in ("fp32", "fp16")], ids="-".join
-)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedGenerator]:
-    """Each family in each precision, with random weights and outputs of high contrast."""
-    family, precision = request.param
-    torch.manual_seed(0)
-    network = with_contrast(build_generator(**FAMILIES[family]))
-    trained = TrainedGenerator(network, "cyclegan", "a2b", FAMILIES[family], 0, [])
-    path = tmp_path_factory.mktemp("models") / f"{family}-{precision}.onnx"
-    export_onnx(trained, path, precision=precision, check=False)
-    return path, trained
+@pytest.fixture(scope="module")
+def references() -> Callable[[str], CachedReference]:
+    """references(family): its network in PyTorch."""
+    return functools.cache(lambda family: CachedReference(family_network(family)))
+
+
+EXPORTED = [pytest.param((family, precision), id=f"{family}-{precision}") for family in FAMILIES for precision in ("fp32", "fp16")]
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
-def test_every_family_has_the_same_output_in_every_engine(exported: tuple[Path, TrainedGenerator], name: str) -> None:
-    path, trained = exported
+@pytest.mark.parametrize("exported", EXPORTED)
+def test_every_family_has_the_same_output_in_every_engine(
+    exported: tuple[str, str], name: str, family_model: FamilyModel, references: Callable[[str], CachedReference]
+) -> None:
+    path, expected = family_model(*exported), references(exported[0])
     precisions = ["fp32", "auto"] if name == "openvino" else ["auto"]
+    sizes = ((97, 131), (256, 256), (320, 180))
     for precision in precisions:
         engine = cyclecast.open_engine(path, name, "cpu", precision)
-        sizes = ((97, 131), (256, 256), (640, 360))
         if name == "onnxruntime":  # once is enough: the other engines are compared on the same images
-            assert all(engine.run(center_crop_resize(photo, *size)).std() > 10 for photo in photos() for size in sizes)
+            assert all(expected.run(center_crop_resize(photo, *size)).std() > 10 for photo in photos() for size in sizes)
             assert count_nan(path, photos(), (256, 256)) == 0
-        report = verify(engine, trained.network, photos(), sizes=sizes)  # type: ignore[arg-type]
+        report = compare_engines(engine, expected, photos(), sizes)
         assert len(report) == 3
         assert all(agreement.passed for agreement in report), report  # fp32: a gray level; fp16 and bf16: 45 dB
 
@@ -79,15 +81,18 @@ def test_every_family_has_the_same_output_in_every_engine(exported: tuple[Path, 
 NORMS = ("InstanceNormalization", "BatchNormalization")
 
 
-def test_norms_compute_in_fp32_and_follow_convolutions_without_a_bias(exported: tuple[Path, TrainedGenerator]) -> None:
-    path, trained = exported
+@pytest.mark.parametrize("exported", EXPORTED)
+def test_norms_compute_in_fp32_and_follow_convolutions_without_a_bias(
+    exported: tuple[str, str], family_model: FamilyModel
+) -> None:
+    path, architecture = family_model(*exported), FAMILIES[exported[0]]
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
     dtypes = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     producers = {output: node for node in graph.node for output in node.output}
     convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
     norms = [node for node in graph.node if node.op_type in NORMS]
-    folded = trained.architecture.get("norm") == "batch" and path.stem.endswith("fp32")  # into the convolutions
-    assert bool(norms) == (trained.architecture["generator"] != "frame" and not folded)
+    folded = architecture.get("norm") == "batch" and path.stem.endswith("fp32")  # into the convolutions
+    assert bool(norms) == (architecture["generator"] != "frame" and not folded)
     assert {dtypes[name] for norm in norms for name in (norm.input[0], norm.output[0])} <= {onnx.TensorProto.FLOAT}
     biased = []
     for norm in norms:
@@ -96,7 +101,7 @@ def test_norms_compute_in_fp32_and_follow_convolutions_without_a_bias(exported: 
             before = producers[before.input[0]]
         assert before in convolutions
         biased += [before] if len(before.input) == 3 else []
-    is_shifted = norms and not trained.architecture["generator"].startswith("unet")  # its input is centered
+    is_shifted = norms and not architecture["generator"].startswith("unet")  # its input is centered
     assert biased == (convolutions[:1] if is_shifted else [])  # on purpose: see `fold_colors`
 
 
@@ -143,15 +148,17 @@ def test_nan_values_are_counted(tiny_model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_network_with_nan_in_its_output_is_not_exported(precision: str, tmp_path: Path) -> None:
     frames, generator = moving_pictures(2), build_generator("frame", width=8, blocks=1)
-    dcgan = ConvGenerator(latent=100, image_size=64, channels=3, ngf=4).eval()
-    for network, recipe, where in ((generator, "distill", " at 131x97"), (dcgan, "dcgan", "")):
+    dcgan = ConvGenerator(latent=4, image_size=8, channels=3, ngf=2).eval()
+    for network, recipe, size in ((generator, "distill", (64, 48)), (dcgan, "dcgan", None)):
         torch.nn.init.constant_(next(network.parameters())[0], torch.nan)
         trained = TrainedGenerator(network, recipe, "a2b", {}, 0, frames)
-        done = rf"its output has \d+ NaN values{where}, computed in {precision}, so it was not kept"
-        with pytest.raises(ModelError, match=done):
-            export_onnx(trained, tmp_path / "m.onnx", precision=precision)
+        where = " at 64x48" if size else ""
+        message = rf"its output has \d+ NaN values{where}, computed in {precision}, so it was not kept"
+        with pytest.raises(ModelError, match=message):
+            export_onnx(trained, tmp_path / "m.onnx", precision=precision, size=size)
         assert list(tmp_path.iterdir()) == []
-    assert export_onnx(trained, tmp_path / "m.onnx", precision=precision, check=False) == []
+    generator_with_nan = TrainedGenerator(generator, "distill", "a2b", {}, 0, frames)
+    assert export_onnx(generator_with_nan, tmp_path / "m.onnx", precision=precision, size=(64, 48), check=False) == []
 
 
 def test_a_network_that_overflows_in_fp16_is_exported_in_fp32_only(tmp_path: Path) -> None:
@@ -160,18 +167,18 @@ def test_a_network_that_overflows_in_fp16_is_exported_in_fp32_only(tmp_path: Pat
     with torch.no_grad():
         network.get_parameter("model.4.weight").mul_(1e6)  # a norm follows, which undoes it
     trained = TrainedGenerator(network, "cyclegan", "a2b", {}, 0, moving_pictures(2))
-    assert all(agreement.passed for agreement in export_onnx(trained, tmp_path / "m.onnx"))
-    with pytest.raises(ModelError, match="NaN values at 131x97, computed in fp16"):
-        export_onnx(trained, tmp_path / "half.onnx", precision="fp16")
+    assert all(agreement.passed for agreement in export_onnx(trained, tmp_path / "m.onnx", size=(64, 48)))
+    with pytest.raises(ModelError, match="NaN values at 64x48, computed in fp16"):
+        export_onnx(trained, tmp_path / "half.onnx", precision="fp16", size=(64, 48))
 
 
 def test_a_pth_with_nan_is_rejected_in_one_line(tmp_path: Path) -> None:
     state = build_generator("resnet", blocks=1, ngf=2).state_dict()
     state["model.1.weight"][0] = torch.nan
     torch.save(state, tmp_path / "nan_net_G.pth")
-    done = run_command("export", tmp_path / "nan_net_G.pth", "-o", tmp_path / "m.onnx")
+    done = run_command("export", tmp_path / "nan_net_G.pth", "-o", tmp_path / "m.onnx", "--size", "64x48")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: its output has 114363 NaN values at 131x97")
+    assert done.stderr.splitlines()[-1].startswith("error: its output has 27648 NaN values at 64x48")
     assert [path.name for path in tmp_path.iterdir()] == ["nan_net_G.pth"]
 
 
@@ -239,7 +246,7 @@ def test_verify_compares_a_model_with_its_checkpoint(tiny_model: Path, run: Path
 
 
 def test_verify_compares_two_model_files(tiny_model: Path, run: Path, tmp_path: Path) -> None:
-    export_onnx(read_generator(run, "a2b"), tmp_path / "half.onnx", precision="fp16", check=False)
+    export_onnx(read_generator(run, "a2b"), tmp_path / "half.onnx", precision="fp16", size=(64, 48), check=False)
     done = run_command("verify", tmp_path / "half.onnx", "--engine", "onnxruntime", "--against", tiny_model, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

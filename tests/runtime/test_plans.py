@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +30,17 @@ from tests.runtime.test_engines import resizing_model
 pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
 
 
-@pytest.fixture(
-    scope="module", params=[(family, precision) for family in FAMILIES for precision in ("fp32", "fp16")], ids="-".join
-)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Each family of generators in each precision, as a frame model of any size."""
-    family, precision = request.param
-    architecture = FAMILIES[family]
-    torch.manual_seed(0)
-    trained = TrainedGenerator(build_generator(**architecture).eval(), "cyclegan", "a2b", architecture, 0, [])
-    path = tmp_path_factory.mktemp("models") / f"{family}.onnx"
-    export_onnx(trained, path, precision=precision, check=False)
-    return path, precision
-
-
 @pytest.mark.parametrize("between", [None, ((64, 64), (640, 480))], ids=["one size", "a range"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_builds_for_every_gpu_in_its_own_precision(
-    model: tuple[Path, str], between: tuple[tuple[int, int], tuple[int, int]] | None, tmp_path: Path
+    family: str,
+    precision: str,
+    between: tuple[tuple[int, int], tuple[int, int]] | None,
+    family_model: Callable[[str, str], Path],
+    tmp_path: Path,
 ) -> None:
-    path, precision = model
+    path = family_model(family, precision)
     plan, facts = build_plan(path, "tensorrt-rtx", (256, 144), between=between, sm=RTX_TARGETS)
     (tmp_path / "m.plan").write_bytes(plan)
     assert (facts.sm, facts.precision) == (RTX_TARGETS, precision)

@@ -121,7 +121,7 @@ def test_a_named_pipe_has_low_latency(tmp_path: Path) -> None:
 def assert_low_latency(address: str) -> None:
     messages: list[str] = []
     with Capture(address, on_message=messages.append) as capture:
-        frames = list(taken(capture, 30))
+        frames = list(taken(capture, 15))
     assert frames[0].image.shape == (240, 320, 3)
     assert float(np.median([lateness(one) for one in frames])) < MAX_LATENCY_S
     numbers = [one.number for one in frames]
@@ -143,13 +143,13 @@ def test_frames_that_a_server_has_buffered_are_skipped_until_the_newest() -> Non
 
 def test_b_frames_arrive_in_display_order() -> None:
     with Sender("tcp", "--reordered") as sender, Capture(sender.address()) as capture:
-        created = [one.at - lateness(one) for one in taken(capture, 40)]
+        created = [one.at - lateness(one) for one in taken(capture, 20)]
     assert created == sorted(created)
 
 
 def test_the_frame_size_may_change() -> None:
-    with Sender("tcp", "--change", "20") as sender, Capture(sender.address()) as capture:
-        frames = list(taken(capture, 45))
+    with Sender("tcp", "--change", "8") as sender, Capture(sender.address()) as capture:
+        frames = list(taken(capture, 20))
     sizes = [one.image.shape[1::-1] for one in frames]
     assert (sizes[0], sizes[-1]) == ((320, 240), (160, 120)) and capture.reconnects == 0
     assert all(lateness(one) < MAX_LATENCY_S + 1 for one in frames)
@@ -157,13 +157,13 @@ def test_the_frame_size_may_change() -> None:
 
 def test_lost_packets_do_not_end_a_stream() -> None:
     with Sender("tcp", "--damage") as sender, Capture(sender.address()) as capture:
-        for _ in taken(capture, 45):
+        for _ in taken(capture, 25):  # every tenth frame is damaged
             pass
         assert capture.reconnects == 0 and capture.outage is None
 
 
 def test_a_receiver_that_joins_between_key_frames_waits_for_the_next() -> None:
-    with Sender("udp", "--gop", "50", port=free_port()) as sender:
+    with Sender("udp", "--gop", "25", port=free_port()) as sender:
         time.sleep(0.5)  # the first key frame is over
         with Capture(sender.address()) as capture:
             frames = list(taken(capture, 5))
