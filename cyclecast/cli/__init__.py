@@ -22,6 +22,7 @@ from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import bench, build, verify
 from cyclecast.cli.export import adopt, export, models
 from cyclecast.cli.live import live
+from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
@@ -67,7 +68,7 @@ def with_debug(function: Callable[..., None]) -> Callable[..., None]:
 
 
 # In the order of `--help`.
-for command in (demo, convert, live, train, evaluate, export, adopt, verify, build, bench, models, doctor, reproduce):
+for command in (demo, convert, live, style, train, evaluate, export, adopt, verify, build, bench, models, doctor, reproduce):
     app.command()(with_debug(command))
 
 

@@ -35,7 +35,10 @@ EVALUATE_DEVICE = (
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(help="Recipe: cyclegan, pix2pix, distill, simgan, bigan, cogan, gan, dcgan or wgan.", show_default=False),
+        typer.Argument(
+            help="Recipe: cyclegan, pix2pix, distill, style_transfer, supervised, simgan, bigan, cogan, gan, dcgan or wgan.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run, for checkpoint, log, samples and page.")],
     data: Annotated[

@@ -164,9 +164,18 @@ def gram_matrix(maps: Tensor) -> Tensor:
 
 
 def content_loss(generated: list[Tensor], source: list[Tensor]) -> Tensor:
-    """Mean over layers of the squared difference of features, relative to the source's mean square (Johnson et al. 2016, 3.2)."""
-    pairs = [(a.float(), b.float()) for a, b in zip(generated, source, strict=True)]
-    return torch.stack([(a - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]).mean()
+    """Mean over layers of 1 - the correlation of features, channel by channel over all positions; (N, C, H, W) each.
+
+    Features are normalized first (as in AdaIN, Huang and Belongie 2017), so that levels and contrasts, which belong to the style,
+    are free: only where something is counts. 0: the same forms; 1: no relation.
+    """
+    pairs = [(_normalized(a.float()), _normalized(b.float())) for a, b in zip(generated, source, strict=True)]
+    return torch.stack([(a - b).square().mean() / 2 for a, b in pairs]).mean()
+
+
+def _normalized(maps: Tensor) -> Tensor:
+    """Each channel with mean 0 and variance 1 over its positions."""
+    return functional.instance_norm(maps, eps=1e-4)
 
 
 def _scale(a: Tensor, b: Tensor) -> Tensor:

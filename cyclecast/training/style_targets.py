@@ -39,7 +39,8 @@ class StyleTargets(nn.Module):
             for image in images:
                 full = crop_to_unit(image[None])
                 maps, depthwise = features.with_depthwise(full, BLOCKS)
-                grams.append([gram_matrix(each)[0] for each in (*depthwise, *features.with_depthwise(halved(full), BLOCKS)[1])])
+                depthwise += features.with_depthwise(halved(full), BLOCKS)[1]
+                grams.append([gram_matrix(each)[0] for each in depthwise])
                 descriptors.append(describe(full, maps)[0])
             own = [describe(full, features(full))[0] for full in (crop_to_unit(image[None]) for image in contents)]
         for layer, matrices in enumerate(zip(*grams, strict=True)):
@@ -63,10 +64,9 @@ class StyleTargets(nn.Module):
         own = (describe(source, maps) - self.center) / self.spread
         return torch.cdist(own, self.descriptors).argmin(1)
 
-    def grams(self, index: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """(N,) -> the Gram matrices (N, C, C) of these style images per layer: at full scale, and at half of it."""
-        chosen = [getattr(self, f"gram_{layer}")[index] for layer in range(self.layers)]
-        return chosen[: self.layers // 2], chosen[self.layers // 2 :]
+    def grams(self, index: Tensor) -> list[Tensor]:
+        """(N,) -> the Gram matrices (N, C, C) of these style images, per layer: first at full scale, then at half of it."""
+        return [getattr(self, f"gram_{layer}")[index] for layer in range(self.layers)]
 
     def recolor(self, source: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] -> the same in the palette of the style images."""

@@ -76,7 +76,7 @@ class PairedData:
 
     folder_a: Path
     folder_b: Path
-    load_size: tuple[int, int]
+    load_size: tuple[int, int] | None
     crop_size: int
     flip: bool = True
     half_a: Half | None = None

@@ -76,21 +76,22 @@ class View:
 class AlignedImages:
     """Rows of files that are drawn and cropped alike; column i is read through `views[i]`.
 
-    load_size: range of the shorter side before the crop, drawn uniformly. crop_size: pixels. name: how errors refer to the rows.
+    load_size: range of the shorter side before the crop, drawn uniformly; None: images keep their size, and only those that are
+    smaller than a crop are enlarged. crop_size: pixels. name: how errors refer to the rows.
     If a file cannot be used, its row is skipped; the file is logged once and counted in `skipped`.
     """
 
     name: str
     rows: Sequence[tuple[Path, ...]]
     views: tuple[View, ...]
-    load_size: tuple[int, int]
+    load_size: tuple[int, int] | None
     crop_size: int
     flip: bool = True
     skipped: set[Path] = field(default_factory=set, init=False)
     _unusable: set[int] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        low, high = self.load_size
+        low, high = self.load_size or (self.crop_size, self.crop_size)
         if not self.crop_size <= low <= high:
             raise ConfigError(f"load_size must be a rising range from crop_size ({self.crop_size}) up, got {low} to {high}")
 
@@ -102,7 +103,8 @@ class AlignedImages:
         while len(self._unusable) < len(self.rows):
             images = self._read(int(random.integers(len(self.rows))))
             if images:
-                load = int(random.integers(self.load_size[0], self.load_size[1] + 1))
+                low, high = self.load_size or (max(self.crop_size, min(images[0].shape[:2])),) * 2
+                load = int(random.integers(low, high + 1))
                 top, left, coin = random.random(3).tolist()
                 return self._crop(images, Crop(load, self.crop_size, top, left, self.flip and coin < 0.5))
         raise self._no_rows_error()

@@ -40,14 +40,14 @@ class Domain(Protocol):
 class ImageFolder:
     """A folder of images that are drawn at random, resized, cropped and flipped.
 
-    load_size: range of the shorter side before the crop, drawn uniformly (the paper: 286 to 286). crop_size: pixels. half: each
-    file holds a pair side by side, and this half is used. A folder whose name ends in `_labels`, with classes.csv in it or in
-    its parent, holds label maps: they are shown in that table's colors, which are never blended. A file that cannot be used is
-    skipped, logged once and counted in `skipped`.
+    load_size: range of the shorter side before the crop, drawn uniformly (the paper: 286 to 286); None: images keep their size.
+    crop_size: pixels. half: each file holds a pair side by side, and this half is used. A folder whose name ends in `_labels`,
+    with classes.csv in it or in its parent, holds label maps: they are shown in that table's colors, which are never blended. A
+    file that cannot be used is skipped, logged once and counted in `skipped`.
     """
 
     folder: Path
-    load_size: tuple[int, int]
+    load_size: tuple[int, int] | None
     crop_size: int
     flip: bool = True
     half: Half | None = None
@@ -77,7 +77,7 @@ class ImageFolder:
 
 def open_domain(
     path: Path,
-    load_size: tuple[int, int],
+    load_size: tuple[int, int] | None,
     crop_size: int,
     *,
     half: Half | None = None,

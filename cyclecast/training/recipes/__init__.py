@@ -21,6 +21,7 @@ from cyclecast.training.recipes.gan import Gan
 from cyclecast.training.recipes.pix2pix import Pix2Pix
 from cyclecast.training.recipes.simgan import SimGan
 from cyclecast.training.recipes.style_transfer import StyleTransfer
+from cyclecast.training.recipes.supervised import Supervised
 from cyclecast.training.recipes.wgan import Wgan
 
 
@@ -86,4 +87,5 @@ RECIPES: dict[str, Any] = {
     "simgan": SimGan,
     "distill": Distill,
     "style_transfer": StyleTransfer,
+    "supervised": Supervised,
 }

@@ -37,6 +37,8 @@ class DataConfig:
     """Length of the shorter side before the crop, pixels."""
     load_size_max: int | None = None
     """Draws the length of the shorter side uniformly from load_size to this: more scales from few images."""
+    native_size: bool = False
+    """Crops images at their own size, not resized to load_size: texture keeps its size. Smaller ones are enlarged to a crop."""
     crop_size: int = 256
     """Side of the square crop, pixels; a multiple of the generator's stride."""
     flip: bool = True
@@ -52,7 +54,8 @@ class DataConfig:
 
     def open(self, paired: bool = False) -> UnpairedData | PairedData:
         """Opens the two domains. Raises InputError for an empty folder."""
-        load, halves = (self.load_size, self.load_size_max or self.load_size), self.layout == "halves"
+        load = None if self.native_size else (self.load_size, self.load_size_max or self.load_size)
+        halves = self.layout == "halves"
         if paired:
             return PairedData(self.domain_a, self.domain_b, load, self.crop_size, flip=self.flip)
         return UnpairedData(

@@ -22,6 +22,8 @@ from cyclecast.training.steadiness_loss import steadiness_loss
 from cyclecast.training.style_targets import BLOCKS, UNIT, StyleTargets, crop_to_unit, halved
 
 BORDER = 16  # pixels of a crop's edge that no loss sees: an export pads frames by as much, so that footage never shows them
+COPY_WEIGHT = 20.0  # gradients as large as those of the style, so that Adam's steps do not jump when the style begins
+RANGE_WEIGHT = 10.0  # of the mean excess of the output beyond [-1, 1], which is clamped when it is shown
 MOST_STYLES = 200  # style images whose statistics are kept: each takes 2 MB
 CONTENTS = 48  # images whose colors and descriptors stand for all that will be styled
 
@@ -47,15 +49,15 @@ class StyleTransferConfig(TranslationConfig):
     }
 
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
-    style_size: int = 512
+    style_size: int = 640
     """Length of a style image's shorter side, pixels: strokes of the style image at this size are painted into footage."""
+    copy_steps: int = 150
+    """First steps, which learn to copy the source. They are fast, and a style is learned sooner from there."""
     style_weight: float = 25.0
-    """Weight of the distance of Gram matrices, half at full scale and half at half scale."""
+    """Weight of the distance of the batch's Gram matrices, half of them at full scale and half at half scale."""
     content_weight: float = 1.0
-    """Weight of the relative distance of features of the output and the source."""
-    brightness_weight: float = 1.0
-    """Weight of the change of brightness of areas of 8x8 pixels."""
-    palette_weight: float = 0.0
+    """Weight of 1 - the correlation of features of the output and the source: forms stay where they are."""
+    palette_weight: float = 4.0
     """Weight of the distance of the output's colors from the source's in the style's palette, of areas of 16x16 pixels."""
     smoothness_weight: float = 0.05
     """Weight of the total variation of the output."""
@@ -66,8 +68,9 @@ class StyleTransferConfig(TranslationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ("style", "content", "brightness", "palette", "smoothness", "steadiness", "adversarial")
+        names = ("style", "content", "palette", "smoothness", "steadiness", "adversarial")
         require_weights(self, *(f"{name}_weight" for name in names))
+        require(self, "copy_steps", self.copy_steps >= 0, "at least 0")
         require(self, "style_size", self.style_size >= 2 * UNIT, f"at least {2 * UNIT}")
         least = 2 * UNIT + 2 * BORDER
         require(self.data, "crop_size", self.data.crop_size >= least, f"at least {least}")
@@ -101,6 +104,8 @@ class StyleTransfer(Translation):
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
         """One step of the generator, then one of the discriminator if there is one."""
+        if step < self.config.copy_steps:
+            return learn("generators", self._copy_loss, batch[0])[0]
         terms, (fake,) = learn("generators", self._generator_loss, batch[0])
         if self.config.adversarial_weight:
             discriminator_terms, _ = learn("discriminators", self._discriminator_loss, batch[1], fake)
@@ -111,33 +116,39 @@ class StyleTransfer(Translation):
         """Facts of the data for the run's page."""
         return self.config.data.names() | {"style images": len(self.styles)} | self.data.facts()
 
+    def _copy_loss(self, source: Tensor) -> LossTerms:
+        loss = losses.l1_loss(self._inner(self.networks["generator_ab"](source)), self._inner(source))
+        return LossTerms(COPY_WEIGHT * loss, {"copy": loss})
+
     def _generator_loss(self, source: Tensor) -> LossTerms:
         config = self.config
         generator = self.networks["generator_ab"]
         output = generator(source).float()
-        real, fake = self._inner(source), self._inner(output)
+        # The losses see the values that are shown; gradients pass as if nothing were clamped.
+        excess = output - output.clamp(-1, 1)
+        real, fake = self._inner(source), self._inner(output - excess.detach())
         with torch.no_grad():
             real_maps = self.features(real)
             index = self.targets.nearest(real, real_maps)
-            full_grams, half_grams = self.targets.grams(index)
+            targets = self.targets.grams(index)
         maps, depthwise = self.features.with_depthwise(fake, BLOCKS)
-        half_depthwise = self.features.with_depthwise(halved(fake), BLOCKS)[1]
-        full = losses.gram_loss([losses.gram_matrix(each) for each in depthwise], full_grams)
-        half = losses.gram_loss([losses.gram_matrix(each) for each in half_depthwise], half_grams)
+        depthwise += self.features.with_depthwise(halved(fake), BLOCKS)[1]
+        grams = [losses.gram_matrix(each) for each in depthwise]
         parts = {
-            "style": (full + half) / 2,
+            # Of the batch: crop by crop, every crop would have to show the whole palette, and lose its contrast.
+            "style": losses.gram_loss([each.mean(0) for each in grams], [each.mean(0) for each in targets]),
             "content": losses.content_loss(maps[1:3], real_maps[1:3]),
-            "brightness": losses.brightness_loss(fake, real),
+            "palette": losses.color_loss(fake, self.targets.recolor(real), 16),
             "smoothness": losses.total_variation(fake),
+            "range": excess.abs().mean(),
         }
-        if config.palette_weight:
-            parts["palette"] = losses.color_loss(fake, self.targets.recolor(real), 16)
         if config.steadiness_weight:
             parts["steadiness"] = steadiness_loss(generator, source, output)
         if config.adversarial_weight:
             scores = self.discriminate("discriminator", fake)
             parts["adversarial"] = losses.generator_loss(scores, config.adversary.adversarial)
-        total = sum((getattr(config, f"{name}_weight") * value for name, value in parts.items()), output.new_zeros(()))
+        weights = {name: getattr(config, f"{name}_weight", RANGE_WEIGHT) for name in parts}
+        total = sum((weights[name] * value for name, value in parts.items()), output.new_zeros(()))
         return LossTerms(total, parts, (fake,))
 
     def _discriminator_loss(self, real: Tensor, fake: Tensor) -> LossTerms:

@@ -1,0 +1,124 @@
+"""The command `style`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cyclecast.cli.console import JsonOption, OverwriteOption, bars, console, extra, print_json, print_line
+
+
+def style(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The ONNX frame model to write; a card (.md) and a sheet (.jpg) go beside it.")
+    ],
+    looks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[LOOK]...",
+            help="One image or a few, a folder of images, or a generator: a .pth, the folder of a run, an ONNX model.",
+            show_default=False,
+        ),
+    ] = None,
+    footage: Annotated[
+        list[Path] | None,
+        typer.Option(help="What you want to style, or similar: a video, an image, or a folder of them. Repeatable."),
+    ] = None,
+    pairs: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="BEFORE AFTER",
+            help="In place of LOOK: two folders with images of the same names and sizes. Up to five pairs are keyframes.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes that everything may take. More minutes, better strokes. Default: 20.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps, in place of --minutes. Default: as many as fit.")] = None,
+    preset: Annotated[
+        Literal["nano", "small", "base"], typer.Option(help="Size of the generator. base is as fast as the bundled models.")
+    ] = "base",
+    strength: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the style in the model's output, from 0 to 1; the rest is the source.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and crops: the same seed gives the same model.")] = 0,
+    teacher_height: Annotated[
+        int | None,
+        typer.Option(
+            min=32,
+            help="Height in pixels to which frames are resized before a generator sees crops of them. Default: the footage's, "
+            "at most 720.",
+        ),
+    ] = None,
+    teacher_scale: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=1, help="A generator sees crops at this share of their size, 0.1 to 1, for strokes larger by as much."
+        ),
+    ] = 1.0,
+    teacher_shifts: Annotated[
+        int,
+        typer.Option(
+            min=1, max=4, help="Average a generator over this many shifts in each direction, 1 to 4, which removes its grid."
+        ),
+    ] = 1,
+    color: Annotated[
+        Literal["bgr", "rgb"] | None,
+        typer.Option("--color", "--colour", help="Color order of another project's ONNX model: bgr or rgb. Default: detected."),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn any look into a frame model for live video, in one command. Needs the extra `train`.
+
+    The same command typed again resumes. Everything in progress is in the folder OUTPUT.style.
+
+    Example: cyclecast style starry-night.jpg --footage holiday.mp4 -o starry.onnx
+    """
+    with extra("train"):
+        from cyclecast.style import StyleOptions, TeacherView, make_style
+    options = StyleOptions(
+        minutes=minutes,
+        steps=steps,
+        preset=preset,
+        strength=strength,
+        seed=seed,
+        overwrite=overwrite,
+        view=TeacherView(teacher_height, teacher_scale, teacher_shifts),
+        color=color,
+    )
+    with bars(speed="a second") as bar:
+        stages: dict[str, Callable[..., None]] = {}
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bar(stage)
+            stages[stage](done, total)
+
+        report = make_style(
+            looks or [],
+            output,
+            footage=footage or [],
+            pairs=pairs,
+            options=options,
+            on_message=print_line,
+            on_progress=on_progress,
+        )
+    if as_json:
+        return print_json(dataclasses.asdict(report))
+    lines: dict[str, Any] = {"card": report.card, "before and after": report.sheet, "page of the run": report.page}
+    for name, value in lines.items():
+        console.print(f"{name}: {value}", markup=False)
+    figures = report.figures
+    console.print(f"{report.output}: {figures['ms_per_frame']} ms for a frame of 1280x720 here", markup=False)
+    if "psnr_db" in figures:
+        console.print(
+            f"on pairs not learned from: {figures['psnr_db']:.1f} dB, SSIM {figures['ssim']:.2f} "
+            f"(the source itself: {figures['psnr_db_of_the_source']:.1f} dB, SSIM {figures['ssim_of_the_source']:.2f})",
+            markup=False,
+        )
+    console.print(f"next: cyclecast live 0 --model {report.output}", markup=False)

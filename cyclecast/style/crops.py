@@ -1,0 +1,85 @@
+"""The pairs of tiles that the recipe `supervised` learns from, in folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cyclecast.files import atomic_write
+from cyclecast.style.looks import Pairs
+from cyclecast.video.files.images import read_image, write_image
+from cyclecast.video.frame import Image
+
+SIDE = 256  # pixels of a tile: it is decoded in a few milliseconds, and crops from it differ enough
+MOST_TILES = 2000
+HELD_OUT = 20  # every so many-th pair is not learned from: the figures come from these
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PairFolders:
+    """The folders `before` and `after` to learn from, and the same two with pairs that are held out.
+
+    total: the number of pairs. Each image is cut into tiles, of which an even selection is kept where there are many.
+    """
+
+    folder: Path
+    total: int = 0
+
+    @property
+    def before(self) -> Path:
+        return self.folder / "before"
+
+    @property
+    def after(self) -> Path:
+        return self.folder / "after"
+
+    @property
+    def held_out(self) -> PairFolders:
+        """The pairs that are not learned from."""
+        return PairFolders(self.folder / "held-out")
+
+    def has(self, number: int) -> bool:
+        """Whether pair `number` is complete."""
+        return any(self._target(number).after.glob(f"{number:06d}-last.png"))
+
+    def write(self, number: int, before: Image, after: Image) -> None:
+        """Writes the tiles of a pair of equal size, (H, W, 3) uint8 BGR. The last one marks it as complete."""
+        target, places = self._target(number), tile_places(before.shape[0], before.shape[1])
+        most = max(1, MOST_TILES // max(1, self.total))
+        if len(places) > most:
+            chosen = np.random.default_rng(number).choice(len(places), most, replace=False)
+            places = [places[index] for index in sorted(chosen)]
+        for index, (top, left) in enumerate(places):
+            name = f"{number:06d}-{'last' if index == len(places) - 1 else index}.png"
+            for folder, image in ((target.before, before), (target.after, after)):
+                with atomic_write(folder / name, overwrite=True) as partial:
+                    write_image(partial, np.ascontiguousarray(image[top : top + SIDE, left : left + SIDE]))
+
+    def _target(self, number: int) -> PairFolders:
+        is_held_out = self.total > HELD_OUT and number % HELD_OUT == HELD_OUT - 1
+        return self.held_out if is_held_out else self
+
+
+def write_pairs(pairs: Pairs, folders: PairFolders, on_progress: OnProgress) -> None:
+    """Cuts pairs that exist already into tiles."""
+    for number, (before, after) in enumerate(pairs.rows):
+        folders.write(number, read_image(before), read_image(after))
+        on_progress(number + 1, len(pairs.rows))
+
+
+def tile_places(height: int, width: int) -> list[tuple[int, int]]:
+    """(top, left) of tiles of SIDE pixels that cover an image and overlap a little."""
+    return [(top, left) for top in _starts(height) for left in _starts(width)]
+
+
+def _starts(side: int) -> list[int]:
+    if side <= SIDE:
+        return [0]
+    overlap = SIDE // 8
+    count = -(-(side - overlap) // (SIDE - overlap))
+    return [int(start) for start in np.linspace(0, side - SIDE, count).round()]

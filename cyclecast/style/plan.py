@@ -1,0 +1,135 @@
+"""The plan of a run of `cyclecast style`: which recipe learns with which settings, for how long; kept to be resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cyclecast.errors import ConfigError, ModelError, OutputExistsError
+from cyclecast.files import atomic_write
+from cyclecast.style.looks import Look, StyleImages
+from cyclecast.training.config import TrainConfig, load_config
+from cyclecast.training.loop import Progress, train
+from cyclecast.training.recipes import RECIPES
+
+MINUTES = 20.0
+"""Default time for everything."""
+FEWEST_STEPS, MOST_STEPS = 200, 8000
+PAIRS_SHARE = 0.35  # of the time, at most, for a teacher's pairs
+FEWEST_PAIRS, MOST_PAIRS = 60, 1200
+FINISHING_SECONDS = 40.0  # export, check, sheet
+WARM_UP_STEPS, MEASURED_STEPS = 3, 9  # the first ones are slower
+OVERHEAD = 1.08  # checkpoints and samples
+
+
+@dataclass
+class Plan:
+    """What a run of `style` has decided so far. A resumed run keeps it."""
+
+    request: dict[str, Any]
+    """What was asked for. Another request in the same folder is refused."""
+    frames: int = 0
+    """Frames extracted from the footage. 0: not yet."""
+    pairs: int = 0
+    """Pairs to make. 0: not decided yet."""
+    steps: int = 0
+    """Training steps. 0: not decided yet."""
+    step_seconds: float = 0.0
+    """Measured time of a step."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time that each stage took."""
+
+    def save(self, path: Path) -> None:
+        """Writes the plan, completely or not at all."""
+        with atomic_write(path, overwrite=True) as partial:
+            partial.write_text(json.dumps(dataclasses.asdict(self), indent=1), "utf-8")
+
+
+def load_plan(path: Path, request: Mapping[str, Any]) -> Plan:
+    """The plan at `path`, or a new one. OutputExistsError if it belongs to another request, ModelError if it is damaged."""
+    if not path.exists():
+        return Plan(dict(request))
+    try:
+        plan = Plan(**json.loads(path.read_text("utf-8")))
+        known = dict(plan.request)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); delete the folder {path.parent} to start anew") from error
+    if changed := [name for name in request if known.get(name) != request[name]]:
+        raise OutputExistsError(
+            f"{path.parent}: holds a style with another {', '.join(changed)}; type the same command again to resume it, "
+            "add --overwrite to start anew, or choose another --output"
+        )
+    return plan
+
+
+def recipe_of(look: Look) -> str:
+    """The recipe that learns from this look."""
+    return "style_transfer" if isinstance(look, StyleImages) else "supervised"
+
+
+def training_config(
+    look: Look, folder: Path, data: tuple[Path, Path], preset: str, seed: int, steps: int, **settings: Any
+) -> TrainConfig:
+    """The settings of the run in `folder`. data: frames and style images, or both sides of the pairs."""
+    recipe = recipe_of(look)
+    settings |= {
+        "out": folder,
+        "domain_a": data[0],
+        "domain_b": data[1],
+        "preset": preset,
+        "seed": seed,
+        "steps": steps,
+        "save_every": 100,
+        "sample_every": 500,
+        "tensorboard": False,
+    }
+    if isinstance(look, StyleImages) and look.is_collection:
+        settings |= COLLECTION_SETTINGS
+    config: TrainConfig = load_config(RECIPES[recipe].Config, settings=settings)
+    return config
+
+
+COLLECTION_SETTINGS: dict[str, Any] = {"adversarial_weight": 1.0}
+
+
+def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed: int) -> float:
+    """The median time of a training step here, measured on a few steps of a run that is thrown away."""
+    times: list[float] = []
+
+    def on_progress(progress: Progress) -> None:
+        times.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as name:
+        typical: dict[str, Any] = {"copy_steps": 0} if isinstance(look, StyleImages) else {}  # those are faster than the others
+        config = training_config(look, Path(name) / "run", data, preset, seed, MEASURED_STEPS, **typical)
+        train(recipe_of(look), config, on_progress=on_progress)
+    intervals = [after - before for before, after in zip(times[WARM_UP_STEPS - 1 :], times[WARM_UP_STEPS:], strict=False)]
+    return statistics.median(intervals)
+
+
+def steps_in(seconds: float, step_seconds: float) -> int:
+    """How many steps fit into this time, within sensible bounds, rounded to 50."""
+    steps = int(seconds / (step_seconds * OVERHEAD)) // 50 * 50
+    return max(FEWEST_STEPS, min(MOST_STEPS, steps))
+
+
+def pairs_in(seconds: float, pair_seconds: float) -> int:
+    """How many pairs a teacher can make in its share of this time, within sensible bounds."""
+    return max(FEWEST_PAIRS, min(MOST_PAIRS, int(PAIRS_SHARE * seconds / pair_seconds)))
+
+
+def require_time(minutes: float | None, steps: int | None) -> None:
+    """ConfigError for both of the two, or for one that is not positive."""
+    if minutes is not None and steps is not None:
+        raise ConfigError("expected --minutes or --steps, got both")
+    if minutes is not None and not 1 <= minutes <= 10_000:
+        raise ConfigError(f"--minutes must be from 1 to 10000, got {minutes:g}")
+    if steps is not None and steps < 1:
+        raise ConfigError(f"--steps must be at least 1, got {steps}")

@@ -1,0 +1,147 @@
+"""A teacher, which is somebody's slow generator, and the pairs that it makes of crops of footage."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import cyclecast
+from cyclecast.errors import ModelError
+from cyclecast.export.adopt import adopt
+from cyclecast.export.adopt.evidence import Overrides
+from cyclecast.export.checkpoints import read_generator
+from cyclecast.export.onnx import export_onnx
+from cyclecast.runtime.model import Model
+from cyclecast.style.crops import SIDE, OnProgress, PairFolders
+from cyclecast.style.footage import shrink_to
+from cyclecast.style.looks import Teacher
+from cyclecast.video.files.images import read_image
+from cyclecast.video.frame import Image
+
+STRIDE = 4  # pixels: the grid of most generators, within which they are shifted
+
+
+@dataclass(frozen=True)
+class TeacherView:
+    """How a teacher sees footage, as in the recipe `distill`."""
+
+    height: int | None = None
+    """Frames are resized to this height (shorter side) before crops are taken, pixels. None: their own, 720 at most."""
+    scale: float = 1.0
+    """The teacher sees crops at this share of their size, so that its strokes are larger by as much."""
+    shifts: int = 1
+    """The teacher's output is averaged over shifts x shifts positions of its grid."""
+
+
+class PairMaker:
+    """Makes pair after pair: a random crop of the footage, and the teacher's output for it.
+
+    size: (width, height) that the teacher sees: the one that it is fixed to, or SIDE. A pair is a function of the seed and its
+    number, so that an interrupted series can be resumed.
+    """
+
+    def __init__(self, model: Model, frames: Sequence[Path], seed: int, view: TeacherView) -> None:
+        self.model, self.frames, self.seed, self.view = model, frames, seed, view
+        fixed = model.engine.size or model.spec.architecture.get("size")  # of an adopted model: it stretches other sizes
+        self.size: tuple[int, int] = tuple(fixed) if fixed else (SIDE, SIDE)
+
+    def time_pair(self) -> float:
+        """Seconds for a pair, after one to warm up."""
+        self.model.prepare(*self.size)
+        self._pair(0)
+        start = time.perf_counter()
+        self._pair(1)
+        return time.perf_counter() - start
+
+    def make_all(self, folders: PairFolders, on_progress: OnProgress) -> None:
+        """Writes the pairs that are missing."""
+        for number in range(folders.total):
+            if not folders.has(number):
+                folders.write(number, *self._pair(number))
+            on_progress(number + 1, folders.total)
+
+    def _pair(self, number: int) -> tuple[Image, Image]:
+        crop = draw_crop(self.frames, number, self.seed, self.size, self.view)
+        return crop, style_crop(self.model, crop, self.size, self.view)
+
+
+def open_teacher(teacher: Teacher, adopted: Path, frames: Sequence[Path], color: str | None) -> Model:
+    """Opens the teacher on the fastest engine. A file that is no frame model is converted to one at `adopted` first.
+
+    Raises ModelError (not an image-to-image generator) or ConfigError (a convention that cannot be detected).
+    """
+    images = [read_image(path) for path in frames[:2]]
+    if not adopted.exists() and teacher.is_pytorch:
+        export_onnx(dataclasses.replace(read_generator(teacher.path), frames=images), adopted)
+    if adopted.exists():
+        return cyclecast.load(adopted)
+    try:
+        return cyclecast.load(teacher.path)
+    except ModelError:
+        adopt(teacher.path, adopted, images, Overrides(color=color))
+    return cyclecast.load(adopted)
+
+
+def draw_crop(frames: Sequence[Path], number: int, seed: int, size: tuple[int, int], view: TeacherView) -> Image:
+    """Crop `number`, (H, W, 3) uint8 BGR, of a random frame: a function of the seed and the number.
+
+    size: (width, height) at the teacher's scale.
+    """
+    random = np.random.default_rng((seed, number))
+    frame = read_image(frames[int(random.integers(len(frames)))])
+    if view.height is not None:
+        frame = resize_short_side(frame, view.height)
+    width, height = (max(16, round(side / view.scale)) for side in size)
+    if frame.shape[0] < height or frame.shape[1] < width:
+        frame = resize_short_side(
+            frame, max(1, round(min(frame.shape[:2]) * max(height / frame.shape[0], width / frame.shape[1])))
+        )
+        if frame.shape[0] < height or frame.shape[1] < width:  # rounded down
+            frame = np.asarray(cv2.resize(frame, (max(width, frame.shape[1]), max(height, frame.shape[0]))), np.uint8)
+    top = int(random.integers(frame.shape[0] - height + 1))
+    left = int(random.integers(frame.shape[1] - width + 1))
+    return np.ascontiguousarray(frame[top : top + height, left : left + width])
+
+
+def style_crop(
+    teacher: Callable[[Image], Image], crop: Image, size: tuple[int, int], view: TeacherView, STRIDE: int = 4
+) -> Image:
+    """The teacher's output for a crop, of the crop's size; see `TeacherView`. size: (width, height) that the teacher sees."""
+    if crop.shape[1::-1] != size:
+        seen = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_CUBIC), np.uint8)
+        styled = _shift_averaged(teacher, seen, view.shifts)
+        return np.asarray(cv2.resize(styled, crop.shape[1::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+    return _shift_averaged(teacher, crop, view.shifts)
+
+
+def _shift_averaged(teacher: Callable[[Image], Image], image: Image, shifts: int) -> Image:
+    """The mean of the teacher's outputs for the mirrored image at shifts x shifts offsets within a stride."""
+    if shifts == 1:
+        return teacher(image)
+    height, width = image.shape[:2]
+    padded = cv2.copyMakeBorder(image, STRIDE, STRIDE, STRIDE, STRIDE, cv2.BORDER_REFLECT_101)
+    total = np.zeros(image.shape, np.float32)
+    for y in range(shifts):
+        for x in range(shifts):
+            top, left = y * STRIDE // shifts, x * STRIDE // shifts
+            part = np.ascontiguousarray(padded[top : top + height, left : left + width], np.uint8)
+            moved = teacher(part).astype(np.float32)
+            shift = np.array([[1, 0, left - STRIDE], [0, 1, top - STRIDE]], np.float32)
+            back = cv2.warpAffine(moved, shift, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+            total += np.asarray(back, np.float32)
+    return np.asarray((total / shifts**2).round(), np.uint8)
+
+
+def resize_short_side(image: Image, side: int) -> Image:
+    """The image with a shorter side of `side` pixels."""
+    height, width = image.shape[:2]
+    if min(height, width) >= side:
+        return shrink_to(image, side)
+    scale = side / min(height, width)
+    return np.asarray(cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_CUBIC), np.uint8)
