@@ -42,7 +42,7 @@ class Translation(RecipeBase):
     def __init__(self, config: TranslationConfig, directions: tuple[str, ...], discriminators: Mapping[str, nn.Module]) -> None:
         self.config: TranslationConfig = config
         optim, architecture = config.optim, config.generator.architecture()
-        self.data: OneDomain | UnpairedData | PairedData = config.data.open(paired=self.paired)
+        self.data: OneDomain | PairedData | UnpairedData = config.data.open(paired=self.paired)
         self.steps = count_steps(config, self.data, EPOCHS)
         generators = {f"generator_{d[0]}{d[2]}": build_generator(**architecture) for d in directions}
         self.networks: dict[str, nn.Module] = {**generators, **discriminators}
