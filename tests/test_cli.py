@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import signal
 import subprocess
@@ -20,6 +21,8 @@ import pytest
 import cyclecast
 from cyclecast import isolated
 from cyclecast.cli.console import open_model
+from cyclecast.cli.models import describe_card, license_of_card
+from cyclecast.contact_sheet import CAPTION, read_first_frame
 from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene
 from cyclecast.video.convert.options import ConvertOptions
@@ -346,6 +349,52 @@ def test_models_lists_and_describes() -> None:
     got = json_of("models")["models"]
     assert isinstance(got, list) and "monet" in [model["name"] for model in got]
     assert "# monet" in run_command("models", "monet").stdout
+
+
+def test_models_shows_a_line_of_each_card() -> None:
+    monet = next(row for row in json_of("models", "--no-bench")["models"] if row["name"] == "monet")
+    assert monet["description"] == "Turns photos and video into paintings after Claude Monet."
+    assert monet["bytes"] > 100_000 and Path(monet["path"]).is_file() and monet["ms_at_1280x720"] is None
+    shown = run_command("models", "--no-bench")
+    assert shown.returncode == 0 and "Claude Monet" in " ".join(shown.stdout.split()) and "see card" in shown.stdout
+
+
+def test_a_card_names_its_license_or_none() -> None:
+    assert license_of_card("# a\n\n| license | CC BY 4.0 |\n") == "CC BY 4.0"
+    assert license_of_card("**Licence:** Apache-2.0\n") == "Apache-2.0"
+    assert license_of_card("# a\n\nThe license of the data is unknown.\n") is None
+    assert describe_card("# a\n\n![x](y.jpg)\n\nPaints\nit. And more.\n") == "Paints it."
+    assert describe_card("") == ""
+
+
+def test_models_tries_all_on_an_image_or_a_video(clip: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), moving_pictures(1, 96, 64)[0])
+    names = [row["name"] for row in json_of("models", "--no-bench")["models"]]
+    for source in (tmp_path / "photo.png", clip):
+        done = json_of("models", "--try", source, "-o", tmp_path / "sheet.png", "--overwrite")
+        assert done == {"output": str(tmp_path / "sheet.png"), "models": names}
+        sheet = read_first_frame(tmp_path / "sheet.png")
+        height, width = read_first_frame(source).shape[:2]
+        columns = math.ceil(math.sqrt(1 + len(names)))
+        assert sheet.shape == ((height + CAPTION) * math.ceil((1 + len(names)) / columns), width * columns, 3)
+        np.testing.assert_array_equal(sheet[CAPTION : CAPTION + height, :width], read_first_frame(source))
+        second = sheet[CAPTION : CAPTION + height, width : 2 * width]
+        assert np.abs(second.astype(int) - read_first_frame(source)).mean() > 1
+
+
+def test_a_sheet_that_cannot_be_made_is_one_line(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "there.jpg").write_bytes(b"precious")
+    (tmp_path / "text.txt").write_text("no image")
+    for source, output, message in (
+        (clip, "there.jpg", "exists already; --overwrite replaces it"),
+        (clip, "sheet.doc", "sheet.doc: no image format of that name"),
+        (tmp_path / "none.jpg", "sheet.jpg", "none.jpg: no such file"),
+        (tmp_path / "text.txt", "sheet.jpg", "text.txt: cannot be read as a video"),
+    ):
+        done = run_command("models", "--try", source, "-o", tmp_path / output)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+    assert run_command("models", "--try", clip).returncode == 2
+    assert (tmp_path / "there.jpg").read_bytes() == b"precious" and not (tmp_path / "sheet.jpg").exists()
 
 
 def test_api(clip: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ SMALL = {  # what a command gets in addition, so that it ends in a moment
     "demo": ["--seconds", "0.2"],
     "export": ["--no-verify", "--size", "64x48"],
     "live": ["--seconds", "0.2"],
+    "models": ["--no-bench"],
     "verify": ["--size", "64x48"],
     "train": ["--steps", "1", "--set", "precision=fp32"],
 }
@@ -134,6 +135,9 @@ def provide(
         elif command == "export":
             if "/" in str(options["checkpoint"]):
                 shutil.copytree(run, tmp_path / options["checkpoint"])
+        elif command == "models":
+            if options["image"] is not None:
+                video(str(options["image"]))
         elif command == "adopt":
             write_foreign(tmp_path / options["foreign"])
         else:

@@ -20,6 +20,7 @@ NEED_EXTRAS = (  # what these import needs an extra; everything else works with 
     "cyclecast.cluster",  # ray
     "cyclecast.export",  # torch or onnx
     "cyclecast.measure",  # torch
+    "cyclecast.measure_style",  # torch
     "cyclecast.training",  # torch
     "cyclecast.video.live.sinks.web",  # fastapi, aiortc
 )

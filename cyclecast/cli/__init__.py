@@ -20,8 +20,9 @@ from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import bench, build, verify
-from cyclecast.cli.export import adopt, export, models
+from cyclecast.cli.export import adopt, export
 from cyclecast.cli.live import live
+from cyclecast.cli.models import models
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested

@@ -112,6 +112,20 @@ def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
         yield bar
 
 
+@contextmanager
+def stage_bars(speed: str = "/s") -> Iterator[Callable[[str, int, int], None]]:
+    """Yields update(stage, done, total), which shows a bar for each stage."""
+    with bars(speed) as bar:
+        stages: dict[str, Callable[..., None]] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bar(stage)
+            stages[stage](done, total)
+
+        yield update
+
+
 def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
     """One row for each compared size; the differences are in gray levels."""
     table = Table("size", "frames", "max", "mean", "PSNR dB", "", title=title)

@@ -1,4 +1,4 @@
-"""The commands about model files: `export`, `adopt`, `models`."""
+"""The commands that write model files: `export`, `adopt`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cyclecast.cli.console import JsonOption, OverwriteOption, agreement_table, console, extra, parse_size, print_json
-from cyclecast.errors import ConfigError
 
 if TYPE_CHECKING:
     from cyclecast.video.frame import Image
@@ -173,27 +172,3 @@ def adopt(
         return print_json({"output": str(output), "found": found, "verified": verified})
     title = f"{output} against {foreign}, gray levels"
     console.print(agreement_table(adopted.agreements, title) if adopted.agreements else f"{output}: written, not verified")
-
-
-def models(
-    name: Annotated[str | None, typer.Argument(help="Print the card of this model. Default: list all.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the bundled models, or print the card of one.
-
-    Example: cyclecast models monet
-    """
-    from cyclecast.runtime.model import bundled_models, find_model
-
-    bundled = bundled_models()
-    if name is not None:
-        card = find_model(name).with_suffix(".md")
-        if name not in bundled or not card.is_file():
-            raise ConfigError(f"no card for {name!r}; the bundled models are: {', '.join(bundled)}")
-        text = card.read_text("utf-8")
-        print_json({"name": name, "path": str(bundled[name]), "card": text}) if as_json else print(text, end="")
-    elif as_json:
-        print_json({"models": [{"name": key, "path": str(path), "bytes": path.stat().st_size} for key, path in bundled.items()]})
-    else:
-        for key, path in bundled.items():
-            print(f"{key}  {path.stat().st_size / 1e6:.2f} MB  {path}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -22,6 +22,7 @@ from cyclecast.cli.console import (
     open_model,
     parse_settings,
     print_json,
+    stage_bars,
 )
 from cyclecast.errors import ConfigError
 
@@ -125,8 +126,26 @@ def train(
 def evaluate(
     subject: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="The folder of a run, its checkpoint, or a frame model.")],
     data: Annotated[
-        Path | None, typer.Option(help="Data, as in `train`. Default: the training data of a run; none for a frame model.")
+        Path | None, typer.Option(help="Data, as in `train`. Default: the training data of a run without --judge; none for a frame model.")
     ] = None,
+    judge: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="TARGET PHOTOS",
+            help="A folder of images in the target style, or one such image, and a folder of photos: train a classifier on them, "
+            "and print the share of patches of styled frames that it takes for the target. Default: no classifier.",
+        ),
+    ] = None,
+    frames: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image, folder of images or video whose frames are styled for --judge. Repeatable. Default: the photos that the "
+            "classifier was not trained on."
+        ),
+    ] = None,
+    height: Annotated[
+        int, typer.Option(min=256, help="Shorter side in pixels of the frames for --judge; they are resized to it.")
+    ] = 720,
     clip: Annotated[
         Path | None, typer.Option(help="Video for measuring the flicker of a frame model. Default: flicker is not measured.")
     ] = None,
@@ -139,28 +158,42 @@ def evaluate(
     engine: EngineOption = "auto",
     device: Annotated[str, typer.Option(help=EVALUATE_DEVICE)] = "auto",
     precision: PrecisionOption = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the classifiers that the evaluation trains.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the classifiers that the evaluation trains, and of the patches.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate a generator: FID and KID, label and digit accuracy, structure kept, flicker. Needs the extra `train`.
+    """Evaluate a generator: style, FID and KID, label and digit accuracy, structure kept, flicker. Needs the extra `train`.
 
-    Example: cyclecast evaluate monet --data monet2photo --clip holiday.mp4
+    Example: cyclecast evaluate monet --judge paintings photos --frames holiday.mp4 --clip holiday.mp4
     """
+    if frames and judge is None:
+        raise ConfigError("--frames are the frames for --judge: add --judge TARGET PHOTOS")
     with extra("train"):
         from cyclecast.measure import measure_model
+        from cyclecast.measure_style import measure_style, models_of_run, prepare_reference
         from cyclecast.training.evaluate.run import evaluate_run
         from cyclecast.training.machine import pick_device
-    if Path(subject).is_dir() or subject.endswith((".pt", ".pth")):
-        if clip is not None:
-            raise ConfigError("flicker is measured on a frame model: export the run, then evaluate that")
-        picked = pick_device(device)
-        console.print(f"evaluating {subject} on {picked}", markup=False)
-        figures = evaluate_run(Path(subject), data, inception=inception, seed=seed, device=picked)
-    elif data is None and clip is None:
-        raise ConfigError("nothing to measure a frame model on: name --data, --clip or both")
-    else:
-        with open_model(subject, engine, device, precision) as model:
+    with ExitStack() as stack:
+        models = {}
+        if Path(subject).is_dir() or subject.endswith((".pt", ".pth")):
+            if clip is not None:
+                raise ConfigError("flicker is measured on a frame model: export the run, then evaluate that")
+            models = models_of_run(Path(subject)) if judge else {}
+            figures: dict[str, dict[str, Any]] = {direction: {} for direction in models}
+            if judge is None or data is not None:
+                picked = pick_device(device)
+                console.print(f"evaluating {subject} on {picked}", markup=False)
+                figures = evaluate_run(Path(subject), data, inception=inception, seed=seed, device=picked)
+        elif data is None and clip is None and judge is None:
+            raise ConfigError("nothing to measure a frame model on: name --judge, --data or --clip")
+        else:
+            model = stack.enter_context(open_model(subject, engine, device, precision))
             figures = measure_model(model, data, clip, seconds, side, inception, seed)
+            models = dict.fromkeys(figures, model)
+        if judge is not None:
+            update = stack.enter_context(stage_bars())
+            reference = prepare_reference(*judge, frames or [], height, seed, update)
+            for direction, model in models.items():
+                figures[direction] |= measure_style(model, reference, update)
     if as_json:
         return print_json(figures)
     table = Table("direction", "figure", "value", title=subject)
@@ -195,14 +228,7 @@ def reproduce(
     if experiment not in EXPERIMENTS:
         raise ConfigError(f"no experiment named {experiment!r}; there are: {', '.join(EXPERIMENTS)}")
     console.print(f"reproducing {experiment} on {pick_device(device)}", markup=False)
-    with bars(speed="steps/s") as bar:
-        stages: dict[str, Callable[..., None]] = {}
-
-        def on_progress(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = bar(stage)
-            stages[stage](done, total)
-
+    with stage_bars("steps/s") as on_progress:
         page = EXPERIMENTS[experiment](data, Experiment(out, seed, device, 0.2 if quick else 1.0, on_progress))
     if as_json:
         return print_json({"page": str(page), **json.loads((out / "results.json").read_text("utf-8"))})

@@ -117,6 +117,12 @@ def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int
     return times
 
 
+def median_ms(run: Callable[[Image], object], frames: Sequence[Image], limit: float = 2.0) -> float:
+    """Median milliseconds of `run`: two or more frames once to warm up, then up to ten calls, within `limit` seconds."""
+    warm = min(times_ms(run, frames, len(frames)))
+    return percentiles(times_ms(run, frames, max(1, min(10, int(1000 * limit / warm))))).p50
+
+
 def frames_per_second(submit: Callable[[Image], Future[Image]], frames: Sequence[Image], count: int) -> float:
     """Frames per second of `count` frames, in turn, with `IN_FLIGHT` of them in flight."""
     in_flight: deque[Future[Image]] = deque()

@@ -375,7 +375,7 @@ def test_a_trained_models_flicker_is_measured_for_as_long_as_asked(tiny_model: P
 
 def test_what_cannot_be_measured_is_one_clear_line(tiny_model: Path, run: Path, clip: Path) -> None:
     for args, message in (
-        ((tiny_model,), "nothing to measure a frame model on: name --data, --clip or both"),
+        ((tiny_model,), "nothing to measure a frame model on: name --judge, --data or --clip"),
         ((run, "--clip", clip), "flicker is measured on a frame model: export the run, then evaluate that"),
     ):
         done = run_command("evaluate", *args, "--json")

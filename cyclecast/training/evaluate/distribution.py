@@ -20,6 +20,8 @@ from cyclecast.training.networks.features import EfficientNetFeatures, FrozenCon
 
 log = logging.getLogger(__name__)
 
+Space = Literal["inception", "imagenet", "classifier"]
+
 MIN_IMAGES = 8
 """Images that each set needs. Figures to publish need hundreds."""
 
@@ -37,7 +39,7 @@ class DistributionScores:
     kid_std: float
     """Standard deviation over those subsets."""
 
-    features: Literal["inception", "imagenet", "classifier"]
+    features: Space
     """The feature space. Figures of different spaces cannot be compared."""
 
     real: int
@@ -146,21 +148,24 @@ def fid_kid(
             )
         if len(images) < (needed := max(MIN_IMAGES, subset_size or 0)):
             raise InputError(f"FID and KID need {needed} or more images in each set, got {len(images)} {name}")
-    metrics: list[Any] = _metrics(extractor.num_features, subset_size or min(1000, len(real) // 2, len(fake) // 2), subsets)
-    for images, is_real in ((real, True), (fake, False)):
-        features = _features(images, extractor, batch_size)
+    of_real, of_fake = (extract_features(images, extractor, batch_size) for images in (real, fake))
+    return fid_kid_of_features(of_real, of_fake, extractor.space, subset_size=subset_size, subsets=subsets, seed=seed)
+
+
+def fid_kid_of_features(
+    real: Tensor, fake: Tensor, space: Space, *, subset_size: int | None = None, subsets: int = 100, seed: int = 0
+) -> DistributionScores:
+    """As `fid_kid`, from features (N, D) and (M, D) in float64, so that those of one set can serve several times."""
+    smallest = min(len(real), len(fake))
+    metrics: list[Any] = _metrics(real.shape[1], subset_size or min(1000, smallest // 2), subsets)
+    for features, is_real in ((real, True), (fake, False)):
         for metric in metrics:
             metric.update(features, real=is_real)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         fid, (kid_mean, kid_std) = (metric.compute() for metric in metrics)
     return DistributionScores(
-        fid=float(fid),
-        kid_mean=float(kid_mean),
-        kid_std=float(kid_std),
-        features=extractor.space,
-        real=len(real),
-        fake=len(fake),
+        fid=float(fid), kid_mean=float(kid_mean), kid_std=float(kid_std), features=space, real=len(real), fake=len(fake)
     )
 
 
@@ -180,7 +185,7 @@ def _metrics(num_features: int, subset_size: int, subsets: int) -> list[Any]:
 
 
 @torch.no_grad()
-def _features(images: Tensor, extractor: nn.Module, batch_size: int) -> Tensor:
+def extract_features(images: Tensor, extractor: nn.Module, batch_size: int = 64) -> Tensor:
     """Returns the features of (N, 3, H, W) uint8 as (N, num_features) float64 on the CPU; computes on the extractor's device."""
     device = device_of(extractor)
     return torch.cat([extractor(batch.to(device)).cpu().double() for batch in images.split(batch_size)])
