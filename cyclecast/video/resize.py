@@ -26,9 +26,7 @@ def style_frame(image: Image, function: FrameFunction, work_height: int | None =
     return submit_frame(image, function, work_height, strength).result()
 
 
-def submit_frame(
-    image: Image, function: FrameFunction, work_height: int | None = None, strength: float = 1.0
-) -> Future[Image]:
+def submit_frame(image: Image, function: FrameFunction, work_height: int | None = None, strength: float = 1.0) -> Future[Image]:
     """As `style_frame`, but does not wait for the output if the function is a `SubmittingFunction`."""
     height, width = image.shape[:2]
     small = resize_image(image, work_size(width, height, work_height))
