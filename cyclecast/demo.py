@@ -40,20 +40,23 @@ def run_demo(
     *,
     seconds: float = 4.0,
     work_height: int | None = None,
+    strength: float = 1.0,
     overwrite: bool = False,
     on_render: OnFrame | None = None,
     on_convert: OnFrame | None = None,
 ) -> DemoResult:
     """Renders lake.mp4, converts it to lake-MODEL.mp4, and writes a frame of each side by side to before-after.jpg.
 
-    OutputError if one of the three exists, unless `overwrite`, or if the folder cannot be written.
+    work_height, strength: as in `ConvertOptions`; ConfigError for invalid values. OutputError if one of the three files exists,
+    unless `overwrite`, or if the folder cannot be written.
     """
+    options = ConvertOptions(work_height=work_height, strength=strength, overwrite=overwrite)
     clip, styled, before_after = folder / "lake.mp4", folder / f"lake-{model.name}.mp4", folder / "before-after.jpg"
     for path in (styled, before_after):  # before any work; the clip is checked when it is written
         check_output(path, overwrite)
     with atomic_write(clip, overwrite) as partial:
         render_scene(partial, Scene(seconds=seconds), on_render)
-    report = cyclecast.convert(clip, styled, model, ConvertOptions(work_height=work_height, overwrite=overwrite), on_convert)
+    report = cyclecast.convert(clip, styled, model, options, on_convert)
     middle = report.frames // 2
     with atomic_write(before_after, overwrite) as partial:
         write_image(partial, np.concatenate([_read_frame(clip, middle), _read_frame(styled, middle)], axis=1))

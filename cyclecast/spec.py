@@ -33,14 +33,19 @@ class ModelSpec:
     """(width, height) of a graph with a fixed frame size; None: any size from 16x16 up."""
     keep_colors: float = 0.0
     """Share of the input frame's colors in the output, from 0 (none) to 1 (all)."""
+    strength: float = 1.0
+    """Share of the styled frame in the output, from 0 (the input frame) to 1 (the generator's output)."""
     steps: int = 0
     """Training steps behind the weights."""
     version: str = ""
     """Version of cyclecast that wrote the file."""
 
     def to_json(self) -> str:
-        """One line with sorted keys: equal specs give equal bytes."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """One line with sorted keys: equal specs give equal bytes. A strength of 1 is left out, as in older files."""
+        values = dataclasses.asdict(self)
+        if values["strength"] == 1:
+            del values["strength"]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -71,6 +76,7 @@ _EXPECTED = {
     "architecture": "an object",
     "size": "null or [width, height] in pixels",
     "keep_colors": "a number from 0 to 1",
+    "strength": "a number from 0 to 1",
     "steps": "a whole number from 0 up",
 }
 
@@ -83,7 +89,7 @@ def _is_valid(key: str, value: Any, default: Any) -> bool:
     if key == "size":
         sides = value if isinstance(value, list) else ()
         return value is None or (len(sides) == 2 and all(type(side) is int and side >= SMALLEST_FRAME for side in sides))
-    if key == "keep_colors":
+    if key in ("keep_colors", "strength"):
         return type(value) in (int, float) and 0 <= value <= 1  # false for NaN
     if key == "steps":
         return type(value) is int and value >= 0

@@ -27,11 +27,12 @@ ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
 
 SLOW = ("--work-height", "192", "--preset", "ultrafast")  # options that make a part take a while
+OPTIONS = (*SLOW, "--strength", "0.5")
 
 
 def arguments(clip: Path, out: Path, model: Path, *more: str) -> list[str]:
     """Of `cyclecast`."""
-    return ["convert", str(clip), str(out), "-m", str(model), "--json", *SLOW, *more]
+    return ["convert", str(clip), str(out), "-m", str(model), "--json", *OPTIONS, *more]
 
 
 def command(clip: Path, out: Path, model: Path, *more: str) -> list[str]:

@@ -27,6 +27,12 @@ def test_old_keys_are_read_and_new_keys_are_written() -> None:
     assert not {"kind", "keep_colours"} & written.keys()
 
 
+def test_a_strength_of_1_is_written_as_by_versions_without_the_field() -> None:
+    assert ModelSpec.from_json("{}").strength == 1.0
+    assert "strength" not in json.loads(ModelSpec(strength=1.0).to_json())
+    assert ModelSpec.from_json(ModelSpec(strength=0.25).to_json()).strength == 0.25
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -50,6 +56,8 @@ def test_old_keys_are_read_and_new_keys_are_written() -> None:
         ('{"architecture": null}', "architecture: expected an object"),
         ('{"keep_colors": "all"}', "keep_colors: expected a number from 0 to 1"),
         ('{"keep_colours": NaN}', "keep_colors: expected a number from 0 to 1, got NaN"),
+        ('{"strength": 1.5}', "strength: expected a number from 0 to 1, got 1.5"),
+        ('{"strength": NaN}', "strength: expected a number from 0 to 1, got NaN"),
         ('{"steps": true}', "steps: expected a whole number from 0 up, got true"),
         ('{"steps": 1.5}', "steps: expected"),
     ],

@@ -46,6 +46,10 @@ WorkHeightOption = Annotated[
         "strokes. Default: the source's height.",
     ),
 ]
+StrengthOption = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Share of the styled frame in the output: 0 (the source) to 1 (the model's output)."),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, and messages to stderr.")]
 

@@ -17,6 +17,7 @@ from cyclecast.cli.console import (
     ModelOption,
     OverwriteOption,
     PrecisionOption,
+    StrengthOption,
     WorkHeightOption,
     bars,
     engine_facts,
@@ -83,6 +84,7 @@ def convert(
         str | None, typer.Option(help="Length to convert: seconds, MM:SS or HH:MM:SS. Default: to the end.")
     ] = None,
     work_height: WorkHeightOption = None,
+    strength: StrengthOption = 1.0,
     resume: Annotated[bool, typer.Option(help="Resume an interrupted run of the same command, or start over.")] = True,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Exit with 0 even if damaged frames were skipped.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Number of images to read and write at the same time.")] = 2,
@@ -116,6 +118,7 @@ def convert(
         start=parse_time(start),
         duration=None if duration is None else parse_time(duration),
         work_height=work_height,
+        strength=strength,
         resume=resume,
         overwrite=overwrite,
     )

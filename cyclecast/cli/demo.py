@@ -17,6 +17,7 @@ from cyclecast.cli.console import (
     ModelOption,
     OverwriteOption,
     PrecisionOption,
+    StrengthOption,
     WorkHeightOption,
     bars,
     engine_facts,
@@ -34,6 +35,7 @@ def demo(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     work_height: WorkHeightOption = None,
+    strength: StrengthOption = 1.0,
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of the clip in seconds.")] = 4.0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -50,6 +52,7 @@ def demo(
             opened_model,
             seconds=seconds,
             work_height=work_height,
+            strength=strength,
             overwrite=overwrite,
             on_render=bar("rendering"),
             on_convert=bar("converting"),
@@ -61,7 +64,7 @@ def demo(
         return print_json({**dataclasses.asdict(report), **facts, **paths})
     rows = {
         "engine": f"{facts['engine']} {facts['precision']} on {facts['device']}",
-        "model": opened_model.name,
+        "model": opened_model.name + (f", strength {strength:g}" if strength < 1 else ""),
         "size": f"{report.width}x{report.height}" + (f", model at a height of {work_height}" if work_height else ""),
         "frames": f"{report.frames}, sound {report.audio}",
         "frames per second": f"{report.fps:.1f} (model alone {1000 / report.stages_ms['model']:.1f})",

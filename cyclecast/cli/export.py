@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cyclecast.cli.console import JsonOption, OverwriteOption, agreement_table, console, extra, parse_size, print_json
+from cyclecast.cli.console import (
+    JsonOption,
+    OverwriteOption,
+    StrengthOption,
+    agreement_table,
+    console,
+    extra,
+    parse_size,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from cyclecast.video.frame import Image
@@ -54,6 +63,7 @@ def export(
             help="Share of the source's colors in the output: 0 (none) to 1 (all).",
         ),
     ] = 0.0,
+    strength: StrengthOption = 1.0,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not compare the model with PyTorch, and do not check it for NaN.")
     ] = False,
@@ -67,7 +77,7 @@ def export(
     if output is None and triton is None:
         raise typer.BadParameter("expected --output FILE.onnx, or --triton FOLDER for a model repository")
     if triton is not None and output is None:
-        if (direction, upsample, precision, size, opset, keep_colors) != (None, None, "fp32", "dynamic", 18, 0.0):
+        if (direction, upsample, precision, size, opset, keep_colors, strength) != (None, None, "fp32", "dynamic", 18, 0.0, 1.0):
             raise typer.BadParameter("the export options need --output: without it, a finished model is added unchanged")
         config = _add_to_repository(str(checkpoint), triton, overwrite)
         return print_json({"output": str(config), "verified": []}) if as_json else None
@@ -91,6 +101,7 @@ def export(
         precision=precision,
         opset=opset,
         keep_colors=keep_colors,
+        strength=strength,
         check=not no_verify,
         overwrite=overwrite,
     )

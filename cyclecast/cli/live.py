@@ -16,6 +16,7 @@ from cyclecast.cli.console import (
     JsonOption,
     OverwriteOption,
     PrecisionOption,
+    StrengthOption,
     WorkHeightOption,
     engine_facts,
     print_json,
@@ -77,6 +78,7 @@ def live(
         ),
     ] = None,
     work_height: WorkHeightOption = None,
+    strength: StrengthOption = 1.0,
     target_fps: Annotated[
         float | None,
         typer.Option(
@@ -106,6 +108,7 @@ def live(
     options = LiveOptions(
         seconds=seconds,
         work_height=work_height,
+        strength=strength,
         target_fps=target_fps,
         steady=steady,
         split=0.5 if split else None,

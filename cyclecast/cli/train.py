@@ -126,7 +126,8 @@ def train(
 def evaluate(
     subject: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="The folder of a run, its checkpoint, or a frame model.")],
     data: Annotated[
-        Path | None, typer.Option(help="Data, as in `train`. Default: the training data of a run without --judge; none for a frame model.")
+        Path | None,
+        typer.Option(help="Data, as in `train`. Default: a run's training data, unless --judge is given; else none."),
     ] = None,
     judge: Annotated[
         tuple[Path, Path] | None,

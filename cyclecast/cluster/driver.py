@@ -121,6 +121,7 @@ class Cluster:
             blocks=None,
             time_range=time_range,
             work_height=options.work_height,
+            strength=options.strength,
             encoding=encoding,
         )
 

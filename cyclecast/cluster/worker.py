@@ -50,6 +50,7 @@ class PartRequest:
     """References to the source's blocks; None until a machine has needed them."""
     time_range: TimeRange
     work_height: int | None
+    strength: float
     encoding: Encoding
 
 
@@ -106,7 +107,8 @@ def _convert_part(request: PartRequest, span: Span, source: Path, model: Model, 
         if first is None:
             return PartResult(b"", None, video.notices, StageSeconds())
         with VideoWriter(path, video.info, request.encoding, first=first.pts) as writer:
-            stages = style_frames(itertools.chain([first], frames), model, request.work_height, writer.write)
+            frames = itertools.chain([first], frames)
+            stages = style_frames(frames, model, request.work_height, request.strength, writer.write)
         return PartResult(path.read_bytes(), writer.part(), video.notices, stages)
 
 

@@ -18,13 +18,14 @@ class FrameGraph(nn.Module):
 
     The casts are the first and the last node, because TensorRT supports uint8 nowhere else. Color order and input range are
     folded into the first and the last convolution, where they cost nothing. keep_colors: see `with_colors_of`. half: the
-    network computes in fp16 except for its norms; everything outside of it stays in fp32.
+    network computes in fp16 except for its norms; everything outside of it stays in fp32. strength: share of the styled frame
+    in the output; the rest is the input frame. 1 adds nothing to the graph.
     """
 
-    def __init__(self, generator: ImageGenerator, keep_colors: float = 0.0, half: bool = False) -> None:
+    def __init__(self, generator: ImageGenerator, keep_colors: float = 0.0, half: bool = False, strength: float = 1.0) -> None:
         super().__init__()
         self.stride, self.margin = generator.stride, generator.margin
-        self.keep_colors = keep_colors
+        self.keep_colors, self.strength = keep_colors, strength
         self.generator, self.centered = fold_colors(generator)
         self.generator.eval()
         self.dtype = torch.float32
@@ -42,7 +43,10 @@ class FrameGraph(nn.Module):
         out = out + x if self.generator.skip else out + MID_GRAY
         if self.keep_colors:
             out = with_colors_of(x, out, self.keep_colors)
-        return torch.clamp(out, 0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
+        out = torch.clamp(out, 0.0, 255.0)
+        if self.strength != 1:
+            out = x + self.strength * (out - x)
+        return out.round().permute(0, 2, 3, 1).to(torch.uint8)
 
 
 class LatentGraph(nn.Module):
@@ -138,7 +142,7 @@ def _bgr_order(channels: int) -> Tensor:
 
 
 @torch.no_grad()
-def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0) -> Tensor:
+def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0, strength: float = 1.0) -> Tensor:
     """The plain formula for the graph, in fp32: (H, W, 3) uint8 BGR -> the same."""
     (height, width), margin = frame.shape[:2], generator.margin
     x = frame.flip(2).permute(2, 0, 1)[None].float() / 127.5 - 1.0  # (1, 3, H, W) RGB
@@ -148,4 +152,5 @@ def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0
     blue, green, red = (frame.float() - styled).unbind(2)
     brightness = 0.114 * blue + 0.587 * green + 0.299 * red
     moved = torch.stack([blue - brightness, green - brightness, red - brightness], dim=2)
-    return (styled + keep_colors * moved).clamp(0, 255).round().byte()
+    styled = (styled + keep_colors * moved).clamp(0, 255)
+    return (strength * styled + (1 - strength) * frame).round().byte()

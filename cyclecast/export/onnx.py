@@ -36,22 +36,24 @@ def export_onnx(
     precision: str = "fp32",
     opset: int = 18,
     keep_colors: float = 0.0,
+    strength: float = 1.0,
     check: bool = True,
     overwrite: bool = False,
 ) -> list[Agreement]:
     """Writes `output` atomically, without external data. size: fixes the frame size to (width, height).
 
     precision: fp32, or fp16 for GPUs: half the file size, and arithmetic in fp16 except for the norms. keep_colors: share of
-    the input's colors in the output, from 0 to 1 (`with_colors_of`). check: compare ONNX Runtime with PyTorch on the
-    checkpoint's images (for a latent model: on noise), and keep the file only if they agree within a gray level (fp16: 45 dB)
-    and have no NaN. Returns the comparisons.
+    the input's colors in the output, from 0 to 1 (`with_colors_of`). strength: share of the styled frame in the output, from 0
+    to 1; the rest is the input. check: compare ONNX Runtime with PyTorch on the checkpoint's images (for a latent model: on
+    noise), and keep the file only if they agree within a gray level (fp16: 45 dB) and have no NaN. Returns the comparisons.
 
     Raises ConfigError for an opset or size that no engine supports and for a frame model's options on a latent model,
     OutputError if the file exists or cannot be written, and ModelError if the check fails.
     """
     latent = isinstance(trained.network, LatentGenerator)
-    if latent and (size is not None or keep_colors):
-        raise ConfigError(f"{trained.recipe} trains a latent model, which has no input frame: leave size and keep_colors out")
+    if latent and (size is not None or keep_colors or strength != 1):
+        options = "size, keep_colors and strength"
+        raise ConfigError(f"{trained.recipe} trains a latent model, which has no input frame: leave {options} out")
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if opset not in OPSETS:
@@ -60,6 +62,8 @@ def export_onnx(
         raise ConfigError(f"frames start at {SMALLEST_FRAME}x{SMALLEST_FRAME}, got {size[0]}x{size[1]}")
     if not 0 <= keep_colors <= 1:
         raise ConfigError(f"keep_colors must be from 0 to 1, got {keep_colors}")
+    if not 0 <= strength <= 1:
+        raise ConfigError(f"strength must be from 0 to 1, got {strength}")
     check_output(output, overwrite)
     spec = ModelSpec(
         name=output.stem,
@@ -71,12 +75,13 @@ def export_onnx(
         size=size,
         steps=trained.steps,
         keep_colors=keep_colors,
+        strength=strength,
         version=__version__,
     )
     if isinstance(trained.network, LatentGenerator):
         model = _trace_latent(trained.network, precision == "fp16", opset)
     else:
-        model = _trace_frame(FrameGraph(trained.network, keep_colors, precision == "fp16"), size, opset)
+        model = _trace_frame(FrameGraph(trained.network, keep_colors, precision == "fp16", strength), size, opset)
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
     with atomic_write(output, overwrite) as partial:
@@ -84,17 +89,18 @@ def export_onnx(
             partial.write_bytes(model.SerializeToString(deterministic=True))
         except OSError as error:
             raise write_error(error) from error
-        return _verify(partial, trained, precision, keep_colors) if check else []
+        return _verify(partial, trained, spec) if check else []
 
 
-def _verify(path: Path, trained: TrainedGenerator, precision: str, keep_colors: float) -> list[Agreement]:
+def _verify(path: Path, trained: TrainedGenerator, spec: ModelSpec) -> list[Agreement]:
+    precision = spec.precision
     if isinstance(trained.network, LatentGenerator):
         check_finite(path, list(random_latents(trained.network).numpy()), [None], precision)
         report = [verify_latent(path, trained.network, precision)]
     else:
         with closing(open_engine(path, "onnxruntime", "cpu", precision)) as engine:
             check_finite(path, trained.frames, [engine.size] if engine.size else SIZES, precision)
-            report = verify(engine, trained.network, trained.frames, keep_colors=keep_colors)
+            report = verify(engine, trained.network, trained.frames, keep_colors=spec.keep_colors, strength=spec.strength)
     worst = max(report, key=lambda agreement: agreement.max_abs)
     if not all(agreement.passed for agreement in report):
         at = f"{worst.size[0]}x{worst.size[1]}"

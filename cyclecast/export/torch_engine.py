@@ -49,7 +49,7 @@ class TorchEngine(SynchronousEngine):
             network = build_generator(**spec.architecture)
         except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:  # settings of another version
             raise ModelError(f"{path}: this version cannot build its network ({error}); use another engine") from error
-        graph = FrameGraph(network, spec.keep_colors, spec.precision == "fp16")
+        graph = FrameGraph(network, spec.keep_colors, spec.precision == "fp16", spec.strength)
         if not any(name.endswith(".running_var") for name in stored):
             _without_batch_norms(graph)  # export has folded them into the convolutions
         _fill(graph, stored, path)

@@ -25,29 +25,29 @@ class Reference(SynchronousEngine):
     size: tuple[int, int] | None = None
     metadata: str | None = None
 
-    def __init__(self, network: ImageGenerator, keep_colors: float = 0.0) -> None:
-        self._network, self._keep_colors = network, keep_colors
+    def __init__(self, network: ImageGenerator, keep_colors: float = 0.0, strength: float = 1.0) -> None:
+        self._network, self._keep_colors, self._strength = network, keep_colors, strength
 
     def prepare(self, width: int, height: int) -> None:
         """Does nothing: there is nothing to compile."""
 
     def run(self, frame: Image) -> Image:
-        return reference(self._network, torch.from_numpy(dense(frame)), self._keep_colors).numpy()
+        return reference(self._network, torch.from_numpy(dense(frame)), self._keep_colors, self._strength).numpy()
 
     def close(self) -> None:
         """Does nothing: there is nothing to free."""
 
 
 def reference_from_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
-    """Reads a checkpoint's generator as a `Reference`, with the direction and keep_colors from an exported model's metadata.
+    """Reads a checkpoint's generator as a `Reference`. Direction, keep_colors and strength are those of an exported model.
 
-    ConfigError for a latent model; other errors as in `read_generator`.
+    metadata: the exported model's. ConfigError for a latent model; other errors as in `read_generator`.
     """
     spec = spec_from_metadata(checkpoint, metadata)
     network = read_generator(checkpoint, spec.direction or None).network
     if isinstance(network, LatentGenerator):
         raise ConfigError(f"{checkpoint}: a latent model (noise in, images out), which has no frames to compare")
-    return Reference(network, spec.keep_colors)
+    return Reference(network, spec.keep_colors, spec.strength)
 
 
 def verify(
@@ -56,9 +56,10 @@ def verify(
     frames: Sequence[Image],
     sizes: Sequence[tuple[int, int]] = SIZES,
     keep_colors: float = 0.0,
+    strength: float = 1.0,
 ) -> list[Agreement]:
     """Compares `engine` with `network` in PyTorch fp32. frames, sizes and errors: see `compare_engines`."""
-    return compare_engines(engine, Reference(network, keep_colors), frames, sizes)
+    return compare_engines(engine, Reference(network, keep_colors, strength), frames, sizes)
 
 
 def random_latents(network: LatentGenerator, count: int = 16) -> Tensor:

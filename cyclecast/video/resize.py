@@ -1,4 +1,4 @@
-"""Runs a frame function on an image at the image's own resolution or at another height."""
+"""Runs a frame function on an image at the image's own resolution or at another height, and blends the output with it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 
 from cyclecast.future import Completed, Deferred, Future
 from cyclecast.video.frame import FrameFunction, Image, SubmittingFunction
+from cyclecast.video.strength import blend_with_source
 
 MIN_SIDE_PX = 16  # the shortest side that a frame model accepts
 
@@ -16,22 +17,27 @@ def work_size(width: int, height: int, work_height: int | None) -> tuple[int, in
     return (width, height) if work_height is None else (max(MIN_SIDE_PX, round(width * work_height / height)), work_height)
 
 
-def style_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Image:
+def style_frame(image: Image, function: FrameFunction, work_height: int | None = None, strength: float = 1.0) -> Image:
     """Runs `function` on an (H, W, 3) uint8 BGR image and returns a new image of the same size.
 
-    work_height: scales the image to this height, in pixels, for the function, and the output back.
+    work_height: scales the image to this height, in pixels, for the function, and the output back. strength: share of the
+    output in the result, from 0 to 1; the rest is the image itself, at its own size.
     """
-    return submit_frame(image, function, work_height).result()
+    return submit_frame(image, function, work_height, strength).result()
 
 
-def submit_frame(image: Image, function: FrameFunction, work_height: int | None = None) -> Future[Image]:
+def submit_frame(image: Image, function: FrameFunction, work_height: int | None = None, strength: float = 1.0) -> Future[Image]:
     """As `style_frame`, but does not wait for the output if the function is a `SubmittingFunction`."""
     height, width = image.shape[:2]
     small = resize_image(image, work_size(width, height, work_height))
+
+    def finish(output: Image) -> Image:
+        return blend_with_source(image, resize_image(output, (width, height)), strength)
+
     if isinstance(function, SubmittingFunction):
         future = function.submit(small)
-        return Deferred(lambda: resize_image(future.result(), (width, height)))
-    return Completed(resize_image(function(small), (width, height)))
+        return Deferred(lambda: finish(future.result()))
+    return Completed(finish(function(small)))
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Image:

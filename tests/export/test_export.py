@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cyclecast.runtime.model import bundled_models
 from cyclecast.spec import METADATA_KEY, ModelSpec
 from cyclecast.training.networks import ImageGenerator, ResnetGenerator, build_generator
 from cyclecast.video.files.images import read_image
+from tests.commands import run_command
 from tests.conftest import moving_pictures, shared
 
 
@@ -155,6 +157,61 @@ def test_export_reports_three_sizes_within_a_gray_level(run: Path, tmp_path: Pat
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
+def exported_with(run: Path, path: Path, **options: Any) -> Path:
+    """The checkpoint as a file at `path`."""
+    export_onnx(read_generator(run, "b2a"), path, **options)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_colors": 0.5, "precision": "fp16"}, {"opset": 20, "size": (64, 48)}], ids=str)
+def test_a_strength_is_the_blend_with_the_source(run: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    whole, weak = (exported_with(run, tmp_path / f"{s}.onnx", strength=s, **options) for s in (1.0, 0.3))
+    frame = moving_pictures(3, 64, 48)[2]
+    for engine, precision in (("onnxruntime", "auto"), ("openvino", "fp32"), ("torch", "auto")):
+        styled, blended = (open_engine_of(path, engine, precision).run(frame) for path in (whole, weak))
+        expected = frame + 0.3 * (styled.astype(float) - frame)
+        assert np.abs(frame.astype(float) - styled).max() > 30
+        assert np.abs(blended - expected).max() <= 1, engine
+    spec = ModelSpec.from_json({p.key: p.value for p in onnx.load(str(weak)).metadata_props}[METADATA_KEY])
+    assert (spec.strength, spec.keep_colors) == (0.3, options.get("keep_colors", 0.0))
+
+
+def open_engine_of(path: Path, engine: str, precision: str) -> Any:
+    return cyclecast.open_engine(path, engine, "cpu", precision)
+
+
+def test_verify_applies_the_strength_of_the_file(run: Path, tmp_path: Path) -> None:
+    path = exported_with(run, tmp_path / "m.onnx", strength=0.3, check=False)
+    trained, engine = read_generator(run, "b2a"), open_engine(path, "onnxruntime", "cpu")
+    assert isinstance(trained.network, ResnetGenerator)
+    assert all(a.passed for a in verify(engine, trained.network, trained.frames, strength=0.3))
+    assert not any(a.passed for a in verify(engine, trained.network, trained.frames))
+    done = run_command("verify", path, "--against", run, "--json")
+    assert done.returncode == 0, done.stderr
+
+
+def test_strength_1_adds_nothing_to_the_file(run: Path, tmp_path: Path) -> None:
+    """A lower strength adds three nodes to the graph."""
+    folders = [tmp_path / name for name in ("default", "one", "weak")]
+    options: list[dict[str, Any]] = [{}, {"strength": 1.0}, {"strength": 0.5}]
+    for folder, option in zip(folders, options, strict=True):
+        folder.mkdir()
+        exported_with(run, folder / "m.onnx", check=False, **option)
+    default, one, weak = (folder / "m.onnx" for folder in folders)
+    assert default.read_bytes() == one.read_bytes() and b'"strength"' not in one.read_bytes()
+    plain, blended = (Counter(node.op_type for node in onnx.load(str(path)).graph.node) for path in (one, weak))
+    assert blended - plain == Counter(["Sub", "Mul", "Add"]) and not plain - blended
+
+
+def test_the_command_exports_a_strength(run: Path, tmp_path: Path) -> None:
+    done = run_command("export", run, "-o", tmp_path / "m.onnx", "--direction", "b2a", "--strength", 0)
+    assert done.returncode == 0, done.stderr
+    frame = moving_pictures(1, 64, 48)[0]
+    assert np.array_equal(open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu").run(frame), frame)
+    done = run_command("export", run, "--triton", tmp_path / "triton", "--strength", 0.5)
+    assert done.returncode == 2 and "--output" in done.stderr
+
+
 def test_engines_agree_on_real_photos(tiny_model: Path, run: Path) -> None:
     photos = [read_image(path) for path in sorted(shared("data/monet2photo/testB").glob("*.jpg"))[:4]]
     network = read_generator(run, "a2b").network
@@ -185,8 +242,8 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     other = build_generator("frame", width=8, blocks=2)
 
     class Wrong(FrameGraph):
-        def __init__(self, generator: object, keep_colors: float, half: bool) -> None:
-            super().__init__(other, keep_colors, half)
+        def __init__(self, generator: object, *options: Any) -> None:
+            super().__init__(other, *options)
 
     monkeypatch.setattr("cyclecast.export.onnx.FrameGraph", Wrong)
     with pytest.raises(ModelError, match="differs from PyTorch by"):
@@ -200,6 +257,9 @@ def test_invalid_export_options_are_rejected(run: Path, tmp_path: Path) -> None:
         export_onnx(trained, tmp_path / "m.onnx", opset=11)
     with pytest.raises(ConfigError, match="keep_colors must be from 0 to 1"):
         export_onnx(trained, tmp_path / "m.onnx", keep_colors=2)
+    for strength in (-0.5, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="strength must be from 0 to 1"):
+            export_onnx(trained, tmp_path / "m.onnx", strength=strength)
     with pytest.raises(ConfigError, match="frames start at 16x16"):
         export_onnx(trained, tmp_path / "m.onnx", size=(8, 8))
     (tmp_path / "there.onnx").write_text("precious")

@@ -18,7 +18,7 @@ import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, default_engine_warning
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
-from cyclecast.export.frame_graph import LatentGraph, reference
+from cyclecast.export.frame_graph import LatentGraph
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.torch_engine import TorchEngine
 from cyclecast.export.verify import Reference
@@ -57,7 +57,9 @@ def references() -> Callable[[str], CachedReference]:
     return functools.cache(lambda family: CachedReference(family_network(family)))
 
 
-EXPORTED = [pytest.param((family, precision), id=f"{family}-{precision}") for family in FAMILIES for precision in ("fp32", "fp16")]
+EXPORTED = [
+    pytest.param((family, precision), id=f"{family}-{precision}") for family in FAMILIES for precision in ("fp32", "fp16")
+]
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])

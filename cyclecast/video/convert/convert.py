@@ -158,7 +158,7 @@ def _write_parts(
             on_frame(resumed + count, total)
 
     with PartWriter(job, video.info, encoding, lambda: video.sequential) as parts:
-        work = style_frames(video, function, options.work_height, parts.write, report)
+        work = style_frames(video, function, options.work_height, options.strength, parts.write, report)
     job.finish_source(SourceEnd(video.notices, video.damage))
     return work
 
@@ -208,7 +208,7 @@ def convert_image(
         started = time.perf_counter()
         still = images.read_still(source)
         decoded = time.perf_counter()
-        styled_image = style_frame(still.image, function, options.work_height)
+        styled_image = style_frame(still.image, function, options.work_height, options.strength)
         styled = time.perf_counter()
         dropped = images.write_still(partial, replace(still, image=styled_image))
         ended = time.perf_counter()

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cyclecast.errors import ConfigError
+from cyclecast.video.strength import check_strength
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
     """How a file is converted and written. None means the default of the container or the encoder.
 
-    ConfigError for a work_height below 16, a negative start, or a duration of 0 or less.
+    ConfigError for a work_height below 16, a strength outside of 0 to 1, a negative start, or a duration of 0 or less.
     """
 
     codec: str | None = None
@@ -35,6 +36,8 @@ class ConvertOptions:
     """Seconds to convert from `start` on; None: to the end."""
     work_height: int | None = None
     """Height in pixels at which the model runs; the output keeps the source's size. None: the source's height."""
+    strength: float = 1.0
+    """Share of the styled frame in the output, from 0 (the source) to 1 (the model's output)."""
     resume: bool = True
     """Resume an interrupted run of the same conversion."""
     overwrite: bool = False
@@ -43,6 +46,7 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         if self.work_height is not None and self.work_height < 16:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
+        check_strength(self.strength)
         if self.start < 0:
             raise ConfigError(f"start must be 0 or later, got {float(self.start):g}")
         if self.duration is not None and self.duration <= 0:

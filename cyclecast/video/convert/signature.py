@@ -19,8 +19,10 @@ from cyclecast.video.frame import FrameFunction
 def conversion_signature(source: Path, function: FrameFunction, options: ConvertOptions) -> dict[str, Any]:
     """The source, model, options and versions of a conversion as JSON values. InputError if the source cannot be read.
 
-    A function without an identity gets a random one, so that nothing of an earlier run is reused.
+    A function without an identity gets a random one, so that nothing of an earlier run is reused. A strength of 1 is left out:
+    the output is that of a run from before this option existed.
     """
+    left_out = {"resume", "overwrite"} | ({"strength"} if options.strength == 1 else set())
     try:
         content = [digest_of_ends(source), os.stat(source).st_mtime_ns]
     except OSError as error:
@@ -28,6 +30,6 @@ def conversion_signature(source: Path, function: FrameFunction, options: Convert
     return {
         "source": content,
         "model": function.identity or os.urandom(8).hex(),
-        "options": {name: str(value) for name, value in asdict(options).items() if name not in ("resume", "overwrite")},
+        "options": {name: str(value) for name, value in asdict(options).items() if name not in left_out},
         "version": [__version__, av.__version__, PART_FRAMES],
     }

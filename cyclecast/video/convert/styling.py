@@ -14,17 +14,19 @@ def style_frames(
     frames: Iterable[Frame],
     function: FrameFunction,
     work_height: int | None,
+    strength: float,
     write: Callable[[Frame], None],
     on_frame: Callable[[int], None] | None = None,
 ) -> pipeline.StageSeconds:
     """Runs each frame through `function` and hands it to `write`, in order; reading, styling and writing overlap.
 
-    work_height: height in pixels at which `function` runs; None: that of the frames. on_frame: called with the number of
-    frames written so far. Raises what the source, `function` or `write` raises first.
+    work_height: height in pixels at which `function` runs; None: that of the frames. strength: share of the styled frame in
+    the output, from 0 to 1. on_frame: called with the number of frames written so far. Raises what the source, `function` or
+    `write` raises first.
     """
 
     def submit(frame: Frame) -> Future[Frame]:
-        future = submit_frame(frame.image, function, work_height)
+        future = submit_frame(frame.image, function, work_height, strength)
         return Deferred(lambda: Frame(future.result(), frame.pts, frame.duration))
 
     return pipeline.run(iter(frames), submit, write, on_frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cyclecast.errors import ConfigError
+from cyclecast.video.strength import check_strength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,8 @@ class LiveOptions:
     """Ends the run that long after the first frame was shown; None: no limit."""
     work_height: int | None = None
     """Runs the model at this height in pixels, at most; None: the height of the source."""
+    strength: float = 1.0
+    """Share of the styled frame in the output, from 0 (the source) to 1 (the model's output), at the start of the run."""
     target_fps: float | None = None
     """Lowers the processing height to hold this frame rate; None: never."""
     steady: float = 0.0
@@ -31,6 +34,7 @@ class LiveOptions:
             raise ConfigError(f"seconds must be 0 or more, got {self.seconds:g}")
         if self.work_height is not None and self.work_height < 16:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
+        check_strength(self.strength)
         if self.target_fps is not None and not self.target_fps > 0:
             raise ConfigError(f"target_fps must be above 0, got {self.target_fps:g}")
         if not 0 <= self.steady <= 1:

@@ -53,6 +53,8 @@ class LiveReport:
     quarters_ms: list[float]
     """Mean latency in each quarter of the run."""
     work_height: int | None
+    strength: float
+    """The last one."""
     reconnects: int
     sinks: list[SinkReport]
 
@@ -165,9 +167,10 @@ class Session:
         """The last seconds in one line."""
         recent = self.meter.recent()
         height = "" if self.switcher.work_height is None else f" at height {self.switcher.work_height}"
+        strength = "" if self.switcher.strength == 1 else f", strength {self.switcher.strength:g}"
         return (
             f"{recent.fps:.1f} fps, latency {recent.latency_ms:.0f} ms, "
-            f"{self.switcher.active_model} {recent.model_ms:.1f} ms{height}, "
+            f"{self.switcher.active_model} {recent.model_ms:.1f} ms{height}{strength}, "
             f"captured {self.feed.captured}, shown {self.meter.shown}, skipped {self.skipped}, reconnects {self.feed.reconnects}"
         )
 
@@ -212,6 +215,7 @@ class Session:
             model_ms=meter.model.percentiles(),
             quarters_ms=meter.quarters(),
             work_height=self.switcher.work_height,
+            strength=self.switcher.strength,
             reconnects=self.feed.reconnects,
             sinks=self._sinks.reports(),
         )

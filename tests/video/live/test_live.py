@@ -214,6 +214,20 @@ def test_mirror_and_split() -> None:
     assert plain.frames[-1].image is plain.frames[-1].styled
 
 
+@pytest.mark.parametrize("steady", [0.0, 1.0])
+def test_the_styled_frame_is_blended_with_its_source_after_smoothing(steady: float) -> None:
+    weak, none = Collecting(), Collecting()
+    report = run(function=Negative(), sinks={"one": weak.open}, seconds=0.3, strength=0.25, steady=steady, mirror=True, split=0.5)
+    run(function=Negative(), sinks={"one": none.open}, seconds=0.3, strength=0.0, steady=steady)
+    assert report.strength == 0.25
+    for frame in weak.frames:
+        expected = frame.source + 0.25 * (255 - 2.0 * frame.source)
+        assert np.abs(frame.styled - expected).mean() < (0.6 if steady == 0 else 6)
+        assert np.array_equal(frame.image[:, :70], frame.source[:, :70])
+        assert np.array_equal(frame.image[:, 90:], frame.styled[:, 90:])
+    assert all(np.array_equal(frame.styled, frame.source) for frame in none.frames) and none.frames
+
+
 def test_an_open_model_stays_open_when_its_stream_is_left() -> None:
     with cyclecast.load("monet") as model:
         shown = next(iter(cyclecast.stream(PATTERN, model)))

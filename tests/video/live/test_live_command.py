@@ -112,11 +112,13 @@ def test_a_signal_ends_the_run_cleanly(number: signal.Signals, tmp_path: Path) -
 def test_several_models_and_sinks(tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
     arguments = ["--model", "monet", "--model", "winter", "--sink", "null", "--sink", str(path), "--seconds", "0.5"]
-    done = live(PATTERN, *arguments, "--split", "--mirror", "--steady", "0.5", "--work-height", "120", "--json")
+    done = live(
+        PATTERN, *arguments, "--split", "--mirror", "--steady", "0.5", "--work-height", "120", "--strength", "0.5", "--json"
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert [one["name"] for one in report["sinks"]] == ["null", str(path)]
-    assert report["work_height"] == 120
+    assert (report["work_height"], report["strength"]) == (120, 0.5)
 
 
 def test_no_loop_ends_the_run_with_the_file(clip: Path) -> None:

@@ -143,27 +143,31 @@ def test_an_unknown_model_is_refused() -> None:
 
 
 def test_requests_from_several_threads_all_count() -> None:
-    """A model and a height at the same moment: neither is lost."""
+    """A model, a height and a strength at the same moment: none is lost."""
     switcher = StyleSwitcher(["a", "b"], open_as(Same()))
     switcher.prepare(160, 96)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         for turn in range(300):
-            name, height = ("a", "b")[turn % 2], 64 + turn % 32
-            start = threading.Barrier(2)
+            name, height, strength = ("a", "b")[turn % 2], 64 + turn % 32, turn % 11 / 10
+            start = threading.Barrier(3)
 
             def request(change: Callable[[], None], start: threading.Barrier = start) -> None:
                 start.wait(LIMIT)
                 change()
 
-            changes = [lambda n=name: switcher.request_model(n), lambda h=height: switcher.request_height(h)]
+            changes = [
+                lambda n=name: switcher.request_model(n),
+                lambda h=height: switcher.request_height(h),
+                lambda s=strength: switcher.request_strength(s),
+            ]
             threads = [threading.Thread(target=request, args=(change,)) for change in changes]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join(LIMIT)
-            assert (switcher.requested_model, switcher.requested_height) == (name, height)
+            assert (switcher.requested_model, switcher.requested_height, switcher.strength) == (name, height, strength)
         switch(switcher, lambda: (switcher.active_model, switcher.work_height) == (name, height))
     finally:
         sys.setswitchinterval(interval)
@@ -180,6 +184,65 @@ def test_two_next_requests_are_two_steps() -> None:
         switch(switcher, lambda: switcher.active_model == "c")
         switcher.request_next_model(-1)
         assert switcher.requested_model == "b"
+    finally:
+        switcher.close()
+
+
+def test_a_strength_applies_to_the_next_frame_also_while_a_model_opens() -> None:
+    let_in, opening, opened = threading.Event(), threading.Event(), list[str]()
+
+    def opener(name: str) -> OpenModel:
+        opened.append(name)
+        if name == "same":
+            opening.set()
+            assert let_in.wait(LIMIT)
+        return BorrowedModel(name, Same() if name == "same" else Negative())
+
+    stream = open_stream(PATTERN, ["negative", "same"], opener, options=LiveOptions(strength=0.75))
+    frames = iter(stream)
+    try:
+        frame = next(frames)
+        assert np.abs(frame.styled - (frame.source + 0.75 * (255 - 2.0 * frame.source))).max() <= 0.5
+        stream.switcher.request_model("same")
+        assert opening.wait(LIMIT)
+        stream.switcher.request_strength(0.0)
+        frame = next(frames)
+        assert np.array_equal(frame.styled, frame.source) and stream.switcher.state is State.OPENING
+        stream.switcher.request_strength(1.0)
+        frame = next(frames)
+        assert frame.model == "negative" and np.array_equal(frame.styled, 255 - frame.source)
+        stream.switcher.request_strength(0.5)
+        let_in.set()
+        while frame.model == "negative":
+            frame = next(frames)
+        assert stream.switcher.strength == 0.5
+        stream.switcher.request_strength(0.25)
+        wait_for(lambda: not stream.switcher._requests)
+        assert opened == ["negative", "same"], "no model is opened for a strength"
+        for invalid in (-0.1, 1.01, float("nan")):
+            with pytest.raises(ConfigError, match="strength must be from 0"):
+                stream.switcher.request_strength(invalid)
+        assert stream.switcher.strength == 0.25
+    finally:
+        let_in.set()
+        stream.close()
+
+
+def test_a_strength_survives_a_model_that_does_not_open() -> None:
+    messages: list[str] = []
+
+    def opener(name: str) -> OpenModel:
+        if name == "absent":
+            raise ModelError("no such file")
+        return BorrowedModel(name, Same())
+
+    switcher = StyleSwitcher(["same", "absent"], opener, on_message=messages.append)
+    try:
+        switcher.prepare(160, 96)
+        switcher.request_model("absent")
+        switcher.request_strength(0.5)
+        wait_for(lambda: messages and switcher.requested_model == "same", "the model failed")
+        assert switcher.strength == 0.5
     finally:
         switcher.close()
 

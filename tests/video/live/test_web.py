@@ -99,6 +99,20 @@ def test_mirror_flips_the_video(served: Served) -> None:
     eventually(lambda: clocks() == (True, False), "the clock on the left")
 
 
+def test_the_strength_is_the_same_for_all_viewers() -> None:
+    with serving(styles=("negative",), strength=0.5) as served:
+        assert served.state()["strength"] == 0.5
+        assert served.post("/api/strength", strength=0).status_code == 204
+        eventually(lambda: read_clock(decoded(served.client.get("/snapshot.png").content)), "the source, with its clock")
+        with mjpeg(served, viewer="one") as one, mjpeg(served, viewer="two") as two:
+            assert served.state("one")["strength"] == served.state("two")["strength"] == 0
+            assert read_clock(next(one)) is not None and read_clock(next(two)) is not None
+            assert served.post("/api/strength", strength=1).status_code == 204
+            eventually(lambda: read_clock(next(one)) is None, "the styled frame for the first viewer")
+            eventually(lambda: read_clock(next(two)) is None, "the styled frame for the second viewer")
+        assert served.state()["strength"] == 1
+
+
 def test_a_snapshot_is_the_frame_on_the_page_and_leaves_no_file(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

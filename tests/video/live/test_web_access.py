@@ -83,7 +83,7 @@ def test_a_host_name_that_is_not_this_machine_s_is_rejected(served: Served) -> N
         assert served.client.get("/api/state", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/api/model", "/api/mirror", "/api/record", "/api/split", "/offer", "/camera"])
+@pytest.mark.parametrize("path", ["/api/model", "/api/strength", "/api/mirror", "/api/record", "/api/split", "/offer", "/camera"])
 def test_only_the_page_itself_may_change_anything(served: Served, path: str) -> None:
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1", served.origin.replace("http", "https")):
         assert_rejected(served.client.post(path, json={}, headers={"Origin": origin}), 403, "only the page itself")
@@ -102,12 +102,15 @@ def test_an_invalid_request_is_one_line_of_json(served: Served) -> None:
     assert_rejected(served.client.get("/nothing"), 404, "Not Found")
     assert_rejected(served.post("/api/model", naem="same"), 422, "body.name: Field required")
     assert_rejected(served.post("/api/split", viewer="x", split=1.5), 422, "body.split")
+    assert_rejected(served.post("/api/strength", strength=1.5), 422, "body.strength")
+    assert_rejected(served.post("/api/strength", strength=None), 422, "body.strength")
     assert_rejected(served.client.get("/snapshot.png?split=7"), 422, "less than or equal to 1")
     assert_rejected(served.post("/offer", sdp="v=0 and no more", type="offer"), 400, "invalid WebRTC offer")
     assert_rejected(served.post("/offer", sdp="", type="answer"), 422, "body.type")
     assert_rejected(served.post("/camera", sdp="", type="offer"), 409, "cyclecast live browser --sink web")
     headers = {"Origin": served.origin, "Content-Type": "application/json"}
     assert_rejected(served.client.post("/api/mirror", content=b"{", headers=headers), 422, "JSON")
+    assert_rejected(served.client.post("/api/strength", content=b'{"strength": NaN}', headers=headers), 422, "body.strength")
     assert_rejected(served.client.post("/api/mirror", content=b" " * 70_000, headers=headers), 413, "longer than 65536 bytes")
     assert_rejected(served.client.post("/api/mirror", content=iter([b"{}"]), headers=headers), 411, "Content-Length")
     assert served.viewers() == 0
@@ -119,6 +122,7 @@ def test_nothing_is_revealed_without_the_token(locked: Served) -> None:
         assert_rejected(locked.client.get(path, params={"token": TOKEN[:-1] + "x"}), 401, "needs its token")
         assert_rejected(locked.client.get(path, headers={"Authorization": "Bearer wrong"}), 401, "needs its token")
     assert_rejected(locked.post("/api/mirror", on=True), 401, "needs its token")
+    assert_rejected(locked.post("/api/strength", strength=0.5), 401, "needs its token")
     assert locked.client.get("/healthz").json() == {"status": "ok"}
     assert not any(TOKEN in line for line in locked.messages) and any("with your token" in line for line in locked.messages)
 

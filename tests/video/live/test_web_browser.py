@@ -176,6 +176,28 @@ def test_the_slider_shows_the_source_on_its_left(browser: Browser) -> None:
         eventually(lambda: browser.halves() == (False, True), "half and half, by touch")
 
 
+def test_the_strength_has_a_slider_and_keys(browser: Browser) -> None:
+    with serving(styles=("swapped",), strength=0.8) as served, browser.visiting(served):
+        switcher = served.session.switcher
+        slider = browser.driver.find_element(By.ID, "strength")
+        eventually(lambda: browser.text("strength-value") == "80 %", "the strength of the run")
+        eventually(lambda: browser.halves() == (True, True), "the style")
+        ActionChains(browser.driver).drag_and_drop_by_offset(slider, -int(slider.rect["width"] / 2) - 20, 0).perform()
+        eventually(lambda: switcher.strength == 0, "the strength that was set by dragging")
+        eventually(lambda: browser.halves() == (False, False), "the source")
+        assert browser.text("strength-value") == "0 %"
+        browser.type("]]]")
+        eventually(lambda: switcher.strength == 0.3, "the strength after three keys")
+        browser.type("[")
+        eventually(lambda: switcher.strength == 0.2, "a lower strength, by its key")
+        browser.run("document.getElementById('strength').focus()")
+        browser.type(webdriver.Keys.ARROW_RIGHT)
+        eventually(lambda: switcher.strength == 0.21, "the slider moved by an arrow key")
+        assert not browser.is_pressed("compare"), "the arrow key is for the focused slider alone"
+        switcher.request_strength(0.9)  # by another viewer
+        eventually(lambda: browser.text("strength-value") == "90 %" and slider.get_property("value") == "0.9", "its strength")
+
+
 def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     downloads = tmp_path / "downloads"

@@ -186,6 +186,17 @@ def test_keys(display: Display, tmp_path: Path) -> None:
         assert live.exit_code() == 0, live.log_text()
 
 
+def test_keys_change_the_strength(display: Display, tmp_path: Path) -> None:
+    arguments = ("pattern://320x240@15", "--model", "monet", "--strength", "0.15", "--verbose")
+    with start_live(display, tmp_path, *arguments) as live:
+        for key, strength in (("", "0.15"), ("bracketleft", "0.05"), ("minus", "0"), ("bracketright", "0.1"), ("plus", "0.2")):
+            if key:
+                live.press(key)
+            live.wait_for_log(f", strength {strength},")
+        live.press("q")
+        assert live.exit_code() == 0, live.log_text()
+
+
 def _is_red(image: Image) -> bool:
     """Whether the image contains the red of the recording mark."""
     blue, green, red = (image[..., channel].astype(int) for channel in range(3))

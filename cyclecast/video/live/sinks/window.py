@@ -24,6 +24,7 @@ MAX_SIZE = (1280, 720)  # (width, height) of a new window: most screens have roo
 STATUS_INTERVAL_S = 0.5  # between two updates of the rate, so that it can be read
 NOTE_S = 3.0  # that a note stays
 HELP_S = 12.0  # that the list of keys stays
+STRENGTH_STEP = 0.1  # by which a key changes the strength
 SPLIT_STEP = 0.02  # of the width, by which an arrow key moves the line of the split view
 LEFT, RIGHT, ESCAPE = "left", "right", "esc"
 QUIT_KEYS = ("q", ESCAPE)
@@ -35,6 +36,7 @@ SPECIAL_KEYS = {  # codes of `cv2.waitKeyEx`: Qt and GTK, Windows, macOS
 KEYS = (
     ("n  p", "next, previous model"),
     ("1 - 9", "choose a model"),
+    ("[  ]", "lower, raise the strength (also - +)"),
     ("s", "split view"),
     ("<-  ->", "move its line (also , .)"),
     ("m", "mirror"),
@@ -134,7 +136,8 @@ class Window:
         switcher = self._controls.switcher
         is_opening = switcher.requested_model != switcher.active_model
         opening = f"  opening {Path(switcher.requested_model).stem} ..." if is_opening else ""
-        return f"{Path(frame.model).stem}  {self._status}{opening}"
+        strength = f"  strength {switcher.strength:.2g}" if switcher.strength < 1 else ""
+        return f"{Path(frame.model).stem}{strength}  {self._status}{opening}"
 
     def _press(self, key: str) -> None:
         try:
@@ -156,6 +159,10 @@ class Window:
                     self._show_note(f"there is no model {key}")
                 else:
                     switcher.request_model(switcher.models[int(key) - 1])
+            case "[" | "]" | "-" | "+" | "=":
+                step = -STRENGTH_STEP if key in "[-" else STRENGTH_STEP
+                switcher.request_strength(min(max(round(switcher.strength + step, 2), 0.0), 1.0))
+                self._show_note(f"strength {switcher.strength:.2g}")
             case "s":
                 switcher.split = self._split if switcher.split is None else None
             case "left" | "right" | "," | ".":

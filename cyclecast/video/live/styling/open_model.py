@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cyclecast.video.frame import FrameFunction, Image
@@ -47,11 +47,13 @@ class BorrowedModel:
 
 @dataclass(frozen=True)
 class Target:
-    """A model by its name, and the height at which it processes frames."""
+    """A model by its name, and how it processes frames. Equal targets need no other model: the strength is not compared."""
 
     name: str
     height: int | None
     """Pixels, at most; None: the height of the source."""
+    strength: float = field(default=1.0, compare=False)
+    """Share of the styled frame in the output, from 0 to 1."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from cyclecast.video.live.styling.governor import Governor
 from cyclecast.video.live.styling.style_switcher import Opener, StyleSwitcher
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.live.styling.temporal_filter import TemporalFilter
+from cyclecast.video.strength import blend_with_source
 
 BROWSER = "browser"
 POLL_S = 0.25  # seconds to wait for a frame before the caller gets a turn
@@ -85,6 +86,7 @@ class Stream:
             if self.switcher.switches != self._switches:
                 self._temporal_filter.reset()
             styled = self._temporal_filter(source, styled)
+        styled = blend_with_source(source, styled, self.switcher.strength)
         if self._governor is not None:
             self._governor.observe(height, time.perf_counter() - start)
         self._switches = self.switcher.switches
@@ -126,7 +128,7 @@ def open_stream(
     options, meter = options or LiveOptions(), Meter()
     feed = Capture(source, capture_settings, on_message) if isinstance(source, str) else source
     try:
-        switcher = StyleSwitcher(models, opener, options.work_height, on_message)
+        switcher = StyleSwitcher(models, opener, options.work_height, on_message, options.strength)
     except BaseException:
         feed.close()
         raise

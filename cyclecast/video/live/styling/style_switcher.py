@@ -14,6 +14,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.client import OnMessage
 from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.styling.open_model import ActiveModel, BorrowedModel, Opener, OpenModel, Target
+from cyclecast.video.strength import check_strength
 
 __all__ = ["ActiveModel", "BorrowedModel", "OpenModel", "Opener", "State", "StyleSwitcher"]
 
@@ -45,8 +46,9 @@ TRANSITIONS = {
 class StyleSwitcher:
     """Styles frames with the active model, and opens another model or height beside it without a pause.
 
-    Any thread may request a model or a height. All requests go into one queue, each with the complete target (model and
-    height). One worker thread takes them out; a newer request replaces older ones that still wait.
+    Any thread may request a model, a height or a strength. All requests go into one queue, each with the complete target
+    (model, height and strength). One worker thread takes them out; a newer request replaces older ones that still wait. A
+    strength applies from the next frame on, also while a model opens, because no model must be opened for it.
 
         IDLE ----request----> OPENING ----opened----> READY ----next frame----> IDLE
           ^                      |
@@ -55,14 +57,20 @@ class StyleSwitcher:
     Whatever goes wrong while a model opens (a missing file, no memory, an error of a library) is reported in one line, and
     the active model stays. Calls and `prepare` belong to one thread, the one that styles frames.
 
-    models: names that `opener` takes; the first is opened at once. ConfigError if there is none.
+    models: names that `opener` takes; the first is opened at once. ConfigError if there is none, or for an invalid strength.
     """
 
     def __init__(
-        self, models: Sequence[str], opener: Opener, work_height: int | None = None, on_message: OnMessage | None = None
+        self,
+        models: Sequence[str],
+        opener: Opener,
+        work_height: int | None = None,
+        on_message: OnMessage | None = None,
+        strength: float = 1.0,
     ) -> None:
         if not models:
             raise ConfigError("no model is given")
+        check_strength(strength)
         self.models = list(dict.fromkeys(models))
         """The names that can be requested."""
         self.split: float | None = None
@@ -72,7 +80,7 @@ class StyleSwitcher:
         self.switches = 0
         """How many times another model or height has become active."""
         self._opener, self._on_message = opener, on_message or (lambda line: None)
-        self._requested = Target(self.models[0], work_height)
+        self._requested = Target(self.models[0], work_height, strength)
         self._active = ActiveModel(self._requested, opener(self.models[0]))
         self._ready: ActiveModel | None = None
         self._retired: list[ActiveModel] = []
@@ -108,6 +116,11 @@ class StyleSwitcher:
         """The height that was requested last; falls back to `work_height` when it could not be used."""
         return self._requested.height
 
+    @property
+    def strength(self) -> float:
+        """Share of the styled frame in the next output, from 0 (the source) to 1: the one that was requested last."""
+        return self._requested.strength
+
     def request_model(self, name: str) -> None:
         """Requests a model by its name in `models`; it becomes active as soon as it is open. ConfigError for other names."""
         if name not in self.models:
@@ -125,6 +138,12 @@ class StyleSwitcher:
         """Requests another processing height in pixels; None: the source's."""
         with self._changed:
             self._request(replace(self._requested, height=height))
+
+    def request_strength(self, strength: float) -> None:
+        """Requests the share of the styled frame in the output. ConfigError unless it is from 0 to 1."""
+        check_strength(strength)
+        with self._changed:
+            self._request(replace(self._requested, strength=strength))
 
     def _request(self, target: Target) -> None:
         """Puts a target into the queue. The caller holds the lock, so that no other request comes between."""

@@ -22,7 +22,7 @@ class StyledFrame:
     source: Image
     """(H, W, 3) uint8 BGR as captured; mirrored if the run mirrors. Read only."""
     styled: Image
-    """The output of the model, same shape. Read only."""
+    """The output of the model, same shape; below strength 1 it is blended with the source. Read only."""
     model: str
     split: float | None = None
     """Where the source at the left ends and the styled frame begins, as a share of the width; None: no split view."""

@@ -45,6 +45,12 @@ class ModelRequest(BaseModel):
     name: str = Field(max_length=4096)
 
 
+class StrengthRequest(BaseModel):
+    """The share of the styled frame in the output."""
+
+    strength: float = Field(ge=0, le=1)
+
+
 class SwitchRequest(BaseModel):
     """The state that is wanted: sent twice, or by two viewers, it has the same effect as sent once."""
 
@@ -103,6 +109,10 @@ def add_controls(app: FastAPI, controls: SessionControls, viewers: Viewers) -> N
     @app.post("/api/model", status_code=204)
     async def model(request: ModelRequest) -> None:
         controls.switcher.request_model(request.name)
+
+    @app.post("/api/strength", status_code=204)
+    async def strength(request: StrengthRequest) -> None:
+        controls.switcher.request_strength(request.strength)
 
     @app.post("/api/mirror", status_code=204)
     async def mirror(request: SwitchRequest) -> None:

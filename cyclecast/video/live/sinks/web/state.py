@@ -22,6 +22,7 @@ def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
         "model": switcher.active_model,
         "requested_model": switcher.requested_model,
         "work_height": switcher.work_height,
+        "strength": switcher.strength,
         "mirror": switcher.mirror,
         "split": switcher.split,
         "size": None if newest is None else [newest.styled.shape[1], newest.styled.shape[0]],

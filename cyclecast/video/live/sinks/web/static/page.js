@@ -54,6 +54,7 @@ function render(answer) {
   $("transport").textContent = transport || "–";
   if (state.size) document.documentElement.style.setProperty("--ratio", state.size[0] / state.size[1]);
   renderStyles();
+  renderStrength();
   setPressed("mirror", state.mirror);
   setPressed("record", state.recording !== null);
   $("record").lastElementChild.textContent = state.recording === null ? "Record" : "Stop";
@@ -194,6 +195,8 @@ const SHORTCUTS = {
   n: () => selectNextModel(1), p: () => selectNextModel(-1), s: toggleCompare, m: toggleMirror, c: saveSnapshot,
   r: toggleRecording, f: toggleFullScreen, h: toggleHelp,
   ArrowLeft: () => moveSlider(split - KEY_STEP), ArrowRight: () => moveSlider(split + KEY_STEP),
+  "[": () => stepStrength(-STRENGTH_STEP), "]": () => stepStrength(STRENGTH_STEP),
+  "-": () => stepStrength(-STRENGTH_STEP), "+": () => stepStrength(STRENGTH_STEP), "=": () => stepStrength(STRENGTH_STEP),
   ",": () => moveSlider(split - KEY_STEP), ".": () => moveSlider(split + KEY_STEP),
 };
 addEventListener("keydown", event => {
@@ -203,8 +206,9 @@ addEventListener("keydown", event => {
     return moveSlider(event.key === "Home" ? 0 : 1);
   }
   if (event.key >= "1" && event.key <= "9" && state && state.models[event.key - 1]) return selectModel(state.models[event.key - 1]);
+  if (document.activeElement === $("strength") && event.key.startsWith("Arrow")) return;  // they move that slider
   const action = SHORTCUTS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (action && !(event.repeat && !/^(Arrow|[,.]$)/.test(event.key))) { event.preventDefault(); action(); }
+  if (action && !(event.repeat && !/^(Arrow|[,.[\]+=-]$)/.test(event.key))) { event.preventDefault(); action(); }
 });
 
 poll();
