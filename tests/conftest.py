@@ -171,7 +171,7 @@ def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """32 digits of 28x28 pixels, in the layout of mnist.npz."""
     path = tmp_path_factory.mktemp("digits") / "digits.npz"
-    images = np.stack([cv2.resize(picture[..., 0], (28, 28)) for picture in moving_pictures(32)])
+    images = np.stack([cv2.resize(frame[..., 0], (28, 28)) for frame in moving_frames(32)])
     labels = np.arange(32) % 10
     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
     return path
@@ -180,7 +180,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LATENT: dict[str, object] = {"image_size": 8, "latent": 4, "batch_size": 4}
 TRANSLATION: dict[str, object] = {"generator": "resnet6", "load_size": 40, "crop_size": 32}
 CONVOLUTIONS: dict[str, object] = {"ngf": 2, "ndf": 2}
-SMALLEST: dict[str, dict[str, object]] = {  # recipe -> settings with which a step takes a moment
+SMALL_SETTINGS: dict[str, dict[str, object]] = {  # recipe -> settings with which a step takes a moment
     "gan": LATENT,
     "dcgan": LATENT | CONVOLUTIONS,
     "wgan": LATENT | CONVOLUTIONS | {"warm_up": False, "critic_steps": 2},
@@ -194,16 +194,16 @@ SMALLEST: dict[str, dict[str, object]] = {  # recipe -> settings with which a st
 
 
 @pytest.fixture(scope="session")
-def smallest(domains: Path, side_by_side: Path, digits: Path):  # type: ignore[no-untyped-def]
-    """smallest(recipe, out, **settings): the config of its smallest run, 4 steps in fp32, with data of the right type."""
+def small_config(domains: Path, side_by_side: Path, digits: Path):  # type: ignore[no-untyped-def]
+    """small_config(recipe, out, **settings): the config of a small run, 4 steps in fp32, with data of the right type."""
     from cyclecast.training.config import data_settings, load_config
     from cyclecast.training.recipes import RECIPES
 
     def config(recipe: str, out: Path, **settings: object):  # type: ignore[no-untyped-def]
-        kind = RECIPES[recipe].Config
-        data = digits if "domain" in kind.__dataclass_fields__ else side_by_side if recipe == "pix2pix" else domains
+        config_class = RECIPES[recipe].Config
+        data = digits if "domain" in config_class.__dataclass_fields__ else side_by_side if recipe == "pix2pix" else domains
         common = {"out": out, "steps": 4, "precision": "fp32", "tensorboard": False}
-        return load_config(kind, settings=common | data_settings(kind, data) | SMALLEST[recipe] | settings)
+        return load_config(config_class, settings=common | data_settings(config_class, data) | SMALL_SETTINGS[recipe] | settings)
 
     return config
 
@@ -218,7 +218,7 @@ def leaves(value: object, path: str = "") -> dict[str, object]:
 
 
 def different(one: Path, other: Path) -> list[str]:
-    """The paths at which the checkpoints of two runs differ in any bit, apart from their folder and duration."""
+    """The paths at which the checkpoints of two runs differ, other than their folder and duration."""
     import torch
 
     from cyclecast.training import checkpoint
@@ -228,8 +228,8 @@ def different(one: Path, other: Path) -> list[str]:
     def same(a: object, b: object) -> bool:
         return torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b
 
-    apart = [key for key in left.keys() & right.keys() if not same(left[key], right[key])]
-    return sorted(({*apart} | left.keys() ^ right.keys()) - {"/config/out", "/seconds"})
+    differing = {key for key in left.keys() & right.keys() if not same(left[key], right[key])}
+    return sorted((differing | left.keys() ^ right.keys()) - {"/config/out", "/seconds"})
 
 
 FAMILIES: dict[str, dict[str, Any]] = {  # settings for `build_generator`: one small generator of each family
@@ -293,7 +293,7 @@ def tiny_model(build_once: BuildOnce, run: Path) -> Path:
     return build_once("tiny.onnx", export)
 
 
-def moving_pictures(count: int, width: int = 64, height: int = 48) -> list[Image]:
+def moving_frames(count: int, width: int = 64, height: int = 48) -> list[Image]:
     """Smooth images, all different: a bright bar that moves over a gradient."""
     y, x = np.mgrid[0:height, 0:width]
     out = []
@@ -311,7 +311,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sound(sound, 0.6)
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
     with VideoWriter(folder / "silent.mp4", info, Encoding("h264", crf=1)) as writer:
-        for index, image in enumerate(moving_pictures(12)):
+        for index, image in enumerate(moving_frames(12)):
             writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
     with SideStreams(sound, Fraction(0), TimeRange(), ".mp4") as side_streams:
         assemble([writer.part()], info, folder / "uneven.mp4", side_streams)
@@ -326,7 +326,7 @@ def long_clip(build_once: BuildOnce) -> Path:
         folder.mkdir()
         info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(1, 1, 1, 1), Fraction(1))
         with VideoWriter(folder / "silent.mp4", info, Encoding("h264", crf=5, preset="veryfast")) as writer:
-            for index, image in enumerate(moving_pictures(LONG_FRAMES)):
+            for index, image in enumerate(moving_frames(LONG_FRAMES)):
                 writer.write(Frame(image, 40 * index + 7 * (index % 3), 40))
         write_sound(folder / "sound.m4a", LONG_FRAMES / 25)
         with SideStreams(folder / "sound.m4a", Fraction(0), TimeRange(), ".mp4") as side_streams:

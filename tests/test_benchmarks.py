@@ -89,10 +89,10 @@ def test_hd_frames_are_compared_with_the_papers_generator(tiny_model: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def teacher(smallest: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def teacher(small_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CycleGAN run of one step."""
     run = tmp_path_factory.mktemp("teacher") / "run"
-    train("cyclegan", smallest("cyclegan", run, steps=1, norm="none"))
+    train("cyclegan", small_config("cyclegan", run, steps=1, norm="none"))
     return run
 
 
@@ -114,7 +114,7 @@ def test_shapes_of_the_frame_generator_are_trained_and_timed(
 
 def test_students_are_compared_with_their_teachers(
     teacher: Path,
-    smallest: Callable[..., Any],
+    small_config: Callable[..., Any],
     domains: Path,
     clip: Path,
     tmp_path: Path,
@@ -123,7 +123,7 @@ def test_students_are_compared_with_their_teachers(
     monkeypatch.setattr(students, "SIDE", 64)
     student = tmp_path / "student"
     settings = {"teacher": teacher, "direction": "b2a", "online": False, "teacher_scale": 0.5, "width": 8, "blocks": 3}
-    train("distill", smallest("distill", student, steps=1, **settings))
+    train("distill", small_config("distill", student, steps=1, **settings))
     paths = [str(student), "--others", str(teacher), "--clips", str(clip), "--out", str(tmp_path / "sheets")]
     paths += ["--real", str(domains / "testA")]
     figures = figures_of("students", *paths, "--photos", "8", "--seconds", "0.2")["student"]
@@ -136,12 +136,12 @@ def test_students_are_compared_with_their_teachers(
     assert (tmp_path / "sheets" / "student.jpg").stat().st_size > 2_000
 
 
-def test_a_run_with_the_name_of_a_row_is_refused() -> None:
+def test_a_run_with_the_name_of_a_row_is_an_error() -> None:
     code, _, stderr = run_benchmark("students", "runs/student", "--others", "runs/teacher", "--out", "sheets")
     assert code == 2 and "rename the folder: teacher" in stderr
 
 
-def test_latency_is_compared_with_the_models_time_and_with_the_clock_in_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_is_compared_with_the_models_time_and_the_clock_in_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     export_in_size(latency, (160, 120), monkeypatch)
     figures = figures_of("latency", "--size", "160x120", "--fps", "20", "--seconds", "1.2", "--slow-ngf", "4")
     assert [row["model"].rpartition("/")[2] for row in figures["rows"]] == ["monet", "resnet9-4.onnx"]

@@ -30,7 +30,7 @@ from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.scene import Scene
 from tests.commands import PROGRAM, json_of, run_command, run_program
-from tests.conftest import moving_pictures
+from tests.conftest import moving_frames
 
 
 def test_version() -> None:
@@ -123,7 +123,7 @@ def test_a_batch_continues_after_a_bad_file(clip: Path, tiny_model: Path, tmp_pa
     (folder / "sub").mkdir(parents=True)
     (folder / "good.mp4").write_bytes(clip.read_bytes())
     (folder / "bad.mp4").write_text("no video")
-    cv2.imwrite(str(folder / "sub" / "photo.png"), moving_pictures(1)[0])
+    cv2.imwrite(str(folder / "sub" / "photo.png"), moving_frames(1)[0])
     done = run_command("convert", folder, tmp_path / "out", "--model", tiny_model, "--json")
     assert done.returncode == 1
     files = {Path(f["source"]).name: f for f in json.loads(done.stdout)["files"]}
@@ -134,7 +134,7 @@ def test_a_batch_continues_after_a_bad_file(clip: Path, tiny_model: Path, tmp_pa
     assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
 
 
-def test_bad_input_is_one_line_and_leaves_no_file(clip: Path, tiny_model: Path, run: Path, tmp_path: Path) -> None:
+def test_bad_input_is_an_error_in_one_line_and_leaves_no_file(clip: Path, tiny_model: Path, run: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.onnx").write_text("no model")
@@ -183,7 +183,7 @@ def test_bad_input_is_one_line_and_leaves_no_file(clip: Path, tiny_model: Path, 
 def test_a_conversion_stopped_before_its_first_part_leaves_no_file(number: int, tiny_model: Path, tmp_path: Path) -> None:
     info = StreamInfo(320, 180, Fraction(25), Fraction(1, 25), None, Color(), Fraction(1))
     with VideoWriter(tmp_path / "long.mp4", info, Encoding("h264", preset="ultrafast")) as writer:
-        for pts, image in enumerate(moving_pictures(10, 320, 180) * 60):
+        for pts, image in enumerate(moving_frames(10, 320, 180) * 60):
             writer.write(Frame(image, pts, 1))
     out = tmp_path / "out"
     process = subprocess.Popen(
@@ -310,8 +310,8 @@ def test_demo(tiny_model: Path, tmp_path: Path) -> None:
     got = json_of("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.4)
     assert (got["frames"], got["audio"]) == (10, "copied")
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["before-after.jpg", "lake-tiny.mp4", "lake.mp4"]
-    picture = cv2.imread(str(got["before_after"]))
-    assert picture is not None and picture.shape == (540, 1920, 3)
+    image = cv2.imread(str(got["before_after"]))
+    assert image is not None and image.shape == (540, 1920, 3)
     again = run_command("demo", "--out", tmp_path / "d", "--model", tiny_model)
     assert again.returncode == 1 and "exists already" in again.stderr
     table = run_command("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.4, "--overwrite").stdout
@@ -368,7 +368,7 @@ def test_a_card_names_its_license_or_none() -> None:
 
 
 def test_models_tries_all_on_an_image_or_a_video(clip: Path, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "photo.png"), moving_pictures(1, 96, 64)[0])
+    cv2.imwrite(str(tmp_path / "photo.png"), moving_frames(1, 96, 64)[0])
     names = [row["name"] for row in json_of("models", "--no-bench")["models"]]
     for source in (tmp_path / "photo.png", clip):
         done = json_of("models", "--try", source, "-o", tmp_path / "sheet.png", "--overwrite")
@@ -400,7 +400,7 @@ def test_a_sheet_that_cannot_be_made_is_one_line(clip: Path, tmp_path: Path) -> 
 def test_api(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     with cyclecast.load(tiny_model, engine="onnxruntime") as model:
         assert model.spec.recipe == "cyclegan" and model.engine.name == "onnxruntime"
-        styled = model(moving_pictures(1)[0])
+        styled = model(moving_frames(1)[0])
         assert styled.shape == (48, 64, 3)
         assert cyclecast.convert(clip, tmp_path / "a.mp4", model).frames == 12
     assert cyclecast.convert(str(clip), str(tmp_path / "b.mp4"), tiny_model).audio == "copied"

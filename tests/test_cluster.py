@@ -228,7 +228,7 @@ def test_folders_of_killed_runs_are_removed(tmp_path: Path, monkeypatch: pytest.
         assert sorted(tmp_path.iterdir()) == sorted([new, used, young])
 
 
-def test_no_cluster_at_the_address_is_one_line(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_address_without_a_cluster_is_an_error_in_one_line(clip: Path, tiny_model: Path, tmp_path: Path) -> None:
     done = run_command(*arguments(clip, tmp_path / "out.mp4", tiny_model, "--cluster", "127.0.0.1:1"))
     assert done.returncode == 1
     assert "no Ray cluster at 127.0.0.1:1" in done.stderr.splitlines()[-1]

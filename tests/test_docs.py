@@ -18,7 +18,7 @@ import typer
 import cyclecast
 from cyclecast.cli import app
 from tests.commands import run_command
-from tests.conftest import moving_pictures
+from tests.conftest import moving_frames
 from tests.documents import PAGES, ROOT, commands_of, deployed_commands, python_of
 
 GROUP: Any = typer.main.get_command(app)
@@ -107,11 +107,11 @@ def provide(
         if path.suffix.lower() in VIDEOS:
             shutil.copyfile(clip, path)
         elif path.suffix:
-            assert cv2.imwrite(str(path), moving_pictures(1)[0])
+            assert cv2.imwrite(str(path), moving_frames(1)[0])
         else:
             path.mkdir()
             shutil.copyfile(clip, path / f"{path.name}.mp4")
-            assert cv2.imwrite(str(path / f"{path.name}.jpg"), moving_pictures(1)[0])
+            assert cv2.imwrite(str(path / f"{path.name}.jpg"), moving_frames(1)[0])
 
     def model(name: object) -> None:
         if name is not None and str(name).endswith(".onnx"):

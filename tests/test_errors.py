@@ -1,4 +1,4 @@
-"""The tree of errors: each is also Python's own exception of that kind, and survives what programs do with exceptions."""
+"""The tree of errors: each is also Python's own exception of that type, and survives what programs do with exceptions."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ BUILTINS = {
 }
 
 
-@pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
-def test_an_error_keeps_its_message_when_it_is_copied_and_named_anew(kind: type[CyclecastError]) -> None:
-    error = kind("in.mp4: no such file")
+@pytest.mark.parametrize("error_class", TREE, ids=lambda error_class: error_class.__name__)
+def test_an_error_keeps_its_message_when_it_is_copied_and_named_anew(error_class: type[CyclecastError]) -> None:
+    error = error_class("in.mp4: no such file")
     assert str(error) == "in.mp4: no such file"
     copy = pickle.loads(pickle.dumps(error))
-    assert (type(copy), str(copy)) == (kind, str(error))
+    assert (type(copy), str(copy)) == (error_class, str(error))
     assert str(type(error)(f"batch: {error}")) == "batch: in.mp4: no such file"
-    builtin = BUILTINS.get(kind.__name__)
-    assert builtin is None or issubclass(kind, builtin)
-    assert errors.__doc__ is not None and kind.__name__ in errors.__doc__
+    builtin = BUILTINS.get(error_class.__name__)
+    assert builtin is None or issubclass(error_class, builtin)
+    assert errors.__doc__ is not None and error_class.__name__ in errors.__doc__
 
 
 def test_a_missing_file_is_a_file_not_found_error(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_every_type_that_a_public_signature_names_is_exported() -> None:
     functions = [value for value in public.values() if inspect.isfunction(value)]
     assert {function.__name__ for function in functions} == {"convert", "load", "open_engine", "stream"}
     for value in (*functions, *exported):
-        missing = {kind.__name__ for kind in named_by(value) if kind not in exported}
+        missing = {named.__name__ for named in named_by(value) if named not in exported}
         assert not missing, f"{value}: {missing}"
 
 
@@ -67,7 +67,7 @@ def test_stream_checks_its_arguments_at_the_call(source: str, model: str, error:
         cyclecast.stream(source, model)
 
 
-def test_stream_refuses_a_target_rate_for_an_open_model() -> None:
+def test_stream_rejects_a_target_rate_for_an_open_model() -> None:
     with cyclecast.load("monet") as model, pytest.raises(ConfigError, match="name or path"):
         cyclecast.stream("pattern://320x240@30", model, options=cyclecast.LiveOptions(target_fps=10))
 

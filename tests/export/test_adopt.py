@@ -23,7 +23,7 @@ from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, ModelSpec
 from cyclecast.video.files.images import read_image
 from cyclecast.video.scene import Scene
-from tests.conftest import moving_pictures, shared
+from tests.conftest import moving_frames, shared
 
 FRAMES = [Scene(160, 120).draw(0.0)]
 RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
@@ -124,7 +124,7 @@ def test_every_convention_has_the_same_output_on_every_engine(layout: str, range
     assert [a.size for a in adopted.agreements] == [(131, 97), (256, 256), (640, 360)]
     assert all(a.max_abs <= 1 for a in adopted.agreements)
     for size, engine in (((16, 16), "onnxruntime"), ((131, 97), "onnxruntime"), ((131, 97), "openvino")):
-        frame = moving_pictures(3, *size)[1]
+        frame = moving_frames(3, *size)[1]
         assert np.abs(styled(tmp_path / "ours.onnx", frame, engine).astype(int) - expected(frame)).max() <= 1
 
 
@@ -134,7 +134,7 @@ def test_float16_and_uint8_models_are_adopted(layout: str, dtype: str, tmp_path:
     adopted = adopt(mixer(tmp_path / "theirs.onnx", layout, dtype=dtype), tmp_path / "ours.onnx", FRAMES, RGB)
     assert findings_of(adopted)["output range"][0] == "0..255"
     assert adopted.spec.precision == ("fp16" if dtype == "float16" else "fp32")
-    frame = moving_pictures(3, 97, 51)[1]
+    frame = moving_frames(3, 97, 51)[1]
     for engine in ("onnxruntime", "openvino"):
         assert np.abs(styled(tmp_path / "ours.onnx", frame, engine).astype(int) - expected(frame)).max() <= 1
 
@@ -150,7 +150,7 @@ def test_convolutions_of_two_precisions_are_mixed(tmp_path: Path) -> None:
     eye = np.eye(3, dtype=np.float32)[:, :, None, None]
     path = plain(tmp_path / "theirs.onnx", nodes, {"whole": eye, "half": eye.astype(np.float16)})
     assert adopt(path, tmp_path / "ours.onnx", FRAMES, RGB).spec.precision == "mixed"
-    frame = moving_pictures(3, 97, 51)[1]
+    frame = moving_frames(3, 97, 51)[1]
     one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
     assert np.abs(one.astype(int) - other).max() <= 1
 
@@ -189,10 +189,10 @@ def test_a_model_of_one_size_accepts_every_size(layout: str, tmp_path: Path) -> 
     theirs = mixer(tmp_path / "theirs.onnx", layout, "-1..1", size=(48, 64))
     adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
     assert findings_of(adopted)["size"][0] == "64x48" and [a.size for a in adopted.agreements] == [(64, 48), (133, 40)]
-    frame = moving_pictures(3, 64, 48)[1]
+    frame = moving_frames(3, 64, 48)[1]
     assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
     for width, height in ((16, 16), (500, 97), (63, 300)):
-        frame = moving_pictures(3, width, height)[1]
+        frame = moving_frames(3, width, height)[1]
         small = cv2.resize(frame, (64, 48), interpolation=cv2.INTER_AREA)
         reference = cv2.resize(expected(np.asarray(small, np.uint8)), (width, height), interpolation=cv2.INTER_LINEAR)
         outputs = [styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino")]
@@ -289,7 +289,7 @@ def test_sides_are_padded_to_the_multiple_that_the_model_needs(
     assert findings_of(adopted)["multiple"][0] == str(multiple) and adopted.spec.architecture["multiple"] == multiple
     assert all(a.passed for a in adopted.agreements)
     for width, height in ((16, 16), (17, 31), (102, 150)):
-        frame = moving_pictures(3, width, height)[1]
+        frame = moving_frames(3, width, height)[1]
         one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
         assert one.shape == frame.shape and one.std() > 1
         assert np.abs(one.astype(int) - other).max() <= 1
@@ -337,7 +337,7 @@ def test_old_files_are_upgraded_to_opset_18(tmp_path: Path) -> None:
     model = onnx.load(str(tmp_path / "ours.onnx"))
     assert [o.version for o in model.opset_import if o.domain == ""] == [18]
     assert {"ImageScaler", "Crop", "Affine", "Upsample"}.isdisjoint(n.op_type for n in model.graph.node)
-    frame = moving_pictures(3, 97, 51)[1]
+    frame = moving_frames(3, 97, 51)[1]
     one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
     assert one.std() > 10 and np.abs(one.astype(int) - other).max() <= 1
 
@@ -434,7 +434,7 @@ def test_external_weights_are_embedded(tmp_path: Path) -> None:
     onnx.save(model, str(theirs), save_as_external_data=True, location="weights.bin", size_threshold=0)
     adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
     (tmp_path / "weights.bin").unlink()
-    frame = moving_pictures(3, 64, 48)[1]
+    frame = moving_frames(3, 64, 48)[1]
     assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
     with pytest.raises(ModelError, match="theirs.onnx: its weights are in a separate file, which must be in the same folder"):
         adopt(theirs, tmp_path / "o.onnx", FRAMES, RGB)
@@ -521,7 +521,7 @@ def test_all_missing_settings_are_reported_at_once(tmp_path: Path) -> None:
 
 def test_raw_rgb_frames_are_converted_to_bgr(tmp_path: Path) -> None:
     adopt(mixer(tmp_path / "theirs.onnx", "nhwc", dtype="uint8"), tmp_path / "ours.onnx", FRAMES, RGB)
-    frame = moving_pictures(3, 64, 48)[1]
+    frame = moving_frames(3, 64, 48)[1]
     assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
 
 

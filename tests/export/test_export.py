@@ -25,7 +25,7 @@ from cyclecast.spec import METADATA_KEY, ModelSpec
 from cyclecast.training.networks import ImageGenerator, ResnetGenerator, build_generator
 from cyclecast.video.files.images import read_image
 from tests.commands import run_command
-from tests.conftest import moving_pictures, shared
+from tests.conftest import moving_frames, shared
 
 
 def test_the_file_is_a_frame_model_with_its_spec(tiny_model: Path) -> None:
@@ -56,7 +56,7 @@ def test_uint8_is_cast_only_at_the_input_and_the_output(tiny_model: Path) -> Non
 def test_the_graph_agrees_with_the_reference_at_any_size(upsample: str, size: tuple[int, int], skip: bool) -> None:
     torch.manual_seed(0)
     generator = build_generator("resnet6", ngf=8, upsample=upsample, skip=skip).eval()
-    frame = torch.from_numpy(moving_pictures(3, *size)[1])
+    frame = torch.from_numpy(moving_frames(3, *size)[1])
     with torch.no_grad():
         styled = {share: FrameGraph(generator, share)(frame[None])[0] for share in (0.0, 0.7)}
     assert styled[0.0].shape == frame.shape and styled[0.0].dtype == torch.uint8
@@ -78,7 +78,7 @@ def generator_with_contrast(generator: str, **settings: object) -> ImageGenerato
 def test_a_unets_graph_agrees_with_the_reference_although_it_pads_with_zeros(upsample: str, skip: bool) -> None:
     generator = generator_with_contrast("unet128", ngf=2, upsample=upsample, skip=skip)
     for size in ((16, 16), (131, 97)):
-        frame = torch.from_numpy(moving_pictures(3, *size)[1])
+        frame = torch.from_numpy(moving_frames(3, *size)[1])
         with torch.no_grad():
             output = FrameGraph(generator, 0.3)(frame[None])[0]
         expected = reference(generator, frame, 0.3)
@@ -92,7 +92,7 @@ def test_a_unets_graph_agrees_with_the_reference_although_it_pads_with_zeros(ups
 def test_the_file_accepts_any_size_for_every_network(architecture: dict[str, Any], tmp_path: Path) -> None:
     architecture = architecture | {"ngf": 2, "upsample": "pixelshuffle"}
     generator = generator_with_contrast(**architecture)
-    frames = moving_pictures(2, 64, 48)
+    frames = moving_frames(2, 64, 48)
     export_onnx(TrainedGenerator(generator, "cyclegan", "a2b", architecture, 0, frames), tmp_path / "m.onnx", check=False)
     for runtime in ("onnxruntime", "openvino"):
         engine = open_engine(tmp_path / "m.onnx", runtime, "cpu", "fp32")
@@ -125,7 +125,7 @@ def test_colors_come_from_the_source_and_brightness_from_the_generator() -> None
 @pytest.mark.parametrize("size", [(16, 16), (19, 31), (131, 97)], ids=str)
 def test_a_frame_generators_graph_agrees_with_the_reference_at_any_size(factor: int, size: tuple[int, int]) -> None:
     generator = generator_with_contrast("frame", width=8, blocks=2, factor=factor)
-    frame = torch.from_numpy(moving_pictures(3, *size)[1])
+    frame = torch.from_numpy(moving_frames(3, *size)[1])
     with torch.no_grad():
         output = FrameGraph(generator)(frame[None])[0]
     assert output.shape == frame.shape and output.float().std() > 10
@@ -143,7 +143,7 @@ def test_the_bundled_models_have_no_border_artifacts_on_a_flat_frame(name: str) 
 def test_reference_is_the_plain_formula() -> None:
     torch.manual_seed(0)
     generator = build_generator("resnet6", ngf=4, upsample="resize").eval()
-    frame = moving_pictures(3, 32, 16)[0]
+    frame = moving_frames(3, 32, 16)[0]
     rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
         expected = ((generator(rgb)[0] + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()[..., ::-1]
@@ -166,7 +166,7 @@ def exported_with(run: Path, path: Path, **options: Any) -> Path:
 @pytest.mark.parametrize("options", [{}, {"keep_colors": 0.5, "precision": "fp16"}, {"opset": 20, "size": (64, 48)}], ids=str)
 def test_a_strength_is_the_blend_with_the_source(run: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     whole, weak = (exported_with(run, tmp_path / f"{s}.onnx", strength=s, **options) for s in (1.0, 0.3))
-    frame = moving_pictures(3, 64, 48)[2]
+    frame = moving_frames(3, 64, 48)[2]
     for engine, precision in (("onnxruntime", "auto"), ("openvino", "fp32"), ("torch", "auto")):
         styled, blended = (open_engine_of(path, engine, precision).run(frame) for path in (whole, weak))
         expected = frame + 0.3 * (styled.astype(float) - frame)
@@ -206,7 +206,7 @@ def test_strength_1_adds_nothing_to_the_file(run: Path, tmp_path: Path) -> None:
 def test_the_command_exports_a_strength(run: Path, tmp_path: Path) -> None:
     done = run_command("export", run, "-o", tmp_path / "m.onnx", "--direction", "b2a", "--strength", 0)
     assert done.returncode == 0, done.stderr
-    frame = moving_pictures(1, 64, 48)[0]
+    frame = moving_frames(1, 64, 48)[0]
     assert np.array_equal(open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu").run(frame), frame)
     done = run_command("export", run, "--triton", tmp_path / "triton", "--strength", 0.5)
     assert done.returncode == 2 and "--output" in done.stderr
@@ -225,20 +225,20 @@ def test_a_fixed_size_is_exported(run: Path, tmp_path: Path) -> None:
     export_onnx(read_generator(run, "a2b"), tmp_path / "fixed.onnx", size=(50, 38), check=False)
     engine = open_engine(tmp_path / "fixed.onnx", "onnxruntime")
     assert engine.size == (50, 38)
-    assert engine.run(moving_pictures(1, 50, 38)[0]).shape == (38, 50, 3)
+    assert engine.run(moving_frames(1, 50, 38)[0]).shape == (38, 50, 3)
 
 
 @pytest.mark.parametrize("opset", [19, 20])
 def test_opsets_19_and_20_are_exported(tmp_path: Path, opset: int) -> None:
     architecture: dict[str, Any] = {"generator": "frame", "width": 8, "blocks": 1}
     network = build_generator(**architecture).eval()
-    trained = TrainedGenerator(network, "distill", "a2b", architecture, 0, moving_pictures(1))
+    trained = TrainedGenerator(network, "distill", "a2b", architecture, 0, moving_frames(1))
     export_onnx(trained, tmp_path / "m.onnx", opset=opset, size=(64, 48))
     assert onnx.load(str(tmp_path / "m.onnx")).opset_import[0].version == opset
 
 
 def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = TrainedGenerator(generator_with_contrast("frame", width=8, blocks=1), "distill", "a2b", {}, 0, moving_pictures(1))
+    trained = TrainedGenerator(generator_with_contrast("frame", width=8, blocks=1), "distill", "a2b", {}, 0, moving_frames(1))
     other = build_generator("frame", width=8, blocks=2)
 
     class Wrong(FrameGraph):
@@ -281,7 +281,7 @@ def test_compare_counts_gray_levels() -> None:
 
 
 def test_center_crop_resize_crops_to_the_aspect_ratio_and_resizes() -> None:
-    frame = moving_pictures(1, 60, 40)[0]
+    frame = moving_frames(1, 60, 40)[0]
     assert center_crop_resize(frame, 131, 97).shape == (97, 131, 3)
     np.testing.assert_array_equal(center_crop_resize(frame, 40, 40), frame[:, 10:50])
 

@@ -24,7 +24,7 @@ from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import build_generator
 from tests.commands import run_command
-from tests.conftest import moving_pictures
+from tests.conftest import moving_frames
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
 REPOSITORY = "pytorch-CycleGAN-and-pix2pix"
@@ -363,7 +363,7 @@ def test_the_exported_file_agrees_with_the_original_network(family: str, tmp_pat
     trained = read_generator(saved(original, tmp_path / "latest_net_G_B.pth"), upsample=upsample)
     export_onnx(trained, tmp_path / "m.onnx", size=(256, 128), check=False)
     engine = open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu", "fp32")
-    for frame in moving_pictures(2, 256, 128):
+    for frame in moving_frames(2, 256, 128):
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)[None] / 127.5 - 1
         with torch.no_grad():
             expected = ((original(rgb)[0] + 1) * 127.5).permute(1, 2, 0).numpy()[..., ::-1].round()

@@ -28,7 +28,7 @@ from cyclecast.training.networks import ConvGenerator, ImageGenerator, build_gen
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
 from tests.commands import run_command
-from tests.conftest import FAMILIES, family_network, moving_pictures, shared
+from tests.conftest import FAMILIES, family_network, moving_frames, shared
 
 FamilyModel = Callable[[str, str], Path]
 
@@ -134,7 +134,7 @@ def test_a_dcgan_generates_the_same_images_in_every_library(precision: str, tmp_
 
 
 def test_nan_values_are_counted(tiny_model: Path, tmp_path: Path) -> None:
-    frames = moving_pictures(2)
+    frames = moving_frames(2)
     assert count_nan(tiny_model, frames) == 0
     model = onnx.load(str(tiny_model))
     weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("model.1.weight"))
@@ -149,7 +149,7 @@ def test_nan_values_are_counted(tiny_model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_network_with_nan_in_its_output_is_not_exported(precision: str, tmp_path: Path) -> None:
-    frames, generator = moving_pictures(2), build_generator("frame", width=8, blocks=1)
+    frames, generator = moving_frames(2), build_generator("frame", width=8, blocks=1)
     dcgan = ConvGenerator(latent=4, image_size=8, channels=3, ngf=2).eval()
     for network, recipe, size in ((generator, "distill", (64, 48)), (dcgan, "dcgan", None)):
         torch.nn.init.constant_(next(network.parameters())[0], torch.nan)
@@ -168,7 +168,7 @@ def test_a_network_that_overflows_in_fp16_is_exported_in_fp32_only(tmp_path: Pat
     network = build_generator("resnet", blocks=1, ngf=2).eval()
     with torch.no_grad():
         network.get_parameter("model.4.weight").mul_(1e6)  # a norm follows, which undoes it
-    trained = TrainedGenerator(network, "cyclegan", "a2b", {}, 0, moving_pictures(2))
+    trained = TrainedGenerator(network, "cyclegan", "a2b", {}, 0, moving_frames(2))
     assert all(agreement.passed for agreement in export_onnx(trained, tmp_path / "m.onnx", size=(64, 48)))
     with pytest.raises(ModelError, match="NaN values at 64x48, computed in fp16"):
         export_onnx(trained, tmp_path / "half.onnx", precision="fp16", size=(64, 48))
@@ -229,7 +229,7 @@ def test_the_warning_names_an_engine_that_auto_chooses_and_that_fails(tmp_path: 
     graph = helper.make_graph(nodes, "one size", ports[:1], ports[1:], weights)
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(path))
-    warning = default_engine_warning(path, moving_pictures(1))
+    warning = default_engine_warning(path, moving_frames(1))
     if open_engine(path).precision == "fp32":
         assert warning is None  # the model's own precision, which export has checked
     else:
@@ -237,7 +237,7 @@ def test_the_warning_names_an_engine_that_auto_chooses_and_that_fails(tmp_path: 
 
 
 def test_verify_compares_a_model_with_its_checkpoint(tiny_model: Path, run: Path, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "p.png"), moving_pictures(3, 80, 60)[1])
+    cv2.imwrite(str(tmp_path / "p.png"), moving_frames(3, 80, 60)[1])
     done = run_command(
         "verify", tiny_model, "--against", run, "--frames", tmp_path / "p.png", "--size", "50x40", "--precision", "fp32", "--json"
     )
@@ -263,7 +263,7 @@ def test_verify_needs_a_reference_for_a_plan(tiny_model: Path, tmp_path: Path) -
 
 def test_another_generator_fails_the_comparison(tiny_model: Path, run: Path) -> None:
     one, other = open_engine(tiny_model, "onnxruntime"), Reference(read_generator(run, "b2a").network)  # type: ignore[arg-type]
-    assert not any(agreement.passed for agreement in compare_engines(one, other, moving_pictures(2)))
+    assert not any(agreement.passed for agreement in compare_engines(one, other, moving_frames(2)))
     with pytest.raises(ConfigError, match="no frame to compare"):
         compare_engines(one, other, [])
 
@@ -289,7 +289,7 @@ def test_the_torch_engine_restores_the_tf32_setting(allowed: bool, tiny_model: P
     engine, seen = TorchEngine(tiny_model, "cpu", "fp32"), []
     assert engine._graph is not None
     engine._graph.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
-    engine.run(moving_pictures(1)[0])
+    engine.run(moving_frames(1)[0])
     assert seen == [False] and torch.backends.cudnn.allow_tf32 is allowed
 
 
@@ -324,7 +324,7 @@ def test_the_torch_engine_runs_exported_models_only(tiny_model: Path, tmp_path: 
     assert engine.precision == "bf16"
     engine.close()
     with pytest.raises(EngineError, match="closed"):
-        engine.run(moving_pictures(1)[0])
+        engine.run(moving_frames(1)[0])
 
 
 @pytest.mark.parametrize(

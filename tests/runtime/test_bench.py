@@ -19,13 +19,13 @@ from cyclecast.runtime.engine import Image
 from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from tests.commands import run_command
-from tests.conftest import moving_pictures
+from tests.conftest import moving_frames
 from tests.runtime.test_engines import model_file
 
 
 def test_every_engine_is_timed_in_its_own_precision_and_in_fp32(tiny_model: Path) -> None:
     lines: list[str] = []
-    report = measure_engines(tiny_model, moving_pictures(3), count=4, on_message=lines.append)
+    report = measure_engines(tiny_model, moving_frames(3), count=4, on_message=lines.append)
     assert (report.model, report.size, report.frames) == ("tiny", "64x48", 4)
     assert "core" in report.machine
     expected, absent = [], []
@@ -47,8 +47,8 @@ def test_every_engine_is_timed_in_its_own_precision_and_in_fp32(tiny_model: Path
 
 def test_only_the_requested_engines_are_timed_once_each(tiny_model: Path) -> None:
     engines_twice = ["onnxruntime", "onnxruntime"]
-    assert [row.engine for row in measure_engines(tiny_model, moving_pictures(1), engines_twice, count=1).rows] == ["onnxruntime"]
-    auto = measure_engines(tiny_model, moving_pictures(1), ["auto"], count=1).rows
+    assert [row.engine for row in measure_engines(tiny_model, moving_frames(1), engines_twice, count=1).rows] == ["onnxruntime"]
+    auto = measure_engines(tiny_model, moving_frames(1), ["auto"], count=1).rows
     assert {row.engine for row in auto} == {open_engine(tiny_model).name}
 
 
@@ -58,14 +58,14 @@ def test_a_missing_engine_is_an_error_if_requested_and_left_out_otherwise(
     monkeypatch.setitem(sys.modules, "openvino", None)
     lines: list[str] = []
     with pytest.raises(EngineUnavailable, match="pip install openvino"):
-        measure_engines(tiny_model, moving_pictures(1), ["onnxruntime", "openvino"], on_message=lines.append)
+        measure_engines(tiny_model, moving_frames(1), ["onnxruntime", "openvino"], on_message=lines.append)
     assert lines == []  # the error comes before anything is timed
-    report = measure_engines(tiny_model, moving_pictures(1), count=1, on_message=lines.append)
+    report = measure_engines(tiny_model, moving_frames(1), count=1, on_message=lines.append)
     assert [row.engine for row in report.rows] == ["onnxruntime"]
     assert "left out: openvino is not installed: pip install openvino" in lines
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineUnavailable, match="no engine can run it here: .*openvino is not installed.*; onnxruntime is not"):
-        measure_engines(tiny_model, moving_pictures(1))
+        measure_engines(tiny_model, moving_frames(1))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_an_engine_without_fp32_is_compared_with_the_first_that_has_it(tiny_mode
             styled = super().run(frame)
             return np.where(styled > 127, styled - 1, styled + 1).astype(np.uint8)
 
-    frames = moving_pictures(2)
+    frames = moving_frames(2)
     engines["coarse"] = Coarse
     del engines["openvino"]  # so that the first engine with fp32 is the one that Coarse is based on
     (row,) = measure_engines(tiny_model, frames, ["coarse"], count=1).rows
@@ -107,12 +107,12 @@ def test_an_engine_without_fp32_is_compared_with_the_first_that_has_it(tiny_mode
 def test_invalid_models_engines_and_frames_are_rejected(tiny_model: Path, tmp_path: Path) -> None:
     fixed = model_file(tmp_path / "fixed.onnx", TensorProto.UINT8, [1, 48, 64, 3])
     with pytest.raises(EngineError, match="fixed to 64x48, got a frame of 32x32"):
-        measure_engines(fixed, moving_pictures(1, 32, 32))
+        measure_engines(fixed, moving_frames(1, 32, 32))
     with pytest.raises(ConfigError, match="no engine named 'tensorflow'"):
-        measure_engines(tiny_model, moving_pictures(1), ["tensorflow"])
+        measure_engines(tiny_model, moving_frames(1), ["tensorflow"])
     with pytest.raises(ModelError, match="no such file"):
-        measure_engines("manet", moving_pictures(1))
-    for frames, count in (([], 1), ([*moving_pictures(1), *moving_pictures(1, 32, 32)], 1), (moving_pictures(1), 0)):
+        measure_engines("manet", moving_frames(1))
+    for frames, count in (([], 1), ([*moving_frames(1), *moving_frames(1, 32, 32)], 1), (moving_frames(1), 0)):
         with pytest.raises(ConfigError, match="frames of one size"):
             measure_engines(tiny_model, frames, count=count)
 

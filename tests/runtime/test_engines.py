@@ -29,7 +29,7 @@ from cyclecast.runtime.engines.openvino import OpenVinoEngine, overflows_in_fp16
 from cyclecast.runtime.model import Model, bundled_models, load
 from cyclecast.runtime.onnx_file import openvino_core, openvino_library, read_model
 from cyclecast.spec import ModelSpec
-from tests.conftest import moving_pictures
+from tests.conftest import moving_frames
 
 
 @pytest.fixture(params=list(ENGINES))
@@ -73,7 +73,7 @@ def test_the_output_equals_pytorchs_within_a_gray_level(engine: Engine, run: Pat
 
     from cyclecast.training.networks import ResnetGenerator
 
-    frame = moving_pictures(3, *size)[1]
+    frame = moving_frames(3, *size)[1]
     styled = engine.run(frame)
     assert styled.shape == frame.shape and styled.dtype == np.uint8
     network = read_generator(run, "a2b").network
@@ -83,7 +83,7 @@ def test_the_output_equals_pytorchs_within_a_gray_level(engine: Engine, run: Pat
 
 
 def test_outputs_do_not_share_memory(engine: Engine) -> None:
-    one, other = moving_pictures(2)
+    one, other = moving_frames(2)
     first = engine.run(one)
     kept = first.copy()
     engine.run(other)
@@ -91,7 +91,7 @@ def test_outputs_do_not_share_memory(engine: Engine) -> None:
 
 
 def test_run_accepts_views_and_does_not_change_its_input(engine: Engine) -> None:
-    frame = moving_pictures(1, 80, 60)[0]
+    frame = moving_frames(1, 80, 60)[0]
     before = frame.copy()
     styled = engine.run(frame[:, 8:72][:, ::-1])
     np.testing.assert_array_equal(frame, before)
@@ -117,7 +117,7 @@ def _locked(frame: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_frames_may_be_read_only_and_in_any_memory_layout(engine: Engine, layout: str) -> None:
-    frame = LAYOUTS[layout](moving_pictures(1)[0])
+    frame = LAYOUTS[layout](moving_frames(1)[0])
     before = frame.copy()
     expected = engine.run(np.array(frame, order="C"))
     styled, submitted = engine.run(frame), engine.submit(frame).result()
@@ -128,7 +128,7 @@ def test_frames_may_be_read_only_and_in_any_memory_layout(engine: Engine, layout
 
 
 def test_frame_sizes_may_alternate(engine: Engine) -> None:
-    small, large = moving_pictures(1, 32, 32)[0], moving_pictures(1, 48, 64)[0]
+    small, large = moving_frames(1, 32, 32)[0], moving_frames(1, 48, 64)[0]
     first = engine.run(small)
     assert engine.run(large).shape == large.shape
     np.testing.assert_array_equal(engine.run(small), first)
@@ -136,11 +136,11 @@ def test_frame_sizes_may_alternate(engine: Engine) -> None:
 
 def test_a_frame_runs_after_prepare(engine: Engine) -> None:
     engine.prepare(64, 48)
-    assert engine.run(moving_pictures(1)[0]).shape == (48, 64, 3)
+    assert engine.run(moving_frames(1)[0]).shape == (48, 64, 3)
 
 
 def test_an_engine_runs_in_another_thread(engine: Engine) -> None:
-    frame, outputs = moving_pictures(1)[0], []
+    frame, outputs = moving_frames(1)[0], []
     thread = threading.Thread(target=lambda: outputs.append(engine.run(frame)))
     thread.start()
     thread.join()
@@ -148,7 +148,7 @@ def test_an_engine_runs_in_another_thread(engine: Engine) -> None:
 
 
 def test_two_frames_in_flight_have_separate_outputs(engine: Engine) -> None:
-    frames = moving_pictures(4)
+    frames = moving_frames(4)
     expected = [engine.run(frame) for frame in frames]
     first, second = engine.submit(frames[0]), engine.submit(frames[1])
     np.testing.assert_array_equal(first.result(), expected[0])
@@ -158,7 +158,7 @@ def test_two_frames_in_flight_have_separate_outputs(engine: Engine) -> None:
 
 
 def test_more_frames_than_fit_in_flight_can_be_submitted(engine: Engine) -> None:
-    frames = moving_pictures(5)
+    frames = moving_frames(5)
     expected = [engine.run(frame) for frame in frames]
     waiting = [engine.submit(frame) for frame in frames]
     for output, future in zip(reversed(expected), reversed(waiting), strict=True):  # results may be fetched in any order
@@ -166,7 +166,7 @@ def test_more_frames_than_fit_in_flight_can_be_submitted(engine: Engine) -> None
 
 
 def test_close_succeeds_with_frames_in_flight(engine: Engine) -> None:
-    frames = moving_pictures(2)
+    frames = moving_frames(2)
     future = engine.submit(frames[0])
     engine.submit(frames[1])
     engine.close()
@@ -176,7 +176,7 @@ def test_close_succeeds_with_frames_in_flight(engine: Engine) -> None:
 def test_openvino_keeps_the_memory_of_two_frames_in_flight(tiny_model: Path) -> None:
     """Uses the requests directly: on a CPU, `submit` waits for its result, unlike on an Intel GPU."""
     engine = OpenVinoEngine(tiny_model, "auto", "fp32")
-    frames = moving_pictures(3, 320, 180)
+    frames = moving_frames(3, 320, 180)
     expected = [engine.run(frame) for frame in frames]
     one, other = engine._requests.get(320, 180)
     first, second = one.submit(frames[0]), other.submit(frames[1])
@@ -219,16 +219,16 @@ class TestFiles:
         path = model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, "h", "w", 3])
         opened = open_engine(path, name)
         assert opened.metadata is None and opened.size is None
-        frame = moving_pictures(1)[0]
+        frame = moving_frames(1)[0]
         np.testing.assert_array_equal(opened.run(frame), frame)
 
     def test_a_fixed_model_rejects_other_sizes(self, name: str, tmp_path: Path) -> None:
         path = model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, 48, 64, 3])
         opened = open_engine(path, name)
         assert opened.size == (64, 48)
-        assert opened.run(moving_pictures(1)[0]).shape == (48, 64, 3)
+        assert opened.run(moving_frames(1)[0]).shape == (48, 64, 3)
         with pytest.raises(EngineError, match="fixed to 64x48, got a frame of 32x32"):
-            opened.run(moving_pictures(1, 32, 32)[0])
+            opened.run(moving_frames(1, 32, 32)[0])
 
     @pytest.mark.parametrize(
         ("dtype", "shape", "inputs", "message"),
@@ -270,7 +270,7 @@ def resizing_model(path: Path, factor: int) -> Path:
 def test_a_model_that_changes_the_size_is_an_engine_error(name: str, tmp_path: Path) -> None:
     opened = open_engine(resizing_model(tmp_path / "m.onnx", 2), name)
     with pytest.raises(EngineError, match="64x48"):
-        opened.run(moving_pictures(1)[0])
+        opened.run(moving_frames(1)[0])
 
 
 def test_a_model_with_only_one_fixed_side_is_rejected(name: str, tmp_path: Path) -> None:
@@ -279,10 +279,10 @@ def test_a_model_with_only_one_fixed_side_is_rejected(name: str, tmp_path: Path)
 
 
 def test_a_closed_engine_raises_an_error(engine: Engine) -> None:
-    engine.run(moving_pictures(1)[0])
+    engine.run(moving_frames(1)[0])
     engine.close()
     with pytest.raises(EngineError, match="closed"):
-        engine.run(moving_pictures(1)[0])
+        engine.run(moving_frames(1)[0])
 
 
 def test_an_engine_runs_without_a_writable_cache(
@@ -290,7 +290,7 @@ def test_an_engine_runs_without_a_writable_cache(
 ) -> None:
     (tmp_path / "cyclecast").write_text("a file where the folder would be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert open_engine(tiny_model, "openvino").run(moving_pictures(1)[0]).shape == (48, 64, 3)
+    assert open_engine(tiny_model, "openvino").run(moving_frames(1)[0]).shape == (48, 64, 3)
     assert "compiled models are not kept" in caplog.text
 
 
@@ -386,7 +386,7 @@ def test_auto_logs_why_a_gpu_does_not_start_and_tries_the_next_engine(
         assert open_engine(tiny_model).name == "openvino"
         engine = open_engine(tiny_model, "onnxruntime")
     assert engine.device == open_engine(tiny_model, "onnxruntime", "cpu").device
-    assert engine.run(moving_pictures(1)[0]).shape == (48, 64, 3)
+    assert engine.run(moving_frames(1)[0]).shape == (48, 64, 3)
     reasons = [record.getMessage() for record in caplog.records]
     assert len(reasons) == 2 and all("onnxruntime could not start CUDAExecutionProvider" in reason for reason in reasons)
     assert raises is None or all(str(raises) in reason for reason in reasons)
@@ -451,7 +451,7 @@ def test_metadata_of_a_newer_version_are_read(name: str, tmp_path: Path, tiny_mo
     helper.set_model_props(model, {"cyclecast": json.dumps(values | {"license": "CC0", "version": "9.0", "faces": [1, 2]})})
     onnx.save(model, str(tmp_path / "m.onnx"))
     with cyclecast.load(tmp_path / "m.onnx", name, "cpu") as opened:
-        assert opened.spec.version == "9.0" and opened(moving_pictures(1)[0]).shape == (48, 64, 3)
+        assert opened.spec.version == "9.0" and opened(moving_frames(1)[0]).shape == (48, 64, 3)
 
 
 FOREIGN_FILES = {
@@ -481,7 +481,7 @@ def test_a_session_at_fixed_addresses_returns_a_new_array_for_each_frame(tiny_mo
 
     session = onnxruntime.InferenceSession(str(tiny_model), providers=["CPUExecutionProvider"])
     run = in_place(session, (1, 48, 64, 3), "cpu", 0)
-    frames = moving_pictures(3)
+    frames = moving_frames(3)
     outputs = [run(frame[None])[0] for frame in frames]
     engine = open_engine(tiny_model, "onnxruntime", "cpu")
     for one, frame in zip(outputs, frames, strict=True):
@@ -543,7 +543,7 @@ def test_bundled_models_are_small_have_cards_and_run() -> None:
         assert path.with_suffix(".md").is_file() and path.with_suffix(".toml").is_file()
         with load(name) as model:
             assert model.spec.name == name and model.spec.steps > 0
-            frame = moving_pictures(1, 120, 90)[0]
+            frame = moving_frames(1, 120, 90)[0]
             styled = model(frame)
         assert styled.shape == frame.shape
         assert styled.std() > 5 and np.abs(styled.astype(int) - frame).mean() > 3  # neither flat nor the input

@@ -24,7 +24,7 @@ from cyclecast.runtime.plan_builder import build_plan, convolutions_not_in
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import build_generator, build_latent_generator
 from tests.commands import run_command
-from tests.conftest import FAMILIES, moving_pictures
+from tests.conftest import FAMILIES, moving_frames
 from tests.runtime.test_engines import resizing_model
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
@@ -138,9 +138,9 @@ def test_build_rejects_plans_and_models_with_nan_in_one_line(tiny_model: Path, t
     weight.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(weight), np.nan), weight.name))
     onnx.save(model, str(tmp_path / "nan.onnx"))
     options = ("-o", tmp_path / "m.plan", "--engine", "tensorrt-rtx", "--size", "64x48", "--sm", 89)
-    refused = run_command("build", tmp_path / "nan.onnx", *options)
-    assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1, refused.stderr
-    assert "NaN values at 64x48" in refused.stderr and not (tmp_path / "m.plan").exists()
+    rejected = run_command("build", tmp_path / "nan.onnx", *options)
+    assert rejected.returncode == 1 and len(rejected.stderr.splitlines()) == 1, rejected.stderr
+    assert "NaN values at 64x48" in rejected.stderr and not (tmp_path / "m.plan").exists()
     assert run_command("build", tmp_path / "nan.onnx", *options, "--no-verify").returncode == 0
     again = run_command("build", tmp_path / "m.plan", *options, "--overwrite")
     assert again.returncode == 1 and len(again.stderr.splitlines()) == 1, again.stderr
@@ -222,7 +222,7 @@ def test_a_plan_agrees_with_onnxruntime_within_a_gray_level(engine: str, tiny_mo
     except EngineUnavailable as error:
         pytest.skip(str(error))
     expected = open_engine(tiny_model, "onnxruntime", "cpu")
-    for frame in moving_pictures(4, 320, 180):
+    for frame in moving_frames(4, 320, 180):
         assert np.abs(opened.run(frame).astype(int) - expected.run(frame)).max() <= 1
     folder = cache_folder("plans")
     assert folder is not None and any(path.name.startswith(f"{engine}-") for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""Small data of every kind that the experiments and the figures are about, drawn here."""
+"""Small data sets for experiments and evaluations: digits, label maps, photos."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def draw_digits(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], ND
 
 
 @pytest.fixture(scope="session")
-def teacher(smallest: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of cyclegan with fresh weights, nearly: what it paints is arbitrary, and so not its input."""
+def teacher(small_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of cyclegan after two steps: its output is arbitrary, but not its input."""
     from cyclecast.training.loop import train
 
     run = tmp_path_factory.mktemp("teacher") / "run"
-    train("cyclegan", smallest("cyclegan", run, steps=2, norm="none", upsample="resize"))
+    train("cyclegan", small_config("cyclegan", run, steps=2, norm="none", upsample="resize"))
     return run
 
 
@@ -49,7 +49,7 @@ def drawn_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """camvid: 8 label maps for training, 8 for looking at, and photos, which are the negatives of their colors; facades."""
+    """camvid: 8 label maps for training, 8 for validation, and photos, which are the negatives of their colors; facades."""
     folder = tmp_path_factory.mktemp("streets")
     random = np.random.default_rng(0)
     for part in ("train", "val"):

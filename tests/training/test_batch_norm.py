@@ -18,7 +18,7 @@ from cyclecast.training.processes import Processes
 from cyclecast.training.recipes import RECIPES
 from cyclecast.training.recipes.translation import has_batch_norm
 
-Smallest = Callable[..., TrainConfig]
+SmallConfig = Callable[..., TrainConfig]
 
 
 def unlike_domains() -> tuple[Tensor, Tensor]:
@@ -34,8 +34,8 @@ def statistics(network: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 @pytest.mark.parametrize("variant", ["full", "gan_alone"])
-def test_cyclegans_loss_is_the_authors(norm: str, variant: str, smallest: Smallest, tmp_path: Path) -> None:
-    recipe: Any = RECIPES["cyclegan"](smallest("cyclegan", tmp_path, norm=norm, variant=variant, batch_size=2))
+def test_cyclegans_loss_equals_that_of_the_authors(norm: str, variant: str, small_config: SmallConfig, tmp_path: Path) -> None:
+    recipe: Any = RECIPES["cyclegan"](small_config("cyclegan", tmp_path, norm=norm, variant=variant, batch_size=2))
     generators = {key: copy.deepcopy(recipe.networks[key]) for key in ("generator_ab", "generator_ba")}
     real_a, real_b = unlike_domains()
     parts = recipe.generator_loss(real_a, real_b).parts
@@ -63,10 +63,10 @@ def test_cyclegans_loss_is_the_authors(norm: str, variant: str, smallest: Smalle
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 @pytest.mark.parametrize("adversarial", ["least_squares", "log"])
-def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart(
-    norm: Any, adversarial: Any, smallest: Smallest, tmp_path: Path
+def test_a_discriminator_with_batch_norm_gets_real_and_fake_separately(
+    norm: Any, adversarial: Any, small_config: SmallConfig, tmp_path: Path
 ) -> None:
-    recipe: Any = RECIPES["cyclegan"](smallest("cyclegan", tmp_path, adversarial=adversarial))
+    recipe: Any = RECIPES["cyclegan"](small_config("cyclegan", tmp_path, adversarial=adversarial))
     torch.manual_seed(0)
     network = PatchDiscriminator(2, 2, norm=norm)
     recipe.networks["discriminator_a"], plain = network, copy.deepcopy(network)
@@ -75,8 +75,8 @@ def test_a_discriminator_with_batch_norm_sees_real_and_fake_apart(
     torch.testing.assert_close(total, losses.discriminator_loss(plain(real), plain(fake), adversarial))
 
 
-def test_bigans_pairs_are_scored_apart_by_batch_norm(smallest: Smallest, tmp_path: Path) -> None:
-    recipe: Any = RECIPES["bigan"](smallest("bigan", tmp_path, norm="batch"))
+def test_bigans_pairs_are_scored_separately_with_batch_norm(small_config: SmallConfig, tmp_path: Path) -> None:
+    recipe: Any = RECIPES["bigan"](small_config("bigan", tmp_path, norm="batch"))
     torch.manual_seed(0)
     network = PatchDiscriminator(2, 2, 6, norm="batch")
     recipe.networks["discriminator"], plain = network, copy.deepcopy(network)
@@ -89,10 +89,10 @@ def test_bigans_pairs_are_scored_apart_by_batch_norm(smallest: Smallest, tmp_pat
 
 
 @pytest.mark.parametrize("recipe", ["gan", "dcgan", "wgan", "cogan"])
-def test_recipes_from_noise_call_their_discriminator_with_one_kind_of_image(
-    recipe: str, smallest: Smallest, tmp_path: Path
+def test_latent_recipes_call_their_discriminator_separately_for_real_and_fake(
+    recipe: str, small_config: SmallConfig, tmp_path: Path
 ) -> None:
-    made: Any = RECIPES[recipe](smallest(recipe, tmp_path))
+    made: Any = RECIPES[recipe](small_config(recipe, tmp_path))
     batch = made.batch(0, Processes())
     sizes: list[int] = []
     for name, network in made.networks.items():
@@ -107,9 +107,9 @@ def test_recipes_from_noise_call_their_discriminator_with_one_kind_of_image(
     assert set(sizes) == {2}
 
 
-def test_building_a_student_leaves_its_statistics_alone(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+def test_building_a_student_does_not_change_its_statistics(small_config: SmallConfig, teacher: Path, tmp_path: Path) -> None:
     settings = {"generator": "resnet6", "ngf": 2, "norm": "batch", "direction": "b2a"}
-    recipe: Any = RECIPES["distill"](smallest("distill", tmp_path, **settings, teacher=teacher))
+    recipe: Any = RECIPES["distill"](small_config("distill", tmp_path, **settings, teacher=teacher))
     student = recipe.networks["generator_ba"]
     assert has_batch_norm(student) and student.training
     for key, value in statistics(student).items():

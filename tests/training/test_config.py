@@ -1,4 +1,4 @@
-"""Settings: from TOML, from text, and refused where they do not fit."""
+"""Settings from TOML files, flags and checkpoints; invalid ones are errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cyclecast.training.recipes.pix2pix import Pix2PixConfig
 PLACES = {"out": "o", "domain_a": "a", "domain_b": "b"}
 
 
-def test_defaults_are_the_papers() -> None:
+def test_defaults_are_those_of_the_paper() -> None:
     config = load_config(CycleGanConfig, settings=PLACES)
     assert (config.optim.learning_rate, config.optim.beta1, config.optim.batch_size) == (2e-4, 0.5, 1)
     assert (config.cycle_weight, config.identity_weight, config.pool.pool_size) == (10.0, 5.0, 50)
@@ -28,7 +28,7 @@ def test_defaults_are_the_papers() -> None:
     assert (config.data.load_size, config.data.load_size_max, config.data.crop_size) == (286, None, 256)
 
 
-def test_toml_then_flags(tmp_path: Path) -> None:
+def test_flags_override_toml(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text('ngf = 8\nsteps = 10\nupsample = "resize"\n')
     config = load_config(CycleGanConfig, file=file, settings=PLACES | {"steps": "20", "augment": "true", "load_size_max": "none"})
@@ -37,14 +37,14 @@ def test_toml_then_flags(tmp_path: Path) -> None:
     assert config.data.domain_a == Path("a")
 
 
-def test_what_a_checkpoint_keeps_is_read_back() -> None:
+def test_settings_of_a_checkpoint_are_read_back() -> None:
     config = load_config(CycleGanConfig, settings=PLACES | {"samples_a": "s", "steps": 3})
     again = load_config(CycleGanConfig, base=config.to_dict())
     assert again.data.domain_a == Path("a").resolve() and again.steps == 3 and again.data.load_size_max is None
     assert again.to_dict() == config.to_dict()
 
 
-def test_a_checkpoints_settings_yield_to_a_file_and_a_file_to_flags(tmp_path: Path) -> None:
+def test_a_file_overrides_a_checkpoint_and_flags_override_a_file(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("ngf = 16\nndf = 16\n")
     base = load_config(CycleGanConfig, settings=PLACES | {"ngf": 8, "ndf": 8, "seed": 8}).to_dict()
     config = load_config(CycleGanConfig, base=base, file=tmp_path / "c.toml", settings={"ndf": "32"})
@@ -74,12 +74,12 @@ def test_a_checkpoints_settings_yield_to_a_file_and_a_file_to_flags(tmp_path: Pa
         ({"precision": "fp8"}, "precision must be one of"),
     ],
 )
-def test_what_does_not_fit_is_named(setting: dict[str, str], message: str) -> None:
+def test_an_invalid_setting_is_an_error_that_names_it(setting: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(CycleGanConfig, settings=PLACES | setting)
 
 
-def test_bad_files(tmp_path: Path) -> None:
+def test_missing_and_malformed_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         load_config(CycleGanConfig, file=tmp_path / "none.toml", settings=PLACES)
     (tmp_path / "bad.toml").write_text("ngf = = 3")
@@ -95,7 +95,7 @@ IMAGES = {"out": "o", "domain": "d"}
 
 
 @pytest.mark.parametrize("text", ["3", 3])
-def test_choices_of_numbers_are_numbers_whatever_they_are_written_as(text: object) -> None:
+def test_a_choice_of_numbers_accepts_text_and_numbers(text: object) -> None:
     assert load_config(DcganConfig, settings=IMAGES | {"channels": text}).channels == 3
     with pytest.raises(ConfigError, match="channels must be one of 1, 3, got 2"):
         load_config(DcganConfig, settings=IMAGES | {"channels": "2"})
@@ -141,27 +141,27 @@ def test_choices_of_numbers_are_numbers_whatever_they_are_written_as(text: objec
         ("distill", {"discriminator": "pixel"}, "no setting named 'discriminator' here: the discriminator is the teacher's"),
     ],
 )
-def test_each_recipe_names_what_does_not_fit(recipe: str, setting: dict[str, str], message: str) -> None:
-    kind = RECIPES[recipe].Config
+def test_each_recipe_names_the_invalid_setting(recipe: str, setting: dict[str, str], message: str) -> None:
+    config_class = RECIPES[recipe].Config
     places = IMAGES if recipe in ("gan", "dcgan", "wgan") else PLACES
     with pytest.raises(ConfigError, match=message):
-        load_config(kind, settings=places | {"distill": {"teacher": "t"}}.get(recipe, {}) | setting)
+        load_config(config_class, settings=places | {"distill": {"teacher": "t"}}.get(recipe, {}) | setting)
 
 
-def test_the_bundled_models_settings_are_settings() -> None:
+def test_the_settings_of_the_bundled_models_are_valid() -> None:
     models = Path(cyclecast.__file__).parent / "models"
     for file in (files := sorted(models.glob("*.toml"))):
-        teaches = file.stem.endswith("-teacher")
+        is_teacher = file.stem.endswith("-teacher")
         load_config(
-            CycleGanConfig if teaches else DistillConfig, file=file, settings=PLACES | ({} if teaches else {"teacher": "t"})
+            CycleGanConfig if is_teacher else DistillConfig, file=file, settings=PLACES | ({} if is_teacher else {"teacher": "t"})
         )
     assert len(files) >= 2
-    for file in models.glob("*.txt"):  # pictures to learn from
+    for file in models.glob("*.txt"):  # training images
         names = file.read_text("utf-8").splitlines()
         assert names and len(set(names)) == len(names)
 
 
-def test_a_pixel_discriminator_takes_any_crop() -> None:
+def test_a_pixel_discriminator_accepts_any_crop_size() -> None:
     config = load_config(
         CycleGanConfig, settings=PLACES | {"crop_size": "32", "discriminator": "pixel", "discriminator_layers": "6"}
     )
@@ -174,7 +174,7 @@ def folders(root: Path, *names: str) -> Path:
     return root
 
 
-def test_data_finds_two_domains_and_their_tests_where_there_are_any(tmp_path: Path) -> None:
+def test_data_finds_two_domains_and_their_test_images(tmp_path: Path) -> None:
     both = folders(tmp_path / "both", "trainA", "trainB", "testB")
     assert data_settings(CycleGanConfig, both) == {
         "domain_a": both / "trainA",
@@ -205,12 +205,12 @@ def test_data_finds_pairs_side_by_side(tmp_path: Path) -> None:
     assert load_config(Pix2PixConfig, settings={"out": "o", **found}).data.layout == "halves"
 
 
-def test_data_of_one_domain_is_taken_as_it_is_and_none_is_nothing(tmp_path: Path) -> None:
+def test_data_of_one_domain_is_that_file_and_no_data_sets_nothing(tmp_path: Path) -> None:
     assert data_settings(DcganConfig, tmp_path / "digits.npz") == {"domain": tmp_path / "digits.npz"}
     assert data_settings(DcganConfig, None) == data_settings(CycleGanConfig, None) == {}
 
 
-def test_data_of_no_known_layout_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+def test_data_of_an_unknown_layout_is_an_error_that_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: no such folder"):
         data_settings(CycleGanConfig, tmp_path / "none")
     with pytest.raises(InputError, match="neither trainA and trainB in it, nor train with train_labels, nor train with pairs"):

@@ -23,7 +23,7 @@ def unpaired(domains: Path) -> UnpairedData:
 
 
 def gradient(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
-    """(height, width, 3): red grows to the right, green downwards, so that each pixel says where it was."""
+    """(height, width, 3): red grows to the right, green downwards, so that each pixel shows its position."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 3, y * 4, np.full_like(x, 60)], 2).astype(np.uint8)
 
@@ -44,7 +44,7 @@ def test_a_batch_depends_on_seed_and_step_alone(domains: Path) -> None:
     assert again[0].abs().max() <= 1
 
 
-def test_processes_that_draw_a_share_each_make_the_whole_batch(domains: Path) -> None:
+def test_the_shares_of_several_processes_are_the_whole_batch(domains: Path) -> None:
     one_folder = ImageFolder(domains / "trainA", (40, 60), 32)
     for data in (unpaired(domains), OneDomain(one_folder), PairedData(domains / "trainA", domains / "trainB", (40, 60), 32)):
         whole = data.batch(3, 7, 4)
@@ -60,7 +60,7 @@ def test_both_domains_of_the_same_folder_are_drawn_independently(domains: Path) 
     assert not torch.equal(real_a, real_b)
 
 
-def test_an_unreadable_image_is_skipped_named_once_and_counted(
+def test_an_unreadable_image_is_skipped_with_one_warning_and_counted(
     domains: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "good.png").write_bytes((domains / "trainA" / "0.png").read_bytes())
@@ -75,7 +75,7 @@ def test_an_unreadable_image_is_skipped_named_once_and_counted(
     assert len(caplog.records) == 2
 
 
-def test_what_was_skipped_before_does_not_change_a_batch(domains: Path, tmp_path: Path) -> None:
+def test_skipped_images_do_not_change_later_batches(domains: Path, tmp_path: Path) -> None:
     for index in range(4):
         (tmp_path / f"{index}.png").write_bytes((domains / "trainA" / f"{index}.png").read_bytes())
         (tmp_path / f"{index}.jpg").write_text("no image")
@@ -85,7 +85,7 @@ def test_what_was_skipped_before_does_not_change_a_batch(domains: Path, tmp_path
     assert torch.equal(used.batch(1, 5, 4)[0], fresh.batch(1, 5, 4)[0])
 
 
-def test_no_folder_no_images_and_no_readable_image_are_errors(tmp_path: Path) -> None:
+def test_a_missing_folder_and_one_without_readable_images_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         ImageFolder(tmp_path / "nowhere", (40, 40), 32)
     with pytest.raises(InputError, match="no images in it"):
@@ -99,20 +99,20 @@ def test_no_folder_no_images_and_no_readable_image_are_errors(tmp_path: Path) ->
         ImageFolder(tmp_path, (40, 40), 64)
 
 
-def test_photos_stand_upright() -> None:
-    pictures = fixed_set(shared("media/images"), 3, 64)
-    assert pictures.shape == (3, 3, 64, 64)
+def test_photos_are_rotated_upright() -> None:
+    photos = fixed_set(shared("media/images"), 3, 64)
+    assert photos.shape == (3, 3, 64, 64)
     folder = shared("media/images")
     upright = [cv2.imread(str(folder / f"Landscape_{turn}.jpg")) for turn in (1, 3, 6, 8)]
     assert len({image.shape for image in upright if image is not None}) == 1  # EXIF is obeyed: all are wide
 
 
-def test_a_fixed_set_is_cut_from_the_center(tmp_path: Path) -> None:
+def test_a_fixed_set_is_cropped_at_the_center(tmp_path: Path) -> None:
     write(tmp_path / "one.png", gradient(48, 64))
     assert torch.equal(fixed_set(tmp_path, 1, 48)[0], to_tensor(gradient(48, 64)[:, 8:56]))
 
 
-def test_half_of_a_side_by_side_image_is_a_domain_of_its_own(tmp_path: Path) -> None:
+def test_half_of_a_side_by_side_image_is_one_domain(tmp_path: Path) -> None:
     both = np.concatenate([np.full((40, 40, 3), 50, np.uint8), np.full((40, 40, 3), 200, np.uint8)], 1)
     write(tmp_path / "pair.png", both)
     for half, value in (("left", 50), ("right", 200)):
@@ -141,7 +141,7 @@ def test_a_pair_is_resized_cropped_and_flipped_alike(tmp_path: Path) -> None:
     assert first_a.shape == (3, 3, 32, 32) and torch.equal(first_a, first_b)
 
 
-def test_partners_of_slightly_different_sizes_still_lie_on_each_other(tmp_path: Path) -> None:
+def test_pairs_of_slightly_different_sizes_are_aligned(tmp_path: Path) -> None:
     write(tmp_path / "a" / "0.png", gradient(48, 64))
     write(tmp_path / "b" / "0.png", resize(gradient(48, 64), (97, 130)))
     real_a, real_b = PairedData(tmp_path / "a", tmp_path / "b", (48, 48), 40).batch(0, 0, 8)
@@ -158,7 +158,9 @@ def test_the_halves_of_one_folder_are_pairs(tmp_path: Path) -> None:
         PairedData(tmp_path, tmp_path, (40, 60), 32, half_a="right")
 
 
-def test_a_file_without_a_partner_is_named_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_without_a_partner_is_skipped_with_one_warning_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a/both.png", "a/alone.png", "a/broken.png", "b/both.png", "b/other.png"):
         write(tmp_path / name, gradient())
     (tmp_path / "b" / "broken.png").write_text("no image")
@@ -196,6 +198,6 @@ def test_facades_are_pairs_of_photo_and_plan() -> None:
     assert flat(plan) > flat(photo)
 
 
-def test_a_short_side_is_resized_with_the_shape_kept() -> None:
+def test_resizing_the_short_side_keeps_the_aspect_ratio() -> None:
     assert resize_short_side(gradient(48, 64), 24).shape == (24, 32, 3)
     assert resize_short_side(gradient(64, 48), 96).shape == (128, 96, 3)

@@ -47,7 +47,7 @@ def test_mnist_archives_hold_both_splits(tmp_path: Path) -> None:
     assert np.array_equal(images, test) and np.array_equal(labels, test_labels)
 
 
-def test_flattened_floats_are_the_same_digits(tmp_path: Path) -> None:
+def test_flattened_floats_are_read_as_digits(tmp_path: Path) -> None:
     images, labels = digits(4, 16)
     flat = images.reshape(4, 256).astype(np.float32) / 255
     path = write_npz(tmp_path / "usps.npz", train_images=flat, train_labels=labels.astype(np.int32))
@@ -74,7 +74,7 @@ def test_hdf5_holds_both_splits(tmp_path: Path) -> None:
         read_digits(tmp_path / "text.h5")
 
 
-def test_hdf5_without_h5py_names_the_line_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hdf5_without_h5py_is_an_error_with_the_command_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "usps.h5").write_bytes(b"")
     with pytest.raises(InputError, match="pip install h5py"):
@@ -94,7 +94,7 @@ def test_idx_files_are_read_gzipped_or_not(zipped: bool, tmp_path: Path) -> None
     assert np.array_equal(read, images) and np.array_equal(read_labels, labels)
 
 
-def test_the_idx_file_that_is_named_is_read_but_for_the_test_split_its_t10k_sibling(tmp_path: Path) -> None:
+def test_the_test_split_of_an_idx_file_is_its_t10k_sibling(tmp_path: Path) -> None:
     train = write_idx(tmp_path, "train", *digits(6, 28))
     assert len(read_digits(train, "test")[0]) == 6  # it has no sibling yet
     test = write_idx(tmp_path, "t10k", *digits(2, 28))
@@ -119,7 +119,7 @@ def test_the_idx_file_that_is_named_is_read_but_for_the_test_split_its_t10k_sibl
     ],
     ids=["magic", "empty", "header", "truncated", "longer", "huge", "gzip", "count", "none", "oblong"],
 )
-def test_a_damaged_idx_file_is_refused(damage: object, message: str, tmp_path: Path) -> None:
+def test_a_damaged_idx_file_is_an_error(damage: object, message: str, tmp_path: Path) -> None:
     path = write_idx(tmp_path, "train", *digits(6, 28))
     assert callable(damage)
     path.write_bytes(damage(path.read_bytes()))
@@ -128,7 +128,7 @@ def test_a_damaged_idx_file_is_refused(damage: object, message: str, tmp_path: P
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_malformed_archives_are_refused(tmp_path: Path) -> None:
+def test_malformed_archives_are_errors(tmp_path: Path) -> None:
     images, labels = digits(4, 28)
     cases: dict[str, dict[str, object]] = {
         "expected x_train and y_train or train_images and train_labels, got x_train": {"x_train": images},
@@ -150,7 +150,7 @@ def test_malformed_archives_are_refused(tmp_path: Path) -> None:
             read_digits(tmp_path / "bad.npz")
 
 
-def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+def test_other_files_are_errors_that_name_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_digits(tmp_path / "nowhere.npz")
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"")
@@ -162,7 +162,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
         read_digits(path)
 
 
-def test_digits_fill_the_picture_at_any_size_and_are_never_flipped(tmp_path: Path) -> None:
+def test_digits_fill_the_image_at_any_size_and_are_never_flipped(tmp_path: Path) -> None:
     images, labels = digits(3, 28)
     path = write_npz(tmp_path / "m.npz", x_train=images, y_train=labels)
     assert np.array_equal(to_bytes(DigitSet(path, 28).tensor([2]))[0].numpy(), np.stack([images[2]] * 3))
@@ -175,7 +175,7 @@ def test_digits_fill_the_picture_at_any_size_and_are_never_flipped(tmp_path: Pat
     assert {image.numpy().tobytes() for image in drawn} == known
 
 
-def test_a_digit_is_drawn_from_seed_and_step_alone_and_keeps_its_label(tmp_path: Path) -> None:
+def test_digits_depend_on_seed_and_step_alone_and_keep_their_labels(tmp_path: Path) -> None:
     images, labels = digits(12, 16)
     path = write_npz(tmp_path / "u.npz", train_images=images, train_labels=labels)
     domain = open_domain(path, (286, 286), 32)
@@ -205,7 +205,7 @@ def test_the_real_files_are_mnist_and_usps() -> None:
     assert np.array_equal(read_digits(folder / "mnist.npz", "test")[1], read_digits(folder / "t10k-images-idx3-ubyte.gz")[1])
 
 
-def test_tight_digits_lose_their_sets_border_and_hardly_any_ink(tmp_path: Path) -> None:
+def test_tight_digits_are_cropped_to_the_ink_of_their_set(tmp_path: Path) -> None:
     images = np.zeros((4, 28, 28), np.uint8)
     images[:, 6:22, 8:20] = 200
     images[0, 1, 1] = 1  # a speck in a corner is no reason to keep the border
@@ -216,7 +216,7 @@ def test_tight_digits_lose_their_sets_border_and_hardly_any_ink(tmp_path: Path) 
     assert DigitSet(full, 16, tight=True).images.shape == (2, 16, 16)
 
 
-def test_the_real_sets_are_cut_as_their_makers_framed_them() -> None:
+def test_tight_digits_of_the_real_sets_have_the_expected_sizes() -> None:
     splits: tuple[Split, Split] = ("train", "test")  # the test digits by the border of the training ones
     for split in splits:
         assert DigitSet(shared("data/digits/mnist.npz"), 32, split, tight=True).images.shape[1:] == (24, 24)

@@ -1,4 +1,4 @@
-"""A student learns what its teacher does, goes on as if never stopped, and becomes a small frame model."""
+"""A student learns its teacher's output, resumes exactly, and is exported as a small frame model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from cyclecast.training.networks import FrameGenerator, build_generator
 from cyclecast.training.recipes.distill import Distill, record_outputs
 from cyclecast.training.shift_average import shift_averaged
 from cyclecast.training.steadiness_loss import steadiness_loss
-from tests.conftest import different, moving_pictures
+from tests.conftest import different, moving_frames
 
-Smallest = Callable[..., TrainConfig]
+SmallConfig = Callable[..., TrainConfig]
 IMITATION = ["channel", "feature", "pixel", "smoothness", "ssim", "style"]
 SMALL: dict[str, Any] = {"width": 8, "blocks": 3, "direction": "b2a"}
 ALL_OF_IT = {"online": True, "adversarial_weight": 1, "steadiness_weight": 1}
 
 
-def test_the_student_comes_nearer_to_its_teacher(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+def test_training_reduces_the_students_distance_to_its_teacher(small_config: SmallConfig, teacher: Path, tmp_path: Path) -> None:
     settings = SMALL | {"teacher": teacher, "learning_rate": 3e-3, "ema_decay": 0.9, "steps": 150}
-    config = smallest("distill", tmp_path / "run", **settings)
+    config = small_config("distill", tmp_path / "run", **settings)
     report = train("distill", config)
     assert sorted(report.losses) == sorted([*IMITATION, "steadiness"])
 
@@ -48,26 +48,30 @@ def test_the_student_comes_nearer_to_its_teacher(smallest: Smallest, teacher: Pa
     assert error(recipe.averages["generator_ba"]) < 0.6 * fresh
 
 
-def test_with_everything_switched_on_it_resumes_bit_for_bit(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+def test_a_run_with_every_option_resumes_bit_for_bit(small_config: SmallConfig, teacher: Path, tmp_path: Path) -> None:
     settings = SMALL | ALL_OF_IT | {"teacher": teacher}
-    whole, parts = (smallest("distill", tmp_path / name, **settings) for name in ("whole", "parts"))
-    told = train("distill", whole).losses
-    assert {"teacher_cycle_a", "teacher_discriminator_b", "adversarial", "discriminator_a", "steadiness", *IMITATION} <= set(told)
+    whole, parts = (small_config("distill", tmp_path / name, **settings) for name in ("whole", "parts"))
+    losses = train("distill", whole).losses
+    assert {"teacher_cycle_a", "teacher_discriminator_b", "adversarial", "discriminator_a", "steadiness", *IMITATION} <= set(
+        losses
+    )
     train("distill", parts, until=2)
     assert different(tmp_path / "whole", tmp_path / "parts") != []
     train("distill", parts, resume=True)
     assert different(tmp_path / "whole", tmp_path / "parts") == []
 
 
-def test_the_students_discriminator_starts_as_the_teachers(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
-    config = smallest("distill", tmp_path / "run", **SMALL, teacher=teacher, adversarial_weight=1)
+def test_the_students_discriminator_starts_with_the_teachers_weights(
+    small_config: SmallConfig, teacher: Path, tmp_path: Path
+) -> None:
+    config = small_config("distill", tmp_path / "run", **SMALL, teacher=teacher, adversarial_weight=1)
     started = Distill(config).networks["discriminator_a"].state_dict()  # type: ignore[arg-type]
     saved = checkpoint.load(teacher / checkpoint.NAME)["networks"]["discriminator_a"]
     assert all(torch.equal(started[key], value) for key, value in saved.items())
 
 
-def test_a_student_becomes_a_frame_model_of_any_size(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
-    train("distill", smallest("distill", tmp_path / "run", **SMALL, teacher=teacher, steps=2))
+def test_a_student_becomes_a_frame_model_of_any_size(small_config: SmallConfig, teacher: Path, tmp_path: Path) -> None:
+    train("distill", small_config("distill", tmp_path / "run", **SMALL, teacher=teacher, steps=2))
     trained = read_generator(tmp_path / "run")
     assert isinstance(trained.network, FrameGenerator) and trained.direction == "b2a"
     with torch.no_grad():
@@ -77,7 +81,7 @@ def test_a_student_becomes_a_frame_model_of_any_size(smallest: Smallest, teacher
     with cyclecast.load(tmp_path / "m.onnx", "onnxruntime") as model:
         assert (model.spec.recipe, model.spec.architecture) == ("distill", trained.architecture)
         for width, height in ((52, 38), (16, 17)):
-            frame = moving_pictures(1, width, height)[0]
+            frame = moving_frames(1, width, height)[0]
             expected = reference(trained.network, torch.from_numpy(frame)).numpy()
             assert np.abs(model(frame).astype(int) - expected).max() <= 1
             assert np.abs(expected.astype(int) - frame).mean() > 2
@@ -93,10 +97,10 @@ def test_four_depths_are_recorded_in_order(name: str) -> None:
     with record_outputs(network.depths()) as later:
         pass
     network(torch.zeros(2, 3, 32, 32))
-    assert later == []  # nothing is left hanging on
+    assert later == []  # the hooks are removed
 
 
-def test_what_moves_with_its_input_is_steady_and_what_stays_is_not() -> None:
+def test_a_style_that_moves_with_its_input_has_a_low_steadiness_loss() -> None:
     torch.manual_seed(0)
     images = torch.nn.functional.avg_pool2d(torch.randn(4, 3, 72, 72), 9, 1)  # smooth: 64x64
 
@@ -104,7 +108,7 @@ def test_what_moves_with_its_input_is_steady_and_what_stays_is_not() -> None:
         return 0.5 * x
 
     def pinned(x: Tensor) -> Tensor:
-        return x + torch.linspace(-1, 1, 64).sin().mul(20).sin()  # a pattern that does not move with the picture
+        return x + torch.linspace(-1, 1, 64).sin().mul(20).sin()  # a pattern that does not move with the image
 
     torch.manual_seed(1)
     moving = float(steadiness_loss(pointwise, images, pointwise(images)))
@@ -113,17 +117,19 @@ def test_what_moves_with_its_input_is_steady_and_what_stays_is_not() -> None:
     assert moving < 0.02 and staying > moving + 0.05
 
 
-def test_noise_that_is_passed_on_is_not_steady() -> None:
+def test_noise_in_the_output_raises_the_steadiness_loss() -> None:
     torch.manual_seed(0)
     images = torch.zeros(4, 3, 64, 64)
-    passed_on = steadiness_loss(lambda x: x, images, images).item()
+    copied = steadiness_loss(lambda x: x, images, images).item()
     levelled = steadiness_loss(lambda x: x.mean((2, 3), keepdim=True).expand_as(x), images, images).item()
-    assert 0.01 < passed_on < 0.05 and levelled < 0.002
+    assert 0.01 < copied < 0.05 and levelled < 0.002
 
 
-def test_the_discriminator_sees_the_student_at_its_teachers_scale(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+def test_the_discriminator_gets_the_students_output_at_the_teachers_scale(
+    small_config: SmallConfig, teacher: Path, tmp_path: Path
+) -> None:
     settings = SMALL | {"teacher": teacher, "adversarial_weight": 1, "teacher_scale": 0.5, "crop_size": 64}
-    recipe = Distill(smallest("distill", tmp_path / "run", **settings, load_size=64))  # type: ignore[arg-type]
+    recipe = Distill(small_config("distill", tmp_path / "run", **settings, load_size=64))  # type: ignore[arg-type]
     sides: list[int] = []
     recipe.networks["discriminator_a"].register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[2]))
     images = torch.rand(2, 3, 64, 64) * 2 - 1

@@ -1,4 +1,4 @@
-"""What `cyclecast evaluate` says of a run or a frame model: the figures that its data allow, under names that are true."""
+"""`cyclecast evaluate` measures runs and frame models: the figures that their data allow, and errors in one line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from cyclecast.video.files.reader import VideoFile
 from tests.commands import run_command
 from tests.conftest import on_cuda
 
-Smallest = Callable[..., TrainConfig]
+SmallConfig = Callable[..., TrainConfig]
 
 ALWAYS = {"images", "structure_kept"}
 DISTANCES = {"imagenet_fid", "imagenet_kid_mean", "imagenet_kid_std"}
@@ -62,7 +62,7 @@ def check(figures: dict[str, Any], names: set[str], images: int) -> None:
     )
 
 
-def test_a_run_on_folders_is_measured_both_ways_on_the_images_that_it_is_given(run: Path, domains: Path) -> None:
+def test_a_run_on_folders_is_evaluated_in_both_directions_on_the_given_data(run: Path, domains: Path) -> None:
     figures = evaluate_run(run, domains)
     assert list(figures) == ["a2b", "b2a"]
     for direction in figures.values():
@@ -71,8 +71,8 @@ def test_a_run_on_folders_is_measured_both_ways_on_the_images_that_it_is_given(r
         evaluate_run(run)  # what it was trained on: 8 images, of which every second is held back
 
 
-def test_a_run_of_pix2pix_is_measured_the_way_that_it_goes(smallest: Smallest, side_by_side: Path, tmp_path: Path) -> None:
-    train("pix2pix", smallest("pix2pix", tmp_path / "run", direction="b2a", steps=1))
+def test_a_run_of_pix2pix_is_evaluated_in_its_direction(small_config: SmallConfig, side_by_side: Path, tmp_path: Path) -> None:
+    train("pix2pix", small_config("pix2pix", tmp_path / "run", direction="b2a", steps=1))
     with pytest.raises(InputError, match="val: evaluate needs 8 or more readable images, got 4"):
         evaluate_run(tmp_path / "run")
     more = tmp_path / "more"
@@ -87,7 +87,7 @@ def test_a_run_of_pix2pix_is_measured_the_way_that_it_goes(smallest: Smallest, s
     assert evaluate_run(tmp_path / "run" / checkpoint.NAME, more) == figures  # the file is enough, and nothing is random
 
 
-def test_a_perfect_translator_is_at_its_target_and_an_idle_one_where_it_was(domains: Path) -> None:
+def test_a_perfect_translator_has_distance_0_and_an_identity_has_none_of_the_target(domains: Path) -> None:
     paths = DomainPaths.from_settings(data_settings(CycleGanConfig, domains))
     target = to_bytes(open_domain(domains / "testB", (32, 32), 32).first(8, 32))
     perfect = evaluate_translation(lambda images: target, "a2b", paths, side=32)
@@ -99,9 +99,9 @@ def test_a_perfect_translator_is_at_its_target_and_an_idle_one_where_it_was(doma
     assert back["imagenet_fid"] == pytest.approx(0, abs=1e-3) and back["classified_as_target"] == 1
 
 
-def test_a_run_on_digits_is_read_both_ways(smallest: Smallest, drawn_digits: Path, tmp_path: Path) -> None:
+def test_a_run_on_digits_is_evaluated_in_both_directions(small_config: SmallConfig, drawn_digits: Path, tmp_path: Path) -> None:
     files = {"domain_a": drawn_digits / "mnist.npz", "domain_b": drawn_digits / "usps.npz"}
-    train("cyclegan", smallest("cyclegan", tmp_path / "run", **files, samples_a=None, samples_b=None))
+    train("cyclegan", small_config("cyclegan", tmp_path / "run", **files, samples_a=None, samples_b=None))
     figures = evaluate_run(tmp_path / "run")
     assert list(figures) == ["a2b", "b2a"]
     for direction in figures.values():
@@ -112,17 +112,17 @@ def test_a_run_on_digits_is_read_both_ways(smallest: Smallest, drawn_digits: Pat
 @pytest.mark.gpu
 @on_cuda
 def test_runs_on_folders_and_digits_are_evaluated_on_cuda(
-    run: Path, smallest: Smallest, domains: Path, drawn_digits: Path, tmp_path: Path
+    run: Path, small_config: SmallConfig, domains: Path, drawn_digits: Path, tmp_path: Path
 ) -> None:
     for direction in evaluate_run(run, domains, device=torch.device("cuda")).values():
         check(direction, FOLDERS, images=8)
     files = {"domain_a": drawn_digits / "mnist.npz", "domain_b": drawn_digits / "usps.npz"}
-    train("cyclegan", smallest("cyclegan", tmp_path / "run", **files, samples_a=None, samples_b=None))
+    train("cyclegan", small_config("cyclegan", tmp_path / "run", **files, samples_a=None, samples_b=None))
     for direction in evaluate_run(tmp_path / "run", device=torch.device("cuda")).values():
         check(direction, DIGITS, images=40)
 
 
-def test_digits_that_stay_as_they_are_are_read_as_they_were(drawn_digits: Path) -> None:
+def test_an_identity_on_digits_has_the_accuracy_of_its_input(drawn_digits: Path) -> None:
     paths = DomainPaths(domain_a=drawn_digits / "mnist.npz", domain_b=drawn_digits / "usps.npz")
     idle = evaluate_translation(lambda images: images, "a2b", paths, side=32)
     assert idle["digit_accuracy"] == idle["digit_accuracy_untranslated"]
@@ -136,9 +136,9 @@ def test_digits_that_stay_as_they_are_are_read_as_they_were(drawn_digits: Path) 
     assert blank["digit_accuracy_untranslated"] == idle["digit_accuracy_untranslated"] > 0.2
 
 
-def test_a_run_on_label_maps_is_scored_by_its_labels(smallest: Smallest, drawn_streets: Path, tmp_path: Path) -> None:
+def test_a_run_on_label_maps_is_scored_by_its_labels(small_config: SmallConfig, drawn_streets: Path, tmp_path: Path) -> None:
     places = data_settings(CycleGanConfig, drawn_streets / "camvid")
-    train("cyclegan", smallest("cyclegan", tmp_path / "run", **places, steps=1))
+    train("cyclegan", small_config("cyclegan", tmp_path / "run", **places, steps=1))
     figures = evaluate_run(tmp_path / "run")
     assert list(figures) == ["a2b", "b2a"]
     for direction in figures.values():
@@ -165,8 +165,8 @@ def negative(images: Tensor) -> Tensor:
     return 255 - images
 
 
-def test_a_run_that_draws_from_noise_is_measured_by_its_samples(smallest: Smallest, drawn_digits: Path, tmp_path: Path) -> None:
-    train("gan", smallest("gan", tmp_path / "run", domain=drawn_digits / "mnist.npz", image_size=16))
+def test_a_latent_run_is_evaluated_by_its_samples(small_config: SmallConfig, drawn_digits: Path, tmp_path: Path) -> None:
+    train("gan", small_config("gan", tmp_path / "run", domain=drawn_digits / "mnist.npz", image_size=16))
     figures = evaluate_run(tmp_path / "run")
     assert list(figures) == ["sample"] and set(figures["sample"]) == {"images"} | OF_DIGITS
     assert figures["sample"]["images"] == 40 and all(math.isfinite(value) for value in figures["sample"].values())
@@ -174,13 +174,13 @@ def test_a_run_that_draws_from_noise_is_measured_by_its_samples(smallest: Smalle
     assert on_others["sample"]["classifier_fid"] != figures["sample"]["classifier_fid"]
 
 
-def test_samples_of_photos_need_inception(smallest: Smallest, domains: Path, tmp_path: Path) -> None:
-    train("gan", smallest("gan", tmp_path / "run", domain=domains / "trainA", image_size=16))
+def test_samples_of_photos_need_inception(small_config: SmallConfig, domains: Path, tmp_path: Path) -> None:
+    train("gan", small_config("gan", tmp_path / "run", domain=domains / "trainA", image_size=16))
     with pytest.raises(InputError, match="trainA: FID of a single domain needs --inception, a file of Inception weights"):
         evaluate_run(tmp_path / "run")
 
 
-def test_what_is_no_run_of_ours_is_refused(run: Path, domains: Path, tmp_path: Path) -> None:
+def test_other_folders_and_unknown_recipes_are_errors(run: Path, domains: Path, tmp_path: Path) -> None:
     state = checkpoint.load(run / checkpoint.NAME)
     checkpoint.save(tmp_path / checkpoint.NAME, state | {"recipe": "dogan"})
     with pytest.raises(ConfigError, match="a run of 'dogan', a recipe that this version does not know; there are: gan, "):
@@ -223,7 +223,7 @@ NO_TEST_SPLIT = "trainA: evaluate needs a test split of 8 or more images, or 16 
         ({}, "neither trainA and trainB in it"),
     ],
 )
-def test_too_few_images_are_one_line_that_names_the_folder(
+def test_too_few_images_are_an_error_in_one_line_that_names_the_folder(
     run: Path, idle_model: Path, tmp_path: Path, splits: dict[str, int], message: str
 ) -> None:
     for name, count in splits.items():
@@ -251,7 +251,7 @@ def test_gray_deep_transparent_and_damaged_images_are_read_or_skipped(tmp_path: 
     check(figures, FOLDERS, images=8)  # of 17 readable files, every second one
 
 
-def test_data_of_another_type_are_one_line(run: Path, idle_model: Path, tmp_path: Path) -> None:
+def test_data_of_another_type_are_an_error_in_one_line(run: Path, idle_model: Path, tmp_path: Path) -> None:
     lines = tmp_path / "losses.jsonl"
     lines.write_text('{"step": 1}\n')
     with pytest.raises(InputError, match="losses.jsonl: a file; expected a folder with trainA and trainB"):
@@ -293,7 +293,7 @@ def test_lines_of_another_program_in_a_runs_folder_do_not_matter(run: Path, tmp_
         ({"config.domain_a": __file__}, InputError, "one is a folder and one a file"),
     ],
 )
-def test_a_checkpoint_of_another_version_is_one_line(
+def test_a_checkpoint_of_another_version_is_an_error_in_one_line(
     run: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     state = checkpoint.load(run / checkpoint.NAME)
@@ -321,7 +321,7 @@ def identity_model(path: Path, metadata: str | None = None) -> Path:
 
 
 @pytest.mark.parametrize("direction", ["sample", "forward", "b2c", "x", 3, ["a2b"]])
-def test_a_model_with_another_versions_direction_is_one_line(direction: Any, domains: Path, tmp_path: Path) -> None:
+def test_a_model_with_an_unknown_direction_is_an_error_in_one_line(direction: Any, domains: Path, tmp_path: Path) -> None:
     path = identity_model(tmp_path / "model.onnx", json.dumps({"direction": direction}))
     with (
         pytest.raises(ModelError, match="direction.*(expected a2b or b2a|expected a text)"),
@@ -330,7 +330,7 @@ def test_a_model_with_another_versions_direction_is_one_line(direction: Any, dom
         measure_model(model, domains, None, seconds=4.0, side=32, inception=None, seed=0)
 
 
-def test_a_clip_without_two_frames_is_one_line(idle_model: Path, clip: Path, domains: Path) -> None:
+def test_a_clip_without_two_frames_is_an_error_in_one_line(idle_model: Path, clip: Path, domains: Path) -> None:
     with cyclecast.load(idle_model, "onnxruntime") as model:
         for short, seconds in ((clip, 0.01), (domains / "trainA" / "0.png", 4.0)):
             message = (
@@ -346,7 +346,7 @@ def idle_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return identity_model(tmp_path_factory.mktemp("idle") / "idle.onnx")
 
 
-def test_a_model_that_changes_nothing_flickers_as_its_source_and_keeps_all_of_it(
+def test_an_identity_model_has_the_warping_error_and_the_structure_of_its_source(
     idle_model: Path, clip: Path, domains: Path
 ) -> None:
     with cyclecast.load(idle_model, "onnxruntime") as model:
@@ -361,7 +361,7 @@ def test_a_model_that_changes_nothing_flickers_as_its_source_and_keeps_all_of_it
     assert found["structure_kept"] == pytest.approx(1) and found["classified_as_target"] == found["source_classified_as_target"]
 
 
-def test_a_trained_models_flicker_is_measured_for_as_long_as_asked(tiny_model: Path, clip: Path) -> None:
+def test_the_warping_error_is_measured_over_the_requested_seconds(tiny_model: Path, clip: Path) -> None:
     done = run_command("evaluate", tiny_model, "--clip", clip, "--seconds", 0.2, "--engine", "onnxruntime", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["a2b"]
@@ -373,7 +373,7 @@ def test_a_trained_models_flicker_is_measured_for_as_long_as_asked(tiny_model: P
     assert all(name in table.stderr for name in found)
 
 
-def test_what_cannot_be_measured_is_one_clear_line(tiny_model: Path, run: Path, clip: Path) -> None:
+def test_an_evaluation_without_data_is_an_error_in_one_line(tiny_model: Path, run: Path, clip: Path) -> None:
     for args, message in (
         ((tiny_model,), "nothing to measure a frame model on: name --judge, --data or --clip"),
         ((run, "--clip", clip), "flicker is measured on a frame model: export the run, then evaluate that"),

@@ -109,9 +109,7 @@ def moved_data(recipe: str, golden_data: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", STEP_6)
-def test_a_golden_checkpoint_resumes_with_the_losses_that_its_version_computed(
-    name: str, golden_data: Path, tmp_path: Path
-) -> None:
+def test_a_golden_checkpoint_resumes_with_the_losses_of_its_version(name: str, golden_data: Path, tmp_path: Path) -> None:
     run, recipe = unpack(name, tmp_path / "run"), name.partition("-")[0]
     settings: dict[str, Any] = {"out": run, **moved_data(recipe, golden_data)}
     if recipe == "distill":  # a run of that version kept no copy of its teacher
@@ -134,7 +132,9 @@ def test_a_golden_checkpoint_is_exported(name: str, tmp_path: Path) -> None:
     assert all(agreement.passed for agreement in export_onnx(generator, tmp_path / "m.onnx", size=size))
 
 
-def test_a_golden_run_of_distill_without_its_teacher_says_what_to_type(golden_data: Path, tmp_path: Path) -> None:
+def test_a_golden_run_of_distill_without_its_teacher_is_an_error_with_the_setting_to_type(
+    golden_data: Path, tmp_path: Path
+) -> None:
     run = unpack("distill", tmp_path / "run")
     settings = {"out": run, "teacher": tmp_path / "gone", **moved_data("distill", golden_data)}
     config = load_config(RECIPES["distill"].Config, base=checkpoint.load(run)["config"], settings=settings)
@@ -142,13 +142,13 @@ def test_a_golden_run_of_distill_without_its_teacher_says_what_to_type(golden_da
         train("distill", config, resume=True)
 
 
-def test_earlier_names_of_settings_are_accepted_in_files_flags_and_checkpoints(tmp_path: Path) -> None:
+def test_old_names_of_settings_are_accepted_in_files_flags_and_checkpoints(tmp_path: Path) -> None:
     places = {"out": "o", "domain_a": "a", "domain_b": "b"}
     (tmp_path / "c.toml").write_text("colour_weight = 2.0\nsnow_weight_b = 3.0\n")
-    kind = RECIPES["cyclegan"].Config
-    config = load_config(kind, base={"brightness_weight": 1.0}, file=tmp_path / "c.toml", settings=places)
-    flags = load_config(kind, settings=places | {"colour_weight": "2", "cycle_colours": "false", "snow_weight_b": "3"})
-    base = load_config(kind, base={"colour_weight": 2.0, "cycle_colours": False, "snow_weight_b": 3.0}, settings=places)
+    config_class = RECIPES["cyclegan"].Config
+    config = load_config(config_class, base={"brightness_weight": 1.0}, file=tmp_path / "c.toml", settings=places)
+    flags = load_config(config_class, settings=places | {"colour_weight": "2", "cycle_colours": "false", "snow_weight_b": "3"})
+    base = load_config(config_class, base={"colour_weight": 2.0, "cycle_colours": False, "snow_weight_b": 3.0}, settings=places)
     assert (config.color_weight, config.whiten_weight_b, config.brightness_weight) == (2, 3, 1)
     assert flags == base and (flags.color_weight, flags.cycle_colors, flags.whiten_weight_b) == (2, False, 3)
     simgan = load_config(RECIPES["simgan"].Config, settings=places | {"regularisation_weight": "7"})
@@ -260,7 +260,7 @@ STEP_4: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("name", STEP_4)
-def test_a_seed_gives_the_losses_that_it_gave_before(name: str, golden_data: Path, tmp_path: Path) -> None:
+def test_a_seed_has_the_losses_of_the_earlier_version(name: str, golden_data: Path, tmp_path: Path) -> None:
     recipe, settings, losses = STEP_4[name]
     common = {"out": tmp_path / "run", "steps": 4, "precision": "fp32", "tensorboard": False, "device": "cpu", "save_every": 99}
     data = moved_data("dcgan" if recipe == "wgan" else recipe, golden_data)
@@ -285,14 +285,14 @@ def test_a_seed_gives_the_losses_that_it_gave_before(name: str, golden_data: Pat
         {"lines": [], "sums": None, "count": 0},
     ],
 )
-def test_a_damaged_log_in_a_checkpoint_is_one_line(log: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_log_in_a_checkpoint_is_an_error_in_one_line(log: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the checkpoint's log of losses is damaged") as error:
         LossLog(tmp_path, 1, tensorboard=False).load_state_dict(log)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("part", ["log", "optimizers", "pools", "config", "precision"])
-def test_a_checkpoint_that_lacks_a_part_cannot_be_resumed_and_says_so(part: str, golden_data: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_lacks_a_part_is_an_error_that_names_it(part: str, golden_data: Path, tmp_path: Path) -> None:
     run = unpack("dcgan", tmp_path / "run")
     state = checkpoint.load(run)
     config = load_config(RECIPES["dcgan"].Config, base=state["config"], settings={"out": run, **moved_data("dcgan", golden_data)})
@@ -323,7 +323,7 @@ def test_a_checkpoint_that_lacks_a_part_cannot_be_resumed_and_says_so(part: str,
         ("extra", 3, "extra must be of type dict, got int"),
     ],
 )
-def test_a_checkpoint_with_a_field_of_the_wrong_type_is_one_line(
+def test_a_checkpoint_with_a_field_of_the_wrong_type_is_an_error_in_one_line(
     field: str, value: object, message: str, golden_data: Path, tmp_path: Path
 ) -> None:
     run = unpack("dcgan", tmp_path / "run")

@@ -79,13 +79,13 @@ def test_only_a_folder_of_labels_with_a_table_has_a_palette(labels: Path, tmp_pa
         ("index,name,r,g,b\n0,\xff\xfe,1,2,3\n", "cannot be read as CSV"),
     ],
 )
-def test_a_malformed_table_is_refused_with_its_line(table: str, message: str, tmp_path: Path) -> None:
+def test_a_malformed_table_is_an_error_that_names_the_line(table: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_bytes(table.encode("latin-1"))
     with pytest.raises(InputError, match=message):
         read_palette(tmp_path / "classes.csv")
 
 
-def test_colors_name_their_class_again_even_when_they_are_a_little_off() -> None:
+def test_colors_with_noise_map_to_their_class() -> None:
     indices = stripes()
     image = colorize(indices, palette())
     assert image.shape == (40, 50, 3) and image.dtype == np.uint8
@@ -99,7 +99,7 @@ def test_an_index_outside_the_table_is_an_error() -> None:
         colorize(np.full((4, 4), 3, np.uint8), palette())
 
 
-def test_label_maps_are_drawn_in_their_tables_colors_and_never_blended(labels: Path) -> None:
+def test_label_maps_have_only_the_colors_of_their_table(labels: Path) -> None:
     folder = ImageFolder(labels, (41, 77), 40)
     random = np.random.default_rng(0)
     images = torch.cat([to_bytes(torch.stack([folder.draw(random) for _ in range(8)])), to_bytes(folder.first(3, 40))])
@@ -108,7 +108,7 @@ def test_label_maps_are_drawn_in_their_tables_colors_and_never_blended(labels: P
     }
 
 
-def test_an_unusable_label_map_is_skipped_named_once_and_counted(labels: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_label_map_is_skipped_with_one_warning_and_counted(labels: Path, caplog: pytest.LogCaptureFixture) -> None:
     cv2.imwrite(str(labels / "outside.png"), stripes() + 1)
     cv2.imwrite(str(labels / "colors.png"), np.zeros((40, 40, 3), np.uint8))
     folder = ImageFolder(labels, (40, 40), 32)
@@ -123,7 +123,7 @@ def test_an_unusable_label_map_is_skipped_named_once_and_counted(labels: Path, c
     assert "class index 3 is outside the table" in messages[1]
 
 
-def test_camvid_pairs_a_street_with_its_labels() -> None:
+def test_camvid_pairs_photos_with_labels() -> None:
     camvid = shared("data/camvid")
     data = PairedData(camvid / "train", camvid / "train_labels", (143, 143), 128)
     photo, label = data.batch(0, 0, 2)

@@ -46,7 +46,7 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in network.state_dict().items()}
 
 
-def test_a_batch_in_parts_gives_the_weights_and_losses_of_the_whole_one() -> None:
+def test_accumulation_has_the_weights_and_losses_of_the_whole_batch() -> None:
     real = torch.randn(4, 3, 32, 32)
     whole, parts = Game(), Game(accumulate=2)
     start = weights(whole.generator)
@@ -58,7 +58,7 @@ def test_a_batch_in_parts_gives_the_weights_and_losses_of_the_whole_one() -> Non
     assert largest > 1e-3  # far more than the tolerance
 
 
-def test_only_the_optimizers_own_weights_move_and_take_gradients() -> None:
+def test_only_the_optimizers_own_weights_change_and_have_gradients() -> None:
     game = Game()
     before = weights(game.generator), weights(game.discriminator)
     _, fake = game.step(torch.randn(2, 3, 32, 32))
@@ -74,7 +74,7 @@ def test_only_the_optimizers_own_weights_move_and_take_gradients() -> None:
     assert not any(p.requires_grad for p in game.generator.parameters())
 
 
-def test_a_second_step_starts_from_no_gradient() -> None:
+def test_a_second_step_starts_with_gradients_of_zero() -> None:
     real = torch.randn(1, 3, 32, 32)
     game = Game()
     game.step(real)
@@ -94,7 +94,7 @@ def test_bf16_keeps_weights_losses_and_outputs_in_fp32() -> None:
     torch.testing.assert_close(losses, exact_losses, atol=0.02, rtol=0.02)
 
 
-def test_fp16_is_refused_on_a_cpu(domains: Path, tmp_path: Path) -> None:
+def test_fp16_on_a_cpu_is_an_error(domains: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="precision fp16 trains only on CUDA; on cpu use bf16 or fp32"):
         pick_precision("fp16", CPU)
     with pytest.raises(ConfigError, match="fp16"):
@@ -114,12 +114,12 @@ def test_fp16_is_refused_on_a_cpu(domains: Path, tmp_path: Path) -> None:
         ("contiguous", "cpu", 256, False),
     ],
 )
-def test_the_layout_is_the_one_that_measured_faster_unless_asked(name: str, device: str, side: int, innermost: bool) -> None:
+def test_auto_picks_the_faster_memory_format(name: str, device: str, side: int, innermost: bool) -> None:
     expected = torch.channels_last if innermost else torch.contiguous_format
     assert pick_memory_format(name, torch.device(device), side) == expected
 
 
-def test_the_layout_changes_no_result(domains: Path, tmp_path: Path) -> None:
+def test_the_memory_format_does_not_change_results(domains: Path, tmp_path: Path) -> None:
     losses = [
         train("cyclegan", tiny_config(domains, tmp_path / name, steps=2, memory_format=name)).losses
         for name in ("contiguous", "channels_last")

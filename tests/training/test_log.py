@@ -1,4 +1,4 @@
-"""What a run says of itself: the same numbers in its log, for TensorBoard and on its page."""
+"""The log of losses, TensorBoard and the page of a run show the same numbers."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def logged(run: Path) -> Scalars:
     return out
 
 
-def test_lines_are_means_and_tensorboard_shows_the_same(smallest: Callable[..., TrainConfig], tmp_path: Path) -> None:
+def test_lines_are_means_and_tensorboard_shows_the_same(small_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
-    config = smallest("dcgan", tmp_path / "run", steps=7, log_every=3, tensorboard=True)
+    config = small_config("dcgan", tmp_path / "run", steps=7, log_every=3, tensorboard=True)
     train("dcgan", config, on_progress=lambda progress: seen.append(progress.losses))
     shown = logged(config.out)
     assert sorted(shown) == ["discriminator", "generator"]
@@ -50,8 +50,8 @@ def test_lines_are_means_and_tensorboard_shows_the_same(smallest: Callable[..., 
     assert board(config.out) == shown
 
 
-def test_a_resumed_run_shows_each_step_once(smallest: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    config = smallest("dcgan", tmp_path / "run", steps=9, log_every=2, save_every=5, tensorboard=True)
+def test_a_resumed_run_shows_each_step_once(small_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = small_config("dcgan", tmp_path / "run", steps=9, log_every=2, save_every=5, tensorboard=True)
 
     def crash(progress: object) -> None:
         if len(logged(config.out).get("generator", [])) == 4:  # at step 8, three after the checkpoint
@@ -65,12 +65,12 @@ def test_a_resumed_run_shows_each_step_once(smallest: Callable[..., TrainConfig]
     assert logged(config.out) == before and board(config.out) == before  # the same steps, and the same numbers
 
 
-def test_a_run_without_tensorboard_leaves_no_events(smallest: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    train("dcgan", smallest("dcgan", tmp_path / "run", steps=1, tensorboard=False))
+def test_a_run_without_tensorboard_leaves_no_events(small_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    train("dcgan", small_config("dcgan", tmp_path / "run", steps=1, tensorboard=False))
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
-def test_half_a_line_survives_a_stop(tmp_path: Path) -> None:
+def test_a_started_mean_of_the_log_survives_a_stop(tmp_path: Path) -> None:
     log = LossLog(tmp_path, 4, tensorboard=False)
     log.open(0)
     for step in (1, 2, 3, 4, 5, 6):
@@ -85,7 +85,7 @@ def test_half_a_line_survives_a_stop(tmp_path: Path) -> None:
     assert again.curves() == {"loss": ([4, 8], [2.5, 6.5])}
 
 
-def test_a_log_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "losses.jsonl").mkdir()
     with pytest.raises(OutputError, match="losses.jsonl: cannot be written"):
         LossLog(tmp_path, 1, tensorboard=False).open(0)
@@ -93,9 +93,9 @@ def test_a_log_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("recipe", ["wgan", "cyclegan"])
 def test_the_page_names_recipe_and_losses_and_needs_nothing_else(
-    recipe: str, smallest: Callable[..., TrainConfig], tmp_path: Path
+    recipe: str, small_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    config = smallest(recipe, tmp_path / "my <run>", steps=2, log_every=1)
+    config = small_config(recipe, tmp_path / "my <run>", steps=2, log_every=1)
     report = train(recipe, config)
     html = Path(report.page).read_text("utf-8")
     assert report.page == str(config.out / "index.html")
@@ -104,6 +104,6 @@ def test_the_page_names_recipe_and_losses_and_needs_nothing_else(
         assert name in html
     for name in config.to_dict():
         assert name in html
-    pictures = re.findall(r'<img[^>]* src="([^"]{0,30})', html)
-    assert len(pictures) == len(list(config.out.glob("*.jpg"))) and all(uri.startswith("data:image/") for uri in pictures)
+    sources = re.findall(r'<img[^>]* src="([^"]{0,30})', html)
+    assert len(sources) == len(list(config.out.glob("*.jpg"))) and all(uri.startswith("data:image/") for uri in sources)
     assert not re.search(r"https?:|//\w+\.|url\(|@import|fetch\(", re.sub(r"base64,[^\"]*", "", html))

@@ -1,4 +1,4 @@
-"""A run: it learns, it stops when told, it goes on as if it never had."""
+"""A run learns, stops on request, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(domai
     assert (tmp_path / "whole" / "losses.jsonl").read_text() == (tmp_path / "parts" / "losses.jsonl").read_text()
 
 
-def test_it_learns_to_reconstruct(domains: Path, tmp_path: Path) -> None:
+def test_training_lowers_the_cycle_loss(domains: Path, tmp_path: Path) -> None:
     seen: list[float] = []
     config = tiny_config(domains, tmp_path / "run", steps=40, batch_size=2, learning_rate=2e-3)
     train("cyclegan", config, on_progress=lambda p: seen.append(p.losses["cycle_a"] + p.losses["cycle_b"]))
     assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
 
 
-def test_a_run_leaves_sheets_a_log_and_its_config(domains: Path, tmp_path: Path) -> None:
+def test_a_run_writes_sheets_a_log_and_its_config(domains: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     report = train("cyclegan", tiny_config(domains, out, steps=4, sample_every=2, log_every=2, samples_a=domains / "testA"))
     sheet = cv2.imread(str(out / "a2b.jpg"))
@@ -60,7 +60,7 @@ def test_a_run_leaves_sheets_a_log_and_its_config(domains: Path, tmp_path: Path)
     assert (state["step"], state["config"]["ngf"]) == (4, 4)
 
 
-def test_a_run_is_not_trained_over(domains: Path, run: Path) -> None:
+def test_a_new_run_does_not_overwrite_another(domains: Path, run: Path) -> None:
     before = (run / checkpoint.NAME).read_bytes()
     with pytest.raises(OutputError, match="holds a run already"):
         train("cyclegan", tiny_config(domains, run, steps=2))
@@ -76,7 +76,7 @@ def test_resume_needs_a_checkpoint_of_the_same_network(domains: Path, run: Path,
         train("cyclegan", tiny_config(domains, run, steps=3, crop_size=36), resume=True)
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_in_one_line_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "c.pt", {"step": 1})
     code = (
         "import resource, signal, torch; from pathlib import Path; from cyclecast.training import checkpoint\n"
@@ -88,7 +88,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_checkpoint_before(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"] and checkpoint.load(tmp_path / "c.pt")["step"] == 1
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(domains: Path, tmp_path: Path) -> None:
+def test_a_nan_loss_stops_the_run_and_keeps_the_last_good_checkpoint(domains: Path, tmp_path: Path) -> None:
     config = tiny_config(domains, tmp_path / "run", steps=1, save_every=1)
     train("cyclegan", config)
     config = tiny_config(domains, tmp_path / "run", steps=50, save_every=1, learning_rate=1e38)
@@ -98,14 +98,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert all(bool(torch.isfinite(v).all()) for v in kept.values() if isinstance(v, torch.Tensor))
 
 
-def test_a_run_that_diverges_before_it_was_saved_says_so(domains: Path, tmp_path: Path) -> None:
+def test_the_error_of_a_run_that_diverges_before_a_checkpoint_says_that_none_was_saved(domains: Path, tmp_path: Path) -> None:
     config = tiny_config(domains, tmp_path / "run", steps=50, learning_rate=1e38)
     with pytest.raises(TrainingDiverged, match="not.*number.*; nothing was saved before it"):
         train("cyclegan", config)
     assert not (tmp_path / "run" / checkpoint.NAME).exists()
 
 
-def test_rates_and_averages_over_a_run() -> None:
+def test_learning_rates_and_average_decays_follow_their_schedules() -> None:
     assert [rate_factor(step, 200) for step in (0, 99, 100, 150, 199)] == [1.0, 1.0, 1.0, 0.5, pytest.approx(0.01)]
     quarters = [rate_factor(step, 200, schedule) for schedule in ("cosine", "step", "constant") for step in (0, 50, 100, 150)]
     assert quarters == pytest.approx([1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 1.0, 0.1, 0.01, 0.001, 1.0, 1.0, 1.0, 1.0])
@@ -115,14 +115,14 @@ def test_rates_and_averages_over_a_run() -> None:
     assert average_decay(5, 0.0) == 0.0
 
 
-def test_a_device_that_is_not_here_is_an_error() -> None:
+def test_an_unknown_or_absent_device_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no device named"):
         pick_device("toaster")
     with pytest.raises(EngineUnavailable, match="not on this machine"):
         pick_device("cuda:99")
 
 
-def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_an_error_in_one_line(tmp_path: Path) -> None:
     text = tmp_path / "text.pt"
     text.write_text("hello")
     with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
@@ -142,7 +142,7 @@ class Runs:
         return (os.mkdir, (str(self.path),))
 
 
-def test_a_checkpoint_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_that_runs_code_is_rejected(tmp_path: Path) -> None:
     torch.save({"format": checkpoint.FORMAT, "x": Runs(tmp_path / "made")}, tmp_path / "evil.pt")
     with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
         checkpoint.load(tmp_path / "evil.pt")

@@ -21,7 +21,7 @@ from cyclecast.training.config import TrainConfig
 from cyclecast.training.loop import Progress, train
 from cyclecast.training.machine import pick_device, pick_precision, stop_on_signal
 
-Smallest = Callable[..., TrainConfig]
+SmallConfig = Callable[..., TrainConfig]
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, *present: str) -> None:
@@ -44,7 +44,7 @@ def test_auto_is_the_best_device_present(present: tuple[str, ...], expected: str
 
 
 @pytest.mark.parametrize("name", ["cuda", "gpu", "cuda:3", "mps", "xpu"])
-def test_a_device_that_is_named_and_absent_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_device_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch)
     with pytest.raises(EngineUnavailable, match="was requested and is not on this machine"):
         pick_device(name)
@@ -56,8 +56,8 @@ def test_an_unknown_device_lists_the_known_ones(name: str) -> None:
         pick_device(name)
 
 
-def test_the_commands_print_the_device_that_they_picked(smallest: Smallest, tmp_path: Path) -> None:
-    config = smallest("dcgan", tmp_path / "run", steps=1)
+def test_the_commands_print_the_device_that_they_picked(small_config: SmallConfig, tmp_path: Path) -> None:
+    config = small_config("dcgan", tmp_path / "run", steps=1)
     settings = [f"--set={key}={value}" for key, value in config.to_dict().items() if value is not None and key != "out"]
     done = CliRunner().invoke(app, ["train", "dcgan", "--out", str(tmp_path / "run"), *settings])
     assert done.exit_code == 0, done.output
@@ -65,7 +65,7 @@ def test_the_commands_print_the_device_that_they_picked(smallest: Smallest, tmp_
     assert f"training dcgan on {expected}, {pick_precision('fp32', expected)}" in done.output
 
 
-def test_a_run_leaves_torch_as_it_was(smallest: Smallest, tmp_path: Path) -> None:
+def test_a_run_restores_the_state_of_torch_and_the_signal_handlers(small_config: SmallConfig, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -78,7 +78,7 @@ def test_a_run_leaves_torch_as_it_was(smallest: Smallest, tmp_path: Path) -> Non
         signal.getsignal(signal.SIGINT),
         signal.getsignal(signal.SIGTERM),
     )
-    train("dcgan", smallest("dcgan", tmp_path / "run", steps=2))
+    train("dcgan", small_config("dcgan", tmp_path / "run", steps=2))
     assert torch.equal(torch.rand(3), expected)
     assert flags == (
         torch.backends.cudnn.allow_tf32,
@@ -92,17 +92,19 @@ def test_a_run_leaves_torch_as_it_was(smallest: Smallest, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_stops_after_the_step_and_saves(number: signal.Signals, smallest: Smallest, tmp_path: Path) -> None:
+def test_the_first_signal_stops_after_the_step_and_saves(
+    number: signal.Signals, small_config: SmallConfig, tmp_path: Path
+) -> None:
     def press(progress: Progress) -> None:
         if progress.step == 2:
             os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted, match="stopped at step [23] of 9, saved; continue with --resume"):
-        train("dcgan", smallest("dcgan", tmp_path / "run", steps=9), on_progress=press)
-    assert train("dcgan", smallest("dcgan", tmp_path / "run", steps=9), resume=True).steps == 9
+        train("dcgan", small_config("dcgan", tmp_path / "run", steps=9), on_progress=press)
+    assert train("dcgan", small_config("dcgan", tmp_path / "run", steps=9), resume=True).steps == 9
 
 
-def test_a_second_ctrl_c_ends_at_once(smallest: Smallest, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_ends_at_once(small_config: SmallConfig, tmp_path: Path) -> None:
     def press(progress: Progress) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -110,7 +112,7 @@ def test_a_second_ctrl_c_ends_at_once(smallest: Smallest, tmp_path: Path) -> Non
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train("dcgan", smallest("dcgan", tmp_path / "run", steps=9), on_progress=press)
+        train("dcgan", small_config("dcgan", tmp_path / "run", steps=9), on_progress=press)
     assert signal.getsignal(signal.SIGINT) is before
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
@@ -133,7 +135,7 @@ def test_a_second_ctrl_c_ends_the_command_while_a_step_is_still_running() -> Non
     assert process.returncode != 0 and time.monotonic() - start < 10
 
 
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
+def test_outside_the_main_thread_signal_handlers_stay() -> None:
     seen: list[object] = []
 
     def work() -> None:

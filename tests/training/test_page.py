@@ -1,4 +1,4 @@
-"""A page holds everything it shows, says what it was given, and draws whatever a run produces."""
+"""A page contains everything it shows, escapes all text, and draws any losses of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cyclecast import __version__
 from cyclecast.errors import OutputError
 from cyclecast.training.report.chart import format_number, linear_ticks, make_line, smooth_values, thin_points, value_axis
 from cyclecast.training.report.page import Cell, Page, data_uri
-from tests.conftest import moving_pictures
+from tests.conftest import moving_frames
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 HOSTILE = "</title><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
@@ -31,7 +31,7 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.tags: list[str] = []
         self.addresses: list[str] = []
-        self.said: list[str] = []
+        self.text: list[str] = []
         self.ids: list[str] = []
         self.feed(html)
         self.close()
@@ -53,7 +53,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.said.append(data)
+        self.text.append(data)
 
 
 def full_page() -> Page:
@@ -65,7 +65,7 @@ def full_page() -> Page:
     noise = np.random.default_rng(0).lognormal(0, 0.3, (4, steps.size))
     page.curves({f"loss {index}": (steps, row) for index, row in enumerate(noise)}, "Falling.", log=True, unit="nats")
     page.table(["model", "FID"], [["a", 87.31], ["b", 91.5]], "Two models.", best={"FID": "low"})
-    page.image(moving_pictures(1)[0], "A bar.")
+    page.image(moving_frames(1)[0], "A bar.")
     page.details("Config", {"ngf": 64, "optim": {"rate": 2e-4}})
     page.details("Command", "cyclecast train <recipe>")
     return page
@@ -85,7 +85,7 @@ def decoded(uri: str) -> NDArray[np.uint8]:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), np.uint8)
 
 
-def test_page_parses_and_needs_nothing_from_outside() -> None:
+def test_the_page_parses_and_loads_nothing() -> None:
     html = full_page().html()
     reader = Reader(html)
     assert {"dl", "svg", "table", "img", "details", "dialog"} <= set(reader.tags)
@@ -93,11 +93,11 @@ def test_page_parses_and_needs_nothing_from_outside() -> None:
     assert not re.search(r"https?:|//\w+\.|url\(|@import|fetch\(", re.sub(r"base64,[^\"]*", "", html))
 
 
-def test_page_ends_with_version_and_date() -> None:
+def test_the_page_ends_with_version_and_date() -> None:
     assert f"<footer>cyclecast {__version__}, {date.today().isoformat()}</footer>" in full_page().html()
 
 
-def test_hostile_text_stays_text_wherever_it_is_put() -> None:
+def test_html_in_any_text_is_escaped() -> None:
     page = Page(HOSTILE, HOSTILE)
     page.heading(HOSTILE)
     page.text(HOSTILE)
@@ -110,10 +110,10 @@ def test_hostile_text_stays_text_wherever_it_is_put() -> None:
     page.details(HOSTILE, {HOSTILE: HOSTILE})
     reader = Reader(page.html())
     assert reader.tags.count("script") == 1 and reader.tags.count("img") == 1
-    assert sum(HOSTILE in said for said in reader.said) >= 17
+    assert sum(HOSTILE in text for text in reader.text) >= 17
 
 
-def test_page_is_written_over_an_older_one_or_not_at_all(tmp_path: Path) -> None:
+def test_the_page_replaces_an_older_one_atomically(tmp_path: Path) -> None:
     path = tmp_path / "new" / "run.html"
     full_page().write(path)
     Page("later \udcff").write(path)  # a name from the file system that is no text
@@ -124,7 +124,7 @@ def test_page_is_written_over_an_older_one_or_not_at_all(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shape", [(48, 64, 3), (48, 64), (1, 1, 3), (300, 400, 3)])
-def test_picture_comes_back_in_its_size_and_near_its_colors(shape: tuple[int, ...]) -> None:
+def test_an_embedded_image_keeps_its_size_and_nearly_its_colors(shape: tuple[int, ...]) -> None:
     y, x = np.mgrid[: shape[0], : shape[1]]
     image = (np.stack([x, y, 200 - x // 2], 2) % 256).astype(np.uint8)
     image = image if len(shape) == 3 else np.ascontiguousarray(image[..., 0])
@@ -134,7 +134,7 @@ def test_picture_comes_back_in_its_size_and_near_its_colors(shape: tuple[int, ..
     assert np.abs(back.astype(int) - image).mean() < 4
 
 
-def test_pixelated_pictures_and_flat_drawings_are_kept_exactly_and_photos_small() -> None:
+def test_drawings_are_embedded_losslessly_and_photos_compressed() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     photo = np.asarray(cv2.GaussianBlur(noise, (0, 0), 2), np.uint8)
     drawing = np.zeros((256, 256, 3), np.uint8)
@@ -146,7 +146,7 @@ def test_pixelated_pictures_and_flat_drawings_are_kept_exactly_and_photos_small(
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4), np.uint8)])
-def test_what_is_no_picture_is_refused(image: NDArray[np.uint8]) -> None:
+def test_arrays_that_are_not_images_are_rejected(image: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="expected uint8"):
         Page("t").image(image)
 
@@ -163,7 +163,7 @@ def test_constants_and_single_points_are_drawn(value: float, count: int, log: bo
     assert ("No values to draw" in page.blocks[0]) != drawable
 
 
-def test_values_that_are_no_numbers_are_left_out_and_counted() -> None:
+def test_nan_and_infinite_values_are_left_out_and_counted() -> None:
     values = [1.0, float("nan"), float("inf"), 2.0, None, float("-inf")]
     block = curves(loss=(range(6), values), gone=([1], [float("nan")]))
     assert 'data-steps="0 3" data-values="1 2"' in block
@@ -171,14 +171,14 @@ def test_values_that_are_no_numbers_are_left_out_and_counted() -> None:
     assert "No values to draw" in curves() and "No values to draw" in curves(loss=([], []))
 
 
-def test_log_chart_leaves_out_what_is_not_above_zero() -> None:
+def test_a_log_chart_leaves_out_values_up_to_0() -> None:
     page = Page("t")
     page.curves({"loss": ([0, 1, 2, 3], [0, -1, 0.01, 100])}, log=True)
     assert "2 left out: not a number above 0." in page.blocks[0]
     assert 'data-values="0.01 100"' in page.blocks[0]
 
 
-def test_steps_and_values_must_be_equally_many() -> None:
+def test_steps_and_values_must_have_equal_counts() -> None:
     with pytest.raises(ValueError, match="loss: 3 steps for 2 values"):
         Page("t").curves({"loss": ([1, 2, 3], [1, 2])})
 
@@ -224,15 +224,15 @@ def test_axes_have_round_ticks_that_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [(5000, "5000"), (7.48123, "7.481"), (2e-4, "0.0002"), (1.5e-7, "1.5e-7"), (123456.7, "123457"), (1e9, "1e9"), (0.0, "0")]
     + [(float("nan"), "–"), (True, "yes"), (np.float32(0.5), "0.5"), (np.int64(7), "7"), ("text", "text"), (-0.25, "-0.25")],
 )
-def test_numbers_are_written_as_a_person_would(value: object, said: str) -> None:
-    assert format_number(value) == said
+def test_numbers_have_four_digits_and_short_exponents(value: object, text: str) -> None:
+    assert format_number(value) == text
 
 
-def test_table_aligns_numbers_and_marks_the_best() -> None:
+def test_a_table_aligns_numbers_and_marks_the_best() -> None:
     page = Page("t")
     rows: list[list[Cell]] = [["a", 12.3, 3, 0.5], ["b", 8.25, 40, float("nan")], ["c", 8.25, "", None]]
     page.table(["model", "ms", "steps", "score"], rows, best={"ms": "low", "steps": "high"})
@@ -242,7 +242,7 @@ def test_table_aligns_numbers_and_marks_the_best() -> None:
     assert block.count('<th scope="col" class="number">') == 3
 
 
-def test_table_refuses_ragged_rows_and_unknown_columns() -> None:
+def test_a_table_rejects_ragged_rows_and_unknown_columns() -> None:
     with pytest.raises(ValueError, match="a row of 1 cells below 2 columns"):
         Page("t").table(["a", "b"], [[1]])
     with pytest.raises(ValueError, match="no column is called c; they are a, b"):

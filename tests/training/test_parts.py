@@ -1,4 +1,4 @@
-"""Losses, pool and augmentation do what their papers say."""
+"""Losses, image pool and augmentation compute what their papers define."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclecast.training.augment import augment, cut_out, shift
 from cyclecast.training.pool import ImagePool
 
 
-def test_least_squares_against_numbers_worked_by_hand() -> None:
+def test_least_squares_equals_a_calculation_by_hand() -> None:
     scores = torch.tensor([0.0, 0.5, 1.0])
     assert losses.least_squares(scores, 1.0).item() == pytest.approx(1.25 / 3)
     assert losses.discriminator_loss(torch.ones(3), scores).item() == pytest.approx(0.5 * 1.25 / 3)
@@ -22,18 +22,18 @@ SOFTPLUS = torch.tensor([1.3132617, 0.6931472, 0.1269280])  # of 1, 0 and -2: lo
 
 
 @pytest.mark.parametrize(
-    ("kind", "wanted", "unwanted"),
+    ("variant", "wanted", "unwanted"),
     [
         ("least_squares", (4 + 1 + 1) / 3, (1 + 0 + 4) / 3),
         ("log", SOFTPLUS.mean().item(), (0.3132617 + 0.6931472 + 2.1269280) / 3),
         ("wasserstein", -1 / 3, 1 / 3),
     ],
 )
-def test_adversarial_losses_against_numbers_worked_by_hand(kind: losses.Adversarial, wanted: float, unwanted: float) -> None:
-    assert losses.generator_loss(SCORES, kind).item() == pytest.approx(wanted)
-    assert losses.generator_loss(SCORES, kind, real=False).item() == pytest.approx(unwanted)
-    half = 1.0 if kind == "wasserstein" else 0.5
-    assert losses.discriminator_loss(SCORES, SCORES, kind).item() == pytest.approx(half * (wanted + unwanted))
+def test_adversarial_losses_equal_a_calculation_by_hand(variant: losses.Adversarial, wanted: float, unwanted: float) -> None:
+    assert losses.generator_loss(SCORES, variant).item() == pytest.approx(wanted)
+    assert losses.generator_loss(SCORES, variant, real=False).item() == pytest.approx(unwanted)
+    half = 1.0 if variant == "wasserstein" else 0.5
+    assert losses.discriminator_loss(SCORES, SCORES, variant).item() == pytest.approx(half * (wanted + unwanted))
 
 
 def test_the_saturating_loss_is_log_1_minus_d() -> None:
@@ -41,29 +41,29 @@ def test_the_saturating_loss_is_log_1_minus_d() -> None:
     assert losses.saturating_loss(SCORES).item() == pytest.approx(log_1_minus_d.mean().item())
 
 
-@pytest.mark.parametrize("kind", ["least_squares", "log", "wasserstein"])
-def test_a_discriminator_that_tells_apart_has_the_lower_loss_and_a_convincing_generator_too(kind: losses.Adversarial) -> None:
+@pytest.mark.parametrize("variant", ["least_squares", "log", "wasserstein"])
+def test_a_better_discriminator_and_a_better_generator_have_a_lower_loss(variant: losses.Adversarial) -> None:
     high, low = torch.ones(4), torch.zeros(4)
-    assert losses.discriminator_loss(high, low, kind) < losses.discriminator_loss(low, high, kind)
-    assert losses.generator_loss(high, kind) < losses.generator_loss(low, kind)
-    assert losses.generator_loss(low, kind, real=False) < losses.generator_loss(high, kind, real=False)
+    assert losses.discriminator_loss(high, low, variant) < losses.discriminator_loss(low, high, variant)
+    assert losses.generator_loss(high, variant) < losses.generator_loss(low, variant)
+    assert losses.generator_loss(low, variant, real=False) < losses.generator_loss(high, variant, real=False)
 
 
 def test_the_wasserstein_critics_loss_is_minus_the_distance() -> None:
     assert losses.discriminator_loss(torch.tensor([3.0, 5.0]), torch.tensor([1.0, 0.0]), "wasserstein").item() == -3.5
 
 
-def test_losses_are_taken_in_fp32() -> None:
-    scores = torch.full((3,), 300.0, dtype=torch.float16)  # its square is none of fp16's numbers
-    for kind in ("least_squares", "log", "wasserstein"):
-        for loss in (losses.generator_loss(scores, kind), losses.discriminator_loss(scores, scores, kind)):
+def test_losses_are_computed_in_fp32() -> None:
+    scores = torch.full((3,), 300.0, dtype=torch.float16)  # its square overflows in fp16
+    for variant in ("least_squares", "log", "wasserstein"):
+        for loss in (losses.generator_loss(scores, variant), losses.discriminator_loss(scores, scores, variant)):
             assert loss.dtype == torch.float32 and torch.isfinite(loss)
 
 
 def test_gradient_penalty_of_a_linear_critic_is_known() -> None:
     torch.manual_seed(0)
     slope = torch.zeros(3, 2, 2)
-    slope[0, 0, 0], slope[2, 1, 0] = 3.0, 4.0  # of length 5, wherever it is taken
+    slope[0, 0, 0], slope[2, 1, 0] = 3.0, 4.0  # of length 5 everywhere
     real, fake = torch.randn(2, 4, 3, 2, 2)
     weight = slope.clone().requires_grad_(True)
     penalty = losses.gradient_penalty(lambda images: (images * weight).flatten(1).sum(1), real, fake)
@@ -73,7 +73,7 @@ def test_gradient_penalty_of_a_linear_critic_is_known() -> None:
     torch.testing.assert_close(weight.grad, 8 * slope / 5)  # d/dw (|w| - 1)^2 = 2 (|w| - 1) w / |w|
 
 
-def test_gradient_penalty_is_taken_between_real_and_fake() -> None:
+def test_gradient_penalty_is_computed_between_real_and_fake() -> None:
     real, fake = torch.zeros(64, 1), torch.ones(64, 1)
     seen: list[torch.Tensor] = []
 
@@ -85,7 +85,7 @@ def test_gradient_penalty_is_taken_between_real_and_fake() -> None:
     assert 0 <= seen[0].min() < 0.2 and 0.8 < seen[0].max() <= 1
 
 
-def test_cycle_loss_at_a_scale_looks_past_fine_patterns() -> None:
+def test_cycle_loss_at_a_scale_ignores_fine_patterns() -> None:
     flat = torch.zeros(1, 3, 8, 8)
     dots = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1.0  # a chequerboard
     assert losses.cycle_loss(dots.expand(1, 3, 8, 8), flat).item() == pytest.approx(1.0)
@@ -93,7 +93,7 @@ def test_cycle_loss_at_a_scale_looks_past_fine_patterns() -> None:
     assert losses.cycle_loss(flat + 0.5, flat, 4).item() == pytest.approx(0.5)
 
 
-def test_color_loss_sees_areas_and_not_texture() -> None:
+def test_color_loss_compares_areas_and_ignores_texture() -> None:
     source = torch.zeros(1, 3, 16, 16)
     red = torch.tensor([0.3, 0.0, 0.0]).reshape(1, 3, 1, 1)
     assert losses.color_loss(source - 0.4, source).item() == pytest.approx(0.4)
@@ -102,7 +102,7 @@ def test_color_loss_sees_areas_and_not_texture() -> None:
     assert losses.color_loss(speckled, source).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_cycle_loss_without_colors_takes_any_hue_of_the_same_brightness() -> None:
+def test_cycle_loss_without_colors_accepts_any_hue_of_the_same_brightness() -> None:
     green, gray = torch.tensor([-1.0, 1.0, -1.0]).reshape(1, 3, 1, 1), 2 * 0.587 - 1
     source = green.expand(1, 3, 8, 8)
     assert losses.cycle_loss(torch.full((1, 3, 8, 8), gray), source, colors=False).item() == pytest.approx(0.0, abs=1e-6)
@@ -110,7 +110,7 @@ def test_cycle_loss_without_colors_takes_any_hue_of_the_same_brightness() -> Non
     assert losses.cycle_loss(torch.full((1, 3, 8, 8), gray), source).item() > 0.5
 
 
-def test_structure_loss_lets_levels_move_but_no_form_change_places() -> None:
+def test_structure_loss_allows_other_levels_but_no_other_structure() -> None:
     torch.manual_seed(0)
     source = torch.rand(2, 3, 32, 32) - 0.5
     assert losses.structure_loss(source, source).item() == pytest.approx(0.0, abs=1e-3)
@@ -144,7 +144,7 @@ def test_snow_loss_whitens_what_is_green_and_keeps_the_sky() -> None:
     assert moved.grad is not None and moved.grad.isfinite().all()
 
 
-def test_ssim_loss_is_its_formula_in_every_window() -> None:
+def test_ssim_loss_equals_its_formula_in_every_window() -> None:
     torch.manual_seed(0)
     one, other = torch.rand(2, 1, 2, 20, 16) * 2 - 1
     blended = 0.7 * one + 0.3 * other
@@ -163,7 +163,7 @@ def test_total_variation_of_a_ramp_is_its_slope() -> None:
     assert losses.total_variation(3 * ramp).item() == pytest.approx(3.0)
 
 
-def test_style_sees_what_goes_together_and_not_where() -> None:
+def test_style_loss_ignores_positions() -> None:
     torch.manual_seed(0)
     maps = [torch.randn(2, 4, 6, 6), torch.randn(2, 3, 8, 8)]
     moved = [layer.roll((2, 3), (2, 3)) for layer in maps]
@@ -176,19 +176,19 @@ def test_style_sees_what_goes_together_and_not_where() -> None:
     )
 
 
-def test_pool_gives_half_new_and_half_old_once_full() -> None:
+def test_a_full_pool_returns_half_new_and_half_old_images() -> None:
     torch.manual_seed(0)
     pool = ImagePool(50)
     for value in range(50):
         image = torch.full((1, 3, 2, 2), float(value))
         assert torch.equal(pool.exchange(image), image)  # filling: everything is new
-    given = [pool.exchange(torch.full((1, 3, 2, 2), float(value)))[0, 0, 0, 0].item() for value in range(50, 450)]
-    old = sum(value != expected for value, expected in zip(given, range(50, 450), strict=True))
+    returned = [pool.exchange(torch.full((1, 3, 2, 2), float(value)))[0, 0, 0, 0].item() for value in range(50, 450)]
+    old = sum(value != expected for value, expected in zip(returned, range(50, 450), strict=True))
     assert 160 < old < 240
     assert len(pool.images) == 50
 
 
-def test_pool_state_goes_on_where_it_was() -> None:
+def test_a_pool_resumes_from_its_state() -> None:
     one, other = ImagePool(4), ImagePool(4)
     one.exchange(torch.randn(4, 3, 2, 2))
     other.load_state_dict(one.state_dict())
@@ -199,13 +199,13 @@ def test_pool_state_goes_on_where_it_was() -> None:
     assert torch.equal(first, other.exchange(fakes))
 
 
-def test_a_pool_of_0_is_no_pool() -> None:
+def test_a_pool_of_size_0_returns_its_input() -> None:
     fakes = torch.randn(2, 3, 2, 2)
     assert torch.equal(ImagePool(0).exchange(fakes), fakes)
     assert ImagePool(0).state_dict() == {}
 
 
-def test_augmentation_keeps_shape_and_lets_gradients_through() -> None:
+def test_augmentation_keeps_the_shape_and_passes_gradients() -> None:
     images = torch.randn(3, 3, 32, 32, requires_grad=True)
     out = augment(images)
     assert out.shape == images.shape
@@ -214,7 +214,7 @@ def test_augmentation_keeps_shape_and_lets_gradients_through() -> None:
     assert 0.4 < images.grad.mean().item() < 1.0  # what was shifted out or cut away is gone, the rest counts once
 
 
-def test_shift_moves_and_cut_out_cuts() -> None:
+def test_shift_moves_and_cut_out_sets_a_square_to_zero() -> None:
     torch.manual_seed(1)
     ramp = torch.arange(32.0).expand(1, 1, 32, 32) / 32
     moved = shift(ramp)

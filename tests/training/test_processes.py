@@ -33,7 +33,7 @@ def start(*args: object) -> subprocess.Popen[str]:
 
 
 def lines(run: Path) -> list[dict[str, float]]:
-    """Of the log, whole ones."""
+    """The complete lines of the log."""
     path = run / "losses.jsonl"
     return (
         [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []
@@ -45,70 +45,72 @@ def files(run: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def together(smallest: Callable[..., TrainConfig], domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_processes_run(small_config: Callable[..., TrainConfig], domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two processes with one image each, stopped after 3 steps."""
-    out = tmp_path_factory.mktemp("processes") / "together"
-    config = smallest("cyclegan", out, steps=LONG, **SETTINGS)
-    asked = {key: value for key, value in config.to_dict().items() if value is not None and key != "out"}
-    process = start("cyclegan", "--out", out, "--until", 3, *(f"--set={key}={value}" for key, value in asked.items()))
-    said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    out = tmp_path_factory.mktemp("processes") / "run"
+    config = small_config("cyclegan", out, steps=LONG, **SETTINGS)
+    settings = {key: value for key, value in config.to_dict().items() if value is not None and key != "out"}
+    process = start("cyclegan", "--out", out, "--until", 3, *(f"--set={key}={value}" for key, value in settings.items()))
+    output = process.communicate(timeout=120)
+    assert process.returncode == 0, output
     return out
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(
-    together: Path, smallest: Callable[..., TrainConfig], tmp_path: Path
+    two_processes_run: Path, small_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     alone = tmp_path / "alone"
-    train("cyclegan", smallest("cyclegan", alone, steps=LONG, batch_size=2, **SETTINGS), until=3)
-    assert [line["step"] for line in lines(together)] == [1, 2, 3]
-    for mine, theirs in zip(lines(alone), lines(together), strict=True):
+    train("cyclegan", small_config("cyclegan", alone, steps=LONG, batch_size=2, **SETTINGS), until=3)
+    assert [line["step"] for line in lines(two_processes_run)] == [1, 2, 3]
+    for mine, theirs in zip(lines(alone), lines(two_processes_run), strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4, abs=2e-5)  # the log's own rounding
-    one, two = (checkpoint.load(run / checkpoint.NAME) for run in (alone, together))
+    one, two = (checkpoint.load(run / checkpoint.NAME) for run in (alone, two_processes_run))
     assert (one["step"], two["step"]) == (3, 3)
-    for kind in ("networks", "averages"):
-        torch.testing.assert_close(two[kind], one[kind], atol=2e-5, rtol=1e-3)
+    for part in ("networks", "averages"):
+        torch.testing.assert_close(two[part], one[part], atol=2e-5, rtol=1e-3)
     shown = {key: images.shape[0] for key, images in one["pools"][0].items() for images in images.values()}
     assert shown == {"fake_a": 6, "fake_b": 6}
     assert [{key: len(pool["images"]) for key, pool in pools.items()} for pools in two["pools"]] == [
         {"fake_a": 3, "fake_b": 3}
     ] * 2
-    assert files(together) == files(alone)  # each written once, by one process
+    assert files(two_processes_run) == files(alone)  # each written once, by one process
 
 
-def test_a_group_that_is_told_to_stop_saves_and_goes_on_in_two_processes_or_one(
-    together: Path, smallest: Callable[..., TrainConfig]
+def test_processes_stopped_by_sigterm_save_and_resume_in_two_processes_or_one(
+    two_processes_run: Path, small_config: Callable[..., TrainConfig]
 ) -> None:
-    process = start("cyclegan", "--out", together, "--resume")
+    process = start("cyclegan", "--out", two_processes_run, "--resume")
     deadline = time.monotonic() + 120
-    while len(lines(together)) < 5 and process.poll() is None and time.monotonic() < deadline:
+    while len(lines(two_processes_run)) < 5 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
-    state = checkpoint.load(together / checkpoint.NAME)
+    state = checkpoint.load(two_processes_run / checkpoint.NAME)
     assert f"error: stopped at step {state['step']} of {LONG}, saved; continue with --resume" in errors
-    assert [line["step"] for line in lines(together)] == list(range(1, state["step"] + 1)) and state["step"] >= 5
+    assert [line["step"] for line in lines(two_processes_run)] == list(range(1, state["step"] + 1)) and state["step"] >= 5
     assert len(state["pools"]) == 2
 
-    report = train("cyclegan", smallest("cyclegan", together, steps=LONG, **SETTINGS), resume=True, until=state["step"] + 1)
+    report = train(
+        "cyclegan", small_config("cyclegan", two_processes_run, steps=LONG, **SETTINGS), resume=True, until=state["step"] + 1
+    )
     assert report.steps == state["step"] + 1
 
 
-def test_several_processes_without_torchrun_are_one_clear_error(
-    smallest: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_several_processes_without_torchrun_are_an_error_in_one_line(
+    small_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ConfigError, match="WORLD_SIZE is 2, but not set by torchrun.*start with torchrun, or unset it"):
-        train("cyclegan", smallest("cyclegan", tmp_path / "run"))
+        train("cyclegan", small_config("cyclegan", tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
 def test_one_process_under_torchrun_is_one_process(
-    smallest: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment: dict[str, Any] = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert train("cyclegan", smallest("cyclegan", tmp_path / "run", steps=1)).steps == 1
+    assert train("cyclegan", small_config("cyclegan", tmp_path / "run", steps=1)).steps == 1

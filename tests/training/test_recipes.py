@@ -1,4 +1,4 @@
-"""Every recipe trains what it should, goes on as if it had never stopped, and becomes a file that runs."""
+"""Every recipe trains its networks, resumes exactly, and is exported as a model that runs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from cyclecast.training.networks import ConvGenerator, FrameGenerator, MlpGenera
 from cyclecast.training.processes import Processes
 from cyclecast.training.recipes import RECIPES
 from cyclecast.training.recipes.wgan import Wgan
-from tests.conftest import different, moving_pictures
+from tests.conftest import different, moving_frames
 
-Smallest = Callable[..., TrainConfig]
+SmallConfig = Callable[..., TrainConfig]
 
 ADVERSARIAL = ["adversarial_ab", "adversarial_ba"]
 CYCLE = ["cycle_a", "cycle_b"]
@@ -79,14 +79,14 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def finished(smallest: Smallest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def finished(small_config: SmallConfig, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a case's whole run, trained once."""
     folder = tmp_path_factory.mktemp("finished")
 
     def run(name: str) -> Path:
         recipe, settings, losses = CASES[name]
         if not (folder / name).exists():
-            report = train(recipe, smallest(recipe, folder / name, **settings))
+            report = train(recipe, small_config(recipe, folder / name, **settings))
             assert sorted(report.losses) == sorted(losses)
         return folder / name
 
@@ -104,11 +104,11 @@ def moved(run: Path, config: TrainConfig, recipe: str) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_stopped_and_resumed_it_equals_the_uninterrupted_run_bit_for_bit(
-    name: str, finished: Callable[[str], Path], smallest: Smallest, tmp_path: Path
+def test_a_resumed_run_of_each_recipe_equals_an_uninterrupted_one_bit_for_bit(
+    name: str, finished: Callable[[str], Path], small_config: SmallConfig, tmp_path: Path
 ) -> None:
     recipe, settings, _ = CASES[name]
-    whole, parts = finished(name), smallest(recipe, tmp_path / "parts", **settings)
+    whole, parts = finished(name), small_config(recipe, tmp_path / "parts", **settings)
     untouched = set(DISCRIMINATORS) if name == "cycle_alone" else set()
     assert {network for network, has in moved(whole, parts, recipe).items() if not has} == untouched
 
@@ -137,7 +137,7 @@ def test_an_image_recipe_becomes_a_frame_model(
     assert isinstance(trained.network, network) and trained.direction == (direction or name[-3:])
     (agreement,) = export_onnx(trained, tmp_path / "m.onnx", size=(52, 38))
     assert agreement.passed and agreement.frames > 0
-    frame = moving_pictures(1, 52, 38)[0]
+    frame = moving_frames(1, 52, 38)[0]
     with cyclecast.load(tmp_path / "m.onnx", "onnxruntime") as model:
         assert (model.spec.model_type, model.spec.recipe, model.spec.direction) == ("frame", CASES[name][0], trained.direction)
         assert model.spec.architecture == trained.architecture
@@ -154,7 +154,7 @@ def test_an_image_recipe_becomes_a_frame_model(
         ("cogan", "b", ConvGenerator, 32),
     ],
 )
-def test_a_latent_recipe_becomes_a_latent_model_of_any_count(
+def test_a_latent_recipe_becomes_a_latent_model_for_any_batch_size(
     name: str, direction: str, network: type, side: int, finished: Callable[[str], Path], tmp_path: Path
 ) -> None:
     trained = read_generator(finished(name), direction)
@@ -189,10 +189,10 @@ def test_every_recipe_has_its_case() -> None:
 
 
 class Recording(Learner):
-    """A learner that keeps what it was given."""
+    """A learner that records its batches."""
 
     def __call__(self, name: str, loss: Callable[..., LossTerms], *batch: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-        self.given = [*getattr(self, "given", []), (name, *batch)]
+        self.batches = [*getattr(self, "batches", []), (name, *batch)]
         return super().__call__(name, loss, *batch)
 
 
@@ -202,29 +202,29 @@ def step_once(recipe_name: str, config: TrainConfig) -> list[tuple[Any, ...]]:
     learner = Recording(recipe.networks, recipe.optimizers, torch.device("cpu"))
     batch = recipe.batch(0, Processes())
     recipe.step(batch, learner, 0)
-    return [*learner.given, ("batch", *batch)]
+    return [*learner.batches, ("batch", *batch)]
 
 
 @pytest.mark.parametrize("recipe", ["gan", "wgan"])
-def test_each_step_of_the_adversary_sees_images_and_noise_of_its_own(recipe: str, smallest: Smallest, tmp_path: Path) -> None:
+def test_each_discriminator_step_gets_new_images_and_noise(recipe: str, small_config: SmallConfig, tmp_path: Path) -> None:
     settings = {"discriminator_steps": 3} if recipe == "gan" else {"critic_steps": 3}
-    *updates, (_, batch) = step_once(recipe, smallest(recipe, tmp_path, **settings))
+    *updates, (_, batch) = step_once(recipe, small_config(recipe, tmp_path, **settings))
     assert [name for name, *_ in updates] == ["discriminator"] * 3 + ["generator"]
     assert torch.equal(torch.cat([real for _, real, _ in updates[:3]]), batch)
     assert len(batch) == 12 and not torch.equal(batch[:4], batch[4:8])
     assert len({noise.numpy().tobytes() for *_, noise in updates}) == 4
 
 
-def test_the_saturating_game_is_the_other_loss(smallest: Smallest, tmp_path: Path) -> None:
+def test_the_saturating_setting_selects_the_minimax_loss(small_config: SmallConfig, tmp_path: Path) -> None:
     def first_loss(saturating: bool) -> float:
-        return train("gan", smallest("gan", tmp_path / f"{saturating}", steps=1, saturating=saturating)).losses["generator"]
+        return train("gan", small_config("gan", tmp_path / f"{saturating}", steps=1, saturating=saturating)).losses["generator"]
 
     log_d, minimax = first_loss(False), first_loss(True)  # -log D and log (1 - D), of one and the same D
     assert np.exp(-log_d) + np.exp(minimax) == pytest.approx(1, abs=0.02)
     assert minimax < 0 < log_d
 
 
-def test_clipping_holds_the_critic_within_its_bound_and_a_penalty_does_not(finished: Callable[[str], Path]) -> None:
+def test_clipping_bounds_the_critics_weights_and_a_penalty_does_not(finished: Callable[[str], Path]) -> None:
     def largest(name: str) -> float:
         critic = read_state(finished(name))["networks"]["discriminator"]
         return max(float(v.abs().max()) for k, v in critic.items() if "running" not in k and "tracked" not in k)
@@ -234,26 +234,28 @@ def test_clipping_holds_the_critic_within_its_bound_and_a_penalty_does_not(finis
 
 
 def test_the_critic_is_trained_more_often_than_the_generator(
-    finished: Callable[[str], Path], smallest: Smallest, tmp_path: Path
+    finished: Callable[[str], Path], small_config: SmallConfig, tmp_path: Path
 ) -> None:
     optimizers = read_state(finished("wgan"))["optimizers"]
     assert [int(optimizers[name]["state"][0]["step"]) for name in ("generator", "discriminator")] == [4, 8]
 
-    warm = Wgan(smallest("wgan", tmp_path, warm_up=True, critic_steps=5))  # type: ignore[arg-type]
+    warm = Wgan(small_config("wgan", tmp_path, warm_up=True, critic_steps=5))  # type: ignore[arg-type]
     assert [warm.discriminator_steps(step) for step in (0, 24, 25, 499, 500, 501)] == [100, 100, 5, 5, 100, 5]
     assert len(warm.batch(0, Processes())[0]) == 400 and len(warm.batch(25, Processes())[0]) == 20
-    cold = Wgan(smallest("wgan", tmp_path, warm_up=False))  # type: ignore[arg-type]
+    cold = Wgan(small_config("wgan", tmp_path, warm_up=False))  # type: ignore[arg-type]
     assert {cold.discriminator_steps(step) for step in range(600)} == {2}
 
 
-def test_cogans_halves_stay_tied_and_the_others_part(finished: Callable[[str], Path], smallest: Smallest, tmp_path: Path) -> None:
-    config = smallest("cogan", tmp_path / "parts", upsample="pixelshuffle")
+def test_cogans_shared_layers_stay_equal_and_the_others_differ(
+    finished: Callable[[str], Path], small_config: SmallConfig, tmp_path: Path
+) -> None:
+    config = small_config("cogan", tmp_path / "parts", upsample="pixelshuffle")
     train("cogan", config, until=2)
     train("cogan", config, resume=True)
     layers = {role: len(RECIPES["cogan"](config).networks[f"{role}_a"].model) for role in ("generator", "discriminator")}
     for state in (read_state(finished("cogan")), read_state(tmp_path / "parts")):
-        for kind, role in (("networks", "generator"), ("averages", "generator"), ("networks", "discriminator")):
-            one, other = (state[kind][f"{role}_{domain}"] for domain in "ab")
+        for part, role in (("networks", "generator"), ("averages", "generator"), ("networks", "discriminator")):
+            one, other = (state[part][f"{role}_{domain}"] for domain in "ab")
             weights = {key for key in one if key.endswith("weight")}
             first = {key for key in weights if int(key.split(".")[1]) < layers[role] // 2}
             tied = {key for key in weights if torch.equal(one[key], other[key])}
@@ -261,10 +263,10 @@ def test_cogans_halves_stay_tied_and_the_others_part(finished: Callable[[str], P
             assert 0 < len(tied) < len(weights)
 
 
-def test_a_wasserstein_discriminator_pays_for_its_slope(smallest: Smallest, tmp_path: Path) -> None:
+def test_a_wasserstein_discriminator_has_a_gradient_penalty(small_config: SmallConfig, tmp_path: Path) -> None:
     real, fake = torch.randn(2, 1, 3, 32, 32)
     for weight in (0.0, 10.0):
-        recipe = RECIPES["cyclegan"](smallest("cyclegan", tmp_path, adversarial="wasserstein", penalty_weight=weight))
+        recipe = RECIPES["cyclegan"](small_config("cyclegan", tmp_path, adversarial="wasserstein", penalty_weight=weight))
         torch.manual_seed(0)
         total, loss = recipe.discriminator_loss("discriminator_a", real, fake)
         torch.manual_seed(0)
@@ -273,15 +275,15 @@ def test_a_wasserstein_discriminator_pays_for_its_slope(smallest: Smallest, tmp_
         torch.testing.assert_close(total - loss, weight * penalty)
 
 
-def test_pix2pix_is_shown_both_halves_of_one_picture(smallest: Smallest, tmp_path: Path) -> None:
+def test_pix2pix_trains_on_both_halves_of_one_image(small_config: SmallConfig, tmp_path: Path) -> None:
     for direction in ("a2b", "b2a"):
-        given = step_once("pix2pix", smallest("pix2pix", tmp_path, direction=direction, batch_size=2))
-        (_, source, target), (_, *_, fake), (_, real_a, real_b) = given
+        updates = step_once("pix2pix", small_config("pix2pix", tmp_path, direction=direction, batch_size=2))
+        (_, source, target), (_, *_, fake), (_, real_a, real_b) = updates
         assert torch.equal(source, real_a if direction == "a2b" else real_b) and fake.shape == target.shape
         torch.testing.assert_close(real_a, -real_b, atol=0.03, rtol=0)  # the right half is the left one's negative
 
 
-def test_an_image_models_colors_and_a_latent_models_are_bgr() -> None:
+def test_the_output_of_a_latent_model_is_bgr() -> None:
     torch.manual_seed(0)
     network = ConvGenerator(latent=3, image_size=8, channels=3, ngf=2).eval()
     latents = torch.randn(2, 3)
@@ -292,7 +294,7 @@ def test_an_image_models_colors_and_a_latent_models_are_bgr() -> None:
     assert np.ptp(made.reshape(-1, 3).mean(0)) > 1  # the channels differ
 
 
-def test_every_recipe_shows_what_it_watches(finished: Callable[[str], Path]) -> None:
+def test_every_recipe_writes_its_sample_sheets(finished: Callable[[str], Path]) -> None:
     sheets = {"gan": ["sample"], "pix2pix-b2a": ["b2a"], "cogan": ["a", "a2b", "b", "b2a"], "simgan": ["a2b", "b2a"]}
     for name, expected in sheets.items():
         run = finished(name)
@@ -302,5 +304,5 @@ def test_every_recipe_shows_what_it_watches(finished: Callable[[str], Path]) -> 
 
 
 def read_state(run: Path) -> dict[str, Any]:
-    """Of a run's checkpoint."""
+    """The state in a run's checkpoint."""
     return checkpoint.load(run / checkpoint.NAME)

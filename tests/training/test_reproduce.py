@@ -1,4 +1,4 @@
-"""Experiments, at toy effort on drawn data: one page that holds the figures, work that is never done twice, clear refusals."""
+"""Experiments with few steps on drawn data: one page with the results, no repeated work, errors in one line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def experiment(out: Path, calls: Calls | None = None, effort: float = 0.0014, **
 
 @pytest.fixture(scope="module", autouse=True)
 def brief_search() -> Iterator[None]:
-    """CoGAN looks for the latent of a picture in 2 steps of 100: half of the time would go there."""
+    """CoGAN searches the latent of an image in 2 steps instead of 100, which would take half of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "STEPS", 2)
         yield
@@ -78,7 +78,7 @@ def tables(page: str) -> list[list[list[str]]]:
     return found
 
 
-def says(cell: str, value: float | None) -> bool:
+def shows_value(cell: str, value: float | None) -> bool:
     """Whether a cell shows the value, to all the digits that it has; an empty one shows none."""
     if value is None or not cell:
         return value is None and not cell
@@ -90,10 +90,10 @@ def says(cell: str, value: float | None) -> bool:
 def figures(out: Path) -> dict[str, Any]:
     """results.json, which every reader of JSON can read."""
 
-    def refuse(text: str) -> None:
+    def reject(text: str) -> None:
         raise AssertionError(f"{text} is no JSON")
 
-    value = json.loads((out / "results.json").read_text("utf-8"), parse_constant=refuse)
+    value = json.loads((out / "results.json").read_text("utf-8"), parse_constant=reject)
     assert isinstance(value, dict)
     return value
 
@@ -109,43 +109,43 @@ def kept(out: Path) -> dict[Path, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_one_file_that_names_every_method(name: str, finished: Callable[[str], Path]) -> None:
+def test_an_experiment_writes_one_page_that_names_every_method(name: str, finished: Callable[[str], Path]) -> None:
     page = (finished(name) / "index.html").read_text("utf-8")
     text = unescape(re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL))
     assert [method for method in METHODS_OF[name] if method not in text] == []
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len(addresses) > len(METHODS_OF[name])  # a picture of each, or more
+    assert len(addresses) > len(METHODS_OF[name])  # an image of each, or more
     assert [address[:40] for address in addresses if not address.startswith("data:")] == []
     assert not re.search(r"https?:|url\(|@import|fetch\(", re.sub(r"base64,[^\"]*", "", page))
 
 
-def test_the_page_of_digits_says_what_its_results_say(finished: Callable[[str], Path]) -> None:
+def test_the_page_of_digits_shows_its_results(finished: Callable[[str], Path]) -> None:
     results, (table,) = figures(finished("digits")), tables((finished("digits") / "index.html").read_text("utf-8"))
     rows = {f"{way}, {by}": cells for way, by, *cells in table}
     assert len(rows) == 2 * (2 + len(VARIANTS) + 1)
     for row, cells in rows.items():
         assert list(results[row]) == list(FIGURES)
-        assert all(says(*pair) for pair in zip(cells, results[row].values(), strict=True)), row
+        assert all(shows_value(*pair) for pair in zip(cells, results[row].values(), strict=True)), row
         assert 0 <= results[row]["accuracy"] <= 1
     assert set(results["seconds"]) == set(VARIANTS) and all(value > 0 for value in results["seconds"].values())
     assert set(results) == {*rows, "seconds"}
 
 
-def test_the_page_of_latents_says_what_its_results_say(finished: Callable[[str], Path]) -> None:
+def test_the_page_of_latents_shows_its_results(finished: Callable[[str], Path]) -> None:
     page = (finished("latent") / "index.html").read_text("utf-8")
     results, (table,) = figures(finished("latent")), tables(page)
     distances = ("classifier_fid", "classifier_kid_mean", "classifier_kid_std")
     assert [row[0] for row in table] == ["other real digits", *TITLES.values()]
     for (_, *cells), scores in zip(table, (results["real"], *(results[recipe] for recipe in TITLES)), strict=True):
         values = [*(scores[key] for key in distances), scores.get("classes", 10), scores.get("steps"), scores.get("minutes")]
-        assert all(says(*pair) for pair in zip(cells, values, strict=True)), (cells, values)
+        assert all(shows_value(*pair) for pair in zip(cells, values, strict=True)), (cells, values)
     assert "20 samples against 20 real test digits" in page  # half of the 40 that there are
     for recipe in TITLES:
         tried, digit, bolder = (results[recipe][f"arithmetic_{key}"] for key in ("tried", "digit", "bolder"))
         assert f"Of {tried} such sums, {digit} show the expected digit and {bolder} show more ink" in page
 
 
-def test_the_page_of_streets_says_what_its_results_and_the_paper_say(finished: Callable[[str], Path]) -> None:
+def test_the_page_of_streets_shows_its_results_and_those_of_the_paper(finished: Callable[[str], Path]) -> None:
     results, found = figures(finished("street")), tables((finished("street") / "index.html").read_text("utf-8"))
     assert [len(table) for table in found] == [6, 5, 6, 5]  # the upper limit is of photos alone
     for index, table in enumerate(found):
@@ -156,13 +156,13 @@ def test_the_page_of_streets_says_what_its_results_and_the_paper_say(finished: C
             paper = PAPER[method][column] if method in PAPER else (None,) * 3
             minutes = results["seconds"][method] / 60 if method in PAPER else None
             values = [*scores.values(), *paper, minutes]
-            assert all(says(*pair) for pair in zip(cells, values, strict=True)), (method, cells, values)
+            assert all(shows_value(*pair) for pair in zip(cells, values, strict=True)), (method, cells, values)
     assert set(results["photo_to_labels"]) == set(METHODS) | set(ABLATIONS) == set(results["seconds"])
     assert (results["side"], results["steps"], results["seed"]) == (64, 2, 0)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_second_time_trains_nothing_and_finds_the_same(
+def test_a_repeated_experiment_trains_nothing_and_has_the_same_results(
     name: str, finished: Callable[[str], Path], drawn_digits: Path, drawn_streets: Path
 ) -> None:
     out, calls = finished(name), Calls()
@@ -204,7 +204,7 @@ def test_only_a_deleted_run_or_classifier_is_trained_again(
     assert untimed(figures(out)) == untimed(figures(finished("latent")))
 
 
-def test_what_was_begun_otherwise_is_not_passed_off_as_this(
+def test_a_folder_with_another_seed_effort_or_classifier_is_an_error(
     finished: Callable[[str], Path], drawn_digits: Path, tmp_path: Path
 ) -> None:
     out, calls = finished("digits"), Calls()
@@ -236,7 +236,7 @@ def test_what_was_begun_otherwise_is_not_passed_off_as_this(
         ("street", "facades/val", "val: no such folder"),
     ],
 )
-def test_missing_data_are_named_before_anything_is_trained(
+def test_missing_data_are_an_error_before_anything_is_trained(
     name: str, lost: str, message: str, drawn_digits: Path, drawn_streets: Path, tmp_path: Path
 ) -> None:
     data, calls = tmp_path / "data", Calls()
@@ -274,7 +274,7 @@ def test_agreement_counts_the_pairs_in_the_papers_order(methods: tuple[str, ...]
         assert sentence == f"By per-pixel accuracy, 9 of 10 pairs are in the paper's order; not: {one} and {other}."
 
 
-def test_a_walk_begins_and_ends_at_its_latents_and_goes_straight() -> None:
+def test_interpolation_is_linear_between_its_latents() -> None:
     start, end = torch.randn(2, 6, 100, generator=torch.Generator().manual_seed(0))
     walk = interpolate(start, end, 5).reshape(6, 5, 100)
     assert torch.equal(walk[:, 0], start) and torch.equal(walk[:, -1], end)
@@ -283,7 +283,7 @@ def test_a_walk_begins_and_ends_at_its_latents_and_goes_straight() -> None:
 
 
 class Plain(nn.Module):
-    """(N, 11) -> (N, 1, 4, 4): a pixel for each digit, as bright as its number says, and six of ink, for the last one."""
+    """(N, 11) -> (N, 1, 4, 4): a pixel for each digit, as bright as its value, and six of ink, for the last one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -297,34 +297,34 @@ class Plain(nn.Module):
 
 
 class Reader(SmallClassifier):
-    """Reads those pictures; `always`: or what it says of any."""
+    """Reads those images. always: its answer for any image."""
 
     def __init__(self, always: int | None = None) -> None:
         super().__init__(10, 1)
         self.always = always
 
     def forward(self, x: Tensor) -> Tensor:
-        said = x[:, 0].flatten(1)[:, :10]
-        return said if self.always is None else torch.eye(10)[self.always].expand_as(said)
+        scores_of_digits = x[:, 0].flatten(1)[:, :10]
+        return scores_of_digits if self.always is None else torch.eye(10)[self.always].expand_as(scores_of_digits)
 
 
 def plain_latents(of_each: int) -> tuple[Tensor, Tensor]:
-    """Latents of so many pictures of each digit, from thin to bold, and the digits."""
+    """Latents of so many images of each digit, from thin to bold, and the digits."""
     digits = torch.arange(10).repeat_interleave(of_each)
     return torch.cat([torch.eye(10)[digits], torch.linspace(0, 1, of_each).repeat(10)[:, None]], 1), digits
 
 
-def test_vector_arithmetic_on_a_linear_generator_gives_the_bold_digit_that_was_asked_for() -> None:
+def test_vector_arithmetic_on_a_linear_generator_outputs_the_bold_digit() -> None:
     latents, digits = plain_latents(3 * EXAMPLES)
-    picture, found = latent_arithmetic(Plain(), latents, digits, Reader())
+    image, found = latent_arithmetic(Plain(), latents, digits, Reader())
     assert found == {"arithmetic_tried": 10, "arithmetic_digit": 10, "arithmetic_bolder": 10}
-    assert picture.shape == (10 * 64, 4 * 64, 3)
+    assert image.shape == (10 * 64, 4 * 64, 3)
     # Row p, as ink: bold p, thin p, thin q, and bold again.
-    ink = [picture[32:64, column : column + 60].max() for column in (0, 64, 128, 196)]
+    ink = [image[32:64, column : column + 60].max() for column in (0, 64, 128, 196)]
     assert ink[1] == ink[2] < ink[0] and abs(int(ink[3]) - int(ink[0])) <= 1
 
 
-def test_vector_arithmetic_counts_only_what_comes_out_and_tries_what_was_made_often_enough() -> None:
+def test_vector_arithmetic_counts_correct_outputs_of_digits_with_enough_samples() -> None:
     latents, digits = plain_latents(3 * EXAMPLES)
     assert latent_arithmetic(Plain(), latents, digits, Reader(always=3))[1]["arithmetic_digit"] == 1
     faint = latents.clone()
@@ -332,23 +332,23 @@ def test_vector_arithmetic_counts_only_what_comes_out_and_tries_what_was_made_of
     assert latent_arithmetic(Plain(), faint, digits, Reader())[1]["arithmetic_bolder"] == 0
     fewer = torch.where((digits == 4) | (digits == 9), 3, digits)
     assert latent_arithmetic(Plain(), latents, fewer, Reader())[1]["arithmetic_tried"] == 8
-    picture, found = latent_arithmetic(Plain(), latents, torch.full_like(digits, 7), Reader())
-    assert set(found.values()) == {0} and picture.ndim == 2
+    image, found = latent_arithmetic(Plain(), latents, torch.full_like(digits, 7), Reader())
+    assert set(found.values()) == {0} and image.ndim == 2
 
 
 @pytest.mark.parametrize("by_features", [False, True])
-def test_a_map_shows_few_latents_and_a_model_that_makes_one_picture_alone(by_features: bool) -> None:
+def test_tsne_draws_few_latents_and_a_model_with_one_output(by_features: bool) -> None:
     torch.manual_seed(0)
     classifier = SmallClassifier(10, 2).eval() if by_features else None
-    apart = draw_tsne(Plain(), plain_latents(2)[0], classifier, side=200)
+    spread = draw_tsne(Plain(), plain_latents(2)[0], classifier, side=200)
     latents = torch.zeros(20, 11)
     latents[:, 10] = 1.5
     heap = draw_tsne(Plain(), latents, classifier, side=200)
-    assert apart.shape == heap.shape == (200, 200)
-    assert (heap == 255).sum() == 6 < 2 * 6 < (apart > 0).sum()
+    assert spread.shape == heap.shape == (200, 200)
+    assert (heap == 255).sum() == 6 < 2 * 6 < (spread > 0).sum()
 
 
-def test_an_unknown_experiment_is_an_error_that_lists_them(tmp_path: Path) -> None:
+def test_an_unknown_experiment_is_an_error_that_lists_the_known_ones(tmp_path: Path) -> None:
     done = run_command("reproduce", "faces", "--data", tmp_path, "--out", tmp_path / "out")
     assert (done.returncode, done.stdout) == (1, "") and not (tmp_path / "out").exists()
     assert "no experiment named 'faces'" in done.stderr and "digits, latent, street" in done.stderr

@@ -1,4 +1,4 @@
-"""What a student learns from: which runs can teach, what a teacher shows, and how it goes on."""
+"""Teachers of the recipe distill: which runs can be one, how their outputs are computed, and online training."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from cyclecast.training.recipes.distill import DistillConfig
 from cyclecast.training.shift_average import shift_averaged
 from tests.conftest import different
 
-Smallest = Callable[..., TrainConfig]
+SmallConfig = Callable[..., TrainConfig]
 SMALL: dict[str, Any] = {"width": 8, "blocks": 3, "direction": "b2a"}
 
 
 def state_of(run: Path) -> dict[str, Any]:
-    """What a run's checkpoint holds."""
+    """The state in a run's checkpoint."""
     return checkpoint.load(run / checkpoint.NAME)
 
 
@@ -39,27 +39,29 @@ def changed(run: Path, into: Path, **parts: Any) -> Path:
 
 
 @pytest.mark.parametrize("recipe", ["cogan", "pix2pix", "dcgan"])
-def test_a_run_that_cannot_teach_is_refused_with_those_that_can(recipe: str, smallest: Smallest, tmp_path: Path) -> None:
-    train(recipe, smallest(recipe, tmp_path / recipe, steps=1))
-    with pytest.raises(ConfigError, match=f"teacher must be a run of cyclegan or simgan, got one of {recipe}") as told:
-        train("distill", smallest("distill", tmp_path / "run", teacher=tmp_path / recipe))
-    assert "\n" not in str(told.value)
+def test_a_run_that_cannot_teach_is_an_error_that_lists_those_that_can(
+    recipe: str, small_config: SmallConfig, tmp_path: Path
+) -> None:
+    train(recipe, small_config(recipe, tmp_path / recipe, steps=1))
+    with pytest.raises(ConfigError, match=f"teacher must be a run of cyclegan or simgan, got one of {recipe}") as caught:
+        train("distill", small_config("distill", tmp_path / "run", teacher=tmp_path / recipe))
+    assert "\n" not in str(caught.value)
 
 
-def test_a_teacher_that_is_missing_or_cannot_go_on_learning_is_refused(smallest: Smallest, tmp_path: Path) -> None:
+def test_a_missing_teacher_and_one_that_cannot_train_online_are_errors(small_config: SmallConfig, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such checkpoint"):
-        train("distill", smallest("distill", tmp_path / "a", teacher=tmp_path / "nothing"))
-    train("simgan", smallest("simgan", tmp_path / "simgan", steps=1))
+        train("distill", small_config("distill", tmp_path / "a", teacher=tmp_path / "nothing"))
+    train("simgan", small_config("simgan", tmp_path / "simgan", steps=1))
     with pytest.raises(ConfigError, match="online must be false"):
-        train("distill", smallest("distill", tmp_path / "b", teacher=tmp_path / "simgan", online=True))
-    train("distill", smallest("distill", tmp_path / "c", teacher=tmp_path / "simgan", steps=1))
+        train("distill", small_config("distill", tmp_path / "b", teacher=tmp_path / "simgan", online=True))
+    train("distill", small_config("distill", tmp_path / "c", teacher=tmp_path / "simgan", steps=1))
 
 
 PROJECTED, LAYERS = {"discriminator": "projected"}, {"discriminator": "n_layers", "discriminator_layers": 1}
 
 
 @pytest.mark.parametrize(
-    ("judge", "crop_size", "teacher_scale", "adversarial_weight", "message"),
+    ("discriminator", "crop_size", "teacher_scale", "adversarial_weight", "message"),
     [
         ({}, 32, 0.5, 1, "crop_size x teacher_scale must be at least 24 for the teacher's discriminator, got 16"),
         ({}, 64, 0.3, 1, "crop_size x teacher_scale must be at least 24 for the teacher's discriminator, got 19"),
@@ -75,19 +77,19 @@ PROJECTED, LAYERS = {"discriminator": "projected"}, {"discriminator": "n_layers"
         (PROJECTED, 64, 0.5, 1, None),
     ],
 )
-def test_what_the_teachers_discriminator_cannot_judge_is_refused_and_the_rest_trains(
-    judge: dict[str, Any],
+def test_sizes_that_the_teachers_discriminator_rejects_are_errors_and_others_train(
+    discriminator: dict[str, Any],
     crop_size: int,
     teacher_scale: float,
     adversarial_weight: float,
     message: str | None,
-    smallest: Smallest,
+    small_config: SmallConfig,
     tmp_path: Path,
 ) -> None:
-    train("cyclegan", smallest("cyclegan", tmp_path / "teacher", steps=1, **judge))
+    train("cyclegan", small_config("cyclegan", tmp_path / "teacher", steps=1, **discriminator))
     settings = {"teacher_scale": teacher_scale, "adversarial_weight": adversarial_weight, "augment": True}
     sides = {"crop_size": crop_size, "load_size": 64}
-    config = smallest("distill", tmp_path / "run", **SMALL, **settings, **sides, teacher=tmp_path / "teacher", steps=1)
+    config = small_config("distill", tmp_path / "run", **SMALL, **settings, **sides, teacher=tmp_path / "teacher", steps=1)
     if message is None:
         train("distill", config)
     else:
@@ -96,18 +98,18 @@ def test_what_the_teachers_discriminator_cannot_judge_is_refused_and_the_rest_tr
 
 
 @pytest.mark.parametrize("teacher_scale", [1.0, 0.5])
-def test_a_unet_teaches_crops_of_any_size(teacher_scale: float, smallest: Smallest, tmp_path: Path) -> None:
-    train("cyclegan", smallest("cyclegan", tmp_path / "teacher", steps=1, generator="unet32"))
+def test_a_unet_teaches_crops_of_any_size(teacher_scale: float, small_config: SmallConfig, tmp_path: Path) -> None:
+    train("cyclegan", small_config("cyclegan", tmp_path / "teacher", steps=1, generator="unet32"))
     settings = SMALL | {"teacher": tmp_path / "teacher", "crop_size": 40, "teacher_scale": teacher_scale}
-    losses = train("distill", smallest("distill", tmp_path / "run", **settings, steps=1)).losses
+    losses = train("distill", small_config("distill", tmp_path / "run", **settings, steps=1)).losses
     assert losses["pixel"] > 0 and losses["channel"] > 0
 
 
-def test_online_the_teacher_goes_on_learning_and_otherwise_stays(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+def test_the_teacher_is_trained_only_with_online(small_config: SmallConfig, teacher: Path, tmp_path: Path) -> None:
     before = state_of(teacher)
     for online in (True, False):
         run = tmp_path / str(online)
-        train("distill", smallest("distill", run, **SMALL, teacher=teacher, online=online, steps=2))
+        train("distill", small_config("distill", run, **SMALL, teacher=teacher, online=online, steps=2))
         state = state_of(run)
         kept = state["averages"]["teacher_generator_ba"] if online else state["networks"]["teacher"]
         same = all(torch.equal(kept[key], value) for key, value in before["averages"]["generator_ba"].items())
@@ -115,29 +117,31 @@ def test_online_the_teacher_goes_on_learning_and_otherwise_stays(smallest: Small
 
 
 @pytest.mark.parametrize(("done", "decay"), [(10_000, 0.99), (100, 101 / 110)])
-def test_online_the_teachers_average_goes_on_with_its_own_decay(
-    done: int, decay: float, smallest: Smallest, teacher: Path, tmp_path: Path
+def test_with_online_the_teachers_average_keeps_its_own_decay(
+    done: int, decay: float, small_config: SmallConfig, teacher: Path, tmp_path: Path
 ) -> None:
     settings = state_of(teacher)["config"] | {"ema_decay": 0.99}
     older = changed(teacher, tmp_path / "teacher", step=done, config=settings)
-    train("distill", smallest("distill", tmp_path / "run", **SMALL, teacher=older, online=True, ema_decay=0.5, steps=1))
+    train("distill", small_config("distill", tmp_path / "run", **SMALL, teacher=older, online=True, ema_decay=0.5, steps=1))
     state, before = state_of(tmp_path / "run"), state_of(teacher)["averages"]["generator_ba"]
     for key, weight in state["networks"]["teacher_generator_ba"].items():
         expected = decay * before[key] + (1 - decay) * weight
         torch.testing.assert_close(state["averages"]["teacher_generator_ba"][key], expected, rtol=0, atol=1e-6)
-    apart = [(weight - before[key]).abs().max() for key, weight in state["networks"]["teacher_generator_ba"].items()]
-    assert max(apart) > 1e-4  # far more than the tolerance
+    changes = [(weight - before[key]).abs().max() for key, weight in state["networks"]["teacher_generator_ba"].items()]
+    assert max(changes) > 1e-4  # far more than the tolerance
 
 
-def test_online_a_teacher_that_was_trained_in_parts_needs_no_parts_here(smallest: Smallest, tmp_path: Path) -> None:
-    train("cyclegan", smallest("cyclegan", tmp_path / "teacher", steps=1, batch_size=2, accumulate=2))
-    train("distill", smallest("distill", tmp_path / "run", **SMALL, teacher=tmp_path / "teacher", online=True, steps=1))
+def test_with_online_a_teacher_trained_with_accumulation_needs_none_here(small_config: SmallConfig, tmp_path: Path) -> None:
+    train("cyclegan", small_config("cyclegan", tmp_path / "teacher", steps=1, batch_size=2, accumulate=2))
+    train("distill", small_config("distill", tmp_path / "run", **SMALL, teacher=tmp_path / "teacher", online=True, steps=1))
 
 
 @pytest.mark.parametrize("online", [False, True])
-def test_a_run_resumes_without_its_teachers_folder(online: bool, smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_without_its_teachers_folder(
+    online: bool, small_config: SmallConfig, teacher: Path, tmp_path: Path
+) -> None:
     settings = SMALL | {"online": online, "adversarial_weight": 1, "steps": 3}
-    whole, parts = (smallest("distill", tmp_path / name, **settings, teacher=teacher) for name in ("whole", "parts"))
+    whole, parts = (small_config("distill", tmp_path / name, **settings, teacher=teacher) for name in ("whole", "parts"))
     train("distill", whole)
     mine = shutil.copytree(teacher, tmp_path / "teacher")
     parts = load_config(DistillConfig, base=parts.to_dict(), settings={"teacher": mine})
@@ -149,8 +153,8 @@ def test_a_run_resumes_without_its_teachers_folder(online: bool, smallest: Small
     assert different(tmp_path / "whole", tmp_path / "parts") == ["/config/teacher"]
 
 
-def test_a_resumed_run_keeps_its_teacher(smallest: Smallest, teacher: Path, tmp_path: Path) -> None:
-    config = smallest("distill", tmp_path / "run", **SMALL, teacher=teacher, steps=2)
+def test_a_resumed_run_keeps_its_teacher(small_config: SmallConfig, teacher: Path, tmp_path: Path) -> None:
+    config = small_config("distill", tmp_path / "run", **SMALL, teacher=teacher, steps=2)
     train("distill", config, until=1)
     before = (tmp_path / "run" / checkpoint.NAME).read_bytes()
     averages = {key: dict(weights) for key, weights in state_of(teacher)["averages"].items()}
@@ -168,12 +172,12 @@ def test_a_resumed_run_keeps_its_teacher(smallest: Smallest, teacher: Path, tmp_
     assert (tmp_path / "run" / checkpoint.NAME).read_bytes() == before
 
 
-def test_a_run_of_an_older_version_with_settings_of_a_discriminator_is_still_read(
-    smallest: Smallest, teacher: Path, tmp_path: Path
+def test_a_run_of_an_older_version_with_discriminator_settings_is_read(
+    small_config: SmallConfig, teacher: Path, tmp_path: Path
 ) -> None:
-    config = smallest("distill", tmp_path / "whole", **SMALL, teacher=teacher, steps=2)
+    config = small_config("distill", tmp_path / "whole", **SMALL, teacher=teacher, steps=2)
     train("distill", config)
-    train("distill", smallest("distill", tmp_path / "parts", **SMALL, teacher=teacher, steps=2), until=1)
+    train("distill", small_config("distill", tmp_path / "parts", **SMALL, teacher=teacher, steps=2), until=1)
     settings = state_of(tmp_path / "parts")["config"] | {"discriminator": "basic", "discriminator_layers": 3, "ndf": 64}
     older = changed(tmp_path / "parts", tmp_path / "older", config=settings)
 
@@ -184,7 +188,7 @@ def test_a_run_of_an_older_version_with_settings_of_a_discriminator_is_still_rea
 
 
 class Gridded(nn.Module):
-    """A teacher that halves its picture's contrast and draws dots, four pixels apart."""
+    """A teacher that halves the contrast of its input and adds dots at a distance of four pixels."""
 
     stride = 4
 
@@ -194,7 +198,7 @@ class Gridded(nn.Module):
         return 0.5 * x + dots
 
 
-def test_a_teachers_grid_cancels_out_of_what_it_teaches() -> None:
+def test_shift_averaging_cancels_the_teachers_grid() -> None:
     images = functional.avg_pool2d(torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0)), 9, 1)
     for seed in range(3):
         torch.manual_seed(seed)
@@ -204,7 +208,7 @@ def test_a_teachers_grid_cancels_out_of_what_it_teaches() -> None:
 
 
 class Same(nn.Module):
-    """A teacher that paints what it sees, and keeps the sizes of it."""
+    """A teacher that outputs its input, and records the sizes."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -218,7 +222,7 @@ class Same(nn.Module):
 
 @pytest.mark.parametrize("stride", [4, 8, 128])
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.4])
-def test_what_is_taught_lies_where_the_picture_is(scale: float, stride: int) -> None:
+def test_shift_averaged_outputs_are_aligned_with_the_input(scale: float, stride: int) -> None:
     ramp = torch.linspace(-0.8, 0.8, 96).expand(1, 3, 64, 96) + torch.linspace(-0.1, 0.1, 64)[:, None]
     taught = shift_averaged(Same(stride), ramp, scale, shifts=2)
     assert taught.shape == ramp.shape
@@ -229,14 +233,14 @@ def test_what_is_taught_lies_where_the_picture_is(scale: float, stride: int) -> 
     ("stride", "shifts", "size"),
     [(4, 2, (44, 60)), (4, 5, (48, 64)), (32, 2, (64, 96)), (64, 2, (64, 128)), (256, 4, (256, 256))],
 )
-def test_at_its_own_scale_a_teacher_sees_every_pixel_as_it_is(stride: int, shifts: int, size: tuple[int, int]) -> None:
+def test_at_scale_1_the_teacher_gets_the_pixels_without_resizing(stride: int, shifts: int, size: tuple[int, int]) -> None:
     teacher, noise = Same(stride), torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(shift_averaged(teacher, noise, shifts=shifts), noise)  # resized, noise would not come back
-    assert teacher.sizes == {size}  # the least that holds the picture and its moves
+    assert teacher.sizes == {size}  # the smallest that holds the image and its shifts
 
 
 @pytest.mark.parametrize(("scale", "side"), [(1.0, 36), (0.5, 20), (0.3, 16)])
-def test_a_resnet_teaches_what_the_bundled_students_were_taught(scale: float, side: int) -> None:
+def test_shift_averaging_is_that_of_the_bundled_students(scale: float, side: int) -> None:
     torch.manual_seed(0)
     resnet = build_generator("resnet6", ngf=2, norm="none").eval().requires_grad_(False)
     images = torch.rand(2, 3, 32, 32) * 2 - 1

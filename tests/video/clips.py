@@ -18,7 +18,7 @@ from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.report import ConversionReport
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
-from tests.conftest import Same, moving_pictures
+from tests.conftest import Same, moving_frames
 
 SUBTITLES = ((0.2, 0.7, "one"), (0.9, 1.3, "two"), (1.5, 1.9, "three"))  # start and end in seconds, text
 
@@ -92,7 +92,7 @@ def make_video(
             text_streams.append((out.add_stream_from_template(source.streams.subtitles[0]), source))
             text_streams[-1][0].metadata["language"] = language
         encoded: list[Any] = []
-        for index, image in enumerate(moving_pictures(frames), start):
+        for index, image in enumerate(moving_frames(frames), start):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             encoded += stream.encode(frame)
@@ -203,7 +203,7 @@ def make_video_with_packets(path: Path, codec: str, data: bytes = b"\x16\x00\x00
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         rate = {"rate": 48_000} if codec == "dts" else {}
         other: Any = out.add_data_stream(codec) if codec == "klv" else out.add_mux_stream(codec, **rate)
-        for index, image in enumerate(moving_pictures(3)):
+        for index, image in enumerate(moving_frames(3)):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             out.mux(stream.encode(frame))

@@ -14,9 +14,9 @@ from cyclecast.future import Deferred
 from cyclecast.video.frame import Image
 from cyclecast.video.resize import style_frame
 from cyclecast.video.strength import blend_with_source
-from tests.conftest import Negative, Same, moving_pictures
+from tests.conftest import Negative, Same, moving_frames
 
-SOURCE = moving_pictures(1, 64, 48)[0]
+SOURCE = moving_frames(1, 64, 48)[0]
 
 
 class Submitting(Negative):

@@ -17,7 +17,7 @@ from cyclecast.video.convert.job import LIST_NAME, folder_of
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.plan import plan_conversions
 from cyclecast.video.files.images import write_image
-from tests.conftest import Negative, moving_pictures
+from tests.conftest import Negative, moving_frames
 
 QUICK = ConvertOptions(preset="ultrafast")
 OVERWRITE = ConvertOptions(preset="ultrafast", overwrite=True)
@@ -30,7 +30,7 @@ def sources(clip: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("a.mp4", "c.mp4"):
         (folder / name).write_bytes(clip.read_bytes())
-    write_image(folder / "b.png", moving_pictures(1)[0])
+    write_image(folder / "b.png", moving_frames(1)[0])
     return folder
 
 

@@ -19,7 +19,7 @@ from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import CONTAINERS, Encoding, Part, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
-from tests.conftest import Negative, Same, moving_pictures
+from tests.conftest import Negative, Same, moving_frames
 
 INFO = StreamInfo(64, 48, Fraction(25), Fraction(1, 25), None, Color(1, 1, 1, 1), Fraction(1))
 
@@ -27,7 +27,7 @@ INFO = StreamInfo(64, 48, Fraction(25), Fraction(1, 25), None, Color(1, 1, 1, 1)
 def encode(path: Path, codec: str, pix_fmt: str | None = None) -> Part:
     """Three frames as a part of a conversion."""
     with VideoWriter(path, INFO, Encoding(codec, pix_fmt=pix_fmt)) as writer:
-        for pts, image in enumerate(moving_pictures(3)):
+        for pts, image in enumerate(moving_frames(3)):
             writer.write(Frame(image, pts, 1))
     return writer.part()
 
@@ -56,7 +56,7 @@ def test_a_codec_is_refused_exactly_where_ffmpeg_cannot_mux_it(
     assert (codec in codecs_in(suffix)) == can_mux(parts[codec], clip, suffix)
 
 
-REFUSED = [(suffix, codec) for suffix in CONTAINERS for codec in ENCODERS if codec not in codecs_in(suffix)]
+REJECTED = [(suffix, codec) for suffix in CONTAINERS for codec in ENCODERS if codec not in codecs_in(suffix)]
 
 
 class NotCalled(Same):
@@ -69,7 +69,7 @@ class NotCalled(Same):
         raise AssertionError("the model was compiled")
 
 
-@pytest.mark.parametrize(("suffix", "codec"), REFUSED)
+@pytest.mark.parametrize(("suffix", "codec"), REJECTED)
 def test_a_codec_that_the_container_cannot_hold_is_refused_before_the_first_frame(
     clip: Path, tmp_path: Path, suffix: str, codec: str
 ) -> None:
@@ -82,8 +82,8 @@ def test_a_codec_that_the_container_cannot_hold_is_refused_before_the_first_fram
 
 
 def test_known_pairs_are_among_the_refused_ones() -> None:
-    assert set(REFUSED) >= {(".webm", "h264"), (".webm", "hevc"), (".mov", "vp9"), (".mov", "av1"), (".m4v", "hevc")}
-    assert not any(suffix in (".mkv", ".mp4") for suffix, _ in REFUSED)
+    assert set(REJECTED) >= {(".webm", "h264"), (".webm", "hevc"), (".mov", "vp9"), (".mov", "av1"), (".m4v", "hevc")}
+    assert not any(suffix in (".mkv", ".mp4") for suffix, _ in REJECTED)
 
 
 @pytest.mark.parametrize("codec", ENCODERS)

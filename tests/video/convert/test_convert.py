@@ -21,7 +21,7 @@ from cyclecast.video.files.images import write_image
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
-from tests.conftest import Negative, Same, moving_pictures, shared
+from tests.conftest import Negative, Same, moving_frames, shared
 from tests.video.clips import frame_times, psnr, read_frames
 
 
@@ -128,7 +128,7 @@ def test_color_is_unchanged(tmp_path: Path, color: Color) -> None:
 @pytest.mark.parametrize("size", [(65, 48), (64, 47), (33, 31)], ids=str)
 def test_odd_sizes_gain_a_repeated_row_or_column(tmp_path: Path, size: tuple[int, int]) -> None:
     info = StreamInfo(*size, Fraction(25), Fraction(1, 25), None, Color(), Fraction(1))
-    images = moving_pictures(3, *size)
+    images = moving_frames(3, *size)
     with VideoWriter(tmp_path / "out.mp4", info, Encoding("h264", crf=1)) as writer:
         for index, image in enumerate(images):
             writer.write(Frame(image, index, 1))
@@ -140,7 +140,7 @@ def test_odd_sizes_gain_a_repeated_row_or_column(tmp_path: Path, size: tuple[int
 def test_a_repeated_timestamp_becomes_the_next_tick(tmp_path: Path) -> None:
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(), Fraction(1))
     with VideoWriter(tmp_path / "out.mp4", info) as writer:
-        for pts, image in zip((0, 40, 40, 39, 120), moving_pictures(5), strict=True):
+        for pts, image in zip((0, 40, 40, 39, 120), moving_frames(5), strict=True):
             writer.write(Frame(image, pts, 40))
     assert frame_times(tmp_path / "out.mp4") == [Fraction(ms, 1000) for ms in (0, 40, 41, 42, 120)]
 
@@ -152,7 +152,7 @@ def test_the_last_frame_keeps_its_duration(tmp_path: Path, codec: str, suffix: s
     info = StreamInfo(64, 48, Fraction(25), Fraction(1, 1000), None, Color(), Fraction(1))
     out = tmp_path / f"out{suffix}"
     with VideoWriter(out, info, Encoding(codec)) as writer:
-        for index, image in enumerate(moving_pictures(4)):
+        for index, image in enumerate(moving_frames(4)):
             writer.write(Frame(image, 40 * index, 40 if index < 3 else 5000))
     with av.open(str(out)) as container:
         assert container.duration is not None and abs(container.duration / 1e6 - 5.12) < 0.05
@@ -166,7 +166,7 @@ def transport_stream(path: Path, starts: list[int]) -> Path:
             stream = container.add_stream("libx264", rate=25, options={"g": "10", "bf": "0"})
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
             stream.time_base = stream.codec_context.time_base = Fraction(1, 25)
-            for index, image in enumerate(moving_pictures(25)):
+            for index, image in enumerate(moving_frames(25)):
                 frame = av.VideoFrame.from_ndarray(image, format="bgr24")
                 frame.pts, frame.time_base = start * 25 + index, Fraction(1, 25)
                 container.mux(stream.encode(frame))
@@ -204,7 +204,7 @@ def test_a_cover_image_is_not_the_video(tmp_path: Path) -> None:
         cover, video = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=25)
         cover.width, cover.height, cover.pix_fmt = 640, 480, "yuvj420p"
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        for stream, images in ((cover, moving_pictures(1, 640, 480)), (video, moving_pictures(10))):
+        for stream, images in ((cover, moving_frames(1, 640, 480)), (video, moving_frames(10))):
             for index, image in enumerate(images):
                 frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=stream.pix_fmt)
                 frame.pts = index
@@ -225,7 +225,7 @@ def test_sound_of_an_unknown_codec_is_left_out_and_reported(clip: Path, tmp_path
 @pytest.mark.parametrize("name", ["café.png", b"caf\xe9.png", "trip-12:30.png"])
 def test_unusual_file_names_work(tmp_path: Path, name: str | bytes, clip: Path) -> None:
     image = tmp_path / os.fsdecode(name)
-    write_image(tmp_path / "plain.png", moving_pictures(1)[0])
+    write_image(tmp_path / "plain.png", moving_frames(1)[0])
     (tmp_path / "plain.png").rename(image)
     assert convert_file(image, tmp_path / "out.png", Same()).frames == 1
     video = image.with_suffix(".mp4")
@@ -326,7 +326,7 @@ def test_unknown_codecs_and_presets_are_an_error(clip: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
 def test_images_are_converted_to_every_format(tmp_path: Path, suffix: str) -> None:
-    image = moving_pictures(1, 61, 47)[0]
+    image = moving_frames(1, 61, 47)[0]
     write_image(tmp_path / "in.png", image)
     report = convert_file(tmp_path / "in.png", tmp_path / f"out{suffix}", Negative())
     out = cv2.imread(str(tmp_path / f"out{suffix}"))

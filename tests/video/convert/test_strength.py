@@ -20,7 +20,7 @@ from cyclecast.video.files.images import write_image
 from cyclecast.video.frame import Image
 from cyclecast.video.strength import blend_with_source
 from tests.commands import run_command
-from tests.conftest import Negative, moving_pictures
+from tests.conftest import Negative, moving_frames
 from tests.video.clips import psnr, read_frames
 
 HALF = ConvertOptions(strength=0.5, preset="ultrafast")
@@ -37,7 +37,7 @@ def test_a_video_is_blended_frame_by_frame(clip: Path, tmp_path: Path, work_heig
 
 
 def test_an_image_keeps_its_transparency(tmp_path: Path) -> None:
-    image = moving_pictures(1, 40, 30)[0]
+    image = moving_frames(1, 40, 30)[0]
     alpha = np.tile(np.linspace(0, 255, 40).astype(np.uint8), (30, 1))
     cv2.imwrite(str(tmp_path / "in.png"), np.dstack([image, alpha]))
     convert_file(tmp_path / "in.png", tmp_path / "out.png", Negative(), ConvertOptions(strength=0.3))
@@ -48,7 +48,7 @@ def test_an_image_keeps_its_transparency(tmp_path: Path) -> None:
 
 def test_every_file_of_a_batch_is_blended_and_another_strength_converts_it_again(clip: Path, tmp_path: Path) -> None:
     """Five images, so that they are padded for the model: the blend has the images' own sizes."""
-    images = {tmp_path / f"{n}.png": moving_pictures(1, 40 + n, 30 + n)[0] for n in range(5)}
+    images = {tmp_path / f"{n}.png": moving_frames(1, 40 + n, 30 + n)[0] for n in range(5)}
     for path, image in images.items():
         write_image(path, image)
     out = tmp_path / "out"
@@ -107,7 +107,7 @@ def test_strength_1_has_the_signature_of_runs_from_before_the_option(clip: Path)
 
 
 def test_the_command(tiny_model: Path, tmp_path: Path) -> None:
-    image = moving_pictures(1, 64, 48)[0]
+    image = moving_frames(1, 64, 48)[0]
     write_image(tmp_path / "in.png", image)
 
     def convert(strength: object) -> Image:

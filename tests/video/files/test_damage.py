@@ -24,7 +24,7 @@ from cyclecast.video.files.images import write_image
 from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
 from cyclecast.video.frame import Image
 from tests.commands import run_program
-from tests.conftest import Same, moving_pictures, shared
+from tests.conftest import Same, moving_frames, shared
 from tests.video.clips import read_frames
 
 FRAMES = 60
@@ -67,7 +67,7 @@ def encode_video(
     **muxer: str,
 ) -> Path:
     """Writes a video at 25 frames per second, `FRAMES` long unless images are given. start: first timestamp, in frames."""
-    images = images or moving_pictures(FRAMES, 96, 64)
+    images = images or moving_frames(FRAMES, 96, 64)
     writer: Any = av.open(str(path), "w", format=container, options=muxer)
     with writer as out:
         stream = out.add_stream(codec, rate=25, options=options)
@@ -182,7 +182,7 @@ def test_frames_without_timestamps_get_a_constant_rate(videos: Callable[[str], P
     pts = [frame[0] for frame in read_hashes(videos("b.avi"))[0]]
     assert [after - before for before, after in zip(pts, pts[1:], strict=False)] == [1] * (FRAMES - 1)
     images = [image.astype(np.float32) for image in read_frames(videos("b.avi"))]
-    for image, expected in zip(images, moving_pictures(FRAMES, 96, 64), strict=True):
+    for image, expected in zip(images, moving_frames(FRAMES, 96, 64), strict=True):
         assert np.abs(image - expected).mean() < 12
 
 
@@ -252,7 +252,7 @@ def test_frames_of_another_size_are_resized_to_the_first(tmp_path: Path, name: s
     data = b""
     for number, size in enumerate([(96, 64), (128, 96)]):
         part = encode_video(
-            tmp_path / "part", "libx264", X264 | {"bf": "0"}, FRAMES * number, moving_pictures(FRAMES, *size), container
+            tmp_path / "part", "libx264", X264 | {"bf": "0"}, FRAMES * number, moving_frames(FRAMES, *size), container
         )
         data += part.read_bytes()
     (tmp_path / name).write_bytes(data)
@@ -285,7 +285,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None
     statm = Path("/proc/self/statm")
     if not statm.exists():
         pytest.skip("memory is read from /proc")
-    few = moving_pictures(10, 160, 120)
+    few = moving_frames(10, 160, 120)
     source = encode_video(tmp_path / "long.mkv", "libx264", X264, images=few * 100)
     pages = []
     with VideoFile(source) as video:
@@ -299,7 +299,7 @@ def test_randomly_damaged_files_are_converted_or_an_error_in_one_line(videos: Ca
     intact = [videos(name) for name in ("b.mp4", "open.mkv", "open.ts", "vp8.webm", "mpeg4.avi", "gif.gif")]
     for suffix in (".png", ".jpg", ".webp", ".tif"):
         intact.append(tmp_path / f"image{suffix}")
-        write_image(intact[-1], moving_pictures(1, 160, 120)[0])
+        write_image(intact[-1], moving_frames(1, 160, 120)[0])
     verdicts = []
     for number in range(40):
         mutation = draw_case(intact, 0, number)
@@ -323,11 +323,11 @@ def test_a_batch_reports_each_broken_file_in_one_line_and_converts_the_rest(clip
     done = run_program("convert", folder, out, "--model", tiny_model, "--json")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     messages = {Path(file["source"]).name: file.get("error") or file["damage"] for file in json.loads(done.stdout)["files"]}
-    refused = {"audio_only.mkv", "badrle.bmp", "badwidth.bmp", "broken.png", "broken_data_stream.png", "shortfile.bmp"}
-    refused |= {"text.mp4", "truncated_image.png"}
+    rejected = {"audio_only.mkv", "badrle.bmp", "badwidth.bmp", "broken.png", "broken_data_stream.png", "shortfile.bmp"}
+    rejected |= {"text.mp4", "truncated_image.png"}
     whole, damaged = {"good.mp4", "hopper.jpg", "pil_sample_cmyk.jpg"}, {"damaged.mp4", "truncated_jpeg.jpg"}
-    assert {name for name, message in messages.items() if message} == refused | damaged
-    for name in refused | damaged:  # a library may print its own line before it
+    assert {name for name, message in messages.items() if message} == rejected | damaged
+    for name in rejected | damaged:  # a library may print its own line before it
         assert done.stderr.count(f"error: {folder / name}: ") == 1
     written = {path.name for path in out.iterdir() if not path.name.startswith(".")}
     assert written == whole | damaged

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from cyclecast.errors import InputError, OutputError
 from cyclecast.video.files.images import Still, read_image, read_still, write_image, write_still
 from cyclecast.video.frame import Image
-from tests.conftest import moving_pictures, shared
+from tests.conftest import moving_frames, shared
 from tests.video.clips import mean_difference
 
-IMAGE = moving_pictures(1, 40, 28)[0]
+IMAGE = moving_frames(1, 40, 28)[0]
 ALPHA = np.arange(40 * 28).reshape(28, 40).astype(np.uint8) | np.uint8(1)  # libwebp blackens what is fully transparent
 UPRIGHT: dict[
     int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -198,7 +198,7 @@ def test_the_first_of_several_images_is_read(tmp_path: Path, suffix: str) -> Non
 
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_a_truncated_jpeg_is_read_and_reported(tmp_path: Path, progressive: int) -> None:
-    image = moving_pictures(1, 320, 240)[0]
+    image = moving_frames(1, 320, 240)[0]
     data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
     still = read(tmp_path, "cut.jpg", data[: len(data) * 2 // 3])
     assert still.damage == "the file ends before its image does; what is missing is gray or coarse"

@@ -18,7 +18,7 @@ from cyclecast.video.files.reader import TimeRange, VideoFile
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import Encoding, Part, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
-from tests.conftest import Same, moving_pictures
+from tests.conftest import Same, moving_frames
 from tests.video.clips import SoundTrack, convert, frame_times, make_video, psnr, read_frames
 
 PRESETS = {"h264": "veryfast", "hevc": "ultrafast", "av1": "12", "vp9": "8"}
@@ -34,7 +34,7 @@ def write_parts(
     folder: Path, codec: str, times_ms: list[int], info: StreamInfo, sizes: tuple[int, ...] = (25, 20, 15)
 ) -> list[Part]:
     """Writes parts. sizes: frames of each part; times_ms: timestamp of each frame."""
-    images = moving_pictures(sum(sizes), info.width, info.height)
+    images = moving_frames(sum(sizes), info.width, info.height)
     parts: list[Part] = []
     start = 0
     for number, size in enumerate(sizes):

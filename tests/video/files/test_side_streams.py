@@ -10,7 +10,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from tests.conftest import moving_pictures
+from tests.conftest import moving_frames
 from tests.video.clips import (
     SUBTITLES,
     SoundTrack,
@@ -79,7 +79,7 @@ def test_a_timecode_track_is_reported(tmp_path: Path) -> None:
         stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.metadata["timecode"] = "01:00:00:00"
-        for image in moving_pictures(3):
+        for image in moving_frames(3):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         out.mux(stream.encode(None))
     for suffix in (".mp4", ".mov", ".mkv"):
@@ -92,7 +92,7 @@ def test_fonts_are_kept_in_mkv_and_reported_elsewhere(tmp_path: Path) -> None:
         stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         out.add_attachment("Tiny.ttf", "font/ttf", b"a font")
-        for image in moving_pictures(3):
+        for image in moving_frames(3):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         out.mux(stream.encode(None))
     assert convert(tmp_path / "in.mkv", tmp_path / "out.mkv").dropped == []
@@ -108,7 +108,7 @@ def test_a_cover_image_is_reported(tmp_path: Path) -> None:
         for track, pix_fmt in ((stream, "yuv420p"), (cover, "rgb24")):
             track.width, track.height, track.pix_fmt = 64, 48, pix_fmt
         cover.disposition = Disposition.attached_pic
-        for track, images in ((cover, moving_pictures(1)), (stream, moving_pictures(3))):
+        for track, images in ((cover, moving_frames(1)), (stream, moving_frames(3))):
             for index, image in enumerate(images):
                 frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=track.pix_fmt)
                 frame.pts = index

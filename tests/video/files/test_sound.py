@@ -13,7 +13,7 @@ import pytest
 
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams
-from tests.conftest import moving_pictures, shared
+from tests.conftest import moving_frames, shared
 from tests.video.clips import (
     SoundTrack,
     convert,
@@ -164,7 +164,7 @@ def make_channel_test(path: Path, layout: str) -> Path:
         video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         track = out.add_stream("flac", rate=48_000, layout=layout)
-        for index, image in enumerate(moving_pictures(25)):
+        for index, image in enumerate(moving_frames(25)):
             video_frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             video_frame.pts, video_frame.time_base = index, Fraction(1, 25)
             out.mux(video.encode(video_frame))

@@ -1,8 +1,8 @@
 """Video servers on loopback, each in a process of its own, which a test may kill, stop and start again.
 
-    python -m tests.video.live.streams KIND PORT --fps 25
+    python -m tests.video.live.streams PROTOCOL PORT --fps 25
 
-Each frame contains the clock. KIND: tcp (MPEG-TS to each client), rtsp (RTP in the same connection), http (/stream.ts,
+Each frame contains the clock. PROTOCOL: tcp (MPEG-TS to each client), rtsp (RTP in the same connection), http (/stream.ts,
 /mjpeg, /hls/live.m3u8, /video and errors), udp (sends to the port), pipe (PORT is its path).
 """
 
@@ -47,14 +47,14 @@ ALLOWED = f"Basic {base64.b64encode(USER.encode()).decode()}"
 class Sender:
     """A server in a process of its own; `port` stays the same after a restart. A context manager."""
 
-    def __init__(self, kind: str, *options: str, port: int | str = 0) -> None:
-        self.kind, self.port, self._options = kind, port, options
+    def __init__(self, protocol: str, *options: str, port: int | str = 0) -> None:
+        self.protocol, self.port, self._options = protocol, port, options
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
         """Starts it and waits until it listens; for a pipe, until it is about to open it."""
-        command = [sys.executable, "-m", "tests.video.live.streams", self.kind, str(self.port), *self._options]
+        command = [sys.executable, "-m", "tests.video.live.streams", self.protocol, str(self.port), *self._options]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         first_line = self._process.stdout.readline().strip()
@@ -63,7 +63,7 @@ class Sender:
 
     def address(self, path: str = "", user: str = "") -> str:
         """The address for a receiver."""
-        scheme = {"udp": "udp://", "pipe": ""}.get(self.kind, f"{self.kind}://")
+        scheme = {"udp": "udp://", "pipe": ""}.get(self.protocol, f"{self.protocol}://")
         return str(self.port) if not scheme else f"{scheme}{user}127.0.0.1:{self.port}{path}"
 
     def kill(self) -> None:
@@ -238,9 +238,9 @@ class Http(BaseHTTPRequestHandler):
             else:
                 self.send_error(404)
 
-    def _answer(self, kind: str, length: int | None = None) -> None:
+    def _answer(self, content_type: str, length: int | None = None) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.end_headers()
@@ -276,7 +276,7 @@ class HttpServer(ThreadingHTTPServer):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind")
+    parser.add_argument("protocol")
     parser.add_argument("port")
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--height", type=int, default=240)
@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--video", help="a video file on the server")
     parser.add_argument("--reordered", action="store_true", help="with B-frames")
     args = parser.parse_args()
-    if args.kind == "udp":
+    if args.protocol == "udp":
         print(args.port, flush=True)
         out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         target = ("127.0.0.1", int(args.port))
@@ -299,18 +299,18 @@ def main() -> None:
                     out.sendto(data[start : start + 7 * TS], target)
 
         transport_stream(send, args)
-    elif args.kind == "pipe":
+    elif args.protocol == "pipe":
         print(args.port, flush=True)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         descriptor = os.open(args.port, os.O_WRONLY)
         with open(descriptor, "wb", buffering=0) as pipe:
             transport_stream(pipe.write, args)
     else:
-        kinds: dict[str, Any] = {"tcp": (Server, Tcp), "rtsp": (Server, Rtsp), "http": (HttpServer, Http)}
-        kind, handler = kinds[args.kind]
-        with tempfile.TemporaryDirectory() as args.folder, kind(("127.0.0.1", int(args.port)), handler) as server:
+        servers: dict[str, Any] = {"tcp": (Server, Tcp), "rtsp": (Server, Rtsp), "http": (HttpServer, Http)}
+        server_class, handler = servers[args.protocol]
+        with tempfile.TemporaryDirectory() as args.folder, server_class(("127.0.0.1", int(args.port)), handler) as server:
             server.args = args
-            if args.kind == "http":
+            if args.protocol == "http":
                 threading.Thread(target=write_hls, args=(args,), daemon=True).start()
             print(server.server_address[1], flush=True)
             server.serve_forever()

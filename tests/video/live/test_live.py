@@ -50,7 +50,7 @@ def capturing_process() -> int:
 
 
 def test_every_frame_is_shown_or_counted_as_skipped() -> None:
-    """Three independent counts: of the capture process, of the sinks, and of the places where frames are given up."""
+    """Three independent counts: of the capture process, of the sinks, and of the places where frames are dropped."""
     sink = Collecting()
     report = run(sinks={"one": sink.open})
     assert report.captured == report.shown + report.skipped

@@ -145,7 +145,9 @@ def test_no_loop_ends_the_run_with_the_file(clip: Path) -> None:
         (["/dev/video77", "--sink", "null"], "camera /dev/video77: cannot be opened"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_an_error_in_one_line(
+    arguments: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.mp4").write_bytes(b"mine")
     outcome = CliRunner().invoke(app, ["live", *arguments, "--seconds", "1"])

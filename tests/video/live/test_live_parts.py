@@ -91,7 +91,7 @@ def test_the_newest_item_takes_the_place_of_what_nobody_took() -> None:
 
 
 class Timed(Same):
-    """Takes as long as 16:9 pictures of its height would, on a clock of the test's own."""
+    """Takes as long as 16:9 frames of its height would, on a clock of the test's own."""
 
     now = 0.0
     per_megapixel = 0.060
@@ -102,7 +102,7 @@ class Timed(Same):
 
 
 def governed(fps: float, work_height: int | None = None) -> tuple[StyleSwitcher, Callable[[float], list[int]]]:
-    """A switcher under a governor, and a function that runs it for so many seconds and gives the heights of its frames."""
+    """A switcher under a governor, and a function that runs it for so many seconds and returns the heights of its frames."""
     Timed.now, Timed.per_megapixel = 0.0, 0.060
     function, frame = Timed(), np.zeros((720, 16, 3), np.uint8)
     switcher = StyleSwitcher(["timed"], lambda name: BorrowedModel(name, function), work_height)
@@ -183,7 +183,7 @@ def test_split_and_notice_leave_the_pictures_as_they_are() -> None:
     for split, share in ((0.0, 0.0), (0.25, 0.25), (1.0, 1.0)):
         image = split_view(source, styled, split)
         assert (image[:, :, 0] == 10).mean() == pytest.approx(share, abs=0.02)
-    shown = StyledFrame(1, 0.0, source, styled, "m", notice="a source whose name is much longer than the picture is wide is gone")
+    shown = StyledFrame(1, 0.0, source, styled, "m", notice="a source whose name is much longer than the frame is wide is gone")
     assert shown.image.max() > 150 and np.median(shown.image) == 100
     assert (shown.image[:, :3] == 100).all() and (shown.image[:, -3:] == 100).all()
     assert (source == 10).all() and (styled == 200).all()

@@ -38,7 +38,7 @@ from cyclecast.video.live.sources.network import open_stream
 from cyclecast.video.live.sources.playback import in_real_time
 from cyclecast.video.live.sources.registry import open_source
 from cyclecast.video.live.sources.source import CaptureSettings
-from tests.conftest import moving_pictures
+from tests.conftest import moving_frames
 from tests.video.live.streams import ROOT, USER, Sender
 
 LIMIT = 30.0  # seconds, for everything that a test waits for
@@ -182,7 +182,7 @@ def test_a_shell_s_pipe_ends_with_its_input(tmp_path: Path) -> None:
     with av.open(str(path), "w", format="mpegts") as out:
         track = out.add_stream("libx264", rate=25, options={"tune": "zerolatency"})
         track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
-        for image in moving_pictures(10):
+        for image in moving_frames(10):
             out.mux(track.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         out.mux(track.encode(None))
     code = (
@@ -337,7 +337,7 @@ def test_a_damaged_video_is_played_without_its_damaged_frames(clip: Path, tmp_pa
     with av.open(str(path), "w", format="mpegts") as out:
         track = out.add_stream("mpeg2video", rate=25)
         track.width, track.height, track.pix_fmt, track.bit_rate = 64, 48, "yuv420p", 1_000_000
-        for image in moving_pictures(25):
+        for image in moving_frames(25):
             out.mux(track.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         out.mux(track.encode(None))
     data = bytearray(path.read_bytes())
@@ -358,7 +358,7 @@ def test_concatenated_videos_are_played_up_to_the_joint(tmp_path: Path) -> None:
         with av.open(str(path), "w", format="mpegts") as out:
             track = out.add_stream("mpeg2video", rate=25)
             track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
-            for index, image in enumerate(moving_pictures(8), begin):
+            for index, image in enumerate(moving_frames(8), begin):
                 frame = av.VideoFrame.from_ndarray(image, format="bgr24")
                 frame.pts, frame.time_base = index, Fraction(1, 25)
                 out.mux(track.encode(frame))
@@ -371,7 +371,7 @@ def test_concatenated_videos_are_played_up_to_the_joint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["frame.png", "frame.jpg"])
 def test_an_image_is_repeated(name: str, tmp_path: Path) -> None:
-    image = moving_pictures(1)[0]
+    image = moving_frames(1)[0]
     write_image(tmp_path / name, image)
     pending_frames = list(islice(open_source(str(tmp_path / name), CaptureSettings(fps=20)).pending_frames, 5))
     assert [one.at - pending_frames[0].at for one in pending_frames] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])

@@ -29,7 +29,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for its d
 
 
 class Memory:
-    """A backend of pyvirtualcam's that keeps what a device would be given."""
+    """A backend of pyvirtualcam's that keeps what a device would get."""
 
     opened: list[Memory] = []
 

@@ -171,8 +171,8 @@ def test_the_slider_shows_the_source_on_its_left(browser: Browser) -> None:
         assert handle.get_attribute("aria-valuenow") == "2"
         box = browser.driver.find_element(By.ID, "frame").rect
         where = {"x": box["x"] + 0.5 * box["width"], "y": box["y"] + 0.2 * box["height"]}
-        for kind, points in (("touchStart", [where]), ("touchMove", [where | {"x": where["x"] + 5}]), ("touchEnd", [])):
-            browser.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        for event, points in (("touchStart", [where]), ("touchMove", [where | {"x": where["x"] + 5}]), ("touchEnd", [])):
+            browser.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": event, "touchPoints": points})
         eventually(lambda: browser.halves() == (False, True), "half and half, by touch")
 
 
@@ -262,7 +262,7 @@ def test_the_page_switches_to_mjpeg_where_webrtc_is_blocked(tmp_path_factory: py
         assert served.viewers() == 1
 
 
-def test_the_browser_s_own_camera_comes_back_styled(browser: Browser) -> None:
+def test_the_page_shows_the_browser_s_own_camera_styled(browser: Browser) -> None:
     def color() -> Any:
         image = browser.frame()
         return None if image is None else image[image.shape[0] // 4 : image.shape[0] // 2].mean((0, 1))

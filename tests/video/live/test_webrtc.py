@@ -183,10 +183,10 @@ def test_a_viewer_that_leaves_frees_its_files_and_threads() -> None:
 
 
 def test_invalid_offers_leave_nothing_behind() -> None:
-    async def offer(kinds: list[str], channel: bool = False) -> str:
+    async def offer(media: list[str], channel: bool = False) -> str:
         peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        for kind in kinds:
-            peer.addTransceiver(kind, "recvonly")
+        for medium in media:
+            peer.addTransceiver(medium, "recvonly")
         if channel:
             peer.createDataChannel("x")
         await peer.setLocalDescription(await peer.createOffer())

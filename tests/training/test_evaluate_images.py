@@ -26,16 +26,17 @@ def extractor() -> ClassifierFeatures:
     return ClassifierFeatures(SmallClassifier(2, width=4))
 
 
-def pictures(count: int, seed: int, brighter: int = 0) -> Tensor:
-    """Smooth random pictures, (N, 3, 32, 32) uint8."""
+def random_images(count: int, seed: int, brighter: int = 0) -> Tensor:
+    """Smooth random images, (N, 3, 32, 32) uint8."""
     coarse = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     return (110 + brighter + 40 * torch.nn.functional.interpolate(coarse, size=32, mode="bicubic")).clamp(0, 255).byte()
 
 
-def test_equal_sets_are_at_no_distance_and_the_farther_the_larger(extractor: ClassifierFeatures) -> None:
-    real = pictures(200, 1)
+def test_fid_and_kid_are_0_for_equal_sets_and_grow_with_the_difference(extractor: ClassifierFeatures) -> None:
+    real = random_images(200, 1)
     same, alike, moved, far = (
-        fid_kid(real, fake, extractor) for fake in (real, pictures(200, 2), pictures(200, 2, 30), pictures(200, 2, 80))
+        fid_kid(real, fake, extractor)
+        for fake in (real, random_images(200, 2), random_images(200, 2, 30), random_images(200, 2, 80))
     )
     assert same.fid == pytest.approx(0, abs=1e-4)
     assert same.fid < alike.fid < moved.fid < far.fid
@@ -43,8 +44,8 @@ def test_equal_sets_are_at_no_distance_and_the_farther_the_larger(extractor: Cla
     assert (moved.real, moved.fake) == (200, 200)
 
 
-def test_fid_is_the_formula_of_its_paper_and_kid_that_of_its_own(extractor: ClassifierFeatures) -> None:
-    real, fake = pictures(60, 1), pictures(50, 2, 30)
+def test_fid_and_kid_equal_the_formulas_of_their_papers(extractor: ClassifierFeatures) -> None:
+    real, fake = random_images(60, 1), random_images(50, 2, 30)
     scores = fid_kid(real, fake, extractor, subset_size=50, subsets=3)
     with torch.no_grad():
         x, y = extractor(real).double().numpy(), extractor(fake).double().numpy()
@@ -57,33 +58,33 @@ def test_fid_is_the_formula_of_its_paper_and_kid_that_of_its_own(extractor: Clas
     assert kid.kid_mean == pytest.approx(within - 2 * kernels[2].mean(), rel=1e-4)
 
 
-def test_the_subsets_come_from_the_seed_and_the_random_state_stays(extractor: ClassifierFeatures) -> None:
-    real, fake = pictures(40, 1), pictures(40, 2)
+def test_kid_depends_on_the_seed_and_keeps_the_random_state(extractor: ClassifierFeatures) -> None:
+    real, fake = random_images(40, 1), random_images(40, 2)
     state = torch.get_rng_state()
     first, again, other = (fid_kid(real, fake, extractor, subsets=5, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(state, torch.get_rng_state())
     assert first == again and first.kid_mean != other.kid_mean and first.fid == other.fid
 
 
-def test_only_inceptions_numbers_are_called_fid_and_kid(extractor: ClassifierFeatures) -> None:
-    ours = fid_kid(pictures(8, 1), pictures(8, 2), extractor, subsets=2)
+def test_only_figures_of_inception_are_named_fid_and_kid(extractor: ClassifierFeatures) -> None:
+    ours = fid_kid(random_images(8, 1), random_images(8, 2), extractor, subsets=2)
     assert list(ours.named()) == ["classifier_fid", "classifier_kid_mean", "classifier_kid_std"]
     theirs = DistributionScores(fid=1.0, kid_mean=2.0, kid_std=3.0, features="inception", real=8, fake=8)
     assert theirs.named() == {"fid": 1.0, "kid_mean": 2.0, "kid_std": 3.0}
 
 
-def test_sets_too_small_or_unlike_are_refused(extractor: ClassifierFeatures) -> None:
+def test_sets_that_are_too_small_or_do_not_match_are_errors(extractor: ClassifierFeatures) -> None:
     with pytest.raises(InputError, match="need 8 or more images in each set, got 7 fake"):
-        fid_kid(pictures(8, 1), pictures(7, 2), extractor)
+        fid_kid(random_images(8, 1), random_images(7, 2), extractor)
     with pytest.raises(InputError, match="need 30 or more images in each set, got 20 real"):
-        fid_kid(pictures(20, 1), pictures(30, 2), extractor, subset_size=30)
+        fid_kid(random_images(20, 1), random_images(30, 2), extractor, subset_size=30)
     with pytest.raises(InputError, match="fake images must be"):
-        fid_kid(pictures(8, 1), pictures(8, 2)[..., :16], extractor)
+        fid_kid(random_images(8, 1), random_images(8, 2)[..., :16], extractor)
     with pytest.raises(InputError, match="real images must be"):
-        fid_kid(pictures(8, 1).float(), pictures(8, 2), extractor)
+        fid_kid(random_images(8, 1).float(), random_images(8, 2), extractor)
 
 
-def test_inception_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_names_the_missing_package_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "inception.pth"
     with pytest.raises(InputError, match="inception.pth: no such file"):
         inception_features(weights)
@@ -93,15 +94,15 @@ def test_inception_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monk
         inception_features(weights)
 
 
-def test_without_torchmetrics_a_distance_names_the_line_to_type(
+def test_without_torchmetrics_the_error_names_the_command_to_type(
     extractor: ClassifierFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     with pytest.raises(CyclecastError, match="torchmetrics is not installed: pip install torchmetrics"):
-        fid_kid(pictures(8, 1), pictures(8, 2), extractor)
+        fid_kid(random_images(8, 1), random_images(8, 2), extractor)
 
 
-def test_everything_else_does_without_torchmetrics() -> None:
+def test_other_figures_do_not_need_torchmetrics() -> None:
     rooms = ", ".join(f"cyclecast.training.evaluate.{room}" for room in ("labels", "classifier", "segmentation", "flicker"))
     code = f"import sys; sys.modules['torchmetrics'] = None\nimport {rooms}, cyclecast.training.evaluate.distribution"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -120,13 +121,13 @@ def panning(frames: int) -> list[Image]:
     return [np.ascontiguousarray(whole[i : i + 72, 2 * i : 2 * i + 128]) for i in range(frames)]
 
 
-def test_a_still_clip_does_not_flicker_at_all() -> None:
+def test_a_still_clip_has_no_warping_error() -> None:
     still = [texture()] * 3
     flicker = warping_error(still, still)
     assert (flicker.mean, flicker.frames, flicker.occluded) == (0.0, 2, 0.0)
 
 
-def test_what_only_moves_has_a_small_error_and_noise_a_large_one() -> None:
+def test_motion_has_a_small_warping_error_and_noise_a_large_one() -> None:
     clip = panning(6)
     random = np.random.default_rng(0)
     noise = [np.clip(frame + random.normal(0, 0.1 * 255, frame.shape), 0, 255).astype(np.uint8) for frame in clip]
@@ -137,15 +138,15 @@ def test_what_only_moves_has_a_small_error_and_noise_a_large_one() -> None:
     assert 0 < moving.occluded == noisy.occluded < 0.2
 
 
-def test_a_style_that_stays_on_the_screen_while_the_picture_moves_is_an_error() -> None:
+def test_a_style_that_does_not_move_with_the_frame_has_a_warping_error() -> None:
     clip = panning(5)
     stuck = [np.clip(frame.astype(int) + texture(72, 128) // 2 - 60, 0, 255).astype(np.uint8) for frame in clip]
-    negative = [255 - frame for frame in clip]  # moves as the picture does
+    negative = [255 - frame for frame in clip]  # moves as the frame does
     assert warping_error(clip, negative).mean == pytest.approx(warping_error(clip, clip).mean, rel=0.01)
     assert warping_error(clip, stuck).mean > 10 * warping_error(clip, clip).mean
 
 
-def test_a_real_clip_that_is_made_to_flicker_scores_worse_than_itself() -> None:
+def test_flicker_raises_the_warping_error_of_a_real_clip() -> None:
     with av.open(str(shared("media/clips/realshort.mp4"))) as container:
         frames = [frame.to_ndarray(format="bgr24") for _, frame in zip(range(10), container.decode(video=0), strict=False)]
     clip = [np.asarray(frame, np.uint8) for frame in frames]
@@ -164,7 +165,7 @@ def test_a_cut_is_not_flicker() -> None:
     assert with_cut.frames == 4 and with_cut.mean < 1e-4 and with_cut.occluded > 0.3
 
 
-def test_clips_that_do_not_match_are_refused() -> None:
+def test_clips_that_do_not_match_are_errors() -> None:
     clip = panning(3)
     with pytest.raises(InputError, match="the styled clip ends at frame 2"):
         warping_error(clip, clip[:2])

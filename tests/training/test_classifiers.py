@@ -1,4 +1,4 @@
-"""Label scores by hand; judges learn what can be learnt, the same way each time."""
+"""Label scores equal a calculation by hand; classifiers and segmentation networks learn, reproducibly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cyclecast.training.evaluate.segmentation import SegmentationNet, class_weig
 from tests.conftest import shared
 
 
-def test_label_scores_of_four_pixels_are_those_worked_out_by_hand() -> None:
+def test_label_scores_of_four_pixels_equal_a_calculation_by_hand() -> None:
     truth = torch.tensor([[0, 0], [0, 1]])
     predicted = torch.tensor([[0, 0], [1, 1]])
     counts = confusion(predicted, truth, 2)
@@ -28,7 +28,7 @@ def test_label_scores_of_four_pixels_are_those_worked_out_by_hand() -> None:
     assert scores.class_iou == pytest.approx((2 / 3 + 1 / 2) / 2)
 
 
-def test_a_class_that_only_the_prediction_shows_costs_iou_and_an_absent_one_nothing() -> None:
+def test_a_class_that_is_only_predicted_lowers_iou_and_an_absent_one_does_not() -> None:
     truth = torch.tensor([0, 0, 0, 0])
     predicted = torch.tensor([0, 0, 0, 2])
     scores = label_scores(confusion(predicted, truth, 4))
@@ -36,7 +36,7 @@ def test_a_class_that_only_the_prediction_shows_costs_iou_and_an_absent_one_noth
     assert scores.class_iou == pytest.approx((3 / 4 + 0) / 2)  # classes 0 and 2; 1 and 3 are nowhere
 
 
-def test_ignored_pixels_count_nowhere_and_other_strange_labels_are_refused() -> None:
+def test_ignored_pixels_do_not_count_and_other_unknown_labels_are_errors() -> None:
     truth = torch.tensor([0, 1, 11], dtype=torch.uint8)
     assert confusion(torch.tensor([0, 1, 99]), truth, 2, ignore=11).tolist() == [[1, 0], [0, 1]]
     assert math.isnan(label_scores(confusion(truth[2:], truth[2:], 2, ignore=11)).per_pixel)
@@ -58,21 +58,23 @@ def stripes(count: int, size: int = 16) -> tuple[Tensor, Tensor]:
     return (127 + 60 * images + noise).clamp(0, 255).byte(), labels
 
 
-def test_a_classifier_learns_what_can_be_told_apart_and_leaves_the_random_state_alone() -> None:
+def test_a_classifier_learns_and_keeps_the_random_state() -> None:
     images, labels = stripes(256)
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    judge = train_classifier(images, labels, classes=2, steps=40, batch_size=32, width=8, on_progress=lambda *p: told.append(p))
+    classifier = train_classifier(
+        images, labels, classes=2, steps=40, batch_size=32, width=8, on_progress=lambda *p: progress.append(p)
+    )
     assert torch.equal(torch.rand(3), expected)
-    assert told[0] == (1, 40) and told[-1] == (40, 40)
-    assert not judge.training
-    assert accuracy(judge, *stripes(200)) > 0.95
-    assert accuracy(judge, images, 1 - labels) < 0.05
+    assert progress[0] == (1, 40) and progress[-1] == (40, 40)
+    assert not classifier.training
+    assert accuracy(classifier, *stripes(200)) > 0.95
+    assert accuracy(classifier, images, 1 - labels) < 0.05
 
 
-def test_a_classifier_is_the_same_for_the_same_seed_and_another_for_another() -> None:
+def test_a_classifier_depends_on_the_seed_alone() -> None:
     images, labels = stripes(64)
     first, again, other = (
         train_classifier(images, labels, classes=2, steps=5, seed=seed, width=8, shift=2, flip=True) for seed in (1, 1, 2)
@@ -82,10 +84,10 @@ def test_a_classifier_is_the_same_for_the_same_seed_and_another_for_another() ->
     assert torch.equal(classify(first, images), classify(first, images, batch_size=7))
 
 
-def test_shifting_moves_each_picture_whole_and_lets_black_in() -> None:
-    picture = torch.full((1, 3, 9, 9), -1.0)
-    picture[:, :, 4, 4] = 1.0
-    moved = random_shift(picture.repeat(200, 1, 1, 1), 2, torch.Generator().manual_seed(0))
+def test_shifting_moves_whole_images_and_fills_with_black() -> None:
+    image = torch.full((1, 3, 9, 9), -1.0)
+    image[:, :, 4, 4] = 1.0
+    moved = random_shift(image.repeat(200, 1, 1, 1), 2, torch.Generator().manual_seed(0))
     assert moved.shape == (200, 3, 9, 9)
     assert ((moved > 0).sum((1, 2, 3)) == 3).all()  # one pixel, three channels
     assert {tuple(place) for place in (moved[:, 0] > 0).nonzero()[:, 1:].tolist()} == {
@@ -93,7 +95,7 @@ def test_shifting_moves_each_picture_whole_and_lets_black_in() -> None:
     }
 
 
-def test_a_classifier_refuses_what_does_not_fit() -> None:
+def test_a_classifier_rejects_images_and_labels_that_do_not_match() -> None:
     images, labels = stripes(4)
     with pytest.raises(InputError, match="uint8"):
         train_classifier(images.float(), labels, classes=2, steps=1)
@@ -104,7 +106,7 @@ def test_a_classifier_refuses_what_does_not_fit() -> None:
     assert SmallClassifier(2, 8).features(torch.zeros(5, 3, 20, 24)).shape == (5, 32)
 
 
-def test_real_digits_are_read_after_a_few_seconds_of_training() -> None:
+def test_a_classifier_reads_real_digits_after_seconds_of_training() -> None:
     digits = np.load(shared("data/digits/usps.npz"))
 
     def read(part: str, count: int) -> tuple[Tensor, Tensor]:
@@ -112,8 +114,8 @@ def test_real_digits_are_read_after_a_few_seconds_of_training() -> None:
         large = functional.interpolate(gray, size=32, mode="bilinear")
         return (255 * large).round().byte().expand(-1, 3, -1, -1), torch.from_numpy(digits[f"{part}_labels"][:count]).long()
 
-    judge = train_classifier(*read("train", 4000), classes=10, steps=100, batch_size=64, width=16, shift=2)
-    assert accuracy(judge, *read("test", 1000)) > 0.85
+    classifier = train_classifier(*read("train", 4000), classes=10, steps=100, batch_size=64, width=16, shift=2)
+    assert accuracy(classifier, *read("test", 1000)) > 0.85
 
 
 def scenes(count: int) -> tuple[Tensor, Tensor]:
@@ -150,14 +152,14 @@ def test_a_segmentation_net_is_the_same_for_the_same_seed() -> None:
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-def test_rare_classes_weigh_more_and_unseen_ones_nothing() -> None:
+def test_rare_classes_have_higher_weights_and_absent_ones_none() -> None:
     labels = torch.tensor([0, 0, 0, 0, 1, 9], dtype=torch.uint8)
     weights = class_weights(labels, 3, power=1.0)
     assert weights.tolist() == pytest.approx([0.625, 2.5, 0.0])  # each class seen has half of the 5 pixels' weight
     assert class_weights(labels, 3, power=0.0).tolist() == pytest.approx([1.0, 1.0, 0.0])
 
 
-def test_segmentation_refuses_labels_and_sizes_that_do_not_fit() -> None:
+def test_segmentation_rejects_labels_and_sizes_that_do_not_match() -> None:
     photos, labels = scenes(2)
     with pytest.raises(InputError, match="0 to 2, or None to ignore"):
         train_segmentation(photos, labels, classes=3, ignore=None, steps=1, crop=32)
