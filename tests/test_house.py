@@ -21,6 +21,7 @@ NEED_EXTRAS = (  # what these import needs an extra; everything else works with 
     "cyclecast.export",  # torch or onnx
     "cyclecast.measure",  # torch
     "cyclecast.measure_style",  # torch
+    "cyclecast.style",  # torch
     "cyclecast.training",  # torch
     "cyclecast.video.live.sinks.web",  # fastapi, aiortc
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cyclecast.cli.console import JsonOption, OverwriteOption, bars, console, extra, print_json, print_line
+from cyclecast.cli.console import JsonOption, OverwriteOption, StrengthOption, bars, console, extra, print_json, print_line
 
 
 def style(
@@ -42,9 +42,7 @@ def style(
     preset: Annotated[
         Literal["nano", "small", "base"], typer.Option(help="Size of the generator. base is as fast as the bundled models.")
     ] = "base",
-    strength: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the style in the model's output, from 0 to 1; the rest is the source.")
-    ] = 1.0,
+    strength: StrengthOption = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and crops: the same seed gives the same model.")] = 0,
     teacher_height: Annotated[
         int | None,

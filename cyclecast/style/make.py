@@ -276,7 +276,8 @@ class _StyleRun:
             raise Interrupted(f"{str(error).partition(';')[0]}; type the same command again to resume") from error
 
     def _export(self) -> Figures:
-        export_onnx(read_generator(self.run_folder), self.output, overwrite=self.options.overwrite)
+        trained = read_generator(self.run_folder)
+        export_onnx(trained, self.output, strength=self.options.strength, overwrite=self.options.overwrite)
         with cyclecast.load(self.output) as model:
             write_sheet(self.output.with_suffix(".jpg"), [read_image(path) for path in self._sheet_frames()], model)
             figures = measure(model, self.pairs.held_out)

@@ -184,7 +184,7 @@ def test_a_latent_recipe_becomes_a_latent_model_for_any_batch_size(
 
 
 def test_every_recipe_has_its_case() -> None:
-    own = {"distill"}  # it needs a teacher: test_distill.py
+    own = {"distill", "style_transfer", "supervised"}  # test_distill.py, test_style_recipes.py
     assert {recipe for recipe, _, _ in CASES.values()} == set(RECIPES) - own
 
 

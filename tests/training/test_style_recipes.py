@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cyclecast.errors import ConfigError
-from cyclecast.training import losses
+from cyclecast.training import checkpoint, losses
 from cyclecast.training.config import load_config
 from cyclecast.training.data import open_domain
 from cyclecast.training.learner import Learner
@@ -134,3 +134,14 @@ def test_depthwise_outputs_belong_to_the_same_pyramid() -> None:
         assert all(torch.equal(one, other) for one, other in zip(maps, features(image), strict=True))
     assert [each.shape[1] for each in depthwise] == [32, 96, 144, 144, 240, 240, 480, 480]
     assert [64 // each.shape[2] for each in depthwise] == [2, 4, 4, 8, 8, 16, 16, 16]
+
+
+def test_a_resumed_style_transfer_equals_an_uninterrupted_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"adversarial_weight": 1.0, "ndf": 8}
+    whole, cut = (style_config(folders, tmp_path / name, **settings) for name in ("whole", "cut"))
+    train("style_transfer", whole)
+    train("style_transfer", cut, until=2)
+    train("style_transfer", cut, resume=True)
+    states = [checkpoint.load(config.out) for config in (whole, cut)]
+    for name, weights in states[0]["networks"].items():
+        assert all(torch.equal(value, states[1]["networks"][name][key]) for key, value in weights.items()), name
