@@ -123,6 +123,12 @@ def luma(images: Tensor) -> Tensor:
     return (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
+def saturate(images: Tensor, shares: Tensor) -> Tensor:
+    """(N, 3, H, W) RGB with its colors moved towards gray: (N,) shares of the saturation that stay, 0 (gray) to 1."""
+    gray = luma(images)
+    return gray + shares.view(-1, 1, 1, 1) * (images - gray)
+
+
 def l1_loss(generated: Tensor, real: Tensor) -> Tensor:
     """|generated - real|_1, per value: identity (CycleGAN, section 5.2), paired (pix2pix), self-regularization (SimGAN)."""
     return functional.l1_loss(generated.float(), real)

@@ -49,6 +49,8 @@ class StyleTransferConfig(TranslationConfig):
     }
 
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    least_saturation: float = 0.4
+    """Lowers the saturation of what is styled to a random share from this to 1: footage is often paler than photos."""
     style_size: int = 640
     """Length of a style image's shorter side, pixels: strokes of the style image at this size are painted into footage."""
     copy_steps: int = 150
@@ -70,6 +72,7 @@ class StyleTransferConfig(TranslationConfig):
         super().__post_init__()
         names = ("style", "content", "palette", "smoothness", "steadiness", "adversarial")
         require_weights(self, *(f"{name}_weight" for name in names))
+        require(self, "least_saturation", 0 <= self.least_saturation <= 1, "from 0 to 1")
         require(self, "copy_steps", self.copy_steps >= 0, "at least 0")
         require(self, "style_size", self.style_size >= 2 * UNIT, f"at least {2 * UNIT}")
         least = 2 * UNIT + 2 * BORDER
@@ -99,14 +102,18 @@ class StyleTransfer(Translation):
             self.data = OneDomain(open_domain(data.domain_a, load, data.crop_size, flip=data.flip))
         self.features = EfficientNetFeatures(levels=4).eval()
         self.styles = style_images(config)
-        self.targets = StyleTargets(self.features, self.styles, list(contents.first(CONTENTS, data.crop_size)))
+        examples = contents.first(CONTENTS, data.crop_size)
+        shares = torch.linspace(config.least_saturation, 1.0, len(examples))
+        self.targets = StyleTargets(self.features, self.styles, list(losses.saturate(examples, shares)))
         self.networks |= {"features": self.features, "targets": self.targets}
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
         """One step of the generator, then one of the discriminator if there is one."""
+        least = self.config.least_saturation
+        source = losses.saturate(batch[0], least + (1 - least) * torch.rand(len(batch[0]), device=batch[0].device))
         if step < self.config.copy_steps:
-            return learn("generators", self._copy_loss, batch[0])[0]
-        terms, (fake,) = learn("generators", self._generator_loss, batch[0])
+            return learn("generators", self._copy_loss, source)[0]
+        terms, (fake,) = learn("generators", self._generator_loss, source)
         if self.config.adversarial_weight:
             discriminator_terms, _ = learn("discriminators", self._discriminator_loss, batch[1], fake)
             terms |= discriminator_terms
