@@ -1,12 +1,14 @@
-"""Compiles the C++ examples, and runs them, if a compiler and the libraries are installed."""
+"""Runs the examples; those in C++ are compiled first, if a compiler and the libraries are installed."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -80,3 +82,18 @@ def test_the_tensorrt_example_compiles() -> None:
     subprocess.run(
         [compiler, "-std=c++17", "-Wall", "-fsyntax-only", cuda, EXAMPLES / "frames_tensorrt.cpp"], check=True, timeout=120
     )
+
+
+def test_pencil_pairs_have_the_names_and_sizes_that_style_expects(tmp_path: Path) -> None:
+    from cyclecast.style.looks import read_look
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "notes.txt").write_text("no photo")
+    for number, frame in enumerate(Scene(WIDTH, HEIGHT, seconds=1, rate=2)):
+        cv2.imwrite(str(tmp_path / "photos" / f"{number}.jpg"), frame.image)
+    words = [str(EXAMPLES / "pencil_pairs.py"), str(tmp_path / "photos"), str(tmp_path / "pairs")]
+    subprocess.run([sys.executable, *words], check=True, timeout=60)
+    look = read_look([], (tmp_path / "pairs" / "before", tmp_path / "pairs" / "after"))
+    assert str(look) == "2 keyframes"
+    sketch = cv2.imread(str(tmp_path / "pairs" / "after" / "0.png"))
+    assert sketch is not None and sketch.mean() > 150  # mostly paper
