@@ -43,7 +43,7 @@ from cyclecast.video.scene import Scene
 MOST_IMAGES = 400  # of the target and of the photos each; more are sampled evenly
 FEWEST_IMAGES = 8  # of a folder, so that the quarter held apart is two or more
 SET_PATCHES = 800  # of each set, about: fewer of each image where there are more images
-HALF_PATCHES = 64  # of each half of a single target image
+QUARTER_PATCHES = 32  # of each quarter of a single target image
 FRAME_PATCHES = 16  # of each frame, and at most of each image of a set
 SCALES = (0.7, 1.4)  # by which images of the sets are resized before a patch is cut, so that sharpness alone tells little
 MOST_FRAMES = 32  # of a folder of frames, and of the photos held apart
@@ -89,7 +89,7 @@ def prepare_reference(
 ) -> StyleReference:
     """Trains the classifier, and measures the target, the photos and the raw frames.
 
-    target: a folder of images, or one image, whose halves are held apart. photos: a folder. A quarter of each folder's images
+    target: a folder of images, or one image, of which two quarters are held apart. photos: a folder. A quarter of each folder's images
     is held apart. frames: images, folders of images and videos; none: the photos held apart. height: pixels of the frames'
     shorter side. seed: of the split and of the patches' places. InputError if a path is missing, is not what it should be, or
     holds too little.
@@ -99,7 +99,7 @@ def prepare_reference(
     if not photos.is_dir():
         raise InputError(f"{photos}: {'a file' if photos.exists() else 'no such folder'}; expected a folder of photos")
     given = [frame for path in frames for frame in read_frames(path, height)]
-    works = read_set(target, height // 2, seed, on_progress) if target.is_dir() else halve_image(target, height // 2, seed)
+    works = read_set(target, height // 2, seed, on_progress) if target.is_dir() else quarter_image(target, height // 2, seed)
     others = read_set(photos, height // 2, seed, on_progress)
     given = given or [resize_short_side(image, height) for image in _read_images(others.held_apart_paths[:MOST_FRAMES])]
     on_progress("training the classifier", 0, 3)
@@ -213,14 +213,18 @@ def read_set(folder: Path, side: int, seed: int, on_progress: OnProgress) -> Ima
     return ImageSet(torch.cat(patches[:most]), torch.cat(patches[most:]), readable[most:])
 
 
-def halve_image(path: Path, side: int, seed: int) -> ImageSet:
-    """Patches of a single image: one half trains, the other is held apart. InputError if it cannot be read."""
+def quarter_image(path: Path, side: int, seed: int) -> ImageSet:
+    """Patches of a single image: two opposite quarters train, the others are held apart. InputError if it cannot be read.
+
+    Both have a part of the top and of the bottom, which differ in most pictures: sky and ground.
+    """
     image = read_image(path)
     random = np.random.default_rng(seed)
-    short = max(2 * PATCH, min(side, *image.shape[:2]))  # pixels, so that a half of a square has room for a patch
-    halves = np.array_split(resize_short_side(image, short), 2, axis=1 if image.shape[1] >= image.shape[0] else 0)
-    first, second = (sample_patches(half, short, HALF_PATCHES, random) for half in halves)
-    return ImageSet(first, second, [])
+    image = resize_short_side(image, max(2 * PATCH, min(side, *image.shape[:2])))  # so that a quarter has room for a patch
+    height, width = (length // 2 for length in image.shape[:2])
+    quarters = image[:height, :width], image[height:, width:], image[:height, width:], image[height:, :width]
+    patches = [sample_patches(quarter, side, QUARTER_PATCHES, random) for quarter in quarters]
+    return ImageSet(torch.cat(patches[:2]), torch.cat(patches[2:]), [])
 
 
 def sample_patches(image: Image, side: int, count: int, random: np.random.Generator) -> Tensor:

@@ -83,13 +83,13 @@ def test_images_of_a_set_are_held_apart_and_split_by_the_seed(sets: Path) -> Non
     assert torch.equal(first.all, again.all) and not torch.equal(first.all, other.all)
 
 
-def test_a_single_image_is_split_into_halves(tmp_path: Path) -> None:
+def test_opposite_quarters_of_a_single_image_are_held_apart(tmp_path: Path) -> None:
     image = np.zeros((300, 620, 3), np.uint8)
-    image[:, 310:] = 255
+    image[:150, 310:] = image[150:, :310] = 255
     cv2.imwrite(str(tmp_path / "one.png"), image)
-    halves = measure_style.halve_image(tmp_path / "one.png", 360, 0)
-    assert halves.training.shape == halves.held_apart.shape == (64, 3, PATCH, PATCH)
-    assert int(halves.training.max()) < 10 and int(halves.held_apart.min()) > 245
+    quarters = measure_style.quarter_image(tmp_path / "one.png", 360, 0)
+    assert quarters.training.shape == quarters.held_apart.shape == (64, 3, PATCH, PATCH)
+    assert int(quarters.training.max()) < 10 and int(quarters.held_apart.min()) > 245
 
 
 def test_evaluate_judges_frames_with_both_controls(
