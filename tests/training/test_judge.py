@@ -95,7 +95,7 @@ def test_opposite_quarters_of_a_single_image_are_held_apart(tmp_path: Path) -> N
 def test_evaluate_judges_frames_with_both_controls(
     tiny_model: Path, sets: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("KID_PATCHES", 8), ("SET_PATCHES", 16), ("HALF_PATCHES", 8), ("FRAME_PATCHES", 4)):
+    for name, value in (("KID_PATCHES", 8), ("SET_PATCHES", 16), ("QUARTER_PATCHES", 8), ("FRAME_PATCHES", 4)):
         monkeypatch.setattr(measure_style, name, value)
     common = ("--height", 256, "--engine", "onnxruntime", "--json")
     target, photos = sets / "target", sets / "photos"
@@ -111,7 +111,7 @@ def test_evaluate_judges_frames_with_both_controls(
 def test_a_run_is_judged_in_each_direction_on_the_photos_held_apart(
     run: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("KID_PATCHES", 8), ("SET_PATCHES", 16), ("HALF_PATCHES", 8), ("FRAME_PATCHES", 4)):
+    for name, value in (("KID_PATCHES", 8), ("SET_PATCHES", 16), ("QUARTER_PATCHES", 8), ("FRAME_PATCHES", 4)):
         monkeypatch.setattr(measure_style, name, value)
     monkeypatch.setattr(measure_style, "TIMED_SIZE", (64, 48))
     done = run_command("evaluate", run, "--judge", sets / "target" / "0.png", sets / "photos", "--height", 256, "--json")
