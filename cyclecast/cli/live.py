@@ -97,7 +97,7 @@ def live(
 ) -> None:
     """Style a camera, a stream or a file in real time, always the newest frame first.
 
-    Example: cyclecast live 0 --model monet --model winter --sink window --sink virtual
+    Example: cyclecast live 0 --model monet --model pencil --sink window --sink virtual
     """
     from cyclecast.runtime.model import find_model
     from cyclecast.video.live.options import LiveOptions

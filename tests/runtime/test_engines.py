@@ -537,7 +537,7 @@ def test_the_cache_drops_the_least_recently_used_size() -> None:
 
 def test_bundled_models_are_small_have_cards_and_run() -> None:
     bundled = bundled_models()
-    assert {"monet", "ukiyoe", "winter"} <= set(bundled)
+    assert {"monet", "ukiyoe", "pencil"} <= set(bundled)
     for name, path in bundled.items():
         assert path.stat().st_size < 1_500_000
         assert path.with_suffix(".md").is_file() and path.with_suffix(".toml").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -63,8 +64,9 @@ class StyleTransferConfig(TranslationConfig):
     """Weight of the distance of the output's colors from the source's in the style's palette, of areas of 16x16 pixels."""
     smoothness_weight: float = 0.05
     """Weight of the total variation of the output."""
-    steadiness_weight: float = 1.0
-    """Weight of the steadiness loss: output motion that differs from the input motion, and visible noise. Reduces flicker."""
+    steadiness_weight: float = 40.0
+    """Weight of the steadiness loss at the end: output motion that differs from the input motion, and visible noise, which
+    flicker in a video. It rises from 0 in proportion to the steps: strokes are learned first, and then made steady."""
     adversarial_weight: float = 0.0
     """Weight of a discriminator of the style images; for collections of 20 and more."""
 
@@ -113,7 +115,7 @@ class StyleTransfer(Translation):
         source = losses.saturate(batch[0], least + (1 - least) * torch.rand(len(batch[0]), device=batch[0].device))
         if step < self.config.copy_steps:
             return learn("generators", self._copy_loss, source)[0]
-        terms, (fake,) = learn("generators", self._generator_loss, source)
+        terms, (fake,) = learn("generators", partial(self._generator_loss, steady=step / self.steps), source)
         if self.config.adversarial_weight:
             discriminator_terms, _ = learn("discriminators", self._discriminator_loss, batch[1], fake)
             terms |= discriminator_terms
@@ -127,7 +129,8 @@ class StyleTransfer(Translation):
         loss = losses.l1_loss(self._inner(self.networks["generator_ab"](source)), self._inner(source))
         return LossTerms(COPY_WEIGHT * loss, {"copy": loss})
 
-    def _generator_loss(self, source: Tensor) -> LossTerms:
+    def _generator_loss(self, source: Tensor, steady: float) -> LossTerms:
+        """The loss for a batch; steady: the share of steadiness_weight that applies."""
         config = self.config
         generator = self.networks["generator_ab"]
         output = generator(source).float()
@@ -155,6 +158,7 @@ class StyleTransfer(Translation):
             scores = self.discriminate("discriminator", fake)
             parts["adversarial"] = losses.generator_loss(scores, config.adversary.adversarial)
         weights = {name: getattr(config, f"{name}_weight", RANGE_WEIGHT) for name in parts}
+        weights["steadiness"] = steady * config.steadiness_weight
         total = sum((weights[name] * value for name, value in parts.items()), output.new_zeros(()))
         return LossTerms(total, parts, (fake,))
 

@@ -111,7 +111,7 @@ def test_a_signal_ends_the_run_cleanly(number: signal.Signals, tmp_path: Path) -
 
 def test_several_models_and_sinks(tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
-    arguments = ["--model", "monet", "--model", "winter", "--sink", "null", "--sink", str(path), "--seconds", "0.5"]
+    arguments = ["--model", "monet", "--model", "pencil", "--sink", "null", "--sink", str(path), "--seconds", "0.5"]
     done = live(
         PATTERN, *arguments, "--split", "--mirror", "--steady", "0.5", "--work-height", "120", "--strength", "0.5", "--json"
     )

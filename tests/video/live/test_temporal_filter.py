@@ -40,9 +40,9 @@ def scene() -> list[Image]:
 
 @pytest.fixture(scope="module")
 def footage(scene: list[Image]) -> tuple[list[Image], list[Image]]:
-    """The landscape with camera noise, and the output of `winter` for it."""
+    """The landscape with camera noise, and the output of `pencil` for it."""
     sources = add_noise(scene)
-    with cyclecast.load("winter") as model:
+    with cyclecast.load("pencil") as model:
         return sources, list(map(model, sources))
 
 

@@ -124,16 +124,16 @@ def test_the_window_shows_recent_frames(display: Display, tmp_path: Path) -> Non
 
 
 def test_keys(display: Display, tmp_path: Path) -> None:
-    with start_live(display, tmp_path, "pattern://320x240@15", "--model", "monet", "--model", "winter") as live:
+    with start_live(display, tmp_path, "pattern://320x240@15", "--model", "monet", "--model", "pencil") as live:
         # models
         live.press("2")
-        live.wait_for_log("switched from monet to winter")
+        live.wait_for_log("switched from monet to pencil")
         live.press("n")
-        live.wait_for_log("switched from winter to monet")
+        live.wait_for_log("switched from pencil to monet")
         live.press("p")
-        live.wait_for_log("switched from monet to winter", times=2)
+        live.wait_for_log("switched from monet to pencil", times=2)
         live.press("1")
-        live.wait_for_log("switched from winter to monet", times=2)
+        live.wait_for_log("switched from pencil to monet", times=2)
 
         # split, mirror
         live.press("s")
