@@ -89,8 +89,8 @@ def prepare_reference(
 ) -> StyleReference:
     """Trains the classifier, and measures the target, the photos and the raw frames.
 
-    target: a folder of images, or one image, of which two quarters are held apart. photos: a folder. A quarter of each folder's images
-    is held apart. frames: images, folders of images and videos; none: the photos held apart. height: pixels of the frames'
+    target: a folder of images, or one image, of which two quarters are held apart. photos: a folder. A quarter of each
+    folder's images is held apart. frames: images, folders of images and videos; none: the photos held apart. height: pixels of the frames'
     shorter side. seed: of the split and of the patches' places. InputError if a path is missing, is not what it should be, or
     holds too little.
     """
