@@ -12,6 +12,7 @@ import numpy as np
 import cyclecast
 from cyclecast.errors import OutputError
 from cyclecast.files import atomic_write, check_output
+from cyclecast.image_formats import FORMATS
 from cyclecast.video.files.images import SUFFIXES, read_image, write_image
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
@@ -29,8 +30,8 @@ def write_contact_sheet(source: Path, output: Path, models: Sequence[str], overw
     cannot be written.
     """
     check_output(output, overwrite)
-    if output.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{output}: no image format of that name; there are: {', '.join(sorted(SUFFIXES))}")
+    if output.suffix.lower() not in FORMATS:
+        raise OutputError(f"{output}: no image format of that name; there are: {', '.join(sorted(FORMATS))}")
     frame = read_first_frame(source)
     height, width = frame.shape[:2]
     frame = _scaled(frame, min(1.0, MOST_LINES / min(height, width)))

@@ -12,7 +12,7 @@ import torch
 from cyclecast.errors import InputError, ModelError
 from cyclecast.runtime.model import Model
 from cyclecast.training.config import data_settings
-from cyclecast.training.evaluate.domains import DomainPaths
+from cyclecast.training.evaluate.domains import DomainPaths, replace_domains
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.training.evaluate.translation import DIRECTIONS, evaluate_translation
 from cyclecast.training.recipes.settings import TranslationConfig
@@ -21,12 +21,21 @@ from cyclecast.video.frame import Image
 
 
 def measure_model(
-    model: Model, data: Path | None, clip: Path | None, seconds: float, side: int, inception: Path | None, seed: int
+    model: Model,
+    data: Path | None,
+    clip: Path | None,
+    seconds: float,
+    side: int,
+    inception: Path | None,
+    seed: int,
+    domain_a: Path | None = None,
+    domain_b: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Returns the figures of a frame model, under the direction that its metadata name (a2b if they name none).
 
-    data: as `--data` in training. clip: a video whose first `seconds` are styled to measure flicker. side: pixels of the center
-    crops of the data. ModelError if the metadata name another direction, InputError if data are missing or too few.
+    data: as `--data` in training. domain_a, domain_b: other images of these domains. clip: a video whose first `seconds` are
+    styled to measure flicker. side: pixels of the center crops of the data. ModelError if the metadata name another direction,
+    InputError if data are missing or too few.
     """
 
     def translate(images: torch.Tensor) -> torch.Tensor:
@@ -40,10 +49,13 @@ def measure_model(
             "export it again with this version of cyclecast"
         )
     figures: dict[str, Any] = {}
-    if data is not None:
-        if data.is_file():
-            raise InputError(f"{data}: a file; expected a folder with trainA and trainB, or with train and train_labels")
-        paths = DomainPaths.from_settings(data_settings(TranslationConfig, data))
+    if data or domain_a or domain_b:
+        if data and data.is_file():
+            raise InputError(
+                f"{data}: a file; expected a folder with trainA and trainB, or with train and train_labels "
+                "(for files of digits: --domain-a and --domain-b)"
+            )
+        paths = DomainPaths.from_settings(replace_domains(data_settings(TranslationConfig, data), domain_a, domain_b))
         figures |= evaluate_translation(translate, direction, paths, side=side, inception=inception, seed=seed)
     if clip is not None:
         figures |= _flicker_figures(model, clip, seconds)

@@ -23,7 +23,6 @@ from cyclecast.runtime.bench import median_ms
 from cyclecast.runtime.model import Model
 from cyclecast.training import checkpoint
 from cyclecast.training.data.images import (
-    IMAGE_SUFFIXES,
     decode,
     is_tiny,
     list_images,
@@ -35,7 +34,7 @@ from cyclecast.training.evaluate.distribution import ImageNetFeatures, extract_f
 from cyclecast.training.evaluate.flicker import structure_kept
 from cyclecast.training.evaluate.judge import PATCH, PatchClassifier, mean_chroma, train_patch_classifier
 from cyclecast.training.networks import LatentGenerator
-from cyclecast.video.files.images import read_image
+from cyclecast.video.files.images import SUFFIXES, read_image
 from cyclecast.video.files.reader import TimeRange, VideoFile
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
@@ -173,7 +172,7 @@ def read_frames(path: Path, height: int) -> list[Image]:
         frames = _read_images([paths[index] for index in spaced_indices(len(paths), MOST_FRAMES)])
         if not frames:
             raise InputError(f"{path}: none of its {len(paths)} images can be read")
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
+    elif path.suffix.lower() in SUFFIXES:
         frames = [read_image(path)]
     else:
         frames = list(_frames_of_video(path))

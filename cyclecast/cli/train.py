@@ -16,7 +16,6 @@ from cyclecast.cli.console import (
     EngineOption,
     JsonOption,
     PrecisionOption,
-    bars,
     console,
     extra,
     open_model,
@@ -24,6 +23,7 @@ from cyclecast.cli.console import (
     print_json,
     stage_bars,
 )
+from cyclecast.cli.training_progress import training_progress
 from cyclecast.errors import ConfigError
 
 TRAIN_DEVICE = "Device: auto (the best one present), cpu, cuda, cuda:N, mps or xpu. Default: auto."
@@ -41,12 +41,15 @@ def train(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run, for checkpoint, log, samples and page.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run, for checkpoint, log, samples and page. Required, except with --settings."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
             help="Folder with trainA and trainB, with train (pairs side by side), or with train and train_labels; for gan, dcgan "
-            "and wgan, a folder of images or a file of digits."
+            "and wgan, a folder of images, a file of digits or a folder with one."
         ),
     ] = None,
     domain_a: Annotated[
@@ -55,12 +58,13 @@ def train(
     domain_b: Annotated[
         Path | None, typer.Option(help="Images of domain B: a folder or a file of digits. Default: from --data.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings. Flags override it.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with settings, or the name of shipped ones, such as monet-teacher. Flags override it."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change one setting. Repeatable. An unknown key prints the list of all settings."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; --settings lists all. Repeatable."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Number of generator steps of the whole run. Default: depends on the recipe.")
@@ -73,6 +77,10 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and augmentation. Default: 0.")] = None,
     device: Annotated[str | None, typer.Option(help=TRAIN_DEVICE)] = None,
+    list_all: Annotated[
+        bool,
+        typer.Option("--settings", help="List the settings of the recipe with type, default and meaning, and train nothing."),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in --out with its settings. Flags override them.")
     ] = False,
@@ -80,18 +88,28 @@ def train(
 ) -> None:
     """Train a generator from folders of images or files of digits. Needs the extra `train`.
 
+    The page of the run, index.html in --out, shows samples within two minutes and then after growing waits.
+
     Ctrl-C stops after the current step and saves; a second Ctrl-C ends at once.
 
     Example: cyclecast train cyclegan --data monet2photo --out runs/monet --set generator=resnet6
     """
     with extra("train"):
         from cyclecast.training import checkpoint
-        from cyclecast.training.config import data_settings, load_config
+        from cyclecast.training.config import data_settings, find_settings, load_config
         from cyclecast.training.loop import train as run
         from cyclecast.training.machine import pick_device, pick_precision
         from cyclecast.training.recipes import RECIPES
+        from cyclecast.training.settings_list import list_settings
     if recipe not in RECIPES:
         raise ConfigError(f"no recipe named {recipe!r}; there are: {', '.join(RECIPES)}")
+    if list_all:
+        lines = list_settings(RECIPES[recipe].Config)
+        if as_json:
+            return print_json({"recipe": recipe, "settings": [dataclasses.asdict(line) for line in lines]})
+        return print(*lines, sep="\n")
+    if out is None:
+        raise typer.BadParameter("name a folder for the run", param_hint="--out")
     state = checkpoint.load(out / checkpoint.NAME) if resume else {"config": {}}
     if resume:
         checkpoint.require_complete(out / checkpoint.NAME, state)
@@ -100,21 +118,15 @@ def train(
     base = state["config"] | ({"precision": state["precision"]} if resume else {})
     flags = {"domain_a": domain_a, "domain_b": domain_b, "steps": steps, "seed": seed, "device": device, "out": out}
     overrides = data_settings(RECIPES[recipe].Config, data) | {key: value for key, value in flags.items() if value is not None}
-    chosen = load_config(RECIPES[recipe].Config, base=base, file=config, settings=overrides | parse_settings(settings or []))
+    file = None if config is None else find_settings(config)
+    chosen = load_config(RECIPES[recipe].Config, base=base, file=file, settings=overrides | parse_settings(settings or []))
     rank = int(os.environ.get("RANK", "0"))
     if rank == 0:
         picked = pick_device(chosen.compute.device, int(os.environ.get("LOCAL_RANK", "0")))
         console.print(f"training {recipe} on {picked}, {pick_precision(chosen.compute.precision, picked)}", markup=False)
-    with bars(speed="pairs/s") as bar:
-        update = bar(f"training {recipe}")
-        report = run(
-            recipe,
-            chosen,
-            resume=resume,
-            until=until,
-            on_progress=lambda p: update(p.step, p.steps, ", ".join(f"{k} {v:.2f}" for k, v in p.losses.items())),
-            on_message=lambda message: console.print(message, markup=False) if rank == 0 else None,
-        )
+    with training_progress(is_shown=rank == 0) as (on_progress, print_message):
+        on_message = print_message if rank == 0 else None
+        report = run(recipe, chosen, resume=resume, until=until, on_progress=on_progress, on_message=on_message)
     if rank:
         return None
     if as_json:
@@ -128,6 +140,12 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(help="Data, as in `train`. Default: a run's training data, unless --judge is given; else none."),
+    ] = None,
+    domain_a: Annotated[
+        Path | None, typer.Option(help="Images of domain A: a folder or a file of digits. Default: from --data, or the run's.")
+    ] = None,
+    domain_b: Annotated[
+        Path | None, typer.Option(help="Images of domain B: a folder or a file of digits. Default: from --data, or the run's.")
     ] = None,
     judge: Annotated[
         tuple[Path, Path] | None,
@@ -173,6 +191,7 @@ def evaluate(
         from cyclecast.measure_style import measure_style, models_of_run, prepare_reference
         from cyclecast.training.evaluate.run import evaluate_run
         from cyclecast.training.machine import pick_device
+    names_data = any(path is not None for path in (data, domain_a, domain_b))
     with ExitStack() as stack:
         models = {}
         if Path(subject).is_dir() or subject.endswith((".pt", ".pth")):
@@ -180,15 +199,17 @@ def evaluate(
                 raise ConfigError("flicker is measured on a frame model: export the run, then evaluate that")
             models = models_of_run(Path(subject)) if judge else {}
             figures: dict[str, dict[str, Any]] = {direction: {} for direction in models}
-            if judge is None or data is not None:
+            if judge is None or names_data:
                 picked = pick_device(device)
                 console.print(f"evaluating {subject} on {picked}", markup=False)
-                figures = evaluate_run(Path(subject), data, inception=inception, seed=seed, device=picked)
-        elif data is None and clip is None and judge is None:
-            raise ConfigError("nothing to measure a frame model on: name --judge, --data or --clip")
+                figures = evaluate_run(
+                    Path(subject), data, domain_a=domain_a, domain_b=domain_b, inception=inception, seed=seed, device=picked
+                )
+        elif not names_data and clip is None and judge is None:
+            raise ConfigError("nothing to measure a frame model on: name --judge, --data, --domain-a and --domain-b, or --clip")
         else:
             model = stack.enter_context(open_model(subject, engine, device, precision))
-            figures = measure_model(model, data, clip, seconds, side, inception, seed)
+            figures = measure_model(model, data, clip, seconds, side, inception, seed, domain_a, domain_b)
             models = dict.fromkeys(figures, model)
         if judge is not None:
             update = stack.enter_context(stage_bars())

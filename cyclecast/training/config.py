@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import sys
 import typing
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from cyclecast.errors import ConfigError, InputError
+from cyclecast.errors import ConfigError, InputError, MissingInputError
+from cyclecast.training.data.digits import list_digit_files
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +23,7 @@ else:
 Config = TypeVar("Config", bound="TrainConfig")
 Schedule = Literal["linear", "cosine", "step", "constant"]
 FLAGS = {"out": "--out", "domain": "--data", "domain_a": "--data", "domain_b": "--data"}  # settings with a flag of their own
+SHIPPED = Path(__file__).parent.parent / "models"  # folder of the settings that the bundled models were trained with
 RENAMED = (("colour", "color"), ("regularis", "regulariz"), ("snow_", "whiten_"))  # earlier or British -> current spelling
 
 
@@ -94,7 +97,7 @@ class TrainConfig:
     save_every: int = 250
     """Steps between two checkpoints."""
     sample_every: int = 250
-    """Steps between two sample sheets."""
+    """Steps between two sample sheets; further ones are drawn by time, the first one within two minutes."""
     log_every: int = 25
     """Steps whose losses are averaged into one line of the log."""
     tensorboard: bool = True
@@ -175,7 +178,9 @@ def load_config(
         if key in config_class.unavailable:
             raise ConfigError(f"no setting named {key!r} here: {config_class.unavailable[key]}")
         if key not in known:
-            raise ConfigError(f"no setting named {key!r}; there are: {', '.join(sorted(known))}")
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]}? " if nearest else ""
+            raise ConfigError(f"no setting named {key!r}; {hint}`cyclecast train RECIPE --settings` lists all")
     missing = [name for name, setting in known.items() if setting.required and name not in values]
     if missing:
         flags = dict.fromkeys(FLAGS.get(name, f"--set {name}=…") for name in missing)
@@ -187,6 +192,21 @@ def load_config(
         (groups[setting.group] if setting.group else own)[key] = _parse(key, value, setting.hint)
     hints = typing.get_type_hints(config_class)
     return config_class(**own, **{name: hints[name](**inner) for name, inner in groups.items()})
+
+
+def find_settings(path: Path) -> Path:
+    """Returns the TOML file at `path` or, if there is none, the shipped one of that name, such as `monet-teacher`.
+
+    MissingInputError, which lists the shipped names, if there is neither.
+    """
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.toml"))}
+    name = str(path).removesuffix(".toml")
+    if not path.is_file() and name in shipped:
+        return shipped[name]
+    if not path.exists():
+        names = ", ".join(sorted(shipped))
+        raise MissingInputError(f"{path}: no such file, and no shipped settings of that name; there are: {names}")
+    return path
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -221,7 +241,11 @@ def data_settings(config_class: type[TrainConfig], data: Path | None) -> dict[st
         test = data / "val" if (data / "val").is_dir() else None
         both = {"domain_a": data / "train", "domain_b": data / "train", "samples_a": test, "samples_b": test}
         return {**both, "layout": "halves"}
-    raise InputError(f"{data}: neither trainA and trainB in it, nor train with train_labels, nor train with pairs side by side")
+    digits = list_digit_files(data)
+    hint = f"; it holds {', '.join(file.name for file in digits)}: name two with --domain-a and --domain-b" if digits else ""
+    raise InputError(
+        f"{data}: neither trainA and trainB in it, nor train with train_labels, nor train with pairs side by side{hint}"
+    )
 
 
 def _parse(key: str, value: Any, hint: Any) -> Any:

@@ -26,7 +26,7 @@ from cyclecast.training.machine import own_random_state, pick_device, pick_memor
 from cyclecast.training.networks.layers import update_average
 from cyclecast.training.processes import Processes, process_group
 from cyclecast.training.recipes import RECIPES, Recipe
-from cyclecast.training.report import write_page, write_sheet
+from cyclecast.training.report import SheetSchedule, write_page, write_sheet
 
 MAX_LOSS = 1e6  # a run does not recover from a larger loss
 # Settings that a resumed run keeps.
@@ -52,6 +52,8 @@ class Progress:
     step: int
     steps: int
     pairs_per_second: float
+    seconds_left: float
+    """Estimated time until this call ends."""
     losses: dict[str, float]
 
 
@@ -75,6 +77,7 @@ def train(
     checkpoint that cannot be resumed), Interrupted (after saving) and TrainingDiverged (a loss or weight that is not finite).
     """
     # Device, data, networks.
+    call_start = time.perf_counter()
     device = pick_device(config.compute.device, int(os.environ.get("LOCAL_RANK", "0")))
     precision = pick_precision(config.compute.precision, device)
     saved, page = config.out / checkpoint.NAME, config.out / "index.html"
@@ -112,7 +115,7 @@ def train(
         # Train.
         step, last_step, start = first_step, min(until or recipe.steps, recipe.steps), time.perf_counter()
         batch_size, losses = config.optim.batch_size * processes.count, dict[str, float]()
-        seconds, pairs_per_second = 1e-9, 0.0
+        seconds, pairs_per_second, sheets = 1e-9, 0.0, SheetSchedule(config.sample_every)
         with closing(log), stop_on_signal(on_message) as stopped, ThreadPoolExecutor(1, "batches") as loader:
             next_batch = loader.submit(recipe.batch, step, processes)
             while step < last_step:
@@ -139,16 +142,15 @@ def train(
                 if is_writer:
                     log.add(step, losses)
                     if on_progress:
-                        on_progress(Progress(step, recipe.steps, pairs_per_second, losses))
+                        seconds_left = seconds / (step - first_step) * (last_step - step)
+                        on_progress(Progress(step, recipe.steps, pairs_per_second, seconds_left, losses))
                 if step % config.save_every == 0 or is_last or is_stopping:
                     require_finite_weights(recipe, step, saved)
                     state = run_state(recipe, learner, recipe_name, step, fixed)  # with the pools of every process
                     if is_writer:
                         checkpoint.save(saved, state | {"log": log.state_dict(), "seconds": seconds_before + seconds})
-                if is_writer and (step % config.sample_every == 0 or is_last):
-                    for name, inputs in fixed.items():
-                        originals = inputs.cpu() if inputs.ndim == 4 else None
-                        write_sheet(config.out, step, name, originals, recipe.sample(name, inputs).cpu())
+                if is_writer and (sheets.is_due(step, time.perf_counter() - call_start) or is_last or is_stopping):
+                    write_sheets(recipe, step, fixed)
                     facts = {
                         "steps": f"{step} of {recipe.steps}",
                         "seconds": seconds_before + seconds,
@@ -160,6 +162,16 @@ def train(
                 if is_stopping:
                     raise Interrupted(f"stopped at step {step} of {recipe.steps}, saved; continue with --resume")
     return TrainReport(step, seconds, pairs_per_second, losses, str(saved), str(page))
+
+
+def write_sheets(recipe: Recipe, step: int, fixed: dict[str, Tensor]) -> None:
+    """Writes a sample sheet for each input of the fixed set.
+
+    The next step does not depend on it: averages are in evaluation mode, and each step seeds torch's generators anew.
+    """
+    for name, inputs in fixed.items():
+        originals = inputs.cpu() if inputs.ndim == 4 else None
+        write_sheet(recipe.config.out, step, name, originals, recipe.sample(name, inputs).cpu())
 
 
 def image_side(config: TrainConfig) -> int:

@@ -215,3 +215,10 @@ def test_data_of_an_unknown_layout_is_an_error_that_lists_the_known_ones(tmp_pat
         data_settings(CycleGanConfig, tmp_path / "none")
     with pytest.raises(InputError, match="neither trainA and trainB in it, nor train with train_labels, nor train with pairs"):
         data_settings(CycleGanConfig, folders(tmp_path / "half", "trainA", "val"))
+
+
+def test_data_with_files_of_digits_names_the_two_flags(tmp_path: Path) -> None:
+    for name in ("mnist.npz", "usps.npz"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="holds mnist.npz, usps.npz: name two with --domain-a and --domain-b"):
+        data_settings(CycleGanConfig, tmp_path)

@@ -13,7 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from cyclecast.errors import InputError
-from cyclecast.training.data import DigitSet, OneDomain, Split, fixed_set, open_domain, read_digits, to_bytes
+from cyclecast.training.data import (
+    DigitSet,
+    ImageFolder,
+    OneDomain,
+    Split,
+    find_digits,
+    fixed_set,
+    open_domain,
+    read_digits,
+    to_bytes,
+)
 from tests.conftest import shared
 
 
@@ -221,3 +231,29 @@ def test_tight_digits_of_the_real_sets_have_the_expected_sizes() -> None:
     for split in splits:
         assert DigitSet(shared("data/digits/mnist.npz"), 32, split, tight=True).images.shape[1:] == (24, 24)
         assert DigitSet(shared("data/digits/usps.npz"), 32, split, tight=True).images.shape[1:] == (16, 16)
+
+
+def test_a_folder_with_one_file_of_digits_is_digits(tmp_path: Path) -> None:
+    images, labels = digits(4, 28)
+    path = write_npz(tmp_path / "mnist.npz", x_train=images, y_train=labels)
+    domain = open_domain(tmp_path, None, 28)
+    assert isinstance(domain, DigitSet) and len(domain) == 4 and find_digits(tmp_path) == path
+    usps = write_npz(tmp_path / "usps.npz", train_images=images, train_labels=labels)
+    with pytest.raises(InputError, match=f"holds 2 files of digits; name one of them: {path}, {usps}"):
+        open_domain(tmp_path, None, 28)
+
+
+def test_a_folder_of_idx_files_is_its_training_split(tmp_path: Path) -> None:
+    write_idx(tmp_path, "t10k", *digits(2, 28))
+    train = write_idx(tmp_path, "train", *digits(6, 28))
+    train.with_name(f"{train.name}.gz").write_bytes(gzip.compress(train.read_bytes()))
+    assert find_digits(tmp_path) == train
+    domain = open_domain(tmp_path, None, 28)
+    assert isinstance(domain, DigitSet) and len(domain) == 6
+
+
+def test_a_folder_with_images_stays_a_folder_of_images(domains: Path, tmp_path: Path) -> None:
+    write_npz(tmp_path / "features.npz", x=np.zeros(3))
+    (tmp_path / "0.png").write_bytes((domains / "trainA" / "0.png").read_bytes())
+    assert isinstance(open_domain(tmp_path, (40, 40), 32), ImageFolder) and find_digits(tmp_path) == tmp_path
+    assert find_digits(tmp_path / "none") == tmp_path / "none"

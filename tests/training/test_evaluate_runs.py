@@ -24,14 +24,14 @@ from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig, data_settings
 from cyclecast.training.data import DigitSet, PairedData, open_domain, to_bytes
 from cyclecast.training.evaluate import translation
-from cyclecast.training.evaluate.domains import DomainPaths
+from cyclecast.training.evaluate.domains import DomainPaths, replace_domains
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.training.evaluate.run import evaluate_run
 from cyclecast.training.evaluate.translation import evaluate_translation, label_figures
 from cyclecast.training.loop import train
 from cyclecast.training.recipes.cyclegan import CycleGanConfig
 from cyclecast.video.files.reader import VideoFile
-from tests.commands import run_command
+from tests.commands import json_of, run_command
 from tests.conftest import on_cuda
 
 SmallConfig = Callable[..., TrainConfig]
@@ -85,6 +85,46 @@ def test_a_run_of_pix2pix_is_evaluated_in_its_direction(small_config: SmallConfi
     assert list(figures) == ["b2a"]
     check(figures["b2a"], FOLDERS, images=12)
     assert evaluate_run(tmp_path / "run" / checkpoint.NAME, more) == figures  # the file is enough, and nothing is random
+
+
+def test_a_run_is_evaluated_on_the_domains_that_are_named(run: Path, domains: Path, tmp_path: Path) -> None:
+    images = [write_images(tmp_path / name, 16, value) for value, name in enumerate(("a", "b"))]
+    named = json_of("evaluate", run, "--domain-a", images[0], "--domain-b", images[1])
+    assert [figures["images"] for figures in named.values()] == [8, 8]  # every second one is held out
+    only_a = evaluate_run(run, domains, domain_a=images[0])
+    assert [figures["images"] for figures in only_a.values()] == [8, 8]
+    assert only_a["a2b"]["structure_kept"] == named["a2b"]["structure_kept"]
+    assert only_a["b2a"]["structure_kept"] != named["b2a"]["structure_kept"]
+
+
+def test_errors_about_domains_name_the_flags(
+    run: Path, idle_model: Path, small_config: SmallConfig, drawn_digits: Path, tmp_path: Path
+) -> None:
+    few = write_images(tmp_path / "few", 3)
+    with pytest.raises(InputError, match="few: evaluate needs .* --domain-a and --domain-b"):
+        evaluate_run(run, domain_a=few, domain_b=few)
+    with pytest.raises(InputError, match="none: no such folder or file; .* or this domain with --domain-b"):
+        evaluate_run(run, domain_b=tmp_path / "none")
+    done = run_command("evaluate", idle_model, "--domain-a", few)
+    assert (
+        done.returncode == 1 and "do not name domain_b; name the data with --data, or this domain with --domain-b" in done.stderr
+    )
+    done = run_command("evaluate", idle_model)
+    assert done.returncode == 1 and "--domain-a and --domain-b" in done.stderr
+    pairs = {"layout": "halves", "domain_a": few, "domain_b": few}
+    with pytest.raises(ConfigError, match="pairs side by side, so both domains must be named: add --domain-b"):
+        replace_domains(pairs, few, None)
+    train("gan", small_config("gan", tmp_path / "gan", domain=drawn_digits / "mnist.npz", image_size=16))
+    with pytest.raises(ConfigError, match="gan has one domain: name its images with --data"):
+        evaluate_run(tmp_path / "gan", domain_a=few)
+
+
+def test_a_folder_that_holds_a_file_of_digits_is_digits(drawn_digits: Path, tmp_path: Path) -> None:
+    for name in ("mnist", "usps"):
+        (tmp_path / name).mkdir()
+        shutil.copyfile(drawn_digits / f"{name}.npz", tmp_path / name / f"{name}.npz")
+    paths = DomainPaths.from_settings({"domain_a": tmp_path / "mnist", "domain_b": tmp_path / "usps"})
+    assert (paths.domain_a, paths.domain_b) == (tmp_path / "mnist" / "mnist.npz", tmp_path / "usps" / "usps.npz")
 
 
 def test_a_perfect_translator_has_distance_0_and_an_identity_has_none_of_the_target(domains: Path) -> None:
@@ -375,7 +415,7 @@ def test_the_warping_error_is_measured_over_the_requested_seconds(tiny_model: Pa
 
 def test_an_evaluation_without_data_is_an_error_in_one_line(tiny_model: Path, run: Path, clip: Path) -> None:
     for args, message in (
-        ((tiny_model,), "nothing to measure a frame model on: name --judge, --data or --clip"),
+        ((tiny_model,), "nothing to measure a frame model on: name --judge, --data, --domain-a and --domain-b, or --clip"),
         ((run, "--clip", clip), "flicker is measured on a frame model: export the run, then evaluate that"),
     ):
         done = run_command("evaluate", *args, "--json")

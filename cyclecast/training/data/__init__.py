@@ -5,10 +5,9 @@ draw its own part of a batch.
 """
 
 from cyclecast.training.data.batches import OneDomain, PairedData, UnpairedData
-from cyclecast.training.data.digits import DigitSet, Split, read_digits
+from cyclecast.training.data.digits import DigitSet, Split, find_digits, read_digits
 from cyclecast.training.data.domains import Domain, ImageFolder, fixed_set, open_domain
 from cyclecast.training.data.images import (
-    IMAGE_SUFFIXES,
     Half,
     list_images,
     read_image,
@@ -19,7 +18,6 @@ from cyclecast.training.data.images import (
 from cyclecast.training.data.labels import Palette, colorize, find_palette, nearest_class, read_palette
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "DigitSet",
     "Domain",
     "Half",
@@ -30,6 +28,7 @@ __all__ = [
     "Split",
     "UnpairedData",
     "colorize",
+    "find_digits",
     "find_palette",
     "fixed_set",
     "list_images",

@@ -20,16 +20,41 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.errors import InputError, MissingInputError
-from cyclecast.training.data.images import spaced_indices, to_tensor
+from cyclecast.training.data.images import has_images, spaced_indices, to_tensor
 
 Split = Literal["train", "test"]
-DIGIT_SUFFIXES = (".npz", ".h5", ".hdf5", "-ubyte", ".gz")
+ARCHIVE_SUFFIXES = (".npz", ".h5", ".hdf5")
+DIGIT_SUFFIXES = (*ARCHIVE_SUFFIXES, "-ubyte", ".gz")
 NPZ_KEYS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))  # of images and of labels, by split
 IDX_IMAGES = re.compile(r"(.*)images([-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
 INK_KEPT = 0.99  # share of a set's ink that remains after its border is cropped
 GZIP_MAGIC = b"\x1f\x8b"
 READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 MAX_IDX_BYTES = 1 << 30  # a damaged header may announce any size
+
+
+def list_digit_files(folder: Path) -> list[Path]:
+    """Lists the files of digits in `folder`, sorted; of idx files, only the images of the training split if it is there."""
+    names = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
+    idx = [
+        path
+        for name, path in names.items()
+        if IDX_IMAGES.fullmatch(name) and name.removesuffix(".gz") not in names.keys() - {name}
+    ]
+    training = [path for path in idx if not path.name.lower().startswith("t10k")]
+    archives = [path for name, path in names.items() if name.endswith(ARCHIVE_SUFFIXES)]
+    return sorted(archives + (training or idx))
+
+
+def find_digits(path: Path) -> Path:
+    """Returns the file of digits in a folder without images; any other path as it is.
+
+    InputError, which lists the files, if the folder holds several.
+    """
+    files = list_digit_files(path) if path.is_dir() and not has_images(path) else []
+    if len(files) > 1:
+        raise InputError(f"{path}: holds {len(files)} files of digits; name one of them: {', '.join(map(str, files))}")
+    return files[0] if files else path
 
 
 def resize_digit(digit: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -107,7 +132,7 @@ def read_digits(path: Path, split: Split = "train") -> tuple[NDArray[np.uint8], 
     try:
         if name.endswith(".npz"):
             images, labels = _read_npz(path, split)
-        elif name.endswith((".h5", ".hdf5")):
+        elif name.endswith(ARCHIVE_SUFFIXES):
             images, labels = _read_hdf5(path, split)
         elif IDX_IMAGES.fullmatch(name):
             images, labels = _read_idx_pair(path, split)

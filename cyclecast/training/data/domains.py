@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cyclecast.errors import InputError
 from cyclecast.training.data.crops import AlignedImages, View
-from cyclecast.training.data.digits import DIGIT_SUFFIXES, DigitSet
+from cyclecast.training.data.digits import DIGIT_SUFFIXES, DigitSet, find_digits
 from cyclecast.training.data.images import Half, list_images
 
 
@@ -84,10 +84,13 @@ def open_domain(
     flip: bool = True,
     tight: bool = False,
 ) -> Domain:
-    """Opens a folder as ImageFolder, a file of digits as DigitSet of `crop_size` pixels. InputError for anything else.
+    """Opens a folder as ImageFolder, a file of digits or a folder that holds one as DigitSet of `crop_size` pixels.
+
+    InputError for anything else.
 
     load_size, half and flip apply to folders (see ImageFolder), tight to digits (see DigitSet).
     """
+    path = find_digits(path)
     if path.is_dir():
         return ImageFolder(path, load_size, crop_size, flip, half)
     if path.name.lower().endswith(DIGIT_SUFFIXES):

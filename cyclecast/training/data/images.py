@@ -9,33 +9,58 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import ImageOps
 from torch import Tensor
 
 from cyclecast.errors import InputError, MissingInputError
+from cyclecast.image_formats import IMAGE_SUFFIXES, PILLOW_FORMATS, describe_unreadable, keep_readable, open_with_pillow
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MIN_SIDE = 16  # pixels; smaller files are icons, not training images
 
 Half = Literal["left", "right"]
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Lists every image file in `folder` and its subfolders, sorted. InputError if the folder is missing or has none."""
+    """Lists every image file in `folder` and its subfolders that can be decoded here, sorted; logs how many cannot.
+
+    InputError if the folder is missing or has none.
+    """
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: no such folder")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    paths = keep_readable(folder, found)
     if not paths:
-        raise InputError(f"{folder}: no images in it (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+        reason = describe_unreadable(found) or f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
+        raise InputError(f"{folder}: no images in it ({reason})")
     return paths
 
 
+def has_images(folder: Path) -> bool:
+    """Whether `folder` or its subfolders hold an image file."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in folder.rglob("*"))
+
+
 def decode(path: Path, flags: int) -> NDArray[np.uint8] | None:
-    """Decodes a file with OpenCV's IMREAD `flags`; None if it cannot be decoded to uint8."""
+    """Decodes a file with OpenCV's IMREAD `flags`; None if it cannot be decoded to uint8.
+
+    Of a GIF, the first frame. GIF, AVIF and HEIC are decoded by Pillow: always three channels, upright.
+    """
     try:  # from memory, because OpenCV crashes on file names that are not UTF-8
-        image = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+        data = np.fromfile(path, np.uint8)
+        if path.suffix.lower() in PILLOW_FORMATS:
+            return _decode_with_pillow(path, data.tobytes(), flags)
+        image = cv2.imdecode(data, flags)
     except (cv2.error, OSError):
         return None
     return None if image is None or image.dtype != np.uint8 else np.asarray(image, np.uint8)
+
+
+def _decode_with_pillow(path: Path, data: bytes, flags: int) -> NDArray[np.uint8] | None:
+    image = open_with_pillow(path, data)
+    if image is None:
+        return None
+    pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
+    return pixels if flags == cv2.IMREAD_COLOR_RGB else np.ascontiguousarray(pixels[..., ::-1])
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:

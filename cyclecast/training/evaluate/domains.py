@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cyclecast.errors import InputError, MissingInputError
-from cyclecast.training.data import Half, PairedData, find_palette, open_domain, to_bytes
+from cyclecast.errors import ConfigError, InputError, MissingInputError
+from cyclecast.training.data import Half, PairedData, find_digits, find_palette, open_domain, to_bytes
 from cyclecast.training.data.labels import Palette
 from cyclecast.training.evaluate.distribution import MIN_IMAGES
 from cyclecast.training.evaluate.labels import classes_from_colors
@@ -38,23 +38,25 @@ class DomainPaths:
     def from_settings(cls, settings: Mapping[str, Any]) -> DomainPaths:
         """Builds the paths from a run's settings, or from `data_settings` of a folder; a path may be a string.
 
-        InputError if one of the two domains is not named, does not exist, or is of another type than the other.
+        A folder that holds a file of digits becomes that file. InputError if one of the two domains is not named, does not
+        exist, or is of another type than the other.
         """
         paths: dict[str, Any] = {}
         for name in PATH_SETTINGS:
             value = settings.get(name)
             if not isinstance(value, str | Path | None):
-                raise InputError(f"the setting {name} must be a path, got {value!r}; name the data with --data")
+                raise InputError(f"the setting {name} must be a path, got {value!r}; {_advice(name)}")
             paths[name] = None if value is None else Path(value)
         for name in ("domain_a", "domain_b"):
             if paths[name] is None:
-                raise InputError(f"the settings do not name {name}; name the data with --data")
+                raise InputError(f"the settings do not name {name}; {_advice(name)}")
             if not paths[name].exists():
-                raise MissingInputError(f"{paths[name]}: no such folder or file; if the data was moved, name it with --data")
+                raise MissingInputError(f"{paths[name]}: no such folder or file; if the data was moved, {_advice(name)}")
+            paths[name] = find_digits(paths[name])
         if paths["domain_a"].is_dir() != paths["domain_b"].is_dir():
             raise InputError(
                 f"{paths['domain_a']} and {paths['domain_b']}: one is a folder and one a file; "
-                "expected two folders of images or two files of digits"
+                "expected two folders of images or two files of digits; name them with --domain-a and --domain-b"
             )
         return cls(**paths, layout=settings.get("layout", "folders"), tight=bool(settings.get("tight", False)))
 
@@ -71,6 +73,26 @@ class DomainPaths:
             if palette is not None:
                 return domain, palette
         return None
+
+
+def _advice(setting: str) -> str:
+    return f"name the data with --data, or this domain with --domain-{setting[-1]}"
+
+
+def replace_domains(settings: Mapping[str, Any], domain_a: Path | None, domain_b: Path | None) -> dict[str, Any]:
+    """Returns the settings with these domains in place of their own; a domain named here has no test split.
+
+    ConfigError if only one is named and the other one is a half of each image.
+    """
+    named = {"a": domain_a, "b": domain_b}
+    if settings.get("layout") == "halves" and (domain_a is None) != (domain_b is None):
+        missing = "--domain-b" if domain_b is None else "--domain-a"
+        raise ConfigError(f"the data are pairs side by side, so both domains must be named: add {missing}")
+    changes: dict[str, Any] = {}
+    for domain, path in named.items():
+        if path is not None:
+            changes |= {f"domain_{domain}": path, f"samples_{domain}": None, "layout": "folders"}
+    return {**settings, **changes}
 
 
 def load_splits(paths: DomainPaths, domain: str, side: int) -> tuple[Tensor, Tensor]:
@@ -92,7 +114,7 @@ def require_images(path: Path, count: int, *, held_out: bool = False) -> None:
     """
     if count >= MIN_IMAGES:
         return
-    advice = "add images, or name other data with --data"
+    advice = "add images, or name other data with --data or --domain-a and --domain-b"
     if held_out:
         raise InputError(
             f"{path}: evaluate needs a test split of {MIN_IMAGES} or more images, or {2 * MIN_IMAGES} or more readable images "

@@ -15,19 +15,27 @@ from cyclecast.training.checkpoint import Translate, latent_generator_from_check
 from cyclecast.training.config import data_settings, settings_of
 from cyclecast.training.data import to_bytes
 from cyclecast.training.evaluate.classifier import to_unit
-from cyclecast.training.evaluate.domains import DomainPaths
+from cyclecast.training.evaluate.domains import DomainPaths, replace_domains
 from cyclecast.training.evaluate.translation import evaluate_samples, evaluate_translation
 from cyclecast.training.recipes import RECIPES
 
 
 def evaluate_run(
-    path: Path, data: Path | None = None, *, inception: Path | None = None, seed: int = 0, device: torch.device | None = None
+    path: Path,
+    data: Path | None = None,
+    *,
+    domain_a: Path | None = None,
+    domain_b: Path | None = None,
+    inception: Path | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Returns direction -> figures (see `evaluate_translation`); for a latent recipe, `sample` alone.
 
-    path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. device: where
-    the generator computes, and on CUDA also the networks that evaluate it; None: the CPU. ModelError if there is no checkpoint,
-    or one that this version cannot evaluate; InputError if data are missing.
+    path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. domain_a,
+    domain_b: other images of these domains. device: where the generator computes, and on CUDA also the networks that evaluate
+    it; None: the CPU. ModelError if there is no checkpoint, or one that this version cannot evaluate; InputError if data are
+    missing; ConfigError if a domain is named that the recipe does not have.
     """
     state, device = checkpoint.load(path), device or checkpoint.CPU
     # On MPS and XPU, PyTorch may lack operations that the classifiers and features need.
@@ -38,9 +46,11 @@ def evaluate_run(
     if translates and data is not None and data.is_file():
         raise InputError(
             f"{data}: a file; expected a folder with trainA and trainB, with train and train_labels, or with train of pairs "
-            "(a run on files of digits is evaluated on those files, without --data)"
+            "(for files of digits: --domain-a and --domain-b)"
         )
-    settings |= data_settings(RECIPES[recipe].Config, data)
+    if not translates and (domain_a or domain_b):
+        raise ConfigError(f"{recipe} has one domain: name its images with --data, not with --domain-a or --domain-b")
+    settings = replace_domains(settings | data_settings(RECIPES[recipe].Config, data), domain_a, domain_b)
     side = settings.get("crop_size" if translates else "image_size")
     if not isinstance(side, int) or isinstance(side, bool) or side < 1:
         raise _unknown_checkpoint(path, f"its settings hold no size of images, got {side!r}")

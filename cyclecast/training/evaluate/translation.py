@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cyclecast.errors import InputError
 from cyclecast.training.checkpoint import CPU, generate
-from cyclecast.training.data import DigitSet, open_domain, to_bytes
+from cyclecast.training.data import DigitSet, find_digits, open_domain, to_bytes
 from cyclecast.training.data.labels import Palette
 from cyclecast.training.evaluate.classifier import accuracy, train_classifier
 from cyclecast.training.evaluate.distribution import ClassifierFeatures, Extractor, ImageNetFeatures, fid_kid, inception_features
@@ -105,6 +105,7 @@ def evaluate_samples(
     device: where the classifier is trained and the features are computed.
     """
     extractor: Extractor
+    domain = find_digits(domain)
     if domain.is_dir():
         if inception is None:
             raise InputError(

@@ -13,6 +13,7 @@ from typing import Any
 
 from cyclecast.errors import CyclecastError, InputError, Interrupted, MissingInputError, OutputError
 from cyclecast.files import atomic_write, check_output, write_error
+from cyclecast.image_formats import FORMATS
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
 from cyclecast.video.convert.containers import GIF, output_encoding
 from cyclecast.video.convert.job import Job, SourceEnd
@@ -54,7 +55,8 @@ def convert_file(
     options = options or ConvertOptions()
     try:
         _check_files(source, output, options.overwrite)
-        if source.suffix.lower() in images.SUFFIXES:
+        is_first_frame = source.suffix.lower() == GIF and output.suffix.lower() in FORMATS
+        if source.suffix.lower() in images.SUFFIXES or is_first_frame:
             return convert_image(source, output, function, options, on_frame)
         return convert_video(source, output, function, options, on_frame, on_message, part_maker)
     except CyclecastError:  # some of them are OSErrors, too

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cyclecast.errors import ConfigError, InputError
+from cyclecast.image_formats import FORMATS, describe_unreadable, keep_readable
 from cyclecast.video.convert.containers import GIF
 from cyclecast.video.files import images
 from cyclecast.video.files.writer import CONTAINERS
 
-WRITABLE = images.SUFFIXES | frozenset(CONTAINERS) | {GIF}
-READABLE = WRITABLE | {".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".vob"}
+WRITABLE = frozenset({*FORMATS, *CONTAINERS, GIF})
+READABLE = (
+    WRITABLE | images.SUFFIXES | {".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".vob"}
+)
 
 
 def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
@@ -53,9 +56,11 @@ def _files_in_folder(folder: Path, output: Path) -> list[Path]:
     """The images and videos in a folder and the folders below it."""
     if _is_same(folder, output):
         raise ConfigError(f"{output}: the output folder is the source folder; name another one, such as {_another(output)}")
-    found = [path for path in sorted(folder.rglob("*")) if _is_convertible(path) and not _is_hidden(path.relative_to(folder))]
+    listed = [path for path in sorted(folder.rglob("*")) if _is_convertible(path) and not _is_hidden(path.relative_to(folder))]
+    found = keep_readable(folder, listed)
     if not found:
-        raise InputError(f"{folder}: no images or videos in this folder")
+        skipped = describe_unreadable(listed)
+        raise InputError(f"{folder}: no images or videos in this folder{f' ({skipped})' if skipped else ''}")
     return _outside(found, str(folder), output)
 
 
@@ -109,7 +114,8 @@ def _is_under(path: Path, folder: Path) -> bool:
 
 
 def _output_name(place: Path) -> Path:
-    return place if place.suffix.lower() in WRITABLE else place.with_suffix(".mp4")
+    suffix = place.suffix.lower()
+    return place if suffix in WRITABLE else place.with_suffix(".jpg" if suffix in images.SUFFIXES else ".mp4")
 
 
 def _refuse_collisions(planned: list[tuple[Path, Path]]) -> None:

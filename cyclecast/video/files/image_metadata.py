@@ -11,13 +11,11 @@ import io
 import logging
 import re
 import struct
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from cyclecast.image_formats import quiet_pillow
 
 log = logging.getLogger(__name__)
 EXIF_MARK = b"Exif\0\0"
@@ -73,15 +71,11 @@ def read_metadata(data: bytes) -> Metadata:
     return found
 
 
-_warnings = threading.Lock()  # Python has one list of filters for the whole process
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Ignores Pillow's warnings about malformed files, which would go to the terminal."""
-    with _warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def read_pillow_metadata(image: Image.Image, data: bytes) -> Metadata:
+    """Reads the metadata of an image that Pillow has opened from `data`."""
+    found = Metadata()
+    _read_image(image, data, found)
+    return found
 
 
 def _read_image(image: Image.Image, data: bytes, found: Metadata) -> None:

@@ -23,13 +23,14 @@ from PIL import PngImagePlugin, TiffImagePlugin
 
 from cyclecast.errors import InputError, MissingInputError, OutputError
 from cyclecast.files import read_error, write_error
+from cyclecast.image_formats import ADVICE, FORMATS, PILLOW_FORMATS, STILL_SUFFIXES, is_readable, open_with_pillow, quiet_pillow
 from cyclecast.video.files.image_metadata import (
     EXIF_MARK,
     XMP_TAG,
     Metadata,
     orientation,
-    quiet_pillow,
     read_metadata,
+    read_pillow_metadata,
     reason_not_held,
     upright_exif,
     upright_xmp,
@@ -37,16 +38,15 @@ from cyclecast.video.files.image_metadata import (
 from cyclecast.video.frame import Image
 
 log = logging.getLogger(__name__)
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # suffix -> Pillow's name of the format and its settings
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".png": ("PNG", {"compress_level": 2}),  # of a photo: 3 % larger than level 6 in half of its time
-    ".webp": ("WEBP", {"quality": 95}),
-    ".bmp": ("BMP", {}),  # by OpenCV, as Pillow writes none with transparency
-    ".tif": ("TIFF", {"compression": "tiff_lzw"}),
-    ".tiff": ("TIFF", {"compression": "tiff_lzw"}),
+SETTINGS: dict[str, dict[str, Any]] = {  # Pillow's name of a format that is written -> its settings
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "PNG": {"compress_level": 2},  # of a photo: 3 % larger than level 6 in half of its time
+    "WEBP": {"quality": 95},
+    "BMP": {},  # by OpenCV, as Pillow writes none with transparency
+    "TIFF": {"compression": "tiff_lzw"},
 }
-SUFFIXES = frozenset(FORMATS)
+SUFFIXES = STILL_SUFFIXES
+"""Files that are read as an image; `FORMATS` are those that can be written. A GIF is a video, unless it is read here."""
 LARGEST = 1 << 30  # pixels, as in OpenCV
 PREDICTOR = 317  # a tag of TIFF; 2: differences between neighbors, which compress better
 
@@ -82,7 +82,7 @@ def read_image(path: Path) -> Image:
 
 
 def read_still(path: Path) -> Still:
-    """Reads the first image of a file, with transparency, EXIF, color profile and XMP.
+    """Reads the first image of a file, of a GIF the first frame, with transparency, EXIF, color profile and XMP.
 
     16 bits a channel become 8; a JPEG that is cut short comes with its `damage`. InputError if the file is missing, cannot
     be decoded, or holds other values than unsigned integers of 8 or 16 bits.
@@ -93,8 +93,12 @@ def read_still(path: Path) -> Still:
         data = path.read_bytes()
     except OSError as error:
         raise read_error(error, path) from error
-    found = read_metadata(data)
-    pillows = _decode_straight_tiff(data) if found.is_straight else None
+    pillows: NDArray[np.uint8] | None
+    if path.suffix.lower() in PILLOW_FORMATS:
+        pillows, found = _decode_with_pillow(path, data)
+    else:
+        found = read_metadata(data)
+        pillows = _decode_straight_tiff(data) if found.is_straight else None
     pixels, damage = _decode(path, data, found) if pillows is None else (pillows, None)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: holds {pixels.dtype} values; expected 8 or 16 bits a channel, without a sign")
@@ -125,6 +129,16 @@ def read_still(path: Path) -> Still:
         notes=tuple(notes),
         damage=damage,
     )
+
+
+def _decode_with_pillow(path: Path, data: bytes) -> tuple[NDArray[np.uint8], Metadata]:
+    """(H, W, 4) uint8 BGRA as it is stored, and the metadata of the first image of a GIF, AVIF or HEIC file."""
+    image = open_with_pillow(path, data)
+    if image is None:
+        missing = "" if is_readable(path) else f"; {PILLOW_FORMATS[path.suffix.lower()]} needs a plugin: {ADVICE}"
+        raise InputError(f"{path}: cannot be read as an image{missing}")
+    found = read_pillow_metadata(image, data)
+    return np.ascontiguousarray(np.asarray(image.convert("RGBA"), np.uint8)[..., [2, 1, 0, 3]]), found
 
 
 def _decode_straight_tiff(data: bytes) -> NDArray[np.uint8] | None:
@@ -247,14 +261,14 @@ def write_still(path: Path, still: Still) -> list[str]:
 
 def _encode(suffix: str, image: Image, alpha: NDArray[np.uint8] | None, metadata: dict[str, bytes]) -> bytes:
     """The bytes of an image file. metadata: "EXIF", "color profile", "XMP", where the format holds them."""
-    name, settings = FORMATS[suffix]
+    name = FORMATS[suffix]
     height, width = image.shape[:2]
     pixels = image if alpha is None else np.dstack([image, alpha])
     if suffix == ".bmp":
         return cv2.imencode(suffix, pixels)[1].tobytes()
     modes = ("RGB", "BGR") if alpha is None else ("RGBA", "BGRA")
     pillow_image = PillowImage.frombuffer(modes[0], (width, height), pixels.tobytes(), "raw", modes[1], 0, 1)
-    options = dict(settings)
+    options = dict(SETTINGS[name])
     if "EXIF" in metadata:
         options["exif"] = EXIF_MARK + metadata["EXIF"]
     if "color profile" in metadata:
