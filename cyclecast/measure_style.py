@@ -89,9 +89,9 @@ def prepare_reference(
     """Trains the classifier, and measures the target, the photos and the raw frames.
 
     target: a folder of images, or one image, of which two quarters are held apart. photos: a folder. A quarter of each
-    folder's images is held apart. frames: images, folders of images and videos; none: the photos held apart. height: pixels of the frames'
-    shorter side. seed: of the split and of the patches' places. InputError if a path is missing, is not what it should be, or
-    holds too little.
+    folder's images is held apart. frames: images, folders of images and videos; none: the photos held apart. height: pixels of
+    the frames' shorter side. seed: of the split and of the patches' places. InputError if a path is missing, is not what it
+    should be, or holds too little.
     """
     if not target.exists():
         raise MissingInputError(f"{target}: no such image or folder")
