@@ -203,7 +203,7 @@ def changed(network: nn.Module, **tensors: Tensor | None) -> dict[str, Any]:
         (changed(resnet(2, 4), model__1__weight=None), "has no convolution model.1.weight"),
         (changed(resnet(2, 4), model__2__weight=torch.ones(4)), "has no model.2.bias, expected of generator resnet"),
         (changed(resnet(2, 4), model__1__weight=torch.zeros(4, 3, 5, 5)), "model.1.weight is 4x3x5x5, expected 4x3x7x7"),
-        (changed(resnet(2, 4, "batch"), model__5__running_var=None), "has no model.5.running_var, expected of"),
+        (changed(resnet(2, 4, "batch"), model__5__bias=None), "has no model.5.bias, expected of"),
         (
             changed(unet(5, 2), model__model__3__bias=None, extra=torch.zeros(1)),
             "holds extra, which has no place in generator unet",

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from torch import Tensor
 
 TOKENS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+PAIR = re.compile(r"(?P<source>(?<![A-Za-z])[ab]|[AB])(2|to|To|TO|_to_)(?P<target>[AB]|[ab](?![A-Za-z]))")
+DIRECTIONS = {"a": "a2b", "ab": "a2b", "b": "b2a", "ba": "b2a"}
 GENERATOR_TOKENS = ("g", "gen", "generator", "netg")
 
 
@@ -32,18 +34,17 @@ def shape_text(tensor: Tensor) -> str:
 
 
 def direction_from_name(name: str) -> str | None:
-    """a2b or b2a, as names such as `netG_B2A`, `G_BA_100`, `latest_net_G_B` and `genA2B` show; None if it shows neither.
+    """a2b or b2a, as names such as `netG_B2A`, `BtoA`, `G_BA_100` and `latest_net_G_B` show; None if it shows neither.
 
-    G_A is the generator a2b, as in pytorch-CycleGAN-and-pix2pix. The last hint counts.
+    G_A is the generator a2b, as in pytorch-CycleGAN-and-pix2pix. The last hint counts, but a pair such as B2A before all others.
     """
-    tokens = [token.lower() for token in TOKENS.findall(name)]
-    found = None
-    for at, token in enumerate(tokens):
-        before = tokens[at - 1] if at else ""
-        if token in ("a", "b") and tokens[at + 1 : at + 2] in (["2"], ["to"]) and tokens[at + 2 : at + 3] == ["ba"[token == "b"]]:
-            found = "a2b" if token == "a" else "b2a"
-        elif token in ("ab", "ba") and (before in GENERATOR_TOKENS or token.upper() in name):
-            found = "a2b" if token == "ab" else "b2a"
-        elif token in ("a", "b") and before in GENERATOR_TOKENS:
-            found = "a2b" if token == "a" else "b2a"
+    pairs = [
+        match["source"] + match["target"] for match in PAIR.finditer(name) if match["source"].lower() != match["target"].lower()
+    ]
+    if pairs:
+        return DIRECTIONS[pairs[-1].lower()]
+    tokens, found = TOKENS.findall(name), None
+    for before, token in zip(["", *tokens], tokens, strict=False):
+        is_hint = before.lower() in GENERATOR_TOKENS or token in ("AB", "BA")
+        found = DIRECTIONS.get(token.lower(), found) if is_hint else found
     return found

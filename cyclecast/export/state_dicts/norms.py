@@ -43,7 +43,8 @@ def find_norm(
     else:
         if norm == "batch":
             raise ConfigError("norm batch does not fit: the file has no weights of norms; the alternatives are instance and none")
-        found = _norm_without_weights([f"{layer.theirs}.bias" in tensors for layer in normed], has_statistics, norm)
+        present = [layer.theirs for layer in normed if f"{layer.theirs}.weight" in tensors]
+        found = _norm_without_weights([f"{name}.bias" in tensors for name in present], has_statistics, norm)
     if batch_norm is not None:
         raise ConfigError(f"batch_norm is for batch norms, but the norm is {found[1].value}: leave batch_norm out")
     return found[0], [found[1]]
