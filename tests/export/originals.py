@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -200,6 +201,6 @@ def picture_of(original: nn.Module, frame: Image) -> Image:
     return levels
 
 
-def psnr(one: Image, other: Image) -> float:
+def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
     """In dB."""
     return cv2.PSNR(one, other)

@@ -104,7 +104,7 @@ def test_the_only_generator_of_a_checkpoint_is_found(layout: str, a2b: Net, tmp_
 
 def test_a_unet_is_found_inside_a_checkpoint(tmp_path: Path) -> None:
     original = with_contrast(unet(5, 2, "instance"))
-    for prefix in ("generator.", "module.", "G.module."):
+    for prefix in ("generator.", "module.", "G.module.", "model."):
         state = {"model": prefixed(original, prefix) | discriminator("D.")} if prefix != "module." else prefixed(original, prefix)
         assert_same_output(original, read_generator(write(state, tmp_path / "c.pth")), 64)
 

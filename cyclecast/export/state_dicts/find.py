@@ -71,18 +71,23 @@ def _contains(parts: Sequence[str], wanted: Sequence[str]) -> bool:
 def _generators(state: Mapping[Any, Any]) -> Iterator[tuple[str, Tensors]]:
     """Name and tensors of each generator. A mapping may hold one under a prefix, or be one."""
     for path, tensors in _mappings(state):
-        bases: dict[str, str] = {}  # prefix -> what stands before the names of a generator's modules
+        renamings: dict[str, tuple[str, str]] = {}  # prefix -> the start of a generator's names, and what replaces it
         for key, value in tensors.items():
             resnet, unet = RESNET_KEY.fullmatch(key), UNET_KEY.fullmatch(key)
             if unet and value.ndim == 4:
-                bases.setdefault(unet["prefix"], unet["prefix"])
+                renamings.setdefault(unet["prefix"], (unet["prefix"], ""))
             elif resnet:
-                bases.setdefault(resnet["prefix"], resnet["prefix"] + (resnet["trunk"] or ""))
-        for prefix, base in bases.items():
-            renamed = "model." if base.endswith("model.") or not any(UNET_KEY.fullmatch(key) for key in tensors) else ""
+                renamings.setdefault(resnet["prefix"], (resnet["prefix"] + (resnet["trunk"] or ""), "model."))
+        for prefix, (start, replacement) in renamings.items():
             parts = {key: value for key, value in tensors.items() if key.startswith(prefix)}
             name = ".".join(part for part in (*path, *prefix.split(".")) if part and part not in WRAPPERS)
-            yield name, {(renamed + key[len(base) :] if key.startswith(base) else key): value for key, value in parts.items()}
+            yield (
+                name,
+                {
+                    (replacement + key.removeprefix(start) if key.startswith(start) else key): value
+                    for key, value in parts.items()
+                },
+            )
 
 
 def _mappings(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensors]]:
