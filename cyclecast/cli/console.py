@@ -15,11 +15,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 import cyclecast
 from cyclecast.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
+    from cyclecast.export.adopt.evidence import Finding
     from cyclecast.export.agreement import Agreement
     from cyclecast.runtime.model import Model
 
@@ -136,6 +138,14 @@ def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
     for a in agreements:
         verdict = "ok" if a.passed else "differs"
         table.add_row(f"{a.size[0]}x{a.size[1]}", str(a.frames), str(a.max_abs), f"{a.mean_abs:.5f}", f"{a.psnr_db:.1f}", verdict)
+    return table
+
+
+def findings_table(findings: Sequence[Finding], title: str) -> Table:
+    """What was found in a file, or assumed, with the reasons."""
+    table = Table("setting", "value", "why", title=title)
+    for finding in findings:
+        table.add_row(Text(finding.what), Text(finding.value), Text(finding.why))
     return table
 
 

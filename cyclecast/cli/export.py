@@ -16,17 +16,24 @@ from cyclecast.cli.console import (
     agreement_table,
     console,
     extra,
+    findings_table,
     parse_size,
     print_json,
+    print_line,
 )
 
 if TYPE_CHECKING:
+    from cyclecast.export.checkpoints import TrainedGenerator
     from cyclecast.video.frame import Image
 
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="The folder of a run, a checkpoint, or a latest_net_G.pth of pytorch-CycleGAN-and-pix2pix.")
+        Path,
+        typer.Argument(
+            help="The folder of a run, a checkpoint, or a .pth or .safetensors of pytorch-CycleGAN-and-pix2pix or CUT: a "
+            "generator's state dict, or a training script's whole checkpoint."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The ONNX file to write. Required unless --triton is given.")
@@ -43,6 +50,30 @@ def export(
         typer.Option(
             help="Direction: a2b or b2a (cogan: a or b; gan, dcgan, wgan: sample). Default: the first one of the run; for a "
             ".pth, the one in its name."
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Generator to read from a .pth that holds several, such as G_BA. Default: the only one, or the direction's."
+        ),
+    ] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="Norm layers of a .pth: instance, batch or none. Default: what its keys show.")
+    ] = None,
+    batch_norm: Annotated[
+        str | None,
+        typer.Option(
+            help="Statistics of a .pth's batch norms: image (of each frame, as that project's test.py) or running (of the "
+            "training images, as test.py --eval). Default: image."
+        ),
+    ] = None,
+    gray: Annotated[
+        str | None,
+        typer.Option(
+            "--gray",
+            "--grey",
+            help="Conversion of frames for a .pth that takes gray images: luma (BT.601) or mean (of the colors). Default: luma.",
         ),
     ] = None,
     upsample: Annotated[
@@ -77,7 +108,8 @@ def export(
     if output is None and triton is None:
         raise typer.BadParameter("expected --output FILE.onnx, or --triton FOLDER for a model repository")
     if triton is not None and output is None:
-        if (direction, upsample, precision, size, opset, keep_colors, strength) != (None, None, "fp32", "dynamic", 18, 0.0, 1.0):
+        of_file = (direction, key, norm, batch_norm, gray, upsample)
+        if (*of_file, precision, size, opset, keep_colors, strength) != (*[None] * 6, "fp32", "dynamic", 18, 0.0, 1.0):
             raise typer.BadParameter("the export options need --output: without it, a finished model is added unchanged")
         config = _add_to_repository(str(checkpoint), triton, overwrite)
         return print_json({"output": str(config), "verified": []}) if as_json else None
@@ -85,14 +117,15 @@ def export(
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
-        from cyclecast.export.state_dicts import REPOSITORY, describe_architecture
-    trained = read_generator(checkpoint, direction, upsample)
+        from cyclecast.export.state_dicts import REPOSITORY, Overrides, describe_architecture
+    overrides = Overrides(key=key, norm=norm, batch_norm=batch_norm, upsample=upsample, gray=gray)
+    trained = read_generator(checkpoint, direction, overrides)
+    _print_direction(checkpoint, trained, direction)
     if trained.recipe == REPOSITORY:  # a state dict has no images to check the export on
         from cyclecast.video.scene import Scene
 
-        console.print(f"{checkpoint}: {trained.direction}, {describe_architecture(trained.architecture)}", markup=False)
-        if upsample is None and trained.architecture["upsample"] == "resize":
-            console.print("the file does not record its upsampling: assuming bilinear; the alternative is --upsample nearest")
+        print_line(f"{checkpoint}: {trained.direction}, {describe_architecture(trained.architecture)}")
+        console.print(findings_table(trained.findings, checkpoint.name))
         trained = dataclasses.replace(trained, frames=[frame.image for frame in Scene(640, 360, seconds=3, rate=1)])
     agreements = export_onnx(
         trained,
@@ -110,16 +143,27 @@ def export(
     if agreements and trained.frames:
         _print_warning(output, trained.frames)
     if as_json:
-        return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
+        found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (trained.findings, agreements))
+        return print_json({"output": str(output), "direction": trained.direction, "found": found, "verified": verified})
     title = f"{output} in ONNX Runtime against PyTorch, gray levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
+
+
+def _print_direction(checkpoint: Path, trained: TrainedGenerator, requested: str | None) -> None:
+    """Prints which way a run's model goes, by the names of the run's folders, and the alternatives."""
+    if not trained.directions:
+        return
+    folders = f", from {trained.domains[0]} to {trained.domains[1]}" if trained.domains else ""
+    others = [name for name in trained.directions if name != trained.direction]
+    more = f"; the alternative is --direction {' or '.join(others)}" if others and not requested else ""
+    print_line(f"{checkpoint}: direction {trained.direction}{folders}{more}")
 
 
 def _print_warning(model: Path, frames: Sequence[Image]) -> None:
     from cyclecast.export.agreement import default_engine_warning
 
     if warning := default_engine_warning(model, frames):
-        console.print(f"{model}: {warning}", markup=False)
+        print_line(f"{model}: {warning}")
 
 
 def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from cyclecast.errors import ConfigError, ModelError
+from cyclecast.errors import ConfigError, MissingExtraError, ModelError
 from cyclecast.export import state_dicts
+from cyclecast.export.adopt.evidence import Finding
+from cyclecast.export.file_types import describe_wrong_type, file_type
+from cyclecast.export.state_dicts import Overrides
+from cyclecast.export.state_dicts.names import direction_from_name
 from cyclecast.training import checkpoint
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
+
+HARMLESS: list[Any] = [  # classes of settings beside the weights, as training scripts save them: they hold plain data
+    argparse.Namespace,
+    pathlib.PosixPath,
+    *(
+        (dict, f"{module}.AttributeDict")
+        for module in (
+            "pytorch_lightning.utilities.parsing",
+            "lightning_fabric.utilities.data",
+            "lightning.fabric.utilities.data",
+        )
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -28,22 +49,32 @@ class TrainedGenerator:
     frames: list[NDArray[np.uint8]]
     """Images of the source domain from the run's previews, (H, W, 3) uint8 BGR; empty for a latent model and for other
     projects' files."""
+    domains: tuple[str, str] | None = None
+    """Folders of the source and of the target domain in the run's settings; None if they are not known."""
+    directions: tuple[str, ...] = ()
+    """The directions that can be exported from a run."""
+    findings: list[Finding] = field(default_factory=list)
+    """What another project's file does not say for sure, with the reasons."""
 
 
-def read_generator(path: Path, direction: str | None = None, upsample: str | None = None) -> TrainedGenerator:
-    """Reads a generator from a checkpoint, a run folder, or a state dict of pytorch-CycleGAN-and-pix2pix.
+def read_generator(path: Path, direction: str | None = None, overrides: Overrides | None = None) -> TrainedGenerator:
+    """Reads a generator from a checkpoint, a run folder, or a file of pytorch-CycleGAN-and-pix2pix or CUT.
 
-    From a checkpoint, or from the run folder with one, it reads the averaged generator of `direction`; None: the first one.
-    The direction of a state dict is b2a if the file's name contains `_G_B`, or else a2b, unless it is overridden. upsample:
-    interpolation of a state dict's resize-convolutions, bilinear (None) or nearest.
+    From a checkpoint, or from the run folder with one, it reads the averaged generator of `direction`; None: the first one. A
+    file of another project holds a generator's state dict, or a training script's checkpoint around it; it may be a safetensors
+    file. Its direction is that of the generator's name in the file, or else of the file's name, or else a2b. overrides: what
+    such a file does not show.
 
-    Raises ModelError if the file is neither, and ConfigError for a direction or an upsample that the generator does not have.
+    Raises ModelError if the file is neither, ConfigError for a direction or an override that does not fit it, and
+    MissingExtraError if safetensors is not installed.
     """
-    state = checkpoint.read_file(path)
+    overrides = overrides or Overrides()
+    state = _read_file(path)
     if not isinstance(state, dict) or "format" not in state:
-        return _generator_from_state_dict(path, state, direction, upsample)
-    if upsample is not None:
-        raise ConfigError(f"{path}: a cyclecast checkpoint records its generator's upsampling: leave upsample out")
+        return _generator_from_state_dict(path, state, direction, overrides)
+    if overrides.names():
+        names = " and ".join(overrides.names())
+        raise ConfigError(f"{path}: a cyclecast checkpoint records its generators: leave {names} out")
     state = checkpoint.require_format(path, state)
     missing = [name for name in ("recipe", "step", "fixed") if name not in state]
     if missing:
@@ -52,15 +83,73 @@ def read_generator(path: Path, direction: str | None = None, upsample: str | Non
     fixed = state["fixed"].get(direction)
     images = [] if fixed is None or fixed.ndim != 4 else list(fixed.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
     architecture = state["exports"][direction]["architecture"]
-    return TrainedGenerator(network, state["recipe"], direction, architecture, state["step"], images)
+    domains = _domains(state.get("config", {}), direction)
+    return TrainedGenerator(
+        network, state["recipe"], direction, architecture, state["step"], images, domains, tuple(state["exports"])
+    )
 
 
-def _generator_from_state_dict(path: Path, state: object, direction: str | None, upsample: str | None) -> TrainedGenerator:
-    direction = direction or ("b2a" if "_G_B" in path.name else "a2b")
-    if direction not in ("a2b", "b2a"):
-        raise ConfigError(f"{path}: direction must be a2b or b2a, got {direction!r}")
+def _read_file(path: Path) -> Any:
+    """What torch.save wrote into a file or a run's checkpoint, or the tensors of a safetensors file.
+
+    ModelError, with the file's type, if it is neither.
+    """
+    if path.is_file():
+        try:
+            wrong, found = describe_wrong_type(path, "checkpoint"), file_type(path)
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+        if wrong is not None:
+            raise ModelError(f"{path}: {wrong}")
+        if found == "safetensors":
+            return _read_safetensors(path)
+    with torch.serialization.safe_globals(HARMLESS):
+        return checkpoint.read_file(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
-        network, architecture = state_dicts.read_state_dict(state, upsample)
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{path}: safetensors is not installed: pip install 'cyclecast[train]'") from error
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read as safetensors ({error})") from error
+    return tensors
+
+
+def _domains(settings: Mapping[str, Any], direction: str) -> tuple[str, str] | None:
+    """The folders of source and target, as the run's settings name them."""
+    folders = {domain: settings.get(f"domain_{domain}") for domain in "ab"}
+    if direction not in ("a2b", "b2a") or None in folders.values():
+        return None
+    return str(folders[direction[0]]), str(folders[direction[2]])
+
+
+def _generator_from_state_dict(path: Path, state: object, direction: str | None, overrides: Overrides) -> TrainedGenerator:
+    if direction not in (None, "a2b", "b2a"):
+        raise ConfigError(f"{path}: direction must be a2b or b2a, got {direction!r}")
+    by_file = direction_from_name(path.stem)
+    try:
+        foreign = state_dicts.read_state_dict(state, overrides, direction or by_file)
     except (ConfigError, ModelError) as error:
         raise type(error)(f"{path}: {error}") from error
-    return TrainedGenerator(network, state_dicts.REPOSITORY, direction, architecture, 0, [])
+    by_key = direction_from_name(foreign.key)
+    if direction:
+        why = "as requested"
+    elif by_key or by_file:
+        why = f"the name {foreign.key if by_key else path.name}"
+    else:
+        why = "the default, since no name shows it; the alternative is --direction b2a"
+    direction = direction or by_key or by_file or "a2b"
+    return TrainedGenerator(
+        foreign.network,
+        state_dicts.REPOSITORY,
+        direction,
+        foreign.architecture,
+        0,
+        [],
+        findings=[*foreign.findings, Finding("direction", direction, why)],
+    )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cyclecast.export.gray import GRAY_WEIGHTS
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 MID_GRAY = 127.5  # gray levels: an image in [-1, 1] is (x - MID_GRAY) / MID_GRAY
@@ -19,12 +20,14 @@ class FrameGraph(nn.Module):
     The casts are the first and the last node, because TensorRT supports uint8 nowhere else. Color order and input range are
     folded into the first and the last convolution, where they cost nothing. keep_colors: see `with_colors_of`. half: the
     network computes in fp16 except for its norms; everything outside of it stays in fp32. strength: share of the styled frame
-    in the output; the rest is the input frame. 1 adds nothing to the graph.
+    in the output; the rest is the input frame. 1 adds nothing to the graph. A network with one input channel sees the frame in
+    gray (`to_gray`); one output channel fills all three.
     """
 
     def __init__(self, generator: ImageGenerator, keep_colors: float = 0.0, half: bool = False, strength: float = 1.0) -> None:
         super().__init__()
         self.stride, self.margin = generator.stride, generator.margin
+        self.gray: str | None = generator.gray if generator.in_channels == 1 else None
         self.keep_colors, self.strength = keep_colors, strength
         self.generator, self.centered = fold_colors(generator)
         self.generator.eval()
@@ -35,9 +38,12 @@ class FrameGraph(nn.Module):
 
     def forward(self, frame: Tensor) -> Tensor:
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
-        padded = pad(x - MID_GRAY if self.centered else x, self.stride, self.margin)
+        seen = x if self.gray is None else to_gray(x, self.gray)
+        padded = pad(seen - MID_GRAY if self.centered else seen, self.stride, self.margin)
         out = self.generator.model(padded.to(self.dtype)).float()  # BGR
         out = out[:, :, self.margin : self.margin + x.shape[2], self.margin : self.margin + x.shape[3]]
+        if self.generator.out_channels == 1:
+            out = out.expand(-1, 3, -1, -1)
         if self.generator.bounded:
             out = out * MID_GRAY  # in [-127.5, 127.5]
         out = out + x if self.generator.skip else out + MID_GRAY
@@ -98,6 +104,13 @@ def pad(x: Tensor, stride: int, margin: int = 0) -> Tensor:
     return functional.pad(x, (margin, right, margin, below), mode="replicate" if margin or stride > 16 else "reflect")
 
 
+def to_gray(x: Tensor, gray: str) -> Tensor:
+    """(N, 3, H, W) BGR in [0, 255] -> (N, 1, H, W). The luma is a whole number, as that of an image file is."""
+    weights = torch.tensor(GRAY_WEIGHTS[gray], dtype=x.dtype)
+    out = functional.conv2d(x, weights[None, :, None, None])
+    return out.round() if gray == "luma" else out
+
+
 def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
     """`styled` with its own brightness, and its colors moved by `share` towards the source's; (N, 3, H, W) BGR, both.
 
@@ -138,6 +151,8 @@ def fold_colors(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
 
 def _bgr_order(channels: int) -> Tensor:
     """Channel order from RGB to BGR; several channels of one color (PixelShuffle, PixelUnshuffle) stay together."""
+    if channels == 1:
+        return torch.tensor([0])
     return torch.arange(channels).view(3, -1).flip(0).flatten()
 
 
@@ -145,10 +160,13 @@ def _bgr_order(channels: int) -> Tensor:
 def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0, strength: float = 1.0) -> Tensor:
     """The plain formula for the graph, in fp32: (H, W, 3) uint8 BGR -> the same."""
     (height, width), margin = frame.shape[:2], generator.margin
-    x = frame.flip(2).permute(2, 0, 1)[None].float() / 127.5 - 1.0  # (1, 3, H, W) RGB
+    x = frame.flip(2).permute(2, 0, 1)[None].float()  # (1, 3, H, W) RGB
+    if generator.in_channels == 1:
+        x = to_gray(x.flip(1), generator.gray)
+    x = x / 127.5 - 1.0
     x = generator.float().eval().forward(pad(x, generator.stride, margin))[0]
     x = x[:, margin : margin + height, margin : margin + width]
-    styled = ((x + 1.0) * 127.5).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
+    styled = ((x + 1.0) * 127.5).expand(3, -1, -1).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
     blue, green, red = (frame.float() - styled).unbind(2)
     brightness = 0.114 * blue + 0.587 * green + 0.299 * red
     moved = torch.stack([blue - brightness, green - brightness, red - brightness], dim=2)

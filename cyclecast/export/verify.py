@@ -14,6 +14,7 @@ from cyclecast.errors import ConfigError
 from cyclecast.export.agreement import SIZES, Agreement, compare, compare_engines
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import LatentGraph, reference
+from cyclecast.export.state_dicts import REPOSITORY, Overrides
 from cyclecast.runtime.engine import Engine, Image, SynchronousEngine, dense, spec_from_metadata
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
@@ -44,7 +45,8 @@ def reference_from_checkpoint(checkpoint: Path, metadata: str | None) -> Referen
     metadata: the exported model's. ConfigError for a latent model; other errors as in `read_generator`.
     """
     spec = spec_from_metadata(checkpoint, metadata)
-    network = read_generator(checkpoint, spec.direction or None).network
+    overrides = Overrides.from_architecture(spec.architecture) if spec.recipe == REPOSITORY else None
+    network = read_generator(checkpoint, spec.direction or None, overrides).network
     if isinstance(network, LatentGenerator):
         raise ConfigError(f"{checkpoint}: a latent model (noise in, images out), which has no frames to compare")
     return Reference(network, spec.keep_colors, spec.strength)

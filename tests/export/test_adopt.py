@@ -477,7 +477,7 @@ def test_other_files_and_models_are_rejected_in_one_line(tmp_path: Path) -> None
     cases: list[tuple[Path, Overrides, type[CyclecastError], str]] = [
         (path("none"), RGB, ModelError, "none.onnx: no such model"),
         (path("text"), RGB, ModelError, "text.onnx: cannot be read as an ONNX model"),
-        (path("empty"), RGB, ModelError, "empty.onnx: cannot be read as an ONNX model"),
+        (path("empty"), RGB, ModelError, "empty.onnx: an empty file; expected an ONNX model"),
         (path("ours before"), RGB, ModelError, "ours before.onnx: already a frame model: use it as it is"),
         (bytes_only, Overrides(), ModelError, "raw.onnx: already a frame model: use it as it is, or add --color rgb"),
         (path("latent"), RGB, ModelError, "latent.onnx: a latent model (noise in, images out); other programs"),

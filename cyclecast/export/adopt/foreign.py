@@ -16,6 +16,7 @@ from onnx import TensorProto
 from onnx.external_data_helper import load_external_data_for_model
 
 from cyclecast.errors import MissingModelError, ModelError
+from cyclecast.export.file_types import describe_wrong_type
 from cyclecast.runtime.engine import LATENT_MODEL, spec_from_metadata
 from cyclecast.spec import METADATA_KEY
 
@@ -119,6 +120,8 @@ def read_foreign(path: Path) -> ForeignModel:
     """The model at `path`. ModelError, without the path, if it cannot be read, is ours, or has several inputs or outputs."""
     if not path.is_file():
         raise MissingModelError("no such model")
+    if wrong := describe_wrong_type(path, "onnx"):
+        raise ModelError(wrong)
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except Exception as error:  # protobuf's errors are not typed

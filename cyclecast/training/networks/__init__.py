@@ -1,7 +1,8 @@
 """Generators and discriminators, laid out so that the keys of their state dicts are those of pytorch-CycleGAN-and-pix2pix.
 
-An image generator maps (N, 3, H, W) float in [-1, 1], RGB, to the same shape; H and W must be multiples of its `stride`. The
-outermost `margin` pixels of its output are not valid. A latent generator maps (N, Z), Z its `latent`, to (N, C, S, S).
+An image generator maps (N, 3, H, W) float in [-1, 1], RGB, to the same shape; H and W must be multiples of its `stride`. Another
+project's can have one channel, gray, on either side (`in_channels`, `out_channels`). The outermost `margin` pixels of its output
+are not valid. A latent generator maps (N, Z), Z its `latent`, to (N, C, S, S).
 
 A convolution has a bias unless a norm follows, which would subtract it; a large bias costs precision in fp16 and bf16.
 """

@@ -41,6 +41,8 @@ class FrameGenerator(nn.Module):
     each side, where that line falls, and crops the output.
     """
 
+    in_channels = out_channels = 3
+    gray = "luma"
     margin = 20
     bounded = False  # the last layer is linear, so that an export can fold the scaling to bytes into it
 

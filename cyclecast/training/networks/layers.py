@@ -10,16 +10,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-Upsample = Literal["deconvolution", "resize", "nearest", "pixelshuffle"]
+Upsample = Literal["deconvolution", "resize", "nearest", "pixelshuffle", "antialias"]
+Downsample = Literal["stride", "antialias"]
 Norm = Literal["instance", "batch", "none"]
+AnyNorm = Norm | Literal["affine"]
+"""Norms of generators to export. affine: instance norm with a learned scale and shift, which is batch norm by the statistics of
+one image."""
+Border = Literal["reflect", "zeros"]
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def norm_layer(channels: int, norm: Norm = "instance") -> nn.Module:
+def norm_layer(channels: int, norm: AnyNorm = "instance") -> nn.Module:
     """Returns a norm layer. instance: without learned scale and running statistics (CycleGAN). batch: with both (DCGAN)."""
     if norm == "none":
         return nn.Identity()
-    return nn.BatchNorm2d(channels) if norm == "batch" else InstanceNorm(channels)
+    return nn.BatchNorm2d(channels) if norm == "batch" else InstanceNorm(channels, affine=norm == "affine")
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -33,7 +38,8 @@ class InstanceNorm(nn.InstanceNorm2d):
         is_training = input.device.type == "cpu" and input.dtype != torch.float64 and torch.is_grad_enabled()
         is_channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
         if is_training and is_channels_last and not torch.compiler.is_compiling():
-            return instance_norm_by_sample(input, self.eps)
+            normalized = instance_norm_by_sample(input, self.eps)
+            return normalized if self.weight is None else normalized * self.weight[:, None, None] + self.bias[:, None, None]
         return super().forward(input)
 
 
@@ -62,7 +68,8 @@ def upsample_block(in_channels: int, out_channels: int, mode: Upsample, kernel: 
 
     resize: bilinear, then a convolution, which draws no checkerboard (Odena et al. 2016). nearest: the same after nearest
     neighbor, for weights that were trained so; slopes then show as rows of dots. pixelshuffle: a convolution to four values per
-    pixel that form 2x2 pixels (Shi et al. 2016), equal ones initially.
+    pixel that form 2x2 pixels (Shi et al. 2016), equal ones initially. antialias: a fixed low-pass filter, then a convolution
+    (CUT, Park et al. 2020).
     """
     if mode == "deconvolution":
         return nn.ConvTranspose2d(in_channels, out_channels, kernel, stride=2, padding=1, output_padding=4 - kernel, bias=bias)
@@ -71,7 +78,46 @@ def upsample_block(in_channels: int, out_channels: int, mode: Upsample, kernel: 
             nn.Upsample(scale_factor=2, mode="bilinear" if mode == "resize" else "nearest"),
             nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias),
         )
+    if mode == "antialias":
+        return nn.Sequential(BlurUp(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias))
     return PixelShuffleUp(in_channels, out_channels, bias)
+
+
+class BlurDown(nn.Module):
+    """Low-pass filter, then every second pixel (Zhang 2019, "Making Convolutional Networks Shift-Invariant Again").
+
+    (N, C, H, W) -> (N, C, H / 2, W / 2), reflection padded. `filt` is a buffer, as in CUT's files.
+    """
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", _binomial_filter((1.0, 2.0, 1.0), channels))  # (C, 1, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="reflect"), self.filt, stride=2, groups=x.shape[1])
+
+
+class BlurUp(nn.Module):
+    """Zeros between the pixels, then a low-pass filter: (N, C, H, W) -> (N, C, 2H, 2W), border replicated."""
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", 4 * _binomial_filter((1.0, 3.0, 3.0, 1.0), channels))  # (C, 1, 4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+        # Of the 2H + 4 rows of the full result, the outer three on each side lack neighbors; one more row belongs to the padding.
+        return functional.conv_transpose2d(padded, self.filt, stride=2, padding=3, groups=x.shape[1])
+
+
+def _binomial_filter(row: tuple[float, ...], channels: int) -> Tensor:
+    """(C, 1, K, K), the same filter with sum 1 for each channel."""
+    weights = torch.tensor(row)
+    return (torch.outer(weights, weights) / weights.sum() ** 2).repeat(channels, 1, 1, 1)
 
 
 @runtime_checkable

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, ReflectionPad, Upsample, init_he_residual, norm_layer, upsample_block
+from cyclecast.training.networks.layers import (
+    AnyNorm,
+    BlurDown,
+    Border,
+    Downsample,
+    ReflectionPad,
+    Upsample,
+    init_he_residual,
+    norm_layer,
+    upsample_block,
+)
 
 
 class ResnetBlock(nn.Module):
     """x + conv(relu(norm(conv(x)))), reflection padded."""
 
-    def __init__(self, channels: int, norm: Norm = "instance") -> None:
+    def __init__(self, channels: int, norm: AnyNorm = "instance") -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
             ReflectionPad(1),
@@ -36,7 +45,10 @@ class ResnetGenerator(nn.Module):
 
     ngf: channels at full resolution (the paper: 64). blocks: 9 for 256x256 and above, 6 for 128x128. skip (not in the paper):
     the network outputs what is added to its input. That keeps the color of a flat crop, which instance norm removes; but the
-    output can leave [-1, 1] and must be clamped.
+    output can leave [-1, 1] and must be clamped. downsample: by the stride of a convolution, or by a low-pass filter after it
+    (CUT). border: padding of the convolutions that halve the resolution; None: reflect without norms, where zeros show as lines
+    along the border, and zeros otherwise. in_channels, out_channels: 3 (RGB) or 1 (gray). gray: luma or mean, how an export
+    converts frames for one input channel; the network itself does not use it.
     """
 
     stride = 4
@@ -49,25 +61,33 @@ class ResnetGenerator(nn.Module):
         ngf: int = 64,
         upsample: Upsample = "deconvolution",
         skip: bool = False,
-        norm: Norm = "instance",
+        norm: AnyNorm = "instance",
+        downsample: Downsample = "stride",
+        border: Border | None = None,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        gray: str = "luma",
     ) -> None:
         super().__init__()
+        self.gray = gray
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.skip = skip
         self.norm = norm
         bias = norm == "none"
-        # Without norms, zero padding shows as lines along the border.
-        border: Literal["reflect", "zeros"] = "reflect" if norm == "none" else "zeros"
+        border = border or ("reflect" if norm == "none" else "zeros")
+        stride = 2 if downsample == "stride" else 1
         layers: list[nn.Module] = [
             ReflectionPad(3),
-            nn.Conv2d(3, ngf, 7, bias=bias),
+            nn.Conv2d(in_channels, ngf, 7, bias=bias),
             norm_layer(ngf, norm),
             nn.ReLU(inplace=True),
         ]
         for channels in (ngf, 2 * ngf):
             layers += [
-                nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, padding_mode=border, bias=bias),
+                nn.Conv2d(channels, 2 * channels, 3, stride=stride, padding=1, padding_mode=border, bias=bias),
                 norm_layer(2 * channels, norm),
                 nn.ReLU(inplace=True),
+                *([BlurDown(2 * channels)] if downsample == "antialias" else []),
             ]
         layers += [ResnetBlock(4 * ngf, norm) for _ in range(blocks)]
         for channels in (4 * ngf, 2 * ngf):
@@ -76,7 +96,7 @@ class ResnetGenerator(nn.Module):
                 norm_layer(channels // 2, norm),
                 nn.ReLU(inplace=True),
             ]
-        layers += [ReflectionPad(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
+        layers += [ReflectionPad(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     @torch.no_grad()
@@ -87,7 +107,7 @@ class ResnetGenerator(nn.Module):
             self.model[-2].weight.mul_(0.1)  # type: ignore[operator]  # a saturated tanh has no gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.model(x)  # (N, 3, H, W) in [-1, 1]
+        out: Tensor = self.model(x)  # (N, C, H, W) in [-1, 1]
         return x + out if self.skip else out
 
     def depths(self) -> Sequence[nn.Module]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import Norm, Upsample, norm_layer, upsample_block
+from cyclecast.training.networks.layers import AnyNorm, Upsample, norm_layer, upsample_block
 
 
 class UnetLevel(nn.Module):
@@ -23,15 +23,16 @@ class UnetLevel(nn.Module):
         below: UnetLevel | None,
         *,
         upsample: Upsample,
-        norm: Norm,
-        image_channels: int | None = None,
+        norm: AnyNorm,
+        image_channels: tuple[int, int] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.outermost = image_channels is not None
         has_bias = norm == "none" or self.outermost  # and no norm in either direction
-        down = nn.Conv2d(image_channels or outer, inner, 4, stride=2, padding=1, bias=has_bias or below is None)
-        up = upsample_block(inner if below is None else 2 * inner, outer, upsample, kernel=4, bias=has_bias)
+        channels_in, channels_out = image_channels or (outer, outer)
+        down = nn.Conv2d(channels_in, inner, 4, stride=2, padding=1, bias=has_bias or below is None)
+        up = upsample_block(inner if below is None else 2 * inner, channels_out, upsample, kernel=4, bias=has_bias)
         leaky, relu = nn.LeakyReLU(0.2), nn.ReLU()
         if below is None:  # 1x1 at the training size, where a norm would leave zeros
             layers = [leaky, down, relu, up, norm_layer(outer, norm)]
@@ -51,7 +52,7 @@ class UnetGenerator(nn.Module):
     """`downs` levels of stride 2: 5 for 32x32, 7 for 128x128, 8 for 256x256, with skip connections.
 
     ngf: channels after the first level (the papers: 64), doubled up to 8 ngf. dropout: of the inner levels, pix2pix's source of
-    noise (0.5). skip: as in the ResNet generator.
+    noise (0.5). skip, in_channels, out_channels, gray: as in the ResNet generator.
     """
 
     margin = 0
@@ -64,9 +65,14 @@ class UnetGenerator(nn.Module):
         upsample: Upsample = "deconvolution",
         skip: bool = False,
         dropout: float = 0.0,
-        norm: Norm = "instance",
+        norm: AnyNorm = "instance",
+        in_channels: int = 3,
+        out_channels: int = 3,
+        gray: str = "luma",
     ) -> None:
         super().__init__()
+        self.gray = gray
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.stride = 2**downs
         self.skip = skip
         level = UnetLevel(8 * ngf, 8 * ngf, None, upsample=upsample, norm=norm)
@@ -74,10 +80,11 @@ class UnetGenerator(nn.Module):
             level = UnetLevel(8 * ngf, 8 * ngf, level, upsample=upsample, norm=norm, dropout=dropout)
         for outer in (4 * ngf, 2 * ngf, ngf):
             level = UnetLevel(outer, 2 * outer, level, upsample=upsample, norm=norm)
-        self.model = UnetLevel(3, ngf, level, upsample=upsample, norm=norm, image_channels=3)
+        images = (in_channels, out_channels)
+        self.model = UnetLevel(ngf, ngf, level, upsample=upsample, norm=norm, image_channels=images)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.model(x)  # (N, 3, H, W) in [-1, 1]
+        out: Tensor = self.model(x)  # (N, C, H, W) in [-1, 1]
         return x + out if self.skip else out
 
     def depths(self) -> Sequence[nn.Module]:

@@ -63,7 +63,8 @@ class ConvConfig:
     ndf: int = 64
     """Discriminator's channels after its first layer."""
     upsample: Upsample = "resize"
-    """resize (bilinear, then convolution), nearest (likewise), deconvolution (the papers) or pixelshuffle."""
+    """resize (bilinear, then convolution), nearest (likewise), deconvolution (the papers), pixelshuffle or antialias (a
+    low-pass filter)."""
 
     def __post_init__(self) -> None:
         require(self, "ngf", self.ngf >= 1, "at least 1")

@@ -93,7 +93,8 @@ class GeneratorConfig:
     ngf: int = 64
     """Generator's channels at full resolution."""
     upsample: Upsample = "deconvolution"
-    """deconvolution (the paper), resize (bilinear, then convolution: no checkerboard), nearest (likewise) or pixelshuffle."""
+    """deconvolution (the paper), resize (bilinear, then convolution: no checkerboard), nearest (likewise), pixelshuffle or
+    antialias (a low-pass filter, then convolution: CUT)."""
     norm: Norm = "instance"
     """Norm layers of a ResNet: instance (the paper), batch or none. Instance norm forgets the colors of a close crop."""
     skip: bool = False

@@ -1,0 +1,127 @@
+"""Finds the generators in a checkpoint: a state dict itself, or whatever a training script saved around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from cyclecast.errors import ConfigError, ModelError
+from cyclecast.export.adopt.evidence import Finding
+from cyclecast.export.state_dicts.names import direction_from_name, first_names, shape_text
+
+REPOSITORY = "pytorch-CycleGAN-and-pix2pix"
+RESNET_KEY = re.compile(r"(?P<prefix>|.*?\.)(?P<trunk>model\.)?\d+\.conv_block\.\d+\.weight")
+UNET_KEY = re.compile(r"(?P<prefix>|.*?\.)model\.model\.0\.weight")
+WRAPPERS = ("module", "_orig_mod")  # of DataParallel and torch.compile
+AVERAGE = re.compile(r"(^|[._])(ema|averaged?|avg|shadow)([._]|$)", re.IGNORECASE)
+LOOKS_LIKE_GENERATOR = re.compile(r"(^|[._])(net_?)?(g|gen|generator|params)([A-Z_\d]|$)", re.IGNORECASE)
+DEEPEST = 8  # mappings inside each other
+
+Tensors = dict[str, Tensor]
+
+
+def find_generator(state: object, key: str | None = None, direction: str | None = None) -> tuple[str, Tensors, list[Finding]]:
+    """Returns the name of a checkpoint's generator, its tensors as that project names them, and the reason for the choice.
+
+    The name is where it was found: `G_AB`, `state_dict.netG`; empty if the file is the generator's state dict. key: a name, or
+    the part of it that tells generators apart. direction: of the generator to choose among several, a2b, b2a or None.
+
+    Raises ModelError if there is no generator, and ConfigError if there are several and neither `key` nor `direction` chooses.
+    """
+    if not isinstance(state, Mapping):
+        raise ModelError(f"holds a {type(state).__name__}, expected a generator's state dict: tensors by name")
+    found = dict(_generators(state))
+    if not found:
+        raise ModelError(_rejection(state))
+    names = list(found)
+    if key is not None:
+        return _by_key(found, key)
+    current = _without_older_twins(names)
+    chosen = current if len(current) == 1 else [name for name in current if direction and direction_from_name(name) == direction]
+    if len(chosen) != 1:
+        raise ConfigError(
+            f"holds {len(current)} generators, {_listing(current)}: choose one with --key, such as --key {current[0]}"
+        )
+    (name,) = chosen
+    if len(current) > 1:
+        why = f"the direction {direction}; the alternatives are {_listing([other for other in names if other != name])}"
+    elif len(names) > 1:
+        why = f"averaged weights; the alternative is --key {next(other for other in names if other != name)}"
+    else:
+        why = "the only generator in the file"
+    return name, found[name], [Finding("key", name, why)] if name else []
+
+
+def _by_key(found: Mapping[str, Tensors], key: str) -> tuple[str, Tensors, list[Finding]]:
+    wanted = key.split(".")
+    matching = [key] if key in found else [name for name in found if _contains(name.split("."), wanted)]
+    if len(matching) != 1:
+        problem = f"{len(matching)} generators have {key!r} in their name" if matching else f"no generator named {key!r}"
+        raise ConfigError(f"{problem}: it holds {_listing(list(found))}")
+    return matching[0], found[matching[0]], [Finding("key", matching[0], "as requested")]
+
+
+def _contains(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    return any(list(parts[at : at + len(wanted)]) == list(wanted) for at in range(len(parts)))
+
+
+def _generators(state: Mapping[Any, Any]) -> Iterator[tuple[str, Tensors]]:
+    """Name and tensors of each generator. A mapping may hold one under a prefix, or be one."""
+    for path, tensors in _mappings(state):
+        renamings: dict[str, tuple[str, str]] = {}  # prefix -> the start of a generator's names, and what replaces it
+        for key, value in tensors.items():
+            resnet, unet = RESNET_KEY.fullmatch(key), UNET_KEY.fullmatch(key)
+            if unet and value.ndim == 4:
+                renamings.setdefault(unet["prefix"], (unet["prefix"], ""))
+            elif resnet:
+                renamings.setdefault(resnet["prefix"], (resnet["prefix"] + (resnet["trunk"] or ""), "model."))
+        for prefix, (start, replacement) in renamings.items():
+            parts = {key: value for key, value in tensors.items() if key.startswith(prefix)}
+            name = ".".join(part for part in (*path, *prefix.split(".")) if part and part not in WRAPPERS)
+            yield (
+                name,
+                {
+                    (replacement + key.removeprefix(start) if key.startswith(start) else key): value
+                    for key, value in parts.items()
+                },
+            )
+
+
+def _mappings(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensors]]:
+    """All mappings with tensors, with their place. Leaves out optimizers, whose keys are numbers."""
+    tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield path, tensors
+    for key, value in state.items():
+        if isinstance(key, str) and isinstance(value, Mapping) and len(path) < DEEPEST:
+            yield from _mappings(value, (*path, key))
+
+
+def _without_older_twins(names: list[str]) -> list[str]:
+    """The names without those whose averaged weights are in the file, too: `params` beside `params_ema`."""
+    averaged = {AVERAGE.sub(".", name).strip("._"): name for name in names if AVERAGE.search(name)}
+    return [name for name in names if averaged.get(name.strip("._"), name) == name]
+
+
+def _listing(names: list[str]) -> str:
+    """The names, each with the direction that it shows."""
+    shown = [(name or "the file itself", direction_from_name(name)) for name in names]
+    return ", ".join(name + (f" ({direction})" if direction else "") for name, direction in shown)
+
+
+def _rejection(state: Mapping[Any, Any]) -> str:
+    """Why a checkpoint has no generator, as text."""
+    expected = f"expected a generator of {REPOSITORY}: a ResNet's model.10.conv_block.1.weight or a U-Net's model.model.0.weight"
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    first, convolutions = next(iter(tensors), ""), [value for value in tensors.values() if value.ndim == 4]
+    if first.endswith(("model.0.weight", "net.0.weight")) and convolutions and convolutions[-1].shape[0] == 1:
+        return f"a discriminator ({first} is {shape_text(tensors[first])}), expected a generator: the file with net_G in its name"
+    places = {".".join(path) for path, _ in _mappings(state)} | {
+        key.partition(".")[0] for _, keys in _mappings(state) for key in keys
+    }
+    similar = sorted(place for place in places if LOOKS_LIKE_GENERATOR.search(place))
+    others = f" ({first_names(similar)} may be a generator of another architecture)" if similar else ""
+    return f"holds {first_names(map(str, state))}{others}, {expected}"

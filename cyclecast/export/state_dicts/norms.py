@@ -1,0 +1,76 @@
+"""Finds the norm layers of a generator: from the tensors of its norms and the biases of its convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from torch import Tensor
+
+from cyclecast.errors import ConfigError
+from cyclecast.export.adopt.evidence import Finding
+from cyclecast.export.state_dicts.layers import STATISTICS, Layer
+from cyclecast.training.networks.layers import AnyNorm, Norm
+
+BATCH_NORMS = ("image", "running")
+"""Statistics of a batch norm. image: of the image itself, as that project's test.py; running: of the training images (--eval)."""
+
+
+def find_norm(
+    tensors: Mapping[str, Tensor], layers: Sequence[Layer], norm: str | None = None, batch_norm: str | None = None
+) -> tuple[AnyNorm, list[Finding]]:
+    """The norm as an argument of `build_generator`, and the reasons.
+
+    norm: overrides what the keys show, where they allow it. batch_norm: statistics of batch norms; None: `image`. One image's
+    batch norm is an instance norm with a learned scale, `affine`.
+
+    Raises ConfigError if the keys do not show the norm, or if norm or batch_norm do not fit them.
+    """
+    if norm not in (None, *get_args(Norm)):
+        raise ConfigError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+    if batch_norm not in (None, *BATCH_NORMS):
+        raise ConfigError(f"batch_norm must be {' or '.join(BATCH_NORMS)}, got {batch_norm!r}")
+    normed = [layer for layer in layers if layer.their_norm]
+    stored = {name: [f"{layer.their_norm}.{name}" in tensors for layer in normed] for name in ("weight", *STATISTICS)}
+    has_weights, has_statistics = any(stored["weight"]), any(any(stored[name]) for name in STATISTICS)
+    if has_weights:
+        if norm == "none":
+            raise ConfigError("norm none does not fit: the file has the weights of norms; leave norm out")
+        if has_statistics and norm != "instance":
+            return _batch_norm(batch_norm)
+        why = "statistics of each image: its norms have weights" + ("; as requested" if norm else ", but no running statistics")
+        found: tuple[AnyNorm, Finding] = ("affine", Finding("norm", "instance", why))
+    else:
+        if norm == "batch":
+            raise ConfigError("norm batch does not fit: the file has no weights of norms; the alternatives are instance and none")
+        present = [layer.theirs for layer in normed if f"{layer.theirs}.weight" in tensors]
+        found = _norm_without_weights([f"{name}.bias" in tensors for name in present], has_statistics, norm)
+    if batch_norm is not None:
+        raise ConfigError(f"batch_norm is for batch norms, but the norm is {found[1].value}: leave batch_norm out")
+    return found[0], [found[1]]
+
+
+def _batch_norm(statistics: str | None) -> tuple[AnyNorm, list[Finding]]:
+    why = "its norms have weights and running statistics"
+    if statistics == "running":
+        return "batch", [Finding("norm", "batch", why), Finding("batch norm", "running", "as requested: as test.py --eval")]
+    reason = "as requested" if statistics else "the alternative is --batch-norm running, as test.py --eval"
+    image = Finding("batch norm", "image", f"statistics of each frame, as that project's test.py; {reason}")
+    return "affine", [Finding("norm", "batch", why), image]
+
+
+def _norm_without_weights(biased: Sequence[bool], has_statistics: bool, norm: str | None) -> tuple[AnyNorm, Finding]:
+    if norm is not None:
+        return ("none" if norm == "none" else "instance"), Finding("norm", norm, "as requested")
+    if has_statistics:  # of instance norms, from before PyTorch 0.4
+        return "instance", Finding("norm", "instance", "its norms have statistics, but no weights")
+    if all(biased):
+        why = "assumed, since its convolutions have biases and its norms no weights; the alternative is --norm none"
+        return "instance", Finding("norm", "instance", why)
+    if not any(biased):
+        why = "its convolutions have no biases, which they have before an instance norm; the alternative is --norm instance"
+        return "none", Finding("norm", "none", why)
+    raise ConfigError(
+        f"{sum(biased)} of {len(biased)} convolutions have a bias, so its keys do not show the norm: "
+        "add --norm instance or --norm none"
+    )
