@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,12 +15,12 @@ from cyclecast.cli.console import (
     agreement_table,
     console,
     extra,
+    parse_numbers,
+    parse_settings,
     parse_size,
     print_json,
+    print_line,
 )
-
-if TYPE_CHECKING:
-    from cyclecast.video.frame import Image
 
 
 def export(
@@ -86,6 +85,8 @@ def export(
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
         from cyclecast.export.state_dicts import REPOSITORY, describe_architecture
+    if triton is not None:
+        _check_repository(triton, output.stem, overwrite)
     trained = read_generator(checkpoint, direction, upsample)
     if trained.recipe == REPOSITORY:  # a state dict has no images to check the export on
         from cyclecast.video.scene import Scene
@@ -104,22 +105,23 @@ def export(
         strength=strength,
         check=not no_verify,
         overwrite=overwrite,
+        on_message=print_line,
     )
     if triton is not None:
         _add_to_repository(str(output), triton, overwrite)
-    if agreements and trained.frames:
-        _print_warning(output, trained.frames)
     if as_json:
         return print_json({"output": str(output), "verified": [dataclasses.asdict(a) for a in agreements]})
     title = f"{output} in ONNX Runtime against PyTorch, gray levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
 
 
-def _print_warning(model: Path, frames: Sequence[Image]) -> None:
-    from cyclecast.export.agreement import default_engine_warning
+def _check_repository(folder: Path, name: str, overwrite: bool) -> None:
+    """Raises what would stop `_add_to_repository`, before a model is written."""
+    with extra("adopt"):
+        from cyclecast.export.triton import config_path
+    from cyclecast.files import check_output
 
-    if warning := default_engine_warning(model, frames):
-        console.print(f"{model}: {warning}", markup=False)
+    check_output(config_path(folder, name), overwrite)
 
 
 def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:
@@ -139,16 +141,39 @@ def adopt(
     foreign: Annotated[Path, typer.Argument(help="An image-to-image ONNX model from another project.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX frame model to write.")],
     layout: Annotated[str | None, typer.Option(help="Layout of its input: nchw or nhwc. Default: detected.")] = None,
-    range: Annotated[str | None, typer.Option(help="Value range of its input: 0..255, 0..1 or -1..1. Default: detected.")] = None,
-    output_range: Annotated[
-        str | None, typer.Option(help="Value range of its output: 0..255, 0..1 or -1..1. Default: detected.")
+    range: Annotated[
+        str | None, typer.Option(help="Value range of its input: 0..255, 0..1, -1..1 or imagenet. Default: detected.")
     ] = None,
+    output_range: Annotated[
+        str | None, typer.Option(help="Value range of its output: 0..255, 0..1, -1..1 or imagenet. Default: detected.")
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="R,G,B that its program subtracts from the input before it divides by --std; both for values from 0 to 1, or to "
+            "255 if one of the six is greater than 1. Default: --range."
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation R,G,B, for --mean.")] = None,
     color: Annotated[
         str | None,
         typer.Option("--color", "--colour", help="Color order of its input and output: bgr or rgb. Default: detected."),
     ] = None,
     multiple: Annotated[
         int | None, typer.Option(help="Pad width and height to multiples of this many pixels. Default: detected.")
+    ] = None,
+    gray: Annotated[str, typer.Option(help="A gray input is the frame's luma or mean.")] = "luma",
+    keep_size: Annotated[
+        bool, typer.Option("--keep-size", help="Keep the fixed size of a model, even if it works at any size.")
+    ] = False,
+    output_name: Annotated[
+        str | None, typer.Option(help="Name of the output that is the image. Required if it has several outputs.")
+    ] = None,
+    set_input: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE of an input that is not the image: a number, or numbers with commas between them. Repeatable."
+        ),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the frame model with the original.")] = False,
     overwrite: OverwriteOption = False,
@@ -163,21 +188,31 @@ def adopt(
     """
     with extra("adopt"):
         from cyclecast.export.adopt import adopt as adopt_model
-        from cyclecast.export.adopt.evidence import Overrides
+        from cyclecast.export.adopt.overrides import Overrides
     from cyclecast.video.scene import Scene
 
-    frames = [Scene(640, 360).draw(0.0)]
     adopted = adopt_model(
         foreign,
         output,
-        frames,
-        Overrides(layout=layout, range=range, output_range=output_range, color=color, multiple=multiple),
+        [Scene(640, 360).draw(0.0)],
+        Overrides(
+            layout=layout,
+            range=range,
+            output_range=output_range,
+            color=color,
+            multiple=multiple,
+            mean=parse_numbers("--mean", mean),
+            std=parse_numbers("--std", std),
+            gray=gray,
+            keep_size=keep_size,
+            output_name=output_name,
+            set_inputs=parse_settings(set_input or [], "--set-input"),
+        ),
         check=not no_verify,
         overwrite=overwrite,
-        on_finding=lambda finding: console.print(str(finding), markup=False),
+        on_finding=lambda finding: print_line(str(finding)),
+        on_message=print_line,
     )
-    if adopted.agreements:
-        _print_warning(output, frames)
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
         return print_json({"output": str(output), "found": found, "verified": verified})

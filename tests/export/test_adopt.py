@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ConfigError, CyclecastError, ModelError, OutputError
 from cyclecast.export.adopt import Adopted, adopt, graph
-from cyclecast.export.adopt.evidence import Overrides
+from cyclecast.export.adopt.overrides import Overrides
 from cyclecast.export.agreement import compare
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, ModelSpec
