@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, default_engine_warning
+from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, default_precision
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.frame_graph import LatentGraph
 from cyclecast.export.onnx import export_onnx

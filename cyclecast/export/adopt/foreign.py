@@ -19,7 +19,7 @@ LAYOUTS = {"nchw": 1, "nhwc": 3}  # -> the axis of the channels
 CHANNELS = (3, 1)  # of an image: color, gray
 RANGES = ("0..255", "0..1", "-1..1", "imagenet")
 COLORS = ("bgr", "rgb")
-EXPECTED = "expected an image, (1, C, H, W) or (1, H, W, C) with 1 or 3 channels"
+EXPECTED = "expected an image, (1, 3, H, W) or (1, H, W, 3), or a gray one with 1 channel"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1]
 # Weights of blue, green and red in a gray input.
 GRAY_WEIGHTS = {"luma": (0.114, 0.587, 0.299), "mean": (1 / 3, 1 / 3, 1 / 3)}  # luma: ITU-R BT.601

@@ -77,7 +77,10 @@ def _shape(port: onnx.ValueInfoProto) -> Shape | None:
 
 
 class _Sizes:
-    """Replaces the constants of Resize, Reshape, Slice and ConvTranspose that hold sizes. shapes: of all values, at the fixed size."""
+    """Replaces the constants of Resize, Reshape, Slice and ConvTranspose that hold sizes.
+
+    shapes: of all values, at the fixed size.
+    """
 
     def __init__(self, graph: onnx.GraphProto, shapes: dict[str, Shape]) -> None:
         self.graph, self.shapes = graph, shapes

@@ -11,7 +11,7 @@ from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.adopt.foreign import CHANNELS, EXPECTED, LAYOUTS, Array, TensorSpec, pad
 from cyclecast.spec import SMALLEST_FRAME
 
-MULTIPLES = (1, 4, 8, 14, 16, 32, 64, 128, 256, 512)
+MULTIPLES = (1, 4, 8, 16, 32, 14, 64, 128, 256, 512)  # 14: the patches of vision transformers
 PROBES = ((131, 259), (SMALLEST_FRAME, SMALLEST_FRAME))  # (H, W): an odd size, which each multiple pads differently; the smallest
 
 Run = Callable[[Array], Array]  # (1, C, H, W) -> the model's output, in its own layout
@@ -78,7 +78,7 @@ def _height_and_width(input_spec: TensorSpec, layout: str) -> tuple[int | None, 
 def find_multiple(run: Run, layout: str, channels: int, override: int | None) -> tuple[OutputSpec, int, Finding]:
     """Runs a model of any size at an odd size and at the smallest. Returns its output, the multiple to pad to, and a finding.
 
-    The multiple is the smallest in `MULTIPLES` with which the output has the input's size. ModelError if there is none.
+    The multiple is the first of `MULTIPLES` with which the output has the input's size. ModelError if there is none.
     """
     problems: list[ModelError] = []
     for multiple in MULTIPLES if override is None else (override,):
