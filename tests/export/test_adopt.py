@@ -501,7 +501,12 @@ def test_other_files_and_models_are_rejected_in_one_line(tmp_path: Path) -> None
         (path("fixed"), Overrides(color="rgb", layout="nhwc"), ModelError, "its input is (1, 3, 48, 64); expected an image"),
         (path("flat"), RGB, ModelError, "its input is (1, 64); expected an image"),
         (path("nonsense"), RGB, ModelError, "ONNX Runtime cannot open it"),
-        (path("pair"), RGB, ModelError, "it has 2 inputs, x float32 (1, 3, ?, ?), style float32 (1, 3, ?, ?): set all but the image with"),
+        (
+            path("pair"),
+            RGB,
+            ModelError,
+            "it has 2 inputs, x float32 (1, 3, ?, ?), style float32 (1, 3, ?, ?): set all but the image with",
+        ),
         (path("numbers"), RGB, ModelError, "its input is int64; expected float32, float16 or uint8"),
         (path("fixed"), Overrides(), ConfigError, "fixed.onnx: its color cannot be detected: add --color bgr or --color rgb"),
     ]
