@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclecast.errors import (
+    CyclecastError,
     InputError,
     InputPermissionError,
     MissingInputError,
@@ -55,7 +56,7 @@ def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
 
     Its name is unique and has the suffix of `output`. Missing parent folders are created. Ctrl-C counts as an error, too.
     Raises OutputError if `output` is a folder, exists (unless `overwrite`) or cannot be written. An OutputError that the
-    caller raises gets the name of `output` in front.
+    caller raises gets the name of `output` in front; in the other errors of cyclecast, that name replaces the new file's.
     """
     partial = output.with_name(f".{output.stem[:40]}.{secrets.token_hex(4)}{output.suffix}")
     check_output(output, overwrite)
@@ -73,6 +74,11 @@ def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
     except OutputError as error:
         partial.unlink(missing_ok=True)
         raise type(error)(f"{output}: {error}") from error
+    except CyclecastError as error:
+        partial.unlink(missing_ok=True)
+        if partial.name not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(partial), str(output)).replace(partial.name, output.name)) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

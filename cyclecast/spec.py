@@ -35,16 +35,19 @@ class ModelSpec:
     """Share of the input frame's colors in the output, from 0 (none) to 1 (all)."""
     strength: float = 1.0
     """Share of the styled frame in the output, from 0 (the input frame) to 1 (the generator's output)."""
+    auto_precision: str = "auto"
+    """Precision of the arithmetic that `auto` means: fp32 if bf16 costs this model more than the tolerance, else auto."""
     steps: int = 0
     """Training steps behind the weights."""
     version: str = ""
     """Version of cyclecast that wrote the file."""
 
     def to_json(self) -> str:
-        """One line with sorted keys: equal specs give equal bytes. A strength of 1 is left out, as in older files."""
+        """One line with sorted keys: equal specs give equal bytes. Fields that older files lack are left out at their default."""
         values = dataclasses.asdict(self)
-        if values["strength"] == 1:
-            del values["strength"]
+        for name, default in (("strength", 1), ("auto_precision", "auto")):
+            if values[name] == default:
+                del values[name]
         return json.dumps(values, sort_keys=True)
 
     @classmethod
@@ -77,6 +80,7 @@ _EXPECTED = {
     "size": "null or [width, height] in pixels",
     "keep_colors": "a number from 0 to 1",
     "strength": "a number from 0 to 1",
+    "auto_precision": "auto or fp32",
     "steps": "a whole number from 0 up",
 }
 
@@ -91,6 +95,8 @@ def _is_valid(key: str, value: Any, default: Any) -> bool:
         return value is None or (len(sides) == 2 and all(type(side) is int and side >= SMALLEST_FRAME for side in sides))
     if key in ("keep_colors", "strength"):
         return type(value) in (int, float) and 0 <= value <= 1  # false for NaN
+    if key == "auto_precision":
+        return value in ("auto", "fp32")
     if key == "steps":
         return type(value) is int and value >= 0
     return isinstance(value, type(default))

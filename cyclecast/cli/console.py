@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -18,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 import cyclecast
+from cyclecast.debug import is_debug_enabled
 from cyclecast.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
-    from cyclecast.export.adopt.evidence import Finding
+    from cyclecast.export.adopt.sizes import Finding
     from cyclecast.export.agreement import Agreement
     from cyclecast.runtime.model import Model
 
@@ -59,10 +61,32 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 @contextmanager
 def open_model(model: str, engine: str, device: str, precision: str) -> Iterator[Model]:
     """Opens a model and prints the engine, precision and device that run it, which `auto` may have chosen."""
-    with cyclecast.load(model, engine, device, precision, report_build(model)) as loaded:
+    with print_warnings():
+        opened = cyclecast.load(model, engine, device, precision, report_build(model))
+    with opened as loaded:
         facts = engine_facts(loaded)
         console.print(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}", markup=False)
         yield loaded
+
+
+@contextmanager
+def print_warnings() -> Iterator[None]:
+    """Prints what the engines warn of in the log, such as an engine that `auto` passed over, as lines on stderr."""
+    if is_debug_enabled():  # which prints them, too
+        yield
+        return
+    handler = _PrintedLog(logging.WARNING)
+    log = logging.getLogger("cyclecast.runtime")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _PrintedLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print_line(record.getMessage())
 
 
 def report_build(model: str) -> Callable[[float], None]:
@@ -179,12 +203,20 @@ def extra(name: str) -> Iterator[None]:
         raise MissingExtraError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
 
 
-def parse_settings(settings: list[str]) -> dict[str, str]:
-    """Parses `--set key=value`."""
+def parse_settings(settings: list[str], option: str = "--set") -> dict[str, str]:
+    """Parses `--set key=value`. option: for the error message."""
     for setting in settings:
         if "=" not in setting:
-            raise ConfigError(f"--set takes key=value, got {setting!r}")
+            raise ConfigError(f"{option} takes key=value, got {setting!r}")
     return {key.strip(): value.strip() for key, value in (setting.split("=", 1) for setting in settings)}
+
+
+def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """The numbers of `0.5,0.5,0.5`. option: for the error message."""
+    try:
+        return None if text is None else tuple(float(word) for word in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option} takes three numbers R,G,B, got {text!r}") from error
 
 
 def parse_time(text: str) -> Fraction:

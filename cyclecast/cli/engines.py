@@ -23,6 +23,7 @@ from cyclecast.cli.console import (
     console,
     extra,
     print_json,
+    print_warnings,
     report_build,
     required_size,
 )
@@ -274,7 +275,10 @@ def bench(
     on_message = partial(console.print, markup=False)
     scene = Scene(*frame_size)
     images = [scene.draw(index / 2) for index in range(8)]  # four seconds of the scene
-    report = measure_engines(model, images, engine or (), device, frames, on_message, report_build(model), cyclecast.open_engine)
+    with print_warnings():
+        report = measure_engines(
+            model, images, engine or (), device, frames, on_message, report_build(model), cyclecast.open_engine
+        )
     if as_json:
         return print_json(dataclasses.asdict(report))
     console.print(bench_table(report))

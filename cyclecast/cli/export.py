@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,8 @@ from cyclecast.cli.console import (
     console,
     extra,
     findings_table,
+    parse_numbers,
+    parse_settings,
     parse_size,
     print_json,
     print_line,
@@ -24,7 +25,6 @@ from cyclecast.cli.console import (
 
 if TYPE_CHECKING:
     from cyclecast.export.checkpoints import TrainedGenerator
-    from cyclecast.video.frame import Image
 
 
 def export(
@@ -118,6 +118,8 @@ def export(
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
         from cyclecast.export.state_dicts import REPOSITORY, Overrides, describe_architecture
+    if triton is not None:
+        _check_repository(triton, output.stem, overwrite)
     overrides = Overrides(key=key, norm=norm, batch_norm=batch_norm, upsample=upsample, gray=gray)
     trained = read_generator(checkpoint, direction, overrides)
     _print_direction(checkpoint, trained, direction)
@@ -137,11 +139,10 @@ def export(
         strength=strength,
         check=not no_verify,
         overwrite=overwrite,
+        on_message=print_line,
     )
     if triton is not None:
         _add_to_repository(str(output), triton, overwrite)
-    if agreements and trained.frames:
-        _print_warning(output, trained.frames)
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (trained.findings, agreements))
         return print_json({"output": str(output), "direction": trained.direction, "found": found, "verified": verified})
@@ -159,11 +160,13 @@ def _print_direction(checkpoint: Path, trained: TrainedGenerator, requested: str
     print_line(f"{checkpoint}: direction {trained.direction}{folders}{more}")
 
 
-def _print_warning(model: Path, frames: Sequence[Image]) -> None:
-    from cyclecast.export.agreement import default_engine_warning
+def _check_repository(folder: Path, name: str, overwrite: bool) -> None:
+    """Raises what would stop `_add_to_repository`, before a model is written."""
+    with extra("adopt"):
+        from cyclecast.export.triton import config_path
+    from cyclecast.files import check_output
 
-    if warning := default_engine_warning(model, frames):
-        print_line(f"{model}: {warning}")
+    check_output(config_path(folder, name), overwrite)
 
 
 def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:
@@ -183,16 +186,39 @@ def adopt(
     foreign: Annotated[Path, typer.Argument(help="An image-to-image ONNX model from another project.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX frame model to write.")],
     layout: Annotated[str | None, typer.Option(help="Layout of its input: nchw or nhwc. Default: detected.")] = None,
-    range: Annotated[str | None, typer.Option(help="Value range of its input: 0..255, 0..1 or -1..1. Default: detected.")] = None,
-    output_range: Annotated[
-        str | None, typer.Option(help="Value range of its output: 0..255, 0..1 or -1..1. Default: detected.")
+    range: Annotated[
+        str | None, typer.Option(help="Value range of its input: 0..255, 0..1, -1..1 or imagenet. Default: detected.")
     ] = None,
+    output_range: Annotated[
+        str | None, typer.Option(help="Value range of its output: 0..255, 0..1, -1..1 or imagenet. Default: detected.")
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="R,G,B that its program subtracts from the input before it divides by --std; both for values from 0 to 1, or to "
+            "255 if one of the six is greater than 1. Default: --range."
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation R,G,B, for --mean.")] = None,
     color: Annotated[
         str | None,
         typer.Option("--color", "--colour", help="Color order of its input and output: bgr or rgb. Default: detected."),
     ] = None,
     multiple: Annotated[
         int | None, typer.Option(help="Pad width and height to multiples of this many pixels. Default: detected.")
+    ] = None,
+    gray: Annotated[str, typer.Option(help="A gray input is the frame's luma or mean.")] = "luma",
+    keep_size: Annotated[
+        bool, typer.Option("--keep-size", help="Keep the fixed size of a model, even if it works at any size.")
+    ] = False,
+    output_name: Annotated[
+        str | None, typer.Option(help="Name of the output that is the image. Required if it has several outputs.")
+    ] = None,
+    set_input: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE of an input that is not the image: a number, or numbers with commas between them. Repeatable."
+        ),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the frame model with the original.")] = False,
     overwrite: OverwriteOption = False,
@@ -207,21 +233,31 @@ def adopt(
     """
     with extra("adopt"):
         from cyclecast.export.adopt import adopt as adopt_model
-        from cyclecast.export.adopt.evidence import Overrides
+        from cyclecast.export.adopt.overrides import Overrides
     from cyclecast.video.scene import Scene
 
-    frames = [Scene(640, 360).draw(0.0)]
     adopted = adopt_model(
         foreign,
         output,
-        frames,
-        Overrides(layout=layout, range=range, output_range=output_range, color=color, multiple=multiple),
+        [Scene(640, 360).draw(0.0)],
+        Overrides(
+            layout=layout,
+            range=range,
+            output_range=output_range,
+            color=color,
+            multiple=multiple,
+            mean=parse_numbers("--mean", mean),
+            std=parse_numbers("--std", std),
+            gray=gray,
+            keep_size=keep_size,
+            output_name=output_name,
+            set_inputs=parse_settings(set_input or [], "--set-input"),
+        ),
         check=not no_verify,
         overwrite=overwrite,
-        on_finding=lambda finding: console.print(str(finding), markup=False),
+        on_finding=lambda finding: print_line(str(finding)),
+        on_message=print_line,
     )
-    if adopted.agreements:
-        _print_warning(output, frames)
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
         return print_json({"output": str(output), "found": found, "verified": verified})

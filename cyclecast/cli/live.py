@@ -21,6 +21,7 @@ from cyclecast.cli.console import (
     engine_facts,
     print_json,
     print_line,
+    print_warnings,
     report_build,
 )
 
@@ -118,7 +119,8 @@ def live(
     facts: dict[str, str] = {}
 
     def load(name: str) -> Model:
-        loaded = cyclecast.load(name, engine, device, precision, report_build(name))
+        with print_warnings():
+            loaded = cyclecast.load(name, engine, device, precision, report_build(name))
         if not facts:
             facts.update(engine_facts(loaded))
             print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 
 from cyclecast.errors import ConfigError, EngineError, ModelError
 from cyclecast.runtime.bench import decibels
-from cyclecast.runtime.engine import Engine, Image, spec_from_metadata
+from cyclecast.runtime.engine import Engine, Image
 from cyclecast.runtime.engines import open_engine
+from cyclecast.spec import ModelSpec
 
 Values = NDArray[Any]  # an image, or a latent
 
@@ -89,7 +91,9 @@ def count_nan(path: Path, frames: Sequence[Values], size: tuple[int, int] | None
         outputs |= _fp16_values(model)
     outputs -= {"", *(port.name for port in model.graph.output)}
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(outputs))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only, as in `OnnxRuntimeEngine`
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     input_name = session.get_inputs()[0].name
     fitted = frames if size is None else [center_crop_resize(frame, *size) for frame in frames]
     return sum(int(np.isnan(values).sum()) for frame in fitted for values in session.run(hidden, {input_name: frame[None]}))
@@ -117,24 +121,31 @@ def _to_uint8(cast: onnx.NodeProto) -> bool:
     return any(setting.name == "to" and setting.i == onnx.TensorProto.UINT8 for setting in cast.attribute)
 
 
-def default_engine_warning(path: Path, frames: Sequence[Image]) -> str | None:
-    """A warning if the engine that `auto` chooses on this machine fails or exceeds the tolerance; None if it does not.
+def default_precision(path: Path, spec: ModelSpec, frames: Sequence[Image]) -> tuple[ModelSpec, str | None]:
+    """The spec with the precision that `auto` should use, and a line to print if the engine that `auto` chooses here fails,
+    or if its own precision costs more than the tolerance. path: the model, with that spec.
 
     Checks only an engine that computes in a lower precision than the model's, at one size, against ONNX Runtime.
     """
     try:
         with closing(open_engine(path)) as chosen, closing(open_engine(path, "onnxruntime", "cpu")) as exact:
-            if chosen.precision == spec_from_metadata(path, chosen.metadata).precision:
-                return None  # no loss of precision, and no plan to build
+            if chosen.precision == spec.precision:
+                return spec, None  # no loss of precision, and no plan to build
             (agreement,) = compare_engines(chosen, exact, frames, [(256, 256)])
-    except EngineError as error:
-        return f"the engine that --engine auto chooses here fails: {error}; choose another one with --engine"
+    except (EngineError, ModelError) as error:
+        reason = str(error).replace(str(path), "it")
+        return spec, f"the engine that --engine auto chooses here fails: {reason}; choose another one with --engine"
     if agreement.passed:
-        return None
-    return (
+        return spec, None
+    lost = (
         f"{chosen.name} computes it in {chosen.precision} here by default, which differs by {agreement.psnr_db:.1f} dB PSNR, "
-        f"up to {agreement.max_abs} gray levels, from {exact.precision}: run it with --precision fp32"
+        f"up to {agreement.max_abs} gray levels, from {exact.precision}"
     )
+    if spec.precision == "mixed" and chosen.precision == "fp32":
+        return spec, f"{lost}: --engine onnxruntime has the original's output"
+    if chosen.precision != "bf16":
+        return spec, f"{lost}: run it with --precision fp32"
+    return dataclasses.replace(spec, auto_precision="fp32"), f"{lost}: the file says so, and --precision auto now means fp32"
 
 
 def center_crop_resize(frame: Image, width: int, height: int) -> Image:

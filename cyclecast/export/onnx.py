@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError
-from cyclecast.export.agreement import SIZES, Agreement, check_finite
+from cyclecast.export.agreement import SIZES, Agreement, check_finite, default_precision
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
 from cyclecast.export.verify import random_latents, verify, verify_latent
@@ -39,6 +39,7 @@ def export_onnx(
     strength: float = 1.0,
     check: bool = True,
     overwrite: bool = False,
+    on_message: Callable[[str], None] | None = None,
 ) -> list[Agreement]:
     """Writes `output` atomically, without external data. size: fixes the frame size to (width, height).
 
@@ -46,6 +47,7 @@ def export_onnx(
     the input's colors in the output, from 0 to 1 (`with_colors_of`). strength: share of the styled frame in the output, from 0
     to 1; the rest is the input. check: compare ONNX Runtime with PyTorch on the checkpoint's images (for a latent model: on
     noise), and keep the file only if they agree within a gray level (fp16: 45 dB) and have no NaN. Returns the comparisons.
+    on_message: called with one line if the engine that `auto` chooses here needs a warning.
 
     Raises ConfigError for an opset or size that no engine supports and for a frame model's options on a latent model,
     OutputError if the file exists or cannot be written, and ModelError if the check fails.
@@ -85,11 +87,25 @@ def export_onnx(
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
     with atomic_write(output, overwrite) as partial:
-        try:
-            partial.write_bytes(model.SerializeToString(deterministic=True))
-        except OSError as error:
-            raise write_error(error) from error
-        return _verify(partial, trained, spec) if check else []
+        _write(model, partial)
+        if not check:
+            return []
+        agreements = _verify(partial, trained, spec)
+        if not latent and trained.frames:
+            spec, message = default_precision(partial, spec, trained.frames[:1])
+            if message:
+                (on_message or (lambda line: None))(f"{output}: {message}")
+            if spec.auto_precision != "auto":
+                model.metadata_props[0].value = spec.to_json()
+                _write(model, partial)
+        return agreements
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    try:
+        path.write_bytes(model.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise write_error(error) from error
 
 
 def _verify(path: Path, trained: TrainedGenerator, spec: ModelSpec) -> list[Agreement]:

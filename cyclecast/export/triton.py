@@ -44,7 +44,7 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
         platform, file, (inputs, outputs) = "onnxruntime_onnx", "model.onnx", _ports_of_onnx(model)
     else:
         platform, file, (inputs, outputs) = "tensorrt_plan", "model.plan", _ports_of_plan(model)
-    config = folder / name / "config.pbtxt"
+    config = config_path(folder, name)
     check_output(config, overwrite)
     config.unlink(missing_ok=True)
     with atomic_write(folder / name / "1" / file, overwrite) as partial:
@@ -57,6 +57,11 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
     with atomic_write(config, overwrite) as partial:
         partial.write_text(_config(name, platform, inputs, outputs), "utf-8")
     return config
+
+
+def config_path(folder: Path, name: str) -> Path:
+    """The file that makes a model part of the repository in `folder`."""
+    return folder / name / "config.pbtxt"
 
 
 def _ports_of_onnx(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:

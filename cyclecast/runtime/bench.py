@@ -8,15 +8,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 
-from cyclecast.errors import ConfigError, EngineUnavailable
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.future import Future
-from cyclecast.runtime.engine import IN_FLIGHT, Engine, Image, OnBuild, check_frame
+from cyclecast.runtime.engine import IN_FLIGHT, Engine, Image, OnBuild, UnreadableModel, check_frame
 from cyclecast.runtime.engines import ENGINES, Opener, open_engine
 from cyclecast.runtime.machine import machine_name
 from cyclecast.runtime.model import find_model
@@ -53,6 +53,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class FailedRow:
+    """One engine in one precision that failed, and why."""
+
+    engine: str
+    precision: str
+    error: str
+
+
+@dataclass(frozen=True)
 class Bench:
     """The timings of a model on this machine."""
 
@@ -63,6 +72,8 @@ class Bench:
     frames: int
     """Frames timed for each row."""
     rows: list[Row]
+    failed: list[FailedRow] = field(default_factory=list)
+    """The engines and precisions that could not run it."""
 
 
 def measure_engines(
@@ -82,29 +93,43 @@ def measure_engines(
     on_message: gets a line before each row, and one for each engine left out. on_build: see `Engine`. opener: opens the
     engines; `cyclecast.open_engine` knows torch too.
 
-    Raises ModelError (not a frame model), EngineError (the model cannot take such frames), EngineUnavailable (an engine that
-    was asked for is missing, or all are), and ConfigError (no frames, frames of several sizes, an unknown engine).
+    An engine that fails is left out, and `failed` says why. Raises ModelError (not a frame model), EngineError (the model
+    cannot take such frames, or every engine fails), EngineUnavailable (an engine that was asked for is missing, or all are),
+    and ConfigError (no frames, frames of several sizes, an unknown engine).
     """
     on_message = on_message or (lambda line: None)
     path = find_model(model)
     if len({frame.shape for frame in frames}) != 1 or count < 1:
         raise ConfigError("expected frames of one size, and a count of at least one")
     height, width = frames[0].shape[:2]
-    rows = []
-    for name, precisions in _available_engines(path, frames[0], engines, device, on_message, opener).items():
-        timed = []
+    rows: list[Row] = []
+    failed: list[FailedRow] = []
+
+    def leave_out(name: str, precision: str, error: EngineError | ModelError) -> None:
+        log.debug("%s %s failed", name, precision, exc_info=error)
+        on_message(f"left out: {name} {precision}: {error}")
+        failed.append(FailedRow(name, precision, str(error)))
+
+    for name, precisions in _available_engines(path, frames[0], engines, device, on_message, opener, leave_out).items():
+        timed = {}
         for precision in precisions:
             on_message(f"{name} {precision}: {len(frames)} frames to warm up, {count} timed")
-            with closing(opener(path, name, device, precision)) as engine:
-                engine.on_build = on_build
-                engine.prepare(width, height)
-                outputs = [engine.run(frame) for frame in frames]
-                ms = percentiles(times_ms(engine.run, frames, count))
-                timed.append((engine.device, ms, frames_per_second(engine.submit, frames, count), outputs))
-        fp32_outputs = timed[-1][3] if precisions[-1] == "fp32" else _in_fp32(path, frames)
-        for precision, (device_name, ms, fps, outputs) in zip(precisions, timed, strict=True):
+            try:
+                with closing(opener(path, name, device, precision)) as engine:
+                    engine.on_build = on_build
+                    engine.prepare(width, height)
+                    outputs = [engine.run(frame) for frame in frames]
+                    ms = percentiles(times_ms(engine.run, frames, count))
+                    timed[precision] = (engine.device, ms, frames_per_second(engine.submit, frames, count), outputs)
+            except EngineError as error:
+                leave_out(name, precision, error)
+        fp32_outputs = timed["fp32"][3] if "fp32" in timed else _in_fp32(path, frames) if timed else []
+        for precision, (device_name, ms, fps, outputs) in timed.items():
             rows.append(Row(name, device_name, precision, ms, fps, psnr_db(fp32_outputs, outputs)))
-    return Bench(machine_name(), path.stem, f"{width}x{height}", count, rows)
+    if not rows:
+        reasons = "; ".join(f"{row.engine} {row.precision}: {row.error}" for row in failed)
+        raise EngineError(f"no engine can run it here: {reasons}")
+    return Bench(machine_name(), path.stem, f"{width}x{height}", count, rows, failed)
 
 
 def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int) -> list[float]:
@@ -155,10 +180,21 @@ def decibels(mean_square: float) -> float:
 
 
 def _available_engines(
-    path: Path, frame: Image, names: Sequence[str], device: str, on_message: OnMessage, opener: Opener
+    path: Path,
+    frame: Image,
+    names: Sequence[str],
+    device: str,
+    on_message: OnMessage,
+    opener: Opener,
+    leave_out: Callable[[str, str, UnreadableModel], None],
 ) -> dict[str, list[str]]:
-    """Engine -> its precisions, fp32 last. Opens each engine once, before any is timed, and checks that it accepts the frame."""
-    found, reasons = {}, []
+    """Engine -> its precisions, fp32 last. Opens each engine once, before any is timed, and checks that it accepts the frame.
+
+    leave_out: called with an engine whose library cannot read the file, "auto" and the error.
+    """
+    found: dict[str, list[str]] = {}
+    reasons: list[str] = []
+    unreadable: list[UnreadableModel] = []
     own = engine_of_plan(path)
     for name in names or ([own] if own else ENGINES):
         try:
@@ -170,6 +206,11 @@ def _available_engines(
                 raise
             reasons.append(str(error))
             on_message(f"left out: {error}")
+        except UnreadableModel as error:
+            unreadable.append(error)
+            leave_out(name, "auto", error)
+    if not found and unreadable:
+        raise unreadable[0]
     if not found:
         raise EngineUnavailable("no engine can run it here: " + "; ".join(reasons))
     return found
@@ -190,9 +231,8 @@ def _precisions(path: Path, engine: Engine, device: str, opener: Opener) -> list
 def _in_fp32(path: Path, frames: Sequence[Image]) -> list[Image]:
     """The outputs of the first engine that computes the model in fp32 on the CPU; empty if there is none."""
     try:
-        opened = open_engine(path, "auto", "cpu", "fp32")
-    except EngineUnavailable as error:
+        with closing(open_engine(path, "auto", "cpu", "fp32")) as engine:
+            return [engine.run(frame) for frame in frames]
+    except (EngineError, UnreadableModel) as error:
         log.debug("nothing computes fp32: %s", error)
         return []
-    with closing(opened) as engine:
-        return [engine.run(frame) for frame in frames]

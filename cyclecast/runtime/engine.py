@@ -27,6 +27,10 @@ LATENT_MODEL = (
 )
 
 
+class UnreadableModel(ModelError):
+    """The library of an engine cannot read a file; that of another engine may."""
+
+
 class Engine(Protocol):
     """Runs a frame model: opens it, compiles it for each frame size that it meets, turns frames into frames, and closes.
 
@@ -147,15 +151,14 @@ def frame_size(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     """The fixed (width, height) of a frame model, or None if it takes any; ModelError if it is not a frame model."""
     rejected = f"{path}: not a model cyclecast can run"
     if len(inputs) != 1 or len(outputs) != 1:
-        raise ModelError(f"{rejected}: it has {len(inputs)} inputs and {len(outputs)} outputs (expected {EXPECTED_MODEL})")
+        raise ModelError(
+            f"{rejected}: it has {len(inputs)} inputs and {len(outputs)} outputs (expected {EXPECTED_MODEL}); {_adopt(path)}"
+        )
     for role, (dtype, shape) in (("input", inputs[0]), ("output", outputs[0])):
         fits = len(shape) == 4 and shape[0] in (1, None) and shape[3] in (3, None)
         if not fits or dtype not in ("u8", "uint8", "tensor(uint8)"):
             dims = ", ".join("?" if d is None else str(d) for d in shape)
-            raise ModelError(
-                f"{rejected}: its {role} is {dtype} ({dims}) (expected {EXPECTED_MODEL}); "
-                f"`cyclecast adopt {path} -o NEW.onnx` converts image-to-image models"
-            )
+            raise ModelError(f"{rejected}: its {role} is {dtype} ({dims}) (expected {EXPECTED_MODEL}); {_adopt(path)}")
     _, height, width, _ = inputs[0][1]
     if (height is None) != (width is None):
         fixed = f"{width or 'any'}x{height or 'any'}"
@@ -165,6 +168,10 @@ def frame_size(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tenso
     if any(got not in (None, want) for got, want in zip(outputs[0][1][1:3], (height, width), strict=True)):
         raise ModelError(f"{rejected}: its output differs in size from its input (expected the same size)")
     return width, height
+
+
+def _adopt(path: Path) -> str:
+    return f"`cyclecast adopt {path} -o NEW.onnx` converts image-to-image models"
 
 
 def check_frame(frame: Image, size: tuple[int, int] | None) -> tuple[int, int]:

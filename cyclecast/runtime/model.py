@@ -6,10 +6,12 @@ import hashlib
 from pathlib import Path
 from types import TracebackType
 
-from cyclecast.errors import MissingModelError
+from cyclecast.errors import MissingModelError, ModelError
 from cyclecast.future import Future
 from cyclecast.runtime.engine import Engine, Image, OnBuild, spec_from_metadata
 from cyclecast.runtime.engines import Opener, open_engine
+from cyclecast.runtime.file_type import how_to_convert
+from cyclecast.runtime.plan import engine_of_plan
 from cyclecast.spec import ModelSpec
 
 BUNDLED = Path(__file__).parent.parent / "models"
@@ -21,11 +23,13 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(name: str | Path) -> Path:
-    """The file of a bundled name or a path. ModelError if there is neither."""
+    """The file of a bundled name or a path. ModelError if there is neither, or if the file is no ONNX model or plan."""
     bundled = bundled_models()
     if str(name) in bundled:
         return bundled[str(name)]
     path = Path(name)
+    if path.exists() and (path.is_dir() or engine_of_plan(path) is None) and (found := how_to_convert(path)):
+        raise ModelError(f"{name}: {found}")
     if not path.is_file():
         raise MissingModelError(f"{name}: no such file, and no bundled model of that name (bundled: {', '.join(bundled)})")
     return path

@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cyclecast.errors import EngineNotInstalled, MissingModelError, ModelError
-from cyclecast.runtime.engine import EXPECTED_MODEL, TensorSpec, frame_size, frame_spec
+from cyclecast.runtime.engine import EXPECTED_MODEL, TensorSpec, UnreadableModel, frame_size, frame_spec
+from cyclecast.runtime.file_type import how_to_convert
 from cyclecast.spec import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -52,14 +53,18 @@ def openvino_core() -> openvino.Core:
 
 
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
-    """The graph in `path`. ModelError if the file is not a model."""
+    """The graph in `path`. ModelError if the file is not a model; UnreadableModel if another library may read it."""
+    if found := how_to_convert(path):  # OpenVINO would try other formats, whose libraries print errors
+        raise ModelError(f"{path}: not a model cyclecast can run: {found}")
     try:
         return core.read_model(str(path))
     except RuntimeError as error:
         if not path.is_file():
             raise MissingModelError(f"{path}: no such model") from error
         log.debug("openvino cannot read %s", path, exc_info=True)
-        raise ModelError(f"{path}: not a model cyclecast can run: openvino cannot read it (expected {EXPECTED_MODEL})") from error
+        raise UnreadableModel(
+            f"{path}: not a model cyclecast can run: openvino cannot read it (expected {EXPECTED_MODEL})"
+        ) from error
 
 
 def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int, int] | None, str | None]:

@@ -14,7 +14,7 @@ import numpy as np
 import cyclecast
 from cyclecast.errors import ModelError
 from cyclecast.export.adopt import adopt
-from cyclecast.export.adopt.evidence import Overrides
+from cyclecast.export.adopt.overrides import Overrides
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.model import Model

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ConfigError, CyclecastError, ModelError, OutputError
 from cyclecast.export.adopt import Adopted, adopt, graph
-from cyclecast.export.adopt.evidence import Overrides
+from cyclecast.export.adopt.overrides import Overrides
 from cyclecast.export.agreement import compare
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, ModelSpec
@@ -111,6 +112,7 @@ def findings_of(adopted: Adopted) -> dict[str, tuple[str, str]]:
 
 node = helper.make_node
 RGB = Overrides(color="rgb")
+FIXED_RGB = Overrides(color="rgb", keep_size=True)
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
@@ -187,13 +189,15 @@ def test_the_file_is_a_frame_model_with_uint8_only_at_input_and_output(dtype: st
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_a_model_of_one_size_accepts_every_size(layout: str, tmp_path: Path) -> None:
     theirs = mixer(tmp_path / "theirs.onnx", layout, "-1..1", size=(48, 64))
-    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
+    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, FIXED_RGB)
     assert findings_of(adopted)["size"][0] == "64x48" and [a.size for a in adopted.agreements] == [(64, 48), (133, 40)]
     frame = moving_frames(3, 64, 48)[1]
     assert np.abs(styled(tmp_path / "ours.onnx", frame).astype(int) - expected(frame)).max() <= 1
     for width, height in ((16, 16), (500, 97), (63, 300)):
         frame = moving_frames(3, width, height)[1]
-        small = cv2.resize(frame, (64, 48), interpolation=cv2.INTER_AREA)
+        scale = min(64 / width, 48 / height)
+        fitted = (max(1, round(scale * width)), max(1, round(scale * height)))
+        small = cv2.resize(frame, fitted, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         reference = cv2.resize(expected(np.asarray(small, np.uint8)), (width, height), interpolation=cv2.INTER_LINEAR)
         outputs = [styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino")]
         assert compare((width, height), [(outputs[0], np.asarray(reference, np.uint8))], "fp32").psnr_db > 30
@@ -201,14 +205,14 @@ def test_a_model_of_one_size_accepts_every_size(layout: str, tmp_path: Path) -> 
 
 
 def test_a_wrong_resize_is_detected_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nearest(nodes: graph.Nodes, x: str, to: str | list[int]) -> str:
-        whole = nodes.add("Concat", [1, 3], to, axis=0)
+    def nearest(nodes: graph.Nodes, x: str, to: str | list[int], channels: int) -> str:
+        whole = nodes.add("Concat", [1, channels], to, axis=0)
         return nodes.add("Resize", x, "", "", whole, mode="nearest")
 
     monkeypatch.setattr(graph, "_resized", nearest)
     theirs = mixer(tmp_path / "theirs.onnx", size=(48, 64))
     with pytest.raises(ModelError, match="differs from .* gray levels at 133x40"):
-        adopt(theirs, tmp_path / "ours.onnx", FRAMES, RGB)
+        adopt(theirs, tmp_path / "ours.onnx", FRAMES, FIXED_RGB)
     assert not (tmp_path / "ours.onnx").exists()
 
 
@@ -221,7 +225,7 @@ def test_a_uint8_model_of_one_size_gets_whole_numbers(tmp_path: Path) -> None:
     ]
     constants = {"gain": np.float32(40), "white": np.float32(256)}
     theirs = plain(tmp_path / "theirs.onnx", nodes, constants, shape=[1, 3, 48, 64], dtypes=("uint8", "uint8"))
-    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Overrides(color="rgb", range="0..255", output_range="0..255"))
+    adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, replace(FIXED_RGB, range="0..255", output_range="0..255"))
     assert [a.passed for a in adopted.agreements] == [True, True]
 
 
@@ -238,7 +242,7 @@ def test_a_model_with_nan_in_its_output_is_rejected(size: tuple[object, object],
 
 
 def test_strong_downscaling_averages_every_pixel(tmp_path: Path) -> None:
-    adopt(mixer(tmp_path / "theirs.onnx", size=(16, 16)), tmp_path / "ours.onnx", FRAMES, RGB)
+    adopt(mixer(tmp_path / "theirs.onnx", size=(16, 16)), tmp_path / "ours.onnx", FRAMES, FIXED_RGB)
     stripes = np.zeros((160, 160, 3), np.uint8)
     stripes[:, ::8] = 240  # sampling the nearest pixels alone would see only black or only white
     gray = np.full((160, 160, 3), 30, np.uint8)
@@ -302,7 +306,7 @@ def test_the_multiple_can_be_overridden(tmp_path: Path) -> None:
         adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", multiple=3))
     mixer(tmp_path / "fixed.onnx", size=(48, 64))
     with pytest.raises(ConfigError, match="its input is fixed to 64x48: --multiple is for models of any size"):
-        adopt(tmp_path / "fixed.onnx", tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", multiple=3))
+        adopt(tmp_path / "fixed.onnx", tmp_path / "p.onnx", FRAMES, replace(FIXED_RGB, multiple=3))
     assert not (tmp_path / "p.onnx").exists()
 
 
@@ -457,8 +461,9 @@ def test_other_files_and_models_are_rejected_in_one_line(tmp_path: Path) -> None
         {"axes": np.array([2, 3])},
         output_shape=[1, 3],
     )
-    plain(path("gray"), [node("Tanh", ["x"], ["y"])], shape=[1, 1, "h", "w"])
-    plain(path("mask"), [node("ReduceMean", ["x", "axes"], ["y"])], {"axes": np.array([1])}, output_shape=[1, 1, "h", "w"])
+    plain(path("four"), [node("Tanh", ["x"], ["y"])], shape=[1, 4, "h", "w"])
+    halves = {"axes": np.array([1]), "start": np.array([0]), "end": np.array([2])}
+    plain(path("two"), [node("Slice", ["x", "start", "end", "axes"], ["y"])], halves, output_shape=[1, 2, "h", "w"])
     plain(path("twice"), [node("Concat", ["x", "x"], ["y"], axis=3)], output_shape=[1, 3, "h", "w2"])
     plain(path("batch"), [node("Tanh", ["x"], ["y"])], shape=[4, 3, "h", "w"])
     plain(path("half free"), [node("Tanh", ["x"], ["y"])], shape=[1, 3, "h", 64])
@@ -482,8 +487,8 @@ def test_other_files_and_models_are_rejected_in_one_line(tmp_path: Path) -> None
         (bytes_only, Overrides(), ModelError, "raw.onnx: already a frame model: use it as it is, or add --color rgb"),
         (path("latent"), RGB, ModelError, "latent.onnx: a latent model (noise in, images out); other programs"),
         (path("classifier"), RGB, ModelError, "its output is (1, 3); expected an image, (1, 3, H, W) or (1, H, W, 3)"),
-        (path("gray"), RGB, ModelError, "its input is (1, 1, ?, ?); expected an image"),
-        (path("mask"), RGB, ModelError, "its output is (1, 1, 131, 259); expected an image"),
+        (path("four"), RGB, ModelError, "its input is (1, 4, ?, ?); expected an image"),
+        (path("two"), RGB, ModelError, "its output is (1, 2, 131, 259), with 2 channels: not an image, but two of its planes"),
         (path("twice"), RGB, ModelError, "its output is 518x131 for an input of 259x131; expected the same size"),
         (path("batch"), RGB, ModelError, "its input is (4, 3, ?, ?); expected an image"),
         (path("half free"), RGB, ModelError, "only one side free"),
@@ -496,7 +501,12 @@ def test_other_files_and_models_are_rejected_in_one_line(tmp_path: Path) -> None
         (path("fixed"), Overrides(color="rgb", layout="nhwc"), ModelError, "its input is (1, 3, 48, 64); expected an image"),
         (path("flat"), RGB, ModelError, "its input is (1, 64); expected an image"),
         (path("nonsense"), RGB, ModelError, "ONNX Runtime cannot open it"),
-        (path("pair"), RGB, ModelError, "it has 2 inputs and 1 outputs; expected one image in, one image out"),
+        (
+            path("pair"),
+            RGB,
+            ModelError,
+            "it has 2 inputs, x float32 (1, 3, ?, ?), style float32 (1, 3, ?, ?): set all but the image with",
+        ),
         (path("numbers"), RGB, ModelError, "its input is int64; expected float32, float16 or uint8"),
         (path("fixed"), Overrides(), ConfigError, "fixed.onnx: its color cannot be detected: add --color bgr or --color rgb"),
     ]
@@ -528,7 +538,7 @@ def test_raw_rgb_frames_are_converted_to_bgr(tmp_path: Path) -> None:
 def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = onnx.load(str(mixer(tmp_path / "other.onnx", color="bgr")))
     mixer(tmp_path / "theirs.onnx")
-    monkeypatch.setattr("cyclecast.export.adopt.graph.upgrade_opset", lambda model: other)
+    monkeypatch.setattr("cyclecast.export.adopt.standard.upgrade_opset", lambda model: other)
     with pytest.raises(ModelError, match="the frame model differs from .*theirs.onnx by [0-9]+ gray levels at"):
         adopt(tmp_path / "theirs.onnx", tmp_path / "ours.onnx", FRAMES, RGB)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.onnx", "theirs.onnx"]
@@ -598,7 +608,9 @@ def test_published_models_are_adopted(name: str, tmp_path: Path) -> None:
     found = findings_of(adopted)
     assert (found["layout"][0], found["range"][0], found["output range"][0]) == ("nchw", "0..255", "0..255")
     assert found["color"][0] == ("bgr" if is_winml else "rgb")
-    assert [a.max_abs <= 1 for a in adopted.agreements] == [True, True]  # its own size, and a resized one
+    sizes = {"candy": (256, 256), "mosai": (128, 128), "udnie": (720, 720)}
+    assert found["size"][0] == "any" and adopted.agreements[0].size == sizes[path.stem[:5]]  # compared with the file there
+    assert all(a.max_abs <= 1 for a in adopted.agreements)
     one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
     assert compare((320, 240), [(one, other)], "fp32").psnr_db > 55
     assert one.shape == frame.shape and one.std() > 30

@@ -16,14 +16,16 @@ from onnx import helper, numpy_helper
 
 import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, default_engine_warning
+from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, default_precision
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.frame_graph import LatentGraph
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.torch_engine import TorchEngine
 from cyclecast.export.verify import Reference
+from cyclecast.runtime.engine import spec_from_metadata
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.onnx_file import openvino_core
+from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import ConvGenerator, ImageGenerator, build_generator
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
@@ -209,15 +211,22 @@ def test_adopt_warns_if_the_default_precision_changes_the_output(tmp_path: Path)
         for name in ("coarse.onnx", "fine.onnx")
     }
     assert all(one.returncode == 0 for one in done.values()), done
-    assert "--precision fp32" not in done["fine.onnx"].stderr
-    engine = open_engine(tmp_path / "our-coarse.onnx")
-    warnings = [line for line in done["coarse.onnx"].stderr.splitlines() if line.endswith("run it with --precision fp32")]
-    assert len(warnings) == (engine.precision == "bf16")
-    if warnings:
+    assert "--precision auto now means fp32" not in done["fine.onnx"].stderr
+    in_bf16 = open_engine(tmp_path / "our-fine.onnx").precision == "bf16"
+    warnings = [line for line in done["coarse.onnx"].stderr.splitlines() if line.endswith("--precision auto now means fp32")]
+    assert len(warnings) == in_bf16
+    if in_bf16:  # the file records it, and `auto` heeds it
         assert "openvino computes it in bf16 here by default, which differs by" in warnings[0] and " dB" in warnings[0]
+        engine = open_engine(tmp_path / "our-coarse.onnx")
+        assert engine.precision == "fp32" and spec_from_metadata("", engine.metadata).auto_precision == "fp32"
+        assert open_engine(tmp_path / "our-coarse.onnx", "openvino", precision="bf16").precision == "bf16"
+        cv2.imwrite(str(tmp_path / "i.png"), moving_frames(1)[0])
+        shown = run_command("convert", tmp_path / "i.png", tmp_path / "j.png", "--model", tmp_path / "our-coarse.onnx")
+        assert "our-coarse: bf16 costs this model too much accuracy, as its file says: computing in fp32" in shown.stderr
+        assert "our-coarse on openvino fp32" in shown.stderr
 
 
-def test_the_warning_names_an_engine_that_auto_chooses_and_that_fails(tmp_path: Path) -> None:
+def test_the_default_precision_stays_if_the_engine_that_auto_chooses_fails(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Cast", ["frame"], ["x"], to=onnx.TensorProto.FLOAT),
         helper.make_node("Reshape", ["x", "to"], ["y"]),  # the file declares any size, but this works for one only
@@ -229,7 +238,8 @@ def test_the_warning_names_an_engine_that_auto_chooses_and_that_fails(tmp_path: 
     graph = helper.make_graph(nodes, "one size", ports[:1], ports[1:], weights)
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(path))
-    warning = default_engine_warning(path, moving_frames(1))
+    spec, warning = default_precision(path, ModelSpec(), moving_frames(1))
+    assert spec == ModelSpec()
     if open_engine(path).precision == "fp32":
         assert warning is None  # the model's own precision, which export has checked
     else:

@@ -1,135 +1,20 @@
-"""Detects a foreign model's layout, range, color order and size. Every finding has its reason."""
+"""Detects a foreign model's value ranges and color order. Every finding has its reason."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from cyclecast.errors import ConfigError, ModelError
+from cyclecast.errors import ConfigError
 from cyclecast.export.adopt.affine import first_affine_step, output_bounds
-from cyclecast.export.adopt.foreign import COLORS, EXPECTED, LAYOUTS, RANGES, Array, ForeignModel, Original, TensorSpec, pad
-from cyclecast.spec import SMALLEST_FRAME
+from cyclecast.export.adopt.foreign import COLORS, IMAGENET_MEAN, RANGES, Array, ForeignModel
+from cyclecast.export.adopt.sizes import Finding
 
-MULTIPLES = (1, 4, 8, 16, 32, 64)
-PROBES = ((131, 259), (SMALLEST_FRAME, SMALLEST_FRAME))  # (H, W): an odd size, which each multiple pads differently; the smallest
-IMAGENET = np.array([0.485, 0.456, 0.406])  # mean red, green and blue, which many networks subtract
+IMAGENET = np.array(IMAGENET_MEAN)  # mean red, green and blue, which many networks subtract
 
 Evidence = tuple[str, str]  # a value, and the reason for it
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overrides:
-    """Settings from the user; None: detect it. ConfigError for an unknown value."""
-
-    layout: str | None = None
-    """nchw or nhwc."""
-    range: str | None = None
-    """0..255, 0..1 or -1..1: range of the input, and of the output unless another one is detected."""
-    output_range: str | None = None
-    color: str | None = None
-    """bgr or rgb."""
-    multiple: int | None = None
-    """Sides are padded to multiples of this many pixels."""
-
-    def __post_init__(self) -> None:
-        for name, values in (("layout", LAYOUTS), ("range", RANGES), ("output_range", RANGES), ("color", COLORS)):
-            value = getattr(self, name)
-            if value is not None and value not in values:
-                raise ConfigError(f"{name} must be one of {', '.join(values)}, got {value!r}")
-        if self.multiple is not None and self.multiple < 1:
-            raise ConfigError(f"multiple must be 1 or more, got {self.multiple}")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A setting of a model, detected or from the user, and the reason for it."""
-
-    what: str
-    value: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.value}: {self.why}"
-
-
-def find_layout(foreign: ForeignModel, override: str | None) -> Finding:
-    """Finds the layout: the axis with three channels. ConfigError if both layouts fit, ModelError if none does."""
-    input_spec = foreign.input
-    why = f"its input is {input_spec}" if input_spec.dims else "its input's shape is not in the file"
-    fits = list(LAYOUTS)
-    if input_spec.dims:
-        fits = [
-            name for name in fits if all(side is None or side >= SMALLEST_FRAME for side in _height_and_width(input_spec, name))
-        ]
-        sure = [name for name in fits if input_spec.dims[LAYOUTS[name]] == 3]
-        fits = sure or [name for name in fits if input_spec.dims[LAYOUTS[name]] is None]
-    if not fits or (override and input_spec.dims and input_spec.dims[LAYOUTS[override]] not in (3, None)):
-        raise ModelError(f"{why}; {EXPECTED}" + (f", and not {override}" if override and fits else ""))
-    if override:
-        return Finding("layout", override, "as requested")
-    if len(fits) > 1:
-        raise ConfigError(f"{why}, which both layouts fit: add --layout nchw or --layout nhwc")
-    return Finding("layout", fits[0], why)
-
-
-def fixed_size(input_spec: TensorSpec, layout: str) -> tuple[int, int] | None:
-    """(width, height) of an input with a fixed size, None for any size. ModelError if only one side is fixed."""
-    if not input_spec.dims:
-        return None
-    height, width = _height_and_width(input_spec, layout)
-    if height is None and width is None:
-        return None
-    if height is None or width is None:
-        raise ModelError(f"its input is {input_spec}, with only one side free; expected both free or both fixed")
-    return width, height
-
-
-def _height_and_width(input_spec: TensorSpec, layout: str) -> tuple[int | None, ...]:
-    return input_spec.dims[2:] if layout == "nchw" else input_spec.dims[1:3]
-
-
-def find_multiple(original: Original, size: tuple[int, int] | None, override: int | None) -> tuple[str, int, Finding]:
-    """Runs the model at an odd size and at the smallest. Returns the output's layout, the multiple to pad to, and a finding.
-
-    The multiple is the smallest in `MULTIPLES` with which the output has the input's size. ModelError if there is none.
-    """
-    if size is not None:
-        if override is not None:
-            raise ConfigError(f"its input is fixed to {size[0]}x{size[1]}: --multiple is for models of any size")
-        layout = _output_layout(original, size[1], size[0], 1)
-        return layout, 1, Finding("size", f"{size[0]}x{size[1]}", "fixed: frames are stretched to it, and its outputs back")
-    problems: list[ModelError] = []
-    for multiple in MULTIPLES if override is None else (override,):
-        try:
-            layout = [_output_layout(original, *probe, multiple) for probe in PROBES][0]
-        except ModelError as error:
-            problems.append(error)
-            continue
-        at = " and ".join(f"{width}x{height}" for height, width in PROBES)
-        if override is not None:
-            return layout, multiple, Finding("multiple", str(multiple), "as requested")
-        if multiple == 1:
-            return layout, 1, Finding("size", "any", f"its output has the input's size at {at}")
-        return layout, multiple, Finding("multiple", str(multiple), f"padded to fewer, {problems[-1]}")
-    raise problems[0]
-
-
-def _output_layout(original: Original, height: int, width: int, multiple: int) -> str:
-    x = pad(np.zeros((1, 3, height, width), np.float32), multiple)
-    sides, shape = x.shape[2:], original(x).shape
-    images = {}
-    if len(shape) == 4 and shape[0] == 1:
-        images = {name: (shape[2:], shape[1:3])[axis == 3] for name, axis in LAYOUTS.items() if shape[axis] == 3}
-    for name in (original.layout, *LAYOUTS):
-        if images.get(name) == sides:
-            return name
-    if not images:
-        raise ModelError(f"its output is {shape}; {EXPECTED}")
-    got = next(iter(images.values()))
-    raise ModelError(f"its output is {got[1]}x{got[0]} for an input of {sides[1]}x{sides[0]}; expected the same size")
 
 
 def find_color(foreign: ForeignModel, override: str | None) -> Finding:
@@ -177,7 +62,10 @@ def find_range(
     low, high = _percentiles(run_in_range(input_range.value))
     output_range = _range_of(low, high)
     result = f"a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"
-    if output_range and (output_range == "0..255") != (input_range.value == "0..255"):
+    is_normalized = input_range.value not in ("0..255", "0..1", "-1..1")
+    if output_range and (
+        (output_range == "0..255") != (input_range.value == "0..255") or (is_normalized and output_range == "0..1")
+    ):
         return input_range, Finding("output range", output_range, result)
     return input_range, Finding("output range", input_range.value, f"as its input; {result}")
 
@@ -273,6 +161,8 @@ def _range_of(low: float, high: float) -> str | None:
         return "0..255"
     if -1.6 < low < -0.35 and 0.3 < high < 1.6:
         return "-1..1"
+    if -3.2 < low < -1.2 and 1.2 < high < 3.2:
+        return "imagenet"
     return "0..1" if -0.15 < low < high < 1.6 and high > 0.4 and high - low > 0.1 else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ModelError
-from cyclecast.export.adopt.foreign import RANGES, Array, Convention, pad_mode
-from cyclecast.export.adopt.opset import upgrade_opset
+from cyclecast.export.adopt.foreign import GRAY_WEIGHTS, Array, Convention, pad_mode
 from cyclecast.spec import METADATA_KEY, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -26,18 +26,18 @@ MIDDLE = 128  # gray levels; whole numbers stay whole when it is subtracted
 def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpec) -> onnx.ModelProto:
     """A copy of the foreign model with input `frame` and output `styled`: uint8 (1, H, W, 3) BGR, any H and W from 16 up.
 
-    The casts are the first and the last node, because TensorRT supports uint8 nowhere else. ModelError if the model cannot be
-    upgraded to opset 18, or if the graph is not valid.
+    foreign: one input and one output, opset 18 or later. The casts are the first and the last node, because TensorRT supports
+    uint8 nowhere else. ModelError if the graph is not valid.
     """
-    model = onnx.compose.add_prefix(upgrade_opset(foreign), PREFIX)
+    model = onnx.compose.add_prefix(foreign, PREFIX)
     graph = model.graph
     input_info, output_info = graph.input[0], graph.output[0]
     is_uint8 = input_info.type.tensor_type.elem_type == TensorProto.UINT8
     dtype = _without_uint8_input(graph, input_info)
     _without_uint8_output(graph, output_info)
     before, after = Nodes("before"), Nodes("after")
-    sides = _before(before, input_info.name, dtype, is_uint8, convention)
-    _after(after, output_info.name, sides, convention)
+    fit = _before(before, input_info.name, dtype, is_uint8, convention)
+    _after(after, output_info.name, fit, convention)
     inner = list(graph.node)
     del graph.node[:], graph.value_info[:], graph.input[:], graph.output[:]
     graph.node.extend([*before.nodes, *inner, *after.nodes])
@@ -45,7 +45,7 @@ def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpe
     shape: list[int | str | None] = [1, "height", "width", 3]
     graph.input.append(helper.make_tensor_value_info("frame", TensorProto.UINT8, shape))
     graph.output.append(helper.make_tensor_value_info("styled", TensorProto.UINT8, shape))
-    _set_metadata(model, spec)
+    set_spec(model, spec)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # the errors of checker and shape inference share no base
@@ -75,43 +75,57 @@ class Nodes:
         return name
 
 
-def _before(nodes: Nodes, output: str, dtype: int, is_uint8: bool, convention: Convention) -> str:
-    """Adds the nodes from `frame` to `output`, the model's input, rounded if `is_uint8`.
-
-    Returns the name of the frame's (height, width).
-    """
+def _before(nodes: Nodes, output: str, dtype: int, is_uint8: bool, convention: Convention) -> Fit:
+    """Adds the nodes from `frame` to `output`, the model's input, rounded if `is_uint8`. Returns how the frame was fitted."""
     x = nodes.add("Transpose", nodes.add("Cast", "frame", to=TensorProto.FLOAT), perm=TO_NCHW)
     sides = _sides(nodes, x)
-    low, high = RANGES[convention.range]
-    scale = (high - low) / 255
+    fit = Fit(sides, sides)
+    black, white = convention.range.array(convention.channels)
+    scale = (white - black) / 255
+    if convention.channels == 1:
+        weights = np.array(GRAY_WEIGHTS[convention.gray], np.float32).reshape(1, 3, 1, 1)
+        x = nodes.add("Conv", x, weights)
     if convention.size is not None:  # centered during the resize, because bf16 is finer near 0
-        x = _resized(nodes, nodes.add("Sub", x, _float32(MIDDLE)), convention.size[::-1])
-        low += MIDDLE * scale
+        fit = Fit(sides, _fitted_sides(nodes, sides, convention.size))
+        x = _resized(nodes, nodes.add("Sub", x, _float32(MIDDLE)), fit.used, convention.channels)
+        x = _mirrored(nodes, x, fit.used, convention.size)
+        black = black + MIDDLE * scale
     elif convention.multiple > 1:
         x = _padded(nodes, x, sides, convention.multiple)
-    x = _scaled(nodes, x, scale, low, convention.color)
+    x = _scaled(nodes, _in_order(nodes, x, convention.color, convention.channels), scale, black)
     if convention.layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NHWC)
-    if is_uint8 and (dtype == TensorProto.UINT8 or convention.size is not None):
+    if is_uint8 and (dtype == TensorProto.UINT8 or convention.size is not None or convention.channels == 1):
         x = nodes.add("Round", x)
     nodes.add("Cast", x, output=output, to=dtype)
-    return sides
+    return fit
 
 
-def _after(nodes: Nodes, output: str, sides: str, convention: Convention) -> None:
-    """Adds the nodes from `output`, the model's output, to `styled`. sides: the name of the frame's (height, width)."""
+def _after(nodes: Nodes, output: str, fit: Fit, convention: Convention) -> None:
+    """Adds the nodes from `output`, the model's output, to `styled`."""
     x = nodes.add("Cast", output, to=TensorProto.FLOAT)
     if convention.output_layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NCHW)
-    if convention.size is None and convention.multiple > 1:
-        x = nodes.add("Slice", x, [0, 0], sides, [2, 3])
-    low, high = RANGES[convention.output_range]
-    scale = 255 / (high - low)
-    x = _scaled(nodes, x, scale, -low * scale, convention.color)
+    if convention.size is not None or convention.multiple > 1:
+        x = nodes.add("Slice", x, [0, 0], fit.used, [2, 3])
+    channels = convention.output_channels
+    black, white = convention.output_range.array(channels)
+    scale = 255 / (white - black)
+    x = _in_order(nodes, _scaled(nodes, x, scale, -black * scale), convention.color, channels)
     x = nodes.add("Clip", x, _float32(0), _float32(255))
     if convention.size is not None:
-        x = _resized(nodes, x, sides)
+        x = _resized(nodes, x, fit.sides, channels)
+    if channels == 1:
+        x = nodes.add("Concat", x, x, x, axis=1)
     nodes.add("Cast", nodes.add("Transpose", nodes.add("Round", x), perm=TO_NHWC), output="styled", to=TensorProto.UINT8)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Names of two values (height, width), int64: the frame's size, and the part of the model's image that it covers."""
+
+    sides: str
+    used: str
 
 
 def _sides(nodes: Nodes, x: str) -> str:
@@ -125,31 +139,57 @@ def _padded(nodes: Nodes, x: str, sides: str, multiple: int) -> str:
     return nodes.add("Pad", x, amount, mode=pad_mode(multiple))
 
 
-def _resized(nodes: Nodes, x: str, to: str | Sequence[int]) -> str:
-    """(1, 3, H, W) -> (1, 3, *to): resizes linearly to a whole multiple of `to`, then averages each cell.
+def _fitted_sides(nodes: Nodes, sides: str, size: tuple[int, int]) -> str:
+    """As `foreign.fitted_size`: (height, width) of the frame, scaled with its aspect ratio to fit into (width, height)."""
+    largest = np.array(size[::-1])
+    other = nodes.add("Gather", sides, [1, 0])
+    scaled = nodes.add("Mul", sides, largest[::-1])  # height * target width, width * target height
+    nearest = nodes.add("Div", nodes.add("Add", scaled, nodes.add("Div", other, [2])), other)
+    return nodes.add("Min", nodes.add("Max", nearest, [1]), largest)
+
+
+def _mirrored(nodes: Nodes, x: str, used: str, size: tuple[int, int]) -> str:
+    """As `foreign.letterboxed`: (1, C, *used) -> (1, C, height, width), mirrored on the right and below, repeatedly."""
+    for axis, index in ((2, 0), (3, 1)):
+        side = nodes.add("Gather", used, [index])
+        position = nodes.add("Mod", np.arange(size[::-1][index]), nodes.add("Mul", side, [2]))
+        back = nodes.add("Sub", nodes.add("Sub", nodes.add("Mul", side, [2]), position), [1])
+        x = nodes.add("Gather", x, nodes.add("Min", position, back), axis=axis)
+    return x
+
+
+def _resized(nodes: Nodes, x: str, to: str, channels: int) -> str:
+    """(1, C, H, W) -> (1, C, *to): resizes linearly to a whole multiple of `to`, then averages each cell.
 
     Every pixel counts even if a frame shrinks a lot. antialias=1 would do the same, but TensorRT lacks it.
     """
     ratio = nodes.add("Max", nodes.add("Div", _sides(nodes, x), to), [1])
     whole = nodes.add("Mul", ratio, to)
     settings = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    x = nodes.add("Resize", x, "", "", nodes.add("Concat", [1, 3], whole, axis=0), **settings)
+    x = nodes.add("Resize", x, "", "", nodes.add("Concat", [1, channels], whole, axis=0), **settings)
     height, width = (nodes.add("Gather", to, [axis]) for axis in (0, 1))
     rows, columns = (nodes.add("Gather", ratio, [axis]) for axis in (0, 1))
-    x = nodes.add("Reshape", x, nodes.add("Concat", [3], height, rows, [-1], axis=0))
-    x = nodes.add("ReduceMean", x, [2], keepdims=0)  # (3, height, width * columns)
-    x = nodes.add("Reshape", x, nodes.add("Concat", [1, 3], height, width, columns, axis=0))
+    x = nodes.add("Reshape", x, nodes.add("Concat", [channels], height, rows, [-1], axis=0))
+    x = nodes.add("ReduceMean", x, [2], keepdims=0)  # (C, height, width * columns)
+    x = nodes.add("Reshape", x, nodes.add("Concat", [1, channels], height, width, columns, axis=0))
     return nodes.add("ReduceMean", x, [4], keepdims=0)
 
 
-def _scaled(nodes: Nodes, x: str, scale: float, shift: float, color: str) -> str:
-    """x * scale + shift. Reverses the channels for RGB with a Gather, which is exact and no slower than a convolution."""
-    x = nodes.add("Gather", x, [2, 1, 0], axis=1) if color == "rgb" else x
-    x = x if scale == 1 else nodes.add("Mul", x, _float32(scale))
-    return x if shift == 0 else nodes.add("Add", x, _float32(shift))
+def _in_order(nodes: Nodes, x: str, color: str, channels: int) -> str:
+    """Reverses the channels for RGB with a Gather, which is exact and no slower than a convolution."""
+    return nodes.add("Gather", x, [2, 1, 0], axis=1) if color == "rgb" and channels == 3 else x
 
 
-def _float32(value: float) -> Array:
+def _scaled(nodes: Nodes, x: str, scale: Array, shift: Array) -> str:
+    """x * scale + shift, (C,) each: as one value where the channels do not differ."""
+    for operator, values, neutral in (("Mul", scale, 1), ("Add", shift, 0)):
+        if (values != neutral).any():
+            value = values[0] if (values == values[0]).all() else values.reshape(1, -1, 1, 1)
+            x = nodes.add(operator, x, _float32(value))
+    return x
+
+
+def _float32(value: float | Array) -> Array:
     return np.array(value, np.float32)
 
 
@@ -189,7 +229,7 @@ def _without_uint8_output(graph: onnx.GraphProto, output_info: onnx.ValueInfoPro
     graph.node.extend(nodes)
 
 
-def _set_metadata(model: onnx.ModelProto, spec: ModelSpec) -> None:
+def set_spec(model: onnx.ModelProto, spec: ModelSpec) -> None:
     """Adds our metadata to the author's, and removes those about image formats, which are wrong for the frame model."""
     kept = [entry for entry in model.metadata_props if not entry.key.lower().startswith("image.") and entry.key != METADATA_KEY]
     kept.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=spec.to_json()))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cyclecast.errors import ConfigError
-from cyclecast.export.adopt.evidence import Finding
+from cyclecast.export.adopt.sizes import Finding
 from cyclecast.export.gray import check_channels, check_gray
 from cyclecast.export.state_dicts.find import REPOSITORY, find_generator
 from cyclecast.export.state_dicts.layers import convert

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cyclecast.errors import ConfigError, ModelError
-from cyclecast.export.adopt.evidence import Finding
+from cyclecast.export.adopt.sizes import Finding
 from cyclecast.export.state_dicts.names import direction_from_name, first_names, shape_text
 
 REPOSITORY = "pytorch-CycleGAN-and-pix2pix"

@@ -8,7 +8,7 @@ from typing import get_args
 from torch import Tensor
 
 from cyclecast.errors import ConfigError
-from cyclecast.export.adopt.evidence import Finding
+from cyclecast.export.adopt.sizes import Finding
 from cyclecast.export.state_dicts.layers import STATISTICS, Layer
 from cyclecast.training.networks.layers import AnyNorm, Norm
 

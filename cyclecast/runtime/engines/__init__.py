@@ -6,8 +6,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from cyclecast.errors import ConfigError, EngineUnavailable
-from cyclecast.runtime.engine import Engine
+import numpy as np
+
+from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.runtime.engine import Engine, UnreadableModel, spec_from_metadata
 from cyclecast.runtime.engines.onnxruntime import DeviceFailed, OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
@@ -34,12 +36,17 @@ BEST_FIRST = (
     ("onnxruntime", "cpu"),
 )
 
+TRIED_AT = (64, 64)  # (width, height) of the frame that `auto` tries a model on
+
 
 def open_engine(model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
     """Opens the frame model or plan at `model`. The engine's name, device and precision show what `auto` has chosen.
 
     engine: "auto" or a key of `ENGINES`; a plan runs on its own engine only. device: "auto" (the best device present), "cpu",
     "gpu" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16".
+
+    "auto" tries a model that cyclecast did not export on a small frame, and takes the next precision or engine if that fails. A
+    warning in the log says so.
 
     Raises EngineUnavailable if this machine lacks the engine or device, ConfigError for an unknown engine, and ModelError if
     the file is not a frame model.
@@ -53,15 +60,53 @@ def open_engine(model: Path, engine: str = "auto", device: str = "auto", precisi
     engine = own or engine
     if engine != "auto":
         return ENGINES[engine](model, device, precision)
-    reasons = []
+    reasons: list[str] = []
+    failures: list[EngineError | ModelError] = []
+    failing: list[tuple[str, str]] = []
     for name, its_device in _candidates(device):
         try:
-            return ENGINES[name](model, its_device, precision)
+            opened = _open_working(name, model, its_device, precision, failures)
         except EngineUnavailable as error:
             level = logging.WARNING if isinstance(error, DeviceFailed) else logging.DEBUG
             log.log(level, "%s; trying the next engine", error)
             reasons.append(str(error))
+        except UnreadableModel as error:
+            failures.append(error)
+        else:
+            if opened is not None:
+                for failure in dict.fromkeys(map(str, failures)):
+                    log.warning("%s; using %s %s", failure, opened.name, opened.precision)
+                return opened
+            failing.append((name, its_device))
+    if failing:  # its frames may have to be larger
+        return ENGINES[failing[0][0]](model, failing[0][1], precision)
+    if failures:
+        raise failures[0]
     raise EngineUnavailable("no engine can run it here: " + "; ".join(dict.fromkeys(reasons)))
+
+
+def _open_working(name: str, model: Path, device: str, precision: str, failures: list[EngineError | ModelError]) -> Engine | None:
+    """Opens an engine in this precision, or in fp32 if it fails on a frame in the one that it chooses.
+
+    None if it fails in all; adds its errors to `failures`. TensorRT is not tried, because it builds a plan for each size.
+    """
+    for tried in (precision, "fp32") if precision == "auto" else (precision,):
+        engine = ENGINES[name](model, device, tried)
+        spec = spec_from_metadata(model, engine.metadata)
+        if name.startswith("tensorrt") or (engine.metadata and spec.recipe != "adopted"):
+            return engine
+        width, height = engine.size or TRIED_AT
+        try:
+            engine.run(np.zeros((height, width, 3), np.uint8))
+        except EngineError as error:
+            log.debug("%s %s cannot run %s", name, engine.precision, model, exc_info=True)
+            failures.append(error)
+            engine.close()
+            if engine.precision == "fp32":
+                break
+        else:
+            return engine
+    return None
 
 
 def _candidates(device: str) -> list[tuple[str, str]]:

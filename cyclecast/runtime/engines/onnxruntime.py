@@ -16,6 +16,7 @@ from cyclecast.runtime.engine import (
     PerSizeCache,
     SynchronousEngine,
     TensorSpec,
+    UnreadableModel,
     check_frame,
     check_shape,
     check_size,
@@ -23,6 +24,7 @@ from cyclecast.runtime.engine import (
     frame_size,
     frame_spec,
 )
+from cyclecast.runtime.file_type import how_to_convert
 from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.spec import METADATA_KEY
 
@@ -136,6 +138,8 @@ class OnnxRuntimeEngine(SynchronousEngine):
             options.add_free_dimension_override_by_name(name, value)
         if not self._path.is_file():
             raise ModelError(f"{self._path}: no such model")
+        if found := how_to_convert(self._path):
+            raise ModelError(f"{self._path}: not a model cyclecast can run: {found}")
         providers = [
             (name, values | (CUDA_GRAPH_OPTIONS.get(name, {}) if cuda_graph else {})) for name, values in self._providers
         ]
@@ -148,7 +152,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
             )
         except Exception as error:  # its exception types are private and share no other base
             log.debug("onnxruntime cannot open %s", self._path, exc_info=True)
-            raise ModelError(
+            raise UnreadableModel(
                 f"{self._path}: not a model cyclecast can run: onnxruntime cannot read it (expected {EXPECTED_MODEL})"
             ) from error
         self._require_provider(session)

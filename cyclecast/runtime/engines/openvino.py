@@ -14,7 +14,7 @@ import numpy as np
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
 from cyclecast.future import Completed, Deferred, Future
-from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size, dense
+from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size, dense, frame_spec
 from cyclecast.runtime.machine import cache_folder
 from cyclecast.runtime.onnx_file import describe, openvino_core, openvino_library, read_model
 
@@ -44,7 +44,7 @@ class OpenVinoEngine:
         self.on_build: OnBuild | None = None  # never called, because a size compiles in well under a second
         model = read_model(self._core, path)
         self.size, self.metadata = describe(path, model)
-        self.precision = self._pick_precision(precision, model)
+        self.precision = self._pick_precision(precision, model, frame_spec(path, self.metadata).auto_precision)
         self._requests = PerSizeCache(self._compile, release=_wait_for_all)
 
     def _pick_device(self, device: str) -> str:
@@ -65,13 +65,19 @@ class OpenVinoEngine:
             log.warning("openvino lists %s but cannot use it", name, exc_info=True)
             return False
 
-    def _pick_precision(self, precision: str, model: openvino.Model) -> str:
+    def _pick_precision(self, precision: str, model: openvino.Model, recorded: str) -> str:
+        """recorded: what the model's metadata say about "auto"."""
         native = self._core.get_property(self._target, "OPTIMIZATION_CAPABILITIES")
         if precision == "auto":
             # Never fp16 on a CPU: one that computes bf16 runs fp16 ten times slower.
             fast = "BF16" if self._target == "CPU" else "FP16"
             overflows = self._target != "CPU" and overflows_in_fp16(self._openvino.__version__, model)
-            return fast.lower() if fast in native and not overflows else "fp32"
+            if fast not in native or overflows:
+                return "fp32"
+            if recorded == "fp32" and fast == "BF16":
+                log.warning("%s: bf16 costs this model too much accuracy, as its file says: computing in fp32", self._path.stem)
+                return "fp32"
+            return fast.lower()
         if precision not in HINTS:
             raise ConfigError(f"no precision named {precision!r}; expected one of: auto, {', '.join(HINTS)}")
         if precision != "fp32" and precision.upper() not in native:

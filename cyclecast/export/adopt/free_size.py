@@ -1,0 +1,201 @@
+"""Frees the size of models that were exported with a fixed one: rewrites constants that hold sizes, then checks the result."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from cyclecast.export.adopt.foreign import LAYOUTS, Array, ForeignModel
+
+log = logging.getLogger(__name__)
+
+MIN_PSNR_DB = 60.0  # against the file, at its own size
+MIN_MIRRORED_PSNR_DB = 22.0  # against the file, in the middle of an image that continues as its own mirror image
+Shape = tuple[int, ...]
+
+
+def free_size(foreign: ForeignModel, layout: str) -> onnx.ModelProto | None:
+    """A copy of the model with free height and width; None if its sizes are part of the computation in an unknown way."""
+    model = onnx.ModelProto()
+    model.CopyFrom(foreign.model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # the errors of shape inference share no base
+        log.debug("no shapes", exc_info=True)
+        return None
+    shapes = {port.name: shape for port in (*inferred.value_info, *inferred.input, *inferred.output) if (shape := _shape(port))}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    _Sizes(model.graph, shapes).rewrite()
+    axes = [axis for axis in (1, 2, 3) if axis != LAYOUTS[layout]]
+    for axis, name in zip(axes, ("height", "width"), strict=True):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    return model
+
+
+def is_same_network(fixed: Callable[[Array], Array], freed: Callable[[Array], Array], x: Array) -> bool:
+    """Whether the freed model computes what the fixed one does. x: an input of the fixed size, (1, C, H, W).
+
+    It must have the same output for x. For an image that continues to the right as its own mirror image it must have nearly
+    the same output on the left: so it does not if a constant still holds a size.
+    """
+    expected = fixed(x).astype(np.float64)
+    spread = float(np.ptp(np.percentile(expected, (1, 99)))) or 1.0
+    if _psnr(expected, freed(x), spread) < MIN_PSNR_DB:
+        return False
+    wide = freed(np.concatenate([x, x[..., ::-1]], 3))
+    axis = 3 if wide.shape[3] == 2 * expected.shape[3] else 2
+    if wide.shape[axis] != 2 * expected.shape[axis]:
+        return False
+    middle = slice(expected.shape[axis] // 4, expected.shape[axis] - expected.shape[axis] // 4)
+    part = (slice(None),) * axis + (middle,)
+    psnr = _psnr(expected[part], wide[part], spread)
+    log.debug("at twice the width: %.1f dB", psnr)
+    return psnr >= MIN_MIRRORED_PSNR_DB
+
+
+def _psnr(expected: Array, got: Array, spread: float) -> float:
+    if got.shape != expected.shape:
+        return -math.inf
+    square = float(np.square(got - expected).mean())
+    return math.inf if square == 0 else 10 * math.log10(spread**2 / square)
+
+
+def _shape(port: onnx.ValueInfoProto) -> Shape | None:
+    dims = port.type.tensor_type.shape.dim
+    return (
+        tuple(d.dim_value or 1 for d in dims)
+        if all(d.HasField("dim_value") or index == 0 for index, d in enumerate(dims))
+        else None
+    )
+
+
+class _Sizes:
+    """Replaces the constants of Resize, Reshape, Slice and ConvTranspose that hold sizes.
+
+    shapes: of all values, at the fixed size.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, shapes: dict[str, Shape]) -> None:
+        self.graph, self.shapes = graph, shapes
+        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        self.producers = {value: node for node in graph.node for value in node.output}
+        self.nodes: list[onnx.NodeProto] = []
+
+    def rewrite(self) -> None:
+        for node in self.graph.node:
+            source, target = (self.shapes.get(names[0]) if names else None for names in (node.input, node.output))
+            if source and target and not node.domain:
+                if node.op_type == "Resize" and len(node.input) == 4 and node.input[3] in self.constants:
+                    self._scale(node, source, target)
+                elif node.op_type == "Reshape" and node.input[1] in self.constants and node.input[0] not in self.constants:
+                    self._reshape(node, target)
+                elif node.op_type == "ConvTranspose":
+                    self._transposed_convolution(node, source)
+                elif node.op_type == "Slice" and len(node.input) > 2 and node.input[2] in self.constants:
+                    self._slice(node, source)
+            self.nodes.append(node)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+
+    def _constant(self, node: onnx.NodeProto, value: Array) -> str:
+        name = f"{node.output[0]}/free_{len(self.graph.initializer)}"
+        self.graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    def _scale(self, node: onnx.NodeProto, source: Shape, target: Shape) -> None:
+        """Sizes become factors."""
+        if any(a.name == "axes" for a in node.attribute):
+            return
+        factors = np.array([after / before for before, after in zip(source, target, strict=True)], np.float32)
+        node.input[:] = [node.input[0], node.input[1], self._constant(node, factors)]
+
+    def _transposed_convolution(self, node: onnx.NodeProto, source: Shape) -> None:
+        """An output's size becomes the padding that leads to it."""
+        settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        weight = self.shapes.get(node.input[1])
+        if "output_shape" not in settings or weight is None:
+            return
+        starts, ends, more = [], [], []
+        for axis, size in enumerate(settings["output_shape"][-2:]):
+            stride, dilation = (settings.get(name, [1, 1])[axis] for name in ("strides", "dilations"))
+            missing = size - (stride * (source[2 + axis] - 1) + (weight[2 + axis] - 1) * dilation + 1)
+            cut = max(0, -missing)
+            half = cut // 2 if settings.get("auto_pad") == b"SAME_UPPER" else cut - cut // 2
+            starts.append(half)
+            ends.append(cut - half)
+            more.append(max(0, missing))
+        kept = [a for a in node.attribute if a.name not in ("output_shape", "auto_pad", "pads", "output_padding")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        node.attribute.append(helper.make_attribute("pads", [*starts, *ends]))
+        node.attribute.append(helper.make_attribute("output_padding", more))
+
+    def _reshape(self, node: onnx.NodeProto, target: Shape) -> None:
+        """Heights and widths become multiples or parts of those of the nearest image that the data come from."""
+        dims = self.constants[node.input[1]].tolist()
+        earlier = self._nearest_image(node.input[0])
+        if earlier is None or min(dims, default=0) == 0:
+            return
+        height, width = self.shapes[earlier][2:]
+        if len(dims) == 3 and -1 not in dims and dims[2] > 1 and dims[2] % width == 0:
+            dims[2] = -1  # an image as a list of pixels
+        axes = {2: {1: 3}, 4: {2: 2, 3: 3}, 6: {4: 2, 5: 3}}.get(len(dims), {})
+        if len(dims) == 6 and (target[4], target[5]) != (height, width):
+            axes = {2: 2, 4: 3}
+        parts: list[str] = []
+        for axis, size in enumerate(dims):
+            side = axes.get(axis)
+            if side is not None and size > 1:
+                parts.append(self._multiple(node, earlier, side, size))
+            else:
+                parts.append(self._constant(node, np.array([size], np.int64)))
+        name = f"{node.output[0]}/free_shape"
+        self.nodes.append(helper.make_node("Concat", parts, [name], axis=0))
+        node.input[1] = name
+
+    def _multiple(self, node: onnx.NodeProto, image: str, side: int, size: int) -> str:
+        """The name of the value (1,) that is `size` now, as a multiple or a part of a side (2 or 3) of an image."""
+        whole = self.shapes[image][side]
+        operator, factor = ("Mul", size // whole) if size >= whole else ("Div", whole // size)
+        names = [f"{node.output[0]}/free_{len(self.nodes)}_{part}" for part in ("shape", "side", "size")]
+        self.nodes.append(helper.make_node("Shape", [image], names[:1]))
+        self.nodes.append(helper.make_node("Gather", [names[0], self._constant(node, np.array([side]))], names[1:2], axis=0))
+        self.nodes.append(helper.make_node(operator, [names[1], self._constant(node, np.array([factor]))], names[2:]))
+        return names[2]
+
+    def _nearest_image(self, name: str) -> str | None:
+        """The nearest value with height and width that `name` is computed from."""
+        names, seen = [name], set()
+        while names:
+            name = names.pop(0)
+            shape = self.shapes.get(name, ())
+            if len(shape) == 4 and min(shape[2:]) > 1:
+                return name
+            if name in self.producers and name not in seen:
+                seen.add(name)
+                names += [value for value in self.producers[name].input if value and value not in self.constants]
+        return None
+
+    def _slice(self, node: onnx.NodeProto, source: Shape) -> None:
+        """Ends that count from the start become ends that count from the end."""
+        starts, ends = (self.constants.get(node.input[index]) for index in (1, 2))
+        axes = self.constants.get(node.input[3]) if len(node.input) > 3 else np.arange(len(ends) if ends is not None else 0)
+        if starts is None or ends is None or axes is None:
+            return
+        changed = ends.astype(np.int64)
+        for index, axis in enumerate(axes.tolist()):
+            size = source[axis]
+            if axis in (len(source) - 1, len(source) - 2) and size // 2 < ends[index] <= size < 2**31:
+                changed[index] = ends[index] - size or 2**31 - 1
+        if (changed != ends).any():
+            node.input[2] = self._constant(node, changed.astype(ends.dtype))
