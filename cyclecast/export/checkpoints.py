@@ -22,9 +22,12 @@ from cyclecast.export.state_dicts.names import direction_from_name
 from cyclecast.training import checkpoint
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
+SCALAR = np.float64().__reduce__()[0]  # builds a number of numpy
 HARMLESS: list[Any] = [  # classes of settings beside the weights, as training scripts save them: they hold plain data
     argparse.Namespace,
     pathlib.PosixPath,
+    *((SCALAR, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")),
+    *(np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool"))),
     *(
         (dict, f"{module}.AttributeDict")
         for module in (

@@ -58,8 +58,9 @@ def around(network: Net, layout: str) -> dict[str, Any]:
     network.load_state_dict(before)
     state = network.state_dict()
     random = {key: torch.rand_like(value) for key, value in state.items()}
+    options = argparse.Namespace(ngf=2, name="x", folder=Path("runs"), best=np.float32(1))
     if layout == "state_dict":
-        return {"epoch": 3, "state_dict": state, "optimizer": optimizer.state_dict(), "opt": argparse.Namespace(ngf=2, name="x")}
+        return {"epoch": 3, "state_dict": state, "optimizer": optimizer.state_dict(), "opt": options, "best": np.float64(0.5)}
     if layout == "lightning":
         weights = prefixed(network, "netG.") | discriminator("netD.")
         return {"state_dict": weights, "epoch": 1, "callbacks": {}, "optimizer_states": [optimizer.state_dict()]}
