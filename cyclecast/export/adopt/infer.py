@@ -16,7 +16,16 @@ from cyclecast.export.adopt.foreign import Array, Convention, ForeignModel, Imag
 from cyclecast.export.adopt.free_size import free_size, is_same_network
 from cyclecast.export.adopt.original import Original
 from cyclecast.export.adopt.overrides import Overrides
-from cyclecast.export.adopt.sizes import Finding, OutputSpec, find_layout, find_multiple, fixed_size, input_channels, output_spec
+from cyclecast.export.adopt.sizes import (
+    Finding,
+    OutputSpec,
+    find_layout,
+    find_multiple,
+    fixed_size,
+    input_channels,
+    multiples_of,
+    output_spec,
+)
 from cyclecast.export.agreement import center_crop_resize
 
 log = logging.getLogger(__name__)
@@ -144,7 +153,10 @@ def _free(
         freed = Original(foreign, fixed.convention.layout, model)
         if not is_same_network(fixed.original, freed, x):
             return None
-        found, multiple, finding = find_multiple(freed, fixed.convention.layout, fixed.convention.channels, multiple)
+        assert fixed.convention.size is not None
+        multiples = multiples_of(fixed.convention.size)
+        settings = (fixed.convention.layout, fixed.convention.channels, multiple, multiples)
+        found, multiple, finding = find_multiple(freed, *settings)
     except ModelError as error:
         log.debug("its size stays fixed: %s", error)
         return None
