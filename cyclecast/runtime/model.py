@@ -29,7 +29,7 @@ def find_model(name: str | Path) -> Path:
         return bundled[str(name)]
     path = Path(name)
     if path.exists() and (path.is_dir() or engine_of_plan(path) is None) and (found := how_to_convert(path)):
-        raise ModelError(f"{name}: {found}")
+        raise ModelError(f"{name}: not a model cyclecast can run: {found}")
     if not path.is_file():
         raise MissingModelError(f"{name}: no such file, and no bundled model of that name (bundled: {', '.join(bundled)})")
     return path

@@ -55,7 +55,7 @@ def openvino_core() -> openvino.Core:
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
     """The graph in `path`. ModelError if the file is not a model; UnreadableModel if another library may read it."""
     if found := how_to_convert(path):  # OpenVINO would try other formats, whose libraries print errors
-        raise ModelError(f"{path}: not a model cyclecast can run: {found}")
+        raise ModelError(f"{path}: not a model cyclecast can run: openvino cannot read it: {found}")
     try:
         return core.read_model(str(path))
     except RuntimeError as error:

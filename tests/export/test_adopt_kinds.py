@@ -286,7 +286,12 @@ def local_function(path: Path) -> None:
 
 
 def fused_convolution(path: Path) -> None:
-    settings = {"domain": "com.microsoft", "pads": [1, 1, 1, 1], "activation": "LeakyRelu", "activation_params": [0.1]}
+    settings: dict[str, Any] = {
+        "domain": "com.microsoft",
+        "pads": [1, 1, 1, 1],
+        "activation": "LeakyRelu",
+        "activation_params": [0.1],
+    }
     plain(path, [node("FusedConv", ["x", "w"], ["z"], **settings), node("Sigmoid", ["z"], ["y"])], {"w": BLUR}, opset=17)
     model = onnx.load(str(path))
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))

@@ -16,6 +16,7 @@ from cyclecast.errors import ModelError, OutputError
 from cyclecast.export.triton import write_repository
 from cyclecast.runtime.model import find_model
 from cyclecast.runtime.plan import PlanFacts
+from tests.commands import run_command
 
 
 def _read(config: Path) -> model_config_pb2.ModelConfig:
@@ -92,3 +93,11 @@ def _plan(path: Path, magic: bytes, engine: str, largest: tuple[int, int]) -> Pa
     )
     path.write_bytes(magic + facts.to_json().encode() + b"\0")
     return path
+
+
+def test_a_model_that_the_repository_has_stops_the_export_before_it_writes(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "repository" / "m").mkdir(parents=True)
+    (tmp_path / "repository" / "m" / "config.pbtxt").touch()
+    done = run_command("export", run, "-o", tmp_path / "m.onnx", "--direction", "a2b", "--triton", tmp_path / "repository")
+    assert done.returncode == 1 and "config.pbtxt: exists already" in done.stderr
+    assert not (tmp_path / "m.onnx").exists()

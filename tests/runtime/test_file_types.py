@@ -52,7 +52,7 @@ def test_every_type_is_named_with_the_command(tmp_path: Path, run: Path) -> None
     for path, message in cases:
         with pytest.raises(ModelError) as caught:
             find_model(path)
-        assert str(caught.value).startswith(f"{path}: {message}")
+        assert str(caught.value).startswith(f"{path}: not a model cyclecast can run: {message}")
         with pytest.raises(ModelError, match=message[:20]):
             adopt(path, tmp_path / "o.onnx", moving_frames(1))
     assert how_to_convert(model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, 48, 64, 3])) is None
@@ -101,8 +101,7 @@ def test_a_model_without_metadata_falls_to_a_precision_that_runs(tmp_path: Path,
                 raise EngineError("openvino cannot compile it")
             return super().run(frame)
 
-    shape: list[int | str | None] = [1, "height", "width", 3]
-    path = model_file(tmp_path / "m.onnx", TensorProto.UINT8, shape)
+    path = model_file(tmp_path / "m.onnx", TensorProto.UINT8, [1, "height", "width", 3])
     before = ENGINES["openvino"]
     ENGINES["openvino"] = Failing
     try:

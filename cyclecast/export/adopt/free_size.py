@@ -15,7 +15,9 @@ from cyclecast.export.adopt.foreign import LAYOUTS, Array, ForeignModel
 log = logging.getLogger(__name__)
 
 MIN_PSNR_DB = 60.0  # against the file, at its own size
-MIN_MIRRORED_PSNR_DB = 22.0  # against the file, in the middle of an image that continues as its own mirror image
+# Against the file, in the middle of an image that continues as its own mirror image. Measured: 20 to 34 dB for published style
+# networks, whose convolutions see beyond the edge; 4 dB for a mean that is divided by a constant number of pixels.
+MIN_MIRRORED_PSNR_DB = 15.0
 Shape = tuple[int, ...]
 
 

@@ -16,7 +16,16 @@ from cyclecast.export.adopt.foreign import Array, Convention, ForeignModel, Imag
 from cyclecast.export.adopt.free_size import free_size, is_same_network
 from cyclecast.export.adopt.original import Original
 from cyclecast.export.adopt.overrides import Overrides
-from cyclecast.export.adopt.sizes import Finding, OutputSpec, find_layout, find_multiple, fixed_size, input_channels, output_spec
+from cyclecast.export.adopt.sizes import (
+    Finding,
+    OutputSpec,
+    find_layout,
+    find_multiple,
+    fixed_size,
+    input_channels,
+    multiples_of,
+    output_spec,
+)
 from cyclecast.export.agreement import center_crop_resize
 
 log = logging.getLogger(__name__)
@@ -136,21 +145,22 @@ def _free(
     foreign: ForeignModel, fixed: Inferred, image: Image, output: OutputSpec, multiple: int | None
 ) -> tuple[Inferred, Finding] | None:
     """The model with a free size, and its multiple; None if it does not compute the same."""
-    model = free_size(foreign, fixed.convention.layout)
-    if model is None:
+    model, size = free_size(foreign, fixed.convention.layout), fixed.convention.size
+    if model is None or size is None:
         return None
     x = fixed.convention.to_input(image.astype(np.float32))
     try:
         freed = Original(foreign, fixed.convention.layout, model)
         if not is_same_network(fixed.original, freed, x):
             return None
-        found, multiple, finding = find_multiple(freed, fixed.convention.layout, fixed.convention.channels, multiple)
+        multiples = multiples_of(size)
+        settings = (fixed.convention.layout, fixed.convention.channels, multiple, multiples)
+        found, multiple, finding = find_multiple(freed, *settings)
     except ModelError as error:
         log.debug("its size stays fixed: %s", error)
         return None
     if found != output:
         return None
     convention = dataclasses.replace(fixed.convention, size=None, multiple=multiple)
-    return dataclasses.replace(
-        fixed, convention=convention, reference=freed, model=model, fixed_at=fixed.convention.size
-    ), finding
+    fixed_at = None if any(side % multiple for side in size) else size  # a requested multiple may pad the file's own size
+    return dataclasses.replace(fixed, convention=convention, reference=freed, model=model, fixed_at=fixed_at), finding

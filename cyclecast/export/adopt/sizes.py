@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,13 +76,23 @@ def _height_and_width(input_spec: TensorSpec, layout: str) -> tuple[int | None, 
     return input_spec.dims[2:] if layout == "nchw" else input_spec.dims[1:3]
 
 
-def find_multiple(run: Run, layout: str, channels: int, override: int | None) -> tuple[OutputSpec, int, Finding]:
+def multiples_of(size: tuple[int, int]) -> list[int]:
+    """The multiples that may free a model of this size: with them, frames of this size are not padded."""
+    side = math.gcd(*size)
+    return [
+        value for value in range(1, min(side, MULTIPLES[-1]) + 1) if side % value == 0 and (value in MULTIPLES or value % 4 == 0)
+    ]
+
+
+def find_multiple(
+    run: Run, layout: str, channels: int, override: int | None, multiples: Sequence[int] = MULTIPLES
+) -> tuple[OutputSpec, int, Finding]:
     """Runs a model of any size at an odd size and at the smallest. Returns its output, the multiple to pad to, and a finding.
 
-    The multiple is the first of `MULTIPLES` with which the output has the input's size. ModelError if there is none.
+    The multiple is the first of `multiples` with which the output has the input's size. ModelError if there is none.
     """
     problems: list[ModelError] = []
-    for multiple in MULTIPLES if override is None else (override,):
+    for multiple in multiples if override is None else (override,):
         try:
             output = [output_spec(run, layout, channels, *probe, multiple) for probe in PROBES][0]
         except ModelError as error:
@@ -97,7 +108,7 @@ def find_multiple(run: Run, layout: str, channels: int, override: int | None) ->
         return output, multiple, Finding("multiple", str(multiple), f"padded to fewer, {problems[-1]}")
     if override is not None or isinstance(problems[-1], NoImage):
         raise problems[-1]
-    tried = ", ".join(map(str, MULTIPLES))
+    tried = ", ".join(map(str, multiples))
     raise ModelError(f"{problems[0]} (sides padded to multiples of {tried}: none works; --multiple N sets another one)")
 
 

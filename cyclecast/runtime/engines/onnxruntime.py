@@ -139,7 +139,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         if not self._path.is_file():
             raise ModelError(f"{self._path}: no such model")
         if found := how_to_convert(self._path):
-            raise ModelError(f"{self._path}: not a model cyclecast can run: {found}")
+            raise ModelError(f"{self._path}: not a model cyclecast can run: onnxruntime cannot read it: {found}")
         providers = [
             (name, values | (CUDA_GRAPH_OPTIONS.get(name, {}) if cuda_graph else {})) for name, values in self._providers
         ]
