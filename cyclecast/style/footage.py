@@ -14,7 +14,7 @@ import numpy as np
 
 from cyclecast.errors import InputError, MissingInputError
 from cyclecast.files import atomic_write
-from cyclecast.style.stills import is_hidden, read_opaque
+from cyclecast.style.stills import counted, is_hidden, read_opaque
 from cyclecast.video.files.images import SUFFIXES, write_image
 from cyclecast.video.files.reader import TimeRange, VideoFile, open_container
 from cyclecast.video.frame import Image
@@ -95,7 +95,7 @@ def report_skipped(skipped: Sequence[str], on_message: Callable[[str], None]) ->
     for reason in skipped[:MOST_NOTICES]:
         on_message(f"skipped {reason}")
     if (more := len(skipped) - MOST_NOTICES) > 0:
-        on_message(f"skipped {more} more file{'' if more == 1 else 's'}")
+        on_message(f"skipped {counted(more, 'more file')}")
 
 
 def spread_images(path: Path, count: int) -> Iterator[Image]:

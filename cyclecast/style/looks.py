@@ -14,7 +14,7 @@ from cyclecast.runtime.model import bundled_models
 from cyclecast.runtime.plan import engine_of_plan
 from cyclecast.style.footage import SMALLEST_SIDE as SMALLEST_PAIR
 from cyclecast.style.footage import VIDEO_SUFFIXES
-from cyclecast.style.stills import list_visible, read_opaque
+from cyclecast.style.stills import counted, list_visible, read_opaque
 from cyclecast.training.checkpoint import NAME
 
 SMALLEST_STYLE = 128  # pixels: a smaller style image holds no strokes to learn
@@ -94,8 +94,7 @@ class Pairs:
         return f"as {self} show{'s' if len(self.rows) == 1 else ''}"
 
     def __str__(self) -> str:
-        count = len(self.rows)
-        return f"{count} {'keyframe' if self.are_keyframes else 'pair'}{'' if count == 1 else 's'}"
+        return counted(len(self.rows), "keyframe" if self.are_keyframes else "pair")
 
 
 Look = StyleImages | Teacher | Pairs
@@ -167,7 +166,7 @@ def _style_images(path: Path, skipped: list[str], is_excluded: Callable[[Path], 
         except InputError as error:
             skipped.append(str(error))
     if len(usable) < 2:
-        found = f"{len(usable)} readable image{'' if usable else 's'} of {SMALLEST_STYLE}x{SMALLEST_STYLE} pixels or more"
+        found = f"{counted(len(usable), 'readable image')} of {SMALLEST_STYLE}x{SMALLEST_STYLE} pixels or more"
         hint = f"; for the style of one image, name it: {usable[0]}" if usable else ""
         raise InputError(f"{path}: holds {found}, expected at least 2{hint}")
     return usable

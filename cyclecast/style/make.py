@@ -14,7 +14,7 @@ from cyclecast.style.folder import StyleFolder
 from cyclecast.style.footage import list_footage, report_skipped
 from cyclecast.style.looks import Look, Pairs, Teacher, digest_look, locate, read_look
 from cyclecast.style.options import StyleOptions, StyleReport
-from cyclecast.style.plan import Plan, read_plan, recipe_of, require_same, require_time
+from cyclecast.style.plan import Plan, format_minutes, read_plan, recipe_of, require_same, require_time
 from cyclecast.style.stages import RESUME_HINT, OnProgress, Stages
 from cyclecast.style.teacher import TeacherView
 
@@ -94,9 +94,9 @@ def read_request(
     folder.require_apart([path for path in (*look.paths, *files) if path in sources or not is_own(path)])
     request: dict[str, Any] = {
         "look": [str(path.resolve()) for path in map(locate, looks)] or [str(path.resolve()) for path in pairs or ()],
-        "content of the look": digest_look(look),
+        "files of the look": [digest_look(look)],
         "footage": [str(path.resolve()) for path in footage],
-        "minutes": options.minutes,
+        "minutes": None if options.steps else options.allowed_minutes,
         "steps": options.steps,
         "preset": options.preset,
         "seed": options.seed,
@@ -135,7 +135,7 @@ def _readable_plan(folder: StyleFolder, overwrite: bool) -> Plan:
 
 def announce(look: Look, folder: StyleFolder, options: StyleOptions, is_resumed: bool, on_message: Callable[[str], None]) -> None:
     """Says what will be done, and for how long."""
-    time_given = "" if options.steps else f": about {options.time / 60:g} minutes in all"
+    time_given = "" if options.steps else f": {format_minutes(60 * options.allowed_minutes)} in all"
     on_message(f"learning {look}, with the recipe {recipe_of(look)}, preset {options.preset}{time_given}")
     report_skipped(look.skipped, on_message)
     if is_resumed:

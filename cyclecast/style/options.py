@@ -28,9 +28,9 @@ class StyleOptions:
     """Color order of a foreign ONNX model, bgr or rgb. None: detected."""
 
     @property
-    def time(self) -> float:
-        """Seconds that everything may take, where `steps` does not say."""
-        return 60 * (MINUTES if self.minutes is None else self.minutes)
+    def allowed_minutes(self) -> float:
+        """Minutes that everything may take, where `steps` does not say."""
+        return MINUTES if self.minutes is None else self.minutes
 
 
 @dataclass(frozen=True)

@@ -83,11 +83,11 @@ def require_same(plan: Plan, request: Mapping[str, Any], folder: Path) -> None:
     for name, value in request.items():
         before = plan.request.get(name)
         if before != value:
-            is_short = all(isinstance(each, int | float | str | None) for each in (before, value)) and "content" not in name
-            changes.append(f"{name} was {before}, now {value}" if is_short else name)
+            is_short = all(isinstance(each, int | float | str) for each in (before, value))
+            changes.append(f"{name} {before} in place of {value}" if is_short else f"other {name}")
     if changes:
         raise OutputExistsError(
-            f"{folder}: holds a style of another request ({'; '.join(changes)}); --overwrite starts anew, the earlier command "
+            f"{folder}: holds another style ({', '.join(changes)}); --overwrite starts anew, the earlier command "
             "resumes it, or choose another --output"
         )
 

@@ -34,7 +34,7 @@ from cyclecast.style.plan import (
     training_config,
 )
 from cyclecast.style.result import Figures, measure, write_card, write_sheet
-from cyclecast.style.stills import read_opaque
+from cyclecast.style.stills import counted, read_opaque
 from cyclecast.style.teacher import PairMaker, convert_teacher
 from cyclecast.training import checkpoint
 from cyclecast.training.data.images import spaced_indices
@@ -113,7 +113,7 @@ class Stages:
 
     def _seconds_left(self) -> float:
         """The time that training may take."""
-        return self.options.time - sum(self.plan.seconds.values()) - FINISHING_SECONDS
+        return 60 * self.options.allowed_minutes - sum(self.plan.seconds.values()) - FINISHING_SECONDS
 
     def _convert_teacher(self, teacher: Teacher) -> None:
         images: list[Image] = []
@@ -132,8 +132,7 @@ class Stages:
         plan.frames = extract_frames(
             self.footage, frames, lambda done, total: self.on_progress("reading footage", done, total), self.on_message
         )
-        files = len(self.footage)
-        self.on_message(f"footage: {plan.frames} frames of {files} file{'' if files == 1 else 's'}")
+        self.on_message(f"footage: {counted(plan.frames, 'frame')} of {counted(len(self.footage), 'file')}")
 
     def _prepare_data(self) -> None:
         """Writes the style images, or the pairs, where they are missing."""
@@ -190,7 +189,7 @@ class Stages:
             estimate = plan.step_seconds * OVERHEAD * left
             more = estimate - self._seconds_left()
             self.on_message(
-                f"training: {left} {'' if left == plan.steps else 'more '}steps"
+                f"training: {counted(left, 'step' if left == plan.steps else 'more step')}"
                 + (f" of {plan.step_seconds:.2f} s, {format_minutes(estimate)}" if estimate else "")
                 + ("; fewer steps would learn too little" if options.steps is None and more > 60 else "")
             )

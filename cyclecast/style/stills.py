@@ -38,3 +38,8 @@ def list_visible(folder: Path) -> list[Path]:
 def is_hidden(path: Path, folder: Path) -> bool:
     """Whether the file or a subfolder of `folder` on the way to it begins with a dot."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 frame", "2 frames"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -154,12 +154,12 @@ def stop_training(message: str) -> None:
 
 def test_another_request_in_the_same_folder_is_refused(stopped: Path, photos: Path, negatives: Path) -> None:
     pairs = photos, negatives
-    with pytest.raises(cyclecast.OutputExistsError, match="steps was 2, now 3"):
+    with pytest.raises(cyclecast.OutputExistsError, match="steps 2 in place of 3"):
         make_style([], stopped, pairs=pairs, options=options(steps=3))
     image = read(negatives / "0.png")
     try:
         cv2.imwrite(str(negatives / "0.png"), 255 - image)  # a keyframe was painted anew
-        with pytest.raises(cyclecast.OutputExistsError, match="content of the look"):
+        with pytest.raises(cyclecast.OutputExistsError, match="other files of the look"):
             make_style([], stopped, pairs=pairs, options=options(steps=2))
     finally:
         cv2.imwrite(str(negatives / "0.png"), image)

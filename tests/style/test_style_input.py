@@ -17,6 +17,8 @@ from cyclecast.style import StyleOptions, make_style
 from cyclecast.style.footage import count_packets, extract_frames, list_footage, spread_frames
 from cyclecast.style.looks import Pairs, read_look
 from cyclecast.style.stills import read_opaque
+from cyclecast.training.config import load_config
+from cyclecast.training.recipes.style_transfer import StyleTransferConfig, style_images
 from tests.commands import run_command
 from tests.style.conftest import read
 
@@ -72,12 +74,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(bad: dict[str, list[object]], 
         assert not (tmp_path / "out.onnx").exists() and not (tmp_path / "out.style").exists(), reason
 
 
-def test_a_classifier_is_refused_as_a_teacher(photos: Path, tmp_path: Path) -> None:
+def test_a_classifier_and_a_latent_model_are_refused_as_teachers(photos: Path, tmp_path: Path) -> None:
     scores = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, 3, 1, 1])
     image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 224, 224])
     graph = onnx.helper.make_graph([onnx.helper.make_node("GlobalAveragePool", ["image"], ["scores"])], "c", [image], [scores])
     path = tmp_path / "classifier.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), str(path))
+    latent = Path(__file__).parents[1] / "golden" / "models" / "latent.onnx"
+    done = run_command("style", latent, "--footage", photos, "-o", tmp_path / "out.onnx")
+    assert done.returncode == 1 and "latent.onnx: a latent model" in done.stderr
     done = run_command("style", path, "--footage", photos, "-o", tmp_path / "out.onnx")
     assert done.returncode == 1 and "classifier.onnx: its output is 1x1" in done.stderr
     assert not (tmp_path / "out.style").exists()
@@ -135,6 +140,13 @@ def test_footage_is_spread_evenly_and_what_cannot_be_read_is_counted(tmp_path: P
     paths = list_footage([video.parent, video])
     assert extract_frames(paths, tmp_path / "frames", lambda *_: None, messages.append) == 30
     assert len(messages) == 4 and messages[-1] == "skipped 2 more files"
+
+
+def test_style_images_that_cannot_be_read_are_an_input_error(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    folders = {"domain_a": photos, "domain_b": tmp_path, "out": tmp_path / "run"}
+    with pytest.raises(cyclecast.InputError, match="none of its 1 image files can be read"):
+        style_images(load_config(StyleTransferConfig, settings=folders))
 
 
 def test_a_log_gets_a_line_at_most_every_minute() -> None:
