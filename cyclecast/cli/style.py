@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from cyclecast.cli.console import JsonOption, OverwriteOption, StrengthOption, bars, console, extra, print_json, print_line
+from cyclecast.cli.console import JsonOption, OverwriteOption, StrengthOption, console, extra, print_json, print_line, stage_bars
 
 
 def style(
@@ -89,14 +91,7 @@ def style(
         view=TeacherView(teacher_height, teacher_scale, teacher_shifts),
         color=color,
     )
-    with bars(speed="a second") as bar:
-        stages: dict[str, Callable[..., None]] = {}
-
-        def on_progress(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = bar(stage)
-            stages[stage](done, total)
-
+    with stage_bars() as update:
         report = make_style(
             looks or [],
             output,
@@ -104,7 +99,7 @@ def style(
             pairs=pairs,
             options=options,
             on_message=print_line,
-            on_progress=on_progress,
+            on_progress=update if console.is_terminal else lines_of_progress(print_line),
         )
     if as_json:
         return print_json(dataclasses.asdict(report))
@@ -119,4 +114,17 @@ def style(
             f"(the source itself: {figures['psnr_db_of_the_source']:.1f} dB, SSIM {figures['ssim_of_the_source']:.2f})",
             markup=False,
         )
-    console.print(f"next: cyclecast live 0 --model {report.output}", markup=False)
+    console.print(f"next: cyclecast live 0 --model {shlex.quote(report.output)}", markup=False)
+
+
+def lines_of_progress(on_line: Callable[[str], None], seconds: float = 60.0) -> Callable[[str, int, int], None]:
+    """Progress for a log: update(stage, done, total) prints a line at most every so many seconds."""
+    last = time.monotonic()
+
+    def update(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            on_line(f"{stage}: {done} of {total}")
+
+    return update

@@ -5,7 +5,8 @@ trains with the recipe `style_transfer` or `supervised`, exports, and writes a s
 `train`.
 """
 
-from cyclecast.style.make import StyleOptions, StyleReport, make_style
+from cyclecast.style.make import make_style
+from cyclecast.style.options import StyleOptions, StyleReport
 from cyclecast.style.teacher import TeacherView
 
 __all__ = ["StyleOptions", "StyleReport", "TeacherView", "make_style"]

@@ -10,7 +10,8 @@ import numpy as np
 
 from cyclecast.files import atomic_write
 from cyclecast.style.looks import Pairs
-from cyclecast.video.files.images import read_image, write_image
+from cyclecast.style.stills import read_opaque
+from cyclecast.video.files.images import write_image
 from cyclecast.video.frame import Image
 
 SIDE = 256  # pixels of a tile: it is decoded in a few milliseconds, and crops from it differ enough
@@ -45,7 +46,11 @@ class PairFolders:
 
     def has(self, number: int) -> bool:
         """Whether pair `number` is complete."""
-        return any(self._target(number).after.glob(f"{number:06d}-last.png"))
+        return (self._target(number).after / f"{number:06d}-last.png").is_file()
+
+    def are_complete(self) -> bool:
+        """Whether all pairs are there, and at least one."""
+        return self.total > 0 and all(map(self.has, range(self.total)))
 
     def write(self, number: int, before: Image, after: Image) -> None:
         """Writes the tiles of a pair of equal size, (H, W, 3) uint8 BGR. The last one marks it as complete."""
@@ -66,9 +71,11 @@ class PairFolders:
 
 
 def write_pairs(pairs: Pairs, folders: PairFolders, on_progress: OnProgress) -> None:
-    """Cuts pairs that exist already into tiles."""
+    """Cuts pairs that exist already into tiles, where these are missing. Transparent parts of an image after are as before."""
     for number, (before, after) in enumerate(pairs.rows):
-        folders.write(number, read_image(before), read_image(after))
+        if not folders.has(number):
+            source = read_opaque(before)
+            folders.write(number, source, read_opaque(after, source))
         on_progress(number + 1, len(pairs.rows))
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 
-from cyclecast.errors import ConfigError, InputError, MissingInputError
-from cyclecast.runtime.model import bundled_models, find_model
+from cyclecast.errors import ConfigError, CyclecastError, InputError, MissingInputError, MissingModelError
+from cyclecast.files import digest_of_ends, read_error
+from cyclecast.runtime.model import bundled_models
+from cyclecast.runtime.plan import engine_of_plan
+from cyclecast.style.footage import SMALLEST_SIDE as SMALLEST_PAIR
+from cyclecast.style.footage import VIDEO_SUFFIXES
+from cyclecast.style.stills import counted, list_visible, read_opaque
 from cyclecast.training.checkpoint import NAME
-from cyclecast.training.data import list_images, read_image
 
-SMALLEST_SIDE = 128  # pixels: a smaller style image holds no strokes to learn
+SMALLEST_STYLE = 128  # pixels: a smaller style image holds no strokes to learn
 COLLECTION = 20  # style images from which on a discriminator has enough to learn from
 KEYFRAMES = 5  # up to so many pairs are keyframes of one clip: each of their areas counts
 PYTORCH_SUFFIXES = (".pt", ".pth")
@@ -22,11 +28,18 @@ class StyleImages:
     """Images whose style is learned."""
 
     paths: tuple[Path, ...]
+    skipped: tuple[str, ...] = ()
+    """Why other files of the folders are not used, a phrase each."""
 
     @property
     def is_collection(self) -> bool:
         """Whether there are enough images for a discriminator."""
         return len(self.paths) >= COLLECTION
+
+    @property
+    def manner(self) -> str:
+        """How the model paints."""
+        return f"in {self}"
 
     def __str__(self) -> str:
         return f"the style of {self.paths[0].name if len(self.paths) == 1 else f'{len(self.paths)} images'}"
@@ -34,14 +47,25 @@ class StyleImages:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A generator that is imitated: a checkpoint, a run, a state dict or an ONNX model."""
+    """A generator that is imitated: a checkpoint, a run, a state dict, an ONNX model or a plan."""
 
     path: Path
+    skipped: tuple[str, ...] = ()
 
     @property
     def is_pytorch(self) -> bool:
         """Whether it is exported to ONNX first."""
-        return self.path.is_dir() or self.path.suffix in PYTORCH_SUFFIXES
+        return self.path.is_dir() or self.path.suffix.lower() in PYTORCH_SUFFIXES
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file that it is read from."""
+        return (self.path / NAME if self.path.is_dir() else self.path,)
+
+    @property
+    def manner(self) -> str:
+        """How the model paints."""
+        return f"as {self.path.name} does"
 
     def __str__(self) -> str:
         return f"what {self.path.name} makes of frames"
@@ -52,22 +76,37 @@ class Pairs:
     """Two images of the same name and size for each scene."""
 
     rows: tuple[tuple[Path, Path], ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All images."""
+        return tuple(path for row in self.rows for path in row)
 
     @property
     def are_keyframes(self) -> bool:
         """Whether they are so few that they must be frames of one clip."""
         return len(self.rows) <= KEYFRAMES
 
+    @property
+    def manner(self) -> str:
+        """How the model paints."""
+        return f"as {self} show{'s' if len(self.rows) == 1 else ''}"
+
     def __str__(self) -> str:
-        count = len(self.rows)
-        return f"{count} {'keyframe' if self.are_keyframes else 'pair'}{'' if count == 1 else 's'}"
+        return counted(len(self.rows), "keyframe" if self.are_keyframes else "pair")
 
 
 Look = StyleImages | Teacher | Pairs
 
 
-def read_look(looks: Sequence[str | Path], pairs: tuple[Path, Path] | None) -> Look:
-    """Finds out what was given. Raises InputError (missing, unreadable or too small) or ConfigError (a mixture, nothing)."""
+def read_look(
+    looks: Sequence[str | Path], pairs: tuple[Path, Path] | None, is_excluded: Callable[[Path], bool] = lambda _: False
+) -> Look:
+    """Finds out what was given. is_excluded: for files of folders that are left out.
+
+    Raises InputError (missing, unreadable or too small), MissingModelError, or ConfigError (a mixture, nothing).
+    """
     if pairs is not None:
         if looks:
             raise ConfigError("expected either LOOK or --pairs BEFORE AFTER, got both")
@@ -78,67 +117,117 @@ def read_look(looks: Sequence[str | Path], pairs: tuple[Path, Path] | None) -> L
     if teachers:
         if len(looks) > 1:
             raise ConfigError(f"expected one generator, or images of a style; got {len(looks)} looks, one of them {teachers[0]}")
-        return Teacher(find_model(looks[0]) if str(looks[0]) in bundled_models() else Path(looks[0]))
-    paths = tuple(path for look in looks for path in _style_images(Path(look)))
-    return StyleImages(paths)
+        path = locate(looks[0])
+        if not path.exists():
+            raise MissingModelError(f"{path}: no such file, and no bundled model of that name ({', '.join(bundled_models())})")
+        return Teacher(path)
+    paths, skipped = list[Path](), list[str]()
+    for look in looks:
+        paths += [path for path in _style_images(Path(look), skipped, is_excluded) if path not in paths]
+    return StyleImages(tuple(paths), tuple(skipped))
+
+
+def locate(look: str | Path) -> Path:
+    """The path of a look: of a bundled model, unless there is a file or folder of its name."""
+    path = Path(look)
+    return path if path.exists() else bundled_models().get(str(look), path)
+
+
+def digest_look(look: Look) -> str:
+    """A digest of the names and contents of its files. InputError if one cannot be read."""
+    digest = hashlib.sha256()
+    for path in look.paths:
+        try:
+            digest.update(f"{path.name} {digest_of_ends(path)}\n".encode(errors="surrogateescape"))
+        except OSError as error:
+            raise read_error(error, path) from error
+    return digest.hexdigest()[:16]
 
 
 def _is_generator(look: str | Path) -> bool:
-    path = Path(look)
-    if str(look) in bundled_models() and not path.exists():
+    path = locate(look)
+    if path.suffix.lower() in (*PYTORCH_SUFFIXES, ".onnx") or (path / NAME).is_file():
         return True
-    return path.suffix.lower() in (*PYTORCH_SUFFIXES, ".onnx") or (path / NAME).is_file()
+    return path.is_file() and engine_of_plan(path) is not None
 
 
-def _style_images(path: Path) -> list[Path]:
-    if not path.exists():
-        raise MissingInputError(f"{path}: no such file or folder; expected an image, a folder of images, or a generator")
+def _style_images(path: Path, skipped: list[str], is_excluded: Callable[[Path], bool]) -> list[Path]:
+    """The usable images of a file or a folder; `skipped` gains a phrase for each of the others."""
     if path.is_file():
         _require_style(path)
         return [path]
-    paths = list_images(path)
-    readable = [each for each in paths if _readable_side(each) >= SMALLEST_SIDE]
-    if len(readable) < 2:
-        found = f"{len(readable)} readable image of {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels or more"
-        hint = f"; for the style of one image, name it: {readable[0]}" if readable else ""
+    if not path.exists():
+        raise MissingInputError(f"{path}: no such file or folder; expected an image, a folder of images, or a generator")
+    usable: list[Path] = []
+    for each in filterfalse(is_excluded, list_visible(path)):
+        try:
+            _require_style(each)
+            usable.append(each)
+        except InputError as error:
+            skipped.append(str(error))
+    if len(usable) < 2:
+        found = f"{counted(len(usable), 'readable image')} of {SMALLEST_STYLE}x{SMALLEST_STYLE} pixels or more"
+        hint = f"; for the style of one image, name it: {usable[0]}" if usable else ""
         raise InputError(f"{path}: holds {found}, expected at least 2{hint}")
-    return readable
+    return usable
 
 
 def _require_style(path: Path) -> None:
-    side = _readable_side(path)
-    if side == 0:
-        raise InputError(f"{path}: cannot be read as an image; expected a JPEG, PNG, WebP, BMP or TIFF, or a generator")
-    if side < SMALLEST_SIDE:
-        raise InputError(f"{path}: too small, its shorter side has {side} pixels; expected at least {SMALLEST_SIDE}")
-
-
-def _readable_side(path: Path) -> int:
-    """The shorter side of an image, pixels; 0 if it cannot be decoded."""
-    image = read_image(path)
-    return 0 if image is None else min(image.shape[:2])
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise InputError(f"{path}: a video or an animation; a LOOK is an image, so save a frame of it as a PNG and name that")
+    try:
+        side = min(read_opaque(path).shape[:2])
+    except InputError as error:
+        reason = "it is damaged" if "ends before" in str(error) else "it cannot be read as an image"
+        raise InputError(f"{path}: {reason}; expected a sound JPEG, PNG, WebP, BMP or TIFF, or a generator") from error
+    if side < SMALLEST_STYLE:
+        raise InputError(f"{path}: too small, its shorter side has {side} pixels; expected at least {SMALLEST_STYLE}")
 
 
 def _read_pairs(before: Path, after: Path) -> Pairs:
     for folder in (before, after):
         if folder.is_file():
             raise InputError(f"{folder}: a file; --pairs expects two folders with images of the same names")
-    by_stem = [{path.relative_to(folder).with_suffix(""): path for path in list_images(folder)} for folder in (before, after)]
+    by_stem = [_by_stem(folder) for folder in (before, after)]
+    if before.resolve() == after.resolve():
+        raise InputError(f"{before} and {after}: the same folder; --pairs expects the images before, and the same ones after")
     common = sorted(by_stem[0].keys() & by_stem[1].keys())
     if not common:
-        raise InputError(f"{before} and {after}: no file names in common, so no pairs; name the images alike in both folders")
-    rows = []
+        examples = " and ".join(min(stems.values()).name for stems in by_stem)
+        raise InputError(
+            f"{before} and {after}: no file names in common, so no pairs, such as {examples}; name the images alike in both"
+        )
     for stem in common:
-        row = by_stem[0][stem], by_stem[1][stem]
-        images = [read_image(path) for path in row]
-        for path, image in zip(row, images, strict=True):
-            if image is None:
-                raise InputError(f"{path}: cannot be read as an image; mend it or remove the pair")
-        (height, width), (other_height, other_width) = (image.shape[:2] for image in images if image is not None)
-        if (height, width) != (other_height, other_width):
-            raise InputError(
-                f"{row[1]}: {other_width}x{other_height} pixels, but {row[0]} has {width}x{height}; "
-                "both images of a pair must have one size"
-            )
-        rows.append(row)
-    return Pairs(tuple(rows))
+        _require_pair(by_stem[0][stem], by_stem[1][stem])
+    alone = sorted(stems[stem] for stems in by_stem for stem in stems if stem not in set(common))
+    skipped = tuple(f"{path}: the other folder has no image of this name" for path in alone)
+    return Pairs(tuple((by_stem[0][stem], by_stem[1][stem]) for stem in common), skipped)
+
+
+def _by_stem(folder: Path) -> dict[Path, Path]:
+    """Name without suffix -> image. InputError for two images of one name."""
+    images: dict[Path, Path] = {}
+    for path in list_visible(folder):
+        stem = path.relative_to(folder).with_suffix("")
+        if stem in images:
+            raise InputError(f"{images[stem]} and {path.name}: one name for two images; remove one of them")
+        images[stem] = path
+    return images
+
+
+def _require_pair(before: Path, after: Path) -> None:
+    """InputError if one cannot be read, if their sizes differ, or if they are too small."""
+    sizes = []
+    for path in (before, after):
+        try:
+            sizes.append(read_opaque(path).shape[1::-1])
+        except CyclecastError as error:
+            raise InputError(f"{error}; mend it or remove the pair") from error
+    (width, height), (other_width, other_height) = sizes
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"{after}: {other_width}x{other_height} pixels, but {before} has {width}x{height}; "
+            "both images of a pair must have one size"
+        )
+    if min(width, height) < SMALLEST_PAIR:
+        raise InputError(f"{before}: {width}x{height} pixels, too small to learn from; expected at least {SMALLEST_PAIR}")

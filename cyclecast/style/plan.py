@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,9 +42,18 @@ class Plan:
     steps: int = 0
     """Training steps. 0: not decided yet."""
     step_seconds: float = 0.0
-    """Measured time of a step."""
+    """Measured time of a step. 0: not measured."""
+    owns_outputs: bool = False
+    """Whether the files beside the folder are of this run, complete or not, so that it may replace them."""
+    is_finished: bool = False
+    """Whether they are complete."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time that each stage took."""
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether more than footage would be lost with it."""
+        return self.pairs > 0 or self.steps > 0
 
     def save(self, path: Path) -> None:
         """Writes the plan, completely or not at all."""
@@ -52,21 +61,35 @@ class Plan:
             partial.write_text(json.dumps(dataclasses.asdict(self), indent=1), "utf-8")
 
 
-def load_plan(path: Path, request: Mapping[str, Any]) -> Plan:
-    """The plan at `path`, or a new one. OutputExistsError if it belongs to another request, ModelError if it is damaged."""
-    if not path.exists():
-        return Plan(dict(request))
+def read_plan(path: Path) -> Plan | None:
+    """The plan at `path`; None if there is none. ModelError if it is damaged."""
     try:
         plan = Plan(**json.loads(path.read_text("utf-8")))
-        known = dict(plan.request)
+        for each in dataclasses.fields(Plan):
+            expected: Any = type(getattr(Plan({}), each.name))
+            if not isinstance(getattr(plan, each.name), (int, float) if expected is float else expected):
+                raise TypeError(f"{each.name} has another type than {expected.__name__}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); delete the folder {path.parent} to start anew") from error
-    if changed := [name for name in request if known.get(name) != request[name]]:
-        raise OutputExistsError(
-            f"{path.parent}: holds a style with another {', '.join(changed)}; type the same command again to resume it, "
-            "add --overwrite to start anew, or choose another --output"
-        )
+        reason = f"{path}: damaged ({error})"
+        raise ModelError(f"{reason}; --overwrite starts anew, without what is in {path.parent}") from error
     return plan
+
+
+def require_same(plan: Plan, request: Mapping[str, Any], folder: Path) -> None:
+    """OutputExistsError if the plan belongs to another request."""
+    changes = []
+    for name, value in request.items():
+        before = plan.request.get(name)
+        if before != value:
+            is_short = all(isinstance(each, int | float | str) for each in (before, value))
+            changes.append(f"{name} {before} in place of {value}" if is_short else f"other {name}")
+    if changes:
+        raise OutputExistsError(
+            f"{folder}: holds another style ({', '.join(changes)}); --overwrite starts anew, the earlier command "
+            "resumes it, or choose another --output"
+        )
 
 
 def recipe_of(look: Look) -> str:
@@ -99,17 +122,20 @@ def training_config(
 COLLECTION_SETTINGS: dict[str, Any] = {"adversarial_weight": 1.0}
 
 
-def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed: int) -> float:
-    """The median time of a training step here, measured on a few steps of a run that is thrown away."""
+def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed: int, folder: Path) -> float:
+    """The median time of a training step here, measured on a few steps of a run in `folder`, which is thrown away."""
     times: list[float] = []
 
     def on_progress(progress: Progress) -> None:
         times.append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory() as name:
-        typical: dict[str, Any] = {"copy_steps": 0} if isinstance(look, StyleImages) else {}  # those are faster than the others
-        config = training_config(look, Path(name) / "run", data, preset, seed, MEASURED_STEPS, **typical)
+    typical: dict[str, Any] = {"copy_steps": 0} if isinstance(look, StyleImages) else {}  # those are faster than the others
+    config = training_config(look, folder, data, preset, seed, MEASURED_STEPS, **typical)
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    try:
         train(recipe_of(look), config, on_progress=on_progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     intervals = [after - before for before, after in zip(times[WARM_UP_STEPS - 1 :], times[WARM_UP_STEPS:], strict=False)]
     return statistics.median(intervals)
 
@@ -118,6 +144,12 @@ def steps_in(seconds: float, step_seconds: float) -> int:
     """How many steps fit into this time, within sensible bounds, rounded to 50."""
     steps = int(seconds / (step_seconds * OVERHEAD)) // 50 * 50
     return max(FEWEST_STEPS, min(MOST_STEPS, steps))
+
+
+def format_minutes(seconds: float) -> str:
+    """ "about 5 minutes"."""
+    minutes = round(seconds / 60)
+    return "less than a minute" if seconds < 45 else f"about {max(1, minutes)} minute{'' if minutes <= 1 else 's'}"
 
 
 def pairs_in(seconds: float, pair_seconds: float) -> int:

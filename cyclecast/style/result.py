@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from cyclecast.files import atomic_write
 from cyclecast.runtime.bench import psnr_db, times_ms
 from cyclecast.style.crops import PairFolders
 from cyclecast.style.looks import Look, StyleImages
-from cyclecast.style.plan import Plan
+from cyclecast.style.plan import Plan, format_minutes
 from cyclecast.training.evaluate.flicker import structure_kept
 from cyclecast.video.files.images import read_image, write_image
 from cyclecast.video.frame import Image
@@ -78,15 +79,16 @@ def _fit(image: Image) -> Image:
     return np.asarray(cv2.resize(image, (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def write_card(path: Path, look: Look, plan: Plan, recipe: str, figures: Figures) -> None:
-    """Writes the card of the model, in Markdown."""
+def write_card(path: Path, look: Look, plan: Plan, recipe: str, strength: float, figures: Figures) -> None:
+    """Writes the card of the model, in Markdown. Files are named without their folders: a card is published."""
     name = path.stem
-    sources = ", ".join(plan.request["look"])
+    sources, footage = (", ".join(Path(each).name for each in plan.request[key]) for key in ("look", "footage"))
     rows = {
         "learned from": f"{look} ({sources})",
-        "footage": f"{', '.join(plan.request['footage']) or 'the pairs'}; {plan.frames or plan.pairs} images",
+        "footage": f"{footage or 'the pairs'}; {plan.frames or plan.pairs} images",
         "recipe": f"`{recipe}`, {plan.steps} steps, seed {plan.request['seed']}, preset `{plan.request['preset']}`",
-        "time": f"{sum(plan.seconds.values()) / 60:.0f} minutes",
+        "strength": f"{strength:g}",
+        "time": format_minutes(sum(plan.seconds.values())),
         "speed": f"{figures.ms_per_frame} ms for a frame of 1280x720 on the machine that trained it",
     }
     if figures.psnr_db is not None:
@@ -94,12 +96,12 @@ def write_card(path: Path, look: Look, plan: Plan, recipe: str, figures: Figures
             f"{figures.psnr_db:.1f} dB PSNR, SSIM {figures.ssim:.2f} (the source itself: {figures.psnr_db_of_the_source:.1f} dB, "
             f"SSIM {figures.ssim_of_the_source:.2f}; the mean color: {figures.psnr_db_of_the_mean:.1f} dB)"
         )
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    table = "\n".join(f"| {key} | {value.replace('|', '&#124;')} |" for key, value in rows.items())
     rights = "style images" if isinstance(look, StyleImages) else "targets"
     text = (
-        f"# {name}\n\nPaints video frames with {look}.\n\n![Before and after]({name}.jpg)\n\n| | |\n|---|---|\n{table}\n\n"
+        f"# {name}\n\nPaints video frames {look.manner}.\n\n![Before and after](<{name}.jpg>)\n\n| | |\n|---|---|\n{table}\n\n"
         f"Whether the model may be published depends on the rights in the {rights} and the footage.\n\n"
-        f"Made by cyclecast {__version__}. Run it: `cyclecast live 0 --model {name}.onnx`\n"
+        f"Made by cyclecast {__version__}. Run it: `cyclecast live 0 --model {shlex.quote(f'{name}.onnx')}`\n"
     )
     with atomic_write(path, overwrite=True) as partial:
         partial.write_text(text, "utf-8")

@@ -18,9 +18,11 @@ from cyclecast.export.adopt.overrides import Overrides
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.model import Model
+from cyclecast.runtime.plan import engine_of_plan
 from cyclecast.style.crops import SIDE, OnProgress, PairFolders
 from cyclecast.style.footage import shrink_to
 from cyclecast.style.looks import Teacher
+from cyclecast.training.networks import LatentGenerator
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
 
@@ -71,21 +73,29 @@ class PairMaker:
         return crop, style_crop(self.model, crop, self.size, self.view)
 
 
-def open_teacher(teacher: Teacher, adopted: Path, frames: Sequence[Path], color: str | None) -> Model:
-    """Opens the teacher on the fastest engine. A file that is no frame model is converted to one at `adopted` first.
+def convert_teacher(teacher: Teacher, adopted: Path, images: Sequence[Image], color: str | None) -> Path:
+    """The teacher as a frame model or a plan: its own file, or one that is written to `adopted`.
 
-    Raises ModelError (not an image-to-image generator) or ConfigError (a convention that cannot be detected).
+    images: to try it on, (H, W, 3) uint8 BGR. Raises ModelError (not an image-to-image generator) or ConfigError (a convention
+    that cannot be detected).
     """
-    images = [read_image(path) for path in frames[:2]]
-    if not adopted.exists() and teacher.is_pytorch:
-        export_onnx(dataclasses.replace(read_generator(teacher.path), frames=images), adopted)
     if adopted.exists():
-        return cyclecast.load(adopted)
+        return adopted
+    if teacher.is_pytorch:
+        trained = read_generator(teacher.path)
+        if isinstance(trained.network, LatentGenerator):
+            raise ModelError(f"{teacher.path}: generates images from noise; expected a generator that turns images into images")
+        export_onnx(dataclasses.replace(trained, frames=list(images)), adopted)
+        return adopted
     try:
-        return cyclecast.load(teacher.path)
+        if color != "rgb":
+            cyclecast.load(teacher.path).close()
+            return teacher.path
     except ModelError:
-        adopt(teacher.path, adopted, images, Overrides(color=color))
-    return cyclecast.load(adopted)
+        if engine_of_plan(teacher.path) is not None:
+            raise
+    adopt(teacher.path, adopted, images, Overrides(color=color))
+    return adopted
 
 
 def draw_crop(frames: Sequence[Path], number: int, seed: int, size: tuple[int, int], view: TeacherView) -> Image:
@@ -109,9 +119,7 @@ def draw_crop(frames: Sequence[Path], number: int, seed: int, size: tuple[int, i
     return np.ascontiguousarray(frame[top : top + height, left : left + width])
 
 
-def style_crop(
-    teacher: Callable[[Image], Image], crop: Image, size: tuple[int, int], view: TeacherView, STRIDE: int = 4
-) -> Image:
+def style_crop(teacher: Callable[[Image], Image], crop: Image, size: tuple[int, int], view: TeacherView) -> Image:
     """The teacher's output for a crop, of the crop's size; see `TeacherView`. size: (width, height) that the teacher sees."""
     if crop.shape[1::-1] != size:
         seen = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_CUBIC), np.uint8)

@@ -1,9 +1,12 @@
-"""`cyclecast style`: a look becomes a frame model, a killed run resumes to the same model, and bad input is one line."""
+"""`cyclecast style`: a look becomes a frame model, a killed run resumes to the same model, and nothing is lost by a mistake."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +16,13 @@ import onnx
 import pytest
 
 import cyclecast
-from cyclecast.style import StyleOptions, make_style
+from cyclecast.errors import Interrupted
+from cyclecast.style import StyleOptions, StyleReport, crops, make_style, stages
+from cyclecast.style.folder import StyleFolder
 from cyclecast.style.plan import training_config
 from cyclecast.training.config import TrainConfig
-from cyclecast.video.frame import Image
-from cyclecast.video.scene import Scene
 from tests.commands import run_command
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six frames of the demo's scene, 320x192."""
-    folder = tmp_path_factory.mktemp("photos")
-    for number, frame in enumerate(Scene(320, 192, seconds=3, rate=2)):
-        cv2.imwrite(str(folder / f"{number}.png"), frame.image)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def negatives(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The negatives of the photos, under the same names."""
-    folder = tmp_path_factory.mktemp("negatives")
-    for path in photos.iterdir():
-        cv2.imwrite(str(folder / path.name), 255 - read(path))
-    return folder
-
-
-def read(path: Path) -> Image:
-    """(H, W, 3) uint8 BGR."""
-    return np.asarray(cv2.imread(str(path)), np.uint8)
+from tests.style.conftest import read
 
 
 def weights(model: Path) -> list[bytes]:
@@ -74,28 +55,65 @@ def test_a_command_writes_model_card_sheet_and_page(finished: dict[str, Any], ph
     assert finished["figures"]["ms_per_frame"] > 1
 
 
+class Killed(BaseException):
+    """What ends a run at once."""
+
+
 def test_a_killed_run_resumes_to_the_same_model(
     finished: dict[str, Any], photos: Path, negatives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cyclecast.style import make
+    """Killed in the middle of cutting, of training, and of the export."""
 
-    class Killed(BaseException):
-        pass
+    def kill_at(stage: str, done: int) -> Callable[..., None]:
+        def on_progress(*at: object) -> None:
+            if at[:2] == (stage, done):
+                raise Killed
 
-    def kill(stage: str, done: int, total: int) -> None:
-        if stage == "training" and done == 5:
-            raise Killed
+        return on_progress
+
+    def write_half(trained: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise Killed
 
     def save_often(*arguments: Any) -> TrainConfig:
         return dataclasses.replace(training_config(*arguments), save_every=2)
 
-    cut, monkey = tmp_path / "cut.onnx", monkeypatch
-    monkey.setattr(make, "training_config", save_often)
-    with pytest.raises(Killed):
-        make_style([], cut, pairs=(photos, negatives), options=options(steps=8), on_progress=kill)
-    assert not cut.exists()
-    make_style([], cut, pairs=(photos, negatives), options=options(steps=8))
+    def make(**arguments: Any) -> StyleReport:
+        return make_style([], cut, pairs=(photos, negatives), options=options(steps=8), **arguments)
+
+    cut = tmp_path / "cut 1.0 é.onnx"
+    monkeypatch.setattr(stages, "training_config", save_often)
+    for place in (("cutting pairs", 3), ("training", 5)):
+        with pytest.raises(Killed):
+            make(on_progress=kill_at(*place))
+        assert not cut.exists()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(stages, "export_onnx", write_half)
+        make()
+    assert cut.exists()
+    make()
     assert weights(cut) == weights(Path(finished["output"]))
+    assert "![Before and after](<cut 1.0 é.jpg>)" in cut.with_suffix(".md").read_text("utf-8")
+
+
+def test_a_finished_run_is_written_again_without_training(finished: dict[str, Any], photos: Path, negatives: Path) -> None:
+    """With another strength, from another folder, and although the frames and pairs are gone."""
+    output = Path(finished["output"])
+    folder = output.with_suffix(".style")
+    with pytest.raises(cyclecast.OutputExistsError, match="finished already"):
+        make_style([], output, pairs=(photos, negatives), options=options(steps=8))
+    shutil.rmtree(folder / "pairs")
+    messages: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(photos.parent)
+        pairs = Path(photos.name), Path("..") / negatives.relative_to(photos.parent.parent)
+        again = options(steps=8, strength=0.0, overwrite=True)
+        make_style([], output, pairs=pairs, options=again, on_message=messages.append)
+    assert "training: all 8 steps are done" in messages
+    frame = read(photos / "0.png")
+    with cyclecast.load(output) as model:
+        assert np.array_equal(model(frame), frame)
+    assert len(list((folder / "pairs" / "before").iterdir())) == 6 * 2
 
 
 def test_one_image_becomes_a_model(photos: Path, tmp_path: Path) -> None:
@@ -109,11 +127,9 @@ def test_one_image_becomes_a_model(photos: Path, tmp_path: Path) -> None:
 
 
 def test_a_teacher_is_imitated_through_its_engine(photos: Path, tmp_path: Path) -> None:
-    from cyclecast.style import make
-
     output = tmp_path / "student.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "PAIRS_OF_STEPS", 24)
+        patch.setattr(stages, "PAIRS_OF_STEPS", 24)
         report = make_style(["monet"], output, footage=[photos], options=options())
     assert report.pairs == 24
     assert report.figures["psnr_db_of_the_source"] > 10  # measured on the one pair that is held out
@@ -123,62 +139,60 @@ def test_a_teacher_is_imitated_through_its_engine(photos: Path, tmp_path: Path) 
 
 
 @pytest.fixture
-def bad(photos: Path, tmp_path: Path) -> dict[str, list[object]]:
-    """Name -> arguments of a command that must fail in one line."""
-    tiny, noise, one, sizes, empty = (tmp_path / name for name in ("tiny.png", "noise.png", "one", "sizes", "empty"))
-    for folder in (one, sizes, empty):
-        folder.mkdir()
-    (empty / "notes.txt").write_text("no image")
-    cv2.imwrite(str(tiny), np.zeros((40, 60, 3), np.uint8))
-    noise.write_bytes(b"\x89PNG not really")
-    cv2.imwrite(str(one / "a.png"), np.zeros((200, 200, 3), np.uint8))
-    for path in photos.iterdir():
-        cv2.imwrite(str(sizes / path.name), np.zeros((100, 100, 3), np.uint8))
-    picture = one / "a.png"
-    return {
-        "too small": [tiny, "--footage", photos],
-        "cannot be read as an image": [noise, "--footage", photos],
-        "expected at least 2": [one, "--footage", photos],
-        "one size": ["--pairs", photos, sizes],
-        "no file names in common": ["--pairs", photos, one],
-        "no images and no videos": [picture, "--footage", empty],
-        "no such file or folder": [picture, "--footage", tmp_path / "missing"],
-        "expected --footage": [picture],
-        "expected a LOOK": ["--footage", photos],
-        "got both": [picture, "--footage", photos, "--minutes", 5, "--steps", 5],
-        "expected one generator": ["monet", "ukiyoe", "--footage", photos],
-        "either LOOK or --pairs": [picture, "--pairs", photos, photos],
-    }
-
-
-def test_bad_input_is_one_line_and_leaves_nothing(bad: dict[str, list[object]], tmp_path: Path) -> None:
-    for reason, arguments in bad.items():
-        done = run_command("style", *arguments, "-o", tmp_path / "out.onnx")
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-        assert done.returncode == 1 and len(lines) == 1 and reason in lines[0], (reason, done.stderr)
-        assert not (tmp_path / "out.onnx").exists() and not (tmp_path / "out.style").exists(), reason
-
-
-def test_a_classifier_is_refused_as_a_teacher(photos: Path, tmp_path: Path) -> None:
-    scores = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, 3, 1, 1])
-    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 224, 224])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("GlobalAveragePool", ["image"], ["scores"])], "c", [image], [scores])
-    path = tmp_path / "classifier.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), str(path))
-    done = run_command("style", path, "--footage", photos, "-o", tmp_path / "out.onnx")
-    assert done.returncode == 1 and "classifier.onnx" in done.stderr
-
-
-def test_another_request_in_the_same_folder_is_refused(photos: Path, negatives: Path, tmp_path: Path) -> None:
+def stopped(photos: Path, negatives: Path, tmp_path: Path) -> Path:
+    """The output of a run of two steps that Ctrl-C stopped before its first step."""
     output = tmp_path / "n.onnx"
+    with pytest.raises(Interrupted, match="type the same command again"):
+        make_style([], output, pairs=(photos, negatives), options=options(steps=2), on_message=stop_training)
+    return output
 
-    def stop(stage: str, done: int, total: int) -> None:
+
+def stop_training(message: str) -> None:
+    if message.startswith("training"):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        make_style([], output, pairs=(photos, negatives), options=options(steps=2), on_progress=stop)
-    with pytest.raises(cyclecast.OutputExistsError, match="another steps"):
-        make_style([], output, pairs=(photos, negatives), options=options(steps=3), on_progress=stop)
-    with pytest.raises(KeyboardInterrupt):  # it starts anew
-        make_style([], output, pairs=(photos, negatives), options=options(steps=3, overwrite=True), on_progress=stop)
-    assert json.loads((tmp_path / "n.style" / "plan.json").read_text("utf-8"))["request"]["steps"] == 3
+
+def test_another_request_in_the_same_folder_is_refused(stopped: Path, photos: Path, negatives: Path) -> None:
+    pairs = photos, negatives
+    with pytest.raises(cyclecast.OutputExistsError, match="steps 2 in place of 3"):
+        make_style([], stopped, pairs=pairs, options=options(steps=3))
+    image = read(negatives / "0.png")
+    try:
+        cv2.imwrite(str(negatives / "0.png"), 255 - image)  # a keyframe was painted anew
+        with pytest.raises(cyclecast.OutputExistsError, match="other files of the look"):
+            make_style([], stopped, pairs=pairs, options=options(steps=2))
+    finally:
+        cv2.imwrite(str(negatives / "0.png"), image)
+    with pytest.raises(Interrupted):  # it starts anew
+        make_style([], stopped, pairs=pairs, options=options(steps=3, overwrite=True), on_message=stop_training)
+    plan = stopped.with_suffix(".style") / "plan.json"
+    assert json.loads(plan.read_text("utf-8"))["request"]["steps"] == 3
+    plan.write_text('{"request": 3}')
+    with pytest.raises(cyclecast.ModelError, match="damaged .* --overwrite"):
+        make_style([], stopped, pairs=pairs, options=options(steps=3))
+    with pytest.raises(Interrupted):
+        make_style([], stopped, pairs=pairs, options=options(steps=3, overwrite=True), on_message=stop_training)
+
+
+def test_two_runs_at_once_and_folders_of_others_are_refused(stopped: Path, photos: Path, negatives: Path) -> None:
+    folder = StyleFolder(stopped)
+    with folder.locked(), pytest.raises(cyclecast.OutputError, match="another run is writing it"):
+        make_style([], stopped, pairs=(photos, negatives), options=options(steps=2))
+    folder.plan_file.unlink()
+    with pytest.raises(cyclecast.OutputError, match=r"rename it, or choose another --output"):
+        make_style([], stopped, pairs=(photos, negatives), options=options(steps=2, overwrite=True))
+    assert (folder.root / "pairs").is_dir()
+
+
+def test_a_full_disk_is_one_line(photos: Path, negatives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for module, name in ((crops, "write_image"), (stages, "train"), (Path, "write_text")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fail)
+            done = run_command("style", "--pairs", photos, negatives, "--steps", 2, "-o", tmp_path / name / "o.onnx")
+        assert done.returncode == 1 and "o.style: cannot be written (No space left on device)" in done.stderr, name
+    (tmp_path / "file").write_text("")
+    with pytest.raises(cyclecast.OutputError, match="cannot be written"):
+        make_style([], tmp_path / "file" / "o.onnx", pairs=(photos, negatives), options=options())

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cyclecast.errors import InputError
 from cyclecast.training import losses
 from cyclecast.training.config import require, require_weights
 from cyclecast.training.data import OneDomain, list_images, open_domain, read_image, resize_short_side, to_tensor
@@ -174,7 +175,7 @@ class StyleTransfer(Translation):
 def style_images(config: StyleTransferConfig) -> list[Tensor]:
     """Up to MOST_STYLES readable style images, evenly spread, (3, H, W) in [-1, 1], the shorter side style_size.
 
-    Only the middle of a panorama is used, twice as long as it is high.
+    Only the middle of a panorama is used, twice as long as it is high. InputError if none can be read.
     """
     paths = list_images(config.data.domain_b)
     images = []
@@ -184,4 +185,6 @@ def style_images(config: StyleTransferConfig) -> list[Tensor]:
             image = resize_short_side(image, config.style_size)
             top, left = (max(0, side - 2 * config.style_size) // 2 for side in image.shape[:2])
             images.append(to_tensor(image[top : top + 2 * config.style_size, left : left + 2 * config.style_size]))
+    if not images:
+        raise InputError(f"{config.data.domain_b}: none of its {len(paths)} image files can be read")
     return images

@@ -1,0 +1,136 @@
+"""The folder of a style in progress, locked against a second run, and the three files that a run publishes beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cyclecast.errors import ConfigError, OutputError, OutputExistsError
+from cyclecast.files import check_output, write_error
+from cyclecast.style.plan import Plan
+
+LOCK_NAME = "lock"
+
+
+@dataclass(frozen=True)
+class StyleFolder:
+    """The folder OUTPUT.style: `plan.json`, what a run learns from, and the run itself. output: the ONNX file to write."""
+
+    output: Path
+
+    @property
+    def root(self) -> Path:
+        return self.output.with_suffix(".style")
+
+    @property
+    def card(self) -> Path:
+        return self.output.with_suffix(".md")
+
+    @property
+    def sheet(self) -> Path:
+        return self.output.with_suffix(".jpg")
+
+    @property
+    def outputs(self) -> tuple[Path, Path, Path]:
+        """What is published: the model, its card, its sheet."""
+        return self.output, self.card, self.sheet
+
+    @property
+    def frames(self) -> Path:
+        return self.root / "frames"
+
+    @property
+    def styles(self) -> Path:
+        return self.root / "styles"
+
+    @property
+    def pairs(self) -> Path:
+        return self.root / "pairs"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def teacher(self) -> Path:
+        """The teacher as a frame model, if it had to be converted."""
+        return self.root / "teacher.onnx"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.root / "plan.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Creates the folder and locks it.
+
+        OutputError if another run has locked it, if it cannot be written, or if it holds files but no plan, so that it is not
+        a folder of this command.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not self.plan_file.exists() and self._entries():
+                raise OutputExistsError(
+                    f"{self.root}: a folder without this command's {self.plan_file.name}; rename it, or choose another --output"
+                )
+            lock = FileLock(self.root / LOCK_NAME, timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError(f"{self.root}: another run is writing it; wait for it, or choose another --output") from error
+        except OutputExistsError:
+            raise
+        except OSError as error:
+            raise write_error(error, self.root) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def empty(self) -> None:
+        """Deletes everything but the lock; the plan goes last, because a folder without one is somebody's."""
+        for path in sorted(self._entries(), key=lambda path: path == self.plan_file):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Deletes the folder, while it is locked."""
+        self.empty()
+        shutil.rmtree(self.root, ignore_errors=True)  # on Windows the lock stays
+
+    def check_outputs(self, plan: Plan, overwrite: bool) -> None:
+        """OutputError for a file that a run with this plan may not replace: it is somebody's, or it is finished."""
+        if plan.is_finished and self.output.exists() and not overwrite:
+            raise OutputExistsError(f"{self.output}: finished already; --overwrite writes it again, without training again")
+        for path in () if plan.owns_outputs else self.outputs:
+            check_output(path, overwrite)
+
+    def require_apart(self, inputs: Iterable[Path]) -> None:
+        """OutputError if an output is one of the inputs: even --overwrite must not replace those."""
+        resolved = {path.resolve() for path in inputs}
+        for path in self.outputs:
+            if path.resolve() in resolved:
+                what = {self.card: "card", self.sheet: "sheet"}.get(path, "model")
+                raise OutputError(f"{path}: an input, which the {what} would replace; choose another --output")
+
+    def require_outside(self, sources: Iterable[Path]) -> None:
+        """ConfigError if one of the sources lies in the folder."""
+        for source in sources:
+            if source.resolve().is_relative_to(self.root.resolve()):
+                raise ConfigError(f"{source}: lies in {self.root}, which this command writes; name the original files")
+
+    def is_own(self, path: Path, with_outputs: bool) -> bool:
+        """Whether a file lies in the folder or, with_outputs, is published beside it."""
+        resolved = path.resolve()
+        is_output = with_outputs and resolved in {each.resolve() for each in self.outputs}
+        return is_output or resolved.is_relative_to(self.root.resolve())
+
+    def _entries(self) -> list[Path]:
+        return [self.root / name for name in os.listdir(self.root) if name != LOCK_NAME]

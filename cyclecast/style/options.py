@@ -1,0 +1,49 @@
+"""The settings of `make_style` and its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cyclecast.style.plan import MINUTES
+from cyclecast.style.teacher import TeacherView
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleOptions:
+    """How a look is learned."""
+
+    minutes: float | None = None
+    """Time for everything. None: 20, or as long as `steps` take."""
+    steps: int | None = None
+    """Training steps, in place of `minutes`."""
+    preset: str = "base"
+    """Size of the generator: nano, small or base."""
+    strength: float = 1.0
+    """Share of the style in the output of the finished model, from 0 to 1; the rest is the source."""
+    seed: int = 0
+    overwrite: bool = False
+    """Replaces an existing output, and starts anew if the folder holds another style."""
+    view: TeacherView = TeacherView()
+    color: str | None = None
+    """Color order of a foreign ONNX model, bgr or rgb. None: detected."""
+
+    @property
+    def allowed_minutes(self) -> float:
+        """Minutes that everything may take, where `steps` does not say."""
+        return MINUTES if self.minutes is None else self.minutes
+
+
+@dataclass(frozen=True)
+class StyleReport:
+    """What `cyclecast style --json` prints."""
+
+    output: str
+    card: str
+    sheet: str
+    page: str
+    recipe: str
+    frames: int
+    pairs: int
+    steps: int
+    seconds: dict[str, float]
+    figures: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,45 @@
+"""Reads the images that a user gives: whole, opaque, and not too small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cyclecast.errors import InputError
+from cyclecast.training.data import list_images
+from cyclecast.video.files.images import read_still
+from cyclecast.video.frame import Image
+
+
+def read_opaque(path: Path, background: Image | None = None) -> Image:
+    """The image as (H, W, 3) uint8 BGR, upright. Transparent parts show `background`, of the same size, or white.
+
+    InputError if it is missing or cannot be decoded as a whole.
+    """
+    still = read_still(path)
+    if still.damage:
+        raise InputError(f"{path}: cannot be read as an image: {still.damage}")
+    if still.alpha is None:
+        return still.image
+    alpha = still.alpha[..., None].astype(np.float32) / 255
+    behind = np.float32(255) if background is None or background.shape != still.image.shape else background
+    return np.asarray(np.rint(alpha * still.image + (1 - alpha) * behind), np.uint8)
+
+
+def list_visible(folder: Path) -> list[Path]:
+    """The image files of a folder and its subfolders, sorted, without hidden ones. InputError if there are none."""
+    paths = [path for path in list_images(folder) if not is_hidden(path, folder)]
+    if not paths:
+        raise InputError(f"{folder}: no images in it that are not hidden")
+    return paths
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether the file or a subfolder of `folder` on the way to it begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 frame", "2 frames"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

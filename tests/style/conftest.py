@@ -1,0 +1,45 @@
+"""Photos, and their negatives under the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cyclecast.style import result
+from cyclecast.video.frame import Image
+from cyclecast.video.scene import Scene
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_timed_frames() -> Iterator[None]:
+    """A finished style is timed on two frames in place of twelve."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(result, "TIMED_FRAMES", 2)
+        yield
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six frames of the demo's scene, 320x192."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number, frame in enumerate(Scene(320, 192, seconds=3, rate=2)):
+        cv2.imwrite(str(folder / f"{number}.png"), frame.image)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def negatives(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The negatives of the photos, under the same names."""
+    folder = tmp_path_factory.mktemp("negatives")
+    for path in photos.iterdir():
+        cv2.imwrite(str(folder / path.name), 255 - read(path))
+    return folder
+
+
+def read(path: Path) -> Image:
+    """(H, W, 3) uint8 BGR."""
+    return np.asarray(cv2.imread(str(path)), np.uint8)
