@@ -25,14 +25,14 @@ learn = $(STYLE) $(2) -o runs/$(1).onnx --steps $(3) --overwrite && cp runs/$(1)
 draw_sample = $(BIN)/cyclecast demo --model $(1) --out runs/$(1)-demo --overwrite && $(BIN)/python -c "import cv2; cv2.imwrite( \
 	'cyclecast/models/$(1).jpg', cv2.resize(cv2.imread('runs/$(1)-demo/before-after.jpg'), (1280, 360), interpolation=cv2.INTER_AREA))"
 models: $(VENV)/.dev runs/ukiyoe-prints runs/pencil-pairs
-	$(call learn,monet,$(DATA)/monet2photo/trainA,@MONET@)
-	$(call learn,cezanne,$(DATA)/cezanne2photo/trainA,@CEZANNE@)
-	$(call learn,ukiyoe,runs/ukiyoe-prints,@UKIYOE@)
-	$(call learn,starry-night,$(DATA)/paintings/starry-night.jpg,@STARRY@)
-	$(call learn,great-wave,$(DATA)/paintings/great-wave.jpg,@WAVE@)
-	$(call learn,the-scream,$(DATA)/paintings/the-scream.jpg,@SCREAM@)
-	$(call learn,water-lilies,$(DATA)/paintings/water-lilies.jpg,@LILIES@)
-	$(call learn,pencil,--pairs runs/pencil-pairs/before runs/pencil-pairs/after,@PENCIL@)
+	$(call learn,monet,$(DATA)/monet2photo/trainA,1000)
+	$(call learn,cezanne,$(DATA)/cezanne2photo/trainA,900)
+	$(call learn,ukiyoe,runs/ukiyoe-prints,1000)
+	$(call learn,starry-night,$(DATA)/paintings/starry-night.jpg,1000)
+	$(call learn,great-wave,$(DATA)/paintings/great-wave.jpg,1000)
+	$(call learn,the-scream,$(DATA)/paintings/the-scream.jpg,1000)
+	$(call learn,water-lilies,$(DATA)/paintings/water-lilies.jpg,1000)
+	$(call learn,pencil,--pairs runs/pencil-pairs/before runs/pencil-pairs/after,1100)
 
 # A folder of links to the images that a list names.
 runs/ukiyoe-prints: cyclecast/models/ukiyoe-prints.txt

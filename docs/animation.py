@@ -1,8 +1,8 @@
-"""Renders docs/cyclecast.webp, the animation of the README: the demo's lake through each bundled model in turn.
+"""Renders the pictures of the README: docs/cyclecast.webp, the demo's lake through three looks, and docs/gallery.jpg, all.
 
     python docs/animation.py
 
-Each model's frames replace those of the one before it from left to right. The animation starts and ends with the source.
+Each look's frames replace those of the one before it from left to right. The animation starts and ends with the source.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import numpy as np
 from PIL import Image
 
 import cyclecast
+from cyclecast.runtime.model import bundled_models
 from cyclecast.video.scene import Scene
 
 OUTPUT = Path(__file__).parent / "cyclecast.webp"
+GALLERY = Path(__file__).parent / "gallery.jpg"
 SIZE = (560, 315)
 RATE = 15  # frames per second of the animation
 HOLD, WIPE = 9, 7  # frames for which a style stays, and in which the next one replaces it
 QUALITY = 78
-LABELS = ("source", "monet", "ukiyoe", "winter")
+LABELS = ("source", "starry-night", "monet", "pencil")
 
 
 def draw_label(image: np.ndarray, text: str) -> np.ndarray:
@@ -57,6 +59,20 @@ def main() -> None:
         frames.append(Image.fromarray(image[..., ::-1]))
     frames[0].save(OUTPUT, save_all=True, append_images=frames[1:], duration=1000 // RATE, loop=0, quality=QUALITY, method=6)
     print(f"{OUTPUT}: {count} frames, {OUTPUT.stat().st_size / 1e6:.2f} MB")
+    for model in models.values():
+        model.close()
+    draw_gallery(scene.draw(1.0))
+
+
+def draw_gallery(source: np.ndarray) -> None:
+    """Writes a frame and what every bundled look makes of it, three in a row."""
+    tiles = [draw_label(cv2.resize(source, SIZE, interpolation=cv2.INTER_AREA), "source")]
+    for name in bundled_models():
+        with cyclecast.load(name) as model:
+            tiles.append(draw_label(cv2.resize(model(source), SIZE, interpolation=cv2.INTER_AREA), name))
+    rows = [np.concatenate(tiles[start : start + 3], axis=1) for start in range(0, len(tiles), 3)]
+    cv2.imwrite(str(GALLERY), np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    print(f"{GALLERY}: {len(tiles)} tiles, {GALLERY.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
