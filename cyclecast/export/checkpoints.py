@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from cyclecast.errors import ConfigError, MissingExtraError, ModelError
 from cyclecast.export import state_dicts
 from cyclecast.export.adopt.sizes import Finding
-from cyclecast.export.file_types import describe_wrong_type, file_type
 from cyclecast.export.state_dicts import Overrides
 from cyclecast.export.state_dicts.names import direction_from_name
+from cyclecast.runtime.file_type import describe_wrong_type, file_type
 from cyclecast.training import checkpoint
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 

@@ -1,11 +1,95 @@
-"""Recognizes files and folders that are no ONNX models by their first bytes. Standard library only."""
+"""Recognizes files by their first bytes, to name what a file is where another type was expected. Standard library only."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Literal
 
+LFS = b"version https://git-lfs.github.com/spec/"
+MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<?xml")
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the magic number of torch.save before 1.6, pickled
 FIRST_BYTES = b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca"  # the keys of an ONNX file's fields, whose order is free
+HDF5 = b"\x89HDF\r\n\x1a\n"
+ARCHIVES = {b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
+
+Expected = Literal["checkpoint", "onnx"]
+EXPECTED: dict[Expected, tuple[str, tuple[str, ...]]] = {  # name for people, and the types that may be it
+    "checkpoint": ("a checkpoint of PyTorch", ("torch", "safetensors")),
+    "onnx": ("an ONNX model", ("onnx",)),
+}
+NAMES = {
+    "torch": "a PyTorch checkpoint",
+    "safetensors": "a safetensors file",
+    "torchscript": "a TorchScript archive, which is a program",
+    "torch.export": "an archive of torch.export, which is a program",
+    "keras": "a Keras model (HDF5)",
+    "onnx": "an ONNX model",
+    "lfs": "a Git LFS pointer, not the file itself",
+    "html": "a web page (HTML), not the file itself",
+    "empty": "an empty file",
+    **{name: f"a {name} archive" for name in ("zip", *ARCHIVES.values())},
+}
+DOWNLOAD = "download the file itself"
+HINTS: dict[tuple[Expected | None, str], str] = {
+    (None, "lfs"): f"run `git lfs pull`, or {DOWNLOAD}",
+    (None, "html"): f"a link was saved; {DOWNLOAD}",
+    (None, "empty"): f"{DOWNLOAD} again",
+    **{(None, name): "unpack it first" for name in ("zip", *ARCHIVES.values())},
+    ("checkpoint", "torchscript"): "save the generator's state_dict()",
+    ("checkpoint", "torch.export"): "save the generator's state_dict()",
+    ("checkpoint", "onnx"): "`cyclecast adopt {path} -o M.onnx` makes a frame model of it",
+    ("onnx", "torch"): "`cyclecast export {path} -o M.onnx` makes a frame model of it",
+    ("onnx", "safetensors"): "`cyclecast export {path} -o M.onnx` makes a frame model of it",
+    ("onnx", "torchscript"): "write the network with torch.onnx.export",
+    ("onnx", "torch.export"): "write the network with torch.onnx.export",
+}
+
+
+def file_type(path: Path) -> str | None:
+    """The type of a file: one of `NAMES`, or None for a type that is not among them."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "empty"
+    if start.startswith(LFS):
+        return "lfs"
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(MARKUP):
+        return "html"
+    if start.startswith(b"PK\x03\x04"):
+        return _zip_type(path)
+    if start.startswith(LEGACY_TORCH):
+        return "torch"
+    if start.startswith(HDF5):
+        return "keras"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+        return "safetensors"
+    if path.suffix.lower() == ".onnx" or (start[0] == 8 and start[2:3] in (b"\x12", b"\x1a", b'"', b":", b"B")):
+        return "onnx"  # protobuf: the version of the format, then a name or the graph
+    return next((name for magic, name in ARCHIVES.items() if start.startswith(magic)), None)
+
+
+def describe_wrong_type(path: Path, expected: Expected) -> str | None:
+    """What the file is and what to do with it, in one line; None if it may be what is expected, or is of an unknown type."""
+    found = file_type(path)
+    name, accepted = EXPECTED[expected]
+    if found is None or found in accepted:
+        return None
+    hint = HINTS.get((expected, found)) or HINTS.get((None, found))
+    return f"{NAMES[found]}; expected {name}" + (f": {hint.format(path=path)}" if hint else "")
+
+
+def _zip_type(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        return "torch"  # cut off: its reader reports that
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        return "torchscript"
+    if "archive_format" in names or any(name.startswith("models/") for name in names):
+        return "torch.export"
+    return "torch" if "data.pkl" in names else "zip"
 
 
 def how_to_convert(path: Path) -> str | None:
@@ -15,38 +99,12 @@ def how_to_convert(path: Path) -> str | None:
         if not checkpoints:
             return None
         is_run = any(item.name == "checkpoint.pt" for item in checkpoints)
-        return (
-            f"the folder of a training run: {_export(path)}" if is_run else f"a folder of checkpoints: {_export(checkpoints[0])}"
-        )
+        name, source = ("the folder of a training run", path) if is_run else ("a folder of checkpoints", checkpoints[0])
+        return f"{name}: `cyclecast export {source} -o M.onnx` makes a frame model of it"
     try:
+        wrong = describe_wrong_type(path, "onnx")
         with path.open("rb") as file:
-            start = file.read(512)
+            first = file.read(1)
     except OSError:
         return None
-    if not start:
-        return "an empty file"
-    if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"
-    if start.lstrip()[:1] == b"<":
-        return "a web page or another text, not a model: download the file itself"
-    if zipfile.is_zipfile(path):
-        return _describe_archive(path)
-    if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04") or path.suffix.lower() in (".pt", ".pth", ".ckpt"):
-        return f"a PyTorch checkpoint: {_export(path)}"
-    if start[8:9] == b"{":
-        return f"weights in the format safetensors: {_export(path)}"
-    return None if start[0] in FIRST_BYTES else "not an ONNX model"
-
-
-def _describe_archive(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if any(name.endswith("constants.pkl") for name in names) and any("/code/" in f"/{name}" for name in names):
-        return "a TorchScript program: export it to ONNX where its code is, then use `cyclecast adopt`"
-    if any(name.endswith("data.pkl") for name in names):
-        return f"a PyTorch checkpoint: {_export(path)}"
-    return "a zip archive, not a model: unpack it"
-
-
-def _export(path: Path) -> str:
-    return f"`cyclecast export {path} -o NEW.onnx` makes a frame model of a generator"
+    return wrong or (None if first in FIRST_BYTES else "not an ONNX model")

@@ -15,7 +15,7 @@ from cyclecast.errors import ConfigError, MissingModelError, ModelError
 from cyclecast.export.adopt.foreign import EXPECTED, Array, ForeignModel, TensorSpec
 from cyclecast.export.adopt.standard import standardize
 from cyclecast.runtime.engine import LATENT_MODEL, spec_from_metadata
-from cyclecast.runtime.file_type import how_to_convert
+from cyclecast.runtime.file_type import describe_wrong_type, how_to_convert
 from cyclecast.spec import METADATA_KEY
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ def _load(path: Path) -> onnx.ModelProto:
         raise ModelError(how_to_convert(path) or "a folder; expected an ONNX file")
     if not path.is_file():
         raise MissingModelError("no such model")
+    if wrong := describe_wrong_type(path, "onnx"):
+        raise ModelError(wrong)
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except Exception as error:  # protobuf's errors are not typed
