@@ -227,7 +227,7 @@ def test_the_window_responds_while_no_frame_arrives(display: Display, tmp_path: 
         before = live.screenshot()
         live.press("h")
         eventually(lambda: live.is_dark(HELP_AREA), "the list of keys")
-        free = slice(60, 180), slice(200, 320)  # without text
+        free = slice(60, 180), slice(220, 320)  # without text
         assert np.array_equal(live.screenshot()[free], before[free]), "the list appeared only with a new frame"
         live.press("q")
         assert live.exit_code() == 0, live.log_text()
