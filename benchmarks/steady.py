@@ -12,7 +12,7 @@ For each clip and model, over its first seconds, styled at its own size:
 Then milliseconds per frame at each size, alternating with the model.
 Use clips from a tripod, from a moving camera, and with cuts.
 
-    python -m benchmarks.steady CLIP CLIP --models monet winter --noise 3
+    python -m benchmarks.steady CLIP CLIP --models monet pencil --noise 3
 """
 
 from __future__ import annotations
