@@ -11,6 +11,7 @@ from torch.nn import functional
 MAX_SHIFT = 8  # pixels on each axis: two cells of the ResNet and frame generators' grids of 4 pixels
 MAX_ZOOM = 0.05  # relative change of size, in or out
 MAX_NOISE = 0.06  # standard deviation, for values in [-1, 1]: 7.6 gray levels
+FLAT_SIDE, FLAT_MARGIN = 96, 20  # pixels of a flat image, and of its border that is not compared: exports pad by as much
 MARGIN = 8  # pixels at the border that are not compared, because the network sees its padding there
 
 
@@ -30,6 +31,18 @@ def steadiness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor, outputs
     is_compared[..., :MARGIN] = is_compared[..., -MARGIN:] = False
     difference = (moved_outputs.float() - _sample(outputs.float(), grid)).abs()
     return (difference * is_compared).sum() / (is_compared.sum() * difference.shape[1]).clamp_min(1)
+
+
+def flatness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """The deviation of network(c) from its mean color, root mean square, with an image of one random color c for each input.
+
+    inputs: (N, C, H, W). On a flat area, a network has only its own sampling grid to draw with: PixelShuffle's 4x4 pixels.
+    Random numbers come from torch's generator.
+    """
+    colors = (2 * torch.rand(*inputs.shape[:2], 1, 1) - 1).to(inputs)
+    outputs = network(colors.expand(-1, -1, FLAT_SIDE, FLAT_SIDE).contiguous()).float()
+    inner = outputs[:, :, FLAT_MARGIN:-FLAT_MARGIN, FLAT_MARGIN:-FLAT_MARGIN]
+    return (inner - inner.mean((2, 3), keepdim=True)).square().mean().clamp_min(1e-8).sqrt()
 
 
 def _random_motions(count: int, height: int, width: int) -> Tensor:

@@ -137,9 +137,7 @@ def test_the_bundled_models_have_no_border_artifacts_on_a_flat_frame(name: str) 
     with cyclecast.load(name, engine="onnxruntime") as model:
         for color in ((60, 150, 90), (200, 150, 90), (128, 128, 128), (40, 60, 120)):
             styled = model(np.full((120, 160, 3), color, np.uint8)).astype(int)
-            difference = np.abs(styled - styled[40:80, 40:120].mean((0, 1)))
-            texture = difference[40:80, 40:120].max()  # a painting's canvas shows on a flat frame, too
-            assert texture <= 20 and difference.max() <= texture + 12, color  # without a margin: 33 to 65
+            assert np.abs(styled - styled[40:80, 40:120].mean((0, 1))).max() <= 8, color  # without a margin: 33 to 65
 
 
 def test_reference_is_the_plain_formula() -> None:

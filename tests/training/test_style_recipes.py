@@ -20,6 +20,7 @@ from cyclecast.training.networks.features import EfficientNetFeatures
 from cyclecast.training.processes import Processes
 from cyclecast.training.recipes.style_transfer import StyleTransfer, StyleTransferConfig
 from cyclecast.training.recipes.supervised import SupervisedConfig
+from cyclecast.training.steadiness_loss import flatness_loss
 from cyclecast.training.style_targets import StyleTargets, optimal_transport
 
 TINY = {"width": 8, "blocks": 3, "batch_size": 2, "tensorboard": False}
@@ -115,6 +116,14 @@ def test_gram_loss_of_maps_is_the_style_loss() -> None:
     grams = [[losses.gram_matrix(each) for each in maps] for maps in (one, other)]
     assert torch.allclose(grams[0][0] - grams[1][0], expected, atol=1e-5)
     assert losses.gram_loss(*grams).item() == pytest.approx(losses.style_loss(one, other).item())
+
+
+def test_flatness_loss_sees_a_grid_on_flat_images() -> None:
+    torch.manual_seed(0)
+    grid = torch.zeros(1, 1, 96, 96)
+    grid[..., ::4] = 1.0
+    assert flatness_loss(lambda x: 0.5 * x, torch.zeros(3, 3, 64, 64)).item() == pytest.approx(1e-4, rel=0.1)
+    assert flatness_loss(lambda x: x + 0.2 * grid, torch.zeros(3, 3, 64, 64)).item() == pytest.approx(0.2 * 3**0.5 / 4, rel=0.05)
 
 
 def test_native_size_keeps_the_size_of_texture(tmp_path: Path) -> None:

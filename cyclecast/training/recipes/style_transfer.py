@@ -20,7 +20,7 @@ from cyclecast.training.networks.features import EfficientNetFeatures
 from cyclecast.training.networks.patch import side_requirement
 from cyclecast.training.recipes.settings import DiscriminatorConfig, TranslationConfig
 from cyclecast.training.recipes.translation import Translation
-from cyclecast.training.steadiness_loss import steadiness_loss
+from cyclecast.training.steadiness_loss import flatness_loss, steadiness_loss
 from cyclecast.training.style_targets import BLOCKS, UNIT, StyleTargets, crop_to_unit, halved
 
 BORDER = 16  # pixels of a crop's edge that no loss sees: an export pads frames by as much, so that footage never shows them
@@ -68,12 +68,14 @@ class StyleTransferConfig(TranslationConfig):
     steadiness_weight: float = 40.0
     """Weight of the steadiness loss at the end: output motion that differs from the input motion, and visible noise, which
     flicker in a video. It rises from 0 in proportion to the steps: strokes are learned first, and then made steady."""
+    flatness_weight: float = 10.0
+    """Weight, at the end, of patterns that the generator draws on images of one color; it rises as steadiness_weight does."""
     adversarial_weight: float = 0.0
     """Weight of a discriminator of the style images; for collections of 20 and more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ("style", "content", "palette", "smoothness", "steadiness", "adversarial")
+        names = ("style", "content", "palette", "smoothness", "steadiness", "flatness", "adversarial")
         require_weights(self, *(f"{name}_weight" for name in names))
         require(self, "least_saturation", 0 <= self.least_saturation <= 1, "from 0 to 1")
         require(self, "copy_steps", self.copy_steps >= 0, "at least 0")
@@ -155,11 +157,13 @@ class StyleTransfer(Translation):
         }
         if config.steadiness_weight:
             parts["steadiness"] = steadiness_loss(generator, source, output)
+        if config.flatness_weight:
+            parts["flatness"] = flatness_loss(generator, source)
         if config.adversarial_weight:
             scores = self.discriminate("discriminator", fake)
             parts["adversarial"] = losses.generator_loss(scores, config.adversary.adversarial)
         weights = {name: getattr(config, f"{name}_weight", RANGE_WEIGHT) for name in parts}
-        weights["steadiness"] = steady * config.steadiness_weight
+        weights |= {name: steady * weights[name] for name in ("steadiness", "flatness") if name in weights}
         total = sum((weights[name] * value for name, value in parts.items()), output.new_zeros(()))
         return LossTerms(total, parts, (fake,))
 
