@@ -163,7 +163,9 @@ def exported_with(run: Path, path: Path, **options: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("options", [{}, {"keep_colors": 0.5, "precision": "fp16"}, {"opset": 20, "size": (64, 48)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"keep_colors": 0.5, "precision": "fp16", "size": (64, 48)}, {"opset": 20, "size": (64, 48)}], ids=str
+)
 def test_a_strength_is_the_blend_with_the_source(run: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     whole, weak = (exported_with(run, tmp_path / f"{s}.onnx", strength=s, **options) for s in (1.0, 0.3))
     frame = moving_frames(3, 64, 48)[2]
@@ -181,7 +183,7 @@ def open_engine_of(path: Path, engine: str, precision: str) -> Any:
 
 
 def test_verify_applies_the_strength_of_the_file(run: Path, tmp_path: Path) -> None:
-    path = exported_with(run, tmp_path / "m.onnx", strength=0.3, check=False)
+    path = exported_with(run, tmp_path / "m.onnx", strength=0.3, size=(64, 48), check=False)
     trained, engine = read_generator(run, "b2a"), open_engine(path, "onnxruntime", "cpu")
     assert isinstance(trained.network, ResnetGenerator)
     assert all(a.passed for a in verify(engine, trained.network, trained.frames, strength=0.3))
@@ -196,7 +198,7 @@ def test_strength_1_adds_nothing_to_the_file(run: Path, tmp_path: Path) -> None:
     options: list[dict[str, Any]] = [{}, {"strength": 1.0}, {"strength": 0.5}]
     for folder, option in zip(folders, options, strict=True):
         folder.mkdir()
-        exported_with(run, folder / "m.onnx", check=False, **option)
+        exported_with(run, folder / "m.onnx", size=(64, 48), check=False, **option)
     default, one, weak = (folder / "m.onnx" for folder in folders)
     assert default.read_bytes() == one.read_bytes() and b'"strength"' not in one.read_bytes()
     plain, blended = (Counter(node.op_type for node in onnx.load(str(path)).graph.node) for path in (one, weak))
@@ -204,7 +206,7 @@ def test_strength_1_adds_nothing_to_the_file(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_exports_a_strength(run: Path, tmp_path: Path) -> None:
-    done = run_command("export", run, "-o", tmp_path / "m.onnx", "--direction", "b2a", "--strength", 0)
+    done = run_command("export", run, "-o", tmp_path / "m.onnx", "--direction", "b2a", "--strength", 0, "--size", "64x48")
     assert done.returncode == 0, done.stderr
     frame = moving_frames(1, 64, 48)[0]
     assert np.array_equal(open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu").run(frame), frame)

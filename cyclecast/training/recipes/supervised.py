@@ -80,15 +80,12 @@ class Supervised(Translation):
         generator = self.networks["generator_ab"]
         output = generator(source).float()
         fake, real = _inner(output), _inner(target)
-        with torch.no_grad():
-            real_maps = self.features(real)
-        maps = self.features(fake)
-        parts = {
-            "pixel": losses.l1_loss(fake, real),
-            "ssim": losses.ssim_loss(fake, real),
-            "feature": losses.feature_loss(maps, real_maps),
-            "style": losses.style_loss(maps, real_maps),
-        }
+        parts = {"pixel": losses.l1_loss(fake, real), "ssim": losses.ssim_loss(fake, real)}
+        if self.config.feature_weight or self.config.style_weight:
+            with torch.no_grad():
+                real_maps = self.features(real)
+            maps = self.features(fake)
+            parts |= {"feature": losses.feature_loss(maps, real_maps), "style": losses.style_loss(maps, real_maps)}
         if self.config.steadiness_weight:
             parts["steadiness"] = steadiness_loss(generator, source, output)
         total = sum((getattr(self.config, f"{name}_weight") * value for name, value in parts.items()), output.new_zeros(()))

@@ -116,7 +116,7 @@ def test_the_source_learns_how_long_the_model_will_be_busy(monkeypatch: pytest.M
     announced: list[float] = []
     monkeypatch.setattr(Capture, "busy", lambda capture, seconds: announced.append(seconds))
     report = run(function=Slow(0.1))
-    assert len(announced) == report.shown
+    assert len(announced) - report.shown in (0, 1)  # the run may end while a frame is in the model
     assert announced[0] == 0 and all(0.08 < seconds < 0.15 for seconds in announced[2:])
 
 
