@@ -185,6 +185,7 @@ SMALL_SETTINGS: dict[str, dict[str, object]] = {  # recipe -> settings with whic
     "dcgan": LATENT | CONVOLUTIONS,
     "wgan": LATENT | CONVOLUTIONS | {"warm_up": False, "critic_steps": 2},
     "cyclegan": TRANSLATION | CONVOLUTIONS,
+    "cut": TRANSLATION | CONVOLUTIONS,
     "pix2pix": TRANSLATION | CONVOLUTIONS,
     "cogan": TRANSLATION | CONVOLUTIONS | {"latent": 4, "batch_size": 2},
     "bigan": TRANSLATION | CONVOLUTIONS,

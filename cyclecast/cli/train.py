@@ -37,7 +37,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="Recipe: cyclegan, pix2pix, distill, style_transfer, supervised, simgan, bigan, cogan, gan, dcgan or wgan.",
+            help="Recipe: cyclegan, cut, pix2pix, distill, style_transfer, supervised, simgan, bigan, cogan, gan, dcgan or wgan.",
             show_default=False,
         ),
     ],
@@ -60,7 +60,7 @@ def train(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file with settings, or the name of shipped ones, such as monet-teacher. Flags override it."),
+        typer.Option(help="TOML file with settings, or the name of shipped ones, such as fastcut. Flags override it."),
     ] = None,
     settings: Annotated[
         list[str] | None,

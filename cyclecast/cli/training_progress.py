@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 FIRST_S, INTERVAL_S = 10.0, 60.0  # seconds to the first line of a log, and between two
 BAR = 16  # columns
-MAIN_LOSSES = ("cycle_a", "paired", "ssim", "style", "generator")  # the first of these that a recipe has stands on the line
+MAIN_LOSSES = (
+    "cycle_a",
+    "nce",
+    "paired",
+    "ssim",
+    "style",
+    "generator",
+)  # the first of these that a recipe has stands on the line
 
 Report = Callable[["Progress"], None]
 

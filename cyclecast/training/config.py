@@ -23,7 +23,7 @@ else:
 Config = TypeVar("Config", bound="TrainConfig")
 Schedule = Literal["linear", "cosine", "step", "constant"]
 FLAGS = {"out": "--out", "domain": "--data", "domain_a": "--data", "domain_b": "--data"}  # settings with a flag of their own
-SHIPPED = Path(__file__).parent.parent / "models"  # folder of the settings that the bundled models were trained with
+SHIPPED = Path(__file__).parent.parent / "models"  # folder of the settings that ship: of bundled models and of FastCUT
 RENAMED = (("colour", "color"), ("regularis", "regulariz"), ("snow_", "whiten_"))  # earlier or British -> current spelling
 
 

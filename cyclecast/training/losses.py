@@ -179,6 +179,22 @@ def content_loss(generated: list[Tensor], source: list[Tensor]) -> Tensor:
     return torch.stack([(a - b).square().mean() / 2 for a, b in pairs]).mean()
 
 
+def patch_nce_loss(queries: list[Tensor], keys: list[Tensor], temperature: float = 0.07) -> Tensor:
+    """How poorly each patch of an output recognizes its own patch of the source among the others (CUT, equations 3 and 4).
+
+    queries, keys: (N, P, K) per layer, of length 1; position p of both is the same patch. The mean over layers, images and
+    patches of the cross entropy of P classes, whose logits are q_p k / temperature for all keys k of the same image. The keys
+    are constants: only the queries get gradients.
+    """
+    layers = []
+    for query, key in zip(queries, keys, strict=True):
+        with torch.autocast(query.device.type, enabled=False):
+            logits = query.float() @ key.detach().float().transpose(1, 2) / temperature  # (N, P, P): of each query, all keys
+        own = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
+        layers.append(functional.cross_entropy(logits.flatten(0, 1), own.flatten()))
+    return torch.stack(layers).mean()
+
+
 def _normalized(maps: Tensor) -> Tensor:
     """Each channel with mean 0 and variance 1 over its positions."""
     return functional.instance_norm(maps, eps=1e-4)

@@ -37,6 +37,7 @@ ADVERSARIAL = ["adversarial_ab", "adversarial_ba"]
 CYCLE = ["cycle_a", "cycle_b"]
 IDENTITY = ["identity_a", "identity_b"]
 DISCRIMINATORS = ["discriminator_a", "discriminator_b"]
+FASTCUT = {"nce_weight": 10, "identity_weight": 0, "flip_equivariance": True}
 UNET = {"generator": "unet128", "load_size": 128, "crop_size": 128, "steps": 2}
 
 # name -> recipe, settings, the losses that it logs
@@ -70,6 +71,8 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         ADVERSARIAL + CYCLE + DISCRIMINATORS,
     ),
     "no-norm": ("cyclegan", {"norm": "none", "upsample": "resize"}, ADVERSARIAL + CYCLE + IDENTITY + DISCRIMINATORS),
+    "cut": ("cut", {}, ["adversarial", "discriminator", "nce", "nce_identity"]),
+    "fastcut": ("cut", FASTCUT | {"direction": "b2a"}, ["adversarial", "discriminator", "nce"]),
     "pix2pix-a2b": ("pix2pix", {}, ["adversarial", "discriminator", "paired"]),
     "pix2pix-b2a": ("pix2pix", {"direction": "b2a"}, ["adversarial", "discriminator", "paired"]),
     "cogan": ("cogan", {"upsample": "pixelshuffle"}, ["adversarial_a", "adversarial_b", *DISCRIMINATORS]),
@@ -125,6 +128,7 @@ def test_a_resumed_run_of_each_recipe_equals_an_uninterrupted_one_bit_for_bit(
         ("pixelshuffle", "a2b", ResnetGenerator),
         ("projected", "b2a", FrameGenerator),
         ("no-norm", "a2b", ResnetGenerator),
+        ("cut", "a2b", ResnetGenerator),
         ("pix2pix-b2a", None, ResnetGenerator),
         ("bigan", "a2b", ResnetGenerator),
         ("simgan", "b2a", ResnetGenerator),
@@ -295,7 +299,13 @@ def test_the_output_of_a_latent_model_is_bgr() -> None:
 
 
 def test_every_recipe_writes_its_sample_sheets(finished: Callable[[str], Path]) -> None:
-    sheets = {"gan": ["sample"], "pix2pix-b2a": ["b2a"], "cogan": ["a", "a2b", "b", "b2a"], "simgan": ["a2b", "b2a"]}
+    sheets = {
+        "gan": ["sample"],
+        "pix2pix-b2a": ["b2a"],
+        "cogan": ["a", "a2b", "b", "b2a"],
+        "simgan": ["a2b", "b2a"],
+        "cut": ["a2b"],
+    }
     for name, expected in sheets.items():
         run = finished(name)
         assert sorted(path.stem for path in run.glob("*.jpg")) == expected

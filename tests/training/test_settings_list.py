@@ -87,10 +87,12 @@ def test_shipped_settings_are_found_by_name_and_a_file_of_that_name_comes_first(
 
 
 def test_a_wrong_name_of_settings_lists_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="manet: no such file, and no shipped settings .*: monet, monet-teacher$"):
+    with pytest.raises(
+        MissingInputError, match="manet: no such file, and no shipped settings .*: fastcut, monet, monet-teacher$"
+    ):
         find_settings(Path("manet"))
     done = run_command("train", "cyclegan", "--out", tmp_path / "r", "--config", "manet")
-    assert done.returncode == 1 and "there are: monet, monet-teacher" in done.stderr
+    assert done.returncode == 1 and "there are: fastcut, monet, monet-teacher" in done.stderr
 
 
 def test_the_first_sentence_ends_at_a_full_stop() -> None:

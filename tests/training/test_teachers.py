@@ -43,7 +43,7 @@ def test_a_run_that_cannot_teach_is_an_error_that_lists_those_that_can(
     recipe: str, small_config: SmallConfig, tmp_path: Path
 ) -> None:
     train(recipe, small_config(recipe, tmp_path / recipe, steps=1))
-    with pytest.raises(ConfigError, match=f"teacher must be a run of cyclegan or simgan, got one of {recipe}") as caught:
+    with pytest.raises(ConfigError, match=f"teacher must be a run of cyclegan, simgan or cut, got one of {recipe}") as caught:
         train("distill", small_config("distill", tmp_path / "run", teacher=tmp_path / recipe))
     assert "\n" not in str(caught.value)
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cyclecast.training.networks.layers import init_he_residual
+from cyclecast.training.networks.layers import init_he_residual, outputs_of
 
 Preset = Literal["nano", "small", "base"]
 PRESETS: dict[Preset, tuple[int, int]] = {"nano": (16, 6), "small": (32, 6), "base": (32, 10)}
@@ -66,6 +66,12 @@ class FrameGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)  # (N, 3, H, W), H and W multiples of factor and at least 2 * factor
         return x + out if self.skip else out
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Returns the images and four maps of the first half: unshuffled pixels, first layer, first block, middle block."""
+        blocks = [layer for layer in self.model if isinstance(layer, PlainBlock)]
+        layers = [self.model[0], self.model[2], blocks[0], blocks[(len(blocks) - 1) // 2]]
+        return [images, *outputs_of(self.model, layers, images)]
 
     def depths(self) -> Sequence[nn.Module]:
         """Returns four modules whose outputs are compared in distillation: before the blocks, and after each third of them."""

@@ -144,6 +144,21 @@ class PixelShuffleUp(nn.Sequential):
         weight.copy_(weight[::4].repeat_interleave(4, dim=0))
 
 
+def outputs_of(model: nn.Sequential, layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+    """Returns the outputs of `layers`, which are children of `model`, in its order, and runs nothing behind the last of them.
+
+    An activation that works in place changes the output of the layer before it.
+    """
+    outputs: list[Tensor] = []
+    for layer in model:
+        x = layer(x)
+        if layer in layers:
+            outputs.append(x)
+        if len(outputs) == len(set(layers)):
+            break
+    return outputs
+
+
 def initialize(module: Module) -> Module:
     """Sets weights from N(0, 0.02), of batch norms from N(1, 0.02), biases 0 (DCGAN, section 4; CycleGAN, appendix 7.1).
 

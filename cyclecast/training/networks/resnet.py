@@ -16,6 +16,7 @@ from cyclecast.training.networks.layers import (
     Upsample,
     init_he_residual,
     norm_layer,
+    outputs_of,
     upsample_block,
 )
 
@@ -109,6 +110,15 @@ class ResnetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)  # (N, C, H, W) in [-1, 1]
         return x + out if self.skip else out
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Returns the images and four maps of the first half: both halvings, the first block, the middle one (CUT, appendix C.1).
+
+        Without norms, a position sees squares of 1, 9, 13, 29 and, with 9 blocks, 93 pixels.
+        """
+        blocks = [layer for layer in self.model if isinstance(layer, ResnetBlock)]
+        _, *halvings, _ = (layer for layer in self.model if isinstance(layer, nn.Conv2d))
+        return [images, *outputs_of(self.model, [*halvings, blocks[0], blocks[(len(blocks) - 1) // 2]], images)]
 
     def depths(self) -> Sequence[nn.Module]:
         """Returns four modules whose outputs are compared in distillation: before the blocks, and after each third of them."""

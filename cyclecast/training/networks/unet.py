@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,14 @@ class UnetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.model(x)  # (N, C, H, W) in [-1, 1]
         return x + out if self.skip else out
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Returns the images and the first four maps on the way down, at 1/2 to 1/16 of the resolution."""
+        maps = [images]
+        for level in [each for each in self.modules() if isinstance(each, UnetLevel)][:4]:
+            down = takewhile(lambda layer: not isinstance(layer, UnetLevel), level.model)
+            maps.append(nn.Sequential(*down)(maps[-1]))
+        return maps
 
     def depths(self) -> Sequence[nn.Module]:
         """Returns four modules whose outputs are compared in distillation: the levels below the outermost."""

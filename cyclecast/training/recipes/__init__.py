@@ -14,6 +14,7 @@ from cyclecast.training.pool import ImagePool
 from cyclecast.training.processes import Processes
 from cyclecast.training.recipes.bigan import BiGan
 from cyclecast.training.recipes.cogan import CoGan
+from cyclecast.training.recipes.cut import Cut
 from cyclecast.training.recipes.cyclegan import CycleGan
 from cyclecast.training.recipes.dcgan import Dcgan
 from cyclecast.training.recipes.distill import Distill
@@ -81,6 +82,7 @@ RECIPES: dict[str, Any] = {
     "dcgan": Dcgan,
     "wgan": Wgan,
     "cyclegan": CycleGan,
+    "cut": Cut,
     "pix2pix": Pix2Pix,
     "cogan": CoGan,
     "bigan": BiGan,

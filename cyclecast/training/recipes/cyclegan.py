@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyclecast.training import losses
 from cyclecast.training.config import require, require_weights
 from cyclecast.training.learner import Learner, LossTerms
-from cyclecast.training.recipes.translation import TwoSided, TwoSidedConfig, has_batch_norm
+from cyclecast.training.recipes.translation import TwoSided, TwoSidedConfig, translate_both
 
 Variant = Literal["full", "cycle_alone", "gan_alone", "gan_forward", "gan_backward"]
 
@@ -78,8 +77,8 @@ class CycleGan(TwoSided):
         config, adversarial = self.config, self.config.adversary.adversarial
         generator_ab, generator_ba = self.networks["generator_ab"], self.networks["generator_ba"]
         identity_weight = config.variant_identity_weight()
-        fake_b, same_b = _translate(generator_ab, real_a, real_b if identity_weight else None)
-        fake_a, same_a = _translate(generator_ba, real_b, real_a if identity_weight else None)
+        fake_b, same_b = translate_both(generator_ab, real_a, real_b if identity_weight else None)
+        fake_a, same_a = translate_both(generator_ba, real_b, real_a if identity_weight else None)
         parts: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
         if config.variant != "cycle_alone":
@@ -125,15 +124,3 @@ class CycleGan(TwoSided):
         }
         total = sum((weights[name] * part for name, part in parts.items()), real_a.new_zeros(()))
         return LossTerms(total, parts, (fake_a, fake_b))
-
-
-def _translate(generator: nn.Module, source: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Translates `source` and, in the same call, runs the generator on its own target domain, for the identity loss.
-
-    Instance norm processes each image by itself, so one call computes the same images in less time. Batch norm would mix the
-    statistics of both domains: such a generator translates `source` alone, and the second result is None.
-    """
-    if target is None or has_batch_norm(generator):
-        return generator(source), None
-    translated, same = generator(torch.cat([source, target])).chunk(2)
-    return translated, same

@@ -23,7 +23,7 @@ from cyclecast.training.recipes.translation import Translation
 from cyclecast.training.shift_average import resize, shift_averaged
 from cyclecast.training.steadiness_loss import steadiness_loss
 
-TEACHERS = ("cyclegan", "simgan")  # recipes whose runs hold a generator and a discriminator of its output
+TEACHERS = ("cyclegan", "simgan", "cut")  # recipes whose runs hold a generator and a discriminator of its output
 TEACHER_FACTS = ("recipe", "config", "step", "exports")  # of a teacher's checkpoint, without weights
 
 
@@ -91,7 +91,10 @@ class Distill(Translation):
         if missing:
             raise ModelError(f"{config.teacher}: a student cannot learn from it: no {', '.join(missing)} in it")
         if state["recipe"] not in TEACHERS:
-            raise ConfigError(f"teacher must be a run of {' or '.join(TEACHERS)}, got one of {state['recipe']}: {config.teacher}")
+            names = f"{', '.join(TEACHERS[:-1])} or {TEACHERS[-1]}"
+            raise ConfigError(f"teacher must be a run of {names}, got one of {state['recipe']}: {config.teacher}")
+        if config.direction not in state["exports"]:
+            raise ConfigError(f"direction must be {' or '.join(state['exports'])}, as the teacher's, got {config.direction}")
         source, target = config.direction[0], config.direction[2]
         self.source, self.student, self.adversary = source, f"generator_{source}{target}", f"discriminator_{target}"
         discriminator = _discriminator(state, self.adversary)

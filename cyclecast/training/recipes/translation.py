@@ -31,6 +31,18 @@ def has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(module, norms) for module in network.modules())
 
 
+def translate_both(generator: nn.Module, source: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Translates `source` and, in the same call, runs the generator on its own target domain, for an identity loss.
+
+    Instance norm processes each image by itself, so one call computes the same images in less time. Batch norm would mix the
+    statistics of both domains: such a generator translates `source` alone, and the second result is None.
+    """
+    if target is None or has_batch_norm(generator):
+        return generator(source), None
+    translated, same = generator(torch.cat([source, target])).chunk(2)
+    return translated, same
+
+
 class Translation(RecipeBase):
     """Generators between two domains; a recipe adds its losses and one step.
 
