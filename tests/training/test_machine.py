@@ -141,7 +141,10 @@ def test_a_signal_at_the_end_does_not_make_a_complete_run_an_interrupted_one(
             signal.raise_signal(signal.SIGINT)
 
     config = small_config("dcgan", tmp_path / "run", steps=3)
-    report = train("dcgan", config, until=until, on_progress=press, on_message=messages.append)
+    try:
+        report = train("dcgan", config, until=until, on_progress=press, on_message=messages.append)
+    except KeyboardInterrupt:
+        pytest.fail("interrupted, although all was done")
     assert (report.steps, report.stop_requested) == (last, True)
     ending = "all is saved" if until else "training is complete"
     assert messages[-1] == f"step {last} of 3 was the last one: {ending}"
