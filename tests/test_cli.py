@@ -238,7 +238,10 @@ def test_train_resume_export_convert(domains: Path, clip: Path, tmp_path: Path) 
     settings = [part for setting in small for part in ("--set", setting)]
     run = tmp_path / "run"
     trained = json_of("train", "cyclegan", "--data", domains, "--out", run, "--steps", 3, *settings)
-    assert set(trained) == {"steps", "seconds", "pairs_per_second", "losses", "checkpoint", "page"} and trained["steps"] == 3
+    assert (
+        set(trained) == {"steps", "seconds", "pairs_per_second", "losses", "checkpoint", "page", "stop_requested"}
+        and trained["steps"] == 3
+    )
     further = json_of("train", "cyclegan", "--out", run, "--steps", 4, "--resume")  # settings come from the checkpoint
     assert further["steps"] == 4
     exported = json_of("export", run, "-o", tmp_path / "mine.onnx", "--direction", "b2a", "--size", "64x48")

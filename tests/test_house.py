@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,30 @@ def test_every_module_imports_without_extras_and_engines() -> None:
     )
     done = python(code)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def private_names_of_torch(path: Path) -> list[str]:
+    """Uses of torch that its releases do not promise to keep: names that begin with an underscore, and the operators of ATen."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+        else:
+            continue
+        for name in names:
+            head, *rest = name.split(".")
+            is_private = any(part.startswith("_") and not part.startswith("__") for part in rest)
+            if head == "torch" and name.replace(".", "").isidentifier() and (is_private or rest[:1] == ["ops"]):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
+    return found
+
+
+def test_torch_has_no_upper_bound_so_nothing_private_of_it_is_used() -> None:
+    assert [line for path in sorted((ROOT / "cyclecast").rglob("*.py")) for line in private_names_of_torch(path)] == []
 
 
 def test_train_without_its_extra_names_the_command_to_type(tmp_path: object) -> None:

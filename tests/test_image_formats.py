@@ -118,6 +118,14 @@ def test_heic_files_without_the_plugin_are_counted_in_one_line(
     assert [record.getMessage() for record in caplog.records] == [f"{folder}: 1 HEIC file skipped: pip install 'cyclecast[heic]'"]
 
 
+def test_convert_prints_how_many_heic_files_are_skipped(without_heif: None, tiny_model: Path, tmp_path: Path) -> None:
+    upright_red_over_blue().save(tmp_path / "1.png")
+    (tmp_path / "2.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    done = run_command("convert", tmp_path, tmp_path / "out", "-m", tiny_model)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}: 1 HEIC file skipped: pip install 'cyclecast[heic]'" in done.stderr.splitlines()
+
+
 def test_a_named_heic_file_without_the_plugin_is_an_error_with_the_command_to_type(
     without_heif: None, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -70,13 +70,16 @@ def open_model(model: str, engine: str, device: str, precision: str) -> Iterator
 
 
 @contextmanager
-def print_warnings() -> Iterator[None]:
-    """Prints what the engines warn of in the log, such as an engine that `auto` passed over, as lines on stderr."""
-    if is_debug_enabled():  # which prints them, too
+def print_warnings(print_message: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Prints the log's warnings, such as an engine that `auto` passed over or files without a partner, as lines on stderr.
+
+    print_message: prints one line; default: `print_line`. A nested call changes nothing.
+    """
+    log = logging.getLogger("cyclecast")
+    if is_debug_enabled() or any(isinstance(handler, _PrintedLog) for handler in log.handlers):  # which print them, too
         yield
         return
-    handler = _PrintedLog(logging.WARNING)
-    log = logging.getLogger("cyclecast.runtime")
+    handler = _PrintedLog(print_message or print_line)
     log.addHandler(handler)
     try:
         yield
@@ -85,8 +88,12 @@ def print_warnings() -> Iterator[None]:
 
 
 class _PrintedLog(logging.Handler):
+    def __init__(self, print_message: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._print = print_message
+
     def emit(self, record: logging.LogRecord) -> None:
-        print_line(record.getMessage())
+        self._print(record.getMessage())
 
 
 def report_build(model: str) -> Callable[[float], None]:

@@ -26,6 +26,7 @@ from cyclecast.cli.console import (
     parse_time,
     print_json,
     print_line,
+    print_warnings,
 )
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def convert(
         resume=resume,
         overwrite=overwrite,
     )
-    planned = plan_conversions(sources, output)
+    with print_warnings():
+        planned = plan_conversions(sources, output)
     is_batch = len(planned) > 1 or planned[0][0] != Path(sources[0])  # a folder or glob is a batch, even of one file
     results: list[dict[str, Any]] = []
     with (

@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cyclecast.cli.console import JsonOption, OverwriteOption, StrengthOption, console, extra, print_json, print_line, stage_bars
+from cyclecast.cli.console import (
+    JsonOption,
+    OverwriteOption,
+    StrengthOption,
+    console,
+    extra,
+    print_json,
+    print_line,
+    print_warnings,
+    stage_bars,
+)
 
 
 def style(
@@ -91,7 +101,7 @@ def style(
         view=TeacherView(teacher_height, teacher_scale, teacher_shifts),
         color=color,
     )
-    with stage_bars() as update:
+    with stage_bars() as update, print_warnings():
         report = make_style(
             looks or [],
             output,

@@ -21,6 +21,7 @@ from cyclecast.cli.console import (
     open_model,
     parse_settings,
     print_json,
+    print_warnings,
     stage_bars,
 )
 from cyclecast.cli.training_progress import training_progress
@@ -90,7 +91,8 @@ def train(
 
     The page of the run, index.html in --out, shows samples within two minutes and then after growing waits.
 
-    Ctrl-C stops after the current step and saves; a second Ctrl-C ends at once.
+    Ctrl-C stops after the current step and saves, with exit code 130; a second Ctrl-C ends at once. A run whose last step is
+    done is complete, with exit code 0, whenever Ctrl-C came.
 
     Example: cyclecast train cyclegan --data monet2photo --out runs/monet --set generator=resnet6
     """
@@ -124,7 +126,9 @@ def train(
     if rank == 0:
         picked = pick_device(chosen.compute.device, int(os.environ.get("LOCAL_RANK", "0")))
         console.print(f"training {recipe} on {picked}, {pick_precision(chosen.compute.precision, picked)}", markup=False)
-    with training_progress(is_shown=rank == 0) as (on_progress, print_message):
+    with training_progress(is_shown=rank == 0) as (on_progress, print_message), ExitStack() as stack:
+        if rank == 0:
+            stack.enter_context(print_warnings(print_message))
         on_message = print_message if rank == 0 else None
         report = run(recipe, chosen, resume=resume, until=until, on_progress=on_progress, on_message=on_message)
     if rank:
@@ -193,6 +197,7 @@ def evaluate(
         from cyclecast.training.machine import pick_device
     names_data = any(path is not None for path in (data, domain_a, domain_b))
     with ExitStack() as stack:
+        stack.enter_context(print_warnings())
         models = {}
         if Path(subject).is_dir() or subject.endswith((".pt", ".pth")):
             if clip is not None:
@@ -250,7 +255,7 @@ def reproduce(
     if experiment not in EXPERIMENTS:
         raise ConfigError(f"no experiment named {experiment!r}; there are: {', '.join(EXPERIMENTS)}")
     console.print(f"reproducing {experiment} on {pick_device(device)}", markup=False)
-    with stage_bars("steps/s") as on_progress:
+    with stage_bars("steps/s") as on_progress, print_warnings():
         page = EXPERIMENTS[experiment](data, Experiment(out, seed, device, 0.2 if quick else 1.0, on_progress))
     if as_json:
         return print_json({"page": str(page), **json.loads((out / "results.json").read_text("utf-8"))})

@@ -18,6 +18,7 @@ from cyclecast.export.frame_graph import FrameGraph
 from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, check_size, dense, spec_from_metadata
 from cyclecast.runtime.machine import processor_name
 from cyclecast.runtime.onnx_file import describe
+from cyclecast.training.machine import best_device
 from cyclecast.training.networks import IMAGE_GENERATORS, build_generator
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,8 +27,8 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 class TorchEngine(SynchronousEngine):
     """Runs models that `cyclecast export` wrote: `FrameGraph` in eager mode, with the weights in the file.
 
-    Device "auto" is CUDA, MPS or the CPU, the first that is present. Precision "auto" is the model's own; bf16, and fp16 for
-    an fp32 model, use autocast.
+    Device "auto" is the best one that torch sees, as in `train`: CUDA, MPS, XPU or the CPU. Precision "auto" is the model's
+    own; bf16, and fp16 for an fp32 model, use autocast.
     """
 
     name = "torch"
@@ -58,20 +59,23 @@ class TorchEngine(SynchronousEngine):
     def _pick_device(self, device: str) -> torch.device:
         name, _, index = device.partition(":")
         if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        if name == "gpu" and not torch.cuda.is_available() and torch.backends.mps.is_available():
-            name = "mps"
+            name = best_device()
+        if name == "gpu":
+            name = {"cpu": "cuda"}.get(best_device(), best_device())
         if name == "cpu" or (name == "mps" and torch.backends.mps.is_available()):
             return torch.device(name)
-        if name not in ("gpu", "cuda") or not (index or "0").isdigit():
-            raise EngineUnavailable(f"torch runs on cpu, gpu, cuda:N or mps here, not on {device!r}")
-        if int(index or 0) >= torch.cuda.device_count():
+        if name not in ("cuda", "xpu") or not (index or "0").isdigit():
+            raise EngineUnavailable(f"torch runs on cpu, gpu, cuda:N, mps or xpu here, not on {device!r}")
+        count = torch.cuda.device_count() if name == "cuda" else torch.xpu.device_count()
+        if int(index or 0) >= count:
             raise EngineUnavailable(f"torch finds no GPU {device!r} here")
-        return torch.device("cuda", int(index or 0))
+        return torch.device(name, int(index or 0))
 
     def _device_name(self) -> str:
         if self._device.type == "cuda":
             return torch.cuda.get_device_name(self._device)
+        if self._device.type == "xpu":
+            return torch.xpu.get_device_name(self._device)
         return processor_name() if self._device.type == "cpu" else f"{processor_name()}, mps"
 
     def prepare(self, width: int, height: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cyclecast.errors import ConfigError, ModelError, OutputExistsError
+from cyclecast.errors import ConfigError, Interrupted, ModelError, OutputExistsError
 from cyclecast.files import atomic_write
 from cyclecast.style.looks import Look, StyleImages
 from cyclecast.training.config import TrainConfig, load_config
@@ -123,7 +123,10 @@ COLLECTION_SETTINGS: dict[str, Any] = {"adversarial_weight": 1.0}
 
 
 def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed: int, folder: Path) -> float:
-    """The median time of a training step here, measured on a few steps of a run in `folder`, which is thrown away."""
+    """The median time of a training step here, measured on a few steps of a run in `folder`, which is thrown away.
+
+    Interrupted after Ctrl-C or SIGTERM.
+    """
     times: list[float] = []
 
     def on_progress(progress: Progress) -> None:
@@ -133,7 +136,8 @@ def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed:
     config = training_config(look, folder, data, preset, seed, MEASURED_STEPS, **typical)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     try:
-        train(recipe_of(look), config, on_progress=on_progress)
+        if train(recipe_of(look), config, on_progress=on_progress).stop_requested:
+            raise Interrupted("stopped while the time of a step was measured")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     intervals = [after - before for before, after in zip(times[WARM_UP_STEPS - 1 :], times[WARM_UP_STEPS:], strict=False)]

@@ -39,6 +39,7 @@ from cyclecast.style.teacher import PairMaker, convert_teacher
 from cyclecast.training import checkpoint
 from cyclecast.training.data.images import spaced_indices
 from cyclecast.training.loop import train
+from cyclecast.training.machine import pick_device
 from cyclecast.video.files.images import write_image
 from cyclecast.video.frame import Image
 
@@ -163,7 +164,7 @@ class Stages:
                 plan.save(self.folder.plan_file)
             missing = sum(not self.pairs.has(number) for number in range(plan.pairs))
             size = f"{maker.size[0]}x{maker.size[1]}"
-            what = f"{missing} pairs of {size} pixels by {teacher.path.name} on {model.engine.name}"
+            what = f"{missing} pairs of {size} pixels by {teacher.path.name} on {model.engine.name}, {model.engine.device}"
             self.on_message(f"{what}: {format_minutes(missing * seconds)} here")
             maker.make_all(self.pairs, lambda done, total: self.on_progress("asking the teacher", done, total))
 
@@ -188,18 +189,22 @@ class Stages:
                 return self.on_message(f"training: all {plan.steps} steps are done")
             estimate = plan.step_seconds * OVERHEAD * left
             more = estimate - self._seconds_left()
+            config = training_config(self.look, run, data, options.preset, options.seed, plan.steps)
             self.on_message(
-                f"training: {counted(left, 'step' if left == plan.steps else 'more step')}"
+                f"training on {pick_device(config.compute.device)}: "
+                + counted(left, "step" if left == plan.steps else "more step")
                 + (f" of {plan.step_seconds:.2f} s, {format_minutes(estimate)}" if estimate else "")
                 + ("; fewer steps would learn too little" if options.steps is None and more > 60 else "")
             )
-            train(
+            report = train(
                 recipe_of(self.look),
-                training_config(self.look, run, data, options.preset, options.seed, plan.steps),
+                config,
                 resume=left < plan.steps,
                 on_progress=lambda p: self.on_progress("training", p.step, p.steps),
                 on_message=self.on_message,
             )
+            if report.stop_requested:
+                raise Interrupted(f"stopped after all {report.steps} steps of training, saved")
         except Interrupted as error:
             raise Interrupted(f"{str(error).partition(';')[0]}; {RESUME_HINT}") from error
 

@@ -43,6 +43,8 @@ class TrainReport:
     losses: dict[str, float]
     checkpoint: str
     page: str
+    stop_requested: bool
+    """Whether Ctrl-C or SIGTERM came once the last step had begun: all is done, and the caller should start nothing else."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def train(
 
     until: stops after this step and saves, with the schedule of the whole run; None: trains to the end. Under `torchrun` each
     process takes its share of a batch of batch_size x processes, and process 0 writes. The first Ctrl-C or SIGTERM stops after
-    the current step and saves; a second one ends at once. on_message gets lines for the user. Torch's global random state is
-    left as it was.
+    the current step and saves; a second one ends at once. If that step is the last one, the run is complete and `train` returns.
+    on_message gets lines for the user. Torch's global random state is left as it was.
 
     Raises InputError (data), ConfigError, OutputError (the folder holds a run already, or cannot be written), ModelError (a
     checkpoint that cannot be resumed), Interrupted (after saving) and TrainingDiverged (a loss or weight that is not finite).
@@ -115,8 +117,8 @@ def train(
         # Train.
         step, last_step, start = first_step, min(until or recipe.steps, recipe.steps), time.perf_counter()
         batch_size, losses = config.optim.batch_size * processes.count, dict[str, float]()
-        seconds, pairs_per_second, sheets = 1e-9, 0.0, SheetSchedule(config.sample_every)
-        with closing(log), stop_on_signal(on_message) as stopped, ThreadPoolExecutor(1, "batches") as loader:
+        seconds, pairs_per_second, sheets, is_stopping = 1e-9, 0.0, SheetSchedule(config.sample_every), False
+        with stop_on_signal(on_message) as stopped, closing(log), ThreadPoolExecutor(1, "batches") as loader:
             next_batch = loader.submit(recipe.batch, step, processes)
             while step < last_step:
                 # Batches, noise, augmentation and pool are functions of seed, step and process.
@@ -159,9 +161,13 @@ def train(
                         "precision": precision,
                     }
                     write_page(page, config, recipe_name, facts, recipe.data_facts(), log)
-                if is_stopping:
+                if is_stopping and not is_last:
                     raise Interrupted(f"stopped at step {step} of {recipe.steps}, saved; continue with --resume")
-    return TrainReport(step, seconds, pairs_per_second, losses, str(saved), str(page))
+    stop_requested = is_stopping or stopped.is_set()
+    if stop_requested and on_message:
+        is_complete = step == recipe.steps
+        on_message(f"step {step} of {recipe.steps} was the last one: {'training is complete' if is_complete else 'all is saved'}")
+    return TrainReport(step, seconds, pairs_per_second, losses, str(saved), str(page), stop_requested)
 
 
 def write_sheets(recipe: Recipe, step: int, fixed: dict[str, Tensor]) -> None:

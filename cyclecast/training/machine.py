@@ -66,16 +66,17 @@ def has_native_bf16(device: torch.device) -> bool:
     """Whether the device computes bf16 natively: Ampere and later NVIDIA GPUs, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu":
-        return False
+    return device.type == "cpu" and bool(cpu_features() & {"avx512_bf16", "amx_bf16"})
+
+
+def cpu_features() -> set[str]:
+    """Returns the names of the processor's features, such as amx_tile, by torch's public functions; empty if unknown."""
     if hasattr(torch.cpu, "get_capabilities"):
-        found = torch.cpu.get_capabilities()
-        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
     try:  # earlier versions of torch: Linux lists the processor's features
-        flags = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").split()
+        return set(Path("/proc/cpuinfo").read_text("utf-8", errors="replace").split())
     except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return set()
 
 
 @contextmanager

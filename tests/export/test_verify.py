@@ -26,6 +26,7 @@ from cyclecast.runtime.engine import spec_from_metadata
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.onnx_file import openvino_core
 from cyclecast.spec import ModelSpec
+from cyclecast.training.machine import pick_device
 from cyclecast.training.networks import ConvGenerator, ImageGenerator, build_generator
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
@@ -303,16 +304,20 @@ def test_the_torch_engine_restores_the_tf32_setting(allowed: bool, tiny_model: P
     assert seen == [False] and torch.backends.cudnn.allow_tf32 is allowed
 
 
-@pytest.mark.parametrize(("cuda", "mps", "device"), [(True, True, "cuda:0"), (False, True, "mps"), (False, False, "cpu")])
-def test_the_torch_engine_chooses_the_best_device(
-    cuda: bool, mps: bool, device: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("present", "device"),
+    [(("cuda", "mps", "xpu"), "cuda:0"), (("mps", "xpu"), "mps"), (("xpu",), "xpu:0"), ((), "cpu")],
+)
+def test_the_torch_engine_chooses_the_same_device_as_training(
+    present: tuple[str, ...], device: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = TorchEngine(tiny_model, "cpu", "fp32")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert str(engine._pick_device("auto")) == device
-    if cuda or mps:
+    for name, backend in (("cuda", torch.cuda), ("mps", torch.backends.mps), ("xpu", torch.xpu)):
+        monkeypatch.setattr(backend, "is_available", lambda name=name: name in present)
+        if name != "mps":
+            monkeypatch.setattr(backend, "device_count", lambda name=name: int(name in present))
+    assert str(engine._pick_device("auto")) == device == str(pick_device("auto"))
+    if present:
         assert str(engine._pick_device("gpu")) == device
     else:
         with pytest.raises(EngineUnavailable, match="torch finds no GPU 'gpu' here"):

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cyclecast.style import StyleOptions, StyleReport, crops, make_style, stages
 from cyclecast.style.folder import StyleFolder
 from cyclecast.style.plan import training_config
 from cyclecast.training.config import TrainConfig
+from cyclecast.training.machine import pick_device
 from tests.commands import run_command
 from tests.style.conftest import read
 
@@ -172,6 +174,22 @@ def test_another_request_in_the_same_folder_is_refused(stopped: Path, photos: Pa
         make_style([], stopped, pairs=pairs, options=options(steps=3))
     with pytest.raises(Interrupted):
         make_style([], stopped, pairs=pairs, options=options(steps=3, overwrite=True), on_message=stop_training)
+
+
+def test_ctrl_c_in_the_last_step_stops_before_the_export(photos: Path, negatives: Path, tmp_path: Path) -> None:
+    output, messages = tmp_path / "n.onnx", list[str]()
+
+    def press(stage: str, done: int, total: int) -> None:
+        if stage == "training" and done == total:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"^stopped after all 2 steps of training, saved; type the same command again"):
+        make_style([], output, pairs=(photos, negatives), options=options(steps=2), on_message=messages.append, on_progress=press)
+    assert not output.exists() and "training is complete" in messages[-1]
+    assert f"training on {pick_device('auto')}: 2 steps" in messages
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match="while the time of a step was measured"):
+        patch.setattr("cyclecast.training.loop.write_page", lambda *_: signal.raise_signal(signal.SIGINT))
+        make_style([], tmp_path / "o.onnx", pairs=(photos, negatives), options=options(steps=10))
 
 
 def test_two_runs_at_once_and_folders_of_others_are_refused(stopped: Path, photos: Path, negatives: Path) -> None:

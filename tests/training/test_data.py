@@ -15,6 +15,7 @@ from torch import Tensor
 from cyclecast.errors import ConfigError, InputError
 from cyclecast.training.data import ImageFolder, OneDomain, PairedData, UnpairedData, fixed_set, open_domain, to_bytes
 from cyclecast.training.data.images import resize, resize_short_side, to_tensor
+from tests.commands import run_command
 from tests.conftest import shared
 
 
@@ -158,7 +159,7 @@ def test_the_halves_of_one_folder_are_pairs(tmp_path: Path) -> None:
         PairedData(tmp_path, tmp_path, (40, 60), 32, half_a="right")
 
 
-def test_a_file_without_a_partner_is_skipped_with_one_warning_and_counted(
+def test_files_without_a_partner_are_skipped_with_one_warning_for_all_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a/both.png", "a/alone.png", "a/broken.png", "b/both.png", "b/other.png"):
@@ -169,14 +170,31 @@ def test_a_file_without_a_partner_is_skipped_with_one_warning_and_counted(
         data.batch(0, 0, 20)
     assert len(data) == 2
     assert {str(path.relative_to(tmp_path)) for path in data.skipped} == {"a/alone.png", "b/other.png", "b/broken.png"}
-    assert len(caplog.records) == 3
+    alone, broken = (record.getMessage() for record in caplog.records)
+    folders = f"{tmp_path / 'a'}, {tmp_path / 'b'}"
+    assert alone == f"{folders}: 2 files without a partner skipped (a/alone.png, b/other.png)"
+    assert "broken.png" in broken
 
 
-def test_folders_without_a_name_in_common_are_an_error(tmp_path: Path) -> None:
-    write(tmp_path / "a" / "0.png", gradient())
-    write(tmp_path / "b" / "1.png", gradient())
-    with pytest.raises(InputError, match="no file names in common"):
-        PairedData(tmp_path / "a", tmp_path / "b", (40, 40), 32)
+@pytest.mark.parametrize("recipe", ["supervised", "pix2pix"])
+def test_training_prints_how_many_files_have_no_partner_and_the_first_names(recipe: str, tmp_path: Path) -> None:
+    for number in range(8):
+        write(tmp_path / "a" / f"{number}.png", gradient(96, 96))
+    write(tmp_path / "b" / "7.png", gradient(96, 96))
+    small = ["generator=frame", "preset=nano", "load_size=64", "crop_size=64", "batch_size=1", "precision=fp32"]
+    settings = [part for setting in [*small, "tensorboard=false"] for part in ("--set", setting)]
+    folders = ["--domain-a", tmp_path / "a", "--domain-b", tmp_path / "b"]
+    done = run_command("train", recipe, *folders, "--out", tmp_path / "run", "--steps", 1, *settings)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "partner" in line]
+    names = ", ".join(f"a/{number}.png" for number in range(5))
+    assert line == f"{tmp_path / 'a'}, {tmp_path / 'b'}: 7 files without a partner skipped ({names} and 2 more)"
+    (tmp_path / "b" / "7.png").rename(tmp_path / "b" / "other.png")
+    done = run_command("train", recipe, *folders, "--out", tmp_path / "none", "--steps", 1, *settings)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == (
+        f"error: {tmp_path / 'a'}, {tmp_path / 'b'}: no file names in common, so no pairs, such as 0.png and other.png; "
+        "name the images alike in both"
+    )
 
 
 def test_only_folders_and_files_of_digits_are_domains(tmp_path: Path) -> None:

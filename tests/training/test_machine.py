@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,9 +18,12 @@ from typer.testing import CliRunner
 
 from cyclecast.cli import app
 from cyclecast.errors import ConfigError, EngineUnavailable, Interrupted
+from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
+from cyclecast.training.log import LossLog
 from cyclecast.training.loop import Progress, train
-from cyclecast.training.machine import pick_device, pick_precision, stop_on_signal
+from cyclecast.training.machine import cpu_features, has_native_bf16, pick_device, pick_precision, stop_on_signal
+from tests.commands import run_command
 
 SmallConfig = Callable[..., TrainConfig]
 
@@ -54,6 +58,17 @@ def test_an_absent_device_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_device_lists_the_known_ones(name: str) -> None:
     with pytest.raises(ConfigError, match="no device named .*; expected auto, cpu, cuda, cuda:N, mps or xpu"):
         pick_device(name)
+
+
+def test_the_processors_features_are_known_without_torchs_private_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": True, "avx512_bf16": False, "num_sockets": 1})
+    assert cpu_features() == {"amx_tile"} and not has_native_bf16(cpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert has_native_bf16(cpu)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "flags : sse avx512_bf16 amx_tile\n")
+    assert {"avx512_bf16", "amx_tile"} <= cpu_features() and has_native_bf16(cpu)
 
 
 def test_the_commands_print_the_device_that_they_picked(small_config: SmallConfig, tmp_path: Path) -> None:
@@ -102,6 +117,47 @@ def test_the_first_signal_stops_after_the_step_and_saves(
     with pytest.raises(Interrupted, match="stopped at step [23] of 9, saved; continue with --resume"):
         train("dcgan", small_config("dcgan", tmp_path / "run", steps=9), on_progress=press)
     assert train("dcgan", small_config("dcgan", tmp_path / "run", steps=9), resume=True).steps == 9
+
+
+@pytest.mark.parametrize("at", ["before the last step", "after the last step", "while the log is closed"])
+@pytest.mark.parametrize("until", [None, 2])
+def test_a_signal_at_the_end_does_not_make_a_complete_run_an_interrupted_one(
+    at: str, until: int | None, small_config: SmallConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, messages, pressed_at = until or 3, list[str](), -1
+    if at == "while the log is closed":
+        close = LossLog.close
+
+        def press_and_close(log: LossLog) -> None:
+            signal.raise_signal(signal.SIGINT)
+            close(log)
+
+        monkeypatch.setattr(LossLog, "close", press_and_close)
+    else:
+        pressed_at = last - 1 if at == "before the last step" else last
+
+    def press(progress: Progress) -> None:
+        if progress.step == pressed_at:
+            signal.raise_signal(signal.SIGINT)
+
+    config = small_config("dcgan", tmp_path / "run", steps=3)
+    try:
+        report = train("dcgan", config, until=until, on_progress=press, on_message=messages.append)
+    except KeyboardInterrupt:
+        pytest.fail("interrupted, although all was done")
+    assert (report.steps, report.stop_requested) == (last, True)
+    ending = "all is saved" if until else "training is complete"
+    assert messages[-1] == f"step {last} of 3 was the last one: {ending}"
+    assert checkpoint.load(tmp_path / "run")["step"] == last
+
+
+def test_ctrl_c_in_the_last_step_ends_the_command_with_exit_code_0(digits: Path, tmp_path: Path) -> None:
+    small = [part for setting in ("batch_size=4", "image_size=8", "latent=4", "precision=fp32") for part in ("--set", setting)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cyclecast.training.loop.write_page", lambda *_: signal.raise_signal(signal.SIGINT))
+        done = run_command("train", "gan", "--data", digits, "--out", tmp_path / "run", "--steps", 2, *small, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["stop_requested"], done.stderr
+    assert "step 2 of 2 was the last one: training is complete" in done.stderr.splitlines()
 
 
 def test_a_second_ctrl_c_ends_at_once(small_config: SmallConfig, tmp_path: Path) -> None:

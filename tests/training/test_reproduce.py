@@ -192,6 +192,19 @@ def test_an_interrupted_experiment_resumes_and_ends_with_the_same_figures(
     assert untimed(figures(tmp_path / "out")) == untimed(figures(finished("digits")))
 
 
+def test_ctrl_c_in_the_last_step_of_a_run_stops_the_experiment_after_it(drawn_digits: Path, tmp_path: Path) -> None:
+    first, calls = next(iter(FOLDERS.values())), Calls()
+
+    def press_ctrl_c(stage: str, step: int, steps: int) -> None:
+        calls.append((stage, step, steps))
+        if (stage, step) == (first, steps):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=f"stopped after {first}, which is complete; the same command continues"):
+        EXPERIMENTS["digits"](drawn_digits, experiment(tmp_path / "out", on_progress=press_ctrl_c))
+    assert [call for call in calls if call[0] in FOLDERS.values()] == [(first, step, 3) for step in (1, 2, 3)]
+
+
 def test_only_a_deleted_run_or_classifier_is_trained_again(
     finished: Callable[[str], Path], drawn_digits: Path, tmp_path: Path
 ) -> None:

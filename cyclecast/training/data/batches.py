@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ from cyclecast.errors import InputError
 from cyclecast.training.data.crops import AlignedImages, View
 from cyclecast.training.data.domains import Domain
 from cyclecast.training.data.images import Half, list_images
+
+log = logging.getLogger(__name__)
+
+NAMED_FILES = 5  # without a partner, which a message names
 
 
 def sample_randoms(seed: int, step: int, size: int, first: int, domain: int = 0) -> Iterator[np.random.Generator]:
@@ -70,8 +75,9 @@ class PairedData:
 
     Files pair up by their path within the folder, without suffix. If both folders are the same, each file holds a pair side by
     side: A on the left and B on the right, unless half_a and half_b say otherwise. load_size, crop_size, label maps: see
-    ImageFolder; B is resized to the size of A. A file without a partner is skipped, an unusable file together with its partner;
-    each is logged once and counted in `skipped`. InputError if there are no pairs.
+    ImageFolder; B is resized to the size of A. Files without a partner are skipped and logged in one line, with their number and
+    the first names; an unusable file is skipped together with its partner and logged once. All of them are in `skipped`.
+    InputError if there are no pairs.
     """
 
     folder_a: Path
@@ -92,14 +98,16 @@ class PairedData:
         by_stem_a, by_stem_b = _by_stem(self.folder_a, files_a), _by_stem(self.folder_b, files_b)
         rows = [(path, by_stem_b[stem]) for stem, path in by_stem_a.items() if stem in by_stem_b]
         if not rows:
-            raise InputError(f"{self.folder_a}, {self.folder_b}: no file names in common, so no pairs")
+            found = f"no file names in common, so no pairs, such as {files_a[0].name} and {files_b[0].name}"
+            raise InputError(f"{self.folder_a}, {self.folder_b}: {found}; name the images alike in both")
         views = (View.for_folder(self.folder_a, half_a), View.for_folder(self.folder_b, half_b))
         name = f"{self.folder_a}, {self.folder_b}"
         self._images = AlignedImages(name, rows, views, self.load_size, self.crop_size, self.flip)
         paired = {path for row in rows for path in row}
-        for path in [*files_a, *files_b]:
-            if path not in paired:
-                self._images.skip(path, f"{path}: no file of the same name in the other folder")
+        alone = [path for path in dict.fromkeys([*files_a, *files_b]) if path not in paired]
+        if alone:
+            self._images.skipped.update(alone)
+            log.warning("%s: %s", name, _describe_alone(alone))
 
     def __len__(self) -> int:
         return len(self._images.rows)
@@ -131,6 +139,13 @@ def _draw(domain: Domain, seed: int, step: int, size: int, first: int, number: i
 def _stack(images: list[Tensor]) -> Tensor:
     """Stacks images to (n, 3, S, S) in NumPy: batches are drawn during a training step, and torch would use its cores."""
     return torch.from_numpy(np.stack([image.numpy() for image in images]))
+
+
+def _describe_alone(paths: list[Path]) -> str:
+    """Such as "2 files without a partner skipped (a/3.png, b/4.png)": their number and the first names, with their folder."""
+    names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:NAMED_FILES])
+    more = f" and {len(paths) - NAMED_FILES} more" if len(paths) > NAMED_FILES else ""
+    return f"{len(paths)} file{'s' if len(paths) > 1 else ''} without a partner skipped ({names}{more})"
 
 
 def _by_stem(folder: Path, files: list[Path]) -> dict[Path, Path]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from cyclecast.errors import InputError
 from cyclecast.training.evaluate.classifier import device_of, to_unit
+from cyclecast.training.machine import cpu_features
 
 
 def _conv(before: int, after: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -162,7 +163,7 @@ def _windows(photos: Tensor, labels: Tensor, chosen: list[int], side: int, gener
 
 
 def _autocast(device: torch.device) -> torch.autocast:
-    has_bf16 = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    has_bf16 = device.type == "cuda" or (device.type == "cpu" and "amx_tile" in cpu_features())
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16)
 
 

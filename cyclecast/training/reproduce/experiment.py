@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cyclecast.errors import ConfigError
+from cyclecast.errors import ConfigError, Interrupted
 from cyclecast.files import atomic_write
 from cyclecast.training import checkpoint
 from cyclecast.training.config import load_config
@@ -57,7 +57,8 @@ class Experiment:
     def train_run(self, name: str, recipe: str, settings: dict[str, Any]) -> Path:
         """Trains a run of `recipe`, resumes it, or finds it finished; returns its folder.
 
-        ConfigError if it was started with another seed or number of steps, because the page would not show that.
+        ConfigError if it was started with another seed or number of steps, because the page would not show that. Interrupted
+        after Ctrl-C or SIGTERM, also during the run's last step.
         """
         folder = self.out / name
         common = {"seed": self.seed, "device": self.device, "precision": self.precision, "tensorboard": False}
@@ -70,7 +71,8 @@ class Experiment:
         def report_progress(progress: Progress) -> None:
             self.on_progress(name, progress.step, progress.steps)
 
-        train(recipe, config, resume=resumes, on_progress=report_progress)
+        if train(recipe, config, resume=resumes, on_progress=report_progress).stop_requested:
+            raise Interrupted(f"stopped after {name}, which is complete; the same command continues with the rest")
         return folder
 
     def load_or_train(

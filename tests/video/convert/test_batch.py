@@ -17,6 +17,7 @@ from cyclecast.video.convert.job import LIST_NAME, folder_of
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.plan import plan_conversions
 from cyclecast.video.files.images import write_image
+from cyclecast.video.frame import FrameFunction, Image
 from tests.conftest import Negative, moving_frames
 
 QUICK = ConvertOptions(preset="ultrafast")
@@ -34,11 +35,17 @@ def sources(clip: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def convert(sources: Path, out: Path, messages: list[str] | None = None, options: ConvertOptions = QUICK) -> list[Outcome]:
+def convert(
+    sources: Path,
+    out: Path,
+    messages: list[str] | None = None,
+    options: ConvertOptions = QUICK,
+    function: FrameFunction | None = None,
+) -> list[Outcome]:
     """One run of the batch."""
     report = messages.append if messages is not None else None
     batch_log = BatchLog(out, options.resume, report)
-    outcomes = list(convert_batch(plan_conversions([sources], out), Negative(), options, batch_log))
+    outcomes = list(convert_batch(plan_conversions([sources], out), function or Negative(), options, batch_log))
     batch_log.close(all_done=not any(outcome.error for outcome in outcomes))
     return outcomes
 
@@ -96,6 +103,33 @@ def test_a_full_disk_costs_at_most_one_file(sources: Path, tmp_path: Path, monke
         if failed:  # the next run finishes the batch
             assert not any(outcome.error for outcome in convert(sources, out, options=OVERWRITE))
     assert nth > 1 and (failures or call == "unlink")
+
+
+class NoCache(Negative):
+    """A model whose engine finds the disk full: while it compiles for the first size, or on the first frame."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where: str | None = where
+
+    def _fail(self, where: str) -> None:
+        if where == self._where:
+            self._where = None
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def prepare(self, width: int, height: int) -> None:
+        self._fail("prepare")
+
+    def __call__(self, frame: Image) -> Image:
+        self._fail("call")
+        return super().__call__(frame)
+
+
+@pytest.mark.parametrize("where", ["prepare", "call"])
+def test_an_engine_that_finds_the_disk_full_costs_one_file(sources: Path, tmp_path: Path, where: str) -> None:
+    a, b, c = convert(sources, tmp_path / "out", function=NoCache(where))
+    assert a.error == f"{tmp_path / 'out' / 'a.mp4'}: cannot be written (No space left on device)"
+    assert b.report and c.report
 
 
 def test_an_unreadable_job_list_costs_only_its_own_file(sources: Path, tmp_path: Path) -> None:
