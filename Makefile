@@ -9,8 +9,9 @@ DATA ?= ../shared/data
 demo: $(VENV)/.base
 	$(BIN)/cyclecast demo --out demo --overwrite
 
+# Three workers for two cores: live tests wait more than they compute.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

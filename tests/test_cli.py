@@ -25,6 +25,7 @@ from cyclecast.cli.models import describe_card, license_of_card
 from cyclecast.contact_sheet import CAPTION, read_first_frame
 from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene
+from cyclecast.runtime.model import bundled_models
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
@@ -348,9 +349,11 @@ def test_the_build_of_a_plan_is_reported(capsys: pytest.CaptureFixture[str], tin
     assert [line.rsplit(": ", 1)[1] for line in lines] == ["0 %", "40 %", "60 %", "100 %"]
 
 
-def test_models_lists_and_describes() -> None:
-    got = json_of("models")["models"]
-    assert isinstance(got, list) and "monet" in [model["name"] for model in got]
+def test_models_lists_times_and_describes(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = {name: path for name, path in bundled_models().items() if name in ("monet", "pencil")}  # one takes a second to time
+    monkeypatch.setattr("cyclecast.runtime.model.bundled_models", lambda: two)
+    rows = json_of("models")["models"]
+    assert [row["name"] for row in rows] == ["monet", "pencil"] and all(row["ms_at_1280x720"] > 1 for row in rows)
     assert "# monet" in run_command("models", "monet").stdout
 
 
