@@ -14,7 +14,7 @@ import pytest
 import cyclecast
 from cyclecast.cli.style import lines_of_progress
 from cyclecast.style import StyleOptions, make_style
-from cyclecast.style.footage import count_packets, extract_frames, list_footage, spread_frames
+from cyclecast.style.footage import count_packets, extract_frames, list_footage, sample_frames
 from cyclecast.style.looks import Pairs, read_look
 from cyclecast.style.stills import read_opaque
 from cyclecast.training.config import load_config
@@ -47,7 +47,7 @@ def bad(photos: Path, negatives: Path, tmp_path: Path) -> dict[str, list[object]
         "cannot be read as an image": [noise, "--footage", photos],
         "it is damaged": [damaged, "--footage", photos],
         "save a frame of it": [movie, "--footage", photos],
-        "3.png: cannot be read as an image; mend it or remove the pair": ["--pairs", photos, broken],
+        "3.png: cannot be read as an image; repair it or remove the pair": ["--pairs", photos, broken],
         "the same folder": ["--pairs", photos, photos],
         "no bundled model of that name": ["missing.onnx", "--footage", photos],
         "cannot be read as a video": [picture, "--footage", empty / "notes.txt"],
@@ -131,7 +131,7 @@ def test_footage_is_spread_evenly_and_what_cannot_be_read_is_counted(tmp_path: P
             image = np.full((80, 96, 3), 8 * index, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "bgr24")))
         container.mux(stream.encode(None))
-    levels = [round(frame.mean() / 8) for frame in spread_frames(video, 3)]
+    levels = [round(frame.mean() / 8) for frame in sample_frames(video, 3)]
     assert levels == [0, 10, 20]
     assert count_packets(video) == 30
     for index in range(5):
