@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ConfigError, CyclecastError, ModelError, OutputError
-from cyclecast.export.adopt import Adopted, adopt, graph
+from cyclecast.export.adopt import AdoptedModel, adopt, graph
 from cyclecast.export.adopt.overrides import Overrides
 from cyclecast.export.agreement import compare
 from cyclecast.runtime.engines import open_engine
@@ -106,7 +106,7 @@ def styled(path: Path, frame: Image, engine: str = "onnxruntime") -> Image:
         return opened.run(frame)
 
 
-def findings_of(adopted: Adopted) -> dict[str, tuple[str, str]]:
+def findings_of(adopted: AdoptedModel) -> dict[str, tuple[str, str]]:
     return {finding.what: (finding.value, finding.why) for finding in adopted.findings}
 
 
@@ -209,7 +209,7 @@ def test_a_wrong_resize_is_detected_and_not_kept(tmp_path: Path, monkeypatch: py
         whole = nodes.add("Concat", [1, channels], to, axis=0)
         return nodes.add("Resize", x, "", "", whole, mode="nearest")
 
-    monkeypatch.setattr(graph, "_resized", nearest)
+    monkeypatch.setattr(graph, "_resize", nearest)
     theirs = mixer(tmp_path / "theirs.onnx", size=(48, 64))
     with pytest.raises(ModelError, match="differs from .* gray levels at 133x40"):
         adopt(theirs, tmp_path / "ours.onnx", FRAMES, FIXED_RGB)

@@ -36,7 +36,7 @@ BEST_FIRST = (
     ("onnxruntime", "cpu"),
 )
 
-TRIED_AT = (64, 64)  # (width, height) of the frame that `auto` tries a model on
+TRIAL_SIZE = (64, 64)  # (width, height) of the frame that `auto` tries a model on
 
 
 def open_engine(model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
@@ -95,7 +95,7 @@ def _open_working(name: str, model: Path, device: str, precision: str, failures:
         spec = spec_from_metadata(model, engine.metadata)
         if name.startswith("tensorrt") or (engine.metadata and spec.recipe != "adopted"):
             return engine
-        width, height = engine.size or TRIED_AT
+        width, height = engine.size or TRIAL_SIZE
         try:
             engine.run(np.zeros((height, width, 3), np.uint8))
         except EngineError as error:
