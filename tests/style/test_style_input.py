@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 import cyclecast
-from cyclecast.cli.style import lines_of_progress
+from cyclecast.cli.style import log_progress
 from cyclecast.style import StyleOptions, make_style
 from cyclecast.style.footage import count_packets, extract_frames, list_footage, sample_frames
 from cyclecast.style.looks import Pairs, read_look
@@ -151,10 +151,10 @@ def test_style_images_that_cannot_be_read_are_an_input_error(photos: Path, tmp_p
 
 def test_a_log_gets_a_line_at_most_every_minute() -> None:
     lines: list[str] = []
-    update = lines_of_progress(lines.append)
+    update = log_progress(lines.append)
     for done in range(100):
         update("training", done, 100)
     assert lines == []
-    update = lines_of_progress(lines.append, seconds=0)
+    update = log_progress(lines.append, seconds=0)
     update("training", 7, 100)
     assert lines == ["training: 7 of 100"]
