@@ -71,11 +71,11 @@ def open_model(model: str, engine: str, device: str, precision: str) -> Iterator
 
 @contextmanager
 def print_warnings() -> Iterator[None]:
-    """Prints the engines' warnings in the log as lines on stderr, such as that `auto` left an engine out."""
-    if is_debug_enabled():  # the debug log prints them
+    """Prints what the engines warn of in the log, such as an engine that `auto` passed over, as lines on stderr."""
+    if is_debug_enabled():  # which prints them, too
         yield
         return
-    handler = _PrintingHandler(logging.WARNING)
+    handler = _PrintedLog(logging.WARNING)
     log = logging.getLogger("cyclecast.runtime")
     log.addHandler(handler)
     try:
@@ -84,7 +84,7 @@ def print_warnings() -> Iterator[None]:
         log.removeHandler(handler)
 
 
-class _PrintingHandler(logging.Handler):
+class _PrintedLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         print_line(record.getMessage())
 

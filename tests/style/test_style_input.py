@@ -18,7 +18,7 @@ from cyclecast.style.footage import count_packets, extract_frames, list_footage,
 from cyclecast.style.looks import Pairs, read_look
 from cyclecast.style.stills import read_opaque
 from cyclecast.training.config import load_config
-from cyclecast.training.recipes.style_transfer import StyleTransferConfig, style_images
+from cyclecast.training.recipes.style_transfer import StyleTransferConfig, read_style_images
 from tests.commands import run_command
 from tests.style.conftest import read
 
@@ -146,7 +146,7 @@ def test_style_images_that_cannot_be_read_are_an_input_error(photos: Path, tmp_p
     (tmp_path / "a.jpg").write_bytes(b"no image")
     folders = {"domain_a": photos, "domain_b": tmp_path, "out": tmp_path / "run"}
     with pytest.raises(cyclecast.InputError, match="none of its 1 image files can be read"):
-        style_images(load_config(StyleTransferConfig, settings=folders))
+        read_style_images(load_config(StyleTransferConfig, settings=folders))
 
 
 def test_a_log_gets_a_line_at_most_every_minute() -> None:
