@@ -36,7 +36,7 @@ BEST_FIRST = (
     ("onnxruntime", "cpu"),
 )
 
-TRIAL_SIZE = (64, 64)  # (width, height) of the frame that `auto` tries a model on
+TRIAL_SIZE = (64, 64)  # (width, height) of the frame on which `auto` tries a model
 
 
 def open_engine(model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
@@ -45,8 +45,8 @@ def open_engine(model: Path, engine: str = "auto", device: str = "auto", precisi
     engine: "auto" or a key of `ENGINES`; a plan runs on its own engine only. device: "auto" (the best device present), "cpu",
     "gpu" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16".
 
-    "auto" tries a model that cyclecast did not export on a small frame, and takes the next precision or engine if that fails. A
-    warning in the log says so.
+    "auto" tries a model that cyclecast did not export on a small frame, and uses the next precision or engine if that fails. It
+    logs a warning then.
 
     Raises EngineUnavailable if this machine lacks the engine or device, ConfigError for an unknown engine, and ModelError if
     the file is not a frame model.

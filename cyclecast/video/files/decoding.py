@@ -60,7 +60,7 @@ class DecodeStats:
 
 
 def main_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """Returns the video stream, set up for decoding; cover images do not count. InputError if none can be decoded."""
+    """Returns the video stream, set up for decoding; cover images do not count. Raises InputError if none can be decoded."""
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream):
         raise InputError(f"{path}: has no video stream")

@@ -264,7 +264,7 @@ class VideoFile:
             frame = next(self._frames, None)
 
     def _upright(self, frame: av.VideoFrame) -> Image:
-        """As `BgrConverter`; resizes a frame that has another size than the first."""
+        """Converts a frame as `BgrConverter` does, and resizes it if it has another size than the first."""
         try:
             image = self._bgr(frame)
         except InputError as error:
@@ -284,5 +284,5 @@ class VideoFile:
     def __enter__(self) -> VideoFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()

@@ -162,7 +162,7 @@ def _loop(pending_frames: Iterator[PendingFrame], address: str) -> Iterator[Pend
 
 
 def _convert_to_bgr(convert: BgrConverter, name: str, frame: av.VideoFrame) -> Image:
-    """InputError, whatever is wrong with the frame."""
+    """Converts a frame to (H, W, 3) uint8 BGR. Raises InputError, whatever is wrong with the frame."""
     try:
         return convert(frame)
     except InputError as error:

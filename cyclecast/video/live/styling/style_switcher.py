@@ -140,7 +140,7 @@ class StyleSwitcher:
             self._request(replace(self._requested, height=height))
 
     def request_strength(self, strength: float) -> None:
-        """Requests the share of the styled frame in the output. ConfigError unless it is from 0 to 1."""
+        """Requests the share of the styled frame in the output. Raises ConfigError unless it is from 0 to 1."""
         check_strength(strength)
         with self._changed:
             self._request(replace(self._requested, strength=strength))
