@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, reads logs of JSON lines, recognizes a file by a digest. Standard library only."""
+"""Writes files whole or not at all, reads logs of JSON lines, digests files, finds hidden ones. Standard library only."""
 
 from __future__ import annotations
 
@@ -102,6 +102,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
                 break
             end += len(line)
     return lines
+
+
+def is_hidden(path: Path) -> bool:
+    """Returns whether a part of a relative path begins with a dot: macOS's `._a.mov`, a file that is being written, a job."""
+    return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
 def digest_of_ends(path: Path) -> str:

@@ -117,7 +117,7 @@ def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
     At 1 this is luminance-only transfer (Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"). The
     matrix removes the brightness (ITU-R BT.601) from the difference in color.
     """
-    brightness = torch.tensor([0.114, 0.587, 0.299], dtype=styled.dtype)
+    brightness = torch.tensor(GRAY_WEIGHTS["luma"], dtype=styled.dtype)
     matrix = share * (torch.eye(3, dtype=styled.dtype) - brightness)
     return styled + functional.conv2d(source - styled, matrix[:, :, None, None])
 

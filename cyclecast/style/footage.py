@@ -9,14 +9,13 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from cyclecast.errors import InputError, MissingInputError
-from cyclecast.files import atomic_write
-from cyclecast.style.stills import count_noun, is_hidden, read_opaque
+from cyclecast.files import atomic_write, is_hidden
+from cyclecast.style.stills import count_noun, read_opaque
 from cyclecast.training.data import resize_short_side
+from cyclecast.training.data.images import spaced_indices
 from cyclecast.video.files.images import SUFFIXES, write_image
-from cyclecast.video.files.reader import TimeRange, VideoFile, open_container
+from cyclecast.video.files.reader import VIDEO_SUFFIXES, TimeRange, VideoFile, open_container
 from cyclecast.video.frame import Image
 
 MOST_FRAMES = 400
@@ -24,10 +23,6 @@ MOST_FRAMES = 400
 MOST_PER_VIDEO = 120
 LARGEST_SIDE = 720  # pixels of the shorter side, at most: styles are learned at the size of common footage
 SMALLEST_SIDE = 64  # pixels; smaller images are icons
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".mts", ".m2ts")
-    + (".mpg", ".mpeg", ".wmv", ".flv", ".gif", ".ogv", ".3gp")
-)  # in folders; a file that is named may have any
 MOST_NOTICES = 3  # of skipped files, before they are only counted
 
 log = logging.getLogger(__name__)
@@ -51,7 +46,7 @@ def list_footage(sources: Sequence[Path], is_excluded: Callable[[Path], bool] = 
             for path in source.rglob("*")
             if path.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES
             and path.is_file()
-            and not is_hidden(path, source)
+            and not is_hidden(path.relative_to(source))
             and not is_excluded(path)
         )
         if not found:
@@ -71,7 +66,7 @@ def extract_frames(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if len(paths) > MOST_FRAMES:
-        paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, MOST_FRAMES).round().astype(int))]
+        paths = [paths[index] for index in spaced_indices(len(paths), MOST_FRAMES)]
     videos = [path for path in paths if path.suffix.lower() not in SUFFIXES]
     share = max(1, min(MOST_PER_VIDEO, (MOST_FRAMES - len(paths) + len(videos)) // max(1, len(videos))))
     count, skipped = 0, list[str]()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cyclecast.errors import InputError
+from cyclecast.files import is_hidden
 from cyclecast.training.data import list_images
 from cyclecast.video.files.images import read_still
 from cyclecast.video.frame import Image
@@ -32,15 +33,10 @@ def list_visible(folder: Path) -> list[Path]:
 
     Raises InputError if there are none.
     """
-    paths = [path for path in list_images(folder) if not is_hidden(path, folder)]
+    paths = [path for path in list_images(folder) if not is_hidden(path.relative_to(folder))]
     if not paths:
         raise InputError(f"{folder}: no images in it that are not hidden")
     return paths
-
-
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Returns whether the name of the file, or of a subfolder of `folder` that it is in, begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def count_noun(count: int, noun: str) -> str:

@@ -21,6 +21,11 @@ from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, outp
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif", ".avi", ".ts", ".mts", ".m2ts")
+    + (".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".vob")
+)
+"""Suffixes of the files in a folder that count as videos. A file that is named may have any other."""
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
 
 
