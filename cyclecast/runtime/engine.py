@@ -148,7 +148,7 @@ TensorSpec = tuple[str, Sequence[int | None]]  # dtype as the library names it; 
 
 
 def frame_size(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[int, int] | None:
-    """The fixed (width, height) of a frame model, or None if it takes any; ModelError if it is not a frame model."""
+    """Returns the fixed (width, height) of a frame model, or None if it accepts any. Raises ModelError for other models."""
     rejected = f"{path}: not a model cyclecast can run"
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(

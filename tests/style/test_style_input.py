@@ -41,7 +41,7 @@ def bad(photos: Path, negatives: Path, tmp_path: Path) -> dict[str, list[object]
     cv2.imwrite(str(one / "a.png"), np.zeros((200, 200, 3), np.uint8))
     for path in photos.iterdir():
         cv2.imwrite(str(sizes / path.name), np.zeros((100, 100, 3), np.uint8))
-    picture = one / "a.png"
+    image_file = one / "a.png"
     return {
         "too small": [tiny, "--footage", photos],
         "cannot be read as an image": [noise, "--footage", photos],
@@ -50,19 +50,19 @@ def bad(photos: Path, negatives: Path, tmp_path: Path) -> dict[str, list[object]
         "3.png: cannot be read as an image; repair it or remove the pair": ["--pairs", photos, broken],
         "the same folder": ["--pairs", photos, photos],
         "no bundled model of that name": ["missing.onnx", "--footage", photos],
-        "cannot be read as a video": [picture, "--footage", empty / "notes.txt"],
-        "are for a generator": [picture, "--footage", photos, "--teacher-scale", 0.5],
-        "--minutes must be": [picture, "--footage", photos, "--minutes", "nan"],
+        "cannot be read as a video": [image_file, "--footage", empty / "notes.txt"],
+        "are for a generator": [image_file, "--footage", photos, "--teacher-scale", 0.5],
+        "--minutes must be": [image_file, "--footage", photos, "--minutes", "nan"],
         "expected at least 2": [one, "--footage", photos],
         "one size": ["--pairs", photos, sizes],
         "no file names in common": ["--pairs", photos, one],
-        "no images and no videos": [picture, "--footage", empty],
-        "no such file or folder": [picture, "--footage", tmp_path / "missing"],
-        "expected --footage": [picture],
+        "no images and no videos": [image_file, "--footage", empty],
+        "no such file or folder": [image_file, "--footage", tmp_path / "missing"],
+        "expected --footage": [image_file],
         "expected a LOOK": ["--footage", photos],
-        "got both": [picture, "--footage", photos, "--minutes", 5, "--steps", 5],
+        "got both": [image_file, "--footage", photos, "--minutes", 5, "--steps", 5],
         "expected one generator": ["monet", "ukiyoe", "--footage", photos],
-        "either LOOK or --pairs": [picture, "--pairs", photos, negatives],
+        "either LOOK or --pairs": [image_file, "--pairs", photos, negatives],
     }
 
 

@@ -1,4 +1,4 @@
-"""The classifier of a style tells what can be told, and `evaluate --judge` reports it with its controls."""
+"""The patch classifier distinguishes what differs, and `evaluate --judge` reports its shares with controls."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ FFMPEG_OPTIONS = {
     # frame with them: the first frame would be that of the next key frame, seconds later.
     "analyzeduration": "300000",  # microseconds
     "fpsprobesize": "0",
-    "overrun_nonfatal": "1",  # UDP packets that arrive too fast are dropped; the stream goes on
+    "overrun_nonfatal": "1",  # UDP packets that arrive too fast are dropped; the stream continues
     "live_start_index": "-2",  # HLS: start with the segment before the newest
 }
 

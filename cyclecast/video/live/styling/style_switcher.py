@@ -219,7 +219,7 @@ class StyleSwitcher:
         """OPENING -> READY, or IDLE with a message if anything failed."""
         try:
             opened = self._open_for_size(target)
-        except BaseException as error:  # libraries raise whatever they like, and this thread must go on
+        except BaseException as error:  # libraries raise whatever they like, and this thread must continue
             log.debug("could not load %s at height %s", target.name, target.height, exc_info=True)
             self._give_up(target, failure_text(error))
             return
