@@ -95,14 +95,14 @@ def _ports_of_plan(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
 
 
 def _config(name: str, platform: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
-    lines = [f"name: {_quoted(name)}", f'platform: "{platform}"', "max_batch_size: 0"]
+    lines = [f"name: {_quote(name)}", f'platform: "{platform}"', "max_batch_size: 0"]
     for role, ports in (("input", inputs), ("output", outputs)):
         for port in ports:
             dims = ", ".join(map(str, port.dims))
-            lines.append(f"{role} [ {{ name: {_quoted(port.name)} data_type: {port.type} dims: [ {dims} ] }} ]")
+            lines.append(f"{role} [ {{ name: {_quote(port.name)} data_type: {port.type} dims: [ {dims} ] }} ]")
     lines.append("instance_group [ { count: 1 kind: KIND_AUTO } ]  # on every GPU; on the CPU where there is none")
     return "\n".join(lines) + "\n"
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return json.dumps(name, ensure_ascii=False)  # protobuf's text format reads the same escapes

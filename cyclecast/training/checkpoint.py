@@ -104,17 +104,17 @@ def require_format(path: Path, state: Any) -> dict[str, Any]:
         raise ModelError(f"{path}: not a cyclecast checkpoint (expected format {FORMAT!r})")
     for name, expected in FIELD_TYPES.items():
         if name in state and not isinstance(state[name], expected):
-            raise _damaged(path, name, getattr(expected, "__name__", str(expected)), state[name])
+            raise _damage_error(path, name, getattr(expected, "__name__", str(expected)), state[name])
     for name, inputs in state.get("fixed", {}).items():
         if not isinstance(inputs, Tensor):
-            raise _damaged(path, f"fixed[{name!r}]", "Tensor", inputs)
+            raise _damage_error(path, f"fixed[{name!r}]", "Tensor", inputs)
     for index, pools in enumerate(state.get("pools", [])):
         if not isinstance(pools, dict):
-            raise _damaged(path, f"pools[{index}]", "dict", pools)
+            raise _damage_error(path, f"pools[{index}]", "dict", pools)
     return state
 
 
-def _damaged(path: Path, name: str, expected: str, found: object) -> ModelError:
+def _damage_error(path: Path, name: str, expected: str, found: object) -> ModelError:
     return ModelError(
         f"{path}: a damaged checkpoint, or one of another version: {name} must be of type {expected}, got {type(found).__name__}"
     )

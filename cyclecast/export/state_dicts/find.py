@@ -38,16 +38,16 @@ def find_generator(state: object, key: str | None = None, direction: str | None 
         raise ModelError(_rejection(state))
     names = list(found)
     if key is not None:
-        return _by_key(found, key)
+        return _find_by_key(found, key)
     current = _drop_older_twins(names)
     chosen = current if len(current) == 1 else [name for name in current if direction and direction_from_name(name) == direction]
     if len(chosen) != 1:
         raise ConfigError(
-            f"holds {len(current)} generators, {_listing(current)}: choose one with --key, such as --key {current[0]}"
+            f"holds {len(current)} generators, {_list_names(current)}: choose one with --key, such as --key {current[0]}"
         )
     (name,) = chosen
     if len(current) > 1:
-        why = f"the direction {direction}; the alternatives are {_listing([other for other in names if other != name])}"
+        why = f"the direction {direction}; the alternatives are {_list_names([other for other in names if other != name])}"
     elif len(names) > 1:
         why = f"averaged weights; the alternative is --key {next(other for other in names if other != name)}"
     else:
@@ -55,12 +55,12 @@ def find_generator(state: object, key: str | None = None, direction: str | None 
     return name, found[name], [Finding("key", name, why)] if name else []
 
 
-def _by_key(found: Mapping[str, Tensors], key: str) -> tuple[str, Tensors, list[Finding]]:
+def _find_by_key(found: Mapping[str, Tensors], key: str) -> tuple[str, Tensors, list[Finding]]:
     wanted = key.split(".")
     matching = [key] if key in found else [name for name in found if _contains(name.split("."), wanted)]
     if len(matching) != 1:
         problem = f"{len(matching)} generators have {key!r} in their name" if matching else f"no generator named {key!r}"
-        raise ConfigError(f"{problem}: it holds {_listing(list(found))}")
+        raise ConfigError(f"{problem}: it holds {_list_names(list(found))}")
     return matching[0], found[matching[0]], [Finding("key", matching[0], "as requested")]
 
 
@@ -106,7 +106,7 @@ def _drop_older_twins(names: list[str]) -> list[str]:
     return [name for name in names if averaged.get(name.strip("._"), name) == name]
 
 
-def _listing(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     """Returns the names as text, each with the direction that it shows."""
     shown = [(name or "the file itself", direction_from_name(name)) for name in names]
     return ", ".join(name + (f" ({direction})" if direction else "") for name, direction in shown)
