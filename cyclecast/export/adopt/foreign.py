@@ -34,11 +34,6 @@ class ValueRange:
     """One value for each channel, in the order of the model's colors."""
     white: tuple[float, float, float]
 
-    @property
-    def per_channel(self) -> bool:
-        """Whether the channels differ."""
-        return len({*self.black}) > 1 or len({*self.white}) > 1
-
     def ends(self, channels: int) -> tuple[Array, Array]:
         """Returns black and white for this number of channels, (channels,) each; a gray one has the mean of three."""
         values = [np.array(end, np.float64) for end in (self.black, self.white)]
