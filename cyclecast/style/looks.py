@@ -180,7 +180,7 @@ def _require_style(path: Path) -> None:
         side = min(read_opaque(path).shape[:2])
     except InputError as error:
         reason = "it is damaged" if "ends before" in str(error) else "it cannot be read as an image"
-        raise InputError(f"{path}: {reason}; expected a sound JPEG, PNG, WebP, BMP or TIFF, or a generator") from error
+        raise InputError(f"{path}: {reason}; expected an intact JPEG, PNG, WebP, BMP or TIFF, or a generator") from error
     if side < SMALLEST_STYLE:
         raise InputError(f"{path}: too small, its shorter side has {side} pixels; expected at least {SMALLEST_STYLE}")
 

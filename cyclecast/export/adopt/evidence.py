@@ -33,7 +33,7 @@ def color_evidence(foreign: ForeignModel) -> list[Evidence]:
         share = zero / zero.sum()
         for color, order in (("rgb", IMAGENET), ("bgr", IMAGENET[::-1])):
             if np.allclose(share, order / order.sum(), atol=0.01):
-                evidence.append((color, f"its first layers turn {_numbers_text(zero)} into 0"))
+                evidence.append((color, f"its first layers map {_numbers_text(zero)} to 0"))
     return evidence
 
 
@@ -61,10 +61,10 @@ def find_range(
     if foreign.output.dtype == np.uint8:
         return input_range, Finding("output range", "0..255", "its output is uint8")
     if bounded and limits is not None:
-        return input_range, Finding("output range", bounded, f"its last layers hold it in {limits[0]:.4g}..{limits[1]:.4g}")
+        return input_range, Finding("output range", bounded, f"its last layers limit it to {limits[0]:.4g}..{limits[1]:.4g}")
     low, high = _percentiles(run_in_range(input_range.value))
     output_range = _range_of(low, high)
-    result = f"a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"
+    result = f"its output for a test image is in {low:.4g}..{high:.4g} (5th to 95th percentile)"
     is_normalized = input_range.value not in ("0..255", "0..1", "-1..1")
     if output_range and (
         (output_range == "0..255") != (input_range.value == "0..255") or (is_normalized and output_range == "0..1")
@@ -134,7 +134,7 @@ def _evidence_of_first_step(foreign: ForeignModel) -> list[Evidence]:
         return (
             [("0..1", f"its first layer multiplies by {_numbers_text(scale)}")] if ((scale > 200) & (scale < 300)).all() else []
         )
-    why = f"its first layers turn {_numbers_text(zero)} into 0"
+    why = f"its first layers map {_numbers_text(zero)} to 0"
     for name, low, high in (("0..255", 60, 160), ("0..1", 0.3, 0.65), ("-1..1", -1.02, -0.98)):
         if ((zero > low) & (zero < high)).all():
             return [(name, why)]
@@ -149,8 +149,8 @@ def _evidence_of_output(run_in_range: Callable[[str], Array], bounded: str | Non
     for name in RANGES:
         low, high = _percentiles(run_in_range(name))
         if _range_of(low, high) == name:
-            kept.append((name, f"input in this range, a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"))
-    return [(name, f"{why}; no other range comes back") for name, why in kept] if len(kept) == 1 else []
+            kept.append((name, f"its output for a test image is in {low:.4g}..{high:.4g} then (5th to 95th percentile)"))
+    return [(name, f"{why}; no other range is kept") for name, why in kept] if len(kept) == 1 else []
 
 
 def _percentiles(y: Array) -> tuple[float, float]:
