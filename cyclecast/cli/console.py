@@ -110,7 +110,7 @@ def engine_facts(model: Model) -> dict[str, str]:
 
 @contextmanager
 def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
-    """Progress bars on stderr, with count, rate and time left. Yields bar(name, …), which returns update(done, total).
+    """Shows progress bars on stderr, with count, rate and time left. Yields bar(name, …), which returns update(done, total).
 
     All bars disappear at the end; a `transient` bar disappears when the next one starts.
     """

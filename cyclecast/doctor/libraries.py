@@ -167,7 +167,7 @@ def find_library(
 
 
 def cuda_devices() -> list[Device]:
-    """The devices of CUDA's runtime. If there are none, one that does not work, with the reason."""
+    """Lists the devices of CUDA's runtime. If there are none, one that does not work, with the reason."""
     result = call(cuda_facts, seconds=LIBRARY_TIMEOUT_S)
     if result.failure:
         return [Device("cuda", "", [], False, result.failure)]

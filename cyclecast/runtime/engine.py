@@ -137,7 +137,7 @@ def spec_from_metadata(model: str | Path, metadata: str | None) -> ModelSpec:
 
 
 def frame_spec(model: str | Path, metadata: str | None) -> ModelSpec:
-    """As `spec_from_metadata`, but raises ModelError for a latent model too."""
+    """Reads the metadata as `spec_from_metadata` does, but raises ModelError for a latent model, too."""
     spec = spec_from_metadata(model, metadata)
     if spec.model_type == "latent":
         raise ModelError(f"{model}: {LATENT_MODEL}")

@@ -110,7 +110,7 @@ def _open_working(name: str, model: Path, device: str, precision: str, failures:
 
 
 def _candidates(device: str) -> list[tuple[str, str]]:
-    """(engine, device) pairs to try in turn; engines use no other device than a requested one."""
+    """Returns (engine, device) pairs to try in turn; engines use no other device than a requested one."""
     pairs = [(name, own if device == "auto" else device) for name, own in BEST_FIRST if name in ENGINES]
     if device == "cpu":  # OpenVINO is the faster one there
         pairs.sort(key=lambda pair: pair[0] != "openvino")

@@ -86,7 +86,7 @@ class ChosenEncoder:
     def options(
         self, crf: int | None = None, preset: str | None = None, *, width: int, height: int, rate: Fraction | float
     ) -> dict[str, str]:
-        """FFmpeg's options for this quality and speed; None: the encoder's own.
+        """Returns FFmpeg's options for this quality and speed; None: the encoder's own.
 
         crf: 0 to 51 for h264 and hevc, 0 to 63 for av1 and vp9, lower is better; the same number is not the same quality in
         another encoder. preset: the encoder's own name; hardware that has presets also accepts x264's. width, height, rate: in
@@ -157,7 +157,7 @@ class ChosenEncoder:
         raise ConfigError(f"{self.name} accepts no {name} pixels; it accepts {', '.join(accepted)}")
 
     def _formats(self) -> list[str]:
-        """The YUV and gray formats that it accepts in memory. Where FFmpeg lists none, the driver decides."""
+        """Returns the YUV and gray formats that it accepts in memory. Where FFmpeg lists none, the driver decides."""
         import av
 
         listed = av.Codec(self.name, "w").video_formats
