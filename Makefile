@@ -19,8 +19,8 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# `make models` learns the bundled looks again: about two hours on two cores; typed again, it resumes. DATA is the folder
-# with the image sets that CONTRIBUTING.md lists. Change the number of steps, and the models change.
+# `make models` learns the bundled looks again: about two hours on two cores; run it again to resume. DATA is the folder
+# with the image sets that CONTRIBUTING.md lists. Other numbers of steps give other models.
 STYLE = $(BIN)/cyclecast style --footage $(DATA)/photos
 learn = $(STYLE) $(2) -o runs/$(1).onnx --steps $(3) --overwrite && cp runs/$(1).onnx cyclecast/models/ && $(call draw_sample,$(1))
 draw_sample = $(BIN)/cyclecast demo --model $(1) --out runs/$(1)-demo --overwrite && $(BIN)/python -c "import cv2; cv2.imwrite( \

@@ -1,4 +1,4 @@
-"""A sheet that shows one frame through several models, with their names."""
+"""Writes a sheet with one frame and the outputs of several models for it, with their names."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
 from cyclecast.video.resize import resize_image
 
-MOST_LINES = 720  # pixels of the shorter side that the models run at: the size that they are made for
-CELL = 960  # pixels, the longest side of a frame in the sheet
+MAX_SHORT_SIDE = 720  # pixels of the frame's shorter side: the size that the bundled models are trained for
+CELL = 960  # pixels, the longer side of a frame in the sheet, at most
 CAPTION = 40  # pixels, the height of a caption
 
 
 def write_contact_sheet(source: Path, output: Path, models: Sequence[str], overwrite: bool = False) -> None:
-    """Writes the frame of `source`, an image or the first frame of a video, and its output of each model to one image file.
+    """Writes an image, or the first frame of a video, and the output of each model for it to one image file.
 
-    models: names or paths. InputError if the source cannot be read, OutputError if the sheet exists (unless `overwrite`) or
-    cannot be written.
+    models: names or paths. Raises InputError if the source cannot be read, OutputError if the sheet exists (unless
+    `overwrite`) or cannot be written.
     """
     check_output(output, overwrite)
     if output.suffix.lower() not in FORMATS:
         raise OutputError(f"{output}: no image format of that name; there are: {', '.join(sorted(FORMATS))}")
     frame = read_first_frame(source)
     height, width = frame.shape[:2]
-    frame = _scaled(frame, min(1.0, MOST_LINES / min(height, width)))
-    cells = [captioned(_cell(frame), "source")]
+    frame = _shrink(frame, MAX_SHORT_SIDE / min(height, width))
+    cells = [add_caption(_cell(frame), "source")]
     for name in models:
         with cyclecast.load(name) as model:
-            cells.append(captioned(_cell(model(frame)), name))
+            cells.append(add_caption(_cell(model(frame)), name))
     with atomic_write(output, overwrite) as partial:
         write_image(partial, arrange(cells))
 
 
 def read_first_frame(path: Path) -> Image:
-    """(H, W, 3) uint8 BGR. InputError if the file is missing, or neither an image nor a video."""
+    """Reads (H, W, 3) uint8 BGR. Raises InputError if the file is missing, or neither an image nor a video."""
     if path.suffix.lower() in SUFFIXES:
         return read_image(path)
     with VideoFile(path) as video:
         return next(iter(video)).image
 
 
-def captioned(image: Image, text: str) -> Image:
-    """(H, W, 3) -> (CAPTION + H, W, 3): the text on white above the image."""
+def add_caption(image: Image, text: str) -> Image:
+    """Adds the text on white above the image: (H, W, 3) -> (CAPTION + H, W, 3)."""
     bar = np.full((CAPTION, image.shape[1], 3), 255, np.uint8)
     cv2.putText(bar, text, (8, CAPTION - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (40, 40, 40), 2, cv2.LINE_AA)
     return np.concatenate([bar, image])
 
 
 def arrange(cells: Sequence[Image]) -> Image:
-    """Images of one size in rows, nearly as many rows as columns; the last row is filled up with white."""
+    """Arranges images of one size in a grid of nearly as many rows as columns; white fills the last row."""
     columns = math.ceil(math.sqrt(len(cells)))
     filled = [*cells, *[np.full_like(cells[0], 255)] * (-len(cells) % columns)]
     rows = [np.concatenate(filled[start : start + columns], axis=1) for start in range(0, len(filled), columns)]
@@ -67,9 +67,10 @@ def arrange(cells: Sequence[Image]) -> Image:
 
 
 def _cell(image: Image) -> Image:
-    return _scaled(image, min(1.0, CELL / max(image.shape[:2])))
+    return _shrink(image, CELL / max(image.shape[:2]))
 
 
-def _scaled(image: Image, scale: float) -> Image:
+def _shrink(image: Image, scale: float) -> Image:
+    """Scales the image if that makes it smaller; no side becomes shorter than 16 pixels."""
     height, width = image.shape[:2]
     return resize_image(image, (max(16, round(width * scale)), max(16, round(height * scale)))) if scale < 1 else image

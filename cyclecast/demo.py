@@ -47,8 +47,8 @@ def run_demo(
 ) -> DemoResult:
     """Renders lake.mp4, converts it to lake-MODEL.mp4, and writes a frame of each side by side to before-after.jpg.
 
-    work_height, strength: as in `ConvertOptions`; ConfigError for invalid values. OutputError if one of the three files exists,
-    unless `overwrite`, or if the folder cannot be written.
+    work_height, strength: as in `ConvertOptions`. Raises ConfigError if one of these is invalid, and OutputError if one of the
+    three files exists, unless `overwrite`, or if the folder cannot be written.
     """
     options = ConvertOptions(work_height=work_height, strength=strength, overwrite=overwrite)
     clip, styled, before_after = folder / "lake.mp4", folder / f"lake-{model.name}.mp4", folder / "before-after.jpg"

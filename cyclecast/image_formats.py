@@ -1,4 +1,4 @@
-"""The formats of image files, and how Pillow decodes those that OpenCV may not know: GIF, AVIF and HEIC."""
+"""Lists the formats of image files, and decodes with Pillow those that OpenCV may not know: GIF, AVIF and HEIC."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _warnings = threading.Lock()  # Python has one list of filters for the whole pro
 
 
 def is_readable(path: Path) -> bool:
-    """Whether a file of this suffix is an image that can be decoded here."""
+    """Returns whether a file of this suffix is an image that can be decoded here."""
     suffix = path.suffix.lower()
     return suffix in FORMATS or (suffix in PILLOW_FORMATS and has_decoder(PILLOW_FORMATS[suffix]))
 
 
 @cache
 def has_decoder(name: str) -> bool:
-    """Whether Pillow decodes GIF, AVIF or HEIC here; registers the plugin of HEIC."""
+    """Returns whether Pillow decodes this format (GIF, AVIF or HEIC) here; registers the plugin of HEIC."""
     if name == "AVIF":
         return "avif" in features.get_supported_modules()  # from Pillow 11.3 on
     if name == "HEIC":

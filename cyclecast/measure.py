@@ -1,4 +1,4 @@
-"""Figures of a frame model, run by its engine: those of `evaluate_run`, and flicker on a clip. Needs the extra `train`."""
+"""Measures a frame model in its engine: the figures of `evaluate_run`, and flicker on a clip. Needs the extra `train`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ def measure_model(
     domain_a: Path | None = None,
     domain_b: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Returns the figures of a frame model, under the direction that its metadata name (a2b if they name none).
+    """Returns the figures of a frame model, under the direction in its metadata (a2b if there is none).
 
     data: as `--data` in training. domain_a, domain_b: other images of these domains. clip: a video whose first `seconds` are
-    styled to measure flicker. side: pixels of the center crops of the data. ModelError if the metadata name another direction,
-    InputError if data are missing or too few.
+    styled to measure flicker. side: pixels of the center crops of the data. inception: a file of Inception weights; None: other
+    features. seed: of the classifiers. Raises ModelError if the metadata name another direction, InputError if data are missing
+    or too few.
     """
 
     def translate(images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How close a model's frames are to a target style: a classifier's verdict, KID, chroma, structure, time.
+"""Measures how close a model's frames are to a target style: the share that a classifier accepts, KID, chroma, structure, time.
 
 Needs the extra `train`.
 """
@@ -32,7 +32,7 @@ from cyclecast.training.data.images import (
 )
 from cyclecast.training.evaluate.distribution import ImageNetFeatures, extract_features, fid_kid_of_features
 from cyclecast.training.evaluate.flicker import structure_kept
-from cyclecast.training.evaluate.judge import PATCH, PatchClassifier, mean_chroma, train_patch_classifier
+from cyclecast.training.evaluate.patch_classifier import PATCH, PatchClassifier, mean_chroma, train_patch_classifier
 from cyclecast.training.networks import LatentGenerator
 from cyclecast.video.files.images import SUFFIXES, read_image
 from cyclecast.video.files.reader import TimeRange, VideoFile
@@ -40,12 +40,12 @@ from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
 
 MOST_IMAGES = 400  # of the target and of the photos each; more are sampled evenly
-FEWEST_IMAGES = 8  # of a folder, so that the quarter held apart is two or more
+FEWEST_IMAGES = 8  # of a folder, so that the quarter held out is two or more
 SET_PATCHES = 800  # of each set, about: fewer of each image where there are more images
 QUARTER_PATCHES = 32  # of each quarter of a single target image
 FRAME_PATCHES = 16  # of each frame, and at most of each image of a set
 SCALES = (0.7, 1.4)  # by which images of the sets are resized before a patch is cut, so that sharpness alone tells little
-MOST_FRAMES = 32  # of a folder of frames, and of the photos held apart
+MOST_FRAMES = 32  # of a folder of frames, and of the photos held out
 VIDEO_FRAMES = 8  # of a video
 KID_PATCHES = 160  # of each set
 QUALITY = 90  # of the JPEG code that every image passes, so that compression tells nothing
@@ -56,31 +56,32 @@ OnProgress = Callable[[str, int, int], None]  # name of the stage, done, total
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Patches of one side, (N, 3, 128, 128) uint8 RGB: those that train the classifier, and those of other images."""
+    """Patches of the target or of the photos, (N, 3, 128, 128) uint8 RGB, split into those for training and those held out."""
 
     training: Tensor
-    held_apart: Tensor
-    held_apart_paths: list[Path]
-    """The images of the latter; empty for a single image."""
+    held_out: Tensor
+    held_out_paths: list[Path]
+    """The images of the patches that are held out; empty for a single image."""
 
     @property
     def all(self) -> Tensor:
-        """Both."""
-        return torch.cat([self.training, self.held_apart])
+        """All patches."""
+        return torch.cat([self.training, self.held_out])
 
 
 @dataclass(frozen=True, eq=False)
 class StyleReference:
-    """What the frames of any model are compared with."""
+    """The classifier and the figures that the frames of any model are compared with."""
 
     classifier: PatchClassifier
     target: Tensor
-    """`_kid_features` of the target's patches."""
+    """Features of the target's patches, see `_kid_features`."""
     frames: list[Image]
     """The frames to style, (H, W, 3) uint8 BGR."""
     controls: dict[str, float]
     """The figures of the target, of the photos and of the raw frames."""
     seed: int
+    """Of the patches' places."""
 
 
 def prepare_reference(
@@ -88,42 +89,43 @@ def prepare_reference(
 ) -> StyleReference:
     """Trains the classifier, and measures the target, the photos and the raw frames.
 
-    target: a folder of images, or one image, of which two quarters are held apart. photos: a folder. A quarter of each
-    folder's images is held apart. frames: images, folders of images and videos; none: the photos held apart. height: pixels of
-    the frames' shorter side. seed: of the split and of the patches' places. InputError if a path is missing, is not what it
-    should be, or holds too little.
+    target: a folder of images, or one image, of which two quarters are held out. photos: a folder. A quarter of each folder's
+    images is held out. frames: images, folders of images, and videos; if there are none, the photos that are held out. height:
+    pixels of the frames' shorter side. seed: of the split and of the patches' places. on_progress: called with the name of a
+    stage, what is done and the total. Raises InputError if a path is missing, is of another type, or holds too few images.
     """
     if not target.exists():
         raise MissingInputError(f"{target}: no such image or folder")
     if not photos.is_dir():
         raise InputError(f"{photos}: {'a file' if photos.exists() else 'no such folder'}; expected a folder of photos")
-    given = [frame for path in frames for frame in read_frames(path, height)]
-    works = read_set(target, height // 2, seed, on_progress) if target.is_dir() else quarter_image(target, height // 2, seed)
-    others = read_set(photos, height // 2, seed, on_progress)
-    given = given or [resize_short_side(image, height) for image in _read_images(others.held_apart_paths[:MOST_FRAMES])]
+    raw_frames = [frame for path in frames for frame in read_frames(path, height)]
+    targets = read_set(target, height // 2, seed, on_progress) if target.is_dir() else quarter_image(target, height // 2, seed)
+    photo_set = read_set(photos, height // 2, seed, on_progress)
+    if not raw_frames:
+        raw_frames = [resize_short_side(image, height) for image in _read_images(photo_set.held_out_paths[:MOST_FRAMES])]
     on_progress("training the classifier", 0, 3)
-    classifier = train_patch_classifier(works.training, others.training)
+    classifier = train_patch_classifier(targets.training, photo_set.training)
     on_progress("training the classifier", 1, 3)
-    raw = torch.cat([frame_patches(frame, seed + index) for index, frame in enumerate(given)])
+    raw = torch.cat([frame_patches(frame, seed + index) for index, frame in enumerate(raw_frames)])
     controls = {
-        "judge_share_of_real_targets": classifier.share(works.held_apart),
-        "judge_share_of_real_photos": classifier.share(others.held_apart),
+        "judge_share_of_real_targets": classifier.share(targets.held_out),
+        "judge_share_of_real_photos": classifier.share(photo_set.held_out),
         "judge_share_of_raw_frames": classifier.share(raw),
-        "chroma_of_targets": mean_chroma(works.all),
+        "chroma_of_targets": mean_chroma(targets.all),
         "chroma_of_raw_frames": mean_chroma(raw),
     }
     on_progress("training the classifier", 2, 3)
-    of_target = _kid_features(works.all)
-    controls["patch_kid_of_photos"] = _kid(of_target, others.all, seed)
+    target_features = _kid_features(targets.all)
+    controls["patch_kid_of_photos"] = _kid(target_features, photo_set.all, seed)
     on_progress("training the classifier", 3, 3)
-    return StyleReference(classifier, of_target, given, controls, seed)
+    return StyleReference(classifier, target_features, raw_frames, controls, seed)
 
 
 def measure_style(model: Model, reference: StyleReference, on_progress: OnProgress) -> dict[str, float]:
-    """The figures of a model's frames by name, with those that they are compared with.
+    """Styles the frames and returns figures by name, with the controls of the reference.
 
-    judge_share: the share of patches that the classifier takes for the target. chroma: the mean in CIE Lab. patch_kid: to
-    the target's patches, in the features of EfficientNet-Lite2. frames_structure_kept: SSIM to the source.
+    judged_frames: number of frames. judge_share: share of patches that are classified as the target. chroma: mean in CIE Lab.
+    patch_kid: KID to the target's patches, in the features of EfficientNet-Lite2. frames_structure_kept: SSIM to the source.
     ms_at_1280x720: milliseconds of a frame; left out for a model of another fixed size.
     """
     patches, kept = [], []
@@ -147,9 +149,9 @@ def measure_style(model: Model, reference: StyleReference, on_progress: OnProgre
 
 
 def models_of_run(path: Path) -> dict[str, Model]:
-    """Direction -> the generator of a run or a checkpoint as a model, in PyTorch on the CPU.
+    """Reads the generators of a run or a checkpoint: direction -> model, in PyTorch on the CPU.
 
-    ModelError if there is no checkpoint, ConfigError for a recipe that draws from noise.
+    Raises ModelError if there is no checkpoint, ConfigError for a recipe that draws from noise.
     """
     models = {}
     for direction in checkpoint.load(path).get("exports") or ():
@@ -161,9 +163,9 @@ def models_of_run(path: Path) -> dict[str, Model]:
 
 
 def read_frames(path: Path, height: int) -> list[Image]:
-    """The frames of an image, of a folder of images or of a video, the shorter side resized to `height` pixels.
+    """Reads an image, or a few evenly spaced images of a folder or frames of a video: (H, W, 3) uint8 BGR each.
 
-    Of a folder and of a video, a few that are evenly spaced. InputError if the path is missing or cannot be read.
+    Resizes the shorter side to `height` pixels. Raises InputError if the path is missing or cannot be read.
     """
     if not path.exists():
         raise MissingInputError(f"{path}: no such image, folder or video")
@@ -180,7 +182,7 @@ def read_frames(path: Path, height: int) -> list[Image]:
 
 
 def _frames_of_video(path: Path) -> Iterator[Image]:
-    """`VIDEO_FRAMES` of a video or fewer: the middles of parts of equal length. It seeks, so a long video is no long wait."""
+    """Yields up to `VIDEO_FRAMES` frames of a video, the middles of parts of equal length. Seeks, because a video may be long."""
     with VideoFile(path) as video:
         times, time_base = video.times() or [0], video.info.time_base
     places = {(2 * part + 1) * len(times) // (2 * VIDEO_FRAMES) for part in range(VIDEO_FRAMES)}
@@ -192,9 +194,9 @@ def _frames_of_video(path: Path) -> Iterator[Image]:
 
 
 def read_set(folder: Path, side: int, seed: int, on_progress: OnProgress) -> ImageSet:
-    """Patches of a folder's images, of which a quarter is held apart. side: as in `sample_patches`.
+    """Cuts patches from a folder's images, of which a quarter is held out. side: as in `sample_patches`.
 
-    InputError if fewer than `FEWEST_IMAGES` can be read.
+    Raises InputError if fewer than `FEWEST_IMAGES` can be read.
     """
     paths = list_images(folder)
     random = np.random.default_rng(seed)
@@ -213,9 +215,10 @@ def read_set(folder: Path, side: int, seed: int, on_progress: OnProgress) -> Ima
 
 
 def quarter_image(path: Path, side: int, seed: int) -> ImageSet:
-    """Patches of a single image: two opposite quarters train, the others are held apart. InputError if it cannot be read.
+    """Cuts patches from a single image: two opposite quarters are for training, the other two are held out.
 
-    Both have a part of the top and of the bottom, which differ in most pictures: sky and ground.
+    So each half has a part of the top and of the bottom, which differ in most images: sky and ground. side: as in
+    `sample_patches`. Raises InputError if the image cannot be read.
     """
     image = read_image(path)
     random = np.random.default_rng(seed)
@@ -227,7 +230,7 @@ def quarter_image(path: Path, side: int, seed: int) -> ImageSet:
 
 
 def sample_patches(image: Image, side: int, count: int, random: np.random.Generator) -> Tensor:
-    """`count` patches of an (H, W, 3) BGR image at random places and scales: (count, 3, 128, 128) uint8 RGB.
+    """Cuts `count` patches from an (H, W, 3) BGR image at random places and scales: (count, 3, 128, 128) uint8 RGB.
 
     side: pixels of the shorter side of the frames that they are compared with. A larger image is shrunk to it; then a factor
     from `SCALES` applies, but no image becomes smaller than a patch.
@@ -238,13 +241,13 @@ def sample_patches(image: Image, side: int, count: int, random: np.random.Genera
 
 
 def frame_patches(frame: Image, seed: int) -> Tensor:
-    """Patches of a frame at half its size: (16, 3, 128, 128) uint8 RGB. Equal sizes and seeds give the same places."""
+    """Cuts patches from a frame at half its size: (16, 3, 128, 128) uint8 RGB. Size and seed determine the places."""
     height, width = frame.shape[:2]
     return cut_patches(resize(frame, (height // 2, width // 2)), FRAME_PATCHES, np.random.default_rng(seed))
 
 
 def cut_patches(image: Image, count: int, random: np.random.Generator) -> Tensor:
-    """`count` patches at random places of an (H, W, 3) BGR image, after a JPEG code: (count, 3, 128, 128) uint8 RGB."""
+    """Codes an (H, W, 3) BGR image as JPEG, and cuts `count` patches at random places: (count, 3, 128, 128) uint8 RGB."""
     code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     coded = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR_RGB), np.uint8)
     tops, lefts = (random.integers(0, length - PATCH + 1, count) for length in coded.shape[:2])
@@ -253,16 +256,16 @@ def cut_patches(image: Image, count: int, random: np.random.Generator) -> Tensor
 
 
 def _read_images(paths: Sequence[Path]) -> list[Image]:
-    """Those that can be decoded and are not tiny."""
+    """Reads the images that can be decoded and are not tiny, (H, W, 3) uint8 BGR."""
     images = (decode(path, cv2.IMREAD_COLOR) for path in paths)
     return [image for image in images if image is not None and not is_tiny(image)]
 
 
 def _kid_features(patches: Tensor) -> Tensor:
-    """(N, 1280) float64, of up to `KID_PATCHES` of them."""
+    """Extracts the features of up to `KID_PATCHES` patches: (N, 1280) float64."""
     return extract_features(patches[torch.from_numpy(spaced_indices(len(patches), KID_PATCHES))], ImageNetFeatures(), 8)
 
 
 def _kid(target: Tensor, patches: Tensor, seed: int) -> float:
-    """KID of patches to the target, whose features these are."""
+    """Returns the KID of patches to the target. target: its features."""
     return fid_kid_of_features(target, _kid_features(patches), ImageNetFeatures.space, seed=seed).kid_mean

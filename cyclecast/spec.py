@@ -43,7 +43,7 @@ class ModelSpec:
     """Version of cyclecast that wrote the file."""
 
     def to_json(self) -> str:
-        """One line with sorted keys: equal specs give equal bytes. Fields that older files lack are left out at their default."""
+        """Returns one line with sorted keys, so that equal specs give equal bytes. Leaves out newer fields at their default."""
         values = dataclasses.asdict(self)
         for name, default in (("strength", 1), ("auto_precision", "auto")):
             if values[name] == default:

@@ -1,4 +1,4 @@
-"""Renders the pictures of the README: docs/cyclecast.webp, the demo's lake through three looks, and docs/gallery.jpg, all.
+"""Renders the images of the README: docs/cyclecast.webp (the demo's lake in three looks) and docs/gallery.jpg (all looks).
 
     python docs/animation.py
 
@@ -27,7 +27,7 @@ LABELS = ("source", "starry-night", "monet", "pencil")
 
 
 def draw_label(image: np.ndarray, text: str) -> np.ndarray:
-    """The image with `text` in its lower left corner."""
+    """Returns a copy of the image with `text` in its lower left corner."""
     image = image.copy()
     for offset, color in ((1, (0, 0, 0)), (0, (255, 255, 255))):  # a shadow, then the text
         where = (10 + offset, SIZE[1] - 12 + offset)
@@ -36,7 +36,7 @@ def draw_label(image: np.ndarray, text: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Styles the frames, joins them, and writes the file."""
+    """Styles the frames, joins them, and writes both files."""
     scene = Scene(960, 540, seconds=4)
     step = HOLD + WIPE
     count = step * len(LABELS)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def draw_gallery(source: np.ndarray) -> None:
-    """Writes a frame and what every bundled look makes of it, three in a row."""
+    """Writes a frame and the output of every bundled look for it, three in a row."""
     tiles = [draw_label(cv2.resize(source, SIZE, interpolation=cv2.INTER_AREA), "source")]
     for name in bundled_models():
         with cyclecast.load(name) as model:

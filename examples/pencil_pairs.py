@@ -1,4 +1,4 @@
-"""Makes pairs for `cyclecast style --pairs`: photos, and OpenCV's pencil sketches of them.
+"""Writes pairs for `cyclecast style --pairs`: photos, and OpenCV's pencil sketches of them.
 
     python examples/pencil_pairs.py photos/ pairs/
     cyclecast style --pairs pairs/before pairs/after -o pencil.onnx
@@ -18,13 +18,13 @@ SHORT_SIDE = 720  # pixels: the sketch is learned at the size of common footage
 
 
 def draw(photo: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 BGR -> the same: a pencil drawing (Lu et al. 2012, as OpenCV has it)."""
+    """Draws an (H, W, 3) uint8 BGR photo in pencil (OpenCV's `pencilSketch`); returns the same shape."""
     gray, _ = cv2.pencilSketch(photo, sigma_s=60, sigma_r=0.07, shade_factor=0.05)
     return cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
 
 
 def main(photos: Path, pairs: Path) -> None:
-    """Writes `pairs/before` and `pairs/after`."""
+    """Writes `pairs/before` and `pairs/after` from the images in `photos`; skips other files."""
     for folder in ("before", "after"):
         (pairs / folder).mkdir(parents=True, exist_ok=True)
     for path in sorted(photos.iterdir()):

@@ -21,7 +21,7 @@ import pytest
 import cyclecast
 from cyclecast import isolated
 from cyclecast.cli.console import open_model
-from cyclecast.cli.models import describe_card, license_of_card
+from cyclecast.cli.models import description_from_card, license_from_card
 from cyclecast.contact_sheet import CAPTION, read_first_frame
 from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene
@@ -158,7 +158,7 @@ def test_bad_input_is_an_error_in_one_line_and_leaves_no_file(clip: Path, tiny_m
         (("export", run, "-o", tmp_path / "m.onnx", "--size", "big"), "a size is WIDTHxHEIGHT or dynamic"),
         (("train", "dogan", "--out", tmp_path / "r"), "no recipe named 'dogan'"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--data", tmp_path / "empty"), "neither trainA and trainB in it"),
-        (("train", "cyclegan", "--out", tmp_path / "r", "--set", "ngf"), "--set takes key=value"),
+        (("train", "cyclegan", "--out", tmp_path / "r", "--set", "ngf"), "--set expects key=value"),
         (("train", "cyclegan", "--out", tmp_path / "r", "--resume"), "no such checkpoint"),
         (("bench", "-m", tiny_model, "--engine", "tensorflow"), "no engine named 'tensorflow'"),
         (("bench", "-m", tiny_model, "--device", "cuda:0", "--engine", "openvino"), "not on 'cuda:0'"),
@@ -366,11 +366,11 @@ def test_models_shows_a_line_of_each_card() -> None:
 
 
 def test_a_card_names_its_license_or_none() -> None:
-    assert license_of_card("# a\n\n| license | CC BY 4.0 |\n") == "CC BY 4.0"
-    assert license_of_card("**Licence:** Apache-2.0\n") == "Apache-2.0"
-    assert license_of_card("# a\n\nThe license of the data is unknown.\n") is None
-    assert describe_card("# a\n\n![x](y.jpg)\n\nPaints\nit. And more.\n") == "Paints it."
-    assert describe_card("") == ""
+    assert license_from_card("# a\n\n| license | CC BY 4.0 |\n") == "CC BY 4.0"
+    assert license_from_card("**Licence:** Apache-2.0\n") == "Apache-2.0"
+    assert license_from_card("# a\n\nThe license of the data is unknown.\n") is None
+    assert description_from_card("# a\n\n![x](y.jpg)\n\nPaints\nit. And more.\n") == "Paints it."
+    assert description_from_card("") == ""
 
 
 def test_models_tries_all_on_an_image_or_a_video(clip: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cyclecast.cli.training_progress import LogLines, duration, progress_line, progress_view
+from cyclecast.cli.training_progress import LogLines, format_duration, progress_line, progress_view
 from cyclecast.training.loop import Progress
 from tests.commands import PROGRAM, run_command
 
@@ -35,7 +35,7 @@ def test_a_line_of_a_log_fits_80_columns() -> None:
     assert progress_line(LARGE) == "step 1234567/2000000, 9 d 0:00:00 left, cycle_a 0.123"
     assert len(progress_line(Progress(10**7, 10**7, 1.0, 1e7, {"discriminator_ab": 1.2345e-05}))) <= 80
     assert progress_line(Progress(1, 2, 1.0, 61.2, {})) == "step 1/2, 0:01:02 left, "
-    assert [duration(seconds) for seconds in (0, 59.5, 3600, 86399)] == ["0:00:00", "0:01:00", "1:00:00", "23:59:59"]
+    assert [format_duration(seconds) for seconds in (0, 59.5, 3600, 86399)] == ["0:00:00", "0:01:00", "1:00:00", "23:59:59"]
 
 
 def test_a_log_gets_a_line_after_some_seconds_and_then_one_a_minute() -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: options, progress bars and tables on stderr, JSON on stdout, parsing of sizes, times and settings."""
+"""Shared by the commands: options, progress bars and tables on stderr, JSON on stdout, parsers of sizes, times and settings."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _PrintedLog(logging.Handler):
 
 
 def report_build(model: str) -> Callable[[float], None]:
-    """A callback that prints a line for each fifth of a plan that an engine builds on first use of a GPU, model and size."""
+    """Returns a callback that prints a line for each fifth of a plan that an engine builds for a new GPU, model or size."""
     last = -1
 
     def report(share: float) -> None:
@@ -111,15 +111,15 @@ def report_build(model: str) -> Callable[[float], None]:
 
 
 def engine_facts(model: Model) -> dict[str, str]:
-    """The fields about the engine that every report has."""
+    """Returns the fields about the engine that every report has."""
     return {"engine": model.engine.name, "device": model.engine.device, "precision": model.engine.precision}
 
 
 @contextmanager
 def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
-    """Progress bars on stderr, with count, rate and time left. Yields bar(name, …), which returns update(done, total).
+    """Shows progress bars on stderr, with count, rate and time left. Yields bar(name, …), which returns update(done, total).
 
-    All bars disappear at the end; a `passing` bar disappears when the next one starts.
+    All bars disappear at the end; a `transient` bar disappears when the next one starts.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -132,13 +132,13 @@ def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
     )
     is_worker = int(os.environ.get("RANK", "0")) > 0  # of several processes, only the first one prints
     with Progress(*columns, console=console, transient=True, disable=is_worker or not console.is_terminal) as progress:
-        passing_tasks: list[TaskID] = []
+        transient_tasks: list[TaskID] = []
 
-        def bar(name: str, speed: str = speed, passing: bool = False) -> Callable[..., None]:
-            while passing and passing_tasks:
-                progress.remove_task(passing_tasks.pop())
+        def bar(name: str, speed: str = speed, transient: bool = False) -> Callable[..., None]:
+            while transient and transient_tasks:
+                progress.remove_task(transient_tasks.pop())
             task = progress.add_task(name, total=None, rate="", more="")
-            passing_tasks.extend([task] if passing else [])
+            transient_tasks.extend([task] if transient else [])
 
             def update(done: int, total: int | None, more: str = "") -> None:
                 rate = progress.tasks[progress.task_ids.index(task)].speed
@@ -164,7 +164,7 @@ def stage_bars(speed: str = "/s") -> Iterator[Callable[[str, int, int], None]]:
 
 
 def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
-    """One row for each compared size; the differences are in gray levels."""
+    """Builds a table with a row for each compared size; the differences are in gray levels."""
     table = Table("size", "frames", "max", "mean", "PSNR dB", "", title=title)
     for a in agreements:
         verdict = "ok" if a.passed else "differs"
@@ -173,7 +173,7 @@ def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
 
 
 def findings_table(findings: Sequence[Finding], title: str) -> Table:
-    """What was found in a file, or assumed, with the reasons."""
+    """Builds a table of what was found in a file, or assumed, with the reasons."""
     table = Table("setting", "value", "why", title=title)
     for finding in findings:
         table.add_row(Text(finding.what), Text(finding.value), Text(finding.why))
@@ -181,7 +181,7 @@ def findings_table(findings: Sequence[Finding], title: str) -> Table:
 
 
 def print_line(line: str) -> None:
-    """One line on stderr, above the progress bars."""
+    """Prints one line to stderr, above the progress bars."""
     console.print(line, markup=False)
 
 
@@ -191,7 +191,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same nested value, with None in place of NaN and infinity."""
+    """Returns the same nested value, with None in place of NaN and infinity."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -201,7 +201,7 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """For imports that need an extra. Raises MissingExtraError with the command that installs it."""
+    """Wraps imports that need an extra. Raises MissingExtraError with the command that installs it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -211,23 +211,23 @@ def extra(name: str) -> Iterator[None]:
 
 
 def parse_settings(settings: list[str], option: str = "--set") -> dict[str, str]:
-    """Parses `--set key=value`. option: for the error message."""
+    """Parses `--set key=value`. option: for the error message. Raises ConfigError for other text."""
     for setting in settings:
         if "=" not in setting:
-            raise ConfigError(f"{option} takes key=value, got {setting!r}")
+            raise ConfigError(f"{option} expects key=value, got {setting!r}")
     return {key.strip(): value.strip() for key, value in (setting.split("=", 1) for setting in settings)}
 
 
 def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    """The numbers of `0.5,0.5,0.5`. option: for the error message."""
+    """Parses `0.5,0.5,0.5`; None stays None. option: for the error message. Raises ConfigError for other text."""
     try:
         return None if text is None else tuple(float(word) for word in text.split(","))
     except ValueError as error:
-        raise ConfigError(f"{option} takes three numbers R,G,B, got {text!r}") from error
+        raise ConfigError(f"{option} expects three numbers R,G,B, got {text!r}") from error
 
 
 def parse_time(text: str) -> Fraction:
-    """The exact seconds of `90`, `1:30` or `0:01:30.5`."""
+    """Parses `90`, `1:30` or `0:01:30.5` to exact seconds. Raises ConfigError for other text."""
     if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
         raise ConfigError(f"a time is seconds, MM:SS or HH:MM:SS, got {text!r}")
     seconds = Fraction(0)
@@ -237,12 +237,12 @@ def parse_time(text: str) -> Fraction:
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
-    """(width, height) of WIDTHxHEIGHT, None for `dynamic`."""
+    """Parses WIDTHxHEIGHT to (width, height), and `dynamic` to None. Raises ConfigError for other text."""
     return None if text == "dynamic" else required_size(text, "WIDTHxHEIGHT or dynamic")
 
 
 def required_size(text: str, expected: str = "WIDTHxHEIGHT") -> tuple[int, int]:
-    """(width, height) of WIDTHxHEIGHT. expected: for the error message."""
+    """Parses WIDTHxHEIGHT to (width, height). expected: for the error message. Raises ConfigError for other text."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
         raise ConfigError(f"a size is {expected}, got {text!r}")

@@ -148,7 +148,7 @@ def convert(
                 batch_log,
                 jobs=jobs,
                 bucketed=opened_model.engine.size is None,
-                progress=lambda name: bar(name, passing=True),
+                progress=lambda name: bar(name, transient=True),
                 on_message=print_line,
                 part_maker=part_maker,
             )

@@ -108,7 +108,7 @@ def build(
 
 
 def _check_finite(model: Path, size: tuple[int, int] | None) -> None:
-    """ModelError if the model's output has NaN; does nothing without onnx and onnxruntime.
+    """Raises ModelError if the model's output has NaN; does nothing without onnx and onnxruntime.
 
     size: (width, height) of the frame; None: the model's fixed size.
     """
@@ -130,7 +130,7 @@ def _check_finite(model: Path, size: tuple[int, int] | None) -> None:
 
 
 def _compare_with_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple[list[Agreement], str | None]:
-    """Compares the plan with ONNX Runtime on the CPU, or returns why it cannot; ModelError if they differ."""
+    """Compares the plan with ONNX Runtime on the CPU, or returns why it cannot. Raises ModelError if they differ."""
     from cyclecast.runtime.engine import spec_from_metadata
     from cyclecast.runtime.onnx_file import read_metadata
 
@@ -151,7 +151,7 @@ def _compare_with_model(plan: Path, model: Path, size: tuple[int, int]) -> tuple
 
 
 def scene_frames() -> list[Image]:
-    """Three frames of the demo's scene, 1280x720: the default test images."""
+    """Draws three frames of the demo's scene, 1280x720: the default test images."""
     from cyclecast.video.scene import Scene
 
     return [frame.image for frame in Scene(1280, 720, seconds=3, rate=1)]
@@ -285,7 +285,7 @@ def bench(
 
 
 def bench_table(report: Bench) -> Table:
-    """One row for each engine and precision."""
+    """Builds a table with a row for each engine and precision."""
     table = Table(title=f"{report.model}, {report.size}, {report.frames} frames; {report.machine}")
     table.add_column("engine", no_wrap=True)
     table.add_column("device", min_width=9)

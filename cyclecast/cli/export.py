@@ -73,7 +73,7 @@ def export(
         typer.Option(
             "--gray",
             "--grey",
-            help="Conversion of frames for a .pth that takes gray images: luma (BT.601) or mean (of the colors). Default: luma.",
+            help="Conversion of frames for a .pth of gray images: luma (BT.601) or mean (of the colors). Default: luma.",
         ),
     ] = None,
     upsample: Annotated[
@@ -123,7 +123,7 @@ def export(
     overrides = Overrides(key=key, norm=norm, batch_norm=batch_norm, upsample=upsample, gray=gray)
     trained = read_generator(checkpoint, direction, overrides)
     _print_direction(checkpoint, trained, direction)
-    if trained.recipe == REPOSITORY:  # a state dict has no images to check the export on
+    if trained.recipe == REPOSITORY:  # a state dict holds no images to check the export with
         from cyclecast.video.scene import Scene
 
         print_line(f"{checkpoint}: {trained.direction}, {describe_architecture(trained.architecture)}")
@@ -151,7 +151,7 @@ def export(
 
 
 def _print_direction(checkpoint: Path, trained: TrainedGenerator, requested: str | None) -> None:
-    """Prints which way a run's model goes, by the names of the run's folders, and the alternatives."""
+    """Prints the direction of a run's model, with the names of the run's folders, and the alternatives."""
     if not trained.directions:
         return
     folders = f", from {trained.domains[0]} to {trained.domains[1]}" if trained.domains else ""
@@ -161,7 +161,7 @@ def _print_direction(checkpoint: Path, trained: TrainedGenerator, requested: str
 
 
 def _check_repository(folder: Path, name: str, overwrite: bool) -> None:
-    """Raises what would stop `_add_to_repository`, before a model is written."""
+    """Raises the errors of `_add_to_repository` before a model is written."""
     with extra("adopt"):
         from cyclecast.export.triton import config_path
     from cyclecast.files import check_output
@@ -195,11 +195,14 @@ def adopt(
     mean: Annotated[
         str | None,
         typer.Option(
-            help="R,G,B that its program subtracts from the input before it divides by --std; both for values from 0 to 1, or to "
-            "255 if one of the six is greater than 1. Default: --range."
+            help="Mean R,G,B that its input is normalized with: (x - mean) / std, for x from 0 to 1, or from 0 to 255 if one of "
+            "the six numbers is greater than 1. Needs --std. Default: --range."
         ),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="Standard deviation R,G,B, for --mean.")] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(help="Standard deviation R,G,B that its input is normalized with. Needs --mean. Default: --range."),
+    ] = None,
     color: Annotated[
         str | None,
         typer.Option("--color", "--colour", help="Color order of its input and output: bgr or rgb. Default: detected."),
@@ -207,7 +210,9 @@ def adopt(
     multiple: Annotated[
         int | None, typer.Option(help="Pad width and height to multiples of this many pixels. Default: detected.")
     ] = None,
-    gray: Annotated[str, typer.Option(help="A gray input is the frame's luma or mean.")] = "luma",
+    gray: Annotated[
+        str, typer.Option(help="Conversion of frames for a gray input: luma (BT.601) or mean (of the colors).")
+    ] = "luma",
     keep_size: Annotated[
         bool, typer.Option("--keep-size", help="Keep the fixed size of a model, even if it works at any size.")
     ] = False,

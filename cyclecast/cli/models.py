@@ -1,4 +1,4 @@
-"""The command `models`: the bundled models, their cards, and a frame of the user's through each."""
+"""The command `models`: lists the bundled models, prints a card, or runs all models on a frame of the user's."""
 
 from __future__ import annotations
 
@@ -59,21 +59,21 @@ def models(
 
 
 def _facts(name: str, path: Path, timed: bool) -> dict[str, Any]:
-    """What the list shows of a model; without its card or a time where there is none."""
+    """Returns the fields of a model in the list; some are empty without its card, or if it cannot be timed."""
     card = path.with_suffix(".md")
     text = card.read_text("utf-8") if card.is_file() else ""
     return {
         "name": name,
         "path": str(path),
         "bytes": path.stat().st_size,
-        "description": describe_card(text),
-        "license": license_of_card(text),
+        "description": description_from_card(text),
+        "license": license_from_card(text),
         "ms_at_1280x720": _time_model(name) if timed else None,
     }
 
 
-def describe_card(card: str) -> str:
-    """The first sentence of a card: of the first paragraph that is no heading, image or table. Empty if there is none."""
+def description_from_card(card: str) -> str:
+    """Returns the first sentence of a card that is no heading, image or table; an empty text if there is none."""
     for paragraph in re.split(r"\n\s*\n", card.strip()):
         line = " ".join(paragraph.split())
         if line and line[0] not in "#!|*-`<":
@@ -81,14 +81,14 @@ def describe_card(card: str) -> str:
     return ""
 
 
-def license_of_card(card: str) -> str | None:
-    """The license that a card names in a row of its table or a line of its own; None if it names none."""
+def license_from_card(card: str) -> str | None:
+    """Returns the license that a card names in a row of its table or in a line of its own; None if it names none."""
     found = re.search(r"^\W*licen[cs]e\W*[:|][\s*]*([^|\n]*[^|\s])", card, re.IGNORECASE | re.MULTILINE)
     return found[1] if found else None
 
 
 def _time_model(name: str) -> float | None:
-    """Median milliseconds of a few frames of 1280x720; None, with a line, if no engine here runs the model."""
+    """Measures the median milliseconds for a frame of 1280x720; prints a line and returns None if no engine runs the model."""
     from cyclecast.runtime.bench import median_ms
     from cyclecast.video.scene import Scene
 

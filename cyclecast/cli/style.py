@@ -48,9 +48,11 @@ def style(
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Minutes that everything may take. More minutes, better strokes. Default: 20.")
+        float | None, typer.Option(help="Minutes that everything may take. More minutes give better strokes. Default: 20.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps, in place of --minutes. Default: as many as fit.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of training steps, in place of --minutes. Default: as many as fit.")
+    ] = None,
     preset: Annotated[
         Literal["nano", "small", "base"], typer.Option(help="Size of the generator. base is as fast as the bundled models.")
     ] = "base",
@@ -67,13 +69,13 @@ def style(
     teacher_scale: Annotated[
         float,
         typer.Option(
-            min=0.1, max=1, help="A generator sees crops at this share of their size, 0.1 to 1, for strokes larger by as much."
+            min=0.1, max=1, help="Scale at which a generator sees crops, 0.1 to 1: 0.5 doubles the size of its strokes."
         ),
     ] = 1.0,
     teacher_shifts: Annotated[
         int,
         typer.Option(
-            min=1, max=4, help="Average a generator over this many shifts in each direction, 1 to 4, which removes its grid."
+            min=1, max=4, help="Average a generator over this many shifts in each direction, 1 to 4. 2 removes its grid."
         ),
     ] = 1,
     color: Annotated[
@@ -109,7 +111,7 @@ def style(
             pairs=pairs,
             options=options,
             on_message=print_line,
-            on_progress=update if console.is_terminal else lines_of_progress(print_line),
+            on_progress=update if console.is_terminal else log_progress(print_line),
         )
     if as_json:
         return print_json(dataclasses.asdict(report))
@@ -127,8 +129,8 @@ def style(
     console.print(f"next: cyclecast live 0 --model {shlex.quote(report.output)}", markup=False)
 
 
-def lines_of_progress(on_line: Callable[[str], None], seconds: float = 60.0) -> Callable[[str, int, int], None]:
-    """Progress for a log: update(stage, done, total) prints a line at most every so many seconds."""
+def log_progress(on_line: Callable[[str], None], seconds: float = 60.0) -> Callable[[str, int, int], None]:
+    """Returns update(stage, done, total), which prints a line at most once in so many seconds: progress for a log."""
     last = time.monotonic()
 
     def update(stage: str, done: int, total: int) -> None:

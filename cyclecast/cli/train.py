@@ -155,8 +155,8 @@ def evaluate(
         tuple[Path, Path] | None,
         typer.Option(
             metavar="TARGET PHOTOS",
-            help="A folder of images in the target style, or one such image, and a folder of photos: train a classifier on them, "
-            "and print the share of patches of styled frames that it takes for the target. Default: no classifier.",
+            help="Train a classifier on TARGET, a folder of images in the target style or one such image, and PHOTOS, a folder; "
+            "print the share of styled patches that it classifies as the target. Default: no classifier.",
         ),
     ] = None,
     frames: Annotated[
@@ -189,7 +189,7 @@ def evaluate(
     Example: cyclecast evaluate monet --judge paintings photos --frames holiday.mp4 --clip holiday.mp4
     """
     if frames and judge is None:
-        raise ConfigError("--frames are the frames for --judge: add --judge TARGET PHOTOS")
+        raise ConfigError("--frames needs --judge TARGET PHOTOS")
     with extra("train"):
         from cyclecast.measure import measure_model
         from cyclecast.measure_style import measure_style, models_of_run, prepare_reference

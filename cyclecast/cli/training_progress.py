@@ -1,4 +1,4 @@
-"""The progress of a run on stderr: a line that changes in a terminal; elsewhere, such as in a log file, a line a minute."""
+"""Shows the progress of a run on stderr: in a terminal, a line that changes; elsewhere, as in a log file, a line a minute."""
 
 from __future__ import annotations
 
@@ -19,16 +19,9 @@ from cyclecast.cli.console import console, print_line
 if TYPE_CHECKING:
     from cyclecast.training.loop import Progress
 
-FIRST_S, INTERVAL_S = 10.0, 60.0  # seconds to the first line of a log, and between two
+FIRST_S, INTERVAL_S = 10.0, 60.0  # seconds to the first line of a log, and from one line to the next
 BAR = 16  # columns
-MAIN_LOSSES = (
-    "cycle_a",
-    "nce",
-    "paired",
-    "ssim",
-    "style",
-    "generator",
-)  # the first of these that a recipe has stands on the line
+MAIN_LOSSES = ("cycle_a", "nce", "paired", "ssim", "style", "generator")  # the line shows the first of these that a recipe has
 
 Report = Callable[["Progress"], None]
 
@@ -67,19 +60,19 @@ class LogLines:
 
 
 def progress_line(progress: Progress) -> str:
-    """The step, the total, the time left and one loss: at most 80 characters."""
-    return f"step {progress.step}/{progress.steps}, {duration(progress.seconds_left)} left, {main_loss(progress.losses)}"
+    """Returns step, total, time left and one loss, in at most 80 characters."""
+    return f"step {progress.step}/{progress.steps}, {format_duration(progress.seconds_left)} left, {main_loss(progress.losses)}"
 
 
 def progress_view(progress: Progress) -> Group:
-    """The line of a terminal, with a bar; below it the speed and the losses, in columns."""
+    """Returns the line of a terminal, with a bar, and below it the speed and the losses in columns."""
     line = Table.grid(padding=(0, 1))
     for _ in range(4):
         line.add_column(no_wrap=True, overflow="ellipsis")
     line.add_row(
         f"step {progress.step}/{progress.steps}",
         ProgressBar(progress.steps, progress.step, width=BAR),
-        f"{duration(progress.seconds_left)} left",
+        f"{format_duration(progress.seconds_left)} left",
         main_loss(progress.losses),
     )
     below = [f"{progress.pairs_per_second:.2f} pairs/s", *(f"{name} {value:.3g}" for name, value in progress.losses.items())]
@@ -87,13 +80,13 @@ def progress_view(progress: Progress) -> Group:
 
 
 def main_loss(losses: Mapping[str, float]) -> str:
-    """The loss that says most about a run, with its name; empty if there is none."""
+    """Returns the most telling loss with its name; an empty text without losses."""
     name = next((name for name in (*MAIN_LOSSES, *losses) if name in losses), None)
     return "" if name is None else f"{name} {losses[name]:.3g}"
 
 
-def duration(seconds: float) -> str:
-    """H:MM:SS, rounded up to whole seconds; with days from a day on."""
+def format_duration(seconds: float) -> str:
+    """Returns H:MM:SS, rounded up to whole seconds; from a day on, with the number of days."""
     minutes, rest = divmod(int(-(-seconds // 1)), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -65,7 +65,7 @@ class PartTasks:
         return finished
 
     def _usable_machines(self) -> set[str]:
-        """The machines that can convert a part. EngineError if there is none."""
+        """Returns the machines that can convert a part. Raises EngineError if there is none."""
         machines = {node["NodeID"] for node in alive_nodes() if node["Resources"]["CPU"] >= self._cpus}
         if not machines:
             raise EngineError("no machine of the cluster is left")

@@ -33,7 +33,7 @@ class Mode:
     width: int
     height: int
     format: str
-    """MJPG, YUYV, …; empty where the system does not say."""
+    """MJPG, YUYV, …; empty if the system does not report it."""
     fps: float
     """Frames received during the measurement, over its duration; 0 if only one arrived."""
     stated_fps: float

@@ -39,7 +39,7 @@ class Device:
     """The library's name for it: CPU, CUDAExecutionProvider, cuda:0."""
     description: str
     precisions: list[str]
-    """The precisions that it computes natively; empty where the library does not say."""
+    """The precisions that it computes natively; empty if the library does not report them."""
     works: bool | None
     """Whether a frame went through the bundled model on it; None if that was not tried."""
     failure: str | None
@@ -167,7 +167,7 @@ def find_library(
 
 
 def cuda_devices() -> list[Device]:
-    """The devices of CUDA's runtime. If there are none, one that does not work and says why."""
+    """Lists the devices of CUDA's runtime. If there are none, one that does not work, with the reason."""
     result = call(cuda_facts, seconds=LIBRARY_TIMEOUT_S)
     if result.failure:
         return [Device("cuda", "", [], False, result.failure)]

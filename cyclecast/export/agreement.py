@@ -60,12 +60,13 @@ def compare(size: tuple[int, int], pairs: Iterable[tuple[Image, Image]], precisi
 def compare_engines(
     engine: Engine, other: Engine, frames: Sequence[Image], sizes: Sequence[tuple[int, int]] = SIZES
 ) -> list[Agreement]:
-    """Compares two engines at each size (width, height) that both take, with the tolerance of the lower precision.
+    """Compares two engines at each size (width, height) that both accept, with the tolerance of the lower precision.
 
-    frames: real images of any size, cropped and resized. ConfigError without any, or if the two are fixed to different sizes.
+    frames: real images of any size, cropped and resized. Raises ConfigError without any, or if the two are fixed to different
+    sizes.
     """
     if not frames:
-        raise ConfigError("no frame to compare the model on: give at least one image")
+        raise ConfigError("no frame to compare the model on; expected at least one image")
     fixed = {one.size for one in (engine, other) if one.size is not None}
     if len(fixed) > 1:
         raise ConfigError("the two models are fixed to different sizes, so their outputs cannot be compared")
@@ -100,7 +101,7 @@ def count_nan(path: Path, frames: Sequence[Values], size: tuple[int, int] | None
 
 
 def check_finite(path: Path, frames: Sequence[Values], sizes: Sequence[tuple[int, int] | None], precision: str) -> None:
-    """ModelError if the model's output has NaN. frames and sizes: as in `count_nan`.
+    """Raises ModelError if the model's output has NaN. frames and sizes: as in `count_nan`.
 
     precision: the model's own, for the message.
     """
@@ -122,10 +123,11 @@ def _to_uint8(cast: onnx.NodeProto) -> bool:
 
 
 def default_precision(path: Path, spec: ModelSpec, frames: Sequence[Image]) -> tuple[ModelSpec, str | None]:
-    """The spec with the precision that `auto` should use, and a line to print if the engine that `auto` chooses here fails,
-    or if its own precision costs more than the tolerance. path: the model, with that spec.
+    """Returns the spec with the precision that `auto` should use, and a line to print or None.
 
-    Checks only an engine that computes in a lower precision than the model's, at one size, against ONNX Runtime.
+    The line warns if the engine that `auto` chooses here fails, or if its precision costs more than the tolerance. path: the
+    model, with that spec. Compares with ONNX Runtime at one size, and only if the engine computes in a lower precision than the
+    model's.
     """
     try:
         with closing(open_engine(path)) as chosen, closing(open_engine(path, "onnxruntime", "cpu")) as exact:
@@ -149,7 +151,7 @@ def default_precision(path: Path, spec: ModelSpec, frames: Sequence[Image]) -> t
 
 
 def center_crop_resize(frame: Image, width: int, height: int) -> Image:
-    """The largest central crop of the frame with this aspect ratio, resized to width x height."""
+    """Cuts out the largest central part of the frame with this aspect ratio, and resizes it to width x height."""
     scale = max(width / frame.shape[1], height / frame.shape[0])
     crop_width, crop_height = min(frame.shape[1], round(width / scale)), min(frame.shape[0], round(height / scale))
     left, top = (frame.shape[1] - crop_width) // 2, (frame.shape[0] - crop_height) // 2

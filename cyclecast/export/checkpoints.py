@@ -23,7 +23,7 @@ from cyclecast.training import checkpoint
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 SCALAR = np.float64().__reduce__()[0]  # builds a number of numpy
-HARMLESS: list[Any] = [  # classes of settings beside the weights, as training scripts save them: they hold plain data
+HARMLESS: list[Any] = [  # classes of plain data that training scripts save beside the weights
     argparse.Namespace,
     pathlib.PosixPath,
     *((SCALAR, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")),
@@ -57,7 +57,7 @@ class TrainedGenerator:
     directions: tuple[str, ...] = ()
     """The directions that can be exported from a run."""
     findings: list[Finding] = field(default_factory=list)
-    """What another project's file does not say for sure, with the reasons."""
+    """What was inferred from another project's file, with the reasons."""
 
 
 def read_generator(path: Path, direction: str | None = None, overrides: Overrides | None = None) -> TrainedGenerator:
@@ -93,9 +93,9 @@ def read_generator(path: Path, direction: str | None = None, overrides: Override
 
 
 def _read_file(path: Path) -> Any:
-    """What torch.save wrote into a file or a run's checkpoint, or the tensors of a safetensors file.
+    """Reads what torch.save wrote into a file or a run's checkpoint, or the tensors of a safetensors file.
 
-    ModelError, with the file's type, if it is neither.
+    Raises ModelError, with the file's type, if it is neither.
     """
     if path.is_file():
         try:
@@ -124,7 +124,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _domains(settings: Mapping[str, Any], direction: str) -> tuple[str, str] | None:
-    """The folders of source and target, as the run's settings name them."""
+    """Returns the folders of source and target from the run's settings; None for a recipe without two domains."""
     folders = {domain: settings.get(f"domain_{domain}") for domain in "ab"}
     if direction not in ("a2b", "b2a") or None in folders.values():
         return None

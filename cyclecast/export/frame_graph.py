@@ -105,7 +105,7 @@ def pad(x: Tensor, stride: int, margin: int = 0) -> Tensor:
 
 
 def to_gray(x: Tensor, gray: str) -> Tensor:
-    """(N, 3, H, W) BGR in [0, 255] -> (N, 1, H, W). The luma is a whole number, as that of an image file is."""
+    """Converts (N, 3, H, W) BGR in [0, 255] to gray (N, 1, H, W). The luma is rounded, as in an image file."""
     weights = torch.tensor(GRAY_WEIGHTS[gray], dtype=x.dtype)
     out = functional.conv2d(x, weights[None, :, None, None])
     return out.round() if gray == "luma" else out
@@ -117,7 +117,7 @@ def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
     At 1 this is luminance-only transfer (Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"). The
     matrix removes the brightness (ITU-R BT.601) from the difference in color.
     """
-    brightness = torch.tensor([0.114, 0.587, 0.299], dtype=styled.dtype)
+    brightness = torch.tensor(GRAY_WEIGHTS["luma"], dtype=styled.dtype)
     matrix = share * (torch.eye(3, dtype=styled.dtype) - brightness)
     return styled + functional.conv2d(source - styled, matrix[:, :, None, None])
 
@@ -158,15 +158,15 @@ def _bgr_order(channels: int) -> Tensor:
 
 @torch.no_grad()
 def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0, strength: float = 1.0) -> Tensor:
-    """The plain formula for the graph, in fp32: (H, W, 3) uint8 BGR -> the same."""
+    """Computes what the graph computes, by the plain formula in fp32: (H, W, 3) uint8 BGR -> the same."""
     (height, width), margin = frame.shape[:2], generator.margin
     x = frame.flip(2).permute(2, 0, 1)[None].float()  # (1, 3, H, W) RGB
     if generator.in_channels == 1:
         x = to_gray(x.flip(1), generator.gray)
-    x = x / 127.5 - 1.0
+    x = x / MID_GRAY - 1.0
     x = generator.float().eval().forward(pad(x, generator.stride, margin))[0]
     x = x[:, margin : margin + height, margin : margin + width]
-    styled = ((x + 1.0) * 127.5).expand(3, -1, -1).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
+    styled = ((x + 1.0) * MID_GRAY).expand(3, -1, -1).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
     blue, green, red = (frame.float() - styled).unbind(2)
     brightness = 0.114 * blue + 0.587 * green + 0.299 * red
     moved = torch.stack([blue - brightness, green - brightness, red - brightness], dim=2)

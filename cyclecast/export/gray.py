@@ -9,7 +9,7 @@ GRAY_WEIGHTS: dict[str, tuple[float, float, float]] = {"luma": (0.114, 0.587, 0.
 
 
 def check_channels(inputs: int, outputs: int) -> None:
-    """ModelError unless a frame can be converted to this number of input channels, and a frame can be made of the outputs."""
+    """Raises ModelError unless frames can be converted to this number of input channels, and the outputs to frames."""
     if inputs in (1, 3) and outputs in (1, 3):
         return
     what = ", colorization in Lab, whose output has no brightness" if (inputs, outputs) == (1, 2) else ""
@@ -17,6 +17,6 @@ def check_channels(inputs: int, outputs: int) -> None:
 
 
 def check_gray(gray: str | None) -> None:
-    """ConfigError unless this is a conversion to gray, or None."""
+    """Raises ConfigError unless this is None or a key of `GRAY_WEIGHTS`."""
     if gray not in (None, *GRAY_WEIGHTS):
         raise ConfigError(f"gray must be {' or '.join(GRAY_WEIGHTS)}, got {gray!r}")

@@ -18,8 +18,9 @@ from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.agreement import SIZES, Agreement, check_finite, default_precision
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
+from cyclecast.export.save import save_model
 from cyclecast.export.verify import random_latents, verify, verify_latent
-from cyclecast.files import atomic_write, check_output, write_error
+from cyclecast.files import atomic_write, check_output
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import METADATA_KEY, SMALLEST_FRAME, ModelSpec
 from cyclecast.training.networks import LatentGenerator
@@ -41,13 +42,14 @@ def export_onnx(
     overwrite: bool = False,
     on_message: Callable[[str], None] | None = None,
 ) -> list[Agreement]:
-    """Writes `output` atomically, without external data. size: fixes the frame size to (width, height).
+    """Writes the generator to `output` as one ONNX file, atomically. Returns the comparisons with PyTorch.
 
-    precision: fp32, or fp16 for GPUs: half the file size, and arithmetic in fp16 except for the norms. keep_colors: share of
-    the input's colors in the output, from 0 to 1 (`with_colors_of`). strength: share of the styled frame in the output, from 0
-    to 1; the rest is the input. check: compare ONNX Runtime with PyTorch on the checkpoint's images (for a latent model: on
-    noise), and keep the file only if they agree within a gray level (fp16: 45 dB) and have no NaN. Returns the comparisons.
-    on_message: called with one line if the engine that `auto` chooses here needs a warning.
+    size: fixes the frame size to (width, height), pixels; None: any size. precision: fp32, or fp16 for GPUs: half the file
+    size, and arithmetic in fp16 except for the norms. keep_colors: share of the input's colors in the output, from 0 to 1
+    (`with_colors_of`). strength: share of the styled frame in the output, from 0 to 1; the rest is the input. check: compare
+    ONNX Runtime with PyTorch on the checkpoint's images (for a latent model: on noise), and keep the file only if they agree
+    within a gray level (fp16: 45 dB) and have no NaN. on_message: called with one line if the engine that `auto` chooses here
+    needs a warning.
 
     Raises ConfigError for an opset or size that no engine supports and for a frame model's options on a latent model,
     OutputError if the file exists or cannot be written, and ModelError if the check fails.
@@ -87,7 +89,7 @@ def export_onnx(
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
     with atomic_write(output, overwrite) as partial:
-        _write(model, partial)
+        save_model(model, partial)
         if not check:
             return []
         agreements = _verify(partial, trained, spec)
@@ -97,15 +99,8 @@ def export_onnx(
                 (on_message or (lambda line: None))(f"{output}: {message}")
             if spec.auto_precision != "auto":
                 model.metadata_props[0].value = spec.to_json()
-                _write(model, partial)
+                save_model(model, partial)
         return agreements
-
-
-def _write(model: onnx.ModelProto, path: Path) -> None:
-    try:
-        path.write_bytes(model.SerializeToString(deterministic=True))
-    except OSError as error:
-        raise write_error(error) from error
 
 
 def _verify(path: Path, trained: TrainedGenerator, spec: ModelSpec) -> list[Agreement]:

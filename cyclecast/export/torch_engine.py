@@ -45,15 +45,15 @@ class TorchEngine(SynchronousEngine):
         if self.precision not in PRECISIONS or (spec.precision == "fp16" and self.precision != "fp16"):
             raise EngineUnavailable(f"torch computes this model in {spec.precision} or less, not in {precision}")
         self._autocast = self.precision != spec.precision
-        stored = _weights(path)
+        stored = _read_weights(path)
         try:
             network = build_generator(**spec.architecture)
         except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:  # settings of another version
             raise ModelError(f"{path}: this version cannot build its network ({error}); use another engine") from error
         graph = FrameGraph(network, spec.keep_colors, spec.precision == "fp16", spec.strength)
         if not any(name.endswith(".running_var") for name in stored):
-            _without_batch_norms(graph)  # export has folded them into the convolutions
-        _fill(graph, stored, path)
+            _remove_batch_norms(graph)  # export has folded them into the convolutions
+        _load_weights(graph, stored, path)
         self._graph: FrameGraph | None = graph.to(self._device).eval().requires_grad_(False)
 
     def _pick_device(self, device: str) -> torch.device:
@@ -87,7 +87,7 @@ class TorchEngine(SynchronousEngine):
         if self._graph is None:
             raise EngineError("the engine is closed")
         sent = torch.from_numpy(dense(frame))[None].to(self._device)
-        with _full_fp32(), torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self._autocast):
+        with _disable_tf32(), torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self._autocast):
             styled: torch.Tensor = self._graph(sent)[0]
         return np.asarray(styled.cpu().numpy(), np.uint8)
 
@@ -96,8 +96,8 @@ class TorchEngine(SynchronousEngine):
 
 
 @contextmanager
-def _full_fp32() -> Iterator[None]:
-    """Without TF32 in convolutions: fp32 is the reference for the other engines. Restores the process's setting."""
+def _disable_tf32() -> Iterator[None]:
+    """Turns TF32 in convolutions off, because fp32 is the reference for the other engines, and then restores the setting."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -106,8 +106,8 @@ def _full_fp32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _weights(path: Path) -> dict[str, torch.Tensor]:
-    """The file's weights by their names in the graph. A bias gets the name of its convolution."""
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Reads the file's weights by their names in the graph. A bias gets the name of its convolution."""
     graph = onnx.load(str(path)).graph
     stored = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
     for node in graph.node:
@@ -116,7 +116,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     return stored
 
 
-def _without_batch_norms(network: nn.Module) -> None:
+def _remove_batch_norms(network: nn.Module) -> None:
     """Removes batch norms, in place; the convolution before each gets a bias."""
     for module in list(network.modules()):
         for (_, before), (name, norm) in pairwise(list(module.named_children())):
@@ -126,7 +126,7 @@ def _without_batch_norms(network: nn.Module) -> None:
                 setattr(module, name, nn.Identity())
 
 
-def _fill(graph: FrameGraph, stored: dict[str, torch.Tensor], path: Path) -> None:
+def _load_weights(graph: FrameGraph, stored: dict[str, torch.Tensor], path: Path) -> None:
     """Loads stored weights, into which export has folded the colors. Zero biases and norms' batch counts are not stored."""
     state = graph.state_dict()
     for key, value in state.items():

@@ -37,8 +37,8 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
 
     model: an ONNX frame model or latent model, which Triton's ONNX Runtime runs, or a TensorRT plan, for servers with the
     TensorRT version and the GPU model that built it. The server runs frames one by one: the first dimension, 1, is the batch.
-    The config is written last, so a server that watches the folder never sees half a model. ModelError if Triton cannot run it,
-    OutputError if the repository has a model of that name (unless `overwrite`) or cannot be written.
+    The config is written last, so a server that watches the folder never sees half a model. Raises ModelError if Triton cannot
+    run it, OutputError if the repository has a model of that name (unless `overwrite`) or cannot be written.
     """
     if engine_of_plan(model) is None:
         platform, file, (inputs, outputs) = "onnxruntime_onnx", "model.onnx", _ports_of_onnx(model)
@@ -60,7 +60,7 @@ def write_repository(model: Path, name: str, folder: Path, overwrite: bool = Fal
 
 
 def config_path(folder: Path, name: str) -> Path:
-    """The file that makes a model part of the repository in `folder`."""
+    """Returns the path of a model's config in the repository in `folder`."""
     return folder / name / "config.pbtxt"
 
 
@@ -95,14 +95,14 @@ def _ports_of_plan(path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
 
 
 def _config(name: str, platform: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
-    lines = [f"name: {_quoted(name)}", f'platform: "{platform}"', "max_batch_size: 0"]
+    lines = [f"name: {_quote(name)}", f'platform: "{platform}"', "max_batch_size: 0"]
     for role, ports in (("input", inputs), ("output", outputs)):
         for port in ports:
             dims = ", ".join(map(str, port.dims))
-            lines.append(f"{role} [ {{ name: {_quoted(port.name)} data_type: {port.type} dims: [ {dims} ] }} ]")
+            lines.append(f"{role} [ {{ name: {_quote(port.name)} data_type: {port.type} dims: [ {dims} ] }} ]")
     lines.append("instance_group [ { count: 1 kind: KIND_AUTO } ]  # on every GPU; on the CPU where there is none")
     return "\n".join(lines) + "\n"
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return json.dumps(name, ensure_ascii=False)  # protobuf's text format reads the same escapes

@@ -42,7 +42,7 @@ class Reference(SynchronousEngine):
 def reference_from_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
     """Reads a checkpoint's generator as a `Reference`. Direction, keep_colors and strength are those of an exported model.
 
-    metadata: the exported model's. ConfigError for a latent model; other errors as in `read_generator`.
+    metadata: the exported model's. Raises ConfigError for a latent model; other errors as in `read_generator`.
     """
     spec = spec_from_metadata(checkpoint, metadata)
     overrides = Overrides.from_architecture(spec.architecture) if spec.recipe == REPOSITORY else None

@@ -94,7 +94,7 @@ def measure_engines(
     engines; `cyclecast.open_engine` knows torch too.
 
     An engine that fails is left out, and `failed` says why. Raises ModelError (not a frame model), EngineError (the model
-    cannot take such frames, or every engine fails), EngineUnavailable (an engine that was asked for is missing, or all are),
+    cannot take such frames, or every engine fails), EngineUnavailable (a requested engine is missing, or all are),
     and ConfigError (no frames, frames of several sizes, an unknown engine).
     """
     on_message = on_message or (lambda line: None)
@@ -143,7 +143,7 @@ def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int
 
 
 def median_ms(run: Callable[[Image], object], frames: Sequence[Image], limit: float = 2.0) -> float:
-    """Median milliseconds of `run`: two or more frames once to warm up, then up to ten calls, within `limit` seconds."""
+    """Measures the median milliseconds of `run`: each frame once to warm up, then up to ten calls, within `limit` seconds."""
     warm = min(times_ms(run, frames, len(frames)))
     return percentiles(times_ms(run, frames, max(1, min(10, int(1000 * limit / warm))))).p50
 
@@ -162,7 +162,7 @@ def frames_per_second(submit: Callable[[Image], Future[Image]], frames: Sequence
 
 
 def percentiles(times: Sequence[float]) -> Percentiles:
-    """The percentiles of one or more times, in milliseconds."""
+    """Computes the percentiles of one or more times, in milliseconds."""
     return Percentiles(*(float(value) for value in np.percentile(times, (50, 95, 99))))
 
 
@@ -188,7 +188,7 @@ def _available_engines(
     opener: Opener,
     leave_out: Callable[[str, str, UnreadableModel], None],
 ) -> dict[str, list[str]]:
-    """Engine -> its precisions, fp32 last. Opens each engine once, before any is timed, and checks that it accepts the frame.
+    """Maps each engine to its precisions, fp32 last. Opens each once, before any is timed, and checks that it accepts the frame.
 
     leave_out: called with an engine whose library cannot read the file, "auto" and the error.
     """
@@ -217,7 +217,7 @@ def _available_engines(
 
 
 def _precisions(path: Path, engine: Engine, device: str, opener: Opener) -> list[str]:
-    """The precision that `auto` chose, and fp32 if the engine computes that too."""
+    """Returns the precision that `auto` chose, and fp32 if the engine computes that too."""
     if engine.precision == "fp32":
         return ["fp32"]
     try:

@@ -137,7 +137,7 @@ def spec_from_metadata(model: str | Path, metadata: str | None) -> ModelSpec:
 
 
 def frame_spec(model: str | Path, metadata: str | None) -> ModelSpec:
-    """As `spec_from_metadata`, but raises ModelError for a latent model too."""
+    """Reads the metadata as `spec_from_metadata` does, but raises ModelError for a latent model, too."""
     spec = spec_from_metadata(model, metadata)
     if spec.model_type == "latent":
         raise ModelError(f"{model}: {LATENT_MODEL}")
@@ -148,7 +148,7 @@ TensorSpec = tuple[str, Sequence[int | None]]  # dtype as the library names it; 
 
 
 def frame_size(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[int, int] | None:
-    """The fixed (width, height) of a frame model, or None if it takes any; ModelError if it is not a frame model."""
+    """Returns the fixed (width, height) of a frame model, or None if it accepts any. Raises ModelError for other models."""
     rejected = f"{path}: not a model cyclecast can run"
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(

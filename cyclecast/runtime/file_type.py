@@ -1,4 +1,4 @@
-"""Recognizes files by their first bytes, to name what a file is where another type was expected. Standard library only."""
+"""Recognizes the type of a file by its first bytes, for errors about files of another type. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 ARCHIVES = {b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 
 Expected = Literal["checkpoint", "onnx"]
-EXPECTED: dict[Expected, tuple[str, tuple[str, ...]]] = {  # name for people, and the types that may be it
+EXPECTED: dict[Expected, tuple[str, tuple[str, ...]]] = {  # name for people, and the accepted types
     "checkpoint": ("a checkpoint of PyTorch", ("torch", "safetensors")),
     "onnx": ("an ONNX model", ("onnx",)),
 }
@@ -38,16 +38,16 @@ HINTS: dict[tuple[Expected | None, str], str] = {
     **{(None, name): "unpack it first" for name in ("zip", *ARCHIVES.values())},
     ("checkpoint", "torchscript"): "save the generator's state_dict()",
     ("checkpoint", "torch.export"): "save the generator's state_dict()",
-    ("checkpoint", "onnx"): "`cyclecast adopt {path} -o M.onnx` makes a frame model of it",
-    ("onnx", "torch"): "`cyclecast export {path} -o M.onnx` makes a frame model of it",
-    ("onnx", "safetensors"): "`cyclecast export {path} -o M.onnx` makes a frame model of it",
+    ("checkpoint", "onnx"): "`cyclecast adopt {path} -o M.onnx` converts it to a frame model",
+    ("onnx", "torch"): "`cyclecast export {path} -o M.onnx` converts it to a frame model",
+    ("onnx", "safetensors"): "`cyclecast export {path} -o M.onnx` converts it to a frame model",
     ("onnx", "torchscript"): "write the network with torch.onnx.export",
     ("onnx", "torch.export"): "write the network with torch.onnx.export",
 }
 
 
 def file_type(path: Path) -> str | None:
-    """The type of a file: one of `NAMES`, or None for a type that is not among them."""
+    """Returns the type of a file, a key of `NAMES`; None for other types. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
@@ -70,7 +70,10 @@ def file_type(path: Path) -> str | None:
 
 
 def describe_wrong_type(path: Path, expected: Expected) -> str | None:
-    """What the file is and what to do with it, in one line; None if it may be what is expected, or is of an unknown type."""
+    """Returns in one line what the file is and what to do; None if it may be the expected type, or if its type is unknown.
+
+    Raises OSError if the file cannot be read.
+    """
     found = file_type(path)
     name, accepted = EXPECTED[expected]
     if found is None or found in accepted:
@@ -84,7 +87,7 @@ def _zip_type(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
     except zipfile.BadZipFile:
-        return "torch"  # cut off: its reader reports that
+        return "torch"  # incomplete: its reader reports that
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         return "torchscript"
     if "archive_format" in names or any(name.startswith("models/") for name in names):
@@ -93,14 +96,14 @@ def _zip_type(path: Path) -> str:
 
 
 def how_to_convert(path: Path) -> str | None:
-    """What the file or folder at `path` is, and what to do; None if it may be an ONNX model, or if it cannot be read."""
+    """Returns what the file or folder is and what to do; None if it may be an ONNX model, or if it cannot be read."""
     if path.is_dir():
         checkpoints = sorted(item for item in path.iterdir() if item.suffix in (".pt", ".pth"))
         if not checkpoints:
             return None
         is_run = any(item.name == "checkpoint.pt" for item in checkpoints)
         name, source = ("the folder of a training run", path) if is_run else ("a folder of checkpoints", checkpoints[0])
-        return f"{name}: `cyclecast export {source} -o M.onnx` makes a frame model of it"
+        return f"{name}: `cyclecast export {source} -o M.onnx` converts it to a frame model"
     try:
         wrong = describe_wrong_type(path, "onnx")
         with path.open("rb") as file:

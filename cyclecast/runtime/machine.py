@@ -110,7 +110,7 @@ def describe_system(root: Path = Path("/")) -> System:
 
 
 def processor_name() -> str:
-    """The CPU's model name, or the architecture if the system does not name the CPU."""
+    """Returns the CPU's model name, or the architecture if the system does not name the CPU."""
     return _cpuinfo(Path("/"), "model name") or platform.processor() or platform.machine()
 
 

@@ -23,7 +23,10 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(name: str | Path) -> Path:
-    """The file of a bundled name or a path. ModelError if there is neither, or if the file is no ONNX model or plan."""
+    """Finds the file of a bundled model's name or of a path.
+
+    Raises ModelError if there is none, or if it is neither an ONNX model nor a plan.
+    """
     bundled = bundled_models()
     if str(name) in bundled:
         return bundled[str(name)]

@@ -33,7 +33,7 @@ def import_openvino() -> ModuleType:
 
 
 def openvino_library() -> ModuleType:
-    """Imports openvino as `import_openvino` does. EngineUnavailable, with the command that installs it, if it is missing."""
+    """Imports openvino as `import_openvino` does. Raises EngineNotInstalled, with the command that installs it."""
     try:
         return import_openvino()
     except ImportError as error:
@@ -42,7 +42,7 @@ def openvino_library() -> ModuleType:
 
 @cache
 def openvino_core() -> openvino.Core:
-    """The process's only Core, which is never destroyed. EngineNotInstalled if openvino is missing.
+    """Returns the process's only Core, which is never destroyed. Raises EngineNotInstalled if openvino is missing.
 
     OpenVINO's CPU plugin gives the thread that loads it a stack for signal handlers (sigaltstack), and frees that stack with
     its Core. A Core that another thread destroys, or two Cores that are not destroyed in reverse order, leave the thread with
@@ -53,7 +53,7 @@ def openvino_core() -> openvino.Core:
 
 
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
-    """The graph in `path`. ModelError if the file is not a model; UnreadableModel if another library may read it."""
+    """Reads the graph in `path`. Raises ModelError if the file is not a model, UnreadableModel if another library may read it."""
     if found := how_to_convert(path):  # OpenVINO would try other formats, whose libraries print errors
         raise ModelError(f"{path}: not a model cyclecast can run: openvino cannot read it: {found}")
     try:
@@ -68,9 +68,9 @@ def read_model(core: openvino.Core, path: Path) -> openvino.Model:
 
 
 def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int, int] | None, str | None]:
-    """The fixed (width, height) of a frame model, or None if it takes any; and its ModelSpec's JSON, if it has one.
+    """Returns the fixed (width, height) of a frame model, or None if it accepts any size; and its ModelSpec's JSON or None.
 
-    model: the file's graph, if it has been read already. ModelError if the file is not a frame model, or if its metadata
+    model: the file's graph, if it has been read already. Raises ModelError if the file is not a frame model, or if its metadata
     cannot be read.
     """
     if model is None:
@@ -81,7 +81,7 @@ def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int
 
 
 def read_metadata(path: Path) -> str | None:
-    """The ModelSpec's JSON of an ONNX file, if it has one. ModelError if the file is not a model."""
+    """Reads the ModelSpec's JSON of an ONNX file; None if it has none. Raises ModelError if the file is not a model."""
     return metadata_of(read_model(openvino_core(), path))
 
 

@@ -102,7 +102,7 @@ def build_plan(
 
 
 def cached_plan(model: Path, engine: str, size: Size, gpu: Gpu, on_build: OnBuild | None = None) -> Path:
-    """The cached plan of an ONNX model for this size and this GPU; builds it if it is missing.
+    """Returns the cached plan of an ONNX model for this size and this GPU; builds it if it is missing.
 
     The file's name holds everything that a plan depends on: the library and its version, the compute capability, the size,
     and a hash of the model. Raises what `build_plan` raises, and EngineError if the cache folder cannot be written.
@@ -121,7 +121,7 @@ def cached_plan(model: Path, engine: str, size: Size, gpu: Gpu, on_build: OnBuil
 
 
 def _targets(engine: str, sm: Sequence[int], gpu: int) -> tuple[int, ...]:
-    """The compute capabilities to build for: those asked for, or that of the GPU of this index, which then runs the build."""
+    """Returns the requested compute capabilities, or that of the GPU of this index, which then runs the build."""
     unknown = [capability for capability in sm if capability not in RTX_TARGETS]
     if sm and engine != "tensorrt-rtx":
         raise ConfigError(f"{engine} builds only for the GPU that it runs on; leave --sm out, or use --engine tensorrt-rtx")
@@ -135,7 +135,7 @@ def _targets(engine: str, sm: Sequence[int], gpu: int) -> tuple[int, ...]:
 
 
 def _parse(trt: Any, builder: Any, log: Any, model: Path) -> tuple[Any, Any]:
-    """The network and its parser. The parser must outlive the build."""
+    """Parses the model to a network; returns it with its parser, which must outlive the build."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(model)):
@@ -147,7 +147,7 @@ def _parse(trt: Any, builder: Any, log: Any, model: Path) -> tuple[Any, Any]:
 def _builder_config(
     trt: Any, builder: Any, input_tensor: Any, shapes: list[tuple[int, ...]], sm: Sequence[int], workspace_mib: int | None
 ) -> Any:
-    """The settings of a build. shapes: minimum, optimum and maximum shape of the input."""
+    """Sets up a build. shapes: minimum, optimum and maximum shape of the input."""
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; TF32 has ten bits, no more than fp16
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the plan lists its layers' precisions
@@ -164,10 +164,13 @@ def _builder_config(
 
 
 def _check_sizes(size: Size | None, between: tuple[Size, Size] | None, fixed: Size | None) -> tuple[Size, Size, Size]:
-    """Minimum, optimum and maximum frame size of a plan. fixed: the model's own size, if it has one."""
+    """Returns minimum, optimum and maximum frame size of a plan. fixed: the model's own size, if it has one.
+
+    Raises ConfigError for sizes that do not fit together, or that the model does not accept.
+    """
     size = size or fixed
     if size is None:
-        raise ConfigError("a plan needs a frame size: give it as WIDTHxHEIGHT")
+        raise ConfigError("a plan needs a frame size: expected WIDTHxHEIGHT")
     smallest, largest = between or (size, size)
     for one in (smallest, size, largest):
         check_size(*one, fixed)
@@ -177,7 +180,7 @@ def _check_sizes(size: Size | None, between: tuple[Size, Size] | None, fixed: Si
 
 
 def _check_output_sizes(input_tensor: Any, output_tensor: Any, sizes: Sequence[Size]) -> None:
-    """EngineError if the output's size differs from the input's: an engine allocates memory for equal sizes."""
+    """Raises EngineError if the output's size differs from the input's: an engine allocates memory for equal sizes."""
     free = tuple(input_tensor.shape)
     for width, height in sizes:
         input_tensor.shape = (1, height, width, 3)  # TensorRT recomputes all shapes
@@ -193,7 +196,7 @@ def _sizes_text(sizes: tuple[Size, Size, Size]) -> str:
 
 
 def _precision(network: Any) -> str:
-    """Precision of the layers with weights. The builder keeps these types in a strongly typed network."""
+    """Returns the precision of the layers with weights, which the builder keeps in a strongly typed network."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     weighted = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
     found = {layer.get_output(0).dtype.name for layer in layers if layer.type.name in weighted}
@@ -201,7 +204,7 @@ def _precision(network: Any) -> str:
 
 
 def _layers_of_plan(trt: Any, log: Any, plan: Any) -> str:
-    """What TensorRT's inspector reports of a plan for the current GPU, as JSON; empty if the plan cannot be loaded."""
+    """Returns the JSON report of TensorRT's inspector on a plan for the current GPU; empty if the plan cannot be loaded."""
     runtime = trt.Runtime(log)  # outlives its engine
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:  # not enough memory; running the plan will report it
@@ -212,7 +215,7 @@ def _layers_of_plan(trt: Any, log: Any, plan: Any) -> str:
 
 
 def convolutions_not_in(precision: str, information: str) -> list[str]:
-    """Names of the convolutions whose weights have another type, from an engine inspector's JSON.
+    """Returns the names of convolutions whose weights have another type, from an engine inspector's JSON.
 
     The inspector reports layers with kernels of their own, not those inside fused regions, and other versions may report less.
     Missing entries do not count against the plan.

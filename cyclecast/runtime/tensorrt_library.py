@@ -1,4 +1,4 @@
-"""Imports TensorRT (10.3 to 11) or TensorRT for RTX, and gives it a logger and a progress monitor.
+"""Imports TensorRT (10.3 to 11) or TensorRT for RTX, and builds its logger and its progress monitor.
 
 Both libraries have the same interface, so the rest of the code uses either as `trt`.
 """
@@ -16,7 +16,7 @@ LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
 
 
 def import_tensorrt(engine: str) -> Any:
-    """The engine's Python module. EngineUnavailable, with the command that installs it, if it is missing."""
+    """Imports the engine's Python module. Raises EngineNotInstalled, with the command that installs it."""
     try:
         return importlib.import_module(LIBRARIES[engine])
     except ImportError as error:
@@ -24,7 +24,7 @@ def import_tensorrt(engine: str) -> Any:
 
 
 def quiet_logger(trt: Any) -> Any:
-    """A TensorRT logger that keeps the last error and prints nothing."""
+    """Returns a TensorRT logger that keeps the last error and prints nothing."""
 
     class Quiet(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -39,7 +39,7 @@ def quiet_logger(trt: Any) -> Any:
 
 
 def progress_monitor(trt: Any, on_build: OnBuild | None) -> Any:
-    """A TensorRT progress monitor that calls `on_build` with one share, from 0 to 1, which never decreases.
+    """Returns a TensorRT progress monitor that calls `on_build` with the completed share, 0 to 1, which never decreases.
 
     An exception in `on_build` ends the build; the monitor keeps it as `error`.
     """

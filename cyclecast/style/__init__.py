@@ -1,8 +1,8 @@
-"""Any look becomes a frame model: a style image or many, somebody's generator, or pairs. A joiner of all rooms.
+"""Turns any look into a frame model: a style image or many, somebody's generator, or pairs. Needs the extra `train`.
 
-`make_style` reads the look (`looks`), extracts frames (`footage`), makes pairs (`teacher`, `crops`), plans the time (`plan`),
-trains with the recipe `style_transfer` or `supervised`, exports, and writes a sheet and a card (`result`). It needs the extra
-`train`.
+`make_style` reads the look (`looks`), extracts frames (`footage`), generates or cuts pairs (`teacher`, `crops`), plans the time
+(`plan`), trains with the recipe `style_transfer` or `supervised`, exports, and writes a sheet and a card (`result`). This
+package may import all others.
 """
 
 from cyclecast.style.make import make_style

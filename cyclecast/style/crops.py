@@ -1,4 +1,4 @@
-"""The pairs of tiles that the recipe `supervised` learns from, in folders."""
+"""Cuts pairs of images into tiles, in folders that the recipe `supervised` learns from."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from cyclecast.video.frame import Image
 
 SIDE = 256  # pixels of a tile: it is decoded in a few milliseconds, and crops from it differ enough
 MOST_TILES = 2000
-HELD_OUT = 20  # every so many-th pair is not learned from: the figures come from these
+HELD_OUT = 20  # one pair of this many is held out of training; the figures are measured on these
 
 OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class PairFolders:
-    """The folders `before` and `after` to learn from, and the same two with pairs that are held out.
+    """The folders `before` and `after` to learn from, and the same two for the pairs that are held out.
 
-    total: the number of pairs. Each image is cut into tiles, of which an even selection is kept where there are many.
+    total: the number of pairs. Each image is cut into tiles; if there are many, a random selection of them is kept.
     """
 
     folder: Path
@@ -41,19 +41,19 @@ class PairFolders:
 
     @property
     def held_out(self) -> PairFolders:
-        """The pairs that are not learned from."""
+        """The folders of the pairs that are held out of training."""
         return PairFolders(self.folder / "held-out")
 
-    def has(self, number: int) -> bool:
-        """Whether pair `number` is complete."""
+    def has_pair(self, number: int) -> bool:
+        """Returns whether all tiles of pair `number` are there."""
         return (self._target(number).after / f"{number:06d}-last.png").is_file()
 
     def are_complete(self) -> bool:
-        """Whether all pairs are there, and at least one."""
-        return self.total > 0 and all(map(self.has, range(self.total)))
+        """Returns whether all pairs are there, and at least one."""
+        return self.total > 0 and all(map(self.has_pair, range(self.total)))
 
     def write(self, number: int, before: Image, after: Image) -> None:
-        """Writes the tiles of a pair of equal size, (H, W, 3) uint8 BGR. The last one marks it as complete."""
+        """Writes the tiles of a pair, two (H, W, 3) uint8 BGR images of one size. The last tile marks the pair as complete."""
         target, places = self._target(number), tile_places(before.shape[0], before.shape[1])
         most = max(1, MOST_TILES // max(1, self.total))
         if len(places) > most:
@@ -71,16 +71,16 @@ class PairFolders:
 
 
 def write_pairs(pairs: Pairs, folders: PairFolders, on_progress: OnProgress) -> None:
-    """Cuts pairs that exist already into tiles, where these are missing. Transparent parts of an image after are as before."""
+    """Writes the tiles of the user's pairs that are missing. Transparent parts of an image after show the image before."""
     for number, (before, after) in enumerate(pairs.rows):
-        if not folders.has(number):
+        if not folders.has_pair(number):
             source = read_opaque(before)
             folders.write(number, source, read_opaque(after, source))
         on_progress(number + 1, len(pairs.rows))
 
 
 def tile_places(height: int, width: int) -> list[tuple[int, int]]:
-    """(top, left) of tiles of SIDE pixels that cover an image and overlap a little."""
+    """Returns (top, left) of the tiles of SIDE pixels that cover an image and overlap a little."""
     return [(top, left) for top in _starts(height) for left in _starts(width)]
 
 

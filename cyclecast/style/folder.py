@@ -1,4 +1,4 @@
-"""The folder of a style in progress, locked against a second run, and the three files that a run publishes beside it."""
+"""The folder of a style in progress, with a lock against a second run, and the three files that a run writes beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,60 +17,25 @@ from cyclecast.style.plan import Plan
 LOCK_NAME = "lock"
 
 
-@dataclass(frozen=True)
 class StyleFolder:
-    """The folder OUTPUT.style: `plan.json`, what a run learns from, and the run itself. output: the ONNX file to write."""
+    """The folder OUTPUT.style: the plan, what a run learns from, and the run itself. output: the ONNX file to write."""
 
-    output: Path
-
-    @property
-    def root(self) -> Path:
-        return self.output.with_suffix(".style")
-
-    @property
-    def card(self) -> Path:
-        return self.output.with_suffix(".md")
-
-    @property
-    def sheet(self) -> Path:
-        return self.output.with_suffix(".jpg")
-
-    @property
-    def outputs(self) -> tuple[Path, Path, Path]:
-        """What is published: the model, its card, its sheet."""
-        return self.output, self.card, self.sheet
-
-    @property
-    def frames(self) -> Path:
-        return self.root / "frames"
-
-    @property
-    def styles(self) -> Path:
-        return self.root / "styles"
-
-    @property
-    def pairs(self) -> Path:
-        return self.root / "pairs"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-    @property
-    def teacher(self) -> Path:
-        """The teacher as a frame model, if it had to be converted."""
-        return self.root / "teacher.onnx"
-
-    @property
-    def plan_file(self) -> Path:
-        return self.root / "plan.json"
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.card, self.sheet = output.with_suffix(".md"), output.with_suffix(".jpg")
+        self.outputs = (self.output, self.card, self.sheet)
+        self.root = output.with_suffix(".style")
+        self.frames, self.styles, self.pairs = (self.root / name for name in ("frames", "styles", "pairs"))
+        self.run = self.root / "run"
+        self.teacher = self.root / "teacher.onnx"  # the teacher as a frame model, if it had to be converted
+        self.plan_file = self.root / "plan.json"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Creates the folder and locks it.
 
-        OutputError if another run has locked it, if it cannot be written, or if it holds files but no plan, so that it is not
-        a folder of this command.
+        Raises OutputError if another run has locked it, if it cannot be written, or if it holds files but no plan, which means
+        that another program wrote it.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -92,8 +56,8 @@ class StyleFolder:
         finally:
             lock.release()
 
-    def empty(self) -> None:
-        """Deletes everything but the lock; the plan goes last, because a folder without one is somebody's."""
+    def clear(self) -> None:
+        """Deletes everything but the lock. The plan goes last, because a folder without one counts as another program's."""
         for path in sorted(self._entries(), key=lambda path: path == self.plan_file):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -102,32 +66,32 @@ class StyleFolder:
 
     def remove(self) -> None:
         """Deletes the folder, while it is locked."""
-        self.empty()
+        self.clear()
         shutil.rmtree(self.root, ignore_errors=True)  # on Windows the lock stays
 
     def check_outputs(self, plan: Plan, overwrite: bool) -> None:
-        """OutputError for a file that a run with this plan may not replace: it is somebody's, or it is finished."""
+        """Raises OutputError for an output that a run with this plan may not replace: another program's, or a finished one."""
         if plan.is_finished and self.output.exists() and not overwrite:
             raise OutputExistsError(f"{self.output}: finished already; --overwrite writes it again, without training again")
         for path in () if plan.owns_outputs else self.outputs:
             check_output(path, overwrite)
 
-    def require_apart(self, inputs: Iterable[Path]) -> None:
-        """OutputError if an output is one of the inputs: even --overwrite must not replace those."""
+    def check_inputs(self, inputs: Iterable[Path]) -> None:
+        """Raises OutputError if an output is one of the inputs: even --overwrite must not replace those."""
         resolved = {path.resolve() for path in inputs}
         for path in self.outputs:
             if path.resolve() in resolved:
                 what = {self.card: "card", self.sheet: "sheet"}.get(path, "model")
                 raise OutputError(f"{path}: an input, which the {what} would replace; choose another --output")
 
-    def require_outside(self, sources: Iterable[Path]) -> None:
-        """ConfigError if one of the sources lies in the folder."""
+    def check_sources(self, sources: Iterable[Path]) -> None:
+        """Raises ConfigError if one of the sources lies in the folder."""
         for source in sources:
             if source.resolve().is_relative_to(self.root.resolve()):
                 raise ConfigError(f"{source}: lies in {self.root}, which this command writes; name the original files")
 
     def is_own(self, path: Path, with_outputs: bool) -> bool:
-        """Whether a file lies in the folder or, with_outputs, is published beside it."""
+        """Returns whether a file lies in the folder or, with `with_outputs`, is one of the outputs."""
         resolved = path.resolve()
         is_output = with_outputs and resolved in {each.resolve() for each in self.outputs}
         return is_output or resolved.is_relative_to(self.root.resolve())

@@ -1,4 +1,4 @@
-"""What `cyclecast style` is given to learn from: images of a style, a generator, or pairs."""
+"""Reads the look that `cyclecast style` learns: images of a style, a generator, or pairs of images."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from cyclecast.files import digest_of_ends, read_error
 from cyclecast.runtime.model import bundled_models
 from cyclecast.runtime.plan import engine_of_plan
 from cyclecast.style.footage import SMALLEST_SIDE as SMALLEST_PAIR
-from cyclecast.style.footage import VIDEO_SUFFIXES
-from cyclecast.style.stills import counted, list_visible, read_opaque
+from cyclecast.style.stills import count_noun, list_visible, read_opaque
 from cyclecast.training.checkpoint import NAME
+from cyclecast.video.files.reader import VIDEO_SUFFIXES
 
 SMALLEST_STYLE = 128  # pixels: a smaller style image holds no strokes to learn
-COLLECTION = 20  # style images from which on a discriminator has enough to learn from
-KEYFRAMES = 5  # up to so many pairs are keyframes of one clip: each of their areas counts
+COLLECTION = 20  # this many style images are enough for a discriminator
+KEYFRAMES = 5  # up to this many pairs count as keyframes of one clip
 PYTORCH_SUFFIXES = (".pt", ".pth")
 
 
 @dataclass(frozen=True)
 class StyleImages:
-    """Images whose style is learned."""
+    """Images whose style the model learns."""
 
     paths: tuple[Path, ...]
     skipped: tuple[str, ...] = ()
-    """Why other files of the folders are not used, a phrase each."""
+    """One phrase for each file of the folders that is not used, with the reason."""
 
     @property
     def is_collection(self) -> bool:
-        """Whether there are enough images for a discriminator."""
+        """Whether a discriminator can learn from them."""
         return len(self.paths) >= COLLECTION
 
     @property
     def manner(self) -> str:
-        """How the model paints."""
+        """How the model paints, as a phrase for its card."""
         return f"in {self}"
 
     def __str__(self) -> str:
@@ -47,14 +47,14 @@ class StyleImages:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A generator that is imitated: a checkpoint, a run, a state dict, an ONNX model or a plan."""
+    """A generator that the model imitates: a checkpoint, a run, a state dict, an ONNX model or a plan."""
 
     path: Path
     skipped: tuple[str, ...] = ()
 
     @property
     def is_pytorch(self) -> bool:
-        """Whether it is exported to ONNX first."""
+        """Whether it must be exported to ONNX first."""
         return self.path.is_dir() or self.path.suffix.lower() in PYTORCH_SUFFIXES
 
     @property
@@ -64,11 +64,11 @@ class Teacher:
 
     @property
     def manner(self) -> str:
-        """How the model paints."""
+        """How the model paints, as a phrase for its card."""
         return f"as {self.path.name} does"
 
     def __str__(self) -> str:
-        return f"what {self.path.name} makes of frames"
+        return f"the output of {self.path.name}"
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,16 @@ class Pairs:
 
     @property
     def are_keyframes(self) -> bool:
-        """Whether they are so few that they must be frames of one clip."""
+        """Whether they are few enough to be keyframes of one clip."""
         return len(self.rows) <= KEYFRAMES
 
     @property
     def manner(self) -> str:
-        """How the model paints."""
+        """How the model paints, as a phrase for its card."""
         return f"as {self} show{'s' if len(self.rows) == 1 else ''}"
 
     def __str__(self) -> str:
-        return counted(len(self.rows), "keyframe" if self.are_keyframes else "pair")
+        return count_noun(len(self.rows), "keyframe" if self.are_keyframes else "pair")
 
 
 Look = StyleImages | Teacher | Pairs
@@ -103,9 +103,10 @@ Look = StyleImages | Teacher | Pairs
 def read_look(
     looks: Sequence[str | Path], pairs: tuple[Path, Path] | None, is_excluded: Callable[[Path], bool] = lambda _: False
 ) -> Look:
-    """Finds out what was given. is_excluded: for files of folders that are left out.
+    """Reads the look from the command's arguments. Files of folders for which is_excluded returns True are left out.
 
-    Raises InputError (missing, unreadable or too small), MissingModelError, or ConfigError (a mixture, nothing).
+    Raises InputError (files that are missing, unreadable or too small), MissingModelError (no such generator), or ConfigError
+    (no look, or a mixture of several types).
     """
     if pairs is not None:
         if looks:
@@ -123,18 +124,18 @@ def read_look(
         return Teacher(path)
     paths, skipped = list[Path](), list[str]()
     for look in looks:
-        paths += [path for path in _style_images(Path(look), skipped, is_excluded) if path not in paths]
+        paths += [path for path in _list_style_images(Path(look), skipped, is_excluded) if path not in paths]
     return StyleImages(tuple(paths), tuple(skipped))
 
 
 def locate(look: str | Path) -> Path:
-    """The path of a look: of a bundled model, unless there is a file or folder of its name."""
+    """Returns the path of a look: the file or folder of this name or, if there is none, the bundled model of this name."""
     path = Path(look)
     return path if path.exists() else bundled_models().get(str(look), path)
 
 
 def digest_look(look: Look) -> str:
-    """A digest of the names and contents of its files. InputError if one cannot be read."""
+    """Returns a digest of the names and contents of the look's files. Raises InputError if one cannot be read."""
     digest = hashlib.sha256()
     for path in look.paths:
         try:
@@ -151,8 +152,8 @@ def _is_generator(look: str | Path) -> bool:
     return path.is_file() and engine_of_plan(path) is not None
 
 
-def _style_images(path: Path, skipped: list[str], is_excluded: Callable[[Path], bool]) -> list[Path]:
-    """The usable images of a file or a folder; `skipped` gains a phrase for each of the others."""
+def _list_style_images(path: Path, skipped: list[str], is_excluded: Callable[[Path], bool]) -> list[Path]:
+    """Lists the usable images of a file or a folder; adds a phrase to `skipped` for each of the others."""
     if path.is_file():
         _require_style(path)
         return [path]
@@ -166,7 +167,7 @@ def _style_images(path: Path, skipped: list[str], is_excluded: Callable[[Path], 
         except InputError as error:
             skipped.append(str(error))
     if len(usable) < 2:
-        found = f"{counted(len(usable), 'readable image')} of {SMALLEST_STYLE}x{SMALLEST_STYLE} pixels or more"
+        found = f"{count_noun(len(usable), 'readable image')} of {SMALLEST_STYLE}x{SMALLEST_STYLE} pixels or more"
         hint = f"; for the style of one image, name it: {usable[0]}" if usable else ""
         raise InputError(f"{path}: holds {found}, expected at least 2{hint}")
     return usable
@@ -179,7 +180,7 @@ def _require_style(path: Path) -> None:
         side = min(read_opaque(path).shape[:2])
     except InputError as error:
         reason = "it is damaged" if "ends before" in str(error) else "it cannot be read as an image"
-        raise InputError(f"{path}: {reason}; expected a sound JPEG, PNG, WebP, BMP or TIFF, or a generator") from error
+        raise InputError(f"{path}: {reason}; expected an intact JPEG, PNG, WebP, BMP or TIFF, or a generator") from error
     if side < SMALLEST_STYLE:
         raise InputError(f"{path}: too small, its shorter side has {side} pixels; expected at least {SMALLEST_STYLE}")
 
@@ -188,7 +189,7 @@ def _read_pairs(before: Path, after: Path) -> Pairs:
     for folder in (before, after):
         if folder.is_file():
             raise InputError(f"{folder}: a file; --pairs expects two folders with images of the same names")
-    by_stem = [_by_stem(folder) for folder in (before, after)]
+    by_stem = [_images_by_stem(folder) for folder in (before, after)]
     if before.resolve() == after.resolve():
         raise InputError(f"{before} and {after}: the same folder; --pairs expects the images before, and the same ones after")
     common = sorted(by_stem[0].keys() & by_stem[1].keys())
@@ -204,8 +205,8 @@ def _read_pairs(before: Path, after: Path) -> Pairs:
     return Pairs(tuple((by_stem[0][stem], by_stem[1][stem]) for stem in common), skipped)
 
 
-def _by_stem(folder: Path) -> dict[Path, Path]:
-    """Name without suffix -> image. InputError for two images of one name."""
+def _images_by_stem(folder: Path) -> dict[Path, Path]:
+    """Maps names without suffix to the images of a folder. Raises InputError for two images of one name."""
     images: dict[Path, Path] = {}
     for path in list_visible(folder):
         stem = path.relative_to(folder).with_suffix("")
@@ -216,13 +217,13 @@ def _by_stem(folder: Path) -> dict[Path, Path]:
 
 
 def _require_pair(before: Path, after: Path) -> None:
-    """InputError if one cannot be read, if their sizes differ, or if they are too small."""
+    """Raises InputError if an image of the pair cannot be read, if their sizes differ, or if they are too small."""
     sizes = []
     for path in (before, after):
         try:
             sizes.append(read_opaque(path).shape[1::-1])
         except CyclecastError as error:
-            raise InputError(f"{error}; mend it or remove the pair") from error
+            raise InputError(f"{error}; repair it or remove the pair") from error
     (width, height), (other_width, other_height) = sizes
     if sizes[0] != sizes[1]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""`make_style`: from a look and footage to a frame model, in stages that a second call resumes."""
+"""`make_style` turns a look and footage into a frame model, in stages that a second call resumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cyclecast.style.folder import StyleFolder
 from cyclecast.style.footage import list_footage, report_skipped
 from cyclecast.style.looks import Look, Pairs, Teacher, digest_look, locate, read_look
 from cyclecast.style.options import StyleOptions, StyleReport
-from cyclecast.style.plan import Plan, format_minutes, read_plan, recipe_of, require_same, require_time
+from cyclecast.style.plan import Plan, format_minutes, read_plan, recipe_of, require_same_request, require_time
 from cyclecast.style.stages import RESUME_HINT, OnProgress, Stages
 from cyclecast.style.teacher import TeacherView
 
@@ -31,33 +31,38 @@ def make_style(
 ) -> StyleReport:
     """Learns a look and writes it to `output` as a frame model, with a card (.md) and a sheet (.jpg) beside it.
 
-    looks: images of a style, folders of them, or one generator. footage: videos, images or folders; what will be styled, or
-    similar. pairs: two folders with images of the same names, in place of looks. Everything in progress is in the folder
-    OUTPUT.style; the same call resumes there after any interruption, with the same result.
+    looks: images of a style, folders of them, or one generator. footage: videos, images or folders of what will be styled, or
+    of something similar. pairs: two folders with images of the same names, in place of looks. on_message: called with a line
+    for people. on_progress: called with the name of a stage, what is done and the total. Everything in progress is in the
+    folder OUTPUT.style; the same call resumes there after any interruption, with the same result.
 
-    Raises InputError, ConfigError, OutputError, ModelError, what training raises, and Interrupted after Ctrl-C (saved).
+    Raises InputError (an input that is missing, unreadable or too small), ConfigError (arguments that do not go together),
+    OutputError (an output exists, or cannot be written), ModelError (not a generator; a damaged plan or checkpoint), what
+    training raises, and Interrupted after Ctrl-C, with everything saved.
     """
     options, on_message = options or StyleOptions(), on_message or _ignore
     folder = StyleFolder(output)
     look, files, request = read_request(looks, folder, footage, pairs, options)
     try:
-        with folder.locked():
-            plan, is_resumed = open_plan(folder, request, options.overwrite)  # again: another run may have just ended
+        with folder.lock():
+            plan, is_resumed = open_plan(folder, request, options.overwrite)  # again, because another run may have just ended
             if not is_resumed:
-                folder.empty()
+                folder.clear()
                 plan.save(folder.plan_file)
             announce(look, folder, options, is_resumed, on_message)
             try:
                 return Stages(look, files, folder, plan, options, on_message, on_progress or _ignore).run()
             except CyclecastError as error:
-                if not (plan.is_costly or isinstance(error, Interrupted)):  # bad input that is found late leaves nothing, either
+                if not (
+                    plan.is_costly or isinstance(error, Interrupted)
+                ):  # a bad input that is found late leaves no folder, either
                     folder.remove()
                 raise
     except KeyboardInterrupt as error:
         raise Interrupted(f"interrupted; {RESUME_HINT}") from error
     except CyclecastError:
         raise
-    except OSError as error:  # such as a full disk, wherever it strikes
+    except OSError as error:  # such as a full disk
         raise write_error(error, folder.root) from error
 
 
@@ -80,10 +85,10 @@ def read_request(
     output = folder.output
     if output.suffix != ".onnx":
         raise ConfigError(f"{output}: expected the name of an ONNX file, such as {output.stem or 'style'}.onnx")
-    plan = _readable_plan(folder, options.overwrite)
+    plan = _load_plan(folder, options.overwrite)
     folder.check_outputs(plan, options.overwrite)
     sources = [*footage, *map(locate, looks), *(pairs or ())]
-    folder.require_outside(sources)
+    folder.check_sources(sources)
     is_own = partial(folder.is_own, with_outputs=plan.owns_outputs)
     look = read_look(looks, pairs, is_own)
     if not isinstance(look, Teacher) and (options.view, options.color) != (TeacherView(), None):
@@ -91,7 +96,7 @@ def read_request(
     if not footage and not isinstance(look, Pairs):
         raise ConfigError("expected --footage: videos or images like those that you want to style")
     files = list_footage(footage, is_own)
-    folder.require_apart([path for path in (*look.paths, *files) if path in sources or not is_own(path)])
+    folder.check_inputs([path for path in (*look.paths, *files) if path in sources or not is_own(path)])
     request: dict[str, Any] = {
         "look": [str(path.resolve()) for path in map(locate, looks)] or [str(path.resolve()) for path in pairs or ()],
         "files of the look": [digest_look(look)],
@@ -102,20 +107,20 @@ def read_request(
         "seed": options.seed,
         "teacher": dataclasses.asdict(options.view) | {"color": options.color},
     }
-    open_plan(folder, request, options.overwrite)  # whether it is for another request
+    open_plan(folder, request, options.overwrite)  # raises if the folder holds another request
     return look, files, request
 
 
 def open_plan(folder: StyleFolder, request: dict[str, Any], overwrite: bool) -> tuple[Plan, bool]:
-    """The plan to resume, or a new one; whether it is resumed.
+    """Returns the plan to resume, or a new one, and whether it is resumed.
 
-    A plan for another request is replaced if that is allowed, or if nothing but frames would be lost; otherwise it is an
-    OutputExistsError. ModelError for a damaged one, unless it may be replaced.
+    A plan for another request is replaced if `overwrite` allows it, or if only frames would be lost; otherwise this raises
+    OutputExistsError. Raises ModelError for a damaged plan that may not be replaced.
     """
-    plan = _readable_plan(folder, overwrite)
+    plan = _load_plan(folder, overwrite)
     new = Plan(request, owns_outputs=plan.owns_outputs)
     try:
-        require_same(plan, request, folder.root)
+        require_same_request(plan, request, folder.root)
     except OutputExistsError:
         if plan.request and plan.is_costly and not overwrite:
             raise
@@ -123,8 +128,8 @@ def open_plan(folder: StyleFolder, request: dict[str, Any], overwrite: bool) -> 
     return plan, True
 
 
-def _readable_plan(folder: StyleFolder, overwrite: bool) -> Plan:
-    """The plan in the folder; an empty one if there is none, or if it is damaged and may be replaced."""
+def _load_plan(folder: StyleFolder, overwrite: bool) -> Plan:
+    """Reads the plan in the folder; returns an empty one if there is none, or if it is damaged and may be replaced."""
     try:
         return read_plan(folder.plan_file) or Plan({})
     except ModelError:
@@ -134,7 +139,7 @@ def _readable_plan(folder: StyleFolder, overwrite: bool) -> Plan:
 
 
 def announce(look: Look, folder: StyleFolder, options: StyleOptions, is_resumed: bool, on_message: Callable[[str], None]) -> None:
-    """Says what will be done, and for how long."""
+    """Reports what will be learned, and how long it takes."""
     time_given = "" if options.steps else f": {format_minutes(60 * options.allowed_minutes)} in all"
     on_message(f"learning {look}, with the recipe {recipe_of(look)}, preset {options.preset}{time_given}")
     report_skipped(look.skipped, on_message)

@@ -10,7 +10,7 @@ from cyclecast.style.teacher import TeacherView
 
 @dataclass(frozen=True, kw_only=True)
 class StyleOptions:
-    """How a look is learned."""
+    """How `make_style` learns a look."""
 
     minutes: float | None = None
     """Time for everything. None: 20, or as long as `steps` take."""
@@ -24,12 +24,13 @@ class StyleOptions:
     overwrite: bool = False
     """Replaces an existing output, and starts anew if the folder holds another style."""
     view: TeacherView = TeacherView()
+    """How a generator sees the footage, if the look is one."""
     color: str | None = None
     """Color order of a foreign ONNX model, bgr or rgb. None: detected."""
 
     @property
     def allowed_minutes(self) -> float:
-        """Minutes that everything may take, where `steps` does not say."""
+        """Minutes that everything may take, unless `steps` is set."""
         return MINUTES if self.minutes is None else self.minutes
 
 
@@ -41,9 +42,13 @@ class StyleReport:
     card: str
     sheet: str
     page: str
+    """The page of the training run (HTML)."""
     recipe: str
     frames: int
+    """Frames extracted from the footage."""
     pairs: int
     steps: int
     seconds: dict[str, float]
+    """Stage -> seconds that it took, over all calls."""
     figures: dict[str, float] = field(default_factory=dict)
+    """See `cyclecast.style.result.Figures`; without those that were not measured."""

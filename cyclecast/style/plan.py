@@ -1,4 +1,4 @@
-"""The plan of a run of `cyclecast style`: which recipe learns with which settings, for how long; kept to be resumed."""
+"""Plans a run of `cyclecast style`: its recipe, its settings and its time. The plan is saved, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cyclecast.training.recipes import RECIPES
 MINUTES = 20.0
 """Default time for everything."""
 FEWEST_STEPS, MOST_STEPS = 200, 8000
-PAIRS_SHARE = 0.35  # of the time, at most, for a teacher's pairs
+PAIRS_SHARE = 0.35  # of the time, at most, to run a teacher
 FEWEST_PAIRS, MOST_PAIRS = 60, 1200
 FINISHING_SECONDS = 40.0  # export, check, sheet
 WARM_UP_STEPS, MEASURED_STEPS = 3, 9  # the first ones are slower
@@ -34,25 +34,25 @@ class Plan:
     """What a run of `style` has decided so far. A resumed run keeps it."""
 
     request: dict[str, Any]
-    """What was asked for. Another request in the same folder is refused."""
+    """What the user requested. Another request in the same folder is refused."""
     frames: int = 0
     """Frames extracted from the footage. 0: not yet."""
     pairs: int = 0
-    """Pairs to make. 0: not decided yet."""
+    """Pairs to learn from. 0: not decided yet."""
     steps: int = 0
     """Training steps. 0: not decided yet."""
     step_seconds: float = 0.0
-    """Measured time of a step. 0: not measured."""
+    """Measured seconds of a step. 0: not measured."""
     owns_outputs: bool = False
-    """Whether the files beside the folder are of this run, complete or not, so that it may replace them."""
+    """Whether this run wrote the files beside the folder, complete or not, so that it may replace them."""
     is_finished: bool = False
     """Whether they are complete."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time that each stage took."""
+    """Stage -> seconds that it took, over all calls."""
 
     @property
     def is_costly(self) -> bool:
-        """Whether more than footage would be lost with it."""
+        """Whether deleting the folder would lose more than extracted frames."""
         return self.pairs > 0 or self.steps > 0
 
     def save(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class Plan:
 
 
 def read_plan(path: Path) -> Plan | None:
-    """The plan at `path`; None if there is none. ModelError if it is damaged."""
+    """Reads the plan at `path`; None if there is none. Raises ModelError if it is damaged."""
     try:
         plan = Plan(**json.loads(path.read_text("utf-8")))
         for each in dataclasses.fields(Plan):
@@ -77,8 +77,8 @@ def read_plan(path: Path) -> Plan | None:
     return plan
 
 
-def require_same(plan: Plan, request: Mapping[str, Any], folder: Path) -> None:
-    """OutputExistsError if the plan belongs to another request."""
+def require_same_request(plan: Plan, request: Mapping[str, Any], folder: Path) -> None:
+    """Raises OutputExistsError if the plan in `folder` belongs to another request."""
     changes = []
     for name, value in request.items():
         before = plan.request.get(name)
@@ -93,14 +93,14 @@ def require_same(plan: Plan, request: Mapping[str, Any], folder: Path) -> None:
 
 
 def recipe_of(look: Look) -> str:
-    """The recipe that learns from this look."""
+    """Returns the name of the recipe that learns this look."""
     return "style_transfer" if isinstance(look, StyleImages) else "supervised"
 
 
 def training_config(
     look: Look, folder: Path, data: tuple[Path, Path], preset: str, seed: int, steps: int, **settings: Any
 ) -> TrainConfig:
-    """The settings of the run in `folder`. data: frames and style images, or both sides of the pairs."""
+    """Returns the settings of the run in `folder`. data: the folders of domains A and B: frames and style images, or pairs."""
     recipe = recipe_of(look)
     settings |= {
         "out": folder,
@@ -123,18 +123,18 @@ COLLECTION_SETTINGS: dict[str, Any] = {"adversarial_weight": 1.0}
 
 
 def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed: int, folder: Path) -> float:
-    """The median time of a training step here, measured on a few steps of a run in `folder`, which is thrown away.
+    """Measures the median seconds of a training step on this machine, by a few steps of a run in `folder`, which is deleted.
 
-    Interrupted after Ctrl-C or SIGTERM.
+    Raises Interrupted after Ctrl-C or SIGTERM.
     """
     times: list[float] = []
 
     def on_progress(progress: Progress) -> None:
         times.append(time.perf_counter())
 
-    typical: dict[str, Any] = {"copy_steps": 0} if isinstance(look, StyleImages) else {}  # those are faster than the others
+    typical: dict[str, Any] = {"copy_steps": 0} if isinstance(look, StyleImages) else {}  # copying is faster than the other steps
     config = training_config(look, folder, data, preset, seed, MEASURED_STEPS, **typical)
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a call that was killed
     try:
         if train(recipe_of(look), config, on_progress=on_progress).stop_requested:
             raise Interrupted("stopped while the time of a step was measured")
@@ -145,24 +145,24 @@ def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed:
 
 
 def steps_in(seconds: float, step_seconds: float) -> int:
-    """How many steps fit into this time, within sensible bounds, rounded to 50."""
+    """Returns how many steps fit into this time: a multiple of 50, from FEWEST_STEPS to MOST_STEPS."""
     steps = int(seconds / (step_seconds * OVERHEAD)) // 50 * 50
     return max(FEWEST_STEPS, min(MOST_STEPS, steps))
 
 
 def format_minutes(seconds: float) -> str:
-    """ "about 5 minutes"."""
+    """Rounds a time for people: "about 5 minutes"."""
     minutes = round(seconds / 60)
     return "less than a minute" if seconds < 45 else f"about {max(1, minutes)} minute{'' if minutes <= 1 else 's'}"
 
 
 def pairs_in(seconds: float, pair_seconds: float) -> int:
-    """How many pairs a teacher can make in its share of this time, within sensible bounds."""
+    """Returns how many pairs a teacher can generate in its share of this time, from FEWEST_PAIRS to MOST_PAIRS."""
     return max(FEWEST_PAIRS, min(MOST_PAIRS, int(PAIRS_SHARE * seconds / pair_seconds)))
 
 
 def require_time(minutes: float | None, steps: int | None) -> None:
-    """ConfigError for both of the two, or for one that is not positive."""
+    """Raises ConfigError if both are given, or if one is out of its range."""
     if minutes is not None and steps is not None:
         raise ConfigError("expected --minutes or --steps, got both")
     if minutes is not None and not 1 <= minutes <= 10_000:

@@ -1,4 +1,4 @@
-"""What a finished style shows: figures on pairs that were held out, a sheet of the user's own footage, a card."""
+"""Writes what comes with a finished style: figures on held-out pairs, a sheet of the user's own footage, a card."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ class Figures:
     """How good and how fast the model is."""
 
     ms_per_frame: float
-    """Median milliseconds for a frame of 1280x720 here."""
+    """Median milliseconds for a frame of 1280x720 on this machine."""
     psnr_db: float | None = None
-    """Against the target on pairs that were not learned from. None: there are no such pairs."""
+    """PSNR against the target, on the pairs that were held out. None: there are no such pairs."""
     psnr_db_of_the_source: float | None = None
-    """The source itself against the target: what doing nothing scores."""
+    """PSNR of the source against the target: the score of doing nothing."""
     psnr_db_of_the_mean: float | None = None
-    """The mean color of the targets, everywhere."""
+    """PSNR of an image of the targets' mean color."""
     ssim: float | None = None
+    """SSIM of the luma against the target, on the same pairs."""
     ssim_of_the_source: float | None = None
 
 
@@ -67,14 +68,14 @@ def measure(model: Callable[[Image], Image], held_out: PairFolders) -> Figures:
 
 def write_sheet(path: Path, frames: Sequence[Image], model: Callable[[Image], Image]) -> None:
     """Writes one row for each frame: the frame, and the model's output for it."""
-    rows = [np.concatenate([_fit(frame), _fit(model(frame))], axis=1) for frame in frames]
+    rows = [np.concatenate([_resize_to_row(frame), _resize_to_row(model(frame))], axis=1) for frame in frames]
     width = max(row.shape[1] for row in rows)
     sheet = np.concatenate([cv2.copyMakeBorder(row, 0, 4, 0, width - row.shape[1], cv2.BORDER_CONSTANT) for row in rows])
     with atomic_write(path, overwrite=True) as partial:
         write_image(partial, sheet)
 
 
-def _fit(image: Image) -> Image:
+def _resize_to_row(image: Image) -> Image:
     width = round(image.shape[1] * SHEET_HEIGHT / image.shape[0])
     return np.asarray(cv2.resize(image, (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 

@@ -1,4 +1,4 @@
-"""The stages from a look and footage to a frame model. Each one continues where an earlier run was stopped."""
+"""Runs the stages from a look and footage to a frame model. Each stage continues where an earlier run was stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.files import atomic_write
 from cyclecast.style.crops import PairFolders, write_pairs
 from cyclecast.style.folder import StyleFolder
-from cyclecast.style.footage import extract_frames, shrink_to, spread_images
+from cyclecast.style.footage import extract_frames, sample_images, shrink_to
 from cyclecast.style.looks import Look, Pairs, StyleImages, Teacher
 from cyclecast.style.options import StyleOptions, StyleReport
 from cyclecast.style.plan import (
@@ -34,7 +34,7 @@ from cyclecast.style.plan import (
     training_config,
 )
 from cyclecast.style.result import Figures, measure, write_card, write_sheet
-from cyclecast.style.stills import counted, read_opaque
+from cyclecast.style.stills import count_noun, read_opaque
 from cyclecast.style.teacher import PairMaker, convert_teacher
 from cyclecast.training import checkpoint
 from cyclecast.training.data.images import spaced_indices
@@ -43,8 +43,8 @@ from cyclecast.training.machine import pick_device
 from cyclecast.video.files.images import write_image
 from cyclecast.video.frame import Image
 
-STYLE_SIDE = 1024  # pixels of the shorter side of style images that are kept
-PAIRS_OF_STEPS = 600  # a teacher's pairs where --steps is given
+STYLE_SIDE = 1024  # pixels of the shorter side of style images, at most
+PAIRS_WITHOUT_TIME = 600  # of a teacher, if --steps sets the length of the run
 RESUME_HINT = "type the same command again to resume"
 
 OnProgress = Callable[..., None]  # (stage, done, total)
@@ -52,7 +52,7 @@ OnProgress = Callable[..., None]  # (stage, done, total)
 
 @dataclass
 class Stages:
-    """The stages of a run, which share its folder and its plan. The folder is locked."""
+    """The stages of a run, which share its plan and its folder. The caller holds the folder's lock."""
 
     look: Look
     footage: Sequence[Path]
@@ -64,10 +64,10 @@ class Stages:
     on_progress: OnProgress
 
     def run(self) -> StyleReport:
-        """Runs all stages in order; those that are complete take no time."""
+        """Runs all stages in order, except those that are complete."""
         plan, folder = self.plan, self.folder
         if isinstance(self.look, Teacher) and not self.pairs.are_complete():
-            with self._stage("data"):  # before hours of footage are read for a file that is no generator
+            with self._stage("data"):  # first, because a file that is no generator must not cost hours of reading footage
                 self._convert_teacher(self.look)
         with self._stage("footage"):
             self._extract_frames()
@@ -77,7 +77,7 @@ class Stages:
             self._train()
         with self._stage("export"):
             figures = self._export()
-        shown = {name: value for name, value in dataclasses.asdict(figures).items() if value is not None}
+        measured = {name: value for name, value in dataclasses.asdict(figures).items() if value is not None}
         return StyleReport(
             output=str(folder.output),
             card=str(folder.card),
@@ -88,17 +88,17 @@ class Stages:
             pairs=plan.pairs,
             steps=plan.steps,
             seconds={name: round(seconds, 1) for name, seconds in plan.seconds.items()},
-            figures=shown,
+            figures=measured,
         )
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
-        """Adds the time of a stage to the plan, also when it is interrupted."""
+        """Adds the time of a stage to the plan, even if the stage is interrupted."""
         start = time.perf_counter()
         try:
             yield
         except BaseException:
-            with suppress(OSError, CyclecastError):  # the first error counts
+            with suppress(OSError, CyclecastError):  # the stage's own error counts
                 self._end_stage(name, start)
             raise
         self._end_stage(name, start)
@@ -109,18 +109,18 @@ class Stages:
 
     @property
     def pairs(self) -> PairFolders:
-        """The pairs that are planned."""
+        """The folders of the planned pairs."""
         return PairFolders(self.folder.pairs, self.plan.pairs)
 
     def _seconds_left(self) -> float:
-        """The time that training may take."""
+        """Returns the seconds that are left for generating pairs and training."""
         return 60 * self.options.allowed_minutes - sum(self.plan.seconds.values()) - FINISHING_SECONDS
 
     def _convert_teacher(self, teacher: Teacher) -> None:
         images: list[Image] = []
         for path in self.footage:
             with suppress(InputError):  # reported when the footage is read
-                images = images or list(islice(spread_images(path, 2), 2))
+                images = images or list(islice(sample_images(path, 2), 2))
         if not images:
             raise InputError(f"{self.footage[0]}: cannot be read; --footage expects images or videos")
         self._teacher_path = convert_teacher(teacher, self.folder.teacher, images, self.options.color)
@@ -133,7 +133,7 @@ class Stages:
         plan.frames = extract_frames(
             self.footage, frames, lambda done, total: self.on_progress("reading footage", done, total), self.on_message
         )
-        self.on_message(f"footage: {counted(plan.frames, 'frame')} of {counted(len(self.footage), 'file')}")
+        self.on_message(f"footage: {count_noun(plan.frames, 'frame')} of {count_noun(len(self.footage), 'file')}")
 
     def _prepare_data(self) -> None:
         """Writes the style images, or the pairs, where they are missing."""
@@ -151,22 +151,22 @@ class Stages:
                 write_pairs(look, folders, lambda done, total: self.on_progress("cutting pairs", done, total))
             self.plan.pairs = folders.total
         elif not self.pairs.are_complete():
-            self._ask_teacher(look)
+            self._generate_pairs(look)
 
-    def _ask_teacher(self, teacher: Teacher) -> None:
+    def _generate_pairs(self, teacher: Teacher) -> None:
         """Runs the teacher on crops of the footage until all pairs are there."""
         plan, options = self.plan, self.options
         with cyclecast.load(self._teacher_path) as model:
             maker = PairMaker(model, sorted(self.folder.frames.glob("*.jpg")), options.seed, options.view)
             seconds = maker.time_pair()
             if not plan.pairs:
-                plan.pairs = PAIRS_OF_STEPS if options.steps else pairs_in(self._seconds_left(), seconds)
+                plan.pairs = PAIRS_WITHOUT_TIME if options.steps else pairs_in(self._seconds_left(), seconds)
                 plan.save(self.folder.plan_file)
-            missing = sum(not self.pairs.has(number) for number in range(plan.pairs))
+            missing = sum(not self.pairs.has_pair(number) for number in range(plan.pairs))
             size = f"{maker.size[0]}x{maker.size[1]}"
             what = f"{missing} pairs of {size} pixels by {teacher.path.name} on {model.engine.name}, {model.engine.device}"
             self.on_message(f"{what}: {format_minutes(missing * seconds)} here")
-            maker.make_all(self.pairs, lambda done, total: self.on_progress("asking the teacher", done, total))
+            maker.make_all(self.pairs, lambda done, total: self.on_progress("running the teacher", done, total))
 
     def _train(self) -> None:
         options, plan, run = self.options, self.plan, self.folder.run
@@ -192,7 +192,7 @@ class Stages:
             config = training_config(self.look, run, data, options.preset, options.seed, plan.steps)
             self.on_message(
                 f"training on {pick_device(config.compute.device)}: "
-                + counted(left, "step" if left == plan.steps else "more step")
+                + count_noun(left, "step" if left == plan.steps else "more step")
                 + (f" of {plan.step_seconds:.2f} s, {format_minutes(estimate)}" if estimate else "")
                 + ("; fewer steps would learn too little" if options.steps is None and more > 60 else "")
             )
@@ -209,7 +209,7 @@ class Stages:
             raise Interrupted(f"{str(error).partition(';')[0]}; {RESUME_HINT}") from error
 
     def _steps_done(self) -> int:
-        """The steps that an earlier run has saved. ModelError if its checkpoint is damaged."""
+        """Returns the steps that an earlier run has saved. Raises ModelError if its checkpoint is damaged."""
         saved = self.folder.run / checkpoint.NAME
         if not saved.exists():
             return 0
@@ -233,7 +233,7 @@ class Stages:
         return figures
 
     def _sheet_frames(self) -> list[Path]:
-        """Up to four images of the footage, evenly spread; without footage, of the pairs."""
+        """Returns up to four evenly spaced frames of the footage; without footage, images before of the pairs."""
         paths = sorted(self.folder.frames.glob("*.jpg"))
         if not paths and isinstance(self.look, Pairs):
             paths = [before for before, _ in self.look.rows]

@@ -1,4 +1,4 @@
-"""Reads the images that a user gives: whole, opaque, and not too small."""
+"""Lists and reads the user's images, without hidden files, damage and transparency."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from cyclecast.errors import InputError
+from cyclecast.files import is_hidden
 from cyclecast.training.data import list_images
 from cyclecast.video.files.images import read_still
 from cyclecast.video.frame import Image
 
 
 def read_opaque(path: Path, background: Image | None = None) -> Image:
-    """The image as (H, W, 3) uint8 BGR, upright. Transparent parts show `background`, of the same size, or white.
+    """Reads an image as (H, W, 3) uint8 BGR, upright. Transparent parts show `background`, of the same size, or white.
 
-    InputError if it is missing or cannot be decoded as a whole.
+    Raises InputError if the file is missing or cannot be decoded as a whole.
     """
     still = read_still(path)
     if still.damage:
@@ -28,18 +29,16 @@ def read_opaque(path: Path, background: Image | None = None) -> Image:
 
 
 def list_visible(folder: Path) -> list[Path]:
-    """The image files of a folder and its subfolders, sorted, without hidden ones. InputError if there are none."""
-    paths = [path for path in list_images(folder) if not is_hidden(path, folder)]
+    """Lists the image files of a folder and its subfolders, sorted, without hidden ones.
+
+    Raises InputError if there are none.
+    """
+    paths = [path for path in list_images(folder) if not is_hidden(path.relative_to(folder))]
     if not paths:
         raise InputError(f"{folder}: no images in it that are not hidden")
     return paths
 
 
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Whether the file or a subfolder of `folder` on the way to it begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def counted(count: int, noun: str) -> str:
-    """ "1 frame", "2 frames"."""
+def count_noun(count: int, noun: str) -> str:
+    """Returns the count with the noun in singular or plural: "1 frame", "2 frames"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

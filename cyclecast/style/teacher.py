@@ -1,4 +1,4 @@
-"""A teacher, which is somebody's slow generator, and the pairs that it makes of crops of footage."""
+"""Generates pairs with a teacher, somebody's slow generator: crops of footage, and its output for them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.model import Model
 from cyclecast.runtime.plan import engine_of_plan
 from cyclecast.style.crops import SIDE, OnProgress, PairFolders
-from cyclecast.style.footage import shrink_to
 from cyclecast.style.looks import Teacher
+from cyclecast.training.data import resize_short_side
 from cyclecast.training.networks import LatentGenerator
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
 
-STRIDE = 4  # pixels: the grid of most generators, within which they are shifted
+STRIDE = 4  # pixels: the stride of most generators, within which their input is shifted
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,27 @@ class TeacherView:
     """How a teacher sees footage, as in the recipe `distill`."""
 
     height: int | None = None
-    """Frames are resized to this height (shorter side) before crops are taken, pixels. None: their own, 720 at most."""
+    """Pixels to which the shorter side of frames is resized before crops are taken. None: their own size, 720 at most."""
     scale: float = 1.0
-    """The teacher sees crops at this share of their size, so that its strokes are larger by as much."""
+    """Share of their size at which the teacher sees crops: at 0.5, its strokes become twice as large."""
     shifts: int = 1
-    """The teacher's output is averaged over shifts x shifts positions of its grid."""
+    """The teacher's output is averaged over shifts x shifts positions of its input, which removes its grid."""
 
 
 class PairMaker:
-    """Makes pair after pair: a random crop of the footage, and the teacher's output for it.
+    """Generates pairs: a random crop of the footage, and the teacher's output for it.
 
-    size: (width, height) that the teacher sees: the one that it is fixed to, or SIDE. A pair is a function of the seed and its
-    number, so that an interrupted series can be resumed.
+    size: (width, height) that the teacher sees: the size that it is fixed to, or SIDE x SIDE. A pair depends only on the seed
+    and on its number, so that an interrupted run can resume.
     """
 
     def __init__(self, model: Model, frames: Sequence[Path], seed: int, view: TeacherView) -> None:
         self.model, self.frames, self.seed, self.view = model, frames, seed, view
-        fixed = model.engine.size or model.spec.architecture.get("size")  # of an adopted model: it stretches other sizes
+        fixed = model.engine.size or model.spec.architecture.get("size")  # an adopted model of a fixed size rescales others
         self.size: tuple[int, int] = tuple(fixed) if fixed else (SIDE, SIDE)
 
     def time_pair(self) -> float:
-        """Seconds for a pair, after one to warm up."""
+        """Measures the seconds for a pair, after one to warm up."""
         self.model.prepare(*self.size)
         self._pair(0)
         start = time.perf_counter()
@@ -62,9 +62,9 @@ class PairMaker:
         return time.perf_counter() - start
 
     def make_all(self, folders: PairFolders, on_progress: OnProgress) -> None:
-        """Writes the pairs that are missing."""
+        """Generates and writes the pairs that are missing."""
         for number in range(folders.total):
-            if not folders.has(number):
+            if not folders.has_pair(number):
                 folders.write(number, *self._pair(number))
             on_progress(number + 1, folders.total)
 
@@ -74,10 +74,10 @@ class PairMaker:
 
 
 def convert_teacher(teacher: Teacher, adopted: Path, images: Sequence[Image], color: str | None) -> Path:
-    """The teacher as a frame model or a plan: its own file, or one that is written to `adopted`.
+    """Returns the path of the teacher as a frame model or plan: its own file, or one that is written to `adopted`.
 
-    images: to try it on, (H, W, 3) uint8 BGR. Raises ModelError (not an image-to-image generator) or ConfigError (a convention
-    that cannot be detected).
+    images: (H, W, 3) uint8 BGR, to try it on. color: color order of a foreign ONNX model; None: detected. Raises ModelError
+    (not an image-to-image generator) or ConfigError (a convention that cannot be detected).
     """
     if adopted.exists():
         return adopted
@@ -99,9 +99,9 @@ def convert_teacher(teacher: Teacher, adopted: Path, images: Sequence[Image], co
 
 
 def draw_crop(frames: Sequence[Path], number: int, seed: int, size: tuple[int, int], view: TeacherView) -> Image:
-    """Crop `number`, (H, W, 3) uint8 BGR, of a random frame: a function of the seed and the number.
+    """Cuts a random crop, (H, W, 3) uint8 BGR, from a random frame. It depends only on the seed and the number.
 
-    size: (width, height) at the teacher's scale.
+    size: (width, height) that the teacher sees; the crop is larger by 1 / view.scale.
     """
     random = np.random.default_rng((seed, number))
     frame = read_image(frames[int(random.integers(len(frames)))])
@@ -120,7 +120,7 @@ def draw_crop(frames: Sequence[Path], number: int, seed: int, size: tuple[int, i
 
 
 def style_crop(teacher: Callable[[Image], Image], crop: Image, size: tuple[int, int], view: TeacherView) -> Image:
-    """The teacher's output for a crop, of the crop's size; see `TeacherView`. size: (width, height) that the teacher sees."""
+    """Runs the teacher on a crop, scaled to `size` (width, height); returns its output at the crop's size."""
     if crop.shape[1::-1] != size:
         seen = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_CUBIC), np.uint8)
         styled = _shift_averaged(teacher, seen, view.shifts)
@@ -129,7 +129,7 @@ def style_crop(teacher: Callable[[Image], Image], crop: Image, size: tuple[int, 
 
 
 def _shift_averaged(teacher: Callable[[Image], Image], image: Image, shifts: int) -> Image:
-    """The mean of the teacher's outputs for the mirrored image at shifts x shifts offsets within a stride."""
+    """Averages the teacher's outputs for the image, which is padded by reflection, at shifts x shifts offsets within a stride."""
     if shifts == 1:
         return teacher(image)
     height, width = image.shape[:2]
@@ -144,12 +144,3 @@ def _shift_averaged(teacher: Callable[[Image], Image], image: Image, shifts: int
             back = cv2.warpAffine(moved, shift, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
             total += np.asarray(back, np.float32)
     return np.asarray((total / shifts**2).round(), np.uint8)
-
-
-def resize_short_side(image: Image, side: int) -> Image:
-    """The image with a shorter side of `side` pixels."""
-    height, width = image.shape[:2]
-    if min(height, width) >= side:
-        return shrink_to(image, side)
-    scale = side / min(height, width)
-    return np.asarray(cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_CUBIC), np.uint8)

@@ -73,7 +73,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def read_file(path: Path) -> Any:
     """Reads what torch.save wrote into a file, or into the checkpoint of a run's folder, onto the CPU.
 
-    ModelError if the file holds more than plain data.
+    Raises ModelError if the file holds more than plain data.
     """
     path = path / NAME if path.is_dir() else path
     try:
@@ -94,7 +94,7 @@ def read_file(path: Path) -> Any:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Loads the state of a run from its checkpoint or its folder. ModelError if it is not a sound cyclecast checkpoint."""
+    """Loads the state of a run from its checkpoint or its folder. Raises ModelError if it is not a sound cyclecast checkpoint."""
     return require_format(path, read_file(path))
 
 
@@ -104,17 +104,17 @@ def require_format(path: Path, state: Any) -> dict[str, Any]:
         raise ModelError(f"{path}: not a cyclecast checkpoint (expected format {FORMAT!r})")
     for name, expected in FIELD_TYPES.items():
         if name in state and not isinstance(state[name], expected):
-            raise _damaged(path, name, getattr(expected, "__name__", str(expected)), state[name])
+            raise _damage_error(path, name, getattr(expected, "__name__", str(expected)), state[name])
     for name, inputs in state.get("fixed", {}).items():
         if not isinstance(inputs, Tensor):
-            raise _damaged(path, f"fixed[{name!r}]", "Tensor", inputs)
+            raise _damage_error(path, f"fixed[{name!r}]", "Tensor", inputs)
     for index, pools in enumerate(state.get("pools", [])):
         if not isinstance(pools, dict):
-            raise _damaged(path, f"pools[{index}]", "dict", pools)
+            raise _damage_error(path, f"pools[{index}]", "dict", pools)
     return state
 
 
-def _damaged(path: Path, name: str, expected: str, found: object) -> ModelError:
+def _damage_error(path: Path, name: str, expected: str, found: object) -> ModelError:
     return ModelError(
         f"{path}: a damaged checkpoint, or one of another version: {name} must be of type {expected}, got {type(found).__name__}"
     )
@@ -130,7 +130,8 @@ def require_complete(path: Path, state: Mapping[str, Any]) -> None:
 def restore_weights(state: Mapping[str, Any], recipe: Weights) -> None:
     """Loads networks, averages and optimizers from a run's state.
 
-    ConfigError if its networks have other shapes, ModelError if a part does not hold weights or the state of an optimizer.
+    Raises ConfigError if its networks have other shapes, ModelError if a part does not hold weights or the state of an
+    optimizer.
     """
     targets = {"networks": recipe.networks, "averages": recipe.averages, "optimizers": recipe.optimizers}
     try:
@@ -151,7 +152,7 @@ def generator_from_checkpoint(
 
     For a teacher's facts, which hold no weights, the generator has fresh ones, to be loaded later.
 
-    ConfigError for a direction that the run did not train, ModelError if this version does not know the network.
+    Raises ConfigError for a direction that the run did not train, ModelError if this version does not know the network.
     """
     try:
         exports = state["exports"]
@@ -173,7 +174,7 @@ def generator_from_checkpoint(
 def latent_generator_from_checkpoint(
     state: Mapping[str, Any], direction: str | None = None, device: torch.device = CPU
 ) -> LatentGenerator:
-    """Builds the averaged generator of a recipe that starts from noise. ModelError for other recipes."""
+    """Builds the averaged generator of a recipe that starts from noise. Raises ModelError for other recipes."""
     direction, network = generator_from_checkpoint(state, direction, device)
     if not isinstance(network, LatentGenerator):
         raise ModelError(f"{state['recipe']} generates nothing from noise: {direction} needs images")
@@ -183,7 +184,7 @@ def latent_generator_from_checkpoint(
 def translators_from_checkpoint(state: Mapping[str, Any], device: torch.device = CPU) -> dict[str, Translate]:
     """Builds a function that translates images on `device` for each direction of a checkpoint: `a2b`, `b2a` or both.
 
-    ModelError for a recipe with one domain.
+    Raises ModelError for a recipe with one domain.
     """
     if state["recipe"] == "cogan":
         a, b = (latent_generator_from_checkpoint(state, domain, device) for domain in "ab")

@@ -34,8 +34,9 @@ def require(settings: object, name: str, holds: bool, expected: str) -> None:
 
 
 def require_weights(settings: object, *names: str) -> None:
-    """Raises ConfigError unless each of these settings is a finite number from 0 up."""
-    for name in names:
+    """Raises ConfigError unless each of these settings is a finite number from 0 up; without names, each `*_weight*`."""
+    own = [field.name for field in dataclasses.fields(settings) if "_weight" in field.name]  # type: ignore[arg-type]
+    for name in names or own:
         require(settings, name, 0 <= getattr(settings, name) < math.inf, "0 or more")
 
 
@@ -197,7 +198,7 @@ def load_config(
 def find_settings(path: Path) -> Path:
     """Returns the TOML file at `path` or, if there is none, the shipped one of that name, such as `monet-teacher`.
 
-    MissingInputError, which lists the shipped names, if there is neither.
+    Raises MissingInputError, which lists the shipped names, if there is neither.
     """
     shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.toml"))}
     name = str(path).removesuffix(".toml")

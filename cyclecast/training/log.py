@@ -86,7 +86,10 @@ class LossLog:
         return {"lines": list(self._lines), "sums": dict(self._sums), "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned, with the current names of losses. ModelError if the lines are no log of losses."""
+        """Restores what `state_dict` returned, with the current names of losses.
+
+        Raises ModelError if the lines are no log of losses.
+        """
         try:
             self._lines = [_with_current_names(line) for line in state["lines"]]
             self._sums = {current_name(name): float(total) for name, total in state["sums"].items()}
@@ -96,7 +99,7 @@ class LossLog:
 
 
 def _with_current_names(line: str) -> str:
-    """Returns the line with the current names of losses. ValueError unless it is a JSON object with `step` and numbers."""
+    """Returns the line with the current names of losses. Raises ValueError unless it is a JSON object with `step` and numbers."""
     values = json.loads(line)
     if not isinstance(values, dict) or not isinstance(values.get("step"), int):
         raise ValueError(f"expected a JSON object with a step, got {line.strip()[:80]!r}")

@@ -257,7 +257,10 @@ def run_state(recipe: Recipe, learner: Learner, name: str, step: int, fixed: dic
 
 
 def load_state(path: Path, name: str, config: TrainConfig, precision: str) -> dict[str, Any]:
-    """Loads the state of a run to resume. ConfigError if it is another recipe's, or a setting changed that must not change."""
+    """Loads the state of a run to resume.
+
+    Raises ConfigError if it is another recipe's, or a setting changed that must not change.
+    """
     state = checkpoint.load(path)
     checkpoint.require_complete(path, state)
     if state["recipe"] != name:
@@ -275,7 +278,7 @@ def load_state(path: Path, name: str, config: TrainConfig, precision: str) -> di
 def restore_run(recipe: Recipe, learner: Learner, state: dict[str, Any]) -> None:
     """Loads what `run_state` saved into a new recipe.
 
-    ConfigError if its networks have other shapes, ModelError if a part of the state is damaged.
+    Raises ConfigError if its networks have other shapes, ModelError if a part of the state is damaged.
     """
     checkpoint.restore_weights(state, recipe)
     try:

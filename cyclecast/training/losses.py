@@ -123,8 +123,8 @@ def luma(images: Tensor) -> Tensor:
     return (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
-def saturate(images: Tensor, shares: Tensor) -> Tensor:
-    """(N, 3, H, W) RGB with its colors moved towards gray: (N,) shares of the saturation that stay, 0 (gray) to 1."""
+def scale_saturation(images: Tensor, shares: Tensor) -> Tensor:
+    """Moves the colors of (N, 3, H, W) RGB towards gray. shares: (N,), of the saturation that stays, 0 (gray) to 1."""
     gray = luma(images)
     return gray + shares.view(-1, 1, 1, 1) * (images - gray)
 
@@ -157,25 +157,25 @@ def style_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
 
 
 def gram_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
-    """The same of Gram matrices, (N, C, C) per layer."""
+    """Computes `style_loss` from Gram matrices, (N, C, C) per layer."""
     pairs = list(zip(generated, real, strict=True))
     return torch.stack([(a - b).square().mean() / _scale(a.square(), b.square()) for a, b in pairs]).mean()
 
 
 def gram_matrix(maps: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, C) fp32: correlations of channels over all positions."""
+    """Computes the correlations of channels over all positions: (N, C, H, W) -> (N, C, C) fp32."""
     flat = maps.float().flatten(2)
     with torch.autocast(maps.device.type, enabled=False):
         return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def content_loss(generated: list[Tensor], source: list[Tensor]) -> Tensor:
-    """Mean over layers of 1 - the correlation of features, channel by channel over all positions; (N, C, H, W) each.
+    """Returns the mean over layers of 1 - the correlation of features over all positions, for each channel of (N, C, H, W).
 
-    Features are normalized first (as in AdaIN, Huang and Belongie 2017), so that levels and contrasts, which belong to the style,
-    are free: only where something is counts. 0: the same forms; 1: no relation.
+    Features are normalized first (as in AdaIN, Huang and Belongie 2017), because their levels and contrasts belong to the style:
+    only their places count. 0: the same forms; 1: no relation.
     """
-    pairs = [(_normalized(a.float()), _normalized(b.float())) for a, b in zip(generated, source, strict=True)]
+    pairs = [(_normalize(a.float()), _normalize(b.float())) for a, b in zip(generated, source, strict=True)]
     return torch.stack([(a - b).square().mean() / 2 for a, b in pairs]).mean()
 
 
@@ -195,8 +195,8 @@ def patch_nce_loss(queries: list[Tensor], keys: list[Tensor], temperature: float
     return torch.stack(layers).mean()
 
 
-def _normalized(maps: Tensor) -> Tensor:
-    """Each channel with mean 0 and variance 1 over its positions."""
+def _normalize(maps: Tensor) -> Tensor:
+    """Scales each channel to mean 0 and variance 1 over its positions."""
     return functional.instance_norm(maps, eps=1e-4)
 
 

@@ -48,7 +48,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Returns fp32, bf16 or fp16; `auto`: bf16 where the hardware has it, else fp32. ConfigError for fp16 without CUDA."""
+    """Returns fp32, bf16 or fp16; `auto`: bf16 where the hardware has it, else fp32. Raises ConfigError for fp16 without CUDA."""
     if name == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
     if name == "fp16" and device.type != "cuda":

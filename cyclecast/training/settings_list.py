@@ -22,7 +22,7 @@ class SettingLine:
     name: str
     type: str
     default: str | None
-    """As `--set` takes it; None for a setting without a default."""
+    """As it is typed after `--set`; None for a setting without a default."""
     meaning: str
     """The first sentence of its docstring."""
 
@@ -43,7 +43,7 @@ def list_settings(config_class: type[TrainConfig]) -> list[SettingLine]:
 
 
 def _fields(config_class: type) -> list[tuple[type, dataclasses.Field[Any], Any]]:
-    """(dataclass, field, type) of each setting; a group's fields take the place of the group."""
+    """Returns (dataclass, field, type) of each setting, with a group's fields in place of the group."""
     found: list[tuple[type, dataclasses.Field[Any], Any]] = []
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):

@@ -58,7 +58,7 @@ def structure_similarity(x: Tensor, y: Tensor, data_range: float, blur: Blur) ->
 
 
 def square_window(size: int) -> Blur:
-    """The mean of size x size pixels: (N, C, H, W) -> (N, C, H - size + 1, W - size + 1), exact under autocast."""
+    """Returns the mean over size x size pixels: (N, C, H, W) -> (N, C, H - size + 1, W - size + 1), exact under autocast."""
     return partial(_mean_of_square, size=size)
 
 

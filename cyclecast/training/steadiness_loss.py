@@ -11,7 +11,7 @@ from torch.nn import functional
 MAX_SHIFT = 8  # pixels on each axis: two cells of the ResNet and frame generators' grids of 4 pixels
 MAX_ZOOM = 0.05  # relative change of size, in or out
 MAX_NOISE = 0.06  # standard deviation, for values in [-1, 1]: 7.6 gray levels
-FLAT_SIDE, FLAT_MARGIN = 96, 20  # pixels of a flat image, and of its border that is not compared: exports pad by as much
+FLAT_SIDE, FLAT_MARGIN = 96, 20  # pixels of a flat image, and of its border that does not count: exports pad by as much
 MARGIN = 8  # pixels at the border that are not compared, because the network sees its padding there
 
 
@@ -34,10 +34,10 @@ def steadiness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor, outputs
 
 
 def flatness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """The deviation of network(c) from its mean color, root mean square, with an image of one random color c for each input.
+    """Returns the root mean square deviation from its mean color of the network's output for flat images.
 
-    inputs: (N, C, H, W). On a flat area, a network has only its own sampling grid to draw with: PixelShuffle's 4x4 pixels.
-    Random numbers come from torch's generator.
+    inputs: (N, C, H, W), of which only N and C count: N images of one random color each, from torch's generator. On a flat area,
+    a network can only draw its own sampling grid: PixelShuffle's 4x4 pixels.
     """
     colors = (2 * torch.rand(*inputs.shape[:2], 1, 1) - 1).to(inputs)
     outputs = network(colors.expand(-1, -1, FLAT_SIDE, FLAT_SIDE).contiguous()).float()

@@ -1,4 +1,4 @@
-"""What a style is to the recipe `style_transfer`: statistics of deep features of the style images, and their palette."""
+"""Computes what the recipe `style_transfer` learns: statistics of deep features of the style images, and their palette."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MIN_VARIANCE = 1e-4  # of colors in [-1, 1], so that a gray image has an inverti
 
 
 class StyleTargets(nn.Module):
-    """Gram matrices and a descriptor for each style image, computed once. Buffers: checkpoints do not store them.
+    """Gram matrices and a descriptor for each style image, computed once, in buffers that checkpoints do not store.
 
-    images: (3, H, W) float in [-1, 1], RGB, of any size from 32x32 up. contents: the same for the images to be styled, whose
-    spread of descriptors and colors is the reference for `nearest` and `recolor`. Full scale and half scale are kept apart,
-    because strokes of both sizes count.
+    images: (3, H, W) float in [-1, 1], RGB, of any size from 64x64 up. contents: the same for the images to be styled, whose
+    descriptors and colors are the reference for `nearest` and `recolor`. Gram matrices of full scale and of half scale are
+    separate, because strokes of both sizes count.
     """
 
     matrix: Tensor
@@ -38,8 +38,8 @@ class StyleTargets(nn.Module):
         with torch.no_grad():
             for image in images:
                 full = crop_to_unit(image[None])
-                maps, depthwise = features.with_depthwise(full, BLOCKS)
-                depthwise += features.with_depthwise(halved(full), BLOCKS)[1]
+                maps, depthwise = features.forward_with_depthwise(full, BLOCKS)
+                depthwise += features.forward_with_depthwise(shrink_to_half(full), BLOCKS)[1]
                 grams.append([gram_matrix(each)[0] for each in depthwise])
                 descriptors.append(describe(full, maps)[0])
             own = [describe(full, features(full))[0] for full in (crop_to_unit(image[None]) for image in contents)]
@@ -47,17 +47,18 @@ class StyleTargets(nn.Module):
             self.register_buffer(f"gram_{layer}", torch.stack(matrices), persistent=False)
         self.layers = len(grams[0])
         styles, sources = torch.stack(descriptors), torch.stack(own)
-        self.register_buffer("descriptors", standardized(styles, styles), persistent=False)
+        self.register_buffer("descriptors", standardize(styles, styles), persistent=False)
         self.register_buffer("center", sources.mean(0), persistent=False)
         self.register_buffer("spread", deviation(sources), persistent=False)
-        matrix, shift = optimal_transport(colors(contents), colors(images))
+        matrix, shift = optimal_transport(sample_colors(contents), sample_colors(images))
         self.register_buffer("matrix", matrix, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
     def nearest(self, source: Tensor, maps: list[Tensor]) -> Tensor:
-        """(N,) int64: the style image whose content is most like each of `source`, (N, 3, H, W); maps: its features.
+        """Returns the index of the style image whose content is most like each source: (N, 3, H, W) -> (N,) int64.
 
-        Both sets are standardized on their own first: what is dark for a photo corresponds to what is dark for a painting.
+        maps: the source's features. Both sets are standardized separately first, so that a photo that is dark among photos
+        corresponds to a painting that is dark among paintings.
         """
         if self.count == 1:
             return torch.zeros(len(source), dtype=torch.long, device=source.device)
@@ -65,17 +66,17 @@ class StyleTargets(nn.Module):
         return torch.cdist(own, self.descriptors).argmin(1)
 
     def grams(self, index: Tensor) -> list[Tensor]:
-        """(N,) -> the Gram matrices (N, C, C) of these style images, per layer: first at full scale, then at half of it."""
+        """Returns the Gram matrices of the style images `index`, (N,): (N, C, C) per layer, at full scale, then at half scale."""
         return [getattr(self, f"gram_{layer}")[index] for layer in range(self.layers)]
 
     def recolor(self, source: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] -> the same in the palette of the style images."""
+        """Converts (N, 3, H, W) in [-1, 1] to the palette of the style images."""
         moved = torch.einsum("ij,njhw->nihw", self.matrix, source) + self.shift[:, None, None]
         return moved.clamp(-1, 1)
 
 
 def describe(images: Tensor, maps: list[Tensor]) -> Tensor:
-    """(N, D) fp32: means of the deep features and of the colors, and the spread of the colors; it tells scenes apart."""
+    """Describes the content of images, (N, D) fp32: means of deep features and of colors, and the spread of the colors."""
     pixels = images.float().flatten(2)
     deep = [each.float().mean((2, 3)) for each in maps[-2:]]
     color = torch.cat([pixels.mean(2), pixels.std(2)], 1)
@@ -83,27 +84,27 @@ def describe(images: Tensor, maps: list[Tensor]) -> Tensor:
 
 
 def deviation(descriptors: Tensor) -> Tensor:
-    """(N, D) -> (D,): the standard deviation that a descriptor is divided by; the weight of its part is kept."""
+    """Returns the standard deviation of descriptors, never 0: (N, D) -> (D,)."""
     return descriptors.std(0, correction=0).clamp_min(1e-6)
 
 
-def standardized(descriptors: Tensor, reference: Tensor) -> Tensor:
-    """(N, D) -> the same with the reference's mean removed and its spread divided out."""
+def standardize(descriptors: Tensor, reference: Tensor) -> Tensor:
+    """Subtracts the mean of the reference, (M, D), from descriptors, (N, D), and divides by its standard deviation."""
     return (descriptors - reference.mean(0)) / deviation(reference)
 
 
-def colors(images: Sequence[Tensor]) -> Tensor:
-    """(3, H, W) each -> (N, 3): the colors of areas of an image, equally many of each image."""
+def sample_colors(images: Sequence[Tensor]) -> Tensor:
+    """Averages the colors of the areas of a 32x32 grid over each image: (3, H, W) each -> (1024 * images, 3)."""
     return torch.cat([functional.adaptive_avg_pool2d(image, 32).flatten(1).T for image in images])
 
 
 def optimal_transport(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 3) and (M, 3) colors -> matrix (3, 3) and shift (3,) that give `source` the mean and covariance of `target`.
+    """Returns the matrix (3, 3) and shift (3,) that map colors (N, 3) to the mean and covariance of others, (M, 3).
 
-    The linear map that moves colors least (Monge-Kantorovich; Pitié and Kokaram 2007).
+    Of all such maps, it moves colors least (Monge-Kantorovich; Pitié and Kokaram 2007).
     """
-    root_source, inverse = _roots(_covariance(source))
-    middle, _ = _roots(root_source @ _covariance(target) @ root_source)
+    root_source, inverse = _square_roots(_covariance(source))
+    middle, _ = _square_roots(root_source @ _covariance(target) @ root_source)
     matrix = inverse @ middle @ inverse
     return matrix, target.mean(0) - matrix @ source.mean(0)
 
@@ -112,21 +113,21 @@ def _covariance(values: Tensor) -> Tensor:
     return torch.cov(values.T, correction=0) + MIN_VARIANCE * torch.eye(values.shape[1])
 
 
-def _roots(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The square root of a symmetric positive matrix, and the inverse of that."""
+def _square_roots(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the square root of a symmetric positive matrix, and its inverse."""
     values, vectors = torch.linalg.eigh(matrix)
     roots = values.clamp_min(1e-12).sqrt()
     return vectors * roots @ vectors.T, vectors / roots @ vectors.T
 
 
-def halved(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> half the size, rounded down to multiples of UNIT."""
+def shrink_to_half(images: Tensor) -> Tensor:
+    """Shrinks (N, 3, H, W) to half the size, and crops the sides to multiples of UNIT."""
     small = functional.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
     return crop_to_unit(small)
 
 
 def crop_to_unit(images: Tensor) -> Tensor:
-    """The middle of (N, C, H, W) whose sides are multiples of UNIT."""
+    """Crops (N, C, H, W) to its middle, with sides that are multiples of UNIT."""
     height, width = (side // UNIT * UNIT for side in images.shape[2:])
     top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
     return images[:, :, top : top + height, left : left + width]

@@ -70,7 +70,7 @@ def open_capture(source: str | int) -> cv2.VideoCapture:
 
 
 def fourcc_name(code: int) -> str:
-    """The four letters of a pixel format from OpenCV's CAP_PROP_FOURCC, such as MJPG; empty if the driver states none."""
+    """Returns the four letters of a pixel format from OpenCV's CAP_PROP_FOURCC, such as MJPG; empty if the driver states none."""
     letters = bytes(code >> shift & 0xFF for shift in (0, 8, 16, 24)) if code > 0 else b""
     return letters.decode("ascii", "replace").strip("\0 ") if letters.isascii() else ""
 

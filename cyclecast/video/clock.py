@@ -51,13 +51,13 @@ def read_clock(image: Image) -> float | None:
 
 
 def seconds_since(shown: float, now: float) -> float:
-    """Seconds from a time that `read_clock` returned to `now`, within plus or minus half of `WRAP_MS`."""
+    """Returns the seconds from a result of `read_clock` to `now`, within plus or minus half of `WRAP_MS`."""
     wrap = WRAP_MS / 1000
     return (now - shown + wrap / 2) % wrap - wrap / 2
 
 
 def _mean_of_square(gray: NDArray[np.generic], side: float, row: int, column: int) -> float:
-    """Mean gray level of the inner part of a square; its edges may be blurred."""
+    """Returns the mean gray level of the inner part of a square, because its edges may be blurred."""
     top = gray.shape[0] - round(ROWS * side) + row * side
     rows = slice(round(top + 0.3 * side), max(round(top + 0.7 * side), round(top + 0.3 * side) + 1))
     left = column * side

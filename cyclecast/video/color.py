@@ -31,7 +31,7 @@ SDR = Color(matrix=1, range=1, primaries=1, transfer=1)
 
 
 def output_color(color: Color, is_rgb: bool = False) -> Color:
-    """The color description of the output for a source with `color`.
+    """Returns the color description of the output for a source with `color`.
 
     It is the same, except for BT.709 if HDR is mapped to SDR, BT.709's matrix if the source is RGB, and the closest matrix that
     swscale supports if it does not support the source's.
@@ -101,7 +101,7 @@ def _tone_mapping_graph(width: int, height: int, pix_fmt: str) -> Graph:
 
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """(is_transposed, then is_flipped_x, then is_flipped_y) from the frame's display matrix (ISO 14496-12, 6.2.2)."""
+    """Returns (is_transposed, then is_flipped_x, then is_flipped_y) of a frame's display matrix (ISO 14496-12, 6.2.2)."""
     try:  # `frame.side_data` would make a reference cycle, and a hundred frames would wait for the collector
         data: Any = cast(Any, SideDataContainer)(frame).get(Type.DISPLAYMATRIX)
     except ValueError:  # PyAV 18 does not know another entry, such as MJPEG's EXIF; the rotation has no mirroring
@@ -115,7 +115,7 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def frame_from_bgr(image: Image, color: Color, pix_fmt: str) -> av.VideoFrame:
-    """A frame in this pixel format, converted with the matrix and range of `color` and tagged with it.
+    """Converts an image to a frame in this pixel format, with the matrix and range of `color`, and tags it with them.
 
     The size must suit the pixel format: 4:2:0 needs an even width and height.
     """

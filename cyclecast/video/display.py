@@ -68,6 +68,6 @@ def open_window() -> None:
 
 
 def _first_error_line(output: str, failure: str) -> str:
-    """The first line in which the toolkit states the failure; the lines after it are general advice."""
+    """Returns the first line in which the toolkit states the failure; the lines after it are general advice."""
     first = next((line for line in output.splitlines() if "could not" in line.lower() or "cannot" in line.lower()), "")
     return last_line(first) or failure

@@ -13,7 +13,7 @@ MIN_SIDE_PX = 16  # the shortest side that a frame model accepts
 
 
 def work_size(width: int, height: int, work_height: int | None) -> tuple[int, int]:
-    """The (width, height) at which the function runs: the image's own, or that of the image scaled to `work_height` pixels."""
+    """Returns the (width, height) at which the function runs: the image's own, or scaled to a height of `work_height`."""
     return (width, height) if work_height is None else (max(MIN_SIDE_PX, round(width * work_height / height)), work_height)
 
 
@@ -27,7 +27,7 @@ def style_frame(image: Image, function: FrameFunction, work_height: int | None =
 
 
 def submit_frame(image: Image, function: FrameFunction, work_height: int | None = None, strength: float = 1.0) -> Future[Image]:
-    """As `style_frame`, but does not wait for the output if the function is a `SubmittingFunction`."""
+    """Does what `style_frame` does, but does not wait for the output if the function is a `SubmittingFunction`."""
     height, width = image.shape[:2]
     small = resize_image(image, work_size(width, height, work_height))
 

@@ -60,13 +60,13 @@ class Scene:
         x, y = np.meshgrid(np.arange(width), np.arange(height))
         glow = np.exp(-((x - 0.7 * width) ** 2 + (y - 0.62 * height) ** 2) / (0.13 * width) ** 2).astype(np.float32)[..., None]
         sky = _blend(sky, _bgr(255, 236, 190), glow * 0.9)
-        cover = _shifted(self.clouds, 14 * seconds * width / 960, width)[..., None]
+        cover = _shift(self.clouds, 14 * seconds * width / 960, width)[..., None]
         cover = np.clip((cover - 0.47) * 4.0, 0, 1) * (1 - 0.6 * down)
         image = _blend(sky, _blend(_bgr(178, 172, 190), _bgr(255, 247, 232), cover), cover * 0.9)
-        leaves = _shifted(self.leaves[:height], 20 * seconds * width / 960, width)[..., None]
+        leaves = _shift(self.leaves[:height], 20 * seconds * width / 960, width)[..., None]
         colors = (_bgr(128, 146, 180), _bgr(92, 128, 112), _bgr(74, 104, 48))
         for ridge, color, speed, grain in zip(self.ridges, colors, (6, 14, 26), (0.1, 0.35, 0.8), strict=True):
-            top = _shifted(ridge[None], speed * seconds * width / 960, width)[0]
+            top = _shift(ridge[None], speed * seconds * width / 960, width)[0]
             inside = np.clip(y - top[None] + 0.5, 0, 1).astype(np.float32)[..., None]
             depth = np.clip((y - top[None]) / height, 0, 1)[..., None]  # below the ridge: darker downhill
             lit = color * (1 + grain * (leaves - 0.5)) * (1.12 - 0.3 * depth)
@@ -111,7 +111,7 @@ class Scene:
         """Draws swaying grass and poppies in the foreground into `image`."""
         width, height = self.info.width, self.info.height
         offset = 48 * seconds * width / 960
-        leaves = _shifted(self.leaves, offset, width)
+        leaves = _shift(self.leaves, offset, width)
         x, y = np.meshgrid(np.arange(width), np.arange(height))
         slope, sway = 0.02 * np.sin(0.006 * (x + offset)), 0.004 * np.sin(0.05 * x + 3 * seconds)
         edge = height * (0.885 + slope + sway - 0.05 * (leaves - 0.5))
@@ -157,7 +157,7 @@ def _blend(below: FloatImage, above: FloatImage, alpha: FloatImage) -> FloatImag
 
 
 def _noise(random: np.random.Generator, height: int, width: int, octaves: int, first: tuple[int, int]) -> FloatImage:
-    """Fractal noise in [0, 1]: a sum of smoothly enlarged random grids. Each octave is twice as fine and half as strong.
+    """Draws fractal noise in [0, 1]: a sum of smoothly enlarged random grids. Each octave is twice as fine, half as strong.
 
     first: rows and columns of the coarsest grid.
     """
@@ -170,8 +170,8 @@ def _noise(random: np.random.Generator, height: int, width: int, octaves: int, f
     return np.asarray(((total - low) / max(high - low, 1e-6)).clip(0, 1), np.float32)
 
 
-def _shifted(texture: FloatImage, offset: float, width: int) -> FloatImage:
-    """`width` columns of the texture from `offset` on, interpolated between pixels; it is mirrored past its end."""
+def _shift(texture: FloatImage, offset: float, width: int) -> FloatImage:
+    """Returns `width` columns of the texture from `offset` on, interpolated between pixels and mirrored past the end."""
     move = np.array([[1, 0, -offset], [0, 1, 0]], np.float32)
     size = (width, texture.shape[0])
     return np.asarray(cv2.warpAffine(texture, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32)

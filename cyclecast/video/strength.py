@@ -1,4 +1,4 @@
-"""How strongly a frame is styled: blends the styled frame with its source."""
+"""Blends a styled frame with its source, by the strength of the style."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from cyclecast.video.frame import Image
 
 
 def check_strength(strength: float) -> None:
-    """ConfigError for a strength outside of 0 to 1, NaN included."""
+    """Raises ConfigError for a strength outside of 0 to 1, or NaN."""
     if not 0 <= strength <= 1:
         raise ConfigError(f"strength must be from 0 (the source) to 1 (the styled frame), got {strength:g}")
 
 
 def blend_with_source(source: Image, styled: Image, strength: float) -> Image:
-    """source + strength * (styled - source), rounded; both (H, W, 3) uint8 BGR of the same size, strength from 0 to 1.
+    """Returns source + strength * (styled - source), rounded. Both are (H, W, 3) uint8 BGR of one size; strength: 0 to 1.
 
-    Returns a new image; at strength 1 `styled` itself, which costs nothing. Below 1 it takes 0.3 ms at 1280x720 (two cores of
-    an AMD EPYC).
+    The result is a new image, or `styled` itself at strength 1, which costs nothing. Below 1 it takes 0.3 ms at 1280x720 (two
+    cores of an AMD EPYC).
     """
     if strength == 1:
         return styled

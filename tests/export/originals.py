@@ -190,8 +190,8 @@ def assert_same_output(original: Net, trained: TrainedGenerator, side: int) -> N
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
 
-def picture_of(original: nn.Module, frame: Image) -> Image:
-    """The project's own picture: (H, W, 3) uint8 BGR -> the same; gray images as its loader (PIL) converts them."""
+def output_of(original: nn.Module, frame: Image) -> Image:
+    """The project's own output: (H, W, 3) uint8 BGR -> the same; gray images as its loader (PIL) converts them."""
     inputs = next(layer for layer in original.modules() if isinstance(layer, nn.Conv2d)).in_channels
     image = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None] if inputs == 1 else frame[..., ::-1]
     x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 127.5 - 1

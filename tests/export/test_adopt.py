@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ConfigError, CyclecastError, ModelError, OutputError
-from cyclecast.export.adopt import Adopted, adopt, graph
+from cyclecast.export.adopt import AdoptedModel, adopt, graph
 from cyclecast.export.adopt.overrides import Overrides
 from cyclecast.export.agreement import compare
 from cyclecast.runtime.engines import open_engine
@@ -106,7 +106,7 @@ def styled(path: Path, frame: Image, engine: str = "onnxruntime") -> Image:
         return opened.run(frame)
 
 
-def findings_of(adopted: Adopted) -> dict[str, tuple[str, str]]:
+def findings_of(adopted: AdoptedModel) -> dict[str, tuple[str, str]]:
     return {finding.what: (finding.value, finding.why) for finding in adopted.findings}
 
 
@@ -209,7 +209,7 @@ def test_a_wrong_resize_is_detected_and_not_kept(tmp_path: Path, monkeypatch: py
         whole = nodes.add("Concat", [1, channels], to, axis=0)
         return nodes.add("Resize", x, "", "", whole, mode="nearest")
 
-    monkeypatch.setattr(graph, "_resized", nearest)
+    monkeypatch.setattr(graph, "_resize", nearest)
     theirs = mixer(tmp_path / "theirs.onnx", size=(48, 64))
     with pytest.raises(ModelError, match="differs from .* gray levels at 133x40"):
         adopt(theirs, tmp_path / "ours.onnx", FRAMES, FIXED_RGB)
@@ -335,9 +335,9 @@ def model_of_2018(path: Path, opset: int = 7) -> Path:
 def test_old_files_are_upgraded_to_opset_18(tmp_path: Path) -> None:
     adopted = adopt(model_of_2018(tmp_path / "theirs.onnx"), tmp_path / "ours.onnx", FRAMES)
     found = findings_of(adopted)
-    assert found["range"] == ("0..255", "its first layers turn 123.68, 116.779, 103.939 into 0")
-    assert found["output range"] == ("0..255", "its last layers hold it in -22.5..277.5")
-    assert found["color"] == ("rgb", "its first layers turn 123.68, 116.779, 103.939 into 0")
+    assert found["range"] == ("0..255", "its first layers map 123.68, 116.779, 103.939 to 0")
+    assert found["output range"] == ("0..255", "its last layers limit it to -22.5..277.5")
+    assert found["color"] == ("rgb", "its first layers map 123.68, 116.779, 103.939 to 0")
     model = onnx.load(str(tmp_path / "ours.onnx"))
     assert [o.version for o in model.opset_import if o.domain == ""] == [18]
     assert {"ImageScaler", "Crop", "Affine", "Upsample"}.isdisjoint(n.op_type for n in model.graph.node)
@@ -359,8 +359,8 @@ def half_plus_bias(path: Path, bias: float = 60.0, **settings: Any) -> Path:
 
 def test_the_range_is_detected_from_the_output_of_a_test_image(tmp_path: Path) -> None:
     value, why = findings_of(adopt(half_plus_bias(tmp_path / "t.onnx"), tmp_path / "o.onnx", FRAMES, RGB))["range"]
-    assert value == "0..255" and "a test image comes back in" in why and "no other range comes back" in why
-    half_plus_bias(tmp_path / "t.onnx", bias=0.0)  # every range comes back as itself
+    assert value == "0..255" and "its output for a test image is in" in why and "no other range is kept" in why
+    half_plus_bias(tmp_path / "t.onnx", bias=0.0)  # every range is kept
     with pytest.raises(ConfigError, match=r"t.onnx: its range cannot be detected: add --range 0..255 or --range 0..1 or --range"):
         adopt(tmp_path / "t.onnx", tmp_path / "p.onnx", FRAMES, RGB)
 
@@ -422,7 +422,7 @@ def test_words_in_the_file_show_the_range_and_the_color_order(
 def test_the_output_may_have_another_range(tmp_path: Path) -> None:
     theirs = plain(tmp_path / "t.onnx", [node("Sigmoid", ["x"], ["y"])])
     found = findings_of(adopt(theirs, tmp_path / "o.onnx", FRAMES, Overrides(color="rgb", range="-1..1")))
-    assert (found["range"][0], found["output range"]) == ("-1..1", ("0..1", "its last layers hold it in 0..1"))
+    assert (found["range"][0], found["output range"]) == ("-1..1", ("0..1", "its last layers limit it to 0..1"))
     weights = {"w": 255 * np.eye(3, dtype=np.float32)[:, :, None, None]}
     loud = plain(tmp_path / "loud.onnx", [node("Conv", ["x", "w"], ["y"])], weights)
     assert (

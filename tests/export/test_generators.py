@@ -1,6 +1,6 @@
-"""Generators of other projects that once gave another picture, or none: without norms, of CUT, in gray, with batch norm.
+"""Generators of other projects that once had another output, or none: without norms, of CUT, in gray, with batch norm.
 
-Their pictures are compared with those of the original networks.
+Their outputs are compared with those of the original networks.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
 from tests.commands import json_of, run_command
 from tests.conftest import shared
-from tests.export.originals import Net, picture_of, psnr, resnet, saved, unet, with_contrast
+from tests.export.originals import Net, output_of, psnr, resnet, saved, unet, with_contrast
 
 LEAST_DB = 48
 
 
 @torch.no_grad()
 def styled(path: Path, frame: Image, overrides: Overrides | None = None) -> Image:
-    """The picture of the graph that export writes."""
+    """The output of the graph that export writes."""
     network = read_generator(path, overrides=overrides).network
     assert not isinstance(network, LatentGenerator)
     output: Image = FrameGraph(network)(torch.from_numpy(frame)[None])[0].numpy()
@@ -45,10 +45,10 @@ def frame_for(original: Net) -> Image:
     return Scene(side, side).draw(1.0)
 
 
-def assert_same_picture(original: Net, path: Path, overrides: Overrides | None = None) -> None:
-    """Compares the graph's picture of a frame with that of the original network, which must have contrast."""
+def assert_same_output(original: Net, path: Path, overrides: Overrides | None = None) -> None:
+    """Compares the graph's output for a frame with that of the original network, which must have contrast."""
     frame = frame_for(original)
-    expected = picture_of(original, frame)
+    expected = output_of(original, frame)
     assert expected.std() > 15
     assert psnr(styled(path, frame, overrides), expected) >= LEAST_DB
 
@@ -59,7 +59,7 @@ def test_without_norms_and_biases_no_norm_is_built(original: Net, tmp_path: Path
     trained = read_generator(path)
     assert trained.architecture["norm"] == "none"
     assert any("--norm instance" in str(finding) for finding in trained.findings)
-    assert_same_picture(original, path)
+    assert_same_output(original, path)
 
 
 @pytest.mark.parametrize("original", [resnet(1, 4, "none", bias=True), unet(8, 2, "none", bias=True)], ids=["resnet", "unet"])
@@ -68,13 +68,13 @@ def test_an_assumed_norm_is_named_and_can_be_changed(original: Net, tmp_path: Pa
     assumed = read_generator(path)
     assert assumed.architecture["norm"] == "instance"
     assert any(str(finding).startswith("norm instance: assumed") and "--norm none" in finding.why for finding in assumed.findings)
-    assert_same_picture(original, path, Overrides(norm="none"))
+    assert_same_output(original, path, Overrides(norm="none"))
 
 
 def test_an_instance_norm_before_convolutions_without_biases_is_a_flag(tmp_path: Path) -> None:
     original = with_contrast(resnet(1, 4, "instance", bias=False))
     path = saved(original, tmp_path / "latest_net_G.pth")
-    assert_same_picture(original, path, Overrides(norm="instance"))
+    assert_same_output(original, path, Overrides(norm="instance"))
 
 
 def test_some_biases_show_no_norm(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_generators_of_cut_are_read(norm: str, blur_down: bool, up: str, tmp_pat
     architecture = read_generator(path, overrides=overrides).architecture
     assert architecture["upsample"] == ("antialias" if up == "blur" else "deconvolution")
     assert architecture.get("downsample") == ("antialias" if blur_down else None)
-    assert_same_picture(original, path, overrides)
+    assert_same_output(original, path, overrides)
 
 
 def test_a_model_of_cut_takes_any_size(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_model_of_cut_takes_any_size(tmp_path: Path) -> None:
 def test_gray_images_are_converted_in_the_graph(channels: tuple[int, int], network: str, tmp_path: Path) -> None:
     original = resnet(1, 4, channels=channels) if network == "resnet" else unet(8, 2, "instance", channels=channels)
     path = saved(with_contrast(original), tmp_path / "latest_net_G.pth")
-    assert_same_picture(original, path)
+    assert_same_output(original, path)
     frame = Scene(64, 48).draw(0.0)
     output = styled(path, frame)
     assert bool((output[..., 0] == output[..., 2]).all()) == (channels[1] == 1)
@@ -165,19 +165,19 @@ def test_other_channels_are_one_line(original: Net, reason: str, tmp_path: Path)
 @pytest.mark.parametrize("original", [unet(8, 4), resnet(2, 4, "batch"), unet(8, 4, bias=True)], ids=["unet", "resnet", "biases"])
 def test_batch_norm_by_the_image_is_the_default_as_in_that_project(original: Net, tmp_path: Path) -> None:
     path = saved(with_contrast(original), tmp_path / "latest_net_G.pth")
-    assert_same_picture(original.eval(), path, Overrides(batch_norm="running"))
+    assert_same_output(original.eval(), path, Overrides(batch_norm="running"))
     original.train()
-    assert_same_picture(original, path)
-    assert_same_picture(original, path, Overrides(batch_norm="image"))
+    assert_same_output(original, path)
+    assert_same_output(original, path, Overrides(batch_norm="image"))
     with pytest.raises(AssertionError):
-        assert_same_picture(original, path, Overrides(batch_norm="running"))
+        assert_same_output(original, path, Overrides(batch_norm="running"))
 
 
 def test_norms_with_weights_and_no_statistics_use_those_of_the_image(tmp_path: Path) -> None:
     original = with_contrast(resnet(1, 4, "batch"))
     state = {key: value for key, value in original.state_dict().items() if "running" not in key and "num_batches" not in key}
     torch.save(state, tmp_path / "g.pth")
-    assert_same_picture(original.train(), tmp_path / "g.pth")
+    assert_same_output(original.train(), tmp_path / "g.pth")
 
 
 def test_the_table_says_which_statistics_a_batch_norm_uses(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_the_table_says_which_statistics_a_batch_norm_uses(tmp_path: Path) -> No
 def test_the_engines_give_the_same_picture(original: Net, tmp_path: Path) -> None:
     path = saved(with_contrast(original), tmp_path / "latest_net_G.pth")
     frame = frame_for(original)
-    expected = picture_of(original.train(), frame)
+    expected = output_of(original.train(), frame)
     model = tmp_path / "m.onnx"
     export_onnx(read_generator(path), model, size=(frame.shape[1], frame.shape[0]), check=False)
     with (

@@ -38,14 +38,14 @@ def test_every_type_is_named_with_the_command(tmp_path: Path, run: Path) -> None
     (tmp_path / "results" / "latest_net_G.pth").touch()
     new, old = archive(tmp_path / "g.pth", "g/data.pkl"), tmp_path / "old.pth"
     cases = [
-        (new, f"a PyTorch checkpoint; expected an ONNX model: `cyclecast export {new} -o M.onnx` makes a frame model"),
-        (old, f"a PyTorch checkpoint; expected an ONNX model: `cyclecast export {old} -o M.onnx` makes a frame model"),
+        (new, f"a PyTorch checkpoint; expected an ONNX model: `cyclecast export {new} -o M.onnx` converts it to a frame model"),
+        (old, f"a PyTorch checkpoint; expected an ONNX model: `cyclecast export {old} -o M.onnx` converts it to a frame model"),
         (
             archive(tmp_path / "s.pt", "s/constants.pkl", "s/code/m.py", "s/data.pkl"),
             "a TorchScript archive, which is a program; expected an ONNX model: write the network with torch.onnx.export",
         ),
         (tmp_path / "w.safetensors", "a safetensors file; expected an ONNX model: `cyclecast export"),
-        (run, f"the folder of a training run: `cyclecast export {run} -o M.onnx` makes a frame model"),
+        (run, f"the folder of a training run: `cyclecast export {run} -o M.onnx` converts it to a frame model"),
         (tmp_path / "results", f"a folder of checkpoints: `cyclecast export {tmp_path / 'results' / 'latest_net_G.pth'} -o"),
         (tmp_path / "p.onnx", "a Git LFS pointer, not the file itself"),
         (tmp_path / "page.onnx", "a web page"),

@@ -131,7 +131,7 @@ def test_one_image_becomes_a_model(photos: Path, tmp_path: Path) -> None:
 def test_a_teacher_is_imitated_through_its_engine(photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "student.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "PAIRS_OF_STEPS", 24)
+        patch.setattr(stages, "PAIRS_WITHOUT_TIME", 24)
         report = make_style(["monet"], output, footage=[photos], options=options())
     assert report.pairs == 24
     assert report.figures["psnr_db_of_the_source"] > 10  # measured on the one pair that is held out
@@ -194,7 +194,7 @@ def test_ctrl_c_in_the_last_step_stops_before_the_export(photos: Path, negatives
 
 def test_two_runs_at_once_and_folders_of_others_are_refused(stopped: Path, photos: Path, negatives: Path) -> None:
     folder = StyleFolder(stopped)
-    with folder.locked(), pytest.raises(cyclecast.OutputError, match="another run is writing it"):
+    with folder.lock(), pytest.raises(cyclecast.OutputError, match="another run is writing it"):
         make_style([], stopped, pairs=(photos, negatives), options=options(steps=2))
     folder.plan_file.unlink()
     with pytest.raises(cyclecast.OutputError, match=r"rename it, or choose another --output"):

@@ -12,13 +12,13 @@ import onnx
 import pytest
 
 import cyclecast
-from cyclecast.cli.style import lines_of_progress
+from cyclecast.cli.style import log_progress
 from cyclecast.style import StyleOptions, make_style
-from cyclecast.style.footage import count_packets, extract_frames, list_footage, spread_frames
+from cyclecast.style.footage import count_packets, extract_frames, list_footage, sample_frames
 from cyclecast.style.looks import Pairs, read_look
 from cyclecast.style.stills import read_opaque
 from cyclecast.training.config import load_config
-from cyclecast.training.recipes.style_transfer import StyleTransferConfig, style_images
+from cyclecast.training.recipes.style_transfer import StyleTransferConfig, read_style_images
 from tests.commands import run_command
 from tests.style.conftest import read
 
@@ -41,28 +41,28 @@ def bad(photos: Path, negatives: Path, tmp_path: Path) -> dict[str, list[object]
     cv2.imwrite(str(one / "a.png"), np.zeros((200, 200, 3), np.uint8))
     for path in photos.iterdir():
         cv2.imwrite(str(sizes / path.name), np.zeros((100, 100, 3), np.uint8))
-    picture = one / "a.png"
+    image_file = one / "a.png"
     return {
         "too small": [tiny, "--footage", photos],
         "cannot be read as an image": [noise, "--footage", photos],
         "it is damaged": [damaged, "--footage", photos],
         "save a frame of it": [movie, "--footage", photos],
-        "3.png: cannot be read as an image; mend it or remove the pair": ["--pairs", photos, broken],
+        "3.png: cannot be read as an image; repair it or remove the pair": ["--pairs", photos, broken],
         "the same folder": ["--pairs", photos, photos],
         "no bundled model of that name": ["missing.onnx", "--footage", photos],
-        "cannot be read as a video": [picture, "--footage", empty / "notes.txt"],
-        "are for a generator": [picture, "--footage", photos, "--teacher-scale", 0.5],
-        "--minutes must be": [picture, "--footage", photos, "--minutes", "nan"],
+        "cannot be read as a video": [image_file, "--footage", empty / "notes.txt"],
+        "are for a generator": [image_file, "--footage", photos, "--teacher-scale", 0.5],
+        "--minutes must be": [image_file, "--footage", photos, "--minutes", "nan"],
         "expected at least 2": [one, "--footage", photos],
         "one size": ["--pairs", photos, sizes],
         "no file names in common": ["--pairs", photos, one],
-        "no images and no videos": [picture, "--footage", empty],
-        "no such file or folder": [picture, "--footage", tmp_path / "missing"],
-        "expected --footage": [picture],
+        "no images and no videos": [image_file, "--footage", empty],
+        "no such file or folder": [image_file, "--footage", tmp_path / "missing"],
+        "expected --footage": [image_file],
         "expected a LOOK": ["--footage", photos],
-        "got both": [picture, "--footage", photos, "--minutes", 5, "--steps", 5],
+        "got both": [image_file, "--footage", photos, "--minutes", 5, "--steps", 5],
         "expected one generator": ["monet", "ukiyoe", "--footage", photos],
-        "either LOOK or --pairs": [picture, "--pairs", photos, negatives],
+        "either LOOK or --pairs": [image_file, "--pairs", photos, negatives],
     }
 
 
@@ -131,7 +131,7 @@ def test_footage_is_spread_evenly_and_what_cannot_be_read_is_counted(tmp_path: P
             image = np.full((80, 96, 3), 8 * index, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "bgr24")))
         container.mux(stream.encode(None))
-    levels = [round(frame.mean() / 8) for frame in spread_frames(video, 3)]
+    levels = [round(frame.mean() / 8) for frame in sample_frames(video, 3)]
     assert levels == [0, 10, 20]
     assert count_packets(video) == 30
     for index in range(5):
@@ -146,15 +146,15 @@ def test_style_images_that_cannot_be_read_are_an_input_error(photos: Path, tmp_p
     (tmp_path / "a.jpg").write_bytes(b"no image")
     folders = {"domain_a": photos, "domain_b": tmp_path, "out": tmp_path / "run"}
     with pytest.raises(cyclecast.InputError, match="none of its 1 image files can be read"):
-        style_images(load_config(StyleTransferConfig, settings=folders))
+        read_style_images(load_config(StyleTransferConfig, settings=folders))
 
 
 def test_a_log_gets_a_line_at_most_every_minute() -> None:
     lines: list[str] = []
-    update = lines_of_progress(lines.append)
+    update = log_progress(lines.append)
     for done in range(100):
         update("training", done, 100)
     assert lines == []
-    update = lines_of_progress(lines.append, seconds=0)
+    update = log_progress(lines.append, seconds=0)
     update("training", 7, 100)
     assert lines == ["training: 7 of 100"]

@@ -8,7 +8,7 @@ import pytest
 
 import cyclecast
 from cyclecast.errors import ConfigError, InputError
-from cyclecast.training.config import data_settings, load_config
+from cyclecast.training.config import data_settings, load_config, settings_of
 from cyclecast.training.recipes import RECIPES
 from cyclecast.training.recipes.cut import CutConfig
 from cyclecast.training.recipes.cyclegan import CycleGanConfig
@@ -222,3 +222,16 @@ def test_data_with_files_of_digits_names_the_two_flags(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(InputError, match="holds mnist.npz, usps.npz: name two with --domain-a and --domain-b"):
         data_settings(CycleGanConfig, tmp_path)
+
+
+def test_no_weight_of_any_recipe_may_be_negative_or_infinite() -> None:
+    weights = [(name, key) for name, recipe in RECIPES.items() for key in settings_of(recipe.Config) if "_weight" in key]
+    assert ("cyclegan", "whiten_weight_b") in weights and ("style_transfer", "palette_weight") in weights
+    for recipe, weight in weights:
+        config_class = RECIPES[recipe].Config
+        places = IMAGES if "domain" in settings_of(config_class) else PLACES
+        teacher = {"teacher": "t"} if recipe == "distill" else {}
+        for value in ("-1", "inf"):
+            if weight not in config_class.unavailable:
+                with pytest.raises(ConfigError, match=f"{weight} must be 0 or more"):
+                    load_config(config_class, settings=places | teacher | {weight: value})

@@ -139,7 +139,7 @@ def test_depthwise_outputs_belong_to_the_same_pyramid() -> None:
     features = EfficientNetFeatures(levels=4).eval()
     image = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
-        maps, depthwise = features.with_depthwise(image, 8)
+        maps, depthwise = features.forward_with_depthwise(image, 8)
         assert all(torch.equal(one, other) for one, other in zip(maps, features(image), strict=True))
     assert [each.shape[1] for each in depthwise] == [32, 96, 144, 144, 240, 240, 480, 480]
     assert [64 // each.shape[2] for each in depthwise] == [2, 4, 4, 8, 8, 16, 16, 16]

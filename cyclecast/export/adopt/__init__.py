@@ -1,4 +1,4 @@
-"""Converts image-to-image ONNX models from elsewhere into frame models. Needs onnx and onnxruntime, not torch."""
+"""Converts other projects' image-to-image ONNX models into frame models. Needs onnx and onnxruntime, not torch."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.adopt.foreign import Convention, Image
 from cyclecast.export.adopt.graph import frame_graph, set_spec
-from cyclecast.export.adopt.infer import Inferred, infer_convention
+from cyclecast.export.adopt.infer import InferredModel, infer_convention
 from cyclecast.export.adopt.original import Original
 from cyclecast.export.adopt.overrides import Overrides
 from cyclecast.export.adopt.reading import read_foreign
 from cyclecast.export.adopt.sizes import Finding
 from cyclecast.export.agreement import SIZES, Agreement, center_crop_resize, check_finite, compare, default_precision
-from cyclecast.files import atomic_write, check_output, write_error
+from cyclecast.export.save import save_model
+from cyclecast.files import atomic_write, check_output
 from cyclecast.runtime.engines import open_engine
 from cyclecast.spec import ModelSpec
 
 
 @dataclass(frozen=True)
-class Adopted:
+class AdoptedModel:
     """The result of `adopt`: the frame model's spec, the findings, and the comparisons with the original."""
 
     spec: ModelSpec
@@ -44,14 +43,14 @@ def adopt(
     overwrite: bool = False,
     on_finding: Callable[[Finding], None] | None = None,
     on_message: Callable[[str], None] | None = None,
-) -> Adopted:
+) -> AdoptedModel:
     """Writes the model at `path` as a frame model to `output`, atomically, with its weights in the same file.
 
-    frames: images to try it on, (H, W, 3) uint8 BGR, any size. overrides: settings that replace detection. A model of one size
-    is made one of any size if that does not change its output; otherwise the frame model scales frames to fit into that size,
-    with their aspect ratio, and its outputs back. check: compare with the original in ONNX Runtime, and keep the file only if
-    they agree within a gray level and have no NaN. on_finding: called with each finding. on_message: called with one line if
-    the engine that `auto` chooses here needs a warning.
+    frames: images to try it on, (H, W, 3) uint8 BGR, any size. overrides: settings that replace detection. The size of a model
+    with a fixed size is freed if that does not change its output; otherwise the frame model scales frames into that size, with
+    their aspect ratio, and its outputs back. check: compare with the original in ONNX Runtime, and keep the file only if both
+    agree within a gray level and have no NaN. on_finding: called with each finding. on_message: called with one line if the
+    engine that `auto` chooses here needs a warning.
 
     Raises ModelError if the file is not an image-to-image model, cannot be run or upgraded to opset 18, or fails the check;
     ConfigError for a setting that is neither detected nor in `overrides`; OutputError if the output exists or cannot be
@@ -75,24 +74,17 @@ def adopt(
     except (ConfigError, ModelError) as error:
         raise type(error)(f"{path}: {error}") from error
     with atomic_write(output, overwrite) as partial:
-        _write(model, partial)
+        save_model(model, partial)
         if not check:
-            return Adopted(spec, inferred.findings, [])
+            return AdoptedModel(spec, inferred.findings, [])
         agreements = _verify(partial, inferred, frames, "mixed" if foreign.is_quantized else "fp32")
         spec, message = default_precision(partial, spec, frames)
         if message:
             (on_message or (lambda line: None))(f"{output}: {message}")
         if spec.auto_precision != "auto":
             set_spec(model, spec)
-            _write(model, partial)
-        return Adopted(spec, inferred.findings, agreements)
-
-
-def _write(model: onnx.ModelProto, path: Path) -> None:
-    try:
-        path.write_bytes(model.SerializeToString(deterministic=True))
-    except OSError as error:
-        raise write_error(error) from error
+            save_model(model, partial)
+        return AdoptedModel(spec, inferred.findings, agreements)
 
 
 def _architecture(convention: Convention) -> dict[str, Any]:
@@ -107,8 +99,8 @@ def _architecture(convention: Convention) -> dict[str, Any]:
     } | ({} if channels == (3, 3) else {"channels": channels, "gray": convention.gray})
 
 
-def _verify(path: Path, inferred: Inferred, frames: Sequence[Image], tolerance: str) -> list[Agreement]:
-    """Compares the frame model at `path` with `Original.style`, both in ONNX Runtime; ModelError if they differ.
+def _verify(path: Path, inferred: InferredModel, frames: Sequence[Image], tolerance: str) -> list[Agreement]:
+    """Compares the frame model at `path` with `Original.style`, both in ONNX Runtime. Raises ModelError if they differ.
 
     tolerance: the precision whose tolerance applies.
     """

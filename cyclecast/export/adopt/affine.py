@@ -17,7 +17,7 @@ ACTIVATION_BOUNDS = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": 
 
 
 def first_affine_step(graph: onnx.GraphProto, name: str) -> tuple[Values, Values] | None:
-    """(a, b), for each channel, of the a * x + b at the start of the graph; None if it starts with something else."""
+    """Returns (a, b), (3,) each, of the a * x + b at the start of the graph; None if it starts with something else."""
     constants = _constants(graph)
     scale, shift, any_step = np.ones(3), np.zeros(3), False
     while True:
@@ -34,7 +34,7 @@ def first_affine_step(graph: onnx.GraphProto, name: str) -> tuple[Values, Values
 
 
 def output_bounds(graph: onnx.GraphProto, name: str) -> tuple[float, float] | None:
-    """The (minimum, maximum) of the value `name`, from a Tanh, Sigmoid or Clip and the affine steps after it; None if unknown."""
+    """Returns (minimum, maximum) of the value `name`, from a Tanh, Sigmoid or Clip and the affine steps after it, or None."""
     constants = _constants(graph)
     producers = {output: node for node in graph.node for output in node.output}
     steps: list[tuple[Values, Values]] = []
@@ -69,7 +69,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
 
 
 def _affine(node: onnx.NodeProto, data: str, constants: dict[str, NDArray[Any]]) -> tuple[Values, Values] | None:
-    """(a, b) of a node that computes a * data + b, with one value or one for each of three channels."""
+    """Returns (a, b), (3,) each, of a node that computes a * data + b with a value for all or for each of three channels."""
     settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "ImageScaler":
         bias = np.array(settings.get("bias", [0.0]), np.float64)
@@ -93,7 +93,7 @@ def _affine(node: onnx.NodeProto, data: str, constants: dict[str, NDArray[Any]])
 
 
 def _clip_bounds(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> tuple[float, float] | None:
-    """The bounds of a Clip: attributes before opset 11, inputs since then."""
+    """Returns the bounds of a Clip, which are attributes before opset 11 and inputs since then; None for other nodes."""
     if node.op_type != "Clip":
         return None
     ends = [a.f for name in ("min", "max") for a in node.attribute if a.name == name]

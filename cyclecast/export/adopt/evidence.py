@@ -18,19 +18,22 @@ Evidence = tuple[str, str]  # a value, and the reason for it
 
 
 def find_color(foreign: ForeignModel, override: str | None) -> Finding:
-    """Finds the color order of input and output, RGB or BGR. ConfigError if there is no evidence, or if it is contradictory."""
+    """Finds the color order of input and output, RGB or BGR.
+
+    Raises ConfigError if there is no evidence, or if it is contradictory.
+    """
     return _decide("color", COLORS, override, color_evidence(foreign))
 
 
 def color_evidence(foreign: ForeignModel) -> list[Evidence]:
-    """Evidence for a color order: words in the file, and the order in which the graph subtracts ImageNet's mean color."""
+    """Collects evidence of a color order: words in the file, and the order in which the graph subtracts ImageNet's mean."""
     evidence = [(match[1].lower(), source) for source, text in _texts(foreign) for match in re.finditer(COLOR_WORDS, text)]
     zero = _input_mapped_to_zero(foreign)
     if zero is not None and (zero > 0).all():
         share = zero / zero.sum()
         for color, order in (("rgb", IMAGENET), ("bgr", IMAGENET[::-1])):
             if np.allclose(share, order / order.sum(), atol=0.01):
-                evidence.append((color, f"its first layers turn {_numbers_text(zero)} into 0"))
+                evidence.append((color, f"its first layers map {_numbers_text(zero)} to 0"))
     return evidence
 
 
@@ -40,7 +43,7 @@ def find_range(
     """Finds the value ranges of input and output.
 
     run_in_range: returns the model's output for a test image in this range. If the file has no evidence, the test image is run
-    in every range: the input's range is the one that the output keeps. ConfigError if none or several do.
+    in every range: the input's range is the one that the output keeps. Raises ConfigError if none or several do.
     """
     limits = output_bounds(foreign.model.graph, foreign.output.name)
     bounded = None if limits is None else _range_of(*limits)
@@ -58,10 +61,10 @@ def find_range(
     if foreign.output.dtype == np.uint8:
         return input_range, Finding("output range", "0..255", "its output is uint8")
     if bounded and limits is not None:
-        return input_range, Finding("output range", bounded, f"its last layers hold it in {limits[0]:.4g}..{limits[1]:.4g}")
+        return input_range, Finding("output range", bounded, f"its last layers limit it to {limits[0]:.4g}..{limits[1]:.4g}")
     low, high = _percentiles(run_in_range(input_range.value))
     output_range = _range_of(low, high)
-    result = f"a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"
+    result = f"its output for a test image is in {low:.4g}..{high:.4g} (5th to 95th percentile)"
     is_normalized = input_range.value not in ("0..255", "0..1", "-1..1")
     if output_range and (
         (output_range == "0..255") != (input_range.value == "0..255") or (is_normalized and output_range == "0..1")
@@ -91,7 +94,7 @@ RANGE_WORDS = re.compile(
 
 
 def _texts(foreign: ForeignModel) -> Iterator[tuple[str, str]]:
-    """Texts that people wrote into the file: (source, text)."""
+    """Yields (source, text) of the texts that people wrote into the file."""
     graph = foreign.model.graph
     for entry in foreign.model.metadata_props:
         yield f"its metadata say {entry.key} {entry.value}"[:120], f"{entry.key} {entry.value}"
@@ -114,13 +117,13 @@ def _range_words(text: str) -> Iterator[str]:
 
 
 def _input_mapped_to_zero(foreign: ForeignModel) -> Array | None:
-    """The input value of each channel that the first layers map to 0, (3,)."""
+    """Returns the input that the first layers map to 0, (3,); None if they are not an affine step."""
     step = first_affine_step(foreign.model.graph, foreign.input.name)
     return None if step is None or not step[0].all() else -step[1] / step[0]
 
 
 def _evidence_of_first_step(foreign: ForeignModel) -> list[Evidence]:
-    """Evidence from a first layer a * x + b: it maps the middle or an end of the range to 0, or `a` is the range's scale."""
+    """Collects evidence from a first layer a * x + b, which maps the middle or an end of the range to 0, or scales by `a`."""
     step, zero = first_affine_step(foreign.model.graph, foreign.input.name), _input_mapped_to_zero(foreign)
     if step is None or zero is None:
         return []
@@ -131,7 +134,7 @@ def _evidence_of_first_step(foreign: ForeignModel) -> list[Evidence]:
         return (
             [("0..1", f"its first layer multiplies by {_numbers_text(scale)}")] if ((scale > 200) & (scale < 300)).all() else []
         )
-    why = f"its first layers turn {_numbers_text(zero)} into 0"
+    why = f"its first layers map {_numbers_text(zero)} to 0"
     for name, low, high in (("0..255", 60, 160), ("0..1", 0.3, 0.65), ("-1..1", -1.02, -0.98)):
         if ((zero > low) & (zero < high)).all():
             return [(name, why)]
@@ -139,15 +142,15 @@ def _evidence_of_first_step(foreign: ForeignModel) -> list[Evidence]:
 
 
 def _evidence_of_output(run_in_range: Callable[[str], Array], bounded: str | None) -> list[Evidence]:
-    """Evidence from the outputs: the range in which a test image's output stays, if there is exactly one."""
+    """Collects evidence from outputs: the only range in which the output for a test image stays."""
     if bounded:
         return [(bounded, "assumed to be the same as its output's")]
     kept = []
     for name in RANGES:
         low, high = _percentiles(run_in_range(name))
         if _range_of(low, high) == name:
-            kept.append((name, f"input in this range, a test image comes back in {low:.4g}..{high:.4g} (5th to 95th percentile)"))
-    return [(name, f"{why}; no other range comes back") for name, why in kept] if len(kept) == 1 else []
+            kept.append((name, f"its output for a test image is in {low:.4g}..{high:.4g} then (5th to 95th percentile)"))
+    return [(name, f"{why}; no other range is kept") for name, why in kept] if len(kept) == 1 else []
 
 
 def _percentiles(y: Array) -> tuple[float, float]:
@@ -156,7 +159,7 @@ def _percentiles(y: Array) -> tuple[float, float]:
 
 
 def _range_of(low: float, high: float) -> str | None:
-    """The range that fits values from `low` to `high`, with some tolerance; None if it is ambiguous."""
+    """Returns the range that fits values from `low` to `high`, with some tolerance; None if none does."""
     if low > -150 and 100 < high < 450 and high - low > 50:
         return "0..255"
     if -1.6 < low < -0.35 and 0.3 < high < 1.6:

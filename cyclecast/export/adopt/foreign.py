@@ -1,4 +1,4 @@
-"""The facts about an image-to-image model from elsewhere, and the conversion of frames to and from its format."""
+"""Describes an image-to-image model of another project, and converts frames to and from its format."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from cyclecast.export.gray import GRAY_WEIGHTS
+
 Array = NDArray[Any]
 Image = NDArray[np.uint8]
 
@@ -21,8 +23,6 @@ RANGES = ("0..255", "0..1", "-1..1", "imagenet")
 COLORS = ("bgr", "rgb")
 EXPECTED = "expected an image, (1, 3, H, W) or (1, H, W, 3), or a gray one with 1 channel"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green, blue in [0, 1]
-# Weights of blue, green and red in a gray input.
-GRAY_WEIGHTS = {"luma": (0.114, 0.587, 0.299), "mean": (1 / 3, 1 / 3, 1 / 3)}  # luma: ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,15 @@ class ValueRange:
     """One value for each channel, in the order of the model's colors."""
     white: tuple[float, float, float]
 
-    @property
-    def per_channel(self) -> bool:
-        """Whether the channels differ."""
-        return len({*self.black}) > 1 or len({*self.white}) > 1
-
-    def array(self, channels: int) -> tuple[Array, Array]:
-        """black and white for this number of channels, (channels,) each; a gray one has the mean of three."""
-        values = [np.array(ends, np.float64) for ends in (self.black, self.white)]
+    def ends(self, channels: int) -> tuple[Array, Array]:
+        """Returns black and white for this number of channels, (channels,) each; a gray one has the mean of three."""
+        values = [np.array(end, np.float64) for end in (self.black, self.white)]
         black, white = (value if channels == 3 else value.mean(keepdims=True) for value in values)
         return black, white
 
 
 def value_range(name: str, color: str) -> ValueRange:
-    """The range of this name, one of `RANGES`. color: the order of the model's channels."""
+    """Returns the range of this name, one of `RANGES`. color: the order of the model's channels."""
     if name == "imagenet":
         return normalized_range(name, IMAGENET_MEAN[:: 1 if color == "rgb" else -1], IMAGENET_STD[:: 1 if color == "rgb" else -1])
     low, high = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}[name]
@@ -55,7 +50,7 @@ def value_range(name: str, color: str) -> ValueRange:
 
 
 def normalized_range(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> ValueRange:
-    """The range of (x - mean) / std, with x in [0, 1], or in [0, 255] if a mean or a std is greater than 1."""
+    """Returns the range of (x - mean) / std, with x in [0, 1], or in [0, 255] if a mean or a std is greater than 1."""
     white = 255.0 if max(*mean, *std) > 1 else 1.0
     black_of_channels, white_of_channels = (
         tuple((level - m) / s for m, s in zip(mean, std, strict=True)) for level in (0.0, white)
@@ -78,7 +73,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """A model with one input and one output that count, its weights in memory."""
+    """A model that is reduced to one input and one output, with its weights in memory."""
 
     path: Path
     model: onnx.ModelProto
@@ -121,45 +116,45 @@ class Convention:
     channels: int = 3
     output_channels: int = 3
     gray: str = "luma"
-    """How a gray input is made of a frame, a key of `GRAY_WEIGHTS`."""
+    """How a frame is converted for a gray input: a key of `GRAY_WEIGHTS`."""
     size: tuple[int, int] | None
-    """(width, height) that the model is fixed to; None: any."""
+    """(width, height) that the model is fixed to; None: any size."""
     multiple: int
     """Sides are padded to multiples of this many pixels."""
 
     def to_input(self, frame: Array) -> Array:
-        """(H, W, 3) BGR in [0, 255] -> (1, C, H', W') float32 in the model's range and colors, padded."""
+        """Converts (H, W, 3) BGR in [0, 255] to (1, C, H', W') float32 in the model's range and colors, padded."""
         if self.channels == 1:
             x = (frame @ np.array(GRAY_WEIGHTS[self.gray], np.float32))[None, None]
         else:
             x = (frame[..., ::-1] if self.color == "rgb" else frame).transpose(2, 0, 1)[None]
-        black, white = (end[:, None, None] for end in self.range.array(self.channels))
+        black, white = (end[:, None, None] for end in self.range.ends(self.channels))
         return pad(x.astype(np.float32) * ((white - black) / 255).astype(np.float32) + black.astype(np.float32), self.multiple)
 
     def to_frame(self, y: Array, height: int, width: int) -> Array:
-        """(1, C, H', W') in the model's range and colors -> (H, W, 3) float32 BGR in [0, 255], cropped."""
-        black, white = (end[:, None, None] for end in self.output_range.array(self.output_channels))
+        """Converts (1, C, H', W') in the model's range and colors to (H, W, 3) float32 BGR in [0, 255], cropped."""
+        black, white = (end[:, None, None] for end in self.output_range.ends(self.output_channels))
         y = (y[0, :, :height, :width].astype(np.float32) - black.astype(np.float32)) * (255 / (white - black)).astype(np.float32)
         y = y[::-1] if self.color == "rgb" else y
         return y.clip(0, 255).transpose(1, 2, 0).repeat(3 // self.output_channels, 2)
 
 
-def fitted_size(width: int, height: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of a frame, scaled with its aspect ratio to the largest that fits into `size`."""
+def letterbox_size(width: int, height: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the largest (width, height) with the frame's aspect ratio that fits into `size`."""
     return (
         min(size[0], max(1, (width * size[1] + height // 2) // height)),
         min(size[1], max(1, (height * size[0] + width // 2) // width)),
     )
 
 
-def letterboxed(x: Array, size: tuple[int, int]) -> Array:
-    """(H, W, 3) float32 -> (height, width, 3) of `size`: scaled to fit, then mirrored on the right and below, repeatedly."""
-    width, height = fitted_size(x.shape[1], x.shape[0], size)
-    return np.pad(resized(x, width, height), ((0, size[1] - height), (0, size[0] - width), (0, 0)), "symmetric")
+def letterbox(x: Array, size: tuple[int, int]) -> Array:
+    """Scales (H, W, 3) float32 into `size` (width, height), and fills the rest with mirror images on the right and below."""
+    width, height = letterbox_size(x.shape[1], x.shape[0], size)
+    return np.pad(resize(x, width, height), ((0, size[1] - height), (0, size[0] - width), (0, 0)), "symmetric")
 
 
-def resized(x: Array, width: int, height: int) -> Array:
-    """(H', W', 3) float32 -> (height, width, 3): linear to a whole multiple of the size, then the mean of each cell."""
+def resize(x: Array, width: int, height: int) -> Array:
+    """Resizes (H, W, 3) float32 to (height, width, 3): linearly to a whole multiple of that, then by the mean of each cell."""
     rows, columns = max(x.shape[0] // height, 1), max(x.shape[1] // width, 1)
     whole = cv2.resize(np.ascontiguousarray(x), (columns * width, rows * height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(whole.reshape(height, rows, width, columns, 3).mean((1, 3)))
@@ -172,7 +167,7 @@ def pad(x: Array, multiple: int) -> Array:
 
 
 def pad_mode(multiple: int) -> str:
-    """The padding mode in the terms of numpy and ONNX. A reflection cannot be wider than a frame, which has 16 pixels or more."""
+    """Returns the padding mode, as numpy and ONNX name it. A frame of 16 pixels cannot be reflected for larger multiples."""
     return "reflect" if multiple <= 16 else "edge"
 
 

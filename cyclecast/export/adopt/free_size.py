@@ -15,14 +15,14 @@ from cyclecast.export.adopt.foreign import LAYOUTS, Array, ForeignModel
 log = logging.getLogger(__name__)
 
 MIN_PSNR_DB = 60.0  # against the file, at its own size
-# Against the file, in the middle of an image that continues as its own mirror image. Measured: 20 to 34 dB for published style
+# Against the file, in the middle of an image with its mirror image beside it. Measured: 20 to 34 dB for published style
 # networks, whose convolutions see beyond the edge; 4 dB for a mean that is divided by a constant number of pixels.
 MIN_MIRRORED_PSNR_DB = 15.0
 Shape = tuple[int, ...]
 
 
 def free_size(foreign: ForeignModel, layout: str) -> onnx.ModelProto | None:
-    """A copy of the model with free height and width; None if its sizes are part of the computation in an unknown way."""
+    """Returns a copy of the model with free height and width; None if shape inference fails."""
     model = onnx.ModelProto()
     model.CopyFrom(foreign.model)
     try:
@@ -42,10 +42,10 @@ def free_size(foreign: ForeignModel, layout: str) -> onnx.ModelProto | None:
 
 
 def is_same_network(fixed: Callable[[Array], Array], freed: Callable[[Array], Array], x: Array) -> bool:
-    """Whether the freed model computes what the fixed one does. x: an input of the fixed size, (1, C, H, W).
+    """Returns whether the freed model computes what the fixed one does. x: an input of the fixed size, (1, C, H, W).
 
-    It must have the same output for x. For an image that continues to the right as its own mirror image it must have nearly
-    the same output on the left: so it does not if a constant still holds a size.
+    Its output for x must be the same. For x with its mirror image on the right, its output on the left must be nearly the same;
+    it is not if a constant still holds a size.
     """
     expected = fixed(x).astype(np.float64)
     spread = float(np.ptp(np.percentile(expected, (1, 99)))) or 1.0
@@ -94,17 +94,18 @@ class _Sizes:
         self.nodes: list[onnx.NodeProto] = []
 
     def rewrite(self) -> None:
+        """Rewrites the graph in place."""
         for node in self.graph.node:
             source, target = (self.shapes.get(names[0]) if names else None for names in (node.input, node.output))
             if source and target and not node.domain:
                 if node.op_type == "Resize" and len(node.input) == 4 and node.input[3] in self.constants:
-                    self._scale(node, source, target)
+                    self._rewrite_resize(node, source, target)
                 elif node.op_type == "Reshape" and node.input[1] in self.constants and node.input[0] not in self.constants:
-                    self._reshape(node, target)
+                    self._rewrite_reshape(node, target)
                 elif node.op_type == "ConvTranspose":
-                    self._transposed_convolution(node, source)
+                    self._rewrite_transposed_convolution(node, source)
                 elif node.op_type == "Slice" and len(node.input) > 2 and node.input[2] in self.constants:
-                    self._slice(node, source)
+                    self._rewrite_slice(node, source)
             self.nodes.append(node)
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
@@ -114,15 +115,15 @@ class _Sizes:
         self.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
-    def _scale(self, node: onnx.NodeProto, source: Shape, target: Shape) -> None:
-        """Sizes become factors."""
+    def _rewrite_resize(self, node: onnx.NodeProto, source: Shape, target: Shape) -> None:
+        """Replaces the output's size by factors."""
         if any(a.name == "axes" for a in node.attribute):
             return
         factors = np.array([after / before for before, after in zip(source, target, strict=True)], np.float32)
         node.input[:] = [node.input[0], node.input[1], self._constant(node, factors)]
 
-    def _transposed_convolution(self, node: onnx.NodeProto, source: Shape) -> None:
-        """An output's size becomes the padding that leads to it."""
+    def _rewrite_transposed_convolution(self, node: onnx.NodeProto, source: Shape) -> None:
+        """Replaces the output's size by the padding that leads to it."""
         settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         weight = self.shapes.get(node.input[1])
         if "output_shape" not in settings or weight is None:
@@ -142,8 +143,8 @@ class _Sizes:
         node.attribute.append(helper.make_attribute("pads", [*starts, *ends]))
         node.attribute.append(helper.make_attribute("output_padding", more))
 
-    def _reshape(self, node: onnx.NodeProto, target: Shape) -> None:
-        """Heights and widths become multiples or parts of those of the nearest image that the data come from."""
+    def _rewrite_reshape(self, node: onnx.NodeProto, target: Shape) -> None:
+        """Replaces heights and widths by multiples or fractions of those of the nearest image that the data come from."""
         dims = self.constants[node.input[1]].tolist()
         earlier = self._nearest_image(node.input[0])
         if earlier is None or min(dims, default=0) == 0:
@@ -158,15 +159,15 @@ class _Sizes:
         for axis, size in enumerate(dims):
             side = axes.get(axis)
             if side is not None and size > 1:
-                parts.append(self._multiple(node, earlier, side, size))
+                parts.append(self._add_multiple(node, earlier, side, size))
             else:
                 parts.append(self._constant(node, np.array([size], np.int64)))
         name = f"{node.output[0]}/free_shape"
         self.nodes.append(helper.make_node("Concat", parts, [name], axis=0))
         node.input[1] = name
 
-    def _multiple(self, node: onnx.NodeProto, image: str, side: int, size: int) -> str:
-        """The name of the value (1,) that is `size` now, as a multiple or a part of a side (2 or 3) of an image."""
+    def _add_multiple(self, node: onnx.NodeProto, image: str, side: int, size: int) -> str:
+        """Adds nodes that compute `size` from a side (axis 2 or 3) of an image; returns the name of the result, (1,)."""
         whole = self.shapes[image][side]
         operator, factor = ("Mul", size // whole) if size >= whole else ("Div", whole // size)
         names = [f"{node.output[0]}/free_{len(self.nodes)}_{part}" for part in ("shape", "side", "size")]
@@ -176,7 +177,7 @@ class _Sizes:
         return names[2]
 
     def _nearest_image(self, name: str) -> str | None:
-        """The nearest value with height and width that `name` is computed from."""
+        """Returns the nearest value with height and width that `name` is computed from; None if there is none."""
         names, seen = [name], set()
         while names:
             name = names.pop(0)
@@ -188,8 +189,8 @@ class _Sizes:
                 names += [value for value in self.producers[name].input if value and value not in self.constants]
         return None
 
-    def _slice(self, node: onnx.NodeProto, source: Shape) -> None:
-        """Ends that count from the start become ends that count from the end."""
+    def _rewrite_slice(self, node: onnx.NodeProto, source: Shape) -> None:
+        """Replaces ends that count from the start by ends that count from the end."""
         starts, ends = (self.constants.get(node.input[index]) for index in (1, 2))
         axes = self.constants.get(node.input[3]) if len(node.input) > 3 else np.arange(len(ends) if ends is not None else 0)
         if starts is None or ends is None or axes is None:

@@ -12,7 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cyclecast.errors import ModelError
-from cyclecast.export.adopt.foreign import GRAY_WEIGHTS, Array, Convention, pad_mode
+from cyclecast.export.adopt.foreign import Array, Convention, pad_mode
+from cyclecast.export.gray import GRAY_WEIGHTS
 from cyclecast.spec import METADATA_KEY, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -24,20 +25,20 @@ MIDDLE = 128  # gray levels; whole numbers stay whole when it is subtracted
 
 
 def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpec) -> onnx.ModelProto:
-    """A copy of the foreign model with input `frame` and output `styled`: uint8 (1, H, W, 3) BGR, any H and W from 16 up.
+    """Wraps a copy of the foreign model: input `frame`, output `styled`, uint8 (1, H, W, 3) BGR, any H and W from 16 up.
 
     foreign: one input and one output, opset 18 or later. The casts are the first and the last node, because TensorRT supports
-    uint8 nowhere else. ModelError if the graph is not valid.
+    uint8 nowhere else. Raises ModelError if the graph is not valid.
     """
     model = onnx.compose.add_prefix(foreign, PREFIX)
     graph = model.graph
     input_info, output_info = graph.input[0], graph.output[0]
     is_uint8 = input_info.type.tensor_type.elem_type == TensorProto.UINT8
-    dtype = _without_uint8_input(graph, input_info)
-    _without_uint8_output(graph, output_info)
+    dtype = _choose_input_dtype(graph, input_info)
+    _replace_uint8_cast(graph, output_info)
     before, after = Nodes("before"), Nodes("after")
-    fit = _before(before, input_info.name, dtype, is_uint8, convention)
-    _after(after, output_info.name, fit, convention)
+    sides = _add_input_nodes(before, input_info.name, dtype, is_uint8, convention)
+    _add_output_nodes(after, output_info.name, sides, convention)
     inner = list(graph.node)
     del graph.node[:], graph.value_info[:], graph.input[:], graph.output[:]
     graph.node.extend([*before.nodes, *inner, *after.nodes])
@@ -55,7 +56,7 @@ def frame_graph(foreign: onnx.ModelProto, convention: Convention, spec: ModelSpe
 
 
 class Nodes:
-    """Collects nodes and constants to add to a graph, each value under a new name."""
+    """Collects nodes and constants to add to a graph. Each value gets a new name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -75,72 +76,74 @@ class Nodes:
         return name
 
 
-def _before(nodes: Nodes, output: str, dtype: int, is_uint8: bool, convention: Convention) -> Fit:
-    """Adds the nodes from `frame` to `output`, the model's input, rounded if `is_uint8`. Returns how the frame was fitted."""
+def _add_input_nodes(nodes: Nodes, output: str, dtype: int, is_uint8: bool, convention: Convention) -> FrameSides:
+    """Adds the nodes from `frame` to `output`, the model's input, which is rounded if `is_uint8`."""
     x = nodes.add("Transpose", nodes.add("Cast", "frame", to=TensorProto.FLOAT), perm=TO_NCHW)
-    sides = _sides(nodes, x)
-    fit = Fit(sides, sides)
-    black, white = convention.range.array(convention.channels)
+    whole = _sides(nodes, x)
+    sides = FrameSides(whole, whole)
+    black, white = convention.range.ends(convention.channels)
     scale = (white - black) / 255
     if convention.channels == 1:
         weights = np.array(GRAY_WEIGHTS[convention.gray], np.float32).reshape(1, 3, 1, 1)
         x = nodes.add("Conv", x, weights)
     if convention.size is not None:  # centered during the resize, because bf16 is finer near 0
-        fit = Fit(sides, _fitted_sides(nodes, sides, convention.size))
-        x = _resized(nodes, nodes.add("Sub", x, _float32(MIDDLE)), fit.used, convention.channels)
-        x = _mirrored(nodes, x, fit.used, convention.size)
+        sides = FrameSides(whole, _letterbox_sides(nodes, whole, convention.size))
+        x = _resize(nodes, nodes.add("Sub", x, _float32(MIDDLE)), sides.used, convention.channels)
+        x = _mirror(nodes, x, sides.used, convention.size)
         black = black + MIDDLE * scale
     elif convention.multiple > 1:
-        x = _padded(nodes, x, sides, convention.multiple)
-    x = _scaled(nodes, _in_order(nodes, x, convention.color, convention.channels), scale, black)
+        x = _pad(nodes, x, whole, convention.multiple)
+    x = _scale_and_shift(nodes, _reorder_channels(nodes, x, convention.color, convention.channels), scale, black)
     if convention.layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NHWC)
     if is_uint8 and (dtype == TensorProto.UINT8 or convention.size is not None or convention.channels == 1):
         x = nodes.add("Round", x)
     nodes.add("Cast", x, output=output, to=dtype)
-    return fit
+    return sides
 
 
-def _after(nodes: Nodes, output: str, fit: Fit, convention: Convention) -> None:
+def _add_output_nodes(nodes: Nodes, output: str, sides: FrameSides, convention: Convention) -> None:
     """Adds the nodes from `output`, the model's output, to `styled`."""
     x = nodes.add("Cast", output, to=TensorProto.FLOAT)
     if convention.output_layout == "nhwc":
         x = nodes.add("Transpose", x, perm=TO_NCHW)
     if convention.size is not None or convention.multiple > 1:
-        x = nodes.add("Slice", x, [0, 0], fit.used, [2, 3])
+        x = nodes.add("Slice", x, [0, 0], sides.used, [2, 3])
     channels = convention.output_channels
-    black, white = convention.output_range.array(channels)
+    black, white = convention.output_range.ends(channels)
     scale = 255 / (white - black)
-    x = _in_order(nodes, _scaled(nodes, x, scale, -black * scale), convention.color, channels)
+    x = _reorder_channels(nodes, _scale_and_shift(nodes, x, scale, -black * scale), convention.color, channels)
     x = nodes.add("Clip", x, _float32(0), _float32(255))
     if convention.size is not None:
-        x = _resized(nodes, x, fit.sides, channels)
+        x = _resize(nodes, x, sides.whole, channels)
     if channels == 1:
         x = nodes.add("Concat", x, x, x, axis=1)
     nodes.add("Cast", nodes.add("Transpose", nodes.add("Round", x), perm=TO_NHWC), output="styled", to=TensorProto.UINT8)
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Names of two values (height, width), int64: the frame's size, and the part of the model's image that it covers."""
+class FrameSides:
+    """Names of two values (height, width), int64, in the graph."""
 
-    sides: str
+    whole: str
+    """The frame's size."""
     used: str
+    """The part of the model's image that the frame covers."""
 
 
 def _sides(nodes: Nodes, x: str) -> str:
     return nodes.add("Gather", nodes.add("Shape", x), [2, 3])
 
 
-def _padded(nodes: Nodes, x: str, sides: str, multiple: int) -> str:
-    """As `foreign.pad`."""
+def _pad(nodes: Nodes, x: str, sides: str, multiple: int) -> str:
+    """Adds the nodes of `foreign.pad`."""
     whole = nodes.add("Mul", nodes.add("Div", nodes.add("Add", sides, [multiple - 1]), [multiple]), [multiple])
     amount = nodes.add("Concat", [0] * 6, nodes.add("Sub", whole, sides), axis=0)
     return nodes.add("Pad", x, amount, mode=pad_mode(multiple))
 
 
-def _fitted_sides(nodes: Nodes, sides: str, size: tuple[int, int]) -> str:
-    """As `foreign.fitted_size`: (height, width) of the frame, scaled with its aspect ratio to fit into (width, height)."""
+def _letterbox_sides(nodes: Nodes, sides: str, size: tuple[int, int]) -> str:
+    """Adds the nodes of `foreign.letterbox_size`, from (height, width) to (height, width). size: (width, height)."""
     largest = np.array(size[::-1])
     other = nodes.add("Gather", sides, [1, 0])
     scaled = nodes.add("Mul", sides, largest[::-1])  # height * target width, width * target height
@@ -148,8 +151,8 @@ def _fitted_sides(nodes: Nodes, sides: str, size: tuple[int, int]) -> str:
     return nodes.add("Min", nodes.add("Max", nearest, [1]), largest)
 
 
-def _mirrored(nodes: Nodes, x: str, used: str, size: tuple[int, int]) -> str:
-    """As `foreign.letterboxed`: (1, C, *used) -> (1, C, height, width), mirrored on the right and below, repeatedly."""
+def _mirror(nodes: Nodes, x: str, used: str, size: tuple[int, int]) -> str:
+    """Adds the padding of `foreign.letterbox`: (1, C, *used) -> (1, C, height, width)."""
     for axis, index in ((2, 0), (3, 1)):
         side = nodes.add("Gather", used, [index])
         position = nodes.add("Mod", np.arange(size[::-1][index]), nodes.add("Mul", side, [2]))
@@ -158,10 +161,10 @@ def _mirrored(nodes: Nodes, x: str, used: str, size: tuple[int, int]) -> str:
     return x
 
 
-def _resized(nodes: Nodes, x: str, to: str, channels: int) -> str:
-    """(1, C, H, W) -> (1, C, *to): resizes linearly to a whole multiple of `to`, then averages each cell.
+def _resize(nodes: Nodes, x: str, to: str, channels: int) -> str:
+    """Adds the nodes of `foreign.resize`: (1, C, H, W) -> (1, C, *to).
 
-    Every pixel counts even if a frame shrinks a lot. antialias=1 would do the same, but TensorRT lacks it.
+    Every pixel counts, even if a frame shrinks a lot. antialias=1 would do the same, but TensorRT lacks it.
     """
     ratio = nodes.add("Max", nodes.add("Div", _sides(nodes, x), to), [1])
     whole = nodes.add("Mul", ratio, to)
@@ -175,13 +178,13 @@ def _resized(nodes: Nodes, x: str, to: str, channels: int) -> str:
     return nodes.add("ReduceMean", x, [4], keepdims=0)
 
 
-def _in_order(nodes: Nodes, x: str, color: str, channels: int) -> str:
+def _reorder_channels(nodes: Nodes, x: str, color: str, channels: int) -> str:
     """Reverses the channels for RGB with a Gather, which is exact and no slower than a convolution."""
     return nodes.add("Gather", x, [2, 1, 0], axis=1) if color == "rgb" and channels == 3 else x
 
 
-def _scaled(nodes: Nodes, x: str, scale: Array, shift: Array) -> str:
-    """x * scale + shift, (C,) each: as one value where the channels do not differ."""
+def _scale_and_shift(nodes: Nodes, x: str, scale: Array, shift: Array) -> str:
+    """Adds x * scale + shift, (C,) each, with a single value if the channels do not differ."""
     for operator, values, neutral in (("Mul", scale, 1), ("Add", shift, 0)):
         if (values != neutral).any():
             value = values[0] if (values == values[0]).all() else values.reshape(1, -1, 1, 1)
@@ -193,8 +196,8 @@ def _float32(value: float | Array) -> Array:
     return np.array(value, np.float32)
 
 
-def _without_uint8_input(graph: onnx.GraphProto, input_info: onnx.ValueInfoProto) -> int:
-    """The dtype for the model's input: its own, or float32 in place of uint8 if only reshaping nodes and a Cast read it."""
+def _choose_input_dtype(graph: onnx.GraphProto, input_info: onnx.ValueInfoProto) -> int:
+    """Returns the dtype for the model's input: its own, or float32 if it is uint8 and only reshaping nodes and a Cast read it."""
     dtype: int = input_info.type.tensor_type.elem_type
     if dtype != TensorProto.UINT8:
         return dtype
@@ -208,7 +211,7 @@ def _without_uint8_input(graph: onnx.GraphProto, input_info: onnx.ValueInfoProto
     return int(TensorProto.FLOAT)
 
 
-def _without_uint8_output(graph: onnx.GraphProto, output_info: onnx.ValueInfoProto) -> None:
+def _replace_uint8_cast(graph: onnx.GraphProto, output_info: onnx.ValueInfoProto) -> None:
     """Replaces a final Cast to uint8 by Floor, which truncates in the same way."""
     if output_info.type.tensor_type.elem_type != TensorProto.UINT8:
         return

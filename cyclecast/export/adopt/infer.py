@@ -30,12 +30,12 @@ from cyclecast.export.agreement import center_crop_resize
 
 log = logging.getLogger(__name__)
 
-TRIED_AT = (256, 256)  # (width, height) of the test image for a model of any size
+TRIAL_SIZE = (256, 256)  # (width, height) of the test image for a model of any size
 
 
 @dataclass(frozen=True)
-class Inferred:
-    """A model's convention, and what it was inferred with."""
+class InferredModel:
+    """A foreign model with its convention, and how that was inferred."""
 
     convention: Convention
     original: Original
@@ -51,10 +51,10 @@ class Inferred:
 
 def infer_convention(
     foreign: ForeignModel, frame: Image, overrides: Overrides, on_finding: Callable[[Finding], None]
-) -> Inferred:
+) -> InferredModel:
     """Opens the model in ONNX Runtime and detects its input and output convention.
 
-    frame: an image to try the model on. Errors: see `adopt`.
+    frame: an image to try the model on, (H, W, 3) uint8 BGR. on_finding: called with each finding. Errors: see `adopt`.
     """
     findings: list[Finding] = []
 
@@ -75,7 +75,7 @@ def infer_convention(
         note(finding)
     else:
         output = output_spec(original, layout, channels, size[1], size[0])
-    image = center_crop_resize(frame, *(size or TRIED_AT))
+    image = center_crop_resize(frame, *(size or TRIAL_SIZE))
     half = image.shape[1] // 2
     image[:, half:] = 255 - image[:, half:]  # invert one half, so that dark and bright balance
 
@@ -112,10 +112,10 @@ def infer_convention(
     for finding in _gray_findings(channels, output, overrides.gray):
         note(finding)
     convention = convention_of(answers["range"], answers["output range"], answers["color"])
-    inferred = Inferred(convention, original, original, foreign.model, findings)
+    inferred = InferredModel(convention, original, original, foreign.model, findings)
     if size is None:
         return inferred
-    freed = None if overrides.keep_size else _free(foreign, inferred, image, output, overrides.multiple)
+    freed = None if overrides.keep_size else _free_model(foreign, inferred, image, output, overrides.multiple)
     if freed is not None:
         note(
             Finding(
@@ -141,10 +141,10 @@ def _gray_findings(channels: int, output: OutputSpec, gray: str) -> list[Finding
     return findings
 
 
-def _free(
-    foreign: ForeignModel, fixed: Inferred, image: Image, output: OutputSpec, multiple: int | None
-) -> tuple[Inferred, Finding] | None:
-    """The model with a free size, and its multiple; None if it does not compute the same."""
+def _free_model(
+    foreign: ForeignModel, fixed: InferredModel, image: Image, output: OutputSpec, multiple: int | None
+) -> tuple[InferredModel, Finding] | None:
+    """Returns the model with a free size, and the finding of its multiple; None if it does not compute the same."""
     model, size = free_size(foreign, fixed.convention.layout), fixed.convention.size
     if model is None or size is None:
         return None

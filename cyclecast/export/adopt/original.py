@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 
 from cyclecast.errors import ModelError
-from cyclecast.export.adopt.foreign import Array, Convention, ForeignModel, Image, fitted_size, letterboxed, resized, to_layout
+from cyclecast.export.adopt.foreign import Array, Convention, ForeignModel, Image, letterbox, letterbox_size, resize, to_layout
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Original:
             raise ModelError(f"ONNX Runtime cannot open it: {short_text(error)}") from error
 
     def __call__(self, x: Array) -> Array:
-        """(1, C, H, W) float -> the model's output, in its own layout and dtype; ModelError if it fails."""
+        """Runs the model on (1, C, H, W) float; returns its output in its own layout and dtype. Raises ModelError if it fails."""
         port = self._foreign.input
         x = to_layout(x, "nchw", self.layout)
         x = np.rint(x).astype(np.uint8) if port.dtype == np.uint8 else x.astype(port.dtype)
@@ -48,17 +48,17 @@ class Original:
         x: Array = frame.astype(np.float32)
         used = (width, height)
         if convention.size is not None:
-            used = fitted_size(width, height, convention.size)
-            x = letterboxed(x, convention.size)
+            used = letterbox_size(width, height, convention.size)
+            x = letterbox(x, convention.size)
         y = to_layout(self(convention.to_input(x)), convention.output_layout, "nchw")
         styled = convention.to_frame(y, used[1], used[0])
         if convention.size is not None:
-            styled = resized(styled, width, height)
+            styled = resize(styled, width, height)
         return np.asarray(np.rint(styled), np.uint8)
 
 
 def short_text(error: Exception) -> str:
-    """The reason in an error of ONNX Runtime, in one line of at most 200 characters."""
+    """Extracts the reason from an error of ONNX Runtime: one line of at most 200 characters."""
     text = " ".join(str(error).split())
     for start in ("Status Message: ", "[ShapeInferenceError] "):  # before it: codes, and the name of a node
         text = text.rpartition(start)[2]

@@ -1,4 +1,4 @@
-"""`Overrides`: a foreign model's settings that the user knows."""
+"""`Overrides`: the settings of a foreign model that the user gives, in place of detection."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cyclecast.errors import ConfigError
-from cyclecast.export.adopt.foreign import COLORS, GRAY_WEIGHTS, LAYOUTS, RANGES, ValueRange, normalized_range, value_range
+from cyclecast.export.adopt.foreign import COLORS, LAYOUTS, RANGES, ValueRange, normalized_range, value_range
+from cyclecast.export.gray import GRAY_WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """Settings from the user; None: detect it. ConfigError for an unknown value."""
+    """Settings from the user. None: detect it. Raises ConfigError for an unknown value."""
 
     layout: str | None = None
     """nchw or nhwc."""
@@ -27,7 +28,7 @@ class Overrides:
     mean or a std is greater than 1. Needs `std`, and replaces `range`."""
     std: tuple[float, ...] | None = None
     gray: str = "luma"
-    """How a gray input is made of a frame: luma (ITU-R BT.601) or mean."""
+    """How a frame is converted for a gray input: luma (ITU-R BT.601) or mean."""
     keep_size: bool = False
     """Keep the fixed size of a model, even if it could be freed."""
     output_name: str | None = None
@@ -53,14 +54,14 @@ class Overrides:
 
     @property
     def normalization(self) -> str | None:
-        """The name of the range that mean and std define."""
+        """The name of the range that mean and std define; None without them."""
         if self.mean is None or self.std is None:
             return None
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return f"mean {mean} std {std}"
 
     def range_of(self, name: str, color: str) -> ValueRange:
-        """The range of this name, also the one of `normalization`. color: the order of the model's channels."""
+        """Returns the range of this name, which may be `normalization`. color: the order of the model's channels."""
         if name != self.normalization or self.mean is None or self.std is None:
             return value_range(name, color)
         order = 1 if color == "rgb" else -1

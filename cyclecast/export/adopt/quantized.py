@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-SAME_INPUTS = {  # QLinear operator with the inputs x, x_scale, x_zero, y_scale, y_zero -> the plain one
+SAME_INPUTS = {  # QLinear operator with the inputs x, x_scale, x_zero, y_scale, y_zero -> the float operator
     "QLinearLeakyRelu": "LeakyRelu",
     "QLinearSigmoid": "Sigmoid",
     "QLinearSoftmax": "Softmax",
@@ -17,7 +17,7 @@ SAME_INPUTS = {  # QLinear operator with the inputs x, x_scale, x_zero, y_scale,
     "QLinearReduceMean": "ReduceMean",
 }
 PAIRS = {"QLinearAdd": "Add", "QLinearMul": "Mul", "QLinearMatMul": "MatMul"}
-OWN_SETTINGS = {"channels_last", "opset"}  # attributes that the plain operators lack
+OWN_SETTINGS = {"channels_last", "opset"}  # attributes that the float operators lack
 
 
 class Rewriter:
@@ -32,22 +32,22 @@ class Rewriter:
         self._nodes: list[onnx.NodeProto] = []
 
     def rewrite(self) -> onnx.ModelProto:
-        """Returns the model."""
+        """Rewrites the model and returns it."""
         for node in self.model.graph.node:
             name = node.op_type
             settings = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in OWN_SETTINGS}
             inputs = list(node.input)
             if name == "QLinearConv":
-                self._convolution(inputs, node.output[0], settings)
+                self._rewrite_convolution(inputs, node.output[0], settings)
             elif name in PAIRS:
-                self._quantized(PAIRS[name], [inputs[0:3], inputs[3:6]], inputs[6:], node.output[0], settings)
+                self._add_quantized(PAIRS[name], [inputs[0:3], inputs[3:6]], inputs[6:], node.output[0], settings)
             elif name in SAME_INPUTS and not any(a.name == "channels_last" and a.i for a in node.attribute):
-                self._quantized(SAME_INPUTS[name], [inputs[0:3]], inputs[3:], node.output[0], settings)
+                self._add_quantized(SAME_INPUTS[name], [inputs[0:3]], inputs[3:], node.output[0], settings)
             elif name == "QLinearConcat":
                 parts = [inputs[start : start + 3] for start in range(2, len(inputs), 3)]
-                self._quantized("Concat", parts, inputs[:2], node.output[0], settings)
+                self._add_quantized("Concat", parts, inputs[:2], node.output[0], settings)
             elif name == "FusedConv" and node.domain == "com.microsoft":
-                self._fused_convolution(inputs, node.output[0], settings)
+                self._rewrite_fused_convolution(inputs, node.output[0], settings)
             else:
                 self._nodes.append(node)
         del self.model.graph.node[:]
@@ -58,8 +58,10 @@ class Rewriter:
         self._nodes.append(helper.make_node(operator, inputs, [output], f"{output}/{operator}", **settings))
         return output
 
-    def _quantized(self, operator: str, parts: list[list[str]], result: list[str], output: str, settings: dict[str, Any]) -> None:
-        """Adds the operator on real numbers. parts: value, scale and zero point of each input; result: scale and zero point."""
+    def _add_quantized(
+        self, operator: str, parts: list[list[str]], result: list[str], output: str, settings: dict[str, Any]
+    ) -> None:
+        """Adds the float operator. parts: value, scale and zero point of each input. result: scale and zero point."""
         values = [
             self._add("DequantizeLinear", [name for name in part if name], f"{output}/input_{index}")
             for index, part in enumerate(parts)
@@ -67,7 +69,7 @@ class Rewriter:
         real = self._add(operator, values, f"{output}/real", **settings)
         self._add("QuantizeLinear", [real, *[name for name in result if name]], output)
 
-    def _convolution(self, inputs: list[str], output: str, settings: dict[str, Any]) -> None:
+    def _rewrite_convolution(self, inputs: list[str], output: str, settings: dict[str, Any]) -> None:
         x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, *bias = inputs
         axis = {"axis": 0} if self._size(w_scale) > 1 else {}
         values = [
@@ -84,7 +86,7 @@ class Rewriter:
         real = self._add("Conv", values, f"{output}/real", **settings)
         self._add("QuantizeLinear", [real, y_scale, y_zero], output)
 
-    def _fused_convolution(self, inputs: list[str], output: str, settings: dict[str, Any]) -> None:
+    def _rewrite_fused_convolution(self, inputs: list[str], output: str, settings: dict[str, Any]) -> None:
         activation = settings.pop("activation", b"").decode()
         numbers = settings.pop("activation_params", [])
         names = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta")}.get(activation, ())

@@ -24,10 +24,11 @@ DTYPES: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "fl
 
 
 def read_foreign(path: Path, output_name: str | None = None, set_inputs: Mapping[str, str] | None = None) -> ForeignModel:
-    """The model at `path`. output_name: which of several outputs is the image. set_inputs: values of all inputs but the image.
+    """Reads the model at `path`, reduced to one input image and one output image.
 
-    ModelError, without the path, if it cannot be read, is ours, or has inputs or outputs that these do not cover; ConfigError
-    if they name none of its own.
+    output_name: the output that is the image, if there are several. set_inputs: values of all inputs but the image. Raises
+    ModelError, without the path, if the file cannot be read, if cyclecast wrote it, or if it has other inputs or outputs than
+    these; raises ConfigError if these name an input or output that it does not have.
     """
     model = _load(path)
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -97,7 +98,7 @@ def _reject_our_models(model: onnx.ModelProto) -> None:
 
 
 def _list_ports(ports: object) -> str:
-    """name dtype (shape), for each."""
+    """Returns "name dtype (shape)" of each, with commas between them."""
     return ", ".join(f"{port.name} {_dtype_name(port)} {_spec(port)}" for port in ports)  # type: ignore[attr-defined]
 
 
@@ -113,7 +114,7 @@ def _spec(port: onnx.ValueInfoProto) -> TensorSpec:
 
 
 def _parse_value(port: onnx.ValueInfoProto, text: str) -> Array:
-    """An input's value: one number for all elements, or as many numbers as it has elements. Free dimensions are 1."""
+    """Parses an input's value: one number for all elements, or a number for each. Free dimensions become 1."""
     words = [{"true": "1", "false": "0"}.get(word.strip().lower(), word.strip()) for word in text.split(",")]
     shape = [d or 1 for d in _spec(port).dims]
     expected = f"expected a number, or {int(np.prod(shape))} with commas between them"

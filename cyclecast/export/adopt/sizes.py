@@ -39,7 +39,7 @@ class OutputSpec:
 
 
 def find_layout(input_spec: TensorSpec, override: str | None) -> Finding:
-    """Finds the layout: the axis with 3 channels or 1. ConfigError if both layouts fit, ModelError if none does."""
+    """Finds the layout: the axis with 3 channels or 1. Raises ConfigError if both layouts fit, ModelError if none does."""
     why = f"its input is {input_spec}" if input_spec.dims else "its input's shape is not in the file"
     fits = list(LAYOUTS)
     if input_spec.dims:
@@ -56,12 +56,12 @@ def find_layout(input_spec: TensorSpec, override: str | None) -> Finding:
 
 
 def input_channels(input_spec: TensorSpec, layout: str) -> int:
-    """The number of channels of the input; 3 if the file does not say."""
+    """Returns the number of channels of the input; 3 if the file does not state it."""
     return (input_spec.dims[LAYOUTS[layout]] if input_spec.dims else None) or 3
 
 
 def fixed_size(input_spec: TensorSpec, layout: str) -> tuple[int, int] | None:
-    """(width, height) of an input with a fixed size, None for any size. ModelError if only one side is fixed."""
+    """Returns (width, height) of an input with a fixed size, None for any size. Raises ModelError if only one side is fixed."""
     if not input_spec.dims:
         return None
     height, width = _height_and_width(input_spec, layout)
@@ -77,7 +77,7 @@ def _height_and_width(input_spec: TensorSpec, layout: str) -> tuple[int | None, 
 
 
 def multiples_of(size: tuple[int, int]) -> list[int]:
-    """The multiples that may free a model of this size: with them, frames of this size are not padded."""
+    """Returns the multiples to try for a model that is freed from this size: those that do not pad frames of this size."""
     side = math.gcd(*size)
     return [
         value for value in range(1, min(side, MULTIPLES[-1]) + 1) if side % value == 0 and (value in MULTIPLES or value % 4 == 0)
@@ -89,7 +89,7 @@ def find_multiple(
 ) -> tuple[OutputSpec, int, Finding]:
     """Runs a model of any size at an odd size and at the smallest. Returns its output, the multiple to pad to, and a finding.
 
-    The multiple is the first of `multiples` with which the output has the input's size. ModelError if there is none.
+    The multiple is the first of `multiples` with which the output has the input's size. Raises ModelError if there is none.
     """
     problems: list[ModelError] = []
     for multiple in multiples if override is None else (override,):
@@ -97,7 +97,7 @@ def find_multiple(
             output = [output_spec(run, layout, channels, *probe, multiple) for probe in PROBES][0]
         except ModelError as error:
             problems.append(error)
-            if isinstance(error, NoImage):
+            if isinstance(error, NoImageOutput):
                 break
             continue
         at = " and ".join(f"{width}x{height}" for height, width in PROBES)
@@ -106,18 +106,18 @@ def find_multiple(
         if multiple == 1:
             return output, 1, Finding("size", "any", f"its output has the input's size at {at}")
         return output, multiple, Finding("multiple", str(multiple), f"padded to fewer, {problems[-1]}")
-    if override is not None or isinstance(problems[-1], NoImage):
+    if override is not None or isinstance(problems[-1], NoImageOutput):
         raise problems[-1]
     tried = ", ".join(map(str, multiples))
     raise ModelError(f"{problems[0]} (sides padded to multiples of {tried}: none works; --multiple N sets another one)")
 
 
-class NoImage(ModelError):
+class NoImageOutput(ModelError):
     """The output is not an image at any size."""
 
 
 def output_spec(run: Run, layout: str, channels: int, height: int, width: int, multiple: int = 1) -> OutputSpec:
-    """Runs the model on black. ModelError if it fails, or if its output is no image of the input's size."""
+    """Runs the model on a black image. Raises ModelError if it fails, or if its output is not an image of the input's size."""
     x = pad(np.zeros((1, channels, height, width), np.float32), multiple)
     sides, shape = x.shape[2:], run(x).shape
     images = {}
@@ -127,11 +127,11 @@ def output_spec(run: Run, layout: str, channels: int, height: int, width: int, m
         if images.get(name) == sides:
             return OutputSpec(name, shape[LAYOUTS[name]])
     if not images and len(shape) == 4 and 2 in (shape[1], shape[3]):
-        raise NoImage(
+        raise NoImageOutput(
             f"its output is {shape}, with 2 channels: not an image, but two of its planes, such as a and b of Lab, which a "
             "program of its own has to combine with the gray input; expected 1 or 3 channels"
         )
     if not images:
-        raise NoImage(f"its output is {shape}; {EXPECTED}")
+        raise NoImageOutput(f"its output is {shape}; {EXPECTED}")
     got = next(iter(images.values()))
     raise ModelError(f"its output is {got[1]}x{got[0]} for an input of {sides[1]}x{sides[0]}; expected the same size")

@@ -1,4 +1,4 @@
-"""Rewrites a graph into standard operators, in order, that every engine runs."""
+"""Rewrites a graph into sorted standard operators, which every engine runs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SCALAR_INPUTS = {  # operator -> its inputs that are one value without a dimensi
 
 
 def standardize(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in opset 18 or later, without local functions, dead nodes, fused and quantized operators; its nodes are sorted.
+    """Returns a sorted copy in opset 18 or later, without local functions, dead nodes, and fused or quantized operators.
 
-    ModelError if onnx cannot convert it, or if only the machine that optimized the file can run it.
+    Raises ModelError if onnx cannot convert it, or if only the type of processor that the file was optimized for can run it.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -80,7 +80,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
-    """Names that a node reads, also inside its subgraphs."""
+    """Returns the names that a node reads, also inside its subgraphs."""
     names = [value for value in node.input if value]
     for attribute in node.attribute:
         for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
@@ -106,7 +106,7 @@ def _remove_dead_nodes(graph: onnx.GraphProto) -> None:
 
 
 def _make_scalars(graph: onnx.GraphProto) -> None:
-    """Gives tensors of shape (1,) no dimension where an operator expects one value; engines differ in what they accept."""
+    """Replaces tensors of shape (1,) by scalars where an operator expects a scalar; engines differ in what they accept."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
     made: dict[str, str] = {}
     constants = {

@@ -31,7 +31,7 @@ UPSAMPLE_MODES: dict[str, Upsample] = {"bilinear": "resize", "nearest": "nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What the keys of a file do not show, or not for sure. None: found, or the default."""
+    """Settings that the keys of a file do not show, or not for sure. None: inferred, or the default."""
 
     key: str | None = None
     """The generator to read, if the file holds several: its name or a part of it, such as G_BA."""
@@ -45,12 +45,12 @@ class Overrides:
     """Conversion of frames for a generator of gray images: luma (the default) or mean."""
 
     def names(self) -> list[str]:
-        """The names of the overrides that are given."""
+        """Returns the names of the overrides that are set."""
         return [name for name, value in vars(self).items() if value is not None]
 
     @classmethod
     def from_architecture(cls, architecture: Mapping[str, Any]) -> Overrides:
-        """The overrides with which a file was read whose exported model has this architecture."""
+        """Returns the overrides that were used to read a file whose exported model has this architecture."""
         upsample = {ours: theirs for theirs, ours in UPSAMPLE_MODES.items()}.get(architecture.get("upsample", ""))
         norm = architecture.get("norm")
         return cls(
@@ -69,23 +69,22 @@ class ForeignGenerator:
     architecture: dict[str, Any]
     """Arguments of `build_generator`."""
     key: str
-    """Where it was in the file; empty if the file is its state dict."""
+    """Its place in the file; empty if the file is its state dict."""
     findings: list[Finding]
-    """What the file does not say for sure, with the reasons."""
+    """What was inferred from the file, with the reasons."""
 
 
 def read_state_dict(state: object, overrides: Overrides | None = None, direction: str | None = None) -> ForeignGenerator:
     """Reads the generator in a checkpoint. direction: chooses among several, where their names show it.
 
-    Raises ModelError if there is no generator of frames, and ConfigError for an override that does not fit it, or where one is
-    needed.
+    Raises ModelError if there is no generator of frames, and ConfigError if an override is missing or does not fit it.
     """
     overrides = overrides or Overrides()
     if overrides.upsample not in (None, *UPSAMPLE_MODES):
         raise ConfigError(f"upsample must be {' or '.join(UPSAMPLE_MODES)}, got {overrides.upsample!r}")
     check_gray(overrides.gray)
     key, found, findings = find_generator(state, overrides.key, direction)
-    tensors = {name: value.detach().float().contiguous() for name, value in found.items() if not _is_count(name)}
+    tensors = {name: value.detach().float().contiguous() for name, value in found.items() if not _is_batch_count(name)}
     resize_mode = UPSAMPLE_MODES[overrides.upsample or "bilinear"]
     layout = unet_layout(tensors) if "model.model.0.weight" in tensors else resnet_layout(tensors, resize_mode)
     norm, norm_findings = find_norm(tensors, layout.layers, overrides.norm, overrides.batch_norm)
@@ -102,7 +101,7 @@ def read_state_dict(state: object, overrides: Overrides | None = None, direction
         findings.append(Finding("upsample", overrides.upsample or "bilinear", why))
     elif overrides.upsample:
         raise ConfigError("upsample is for resize-convolutions, but this generator has none: leave upsample out")
-    findings += _gray(architecture, overrides.gray)
+    findings += _add_gray(architecture, overrides.gray)
     description = describe_architecture(architecture)
     with torch.device("meta"):  # allocates no memory: the weights come from the file
         network = build_generator(**architecture)
@@ -111,12 +110,15 @@ def read_state_dict(state: object, overrides: Overrides | None = None, direction
 
 
 def describe_architecture(architecture: Mapping[str, Any]) -> str:
-    """The architecture as text: `generator resnet, blocks 9, …`."""
+    """Returns the architecture as text: `generator resnet, blocks 9, …`."""
     return ", ".join(f"{name} {value}" for name, value in architecture.items())
 
 
-def _gray(architecture: dict[str, Any], gray: str | None) -> list[Finding]:
-    """Adds the conversion to gray to the architecture if it is not the default. ModelError for channels that are no frame's."""
+def _add_gray(architecture: dict[str, Any], gray: str | None) -> list[Finding]:
+    """Adds the conversion to gray to the architecture if it is not the default; returns the finding.
+
+    Raises ModelError for numbers of channels that no frame has, and ConfigError for `gray` with a color input.
+    """
     inputs, outputs = architecture.get("in_channels", 3), architecture.get("out_channels", 3)
     check_channels(inputs, outputs)
     if inputs == 3:
@@ -129,8 +131,8 @@ def _gray(architecture: dict[str, Any], gray: str | None) -> list[Finding]:
     return [Finding("gray", gray or "luma", why)]
 
 
-def _is_count(key: str) -> bool:
-    """Whether a tensor is the number of batches that a norm has seen, which does not affect the output."""
+def _is_batch_count(key: str) -> bool:
+    """Returns whether a tensor is the number of batches that a norm has seen, which does not affect the output."""
     return last_name(key) == "num_batches_tracked"
 
 

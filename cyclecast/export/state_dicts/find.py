@@ -18,7 +18,7 @@ UNET_KEY = re.compile(r"(?P<prefix>|.*?\.)model\.model\.0\.weight")
 WRAPPERS = ("module", "_orig_mod")  # of DataParallel and torch.compile
 AVERAGE = re.compile(r"(^|[._])(ema|averaged?|avg|shadow)([._]|$)", re.IGNORECASE)
 LOOKS_LIKE_GENERATOR = re.compile(r"(^|[._])(net_?)?(g|gen|generator|params)([A-Z_\d]|$)", re.IGNORECASE)
-DEEPEST = 8  # mappings inside each other
+MAX_DEPTH = 8  # of mappings inside each other
 
 Tensors = dict[str, Tensor]
 
@@ -27,7 +27,7 @@ def find_generator(state: object, key: str | None = None, direction: str | None 
     """Returns the name of a checkpoint's generator, its tensors as that project names them, and the reason for the choice.
 
     The name is where it was found: `G_AB`, `state_dict.netG`; empty if the file is the generator's state dict. key: a name, or
-    the part of it that tells generators apart. direction: of the generator to choose among several, a2b, b2a or None.
+    a part of it that no other generator's name has. direction: of the generator to choose among several, a2b, b2a or None.
 
     Raises ModelError if there is no generator, and ConfigError if there are several and neither `key` nor `direction` chooses.
     """
@@ -38,16 +38,16 @@ def find_generator(state: object, key: str | None = None, direction: str | None 
         raise ModelError(_rejection(state))
     names = list(found)
     if key is not None:
-        return _by_key(found, key)
-    current = _without_older_twins(names)
+        return _find_by_key(found, key)
+    current = _drop_older_twins(names)
     chosen = current if len(current) == 1 else [name for name in current if direction and direction_from_name(name) == direction]
     if len(chosen) != 1:
         raise ConfigError(
-            f"holds {len(current)} generators, {_listing(current)}: choose one with --key, such as --key {current[0]}"
+            f"holds {len(current)} generators, {_list_names(current)}: choose one with --key, such as --key {current[0]}"
         )
     (name,) = chosen
     if len(current) > 1:
-        why = f"the direction {direction}; the alternatives are {_listing([other for other in names if other != name])}"
+        why = f"the direction {direction}; the alternatives are {_list_names([other for other in names if other != name])}"
     elif len(names) > 1:
         why = f"averaged weights; the alternative is --key {next(other for other in names if other != name)}"
     else:
@@ -55,12 +55,12 @@ def find_generator(state: object, key: str | None = None, direction: str | None 
     return name, found[name], [Finding("key", name, why)] if name else []
 
 
-def _by_key(found: Mapping[str, Tensors], key: str) -> tuple[str, Tensors, list[Finding]]:
+def _find_by_key(found: Mapping[str, Tensors], key: str) -> tuple[str, Tensors, list[Finding]]:
     wanted = key.split(".")
     matching = [key] if key in found else [name for name in found if _contains(name.split("."), wanted)]
     if len(matching) != 1:
         problem = f"{len(matching)} generators have {key!r} in their name" if matching else f"no generator named {key!r}"
-        raise ConfigError(f"{problem}: it holds {_listing(list(found))}")
+        raise ConfigError(f"{problem}: it holds {_list_names(list(found))}")
     return matching[0], found[matching[0]], [Finding("key", matching[0], "as requested")]
 
 
@@ -69,7 +69,7 @@ def _contains(parts: Sequence[str], wanted: Sequence[str]) -> bool:
 
 
 def _generators(state: Mapping[Any, Any]) -> Iterator[tuple[str, Tensors]]:
-    """Name and tensors of each generator. A mapping may hold one under a prefix, or be one."""
+    """Yields name and tensors of each generator. A mapping may hold one under a prefix, or be one."""
     for path, tensors in _mappings(state):
         renamings: dict[str, tuple[str, str]] = {}  # prefix -> the start of a generator's names, and what replaces it
         for key, value in tensors.items():
@@ -91,29 +91,29 @@ def _generators(state: Mapping[Any, Any]) -> Iterator[tuple[str, Tensors]]:
 
 
 def _mappings(state: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensors]]:
-    """All mappings with tensors, with their place. Leaves out optimizers, whose keys are numbers."""
+    """Yields the place and the tensors of each mapping with tensors. Leaves out optimizers, whose keys are numbers."""
     tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if tensors:
         yield path, tensors
     for key, value in state.items():
-        if isinstance(key, str) and isinstance(value, Mapping) and len(path) < DEEPEST:
+        if isinstance(key, str) and isinstance(value, Mapping) and len(path) < MAX_DEPTH:
             yield from _mappings(value, (*path, key))
 
 
-def _without_older_twins(names: list[str]) -> list[str]:
-    """The names without those whose averaged weights are in the file, too: `params` beside `params_ema`."""
+def _drop_older_twins(names: list[str]) -> list[str]:
+    """Returns the names without those whose averaged weights are in the file, too: `params` beside `params_ema`."""
     averaged = {AVERAGE.sub(".", name).strip("._"): name for name in names if AVERAGE.search(name)}
     return [name for name in names if averaged.get(name.strip("._"), name) == name]
 
 
-def _listing(names: list[str]) -> str:
-    """The names, each with the direction that it shows."""
+def _list_names(names: list[str]) -> str:
+    """Returns the names as text, each with the direction that it shows."""
     shown = [(name or "the file itself", direction_from_name(name)) for name in names]
     return ", ".join(name + (f" ({direction})" if direction else "") for name, direction in shown)
 
 
 def _rejection(state: Mapping[Any, Any]) -> str:
-    """Why a checkpoint has no generator, as text."""
+    """Returns the error message for a checkpoint without a generator."""
     expected = f"expected a generator of {REPOSITORY}: a ResNet's model.10.conv_block.1.weight or a U-Net's model.model.0.weight"
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     first, convolutions = next(iter(tensors), ""), [value for value in tensors.values() if value.ndim == 4]

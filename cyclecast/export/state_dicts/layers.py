@@ -1,4 +1,4 @@
-"""The layers of another project's generator beside those of ours, and the conversion of their tensors."""
+"""Maps the layers of another project's generator to ours, and converts their tensors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layout:
-    """A generator as its keys show it."""
+    """The architecture and the layers of a generator, as its keys show them."""
 
     architecture: dict[str, Any]
     """Arguments of `build_generator`, without the norm."""
@@ -38,33 +38,34 @@ class Layout:
 
 
 def conv_and_norm(name: str) -> Layer:
-    """A convolution with the same name in both networks, and the norm that follows it."""
+    """Returns a convolution with the same name in both networks, and the norm that follows it."""
     norm = f"{module_name(name)}.{int(last_name(name)) + 1}"
     return Layer(name, name, norm, norm)
 
 
 def first_channels(tensors: Mapping[str, Tensor], key: str) -> tuple[int, int]:
-    """Input and output channels of the first convolution. ModelError if it is missing."""
+    """Returns input and output channels of the first convolution. Raises ModelError if it is missing."""
     if key not in tensors or tensors[key].ndim != 4 or not tensors[key].numel():
         raise ModelError(f"has no convolution {key}, expected as the first of a generator")
     return tensors[key].shape[1], tensors[key].shape[0]
 
 
 def last_channels(tensors: Mapping[str, Tensor], key: str, axis: int) -> int:
-    """Output channels of the last convolution, at `axis` of its weight; 3 if it is missing, which `convert` reports."""
+    """Returns the output channels of the last convolution, at `axis` of its weight; 3 if it is missing (see `convert`)."""
     return tensors[key].shape[axis] if key in tensors and tensors[key].ndim == 4 else 3
 
 
 def image_channels(inputs: int, outputs: int) -> dict[str, int]:
-    """The settings of `build_generator` that are not RGB."""
+    """Returns the arguments of `build_generator` for channels that are not RGB."""
     return {name: count for name, count in (("in_channels", inputs), ("out_channels", outputs)) if count != 3}
 
 
 def convert(tensors: Mapping[str, Tensor], layout: Layout, network: ImageGenerator, description: str) -> dict[str, Tensor]:
-    """Converts the tensors into a state dict of `network`; ModelError if one is missing, has another shape, or is left over.
+    """Converts the tensors into a state dict of `network`.
 
-    An instance norm cancels the bias before it, which is dropped. A batch norm's running mean includes the bias before it, which
-    is subtracted. Statistics that `network` does not use are dropped.
+    Raises ModelError if a tensor is missing, has another shape, or has no place. An instance norm cancels the bias before it,
+    which is dropped. A batch norm's running mean includes the bias before it, which is subtracted. Statistics that `network`
+    does not use are dropped.
     """
     remaining, converted = dict(tensors), {}
 

@@ -14,17 +14,17 @@ GENERATOR_TOKENS = ("g", "gen", "generator", "netg")
 
 
 def module_name(key: str) -> str:
-    """`model.2.weight` -> `model.2`."""
+    """Returns the module's name: `model.2` of `model.2.weight`."""
     return key.rpartition(".")[0]
 
 
 def last_name(key: str) -> str:
-    """`model.2.weight` -> `weight`."""
+    """Returns the last part of a name: `weight` of `model.2.weight`."""
     return key.rpartition(".")[2]
 
 
 def first_names(names: Iterable[str]) -> str:
-    """The first three names, and the number of the others."""
+    """Returns the first three names and the number of the others, as text."""
     all_names = list(names)
     return (", ".join(all_names[:3]) or "nothing") + (f" and {len(all_names) - 3} more" if len(all_names) > 3 else "")
 
@@ -34,9 +34,10 @@ def shape_text(tensor: Tensor) -> str:
 
 
 def direction_from_name(name: str) -> str | None:
-    """a2b or b2a, as names such as `netG_B2A`, `BtoA`, `G_BA_100` and `latest_net_G_B` show; None if it shows neither.
+    """Returns a2b or b2a, which names such as `netG_B2A`, `BtoA`, `G_BA_100` and `latest_net_G_B` show; None for other names.
 
-    G_A is the generator a2b, as in pytorch-CycleGAN-and-pix2pix. The last hint counts, but a pair such as B2A before all others.
+    G_A is the generator a2b, as in pytorch-CycleGAN-and-pix2pix. A pair such as B2A takes precedence; otherwise the last hint
+    counts.
     """
     pairs = [
         match["source"] + match["target"] for match in PAIR.finditer(name) if match["source"].lower() != match["target"].lower()

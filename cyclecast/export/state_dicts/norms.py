@@ -19,7 +19,7 @@ BATCH_NORMS = ("image", "running")
 def find_norm(
     tensors: Mapping[str, Tensor], layers: Sequence[Layer], norm: str | None = None, batch_norm: str | None = None
 ) -> tuple[AnyNorm, list[Finding]]:
-    """The norm as an argument of `build_generator`, and the reasons.
+    """Finds the norm; returns it as an argument of `build_generator`, with the findings.
 
     norm: overrides what the keys show, where they allow it. batch_norm: statistics of batch norms; None: `image`. One image's
     batch norm is an instance norm with a learned scale, `affine`.

@@ -11,7 +11,7 @@ from cyclecast.training.networks.layers import Upsample
 
 
 def resnet_layout(tensors: Mapping[str, Tensor], resize_mode: Upsample) -> Layout:
-    """Finds blocks, channels, and how it down- and upsamples. resize_mode: upsampling of a resize-convolution.
+    """Finds the blocks, the channels, the down- and the upsampling. resize_mode: upsampling of a resize-convolution.
 
     Upsampling is one module here (`upsample_block`). There, a deconvolution is one, too; a low-pass filter (CUT) and its
     convolution are two; a resize-convolution is three: Upsample, ReflectionPad2d, Conv2d.
@@ -46,7 +46,10 @@ def resnet_layout(tensors: Mapping[str, Tensor], resize_mode: Upsample) -> Layou
 
 
 def _upsampling(tensors: Mapping[str, Tensor], at: int, resize_mode: Upsample) -> tuple[Upsample, int, str]:
-    """How it upsamples, their modules before the convolution, and where ours keeps the convolution. at: their first module."""
+    """Returns the upsampling, the number of their modules before the convolution, and the place of the convolution in ours.
+
+    at: the index of their first module.
+    """
     if f"model.{at}.filt" in tensors:
         return "antialias", 1, ".1"
     return ("deconvolution", 0, "") if f"model.{at}.weight" in tensors else (resize_mode, 2, ".1")

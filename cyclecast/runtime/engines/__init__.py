@@ -36,7 +36,7 @@ BEST_FIRST = (
     ("onnxruntime", "cpu"),
 )
 
-TRIED_AT = (64, 64)  # (width, height) of the frame that `auto` tries a model on
+TRIAL_SIZE = (64, 64)  # (width, height) of the frame on which `auto` tries a model
 
 
 def open_engine(model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
@@ -45,8 +45,8 @@ def open_engine(model: Path, engine: str = "auto", device: str = "auto", precisi
     engine: "auto" or a key of `ENGINES`; a plan runs on its own engine only. device: "auto" (the best device present), "cpu",
     "gpu" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16".
 
-    "auto" tries a model that cyclecast did not export on a small frame, and takes the next precision or engine if that fails. A
-    warning in the log says so.
+    "auto" tries a model that cyclecast did not export on a small frame, and uses the next precision or engine if that fails. It
+    logs a warning then.
 
     Raises EngineUnavailable if this machine lacks the engine or device, ConfigError for an unknown engine, and ModelError if
     the file is not a frame model.
@@ -95,7 +95,7 @@ def _open_working(name: str, model: Path, device: str, precision: str, failures:
         spec = spec_from_metadata(model, engine.metadata)
         if name.startswith("tensorrt") or (engine.metadata and spec.recipe != "adopted"):
             return engine
-        width, height = engine.size or TRIED_AT
+        width, height = engine.size or TRIAL_SIZE
         try:
             engine.run(np.zeros((height, width, 3), np.uint8))
         except EngineError as error:
@@ -110,7 +110,7 @@ def _open_working(name: str, model: Path, device: str, precision: str, failures:
 
 
 def _candidates(device: str) -> list[tuple[str, str]]:
-    """(engine, device) pairs to try in turn; engines use no other device than a requested one."""
+    """Returns (engine, device) pairs to try in turn; engines use no other device than a requested one."""
     pairs = [(name, own if device == "auto" else device) for name, own in BEST_FIRST if name in ENGINES]
     if device == "cpu":  # OpenVINO is the faster one there
         pairs.sort(key=lambda pair: pair[0] != "openvino")

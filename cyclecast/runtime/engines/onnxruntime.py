@@ -124,7 +124,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         return f"{'tensorrt' if name == 'tensorrt' else 'cuda'}:{index}", index, providers
 
     def _require_provider(self, session: Any) -> None:
-        """DeviceFailed if the session lacks the requested provider: onnxruntime drops one that fails to load without an error."""
+        """Raises DeviceFailed if the session lacks the requested provider: onnxruntime silently drops one that fails to load."""
         expected, got = self._providers[0][0], session.get_providers()
         if expected not in got:
             raise DeviceFailed(f"onnxruntime could not start {expected} and would have run on {', '.join(got)}")

@@ -66,7 +66,7 @@ class OpenVinoEngine:
             return False
 
     def _pick_precision(self, precision: str, model: openvino.Model, recorded: str) -> str:
-        """recorded: what the model's metadata say about "auto"."""
+        """Returns the precision to compute in. recorded: the `auto_precision` of the model's metadata."""
         native = self._core.get_property(self._target, "OPTIMIZATION_CAPABILITIES")
         if precision == "auto":
             # Never fp16 on a CPU: one that computes bf16 runs fp16 ten times slower.

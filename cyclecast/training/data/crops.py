@@ -58,11 +58,11 @@ class View:
 
     @classmethod
     def for_folder(cls, folder: Path, half: Half | None) -> View:
-        """Returns the view of the files of `folder`. InputError if its table of classes is malformed."""
+        """Returns the view of the files of `folder`. Raises InputError if its table of classes is malformed."""
         return cls(half, find_palette(folder))
 
     def read(self, path: Path) -> NDArray[np.uint8]:
-        """Reads (H, W, 3) uint8 RGB. InputError, which names the file, if it is unusable."""
+        """Reads (H, W, 3) uint8 RGB. Raises InputError, which names the file, if it is unusable."""
         image = read_labels(path, self.palette) if self.palette else read_image(path)
         if image is not None and self.half:
             image = half_of(image, self.half)
@@ -98,7 +98,7 @@ class AlignedImages:
     def draw(self, random: np.random.Generator) -> tuple[Tensor, ...]:
         """Draws a random crop of a random row: (3, crop_size, crop_size) float32 in [-1, 1] per column.
 
-        InputError if no row is readable.
+        Raises InputError if no row is readable.
         """
         while len(self._unusable) < len(self.rows):
             images = self._read(int(random.integers(len(self.rows))))

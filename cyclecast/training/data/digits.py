@@ -49,7 +49,7 @@ def list_digit_files(folder: Path) -> list[Path]:
 def find_digits(path: Path) -> Path:
     """Returns the file of digits in a folder without images; any other path as it is.
 
-    InputError, which lists the files, if the folder holds several.
+    Raises InputError, which lists the files, if the folder holds several.
     """
     files = list_digit_files(path) if path.is_dir() and not has_images(path) else []
     if len(files) > 1:

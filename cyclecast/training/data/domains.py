@@ -67,7 +67,7 @@ class ImageFolder:
         return self._images.skipped
 
     def draw(self, random: np.random.Generator) -> Tensor:
-        """Returns a random crop: (3, crop_size, crop_size) float32 in [-1, 1], RGB. InputError if no file is usable."""
+        """Returns a random crop: (3, crop_size, crop_size) float32 in [-1, 1], RGB. Raises InputError if no file is usable."""
         return self._images.draw(random)[0]
 
     def first(self, count: int, side: int) -> Tensor:
@@ -86,7 +86,7 @@ def open_domain(
 ) -> Domain:
     """Opens a folder as ImageFolder, a file of digits or a folder that holds one as DigitSet of `crop_size` pixels.
 
-    InputError for anything else.
+    Raises InputError for anything else.
 
     load_size, half and flip apply to folders (see ImageFolder), tight to digits (see DigitSet).
     """

@@ -23,7 +23,7 @@ Half = Literal["left", "right"]
 def list_images(folder: Path) -> list[Path]:
     """Lists every image file in `folder` and its subfolders that can be decoded here, sorted; logs how many cannot.
 
-    InputError if the folder is missing or has none.
+    Raises InputError if the folder is missing or has none.
     """
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: no such folder")
@@ -36,7 +36,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def has_images(folder: Path) -> bool:
-    """Whether `folder` or its subfolders hold an image file."""
+    """Returns whether `folder` or its subfolders hold an image file."""
     return any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in folder.rglob("*"))
 
 

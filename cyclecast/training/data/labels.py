@@ -74,7 +74,7 @@ def find_palette(folder: Path) -> Palette | None:
 def read_labels(path: Path, palette: Palette) -> NDArray[np.uint8] | None:
     """Reads a single-channel image of class indices and colors it: (H, W, 3) uint8 RGB; None if it cannot be decoded.
 
-    InputError if it has more channels, or an index outside the palette.
+    Raises InputError if it has more channels, or an index outside the palette.
     """
     indices = decode(path, cv2.IMREAD_UNCHANGED)
     if indices is None:
@@ -88,7 +88,7 @@ def read_labels(path: Path, palette: Palette) -> NDArray[np.uint8] | None:
 
 
 def colorize(indices: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
-    """Converts (H, W) uint8 class indices to (H, W, 3) uint8 RGB. InputError for an index outside the palette."""
+    """Converts (H, W) uint8 class indices to (H, W, 3) uint8 RGB. Raises InputError for an index outside the palette."""
     if indices.size and int(indices.max()) >= len(palette):
         raise InputError(f"class index {int(indices.max())} is outside the table, expected 0 to {len(palette) - 1}")
     return palette.colors[indices]

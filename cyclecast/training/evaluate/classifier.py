@@ -85,8 +85,8 @@ def train_classifier(
 
     images: (N, 3, S, S) uint8. labels: (N,) in [0, classes), on any device. AdamW with a one-cycle schedule that peaks at
     `learning_rate` (Smith and Topin 2018). Augmentation: `shift` moves each image by up to so many pixels, `flip` mirrors half
-    of them. on_progress(step, steps) is called after each step. The same seed gives the same weights; torch's global random state
-    does not change. InputError if the labels do not fit the images.
+    of them. on_progress(step, steps) is called after each step. The same seed gives the same weights; torch's global random
+    state does not change. Raises InputError if the labels do not fit the images.
     """
     _check(images, labels, classes)
     labels = labels.to(images.device)

@@ -155,7 +155,7 @@ def fid_kid(
 def fid_kid_of_features(
     real: Tensor, fake: Tensor, space: Space, *, subset_size: int | None = None, subsets: int = 100, seed: int = 0
 ) -> DistributionScores:
-    """As `fid_kid`, from features (N, D) and (M, D) in float64, so that those of one set can serve several times."""
+    """Computes `fid_kid` from features (N, D) and (M, D) in float64, so that those of one set can be used several times."""
     smallest = min(len(real), len(fake))
     metrics: list[Any] = _metrics(real.shape[1], subset_size or min(1000, smallest // 2), subsets)
     for features, is_real in ((real, True), (fake, False)):
@@ -192,7 +192,7 @@ def extract_features(images: Tensor, extractor: nn.Module, batch_size: int = 64)
 
 
 def _import_or_explain(module: str) -> ModuleType:
-    """Imports a module. MissingExtraError, with the command that installs it, if it is missing."""
+    """Imports a module. Raises MissingExtraError, with the command that installs it, if it is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -38,8 +38,8 @@ class DomainPaths:
     def from_settings(cls, settings: Mapping[str, Any]) -> DomainPaths:
         """Builds the paths from a run's settings, or from `data_settings` of a folder; a path may be a string.
 
-        A folder that holds a file of digits becomes that file. InputError if one of the two domains is not named, does not
-        exist, or is of another type than the other.
+        A folder that holds a file of digits becomes that file. Raises InputError if one of the two domains is not named, does
+        not exist, or is of another type than the other.
         """
         paths: dict[str, Any] = {}
         for name in PATH_SETTINGS:
@@ -82,7 +82,7 @@ def _advice(setting: str) -> str:
 def replace_domains(settings: Mapping[str, Any], domain_a: Path | None, domain_b: Path | None) -> dict[str, Any]:
     """Returns the settings with these domains in place of their own; a domain named here has no test split.
 
-    ConfigError if only one is named and the other one is a half of each image.
+    Raises ConfigError if only one is named and the other one is a half of each image.
     """
     named = {"a": domain_a, "b": domain_b}
     if settings.get("layout") == "halves" and (domain_a is None) != (domain_b is None):
@@ -98,7 +98,7 @@ def replace_domains(settings: Mapping[str, Any], domain_a: Path | None, domain_b
 def load_splits(paths: DomainPaths, domain: str, side: int) -> tuple[Tensor, Tensor]:
     """Reads the training and test images of a domain, (N, 3, S, S) uint8 each.
 
-    Without a test split, every second image is held out for the test. InputError if no image can be read.
+    Without a test split, every second image is held out for the test. Raises InputError if no image can be read.
     """
     train, test, half = paths.splits(domain)
     images = to_bytes(open_domain(train, (side, side), side, half=half).first(MAX_IMAGES, side))
@@ -126,8 +126,8 @@ def require_images(path: Path, count: int, *, held_out: bool = False) -> None:
 def load_label_splits(paths: DomainPaths, side: int) -> tuple[list[Tensor], list[Tensor]]:
     """Reads the training and test pairs of label maps and photos.
 
-    Returns two lists: label images and photos (N, 3, S, S) uint8, and class indices (N, S, S) int64. Without a test split, every
-    second pair is held out. InputError if neither domain is label maps, or there are no pairs.
+    Returns two lists: label images and photos (N, 3, S, S) uint8, and class indices (N, S, S) int64. Without a test split,
+    every second pair is held out. Raises InputError if neither domain is label maps, or there are no pairs.
     """
     found = paths.label_domain()
     if found is None:

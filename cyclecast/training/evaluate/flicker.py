@@ -78,8 +78,8 @@ def structure_kept(source: Image, styled: Image) -> float:
     """Returns the SSIM of the luma of two frames (H, W, 3) uint8 BGR, at most 1 (Wang et al. 2004; Gaussian, sigma 1.5).
 
     It measures how much local structure survives the styling, whatever happens to the colors: 1 is the input itself, and a
-    painting keeps less than a color filter. Windows that leave the frame do not count. InputError if the frames do not match
-    or are smaller than a window.
+    painting keeps less than a color filter. Windows that leave the frame do not count. Raises InputError if the frames do not
+    match or are smaller than a window.
     """
     _check(source, styled)
     if min(source.shape[:2]) < WINDOW:

@@ -29,8 +29,8 @@ class LabelScores:
 def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore: int | None = None) -> Tensor:
     """Counts how many pixels of true class [row] have the predicted class [column]: the confusion matrix, (K, K) int64.
 
-    predicted, truth: (...) of any integer type, of one shape, values in [0, classes). Pixels whose true class is `ignore`
-    do not count. Add the matrices of several batches. InputError for any other value.
+    predicted, truth: (...) of any integer type, of one shape, values in [0, classes). Pixels whose true class is `ignore` do
+    not count. Add the matrices of several batches. Raises InputError for any other value.
     """
     if predicted.shape != truth.shape:
         raise InputError(

@@ -34,8 +34,8 @@ def evaluate_run(
 
     path: a run's folder, or its checkpoint. data: as `--data` in training; None: what the run was trained on. domain_a,
     domain_b: other images of these domains. device: where the generator computes, and on CUDA also the networks that evaluate
-    it; None: the CPU. ModelError if there is no checkpoint, or one that this version cannot evaluate; InputError if data are
-    missing; ConfigError if a domain is named that the recipe does not have.
+    it; None: the CPU. Raises ModelError if there is no checkpoint, or one that this version cannot evaluate; raises InputError
+    if data are missing; raises ConfigError if a domain is named that the recipe does not have.
     """
     state, device = checkpoint.load(path), device or checkpoint.CPU
     # On MPS and XPU, PyTorch may lack operations that the classifiers and features need.

@@ -101,9 +101,9 @@ def train_segmentation(
 
     photos: (N, 3, H, W) uint8. labels: (N, H, W) integers in [0, classes) or `ignore`, on any device. A batch holds squares of
     `crop` pixels, resized from random windows of crop / zoom to crop * zoom pixels (at most H and W), mirrored at random and
-    made brighter or darker. Classes weigh frequency ** -balance: 0 favors per-pixel accuracy, 1 per-class accuracy. AdamW with a
-    one-cycle schedule; bf16 where the processor has matrix units for it (AMX) or on CUDA, else fp32. torch's global random
-    state does not change. InputError if the labels do not fit the photos.
+    made brighter or darker. Classes weigh frequency ** -balance: 0 favors per-pixel accuracy, 1 per-class accuracy. AdamW with
+    a one-cycle schedule; bf16 where the processor has matrix units for it (AMX) or on CUDA, else fp32. torch's global random
+    state does not change. Raises InputError if the labels do not fit the photos.
     """
     _check(photos, labels, classes, ignore, crop)
     device, reach = photos.device, min(photos.shape[-2:])

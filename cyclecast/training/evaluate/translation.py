@@ -56,8 +56,8 @@ def evaluate_translation(
     of the Inception weights in the file `inception`, else of EfficientNet-Lite2 (digits: of the classifier of digits), under
     names that say which.
 
-    side: pixels of the center crops. device: where the classifiers are trained and the features computed. InputError if images
-    are missing or too few, or `side` does not fit.
+    side: pixels of the center crops. device: where the classifiers are trained and the features computed. Raises InputError if
+    images are missing or too few, or `side` does not fit.
     """
     if direction not in DIRECTIONS:
         raise InputError(f"expected the direction a2b or b2a, got {direction!r}")

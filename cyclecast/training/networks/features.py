@@ -99,10 +99,10 @@ class EfficientNetFeatures(nn.Module):
             maps.append(x)
         return maps
 
-    def with_depthwise(self, x: Tensor, count: int) -> tuple[list[Tensor], list[Tensor]]:
+    def forward_with_depthwise(self, x: Tensor, count: int) -> tuple[list[Tensor], list[Tensor]]:
         """Returns the pyramid's maps, and the outputs of the first `count` blocks' depthwise convolutions.
 
-        The latter are wider than the projections that follow them, and carry texture and color: statistics of a style.
+        The latter are wider than the projections that follow them; their statistics describe texture and color.
         """
         maps, depthwise = [], []
         for level in self.levels:

@@ -115,7 +115,7 @@ class BlurUp(nn.Module):
 
 
 def _binomial_filter(row: tuple[float, ...], channels: int) -> Tensor:
-    """(C, 1, K, K), the same filter with sum 1 for each channel."""
+    """Builds a low-pass filter from the binomial coefficients of a row: (C, 1, K, K), with sum 1 for each channel."""
     weights = torch.tensor(row)
     return (torch.outer(weights, weights) / weights.sum() ** 2).repeat(channels, 1, 1, 1)
 

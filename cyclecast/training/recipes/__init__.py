@@ -59,7 +59,7 @@ class Recipe(Protocol):
     def pools(self) -> Mapping[str, ImagePool]: ...
     @property
     def exports(self) -> dict[str, dict[str, Any]]:
-        """Name of an export -> {network: name of its average, architecture: the arguments of `build_generator`}."""
+        """Export -> {network: name of its average, architecture: the arguments of `build_generator`}."""
 
     def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
         """This process's share of the batch of this step, on the CPU: a pure function of the seed and the step."""
@@ -74,7 +74,7 @@ class Recipe(Protocol):
         """Returns what the averages generate from inputs of the fixed set: (n, 3, H, W) in [-1, 1]."""
 
     def data_facts(self) -> dict[str, Any]:
-        """Facts of the data for the run's page."""
+        """Returns facts of the data for the run's page."""
 
 
 RECIPES: dict[str, Any] = {

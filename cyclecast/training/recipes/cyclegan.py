@@ -48,8 +48,7 @@ class CycleGanConfig(TwoSidedConfig):
         super().__post_init__()
         crop_size = self.data.crop_size
         require(self, "cycle_scale", 1 <= self.cycle_scale <= crop_size, f"from 1 to crop_size, {crop_size}")
-        require_weights(self, "cycle_weight", "color_weight", "brightness_weight", "structure_weight", "identity_weight")
-        require_weights(self, "whiten_weight_a", "whiten_weight_b", "smoothness_weight_a", "smoothness_weight_b")
+        require_weights(self)
 
     def variant_identity_weight(self) -> float:
         """Returns the weight of the identity loss in this variant."""

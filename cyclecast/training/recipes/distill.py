@@ -67,8 +67,7 @@ class DistillConfig(TranslationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ("ssim", "pixel", "feature", "style", "smoothness", "channel", "steadiness", "adversarial")
-        require_weights(self, *(f"{name}_weight" for name in names))
+        require_weights(self)
         require(self, "teacher_shifts", 1 <= self.teacher_shifts <= 8, "from 1 to 8")
         require(self, "teacher_scale", 0.1 <= self.teacher_scale <= 1, "from 0.1 to 1")
         require(self, "teacher_scale", self.teacher_scale == 1 or not self.online, "1 for a teacher that trains online")

@@ -71,7 +71,10 @@ class ConvConfig:
         require(self, "ndf", self.ndf >= 1, "at least 1")
 
     def architecture(self, config: LatentConfig) -> dict[str, Any]:
-        """Returns the arguments of `build_latent_generator`. ConfigError for an image size that the network does not support."""
+        """Returns the arguments of `build_latent_generator`.
+
+        Raises ConfigError for an image size that the network does not support.
+        """
         require(config, "image_size", is_dcgan_size(config.image_size), "4 to 7, doubled: 8, 16, 28, 32, 64, …")
         shape = config.shape()
         return {"generator": "conv", "latent": config.latent, **shape, "ngf": self.ngf, "upsample": self.upsample}

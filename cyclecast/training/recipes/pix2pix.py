@@ -31,7 +31,7 @@ class Pix2PixConfig(TranslationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.discriminator.check_side(self.data)
-        require_weights(self, "paired_weight")
+        require_weights(self)
 
 
 class Pix2Pix(Translation):

@@ -21,7 +21,7 @@ class SimGanConfig(TwoSidedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_weights(self, "regularization_weight")
+        require_weights(self)
 
 
 class SimGan(TwoSided):

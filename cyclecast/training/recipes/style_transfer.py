@@ -21,13 +21,13 @@ from cyclecast.training.networks.patch import side_requirement
 from cyclecast.training.recipes.settings import DiscriminatorConfig, TranslationConfig
 from cyclecast.training.recipes.translation import Translation
 from cyclecast.training.steadiness_loss import flatness_loss, steadiness_loss
-from cyclecast.training.style_targets import BLOCKS, UNIT, StyleTargets, crop_to_unit, halved
+from cyclecast.training.style_targets import BLOCKS, UNIT, StyleTargets, crop_to_unit, shrink_to_half
 
-BORDER = 16  # pixels of a crop's edge that no loss sees: an export pads frames by as much, so that footage never shows them
-COPY_WEIGHT = 20.0  # gradients as large as those of the style, so that Adam's steps do not jump when the style begins
+BORDER = 16  # pixels of a crop's edge that no loss sees; an export pads frames by more, so that footage never shows them
+COPY_WEIGHT = 20.0  # makes gradients as large as those of the style, so that Adam's steps do not jump when the style begins
 RANGE_WEIGHT = 10.0  # of the mean excess of the output beyond [-1, 1], which is clamped when it is shown
 MOST_STYLES = 200  # style images whose statistics are kept: each takes 2 MB
-CONTENTS = 48  # images whose colors and descriptors stand for all that will be styled
+CONTENTS = 48  # images whose colors and descriptors represent everything that will be styled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,31 +52,30 @@ class StyleTransferConfig(TranslationConfig):
 
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     least_saturation: float = 0.4
-    """Lowers the saturation of what is styled to a random share from this to 1: footage is often paler than photos."""
+    """Lowers the saturation of each source to a random share from this to 1, because footage is often paler than photos."""
     style_size: int = 640
-    """Length of a style image's shorter side, pixels: strokes of the style image at this size are painted into footage."""
+    """Length of a style image's shorter side, pixels: the strokes in footage are as large as in the style image at this size."""
     copy_steps: int = 150
-    """First steps, which learn to copy the source. They are fast, and a style is learned sooner from there."""
+    """First steps, which learn to copy the source. They are fast, and the generator learns a style sooner from there."""
     style_weight: float = 25.0
-    """Weight of the distance of the batch's Gram matrices, half of them at full scale and half at half scale."""
+    """Weight of the distance of the batch's Gram matrices to the style's, half of them at full and half at half scale."""
     content_weight: float = 1.0
-    """Weight of 1 - the correlation of features of the output and the source: forms stay where they are."""
+    """Weight of 1 - the correlation of features of output and source: forms stay where they are."""
     palette_weight: float = 4.0
-    """Weight of the distance of the output's colors from the source's in the style's palette, of areas of 16x16 pixels."""
+    """Weight of the distance of the output's colors from the source's colors in the style's palette, over 16x16 pixels."""
     smoothness_weight: float = 0.05
     """Weight of the total variation of the output."""
     steadiness_weight: float = 40.0
-    """Weight of the steadiness loss at the end: output motion that differs from the input motion, and visible noise, which
-    flicker in a video. It rises from 0 in proportion to the steps: strokes are learned first, and then made steady."""
+    """Weight at the end of the steadiness loss: output motion that differs from the input motion, and visible noise. Reduces
+    flicker. It rises from 0 in proportion to the steps, so that strokes are learned first."""
     flatness_weight: float = 10.0
-    """Weight, at the end, of patterns that the generator draws on images of one color; it rises as steadiness_weight does."""
+    """Weight at the end of patterns that the generator draws on images of one color. It rises as steadiness_weight does."""
     adversarial_weight: float = 0.0
     """Weight of a discriminator of the style images; for collections of 20 and more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ("style", "content", "palette", "smoothness", "steadiness", "flatness", "adversarial")
-        require_weights(self, *(f"{name}_weight" for name in names))
+        require_weights(self)
         require(self, "least_saturation", 0 <= self.least_saturation <= 1, "from 0 to 1")
         require(self, "copy_steps", self.copy_steps >= 0, "at least 0")
         require(self, "style_size", self.style_size >= 2 * UNIT, f"at least {2 * UNIT}")
@@ -87,7 +86,7 @@ class StyleTransferConfig(TranslationConfig):
             require(self.data, "crop_size", expected is None, f"{expected} and {2 * BORDER} more, for the discriminator")
 
     def side(self) -> int:
-        """Side of the part of a crop that the losses see, pixels."""
+        """Returns the side of the part of a crop that the losses see, pixels."""
         return (self.data.crop_size - 2 * BORDER) // UNIT * UNIT
 
 
@@ -102,53 +101,53 @@ class StyleTransfer(Translation):
         super().__init__(config, ("a2b",), discriminators)
         data = config.data
         contents = open_domain(data.domain_a, (data.load_size, data.load_size), data.crop_size)
-        if not config.adversarial_weight:  # real style images are of no use without a discriminator
+        if not config.adversarial_weight:  # only a discriminator needs batches of style images
             load = (data.load_size, data.load_size_max or data.load_size)
             self.data = OneDomain(open_domain(data.domain_a, load, data.crop_size, flip=data.flip))
         self.features = EfficientNetFeatures(levels=4).eval()
-        self.styles = style_images(config)
+        self.styles = read_style_images(config)
         examples = contents.first(CONTENTS, data.crop_size)
         shares = torch.linspace(config.least_saturation, 1.0, len(examples))
-        self.targets = StyleTargets(self.features, self.styles, list(losses.saturate(examples, shares)))
+        self.targets = StyleTargets(self.features, self.styles, list(losses.scale_saturation(examples, shares)))
         self.networks |= {"features": self.features, "targets": self.targets}
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """One step of the generator, then one of the discriminator if there is one."""
+        """Runs one step of the generator, then one of the discriminator if there is one."""
         least = self.config.least_saturation
-        source = losses.saturate(batch[0], least + (1 - least) * torch.rand(len(batch[0]), device=batch[0].device))
+        source = losses.scale_saturation(batch[0], least + (1 - least) * torch.rand(len(batch[0]), device=batch[0].device))
         if step < self.config.copy_steps:
             return learn("generators", self._copy_loss, source)[0]
-        terms, (fake,) = learn("generators", partial(self._generator_loss, steady=step / self.steps), source)
+        terms, (fake,) = learn("generators", partial(self._generator_loss, progress=step / self.steps), source)
         if self.config.adversarial_weight:
             discriminator_terms, _ = learn("discriminators", self._discriminator_loss, batch[1], fake)
             terms |= discriminator_terms
         return terms
 
     def data_facts(self) -> dict[str, Any]:
-        """Facts of the data for the run's page."""
+        """Returns facts of the data for the run's page."""
         return self.config.data.names() | {"style images": len(self.styles)} | self.data.facts()
 
     def _copy_loss(self, source: Tensor) -> LossTerms:
         loss = losses.l1_loss(self._inner(self.networks["generator_ab"](source)), self._inner(source))
         return LossTerms(COPY_WEIGHT * loss, {"copy": loss})
 
-    def _generator_loss(self, source: Tensor, steady: float) -> LossTerms:
-        """The loss for a batch; steady: the share of steadiness_weight that applies."""
+    def _generator_loss(self, source: Tensor, progress: float) -> LossTerms:
+        """Computes the loss of a batch. progress: share of the steps that are done, which scales the weights that rise."""
         config = self.config
         generator = self.networks["generator_ab"]
         output = generator(source).float()
-        # The losses see the values that are shown; gradients pass as if nothing were clamped.
+        # The losses see the clamped output, as a user does; gradients pass as if it were not clamped.
         excess = output - output.clamp(-1, 1)
         real, fake = self._inner(source), self._inner(output - excess.detach())
         with torch.no_grad():
             real_maps = self.features(real)
             index = self.targets.nearest(real, real_maps)
             targets = self.targets.grams(index)
-        maps, depthwise = self.features.with_depthwise(fake, BLOCKS)
-        depthwise += self.features.with_depthwise(halved(fake), BLOCKS)[1]
+        maps, depthwise = self.features.forward_with_depthwise(fake, BLOCKS)
+        depthwise += self.features.forward_with_depthwise(shrink_to_half(fake), BLOCKS)[1]
         grams = [losses.gram_matrix(each) for each in depthwise]
         parts = {
-            # Of the batch: crop by crop, every crop would have to show the whole palette, and lose its contrast.
+            # Over the batch: otherwise every crop would have to show the whole palette, and would lose its contrast.
             "style": losses.gram_loss([each.mean(0) for each in grams], [each.mean(0) for each in targets]),
             "content": losses.content_loss(maps[1:3], real_maps[1:3]),
             "palette": losses.color_loss(fake, self.targets.recolor(real), 16),
@@ -163,7 +162,7 @@ class StyleTransfer(Translation):
             scores = self.discriminate("discriminator", fake)
             parts["adversarial"] = losses.generator_loss(scores, config.adversary.adversarial)
         weights = {name: getattr(config, f"{name}_weight", RANGE_WEIGHT) for name in parts}
-        weights |= {name: steady * weights[name] for name in ("steadiness", "flatness") if name in weights}
+        weights |= {name: progress * weights[name] for name in ("steadiness", "flatness") if name in weights}
         total = sum((weights[name] * value for name, value in parts.items()), output.new_zeros(()))
         return LossTerms(total, parts, (fake,))
 
@@ -172,14 +171,14 @@ class StyleTransfer(Translation):
         return LossTerms(total, {"discriminator": loss})
 
     def _inner(self, images: Tensor) -> Tensor:
-        """The part of crops that the losses see."""
+        """Cuts out the part of crops that the losses see."""
         return crop_to_unit(images[:, :, BORDER:-BORDER, BORDER:-BORDER])
 
 
-def style_images(config: StyleTransferConfig) -> list[Tensor]:
-    """Up to MOST_STYLES readable style images, evenly spread, (3, H, W) in [-1, 1], the shorter side style_size.
+def read_style_images(config: StyleTransferConfig) -> list[Tensor]:
+    """Reads up to MOST_STYLES evenly spaced style images: (3, H, W) in [-1, 1], RGB, the shorter side style_size.
 
-    Only the middle of a panorama is used, twice as long as it is high. InputError if none can be read.
+    Of a panorama, only the middle is used, twice as long as it is high. Raises InputError if none can be read.
     """
     paths = list_images(config.data.domain_b)
     images = []

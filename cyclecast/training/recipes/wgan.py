@@ -48,7 +48,7 @@ class WganConfig(LatentConfig):
         require(self, "critic_steps", self.critic_steps >= 1, "at least 1")
         require(self.compute, "compile", not (self.compute.compile and self.penalty), "false with a gradient penalty")
         require(self, "clip", self.clip > 0, "above 0")
-        require_weights(self, "penalty_weight")
+        require_weights(self)
 
 
 class Wgan(Latent):

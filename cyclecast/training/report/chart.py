@@ -66,7 +66,7 @@ def format_number(value: object, digits: int = 4) -> str:
 
 
 def make_line(name: str, steps: ArrayLike, values: ArrayLike, log: bool, smooth: bool) -> Line:
-    """Builds the line of a series from the values that can be drawn. ValueError unless there is one step for each value."""
+    """Builds the line of a series from the values that can be drawn. Raises ValueError if steps and values differ in number."""
     x, y = np.asarray(steps, np.float64).ravel(), np.asarray(values, np.float64).ravel()
     if x.size != y.size:
         raise ValueError(f"{name}: {x.size} steps for {y.size} values; expected one for each")

@@ -57,8 +57,8 @@ class Page:
     ) -> None:
         """Adds a table. The numbers of a column are aligned right, with the same number of decimals.
 
-        best: columns whose lowest or highest number is highlighted. ValueError if a row does not have as many cells as the
-        header, or `best` names a column that does not exist.
+        best: columns whose lowest or highest number is highlighted. Raises ValueError if a row does not have as many cells as
+        the header, or `best` names a column that does not exist.
         """
         self.blocks.append(_table(header, rows, caption, best or {}))
 
@@ -115,7 +115,7 @@ class Page:
         )
 
     def write(self, path: Path) -> None:
-        """Writes the page completely or not at all, and replaces an older one. OutputError if it cannot be written."""
+        """Writes the page completely or not at all, and replaces an older one. Raises OutputError if it cannot be written."""
         with atomic_write(path, overwrite=True) as partial:
             try:
                 partial.write_text(self.html(), encoding="utf-8", errors="replace")

@@ -1,16 +1,16 @@
-"""When a run writes its sample sheets and its page: every so many steps, and by time."""
+"""Decides when a run writes its sample sheets and its page: after a number of steps, and by time."""
 
 from __future__ import annotations
 
-FIRST_S = 100.0  # seconds to the first sheet: with a slow step and the drawing of the sheet, two minutes
+FIRST_S = 100.0  # seconds to the first sheet, so that it appears within two minutes even if a step is slow
 GROWTH = 2.0  # each wait by time is this much longer than the one before ...
 LONGEST_S = 3600.0  # ... up to this many seconds
 
 
 class SheetSchedule:
-    """Due after every `every` steps; besides, FIRST_S after the start, and after waits that grow.
+    """A sheet is due after every `every` steps; besides, FIRST_S after the start, and then after waits that grow.
 
-    So a new run shows something soon, however slow its steps are, and a long one does not fill the disk.
+    So a new run shows something soon, however slow its steps are, and a long run does not fill the disk.
     """
 
     def __init__(self, every: int) -> None:
@@ -19,9 +19,9 @@ class SheetSchedule:
         self._seconds = 0.0
 
     def is_due(self, step: int, seconds: float) -> bool:
-        """Whether to write a sheet after this step, `seconds` after the start; to be asked once after each step.
+        """Returns whether a sheet is due after this step, `seconds` after the start. Call it once after each step.
 
-        By time, it is due before the step that would end too late.
+        By time, a sheet is due before the step that would end too late.
         """
         next_end = seconds + (seconds - self._seconds)
         self._seconds = seconds

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cyclecast.files import write_error
 from cyclecast.training.data import to_bytes
+from cyclecast.training.data.images import spaced_indices
 
 MOST_ROWS = 9  # of a sample sheet: the first and last saved steps and evenly spaced ones between
 MARGIN = 84  # pixels for captions
@@ -71,6 +72,6 @@ def _write(path: Path, image: NDArray[np.uint8]) -> None:
 def load_strips(folder: Path, name: str, most: int = MOST_ROWS) -> list[tuple[int, NDArray[np.uint8]]]:
     """Loads (step, strip) of at most `most` saved samples of `name`: the first, the last and evenly spaced ones between."""
     paths = sorted(path for path in (folder / "samples").glob(f"{name}-*.png") if path.stem.rpartition("-")[2].isdecimal())
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
-    strips = [(int(paths[i].stem.rsplit("-", 1)[1]), cv2.imread(str(paths[i]))) for i in chosen]
+    chosen = [paths[index] for index in spaced_indices(len(paths), most)]
+    strips = [(int(path.stem.rpartition("-")[2]), cv2.imread(str(path))) for path in chosen]
     return [(step, np.asarray(image, np.uint8)) for step, image in strips if image is not None]

@@ -80,7 +80,7 @@ class Experiment:
     ) -> NetworkT:
         """Loads saved weights into `network`, a classifier of generated images; or calls `train_network(on_progress)` and saves.
 
-        ConfigError if the saved file holds another network, or was trained with another seed or effort.
+        Raises ConfigError if the saved file holds another network, or was trained with another seed or effort.
         """
         path, settings = self.out / f"{name}.pt", {"seed": self.seed, "effort": self.effort}
         if path.exists():

@@ -57,4 +57,4 @@ def _check_container(output: Path, suffix: str, codec: str) -> None:
         return
     others = " or ".join(other for other in CONTAINERS if codec in codecs_in(other))
     advice = f"use --codec {CONTAINERS[suffix]}, or an output that ends in {others}"
-    raise OutputError(f"{output}: {suffix} cannot hold {codec}, it takes {', '.join(held)}; {advice}")
+    raise OutputError(f"{output}: {suffix} cannot hold {codec}, it holds {', '.join(held)}; {advice}")

@@ -179,7 +179,7 @@ class Job:
             raise self._list_error("its lines have other fields than expected") from error
         different = [key for key in self._signature if signature.get(key) != self._signature[key]]
         if different:
-            self.message = f"starting over: the interrupted run had a different {', '.join(different)}"
+            self.message = f"starting over: changed since the interrupted run: {', '.join(different)}"
             return False
         self._parts = {index: (part, sequential) for index, part, sequential in restored if part.path.is_file()}
         if ends and len(self._parts) == len({index for index, _, _ in restored}):

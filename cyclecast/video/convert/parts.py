@@ -64,10 +64,10 @@ class PartWriter:
     def __enter__(self) -> PartWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._writer is None:
             return
         if error is None:
             self._finish_part()
         else:
-            self._writer.__exit__(kind, error, trace)
+            self._writer.__exit__(error_type, error, trace)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cyclecast.errors import ConfigError, InputError
+from cyclecast.files import is_hidden
 from cyclecast.image_formats import FORMATS, describe_unreadable, keep_readable
 from cyclecast.video.convert.containers import GIF
 from cyclecast.video.files import images
+from cyclecast.video.files.reader import VIDEO_SUFFIXES
 from cyclecast.video.files.writer import CONTAINERS
 
 WRITABLE = frozenset({*FORMATS, *CONTAINERS, GIF})
-READABLE = (
-    WRITABLE | images.SUFFIXES | {".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".vob"}
-)
+READABLE = WRITABLE | images.SUFFIXES | VIDEO_SUFFIXES
 
 
 def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
@@ -56,7 +56,7 @@ def _files_in_folder(folder: Path, output: Path) -> list[Path]:
     """The images and videos in a folder and the folders below it."""
     if _is_same(folder, output):
         raise ConfigError(f"{output}: the output folder is the source folder; name another one, such as {_another(output)}")
-    listed = [path for path in sorted(folder.rglob("*")) if _is_convertible(path) and not _is_hidden(path.relative_to(folder))]
+    listed = [path for path in sorted(folder.rglob("*")) if _is_convertible(path) and not is_hidden(path.relative_to(folder))]
     found = keep_readable(folder, listed)
     if not found:
         skipped = describe_unreadable(listed)
@@ -68,7 +68,7 @@ def _files_of_glob(pattern: str, output: Path) -> list[Path]:
     """The files that a glob matches."""
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
     fixed = _fixed_parts(pattern)
-    found = [path for path in matches if os.path.isfile(path) and not _is_hidden(Path(*path.parts[fixed:]))]
+    found = [path for path in matches if os.path.isfile(path) and not is_hidden(Path(*path.parts[fixed:]))]
     if not found:
         raise InputError(f"{pattern}: matches no file")
     return _outside(found, pattern, output)
@@ -102,11 +102,6 @@ def _another(folder: Path) -> Path:
 
 def _is_convertible(path: Path) -> bool:
     return path.suffix.lower() in READABLE and os.path.isfile(path)
-
-
-def _is_hidden(path: Path) -> bool:
-    """Whether a part of this path begins with a dot: macOS's `._a.mov`, a file that is being written, the folder of a job."""
-    return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
 def _is_under(path: Path, folder: Path) -> bool:

@@ -17,10 +17,10 @@ from cyclecast.video.frame import FrameFunction
 
 
 def conversion_signature(source: Path, function: FrameFunction, options: ConvertOptions) -> dict[str, Any]:
-    """The source, model, options and versions of a conversion as JSON values. InputError if the source cannot be read.
+    """Describes source, model, options and versions of a conversion as JSON values. Raises InputError for an unreadable source.
 
-    A function without an identity gets a random one, so that nothing of an earlier run is reused. A strength of 1 is left out:
-    the output is that of a run from before this option existed.
+    A function without an identity gets a random one, so that nothing of an earlier run is reused. A strength of 1 is left out,
+    because the output is that of a version before this option existed.
     """
     left_out = {"resume", "overwrite"} | ({"strength"} if options.strength == 1 else set())
     try:

@@ -28,7 +28,7 @@ class SizeBuckets:
         return inner and f"{inner} grid {self._grid}"
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """The padded (width, height) of an image of this size. Sort images by it, and the inner function compiles least often."""
+        """Returns the padded (width, height) of an image of this size."""
         return -(-width // self._grid) * self._grid, -(-height // self._grid) * self._grid
 
     def prepare(self, width: int, height: int) -> None:

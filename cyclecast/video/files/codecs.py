@@ -81,7 +81,7 @@ def _choose_hardware(chosen: ChosenEncoder, pix_fmt: str | None, size: tuple[int
     failure = _failure(chosen, pix_fmt, size)
     if failure is not None:
         problem = f"{chosen.name} does not encode {size[0]}x{size[1]} here ({failure.rstrip('.')})"
-        raise EngineUnavailable(f"{problem}; `cyclecast doctor` lists the encoders that work, 'auto' takes one of them")
+        raise EngineUnavailable(f"{problem}; `cyclecast doctor` lists the encoders that work, 'auto' uses one of them")
     return chosen
 
 

@@ -69,7 +69,7 @@ def choose_decoder(hardware: str = "auto") -> ChosenDecoder:
         failure = decoder_failure(hardware)
         if failure is not None:
             problem = f"{hardware} does not decode here ({failure.rstrip('.')})"
-            raise EngineUnavailable(f"{problem}; 'software' always does, and 'auto' takes what works")
+            raise EngineUnavailable(f"{problem}; 'software' always does, and 'auto' uses one that works")
         return ChosenDecoder(hardware, is_required=True)
     rejected: list[str] = []
     for device in supported:

@@ -38,7 +38,7 @@ class DecodeStats:
     torn_packets: int = 0
     """Packets that are incomplete in the container, or beside a gap or a splice."""
     gaps: int = 0
-    """Packets that are missing beside a torn one, judged by their times."""
+    """Packets that are missing beside a torn one, by their times."""
     patched_frames: int = 0
     """Frames in which the decoder filled in parts that it could not read."""
     unreadable: bool = False
@@ -60,7 +60,7 @@ class DecodeStats:
 
 
 def main_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """Returns the video stream, set up for decoding; cover images do not count. InputError if none can be decoded."""
+    """Returns the video stream, set up for decoding; cover images do not count. Raises InputError if none can be decoded."""
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream):
         raise InputError(f"{path}: has no video stream")

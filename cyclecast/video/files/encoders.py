@@ -86,10 +86,10 @@ class ChosenEncoder:
     def options(
         self, crf: int | None = None, preset: str | None = None, *, width: int, height: int, rate: Fraction | float
     ) -> dict[str, str]:
-        """FFmpeg's options for this quality and speed; None: the encoder's own.
+        """Returns FFmpeg's options for this quality and speed; None: the encoder's own.
 
         crf: 0 to 51 for h264 and hevc, 0 to 63 for av1 and vp9, lower is better; the same number is not the same quality in
-        another encoder. preset: the encoder's own name; hardware that has presets also takes x264's. width, height, rate: in
+        another encoder. preset: the encoder's own name; hardware that has presets also accepts x264's. width, height, rate: in
         pixels and frames per second, for encoders that have a bit rate only. ConfigError for a crf or preset out of range.
         """
         default = ENCODERS[self.codec]
@@ -100,7 +100,7 @@ class ChosenEncoder:
     def _checked(self, crf: int) -> int:
         best, worst = int(self.hardware is not None or self.codec == "av1"), WORST[self.codec]  # for them, 0 means the default
         if not best <= crf <= worst:
-            raise ConfigError(f"{self.name} takes a crf of {best} to {worst}, got {crf}")
+            raise ConfigError(f"{self.name} accepts a crf of {best} to {worst}, got {crf}")
         return crf
 
     def _quality(self, crf: int, bits: str) -> dict[str, str]:
@@ -142,7 +142,7 @@ class ChosenEncoder:
             return {"preset": preset}
         if own_names and preset in SPEEDS:
             return {"preset": own_names[SPEEDS.index(preset)]}
-        there = f"it has {', '.join(dict.fromkeys(own_names))}, and takes x264's" if own_names else "it has none"
+        there = f"it has {', '.join(dict.fromkeys(own_names))}, and accepts x264's" if own_names else "it has none"
         raise ConfigError(f"{self.name} has no preset {preset!r}; {there}")
 
     def pix_fmt(self, pix_fmt: str | None = None) -> str:
@@ -154,10 +154,10 @@ class ChosenEncoder:
         for form in (name, OTHER_LAYOUT.get(name)):
             if form in accepted:
                 return form
-        raise ConfigError(f"{self.name} takes no {name} pixels; it takes {', '.join(accepted)}")
+        raise ConfigError(f"{self.name} accepts no {name} pixels; it accepts {', '.join(accepted)}")
 
     def _formats(self) -> list[str]:
-        """The YUV and gray formats that it takes in memory. Where FFmpeg lists none, the driver decides."""
+        """Returns the YUV and gray formats that it accepts in memory. Where FFmpeg lists none, the driver decides."""
         import av
 
         listed = av.Codec(self.name, "w").video_formats

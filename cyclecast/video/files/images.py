@@ -84,8 +84,8 @@ def read_image(path: Path) -> Image:
 def read_still(path: Path) -> Still:
     """Reads the first image of a file, of a GIF the first frame, with transparency, EXIF, color profile and XMP.
 
-    16 bits a channel become 8; a JPEG that is cut short comes with its `damage`. InputError if the file is missing, cannot
-    be decoded, or holds other values than unsigned integers of 8 or 16 bits.
+    16 bits a channel become 8; a JPEG that is cut short comes with its `damage`. Raises InputError if the file is missing,
+    cannot be decoded, or holds other values than unsigned integers of 8 or 16 bits.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file")
@@ -132,7 +132,10 @@ def read_still(path: Path) -> Still:
 
 
 def _decode_with_pillow(path: Path, data: bytes) -> tuple[NDArray[np.uint8], Metadata]:
-    """(H, W, 4) uint8 BGRA as it is stored, and the metadata of the first image of a GIF, AVIF or HEIC file."""
+    """Decodes the first image of a GIF, AVIF or HEIC file: (H, W, 4) uint8 BGRA as it is stored, and its metadata.
+
+    Raises InputError if it cannot be decoded.
+    """
     image = open_with_pillow(path, data)
     if image is None:
         missing = "" if is_readable(path) else f"; {PILLOW_FORMATS[path.suffix.lower()]} needs a plugin: {ADVICE}"

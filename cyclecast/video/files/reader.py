@@ -21,6 +21,11 @@ from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, outp
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif", ".avi", ".ts", ".mts", ".m2ts")
+    + (".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".vob")
+)
+"""Suffixes of the files in a folder that count as videos. A file that is named may have any other."""
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
 
 
@@ -264,7 +269,7 @@ class VideoFile:
             frame = next(self._frames, None)
 
     def _upright(self, frame: av.VideoFrame) -> Image:
-        """As `BgrConverter`; resizes a frame that has another size than the first."""
+        """Converts a frame as `BgrConverter` does, and resizes it if it has another size than the first."""
         try:
             image = self._bgr(frame)
         except InputError as error:
@@ -284,5 +289,5 @@ class VideoFile:
     def __enter__(self) -> VideoFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()

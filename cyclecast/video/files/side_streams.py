@@ -199,7 +199,7 @@ class SideStreams:
     def __enter__(self) -> SideStreams:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._source.close()
 
 

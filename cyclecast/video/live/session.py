@@ -54,7 +54,7 @@ class LiveReport:
     """Mean latency in each quarter of the run."""
     work_height: int | None
     strength: float
-    """The last one."""
+    """Share of the styled frame in the output, at the end of the run."""
     reconnects: int
     sinks: list[SinkReport]
 

@@ -1,4 +1,4 @@
-"""All sinks of a run: each frame goes to every one, at its own pace, and the run goes on while one of them works."""
+"""All sinks of a run: each frame goes to every one, at its own pace, and the run does not wait for any."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_a_codec_that_the_container_cannot_hold_is_refused_before_the_first_fram
     with pytest.raises(OutputError) as caught:
         convert_file(clip, tmp_path / f"out{suffix}", NotCalled(), ConvertOptions(codec=codec))
     message = str(caught.value)
-    assert f"{suffix} cannot hold {codec}, it takes {', '.join(codecs_in(suffix))}" in message and "\n" not in message
+    assert f"{suffix} cannot hold {codec}, it holds {', '.join(codecs_in(suffix))}" in message and "\n" not in message
     assert ".mkv" in message and f"use --codec {CONTAINERS[suffix]}, or" in message
     assert list(tmp_path.iterdir()) == []
 

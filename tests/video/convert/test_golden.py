@@ -64,7 +64,7 @@ def test_the_job_of_another_version_starts_over_with_a_message(
     messages: list[str] = []
     report = convert_file(source, tmp_path / "out.mp4", Negative(), OPTIONS, on_message=messages.append)
     assert (report.frames, report.resumed_frames) == (150, 0)
-    assert messages[0] == "out.mp4: starting over: the interrupted run had a different version"
+    assert messages[0] == "out.mp4: starting over: changed since the interrupted run: version"
 
 
 def test_the_batch_log_of_an_old_version_is_read(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_another_option_model_or_source_starts_over_with_a_message(
         messages: list[str] = []
         report = convert_file(clip, out, function, options, on_message=messages.append)
         assert report.resumed_frames == 0 and report.frames == 45
-        assert messages[0] == f"{name}.mp4: starting over: the interrupted run had a different {name}"
+        assert messages[0] == f"{name}.mp4: starting over: changed since the interrupted run: {name}"
 
 
 def test_a_function_without_an_identity_starts_over(long_clip: Path, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_an_interrupted_run_resumes_with_the_same_strength_only(
         report = convert_file(long_clip, out, Negative(), dataclasses.replace(half, strength=strength), None, messages.append)
         assert (report.frames, report.resumed_frames) == (50, resumed)
         if not resumed:
-            assert messages[0] == f"{strength}.mp4: starting over: the interrupted run had a different options"
+            assert messages[0] == f"{strength}.mp4: starting over: changed since the interrupted run: options"
     assert content(tmp_path / "0.5.mp4") == content(tmp_path / "whole.mp4")
     assert content(tmp_path / "0.6.mp4") != content(tmp_path / "whole.mp4")
 

@@ -104,7 +104,7 @@ def test_software_encodes_with_crf_and_preset(codec: str) -> None:
 def test_a_pixel_format_is_encoded_or_an_error(codec: str, pix_fmt: str) -> None:
     listed = {form.name for form in av.Codec(SOFTWARE[codec], "w").video_formats or ()}
     if pix_fmt not in listed:
-        with pytest.raises(ConfigError, match=f"{SOFTWARE[codec]} takes no {pix_fmt} pixels; it takes yuv420p, "):
+        with pytest.raises(ConfigError, match=f"{SOFTWARE[codec]} accepts no {pix_fmt} pixels; it accepts yuv420p, "):
             choose_encoder(codec, "software", pix_fmt=pix_fmt)
         return
     chosen = choose_encoder(codec, "software", pix_fmt=pix_fmt)
@@ -136,7 +136,7 @@ def test_hardware_encoders_get_a_supported_pixel_format(chosen: ChosenEncoder) -
 
 def test_invalid_crf_and_presets_are_an_error() -> None:
     for codec, name in SOFTWARE.items():
-        with pytest.raises(ConfigError, match=f"{name} takes a crf of . to {WORST[codec]}, got 64"):
+        with pytest.raises(ConfigError, match=f"{name} accepts a crf of . to {WORST[codec]}, got 64"):
             ChosenEncoder(codec, name).options(64, **SIZE)
     with pytest.raises(ConfigError, match="h264_nvenc has no preset '10'; it has p1, p2"):
         ChosenEncoder("h264", "h264_nvenc", "nvenc").options(preset="10", **SIZE)
@@ -224,7 +224,7 @@ def test_hardware_is_detected_from_its_device_files(tmp_path: Path, monkeypatch:
 def test_the_encoder_test_uses_the_size_and_the_pixel_format() -> None:
     assert encode_each(["libx264", "libx265"], "yuv420p10le", (98, 66)) == [None, None]
     (failure,) = encode_each(["libx264"], "yuv411p")
-    assert failure is not None and failure.startswith("libx264 takes no yuv411p pixels")
+    assert failure is not None and failure.startswith("libx264 accepts no yuv411p pixels")
 
 
 def test_the_decoder_test_compares_distinct_frames() -> None:

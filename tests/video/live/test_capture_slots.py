@@ -73,18 +73,18 @@ def test_no_frame_mixes_two_and_each_is_taken_or_skipped() -> None:
 class Messages(io.StringIO):
     """What the capture process sends; acts as the reader, which is busy from the third frame on until the tenth is due."""
 
-    def __init__(self, memory: SharedMemory, inbox: process.ParentMessages, busy_until: float) -> None:
+    def __init__(self, memory: SharedMemory, from_parent: process.ParentMessages, busy_until: float) -> None:
         super().__init__()
         self.sent: list[dict[str, Any]] = []
-        self._memory, self._inbox, self._busy_until = memory, inbox, busy_until
+        self._memory, self._from_parent, self._busy_until = memory, from_parent, busy_until
 
     def write(self, line: str) -> int:
         message = json.loads(line)
         self.sent.append(message)
         if "size" in message:
-            self._inbox._messages.put({"memory": self._memory.name})
-        if message.get("frame") == 2 and self._inbox.slots is not None:
-            self._inbox.slots.busy_until = self._busy_until
+            self._from_parent._messages.put({"memory": self._memory.name})
+        if message.get("frame") == 2 and self._from_parent.slots is not None:
+            self._from_parent.slots.busy_until = self._busy_until
         return len(line)
 
 
@@ -95,18 +95,18 @@ def test_frames_that_a_newer_one_will_replace_are_not_even_decoded(memory: Share
         decoded.append(number)
         return image_of(number)
 
-    start, inbox = time.perf_counter(), process.ParentMessages()
+    start, from_parent = time.perf_counter(), process.ParentMessages()
     pending = (PendingFrame(start + number / 30, partial(decode, number)) for number in range(1, 13))
     monkeypatch.setattr(process, "open_source", lambda address, settings: LiveSource("a test", pending))
-    messages = Messages(memory, inbox, busy_until=start + 10 / 30)
-    process.capture("test", CaptureSettings(), messages, inbox)
+    messages = Messages(memory, from_parent, busy_until=start + 10 / 30)
+    process.capture("test", CaptureSettings(), messages, from_parent)
     skipped = [message["skipped"] for message in messages.sent if "skipped" in message]
     frames = [message["frame"] for message in messages.sent if "frame" in message]
     assert skipped[:6] == [3, 4, 5, 6, 7, 8], "the ninth comes in time"
     assert decoded == [1, 2, 9, 10, 11, 12]
     assert sorted(skipped + frames) == list(range(1, 13)) and len(frames) == SLOTS, "nobody released a slot"
-    assert inbox.slots is not None
-    inbox.slots.close()
+    assert from_parent.slots is not None
+    from_parent.slots.close()
 
 
 def test_a_reader_that_stops_is_sent_nothing_old() -> None:

@@ -36,7 +36,7 @@ FFMPEG_OPTIONS = {
     # frame with them: the first frame would be that of the next key frame, seconds later.
     "analyzeduration": "300000",  # microseconds
     "fpsprobesize": "0",
-    "overrun_nonfatal": "1",  # UDP packets that arrive too fast are dropped; the stream goes on
+    "overrun_nonfatal": "1",  # UDP packets that arrive too fast are dropped; the stream continues
     "live_start_index": "-2",  # HLS: start with the segment before the newest
 }
 
@@ -162,7 +162,7 @@ def _loop(pending_frames: Iterator[PendingFrame], address: str) -> Iterator[Pend
 
 
 def _convert_to_bgr(convert: BgrConverter, name: str, frame: av.VideoFrame) -> Image:
-    """InputError, whatever is wrong with the frame."""
+    """Converts a frame to (H, W, 3) uint8 BGR. Raises InputError, whatever is wrong with the frame."""
     try:
         return convert(frame)
     except InputError as error:

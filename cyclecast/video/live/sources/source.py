@@ -31,7 +31,7 @@ class PendingFrame:
     decode: Callable[[], Image]
     """Returns (H, W, 3) uint8 BGR. Call it at most once, before the next frame is grabbed.
 
-    InputError if this frame is damaged: the source itself goes on.
+    InputError if this frame is damaged: the source itself continues.
     """
 
 

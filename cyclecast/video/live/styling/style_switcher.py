@@ -140,7 +140,7 @@ class StyleSwitcher:
             self._request(replace(self._requested, height=height))
 
     def request_strength(self, strength: float) -> None:
-        """Requests the share of the styled frame in the output. ConfigError unless it is from 0 to 1."""
+        """Requests the share of the styled frame in the output. Raises ConfigError unless it is from 0 to 1."""
         check_strength(strength)
         with self._changed:
             self._request(replace(self._requested, strength=strength))
@@ -219,7 +219,7 @@ class StyleSwitcher:
         """OPENING -> READY, or IDLE with a message if anything failed."""
         try:
             opened = self._open_for_size(target)
-        except BaseException as error:  # libraries raise whatever they like, and this thread must go on
+        except BaseException as error:  # libraries raise whatever they like, and this thread must continue
             log.debug("could not load %s at height %s", target.name, target.height, exc_info=True)
             self._give_up(target, failure_text(error))
             return

@@ -46,7 +46,7 @@ class TemporalFilter:
         self._previous = None
 
     def __call__(self, source: Image, styled: Image) -> Image:
-        """Both (H, W, 3) uint8 BGR -> the smoothed image, of the same size; `styled` itself for the first of a scene or size."""
+        """Smooths a styled frame; both are (H, W, 3) uint8 BGR. Returns `styled` itself for the first of a scene or size."""
         height, width = styled.shape[:2]
         half = max(1, width // 2), max(1, height // 2)
         half_image = cv2.resize(styled, half, interpolation=cv2.INTER_AREA)
@@ -72,7 +72,7 @@ class TemporalFilter:
         return np.asarray(cv2.add(styled, change, dtype=cv2.CV_8U), np.uint8)
 
     def _compute_flow(self, current: Image, previous: Image) -> Flow:
-        """The flow from each pixel of the current frame to its place in the previous one; zeros if the image is too small."""
+        """Computes where each pixel of the current frame was in the previous one; returns zeros for images that are too small."""
         if min(current.shape[:2]) < MIN_FLOW_SIDE_PX:
             return np.zeros((*current.shape[:2], 2), np.float32)
         grays = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in (current, previous)]
@@ -80,14 +80,14 @@ class TemporalFilter:
 
 
 def _shrink_and_blur(source: Image, half: tuple[int, int], scale: float) -> Image:
-    """The source at half its size divided by `scale`, blurred so that camera noise does not look like motion."""
+    """Shrinks the source to `half` / scale, and blurs it so that camera noise does not look like motion."""
     size = max(1, round(half[0] / scale)), max(1, round(half[1] / scale))
     image = cv2.resize(cv2.resize(source, half, interpolation=cv2.INTER_AREA), size, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.blur(image, (3, 3)), np.uint8)
 
 
 def _warp(previous: npt.NDArray[Any], flow: Flow, scale: float) -> npt.NDArray[Any]:
-    """The previous image, warped to the current frame by the flow times `scale`."""
+    """Warps the previous image to the current frame by the flow times `scale`."""
     height, width = flow.shape[:2]
     sample_at = cv2.scaleAdd(flow, scale, _grid(width, height))
     return cv2.remap(previous, sample_at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload,no-any-return]
@@ -95,5 +95,5 @@ def _warp(previous: npt.NDArray[Any], flow: Flow, scale: float) -> npt.NDArray[A
 
 @lru_cache(maxsize=4)
 def _grid(width: int, height: int) -> Flow:
-    """The coordinates (x, y) of each pixel."""
+    """Returns the coordinates of each pixel: (H, W, 2), x and y."""
     return np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))

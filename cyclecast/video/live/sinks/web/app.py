@@ -46,7 +46,7 @@ class ModelRequest(BaseModel):
 
 
 class StrengthRequest(BaseModel):
-    """The share of the styled frame in the output."""
+    """The share of the styled frame in the output, from 0 to 1."""
 
     strength: float = Field(ge=0, le=1)
 

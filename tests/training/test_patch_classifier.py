@@ -1,4 +1,4 @@
-"""The classifier of a style tells what can be told, and `evaluate --judge` reports it with its controls."""
+"""The patch classifier distinguishes what differs, and `evaluate --judge` reports its shares with controls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cyclecast import measure_style
 from cyclecast.errors import InputError
-from cyclecast.training.evaluate.judge import PATCH, fit_logistic_regression, mean_chroma, train_patch_classifier
+from cyclecast.training.evaluate.patch_classifier import PATCH, fit_logistic_regression, mean_chroma, train_patch_classifier
 from cyclecast.video.frame import Image
 from tests.commands import run_command
 
@@ -77,19 +77,19 @@ def test_chroma_is_the_distance_from_gray() -> None:
     assert mean_chroma(torch.full((1, 3, 4, 4), 90, dtype=torch.uint8)) == pytest.approx(0, abs=0.1)
 
 
-def test_images_of_a_set_are_held_apart_and_split_by_the_seed(sets: Path) -> None:
+def test_images_of_a_set_are_held_out_and_split_by_the_seed(sets: Path) -> None:
     first, again, other = (measure_style.read_set(sets / "photos", 180, seed, lambda *_: None) for seed in (1, 1, 2))
-    assert len(first.held_apart_paths) == 3 and len(first.training) == 6 * 16 and len(first.held_apart) == 3 * 16
+    assert len(first.held_out_paths) == 3 and len(first.training) == 6 * 16 and len(first.held_out) == 3 * 16
     assert torch.equal(first.all, again.all) and not torch.equal(first.all, other.all)
 
 
-def test_opposite_quarters_of_a_single_image_are_held_apart(tmp_path: Path) -> None:
+def test_opposite_quarters_of_a_single_image_are_held_out(tmp_path: Path) -> None:
     image = np.zeros((300, 620, 3), np.uint8)
     image[:150, 310:] = image[150:, :310] = 255
     cv2.imwrite(str(tmp_path / "one.png"), image)
     quarters = measure_style.quarter_image(tmp_path / "one.png", 360, 0)
-    assert quarters.training.shape == quarters.held_apart.shape == (64, 3, PATCH, PATCH)
-    assert int(quarters.training.max()) < 10 and int(quarters.held_apart.min()) > 245
+    assert quarters.training.shape == quarters.held_out.shape == (64, 3, PATCH, PATCH)
+    assert int(quarters.training.max()) < 10 and int(quarters.held_out.min()) > 245
 
 
 def test_evaluate_judges_frames_with_both_controls(
@@ -108,9 +108,7 @@ def test_evaluate_judges_frames_with_both_controls(
     assert figures["patch_kid_of_photos"] > 0
 
 
-def test_a_run_is_judged_in_each_direction_on_the_photos_held_apart(
-    run: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_judged_in_each_direction_on_the_photos_held_out(run: Path, sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("KID_PATCHES", 8), ("SET_PATCHES", 16), ("QUARTER_PATCHES", 8), ("FRAME_PATCHES", 4)):
         monkeypatch.setattr(measure_style, name, value)
     monkeypatch.setattr(measure_style, "TIMED_SIZE", (64, 48))
@@ -126,7 +124,7 @@ def test_what_cannot_be_judged_is_one_line(tiny_model: Path, sets: Path, tmp_pat
     (tmp_path / "empty").mkdir()
     target, photos = sets / "target", sets / "photos"
     for args, message in (
-        (("--frames", photos), "--frames are the frames for --judge: add --judge TARGET PHOTOS"),
+        (("--frames", photos), "--frames needs --judge TARGET PHOTOS"),
         (("--judge", sets / "none", photos), "none: no such image or folder"),
         (("--judge", target, sets / "none"), "none: no such folder; expected a folder of photos"),
         (("--judge", target, target / "0.png"), "0.png: a file; expected a folder of photos"),

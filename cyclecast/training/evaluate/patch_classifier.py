@@ -1,4 +1,4 @@
-"""A classifier that tells patches of a target style from patches of photos, trained in seconds; and the chroma of patches.
+"""Trains, in seconds, a classifier of patches of a target style and of photos; measures the chroma of patches.
 
 All patches are (N, 3, 128, 128) uint8 RGB.
 """
@@ -20,16 +20,16 @@ from cyclecast.training.networks.features import EfficientNetFeatures
 PATCH = 128
 """Pixels across a patch."""
 
-LEVELS = 4  # maps at 1/2, 1/4, 1/8 and 1/16: texture and color; the deepest one would tell what a patch shows
-INVERSE_PENALTY = 0.003  # C of scikit-learn: smaller is smoother; there are hundreds of features, and patches of few images
+LEVELS = 4  # maps at 1/2, 1/4, 1/8 and 1/16 describe texture and color; the deepest one would describe what a patch shows
+INVERSE_PENALTY = 0.003  # C of scikit-learn: smaller regularizes more; there are hundreds of features, but few images
 BATCH = 8  # small maps stay in the cache
 
 
 class PatchFeatures(nn.Module):
     """(N, 3, 128, 128) uint8 -> (N, D) float64: mean and standard deviation of each channel of EfficientNet-Lite2's maps.
 
-    Generators are trained against Lite0, so that this network is not one that they could have learned to please.
-    MissingExtraError if the weights are not installed.
+    Generators are trained with Lite0, so they cannot have adapted to this network. Raises MissingExtraError if the weights are
+    not installed.
     """
 
     def __init__(self) -> None:
@@ -61,15 +61,19 @@ class PatchClassifier:
     """A scalar."""
 
     def share(self, patches: Tensor) -> float:
-        """Share of patches that are taken for the target. InputError if they are none, or of another shape or type."""
+        """Returns the share of patches that are classified as the target.
+
+        Raises InputError if there are no patches, or if they have another shape or type.
+        """
         logits = (self.features(patches) - self.center) / self.spread @ self.weight + self.bias
         return float((logits > 0).double().mean())
 
 
 def train_patch_classifier(target: Tensor, others: Tensor, features: PatchFeatures | None = None) -> PatchClassifier:
-    """Trains a classifier of the target's patches against others. Equal patches give the same classifier: nothing is random.
+    """Trains a classifier of the target's patches against others. Nothing is random: equal patches train equal classifiers.
 
-    Both classes weigh the same, however many patches they have. InputError if a side has no patches, or of another shape.
+    Both classes have the same weight, however many patches they have. Raises InputError if a class has no patches, or if they
+    have another shape or type.
     """
     features = features or PatchFeatures()
     positive, negative = features(target), features(others)
@@ -81,7 +85,7 @@ def train_patch_classifier(target: Tensor, others: Tensor, features: PatchFeatur
 
 
 def fit_logistic_regression(features: Tensor, labels: Tensor, inverse_penalty: float) -> tuple[Tensor, Tensor]:
-    """(N, D) and labels (N,) of 0 and 1, float64 -> weight (D,) and bias, a scalar.
+    """Fits weight (D,) and bias, a scalar, to features (N, D) and labels (N,) of 0 and 1, all float64.
 
     Minimizes |weight|^2 / 2 + C * (the sum of log losses), with class weights N / (2 * count), as scikit-learn's
     LogisticRegression(C=inverse_penalty, class_weight="balanced") does.
@@ -107,7 +111,7 @@ def fit_logistic_regression(features: Tensor, labels: Tensor, inverse_penalty: f
 
 
 def mean_chroma(patches: Tensor) -> float:
-    """Mean distance from gray, sqrt(a^2 + b^2) in CIE Lab (sRGB, D65), of (N, 3, S, S) uint8 RGB: 0 is gray, 100 is vivid."""
+    """Returns the mean of sqrt(a^2 + b^2) in CIE Lab (sRGB, D65) of (N, 3, S, S) uint8 RGB: 0 is gray, 100 is vivid."""
     chroma = []
     for patch in patches.permute(0, 2, 3, 1).numpy():
         lab = cv2.cvtColor(np.divide(patch, 255, dtype=np.float32), cv2.COLOR_RGB2LAB)
