@@ -72,7 +72,7 @@ class Supervised(Translation):
         self.networks["features"] = self.features
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
-        """One step of the generator."""
+        """Runs one step of the generator."""
         terms, _ = learn("generators", self._loss, *batch)
         return terms
 
@@ -93,7 +93,7 @@ class Supervised(Translation):
 
 
 def _inner(images: Tensor) -> Tensor:
-    """The middle of square crops that the losses see, with sides that the features accept."""
+    """Cuts out the middle of square crops that the losses see, with sides that the features accept."""
     side = (images.shape[2] - 2 * BORDER) // UNIT * UNIT
     start = (images.shape[2] - side) // 2
     return images[:, :, start : start + side, start : start + side]
