@@ -26,6 +26,7 @@ PAIRS_SHARE = 0.35  # of the time, at most, to run a teacher
 FEWEST_PAIRS, MOST_PAIRS = 60, 1200
 FINISHING_SECONDS = 40.0  # export, check, sheet
 WARM_UP_STEPS, MEASURED_STEPS = 3, 9  # the first ones are slower
+REPLANNED_STEPS = 30  # at least, by whose time the rest is planned again
 OVERHEAD = 1.08  # checkpoints and samples
 
 
@@ -41,6 +42,8 @@ class Plan:
     """Pairs to learn from. 0: not decided yet."""
     steps: int = 0
     """Training steps. 0: not decided yet."""
+    is_replanned: bool = False
+    """Whether the steps are final: given, or planned again by the time that the first of them took."""
     step_seconds: float = 0.0
     """Measured seconds of a step. 0: not measured."""
     owns_outputs: bool = False
@@ -144,10 +147,15 @@ def measure_step_seconds(look: Look, data: tuple[Path, Path], preset: str, seed:
     return statistics.median(intervals)
 
 
-def steps_in(seconds: float, step_seconds: float) -> int:
-    """Returns how many steps fit into this time: a multiple of 50, from FEWEST_STEPS to MOST_STEPS."""
-    steps = int(seconds / (step_seconds * OVERHEAD)) // 50 * 50
-    return max(FEWEST_STEPS, min(MOST_STEPS, steps))
+def steps_in(seconds: float, step_seconds: float, done: int = 0) -> int:
+    """Returns how many steps fit into this time after those that are done, within sensible bounds, rounded to 50."""
+    steps = (done + int(seconds / (step_seconds * OVERHEAD))) // 50 * 50
+    return max(FEWEST_STEPS, done, min(MOST_STEPS, steps))
+
+
+def first_steps(config: TrainConfig, steps: int) -> int:
+    """Returns the steps after which the rest of `steps` is planned again; those that only copy are too fast to count."""
+    return int(getattr(config, "copy_steps", 0)) + max(REPLANNED_STEPS, steps // 10)
 
 
 def format_minutes(seconds: float) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import cyclecast
@@ -25,7 +26,9 @@ from cyclecast.style.plan import (
     FINISHING_SECONDS,
     MEASURED_STEPS,
     OVERHEAD,
+    REPLANNED_STEPS,
     Plan,
+    first_steps,
     format_minutes,
     measure_step_seconds,
     pairs_in,
@@ -37,8 +40,9 @@ from cyclecast.style.result import Figures, measure, write_card, write_sheet
 from cyclecast.style.stills import count_noun, read_opaque
 from cyclecast.style.teacher import PairMaker, convert_teacher
 from cyclecast.training import checkpoint
+from cyclecast.training.config import TrainConfig
 from cyclecast.training.data.images import spaced_indices
-from cyclecast.training.loop import train
+from cyclecast.training.loop import Progress, train
 from cyclecast.training.machine import pick_device
 from cyclecast.video.files.images import write_image
 from cyclecast.video.frame import Image
@@ -112,9 +116,10 @@ class Stages:
         """The folders of the planned pairs."""
         return PairFolders(self.folder.pairs, self.plan.pairs)
 
-    def _seconds_left(self) -> float:
-        """Returns the seconds that are left for generating pairs and training."""
-        return 60 * self.options.allowed_minutes - sum(self.plan.seconds.values()) - FINISHING_SECONDS
+    def _seconds_left(self, start: float | None = None) -> float:
+        """Returns the seconds that training may take. start: when the present stage began, by time.perf_counter()."""
+        spent = 0.0 if start is None else time.perf_counter() - start
+        return 60 * self.options.allowed_minutes - sum(self.plan.seconds.values()) - spent - FINISHING_SECONDS
 
     def _convert_teacher(self, teacher: Teacher) -> None:
         images: list[Image] = []
@@ -169,44 +174,76 @@ class Stages:
             maker.make_all(self.pairs, lambda done, total: self.on_progress("running the teacher", done, total))
 
     def _train(self) -> None:
-        options, plan, run = self.options, self.plan, self.folder.run
-        data = (
-            (self.folder.frames, self.folder.styles)
-            if isinstance(self.look, StyleImages)
-            else (self.pairs.before, self.pairs.after)
-        )
+        plan, start = self.plan, time.perf_counter()
         try:
             if not plan.steps:
-                if options.steps is None or options.steps > MEASURED_STEPS:
-                    self.on_message("measuring the time of a training step here")
-                    plan.step_seconds = measure_step_seconds(
-                        self.look, data, options.preset, options.seed, self.folder.root / "measuring"
-                    )
-                plan.steps = options.steps or steps_in(self._seconds_left(), plan.step_seconds)
-                plan.save(self.folder.plan_file)
-            left = plan.steps - self._steps_done()
-            if not left:
+                self._plan_steps()
+            if not plan.is_replanned:
+                self._replan_steps(start)
+            if self._steps_done() == plan.steps:
                 return self.on_message(f"training: all {plan.steps} steps are done")
-            estimate = plan.step_seconds * OVERHEAD * left
-            more = estimate - self._seconds_left()
-            config = training_config(self.look, run, data, options.preset, options.seed, plan.steps)
-            self.on_message(
-                f"training on {pick_device(config.compute.device)}: "
-                + count_noun(left, "step" if left == plan.steps else "more step")
-                + (f" of {plan.step_seconds:.2f} s, {format_minutes(estimate)}" if estimate else "")
-                + ("; fewer steps would learn too little" if options.steps is None and more > 60 else "")
-            )
-            report = train(
-                recipe_of(self.look),
-                config,
-                resume=left < plan.steps,
-                on_progress=lambda p: self.on_progress("training", p.step, p.steps),
-                on_message=self.on_message,
-            )
-            if report.stop_requested:
-                raise Interrupted(f"stopped after all {report.steps} steps of training, saved")
+            self._train_until(plan.steps, start)
         except Interrupted as error:
             raise Interrupted(f"{str(error).partition(';')[0]}; {RESUME_HINT}") from error
+
+    def _plan_steps(self) -> None:
+        """Decides the number of steps, by a short measurement if a time is given."""
+        options, plan = self.options, self.plan
+        if options.steps is None or options.steps > MEASURED_STEPS:
+            self.on_message("measuring the time of a training step here")
+            measuring = self.folder.root / "measuring"
+            plan.step_seconds = measure_step_seconds(self.look, self._data, options.preset, options.seed, measuring)
+        plan.steps = options.steps or steps_in(self._seconds_left(), plan.step_seconds)
+        plan.is_replanned = options.steps is not None
+        plan.save(self.folder.plan_file)
+
+    def _replan_steps(self, start: float) -> None:
+        """Trains a first part, and plans the rest by the time that its steps took: one busy minute misleads a short measurement.
+
+        start: when this stage began, by time.perf_counter().
+        """
+        plan, first = self.plan, first_steps(self._config(), self.plan.steps)
+        if self._steps_done() < first < plan.steps:
+            planned, times = plan.steps, self._train_until(first, start)
+            plan.step_seconds = statistics.median(times[-REPLANNED_STEPS:])
+            plan.steps = steps_in(self._seconds_left(start), plan.step_seconds, first)
+            if plan.steps != planned:
+                self.on_message(f"a step takes {plan.step_seconds:.2f} s: {plan.steps} steps in place of {planned}")
+        plan.is_replanned = True
+        plan.save(self.folder.plan_file)
+
+    def _train_until(self, until: int, start: float) -> list[float]:
+        """Trains until this step. Returns the seconds of each step."""
+        config, plan, done = self._config(), self.plan, self._steps_done()
+        left, seconds_left = plan.steps - done, self._seconds_left(start)
+        estimate = plan.step_seconds * OVERHEAD * left
+        self.on_message(
+            f"training on {pick_device(config.compute.device)}: "
+            + count_noun(left, "step" if left == plan.steps else "more step")
+            + (f" of {plan.step_seconds:.2f} s, {format_minutes(estimate)}" if estimate else "")
+            + ("; fewer steps would learn too little" if self.options.steps is None and estimate > seconds_left + 60 else "")
+        )
+        ends = [time.perf_counter()]
+
+        def on_progress(progress: Progress) -> None:
+            ends.append(time.perf_counter())
+            self.on_progress("training", progress.step, progress.steps)
+
+        recipe = recipe_of(self.look)
+        report = train(recipe, config, resume=done > 0, until=until, on_progress=on_progress, on_message=self.on_message)
+        if report.stop_requested:
+            raise Interrupted(f"stopped after {report.steps} of {plan.steps} steps of training, saved")
+        return [after - before for before, after in pairwise(ends)]
+
+    @property
+    def _data(self) -> tuple[Path, Path]:
+        """The two folders that training reads."""
+        if isinstance(self.look, StyleImages):
+            return self.folder.frames, self.folder.styles
+        return self.pairs.before, self.pairs.after
+
+    def _config(self) -> TrainConfig:
+        return training_config(self.look, self.folder.run, self._data, self.options.preset, self.options.seed, self.plan.steps)
 
     def _steps_done(self) -> int:
         """Returns the steps that an earlier run has saved. Raises ModelError if its checkpoint is damaged."""

@@ -18,7 +18,7 @@ import pytest
 
 import cyclecast
 from cyclecast.errors import Interrupted
-from cyclecast.style import StyleOptions, StyleReport, crops, make_style, stages
+from cyclecast.style import StyleOptions, StyleReport, crops, make_style, plan, stages
 from cyclecast.style.folder import StyleFolder
 from cyclecast.style.plan import training_config
 from cyclecast.training.config import TrainConfig
@@ -140,6 +140,33 @@ def test_a_teacher_is_imitated_through_its_engine(photos: Path, tmp_path: Path) 
         assert np.array_equal(monet(before), after)
 
 
+def test_steps_are_planned_again_by_the_time_that_the_first_ones_took(
+    photos: Path, negatives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The measurement fell into a busy minute, and the run is killed after its first part."""
+    for name, value in {"FEWEST_STEPS": 8, "REPLANNED_STEPS": 3, "MOST_STEPS": 12}.items():
+        monkeypatch.setattr(plan, name, value)
+    monkeypatch.setattr(stages, "measure_step_seconds", lambda *_: 100.0)
+    messages: list[str] = []
+
+    def make(on_progress: Callable[..., None] | None = None) -> StyleReport:
+        settings = options(steps=None, minutes=5.0)
+        return make_style(
+            [], output, pairs=(photos, negatives), options=settings, on_message=messages.append, on_progress=on_progress
+        )
+
+    def kill(stage: str, done: int, total: int) -> None:
+        if (stage, total) == ("training", 12):
+            raise Killed
+
+    output = tmp_path / "n.onnx"
+    with pytest.raises(Killed):
+        make(kill)
+    assert any(f"training on {pick_device('auto')}: 8 steps of 100.00 s" in message for message in messages)
+    assert any(message.endswith("12 steps in place of 8") for message in messages)
+    assert make().steps == 12
+
+
 @pytest.fixture
 def stopped(photos: Path, negatives: Path, tmp_path: Path) -> Path:
     """The output of a run of two steps that Ctrl-C stopped before its first step."""
@@ -183,7 +210,7 @@ def test_ctrl_c_in_the_last_step_stops_before_the_export(photos: Path, negatives
         if stage == "training" and done == total:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted, match=r"^stopped after all 2 steps of training, saved; type the same command again"):
+    with pytest.raises(Interrupted, match=r"^stopped after 2 of 2 steps of training, saved; type the same command again"):
         make_style([], output, pairs=(photos, negatives), options=options(steps=2), on_message=messages.append, on_progress=press)
     assert not output.exists() and "training is complete" in messages[-1]
     assert f"training on {pick_device('auto')}: 2 steps" in messages
