@@ -1,15 +1,13 @@
-"""Writes files whole or not at all, reads logs of JSON lines, recognizes a file by a digest. Standard library only."""
+"""Writes files whole or not at all, recognizes a file by a digest. Standard library only."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from cyclecast.errors import (
     CyclecastError,
@@ -82,26 +80,6 @@ def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file with one object a line; an empty list if it does not exist.
-
-    Cuts off a last line that is incomplete, so that more lines can be appended.
-    """
-    lines: list[dict[str, Any]] = []
-    end = 0
-    with suppress(FileNotFoundError), open(path, "rb+") as file:
-        for line in file:
-            try:
-                if not line.endswith(b"\n"):
-                    raise ValueError
-                lines.append(json.loads(line))
-            except ValueError:
-                file.truncate(end)
-                break
-            end += len(line)
-    return lines
 
 
 def digest_of_ends(path: Path) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from filelock import FileLock, Timeout
 
 from cyclecast.errors import ConfigError, OutputError, OutputExistsError
 from cyclecast.files import check_output, write_error
+from cyclecast.own_files import create_own_folder, own_opener, refuse_links_in, remove_name
 from cyclecast.style.plan import Plan
 
 LOCK_NAME = "lock"
+# What a run writes, beside the lock, and what atomic_write leaves behind if the run is killed. The plan goes last.
+OWN_NAMES = re.compile(r"frames|pairs|styles|run|measuring|teacher\.onnx|\.(plan|teacher)\.[0-9a-f]{8}\.\w+|plan\.json")
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,17 @@ class StyleFolder:
     def locked(self) -> Iterator[None]:
         """Creates the folder and locks it.
 
-        OutputError if another run has locked it, if it cannot be written, or if it holds files but no plan, so that it is not
-        a folder of this command.
+        OutputError if another run has locked it, if it cannot be written, if it is a link or holds one, or if it holds files
+        but no plan, so that it is not a folder of this command.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            create_own_folder(self.root)
             if not self.plan_file.exists() and self._entries():
                 raise OutputExistsError(
                     f"{self.root}: a folder without this command's {self.plan_file.name}; rename it, or choose another --output"
                 )
+            refuse_links_in(self.root)
+            open(self.root / LOCK_NAME, "ab", opener=own_opener).close()
             lock = FileLock(self.root / LOCK_NAME, timeout=0)
             lock.acquire()
         except Timeout as error:
@@ -93,17 +99,21 @@ class StyleFolder:
             lock.release()
 
     def empty(self) -> None:
-        """Deletes everything but the lock; the plan goes last, because a folder without one is somebody's."""
-        for path in sorted(self._entries(), key=lambda path: path == self.plan_file):
+        """Deletes what a run writes, but the lock; the plan goes last, because a folder without one is somebody's."""
+        own = [path for path in self._entries() if OWN_NAMES.fullmatch(path.name)]
+        for path in sorted(own, key=lambda path: path == self.plan_file):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
-                path.unlink(missing_ok=True)
+                remove_name(path)
 
     def remove(self) -> None:
-        """Deletes the folder, while it is locked."""
+        """Deletes the folder, while it is locked, unless it holds files of somebody else."""
         self.empty()
-        shutil.rmtree(self.root, ignore_errors=True)  # on Windows the lock stays
+        with suppress(OSError):  # on Windows the lock stays
+            if not self._entries():
+                (self.root / LOCK_NAME).unlink(missing_ok=True)
+                self.root.rmdir()
 
     def check_outputs(self, plan: Plan, overwrite: bool) -> None:
         """OutputError for a file that a run with this plan may not replace: it is somebody's, or it is finished."""
