@@ -13,11 +13,13 @@ demo: $(VENV)/.base
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile
 
+# The audit waits for the network most of the time, so it runs beside the others; its lines come last.
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@$(BIN)/python -m tests.audit > $(VENV)/audit.txt 2>&1 & audit=$$!; failed=0; \
+	for command in "ruff format --check ." "ruff check ." mypy lint-imports; do \
+		echo "$(BIN)/$$command"; $(BIN)/$$command || { failed=1; break; }; \
+	done; \
+	wait $$audit || failed=1; cat $(VENV)/audit.txt; exit $$failed
 
 # `make models` learns the bundled looks again: about two hours on two cores; run it again to resume. DATA is the folder
 # with the image sets that CONTRIBUTING.md lists. Other numbers of steps give other models.

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cyclecast.own_files import create_own_folder, is_own_folder
+
 SCRATCH_PREFIX = "cyclecast-cluster-"
 MIN_AGE_S = 60.0  # a younger folder may not be locked yet
 
@@ -24,10 +26,11 @@ def scratch_folder(name: str) -> Path:
     parent = Path(tempfile.gettempdir())
     for old in parent.glob(f"{SCRATCH_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > MIN_AGE_S and not any(map(_is_locked, old.glob("held-*"))):
+            is_old = is_own_folder(old) and time.time() - old.stat().st_mtime > MIN_AGE_S
+            if is_old and not any(map(_is_locked, old.glob("held-*"))):
                 shutil.rmtree(old, ignore_errors=True)
     folder = parent / name
-    folder.mkdir(mode=0o700, exist_ok=True)
+    create_own_folder(folder, 0o700)
     lock = FileLock(folder / f"held-{secrets.token_hex(8)}")
     lock.acquire()
     _locks.append(lock)

@@ -131,10 +131,15 @@ def board_name(root: Path = Path("/")) -> str | None:
 
 
 def cache_folder(name: str) -> Path | None:
-    """A folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux); None if it cannot be created."""
+    """A folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux); None if it cannot be used.
+
+    It may lie behind a link of the user's, but must not belong to another user, whose compiled models would run here.
+    """
     folder = user_cache_path("cyclecast") / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if hasattr(os, "geteuid") and os.geteuid() and folder.stat().st_uid not in (os.geteuid(), 0):
+            raise PermissionError(f"{folder} belongs to another user")
     except OSError as error:
         log.warning("compiled models are not kept: %s", error)
         return None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cyclecast.errors import ConfigError, OutputError, OutputExistsError
 from cyclecast.files import check_output, write_error
+from cyclecast.own_files import create_own_folder, own_opener, refuse_links_in, remove_name
 from cyclecast.style.plan import Plan
 
 LOCK_NAME = "lock"
+# What a run writes, beside the lock, and what atomic_write leaves behind if the run is killed. The plan goes last.
+OWN_NAMES = re.compile(r"frames|pairs|styles|run|measuring|teacher\.onnx|\.(plan|teacher)\.[0-9a-f]{8}\.\w+|plan\.json")
 
 
 class StyleFolder:
@@ -34,15 +38,17 @@ class StyleFolder:
     def lock(self) -> Iterator[None]:
         """Creates the folder and locks it.
 
-        Raises OutputError if another run has locked it, if it cannot be written, or if it holds files but no plan, which means
-        that another program wrote it.
+        Raises OutputError if another run has locked it, if it cannot be written, if it is a link or holds one, or if it holds
+        files but no plan, which means that another program wrote it.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            create_own_folder(self.root)
             if not self.plan_file.exists() and self._entries():
                 raise OutputExistsError(
                     f"{self.root}: a folder without this command's {self.plan_file.name}; rename it, or choose another --output"
                 )
+            refuse_links_in(self.root)
+            open(self.root / LOCK_NAME, "ab", opener=own_opener).close()
             lock = FileLock(self.root / LOCK_NAME, timeout=0)
             lock.acquire()
         except Timeout as error:
@@ -57,17 +63,21 @@ class StyleFolder:
             lock.release()
 
     def clear(self) -> None:
-        """Deletes everything but the lock. The plan goes last, because a folder without one counts as another program's."""
-        for path in sorted(self._entries(), key=lambda path: path == self.plan_file):
+        """Deletes what a run writes, but the lock. The plan goes last: a folder without one counts as another program's."""
+        own = [path for path in self._entries() if OWN_NAMES.fullmatch(path.name)]
+        for path in sorted(own, key=lambda path: path == self.plan_file):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
-                path.unlink(missing_ok=True)
+                remove_name(path)
 
     def remove(self) -> None:
-        """Deletes the folder, while it is locked."""
+        """Deletes the folder, while it is locked, unless it holds files of another program."""
         self.clear()
-        shutil.rmtree(self.root, ignore_errors=True)  # on Windows the lock stays
+        with suppress(OSError):  # on Windows the lock stays
+            if not self._entries():
+                (self.root / LOCK_NAME).unlink(missing_ok=True)
+                self.root.rmdir()
 
     def check_outputs(self, plan: Plan, overwrite: bool) -> None:
         """Raises OutputError for an output that a run with this plan may not replace: another program's, or a finished one."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclecast.errors import ModelError
 from cyclecast.files import write_error
+from cyclecast.own_files import create_own_folder, own_opener
 from cyclecast.training.config import current_name
 
 if TYPE_CHECKING:
@@ -34,13 +35,15 @@ class LossLog:
         OutputError if it cannot be written.
         """
         try:
-            self.path.write_text("".join(self._lines), "utf-8")
+            with open(self.path, "w", encoding="utf-8", opener=own_opener) as file:
+                file.writelines(self._lines)
         except OSError as error:
             raise write_error(error, self.path) from error
         if self._has_tensorboard:
             from torch.utils.tensorboard.writer import SummaryWriter
 
             try:
+                create_own_folder(self.path.parent / "tensorboard")
                 self._writer = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=step + 1)
             except OSError as error:
                 raise write_error(error, self.path.parent / "tensorboard") from error
@@ -61,7 +64,7 @@ class LossLog:
         self._lines.append(json.dumps({"step": step, **means}) + "\n")
         self._sums, self._count = {}, 0
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=own_opener) as file:
                 file.write(self._lines[-1])
         except OSError as error:
             raise write_error(error, self.path) from error

@@ -180,7 +180,7 @@ def content_loss(generated: list[Tensor], source: list[Tensor]) -> Tensor:
 
 
 def patch_nce_loss(queries: list[Tensor], keys: list[Tensor], temperature: float = 0.07) -> Tensor:
-    """Measures how poorly each patch of an output recognizes its own patch of the source among the others (CUT, equations 3 and 4).
+    """Measures how poorly patches of an output recognize their own patches of the source among the others (CUT, equations 3, 4).
 
     queries, keys: (N, P, K) per layer, of length 1; position p of both is the same patch. The mean over layers, images and
     patches of the cross entropy of P classes, whose logits are q_p k / temperature for all keys k of the same image. The keys

@@ -241,3 +241,30 @@ def test_a_full_disk_is_one_line(photos: Path, negatives: Path, tmp_path: Path, 
     (tmp_path / "file").write_text("")
     with pytest.raises(cyclecast.OutputError, match="cannot be written"):
         make_style([], tmp_path / "file" / "o.onnx", pairs=(photos, negatives), options=options())
+
+
+@pytest.mark.parametrize("name", ["", "frames", "pairs", "styles", "run", "run/losses.jsonl", "lock", "teacher.onnx"])
+def test_links_that_somebody_else_put_into_the_folder_are_refused(
+    photos: Path, negatives: Path, tmp_path: Path, name: str
+) -> None:
+    """An unpacked archive may hold a folder of this command, plan included."""
+    output, home = tmp_path / "out" / "negative.onnx", tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.txt").write_text("precious")
+    link = output.with_suffix(".style") / name
+    link.parent.mkdir(parents=True)
+    if name:
+        (output.with_suffix(".style") / "plan.json").write_text('{"request": {}}')
+    link.symlink_to(home / "thesis.txt" if Path(name).suffix or name == "lock" else home)
+    with pytest.raises(cyclecast.OutputError, match="is a symbolic link; remove it|without this command's plan"):
+        make_style([], output, pairs=(photos, negatives), options=options(overwrite=True))
+    assert [path.name for path in home.iterdir()] == ["thesis.txt"] and (home / "thesis.txt").read_text() == "precious"
+
+
+def test_files_of_somebody_else_in_the_folder_are_kept(photos: Path, negatives: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "negative.style"
+    (folder / "mine").mkdir(parents=True)
+    (folder / "mine" / "thesis.txt").write_text("precious")
+    (folder / "plan.json").write_text("damaged")
+    make_style([], folder.with_suffix(".onnx"), pairs=(photos, negatives), options=options(steps=1, overwrite=True))
+    assert (folder / "mine" / "thesis.txt").read_text() == "precious"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclecast.files import write_error
+from cyclecast.own_files import create_own_folder, own_opener
 from cyclecast.training.data import to_bytes
 from cyclecast.training.data.images import spaced_indices
 
@@ -49,7 +50,7 @@ def write_sheet(folder: Path, step: int, name: str, originals: Tensor | None, ou
     """
     samples = folder / "samples"
     try:
-        samples.mkdir(exist_ok=True)
+        create_own_folder(samples)
     except OSError as error:
         raise write_error(error, samples) from error
     _write(samples / f"{name}-{step:07d}.png", strip(outputs))
@@ -64,7 +65,8 @@ def write_sheet(folder: Path, step: int, name: str, originals: Tensor | None, ou
 def _write(path: Path, image: NDArray[np.uint8]) -> None:
     encoded = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix == ".jpg" else [])[1]
     try:
-        path.write_bytes(encoded.tobytes())
+        with open(path, "wb", opener=own_opener) as file:
+            file.write(encoded.tobytes())
     except OSError as error:
         raise write_error(error, path) from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cyclecast.errors import CyclecastError, Interrupted
 from cyclecast.future import Deferred
+from cyclecast.own_files import refuse_links_outside
 from cyclecast.video.convert.batch_log import BatchLog
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
 from cyclecast.video.convert.convert import convert_file
@@ -64,6 +65,7 @@ def convert_batch(
 
     def convert(source: Path, output: Path, function: FrameFunction, on_frame: OnFrame | None) -> Outcome:
         try:
+            refuse_links_outside(batch_log.folder, output)
             signature = conversion_signature(source, function, options) if os.path.isfile(source) else {}
             if batch_log.has(output, signature):
                 return Outcome(source, output)

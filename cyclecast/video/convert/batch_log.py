@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
+from cyclecast.own_files import NotOwnError, leads_outside
 from cyclecast.video.convert.callbacks import OnMessage
 from cyclecast.video.convert.json_lines import JsonLines
 
@@ -23,12 +25,15 @@ class BatchLog:
     NAME = ".cyclecast-batch.jsonl"
 
     def __init__(self, folder: Path, resume: bool = True, on_message: OnMessage | None = None) -> None:
+        self.folder = folder
         self._path, self._lock = folder / self.NAME, threading.Lock()
         self._lines = JsonLines(self._path)
         self._finished: dict[str, Any] = {}
         self._is_usable = True
         try:
             lines, unreadable = self._lines.read() if resume else ([], 0)
+            if any(isinstance(line.get("output"), str) and leads_outside(line["output"]) for line in lines):
+                raise NotOwnError(errno.EINVAL, "it names a file outside of its folder")
             if not lines:
                 self._path.unlink(missing_ok=True)
         except OSError as error:

@@ -168,7 +168,7 @@ def _write_parts(
 def _assemble(source: Path, info: StreamInfo, options: ConvertOptions, job: Job) -> tuple[Path, SideStreams]:
     """The finished file, still in the job's folder, and the streams that were added to the video."""
     suffix = job.output.suffix.lower()
-    path = job.folder / f"assembled{suffix}"
+    path = job.new_file(f"assembled{suffix}")
     time_range = TimeRange(options.start, options.duration)
     with SideStreams(source, info.start, time_range, suffix, options.audio) as side_streams:
         (assemble_gif if suffix == GIF else assemble)(job.parts, info, path, side_streams)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import os
-import shutil
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,24 @@ from filelock import FileLock, Timeout
 
 from cyclecast.errors import OutputError, OutputExistsError
 from cyclecast.files import write_error
+from cyclecast.own_files import (
+    NotOwnError,
+    create_own_file,
+    create_own_folder,
+    is_own_file,
+    leads_outside,
+    own_opener,
+    remove_own_files,
+)
 from cyclecast.video.convert.json_lines import JsonLines
 from cyclecast.video.files.reader import ResumePoint
 from cyclecast.video.files.writer import Part
 
 LIST_NAME = "parts.jsonl"
 LOCK_NAME = "lock"
+PART_NAME = re.compile(r"\d{6,}\.mp4")
+UNFINISHED_NAME = re.compile(r"open-\d{6,}\.mp4|assembled\.\w+")
+OWN_NAME = re.compile(f"{PART_NAME.pattern}|{UNFINISHED_NAME.pattern}|{re.escape(LIST_NAME)}")
 MAX_NAME_BYTES = 200  # of the 255 that file systems allow
 LOCK_ATTEMPTS = 100  # each fails only if another run removes the folder in the same moment
 
@@ -46,7 +58,7 @@ class Job:
     """The folder with the parts of one output, locked against other runs. A context manager.
 
     signature: JSON values that determine the output. resume: reuse the parts of an interrupted run with the same signature.
-    OutputError if the folder cannot be written, the list in it cannot be read, or another run has locked it.
+    OutputError if the folder is a link or cannot be written, or if another run has locked it.
     """
 
     def __init__(self, output: Path, signature: dict[str, Any], resume: bool = True) -> None:
@@ -100,8 +112,16 @@ class Job:
         return ResumePoint(self.frames, last.last, sequential)
 
     def open_path(self, index: int) -> Path:
-        """Where to write a part until it is finished."""
-        return self.folder / f"open-{index:06d}.mp4"
+        """A new file in which to write a part until it is finished. OutputError if it cannot be created."""
+        return self.new_file(f"open-{index:06d}.mp4")
+
+    def new_file(self, name: str) -> Path:
+        """A new, empty file in the folder, whatever had this name. OutputError if it cannot be created."""
+        try:
+            create_own_file(self.folder / name)
+        except OSError as error:
+            raise _write_error(error) from error
+        return self.folder / name
 
     def add_part(self, index: int, part: Part, sequential: bool) -> None:
         """Keeps a finished part, written at `open_path`; from here on no crash loses it. OutputError if that fails.
@@ -159,38 +179,36 @@ class Job:
         self._lock.release()
 
     def _read_list(self) -> bool:
-        """Reuses the parts of an earlier run. False if there are none or their signature differs.
+        """Reuses the parts of an earlier run. False if there are none, or their list cannot be read or has another signature.
 
-        OutputError if the list does not say which parts are finished: they are the user's hours of work.
+        OutputError if the disk fails, or for a list that names a file outside of the folder, which cyclecast did not write.
         """
         if not self._has_files():
             return False
         try:
             lines, unreadable = self._list.read()
-        except OSError as error:
-            raise self._list_error(str(error.strerror or error)) from error
-        if unreadable or not lines:
-            raise self._list_error("it contains something else than JSON objects" if unreadable else "it is empty")
-        try:
             signature = dict(lines[0]["job"])
             restored = [_part_from_json(line, self.folder) for line in lines[1:] if "part" in line]
             ends = [_end_from_json(line["end"]) for line in lines[1:] if "end" in line and "part" not in line]
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._list_error("its lines have other fields than expected") from error
+            if unreadable:
+                raise ValueError(f"{unreadable} lines are no JSON objects")
+        except (NotOwnError, IsADirectoryError, LookupError, TypeError, ValueError):
+            log.debug("%s is not used", self._list.path, exc_info=True)
+            self.message = f"starting over: the list of finished parts {self._list.path} cannot be read"
+            return False
+        except OSError as error:
+            reason = f"the list of finished parts {self._list.path} cannot be read ({error.strerror or error})"
+            raise OutputError(f"{reason}; --no-resume starts over, without these parts") from error
         different = [key for key in self._signature if signature.get(key) != self._signature[key]]
         if different:
             self.message = f"starting over: changed since the interrupted run: {', '.join(different)}"
             return False
-        self._parts = {index: (part, sequential) for index, part, sequential in restored if part.path.is_file()}
+        self._parts = {index: (part, sequential) for index, part, sequential in restored if is_own_file(part.path)}
         if ends and len(self._parts) == len({index for index, _, _ in restored}):
             self.source_end = ends[-1]
         if self._parts:
             self.message = f"resumed after {self.frames} frames of an interrupted run"
         return True
-
-    def _list_error(self, reason: str) -> OutputError:
-        what = f"the list of finished parts {self._list.path} cannot be read ({reason})"
-        return OutputError(f"{what}; --no-resume starts over, without these parts")
 
     def _start_over(self) -> None:
         _empty(self.folder)
@@ -200,14 +218,13 @@ class Job:
         """Releases the lock. Removes the folder if it has nothing to resume."""
         if not self._has_files():
             return self.remove()
-        for path in (*self.folder.glob("open-*"), *self.folder.glob("assembled*")):  # useless, and the disk may be full
-            with contextlib.suppress(OSError):
-                path.unlink()
+        with contextlib.suppress(OSError):  # useless, and the disk may be full
+            remove_own_files(self.folder, UNFINISHED_NAME)
         self._lock.release()
 
     def _has_files(self) -> bool:
         """Whether parts of this or an earlier run are in the folder."""
-        return any(self.folder.glob("[0-9]*.mp4"))
+        return any(PART_NAME.fullmatch(name) for name in os.listdir(self.folder))
 
     def __enter__(self) -> Job:
         return self
@@ -233,9 +250,9 @@ def _lock_folder(folder: Path) -> FileLock:
     """
     path = folder / LOCK_NAME
     for _ in range(LOCK_ATTEMPTS):
-        folder.mkdir(parents=True, exist_ok=True)
+        create_own_folder(folder)
         lock = FileLock(path, timeout=0)
-        with contextlib.suppress(FileNotFoundError), open(path, "ab") as before:
+        with contextlib.suppress(FileNotFoundError), open(path, "ab", opener=own_opener) as before:
             lock.acquire()
             if os.path.samestat(os.fstat(before.fileno()), os.stat(path)):
                 return lock
@@ -244,22 +261,21 @@ def _lock_folder(folder: Path) -> FileLock:
 
 
 def _empty(folder: Path) -> None:
-    """Deletes all in the folder but its lock. The list goes last: parts without a list would look like a damaged job."""
-    paths = [path for path in folder.iterdir() if path.name != LOCK_NAME] if folder.is_dir() else []
-    for path in sorted(paths, key=lambda path: path.name == LIST_NAME):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    """Deletes what jobs write, but the lock. The list goes last: parts without a list would look like a damaged job."""
+    remove_own_files(folder, OWN_NAME)
 
 
 def _part_from_json(line: dict[str, Any], folder: Path) -> tuple[int, Part, bool]:
-    """(index, part, sequential) of a line of the list. KeyError or TypeError if a field is missing or of another type."""
+    """(index, part, sequential) of a line. KeyError or TypeError if it is damaged, OutputError if it leads out of the folder."""
     numbers = [line[name] for name in ("part", "frames", "first", "last", "end", "reordered")]
     if any(type(number) is not int for number in numbers) or not isinstance(line["steady"], bool):
         raise TypeError(line)
     index, frames, first, last, end, reordered = numbers
-    return index, Part(folder / Path(line["path"]).name, frames, first, last, end, reordered), line["steady"]
+    if leads_outside(line["path"]):
+        raise OutputError(f"{folder / LIST_NAME} names a file outside of its folder ({line['path']}); --no-resume starts over")
+    if line["path"] != f"{index:06d}.mp4":
+        raise TypeError(line)
+    return index, Part(folder / line["path"], frames, first, last, end, reordered), line["steady"]
 
 
 def _end_from_json(end: dict[str, Any]) -> SourceEnd:
@@ -280,5 +296,5 @@ def _write_error(error: OSError) -> OutputError:
 
 def _sync(path: Path) -> None:
     """Waits until the file is on the disk, where a power cut cannot take it."""
-    with open(path, "rb+") as file:
+    with open(path, "rb+", opener=own_opener) as file:
         os.fsync(file.fileno())

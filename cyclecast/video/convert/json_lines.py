@@ -8,11 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cyclecast.own_files import own_opener
+
 
 class JsonLines:
     """A file that gains one JSON object at a time and survives a crash or a full disk between two of them.
 
-    sync: wait with each object until it is on the disk.
+    sync: wait with each object until it is on the disk. The file is opened as `own_opener` does, without following a link.
     """
 
     def __init__(self, path: Path, sync: bool = False) -> None:
@@ -26,7 +28,7 @@ class JsonLines:
         """
         objects: list[dict[str, Any]] = []
         unreadable = end = 0
-        with suppress(FileNotFoundError), open(self.path, "rb+") as file:
+        with suppress(FileNotFoundError), open(self.path, "rb+", opener=own_opener) as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     if objects:
@@ -43,7 +45,7 @@ class JsonLines:
     def append(self, value: dict[str, Any]) -> None:
         """Adds one object. OSError if it cannot be written; the file is then as it was before."""
         line = json.dumps(value).encode() + b"\n"
-        with open(self.path, "ab", buffering=0) as file:
+        with open(self.path, "ab", buffering=0, opener=own_opener) as file:
             size = os.fstat(file.fileno()).st_size
             try:
                 while line:

@@ -132,15 +132,14 @@ def test_an_engine_that_finds_the_disk_full_costs_one_file(sources: Path, tmp_pa
     assert b.report and c.report
 
 
-def test_an_unreadable_job_list_costs_only_its_own_file(sources: Path, tmp_path: Path) -> None:
+def test_a_job_folder_that_cannot_be_emptied_costs_only_its_own_file(sources: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    folder = folder_of(out / "a.mp4")
-    (folder / LIST_NAME).mkdir(parents=True)
-    (folder / "000000.mp4").write_bytes(b"hours of work")
+    thesis = folder_of(out / "a.mp4") / LIST_NAME / "thesis.txt"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("years of work")
     a, b, c = convert(sources, out)
-    assert a.error and "the list of finished parts" in a.error and "--no-resume starts over" in a.error
-    assert b.report and c.report
-    assert (folder / "000000.mp4").read_bytes() == b"hours of work"
+    assert a.error and a.error.startswith(f"{out / 'a.mp4'}: cannot be written (")
+    assert b.report and c.report and thesis.read_text() == "years of work"
 
 
 LOGS: dict[str, bytes | None] = {

@@ -1,8 +1,10 @@
-"""A job's folder is locked until it is removed, and an unreadable list of parts deletes no part."""
+"""A job's folder is locked until it is removed; a run whose list of parts cannot be read starts over."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from filelock import FileLock
 from cyclecast.errors import Interrupted, OutputError
 from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.job import LIST_NAME, Job, folder_of
+from cyclecast.video.convert.json_lines import JsonLines
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.frame import Image
@@ -141,25 +144,37 @@ LIST_DAMAGE = (
 
 
 @pytest.mark.parametrize("damage", LIST_DAMAGE)
-def test_an_unreadable_list_is_an_error_in_one_line_and_keeps_the_parts(
-    long_clip: Path, interrupted_job: dict[str, bytes], tmp_path: Path, damage: str
-) -> None:
+def test_an_unreadable_list_starts_over(long_clip: Path, interrupted_job: dict[str, bytes], tmp_path: Path, damage: str) -> None:
     out = tmp_path / "out.mp4"
     folder = folder_of(out)
     folder.mkdir()
     for name, data in interrupted_job.items():
         (folder / name).write_bytes(data)
     break_list(folder / LIST_NAME, damage)
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(OutputError) as caught:
-        convert_file(long_clip, out, Negative(), QUICK)
-    message = str(caught.value)
-    assert message.startswith(f"{out}: the list of finished parts {folder / LIST_NAME} cannot be read (")
-    assert "--no-resume starts over" in message and "\n" not in message
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
-    if damage == "folder":
-        report = convert_file(long_clip, out, Negative(), ConvertOptions(preset="ultrafast", resume=False))
-        assert report.frames == LONG_FRAMES and [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    messages: list[str] = []
+    report = convert_file(long_clip, out, Negative(), QUICK, on_message=messages.append)
+    assert (report.frames, report.resumed_frames) == (LONG_FRAMES, 0)
+    assert messages[0] == f"out.mp4: starting over: the list of finished parts {folder / LIST_NAME} cannot be read"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_disk_that_fails_while_the_list_is_read_costs_no_part(
+    long_clip: Path, interrupted_job: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.mp4"
+    folder_of(out).mkdir()
+    for name, data in interrupted_job.items():
+        (folder_of(out) / name).write_bytes(data)
+
+    def fail(lines: JsonLines) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "read", fail)
+        with pytest.raises(OutputError, match=r"cannot be read \(Input/output error\); --no-resume starts over"):
+            convert_file(long_clip, out, Negative(), QUICK)
+    assert {path.name: path.read_bytes() for path in folder_of(out).iterdir()} == interrupted_job
+    assert convert_file(long_clip, out, Negative(), QUICK).resumed_frames == PART_FRAMES
 
 
 def test_an_unreadable_list_without_parts_starts_over(clip: Path, tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from tests.conftest import Negative, Same
 
 pytest.importorskip("aiortc", reason="needs the extra web")
 
-from cyclecast.video.live.sinks.web import WebPage  # noqa: E402
+from cyclecast.video.live.sinks.web import WebPage, connections  # noqa: E402
 from cyclecast.video.live.sinks.web.address import listen, parse_address  # noqa: E402
 from cyclecast.video.live.sinks.web.viewers import MAX_VIEWERS  # noqa: E402
 
-__all__ = ["MAX_VIEWERS", "WebPage", "listen", "parse_address"]  # for tests that need the extra
+__all__ = ["MAX_VIEWERS", "WebPage", "connections", "listen", "parse_address"]  # for tests that need the extra
 
 LIMIT = 30.0  # seconds, for everything that a test waits for
 PATTERN = "pattern://320x240@15"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +33,9 @@ class Rejection(NamedTuple):
     status: int
     reason: str
     """One line."""
+
+
+TOO_LONG = Rejection(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
 
 
 class Guard:
@@ -64,8 +68,16 @@ class Guard:
                     response_headers.append("Set-Cookie", self._token_cookie())
             await send(message)
 
+        body = b""
+        if rejection is None and scope["method"] not in SAFE_METHODS:
+            try:
+                body = await read_body(receive)
+            except ClientDisconnect:
+                return
+            if len(body) > MAX_BODY_BYTES:
+                rejection = TOO_LONG
         if rejection is None:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, with_body(body, receive), send_with_headers)
         else:
             await JSONResponse({"error": rejection.reason}, rejection.status)(scope, receive, send_with_headers)
 
@@ -89,9 +101,9 @@ class Guard:
         length = headers.get("content-length", "")
         if not length.isdecimal():
             return Rejection(411, "the header Content-Length is missing")
-        if int(length[:12]) > MAX_BODY_BYTES:
-            return Rejection(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
-        return None
+        if "transfer-encoding" in headers:
+            return Rejection(411, "a Content-Length excludes a Transfer-Encoding; leave that out")
+        return TOO_LONG if int(length) > MAX_BODY_BYTES else None
 
     def _has_token(self, headers: Headers, query_token: str) -> bool:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
@@ -108,6 +120,35 @@ class Guard:
     def _token_cookie(self) -> str:
         secure = "; Secure" if self._address.scheme == "https" else ""
         return f"{self._cookie_name}={self._address.token}; Path=/; HttpOnly; SameSite=Strict{secure}"
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Returns the body; of one that is too long, a little more than `MAX_BODY_BYTES`. ClientDisconnect if the client leaves.
+
+    It counts the bytes that arrive: headers may say something else.
+    """
+    body, is_complete = b"", False
+    while not is_complete and len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        is_complete = not message.get("more_body", False)
+    return body
+
+
+def with_body(body: bytes, receive: Receive) -> Receive:
+    """Returns a `receive` that returns the body first, as one message."""
+    is_read = False
+
+    async def receive_again() -> Message:
+        nonlocal is_read
+        if is_read:
+            return await receive()
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
 
 
 def host_name(host: str) -> str:

@@ -17,12 +17,12 @@ from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.address import WebAddress, listen, parse_address
 from cyclecast.video.live.sinks.web.app import build_app
+from cyclecast.video.live.sinks.web.connections import Connections, PageProtocol
 from cyclecast.video.live.sinks.web.guard import Guard
 from cyclecast.video.live.sinks.web.viewers import Viewers
 from cyclecast.video.live.sinks.web.webrtc import PeerConnections
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-MAX_CONNECTIONS = 128  # at the same time
 GRACEFUL_SHUTDOWN_S = 1  # for open requests when the run ends
 CLOSE_TIMEOUT_S = 6.0  # for the whole shutdown
 
@@ -115,7 +115,7 @@ class WebPage:
         config = uvicorn.Config(
             Guard(build_app(self._controls, self._viewers, peers), address, self._port),
             loop="asyncio",
-            http="h11",
+            http=PageProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -123,17 +123,23 @@ class WebPage:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
             ssl_certfile=address.cert,
             ssl_keyfile=address.key,
         )
+        config.load()
         server = uvicorn.Server(config)
+        connections = Connections(
+            listening, lambda: PageProtocol(config, server.server_state, {}), config.ssl, self._controls.report
+        )
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
-        serving, closing = asyncio.ensure_future(server.serve([listening])), asyncio.ensure_future(self._closing.wait())
+        # Uvicorn gets no socket: asyncio, with which it accepts, logs a traceback for each attempt that fails.
+        serving, closing = asyncio.ensure_future(server.serve([])), asyncio.ensure_future(self._closing.wait())
+        accepting = asyncio.ensure_future(connections.accept())
         self._ready.set()
-        await asyncio.wait({serving, closing}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, accepting, closing}, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
+        accepting.cancel()
         self._viewers.close()
         await peers.close()
         server.should_exit = True
