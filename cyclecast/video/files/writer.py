@@ -156,6 +156,10 @@ class VideoWriter:
             packets = self._stream.encode(frame)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"the encoder failed ({reason(error)})") from error
+        if frame is None and not self._order:  # the whole video: x265 sets no decoding times in one of one or two frames
+            order = [packet.pts or 0 for packet in packets]
+            for packet, dts in zip(packets, decoding_times(order, reordering(order)), strict=False):
+                packet.dts = dts
         for packet in packets:
             if packet.pts is not None and packet.dts is not None:
                 duration = self._durations.pop(packet.pts, 0) or packet.duration or 0
@@ -169,9 +173,7 @@ class VideoWriter:
 
     def part(self) -> Part:
         """Describes what was written; call it after `close`."""
-        shown = {pts: place for place, pts in enumerate(sorted(self._order))}
-        reordered = max((place - shown[pts] for place, pts in enumerate(self._order)), default=0)
-        return Part(self.path, self.frames, self._first, self.last, self._end, reordered)
+        return Part(self.path, self.frames, self._first, self.last, self._end, reordering(self._order))
 
     def _mux(self, packets: Sequence[av.Packet[Any]]) -> None:
         self._size += sum(packet.size for packet in packets)
@@ -219,6 +221,19 @@ def open_output(path: Path, growing: bool = False) -> Any:
         options |= {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"} if growing else {}
         options.setdefault("movflags", "+faststart")
     return av.open(os.path.abspath(path), "w", options=options)
+
+
+def reordering(order: Sequence[int]) -> int:
+    """The most places by which a frame is decoded later than it is shown; order: the pts in decoding order, all different."""
+    shown = {pts: place for place, pts in enumerate(sorted(order))}
+    return max((place - shown[pts] for place, pts in enumerate(order)), default=0)
+
+
+def decoding_times(pts: Sequence[int], reordered: int) -> list[int]:
+    """The decoding times of a video that starts with these frames, and `reordered` more: the times at which frames are shown."""
+    shown = sorted(pts)
+    step = shown[1] - shown[0] if len(shown) > 1 else 1
+    return [shown[0] - step * n for n in range(reordered, 0, -1)] + shown
 
 
 def extend_last(last: av.Packet[Any], end: int, delay: int) -> None:
