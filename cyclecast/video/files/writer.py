@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from cyclecast.errors import ConfigError, CyclecastError, OutputError
 from cyclecast.video.color import frame_from_bgr
 from cyclecast.video.files.encoders import ENCODERS, ChosenEncoder, ordinary_priority
+from cyclecast.video.files.watchdog import Watchdog
 from cyclecast.video.frame import Frame, StreamInfo
 
 CONTAINERS = {
@@ -95,6 +96,8 @@ class VideoWriter:
         self._durations: dict[int, int] = {}  # of frames inside the encoder, by pts: most encoders forget them
         self._delay: int | None = None  # of the first frame, between decoding and showing, in ticks
         self._open = contextlib.ExitStack()
+        self._watchdog = Watchdog(encoding.encoder.name)
+        self._open.callback(self._watchdog.close)
         try:
             self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing)))
             self._stream = self._add_video(encoding)
@@ -114,7 +117,8 @@ class VideoWriter:
         options = encoder.options(encoding.crf, encoding.preset, width=info.width, height=info.height, rate=info.rate)
         hwaccel = encoder.hwaccel()
         extra: dict[str, Any] = {"hwaccel": hwaccel} if hwaccel else {}
-        stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=info.rate, options=options, **extra))
+        rate = encoder.accepted_rate(info.rate)
+        stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=rate, options=options, **extra))
         context, color = stream.codec_context, info.color
         # 4:2:0 has no odd sizes: the last row or column is repeated once.
         context.width, context.height = even(info.width), even(info.height)
@@ -129,7 +133,7 @@ class VideoWriter:
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints to the terminal: errors only
         try:
             with ordinary_priority():
-                context.open()
+                self._watchdog.call(context.open)
         except (av.FFmpegError, ValueError) as error:
             raise OutputError(f"the {encoding.codec} encoder does not take these settings ({reason(error)})") from error
         return stream
@@ -153,7 +157,7 @@ class VideoWriter:
     def _encode(self, frame: av.VideoFrame | None) -> None:
         """Puts one frame into the encoder (None: flushes it) and writes what the encoder outputs."""
         try:
-            packets = self._stream.encode(frame)
+            packets = self._watchdog.call(self._stream.encode, frame)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"the encoder failed ({reason(error)})") from error
         if frame is None and not self._order:  # the whole video: x265 sets no decoding times in one of one or two frames
