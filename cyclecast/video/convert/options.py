@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cyclecast.errors import ConfigError
+from cyclecast.video.files.encoders import codec_of
 from cyclecast.video.strength import check_strength
 
 
@@ -17,7 +18,7 @@ class ConvertOptions:
     """
 
     codec: str | None = None
-    """h264, hevc, av1 or vp9; None: vp9 for .webm, h264 for the other containers."""
+    """h264, hevc, av1 or vp9, also by other names, such as H.265; None: vp9 for .webm, h264 for the other containers."""
     crf: int | None = None
     """Constant quality on the encoder's own scale; a lower value is better."""
     preset: str | None = None
@@ -44,6 +45,8 @@ class ConvertOptions:
     """Replace an existing output."""
 
     def __post_init__(self) -> None:
+        if self.codec is not None:
+            object.__setattr__(self, "codec", codec_of(self.codec))
         if self.work_height is not None and self.work_height < 16:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
         check_strength(self.strength)

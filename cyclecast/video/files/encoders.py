@@ -7,13 +7,12 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from cyclecast.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from av.codec.hwaccel import HWAccel
 
 SOFTWARE = {
@@ -50,8 +49,15 @@ ENCODERS = {  # codec -> the software encoder that `convert` uses
     "av1": Encoder("libsvtav1", 30, "10"),
     "vp9": Encoder("libvpx-vp9", 31, "5"),
 }
+OTHER_NAMES = {"h265": "hevc", "x265": "hevc", "avc": "h264", "x264": "h264"}  # without capitals, dots and hyphens
 WORST = {"h264": 51, "hevc": 51, "av1": 63, "vp9": 63}  # the highest crf of the codec
 BITS_PER_PIXEL = {"h264": 0.2, "hevc": 0.12}  # at the default crf, for encoders that have a bit rate only: chosen, not measured
+SMALL_SIDE = 64  # pixels; the shorter side of frames in which an encoder needs an option of `SMALL_FRAMES`
+SMALL_FRAMES = {  # encoder -> FFmpeg's option, and a value that avoids a bug of the encoder
+    "libsvtav1": ("svtav1-params", "lp=1"),  # its threads wait for each other for ever
+    "libx265": ("x265-params", "cutree=0"),  # it writes outside of its memory
+}
+SVT_HIGHEST_RATE = Fraction(240)  # frames per second; SVT-AV1 accepts no more
 FF_QP2LAMBDA = 118  # libavutil/avutil.h: the factor of -q:v
 
 SPEEDS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]  # x264's
@@ -95,7 +101,11 @@ class ChosenEncoder:
         default = ENCODERS[self.codec]
         quality = self._checked(default.crf if crf is None else crf)
         bits = BITS_PER_PIXEL.get(self.codec, 0.1) * 2 ** ((default.crf - quality) / 6) * width * height * float(rate)
-        return self._quality(quality, str(round(bits))) | self._speed(preset)
+        options = self._quality(quality, str(round(bits))) | self._speed(preset)
+        if min(width, height) < SMALL_SIDE and self.name in SMALL_FRAMES:
+            name, value = SMALL_FRAMES[self.name]
+            options[name] = f"{options[name]}:{value}" if name in options else value
+        return options
 
     def _checked(self, crf: int) -> int:
         best, worst = int(self.hardware is not None or self.codec == "av1"), WORST[self.codec]  # for them, 0 means the default
@@ -177,10 +187,21 @@ class ChosenEncoder:
         types = [config.device_type for config in codec.hardware_configs if config.format and not config.format.components]
         return HWAccel(types[0]) if types else None
 
+    def accepted_rate(self, rate: Fraction) -> Fraction:
+        """The frames per second to tell the encoder, for a video of this rate: a hint, as each frame keeps its own time."""
+        return min(rate, SVT_HIGHEST_RATE) if self.name == "libsvtav1" else rate
+
     def description(self) -> str:
         """For reports: `libx264 in software (nvenc: Cannot load libcuda.so.1)`."""
         why = f" ({'; '.join(self.rejected)})" if self.rejected else ""
         return f"{self.name} in {'hardware' if self.hardware else 'software'}{why}"
+
+
+def codec_of(name: str) -> str:
+    """The codec that a user calls by this name: hevc for H.265. A name that is not known is returned as it is."""
+    plain = name.lower().replace(".", "").replace("-", "")
+    codec = OTHER_NAMES.get(plain, plain)
+    return codec if codec in ENCODERS else name
 
 
 def hardware_of(name: str) -> str | None:

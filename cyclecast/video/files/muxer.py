@@ -16,7 +16,7 @@ from av.filter import Graph
 from cyclecast.errors import OutputError
 from cyclecast.video.color import EXACT_COLOR_FLAGS
 from cyclecast.video.files.side_streams import SideStreams
-from cyclecast.video.files.writer import MP4_FAMILY, Part, extend_last, open_output, reason
+from cyclecast.video.files.writer import MP4_FAMILY, Part, decoding_times, extend_last, open_output, reason
 from cyclecast.video.frame import StreamInfo
 
 # Codecs that store the pixel aspect. Matroska could too, but PyAV cannot set `AVStream.sample_aspect_ratio`.
@@ -80,8 +80,7 @@ def _packets(parts: Sequence[Part], time_base: Fraction, sums_durations: bool) -
             last = packet.pts
         shown = sorted(packet.pts for packet in packets if packet.pts is not None)
         if delay is None:
-            step = shown[1] - shown[0] if len(shown) > 1 else 1
-            before = [shown[0] - step * n for n in range(depth, 0, -1)]
+            before = decoding_times(shown, depth)[:depth]
             delay = shown[0] - (before + shown)[0]
         is_last = number == len(parts) - 1
         end = ticks(part.first + part.end if is_last else parts[number + 1].first)

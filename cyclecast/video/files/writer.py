@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from cyclecast.errors import ConfigError, CyclecastError, OutputError
 from cyclecast.video.color import frame_from_bgr
 from cyclecast.video.files.encoders import ENCODERS, ChosenEncoder, ordinary_priority
+from cyclecast.video.files.watchdog import Watchdog
 from cyclecast.video.frame import Frame, StreamInfo
 
 CONTAINERS = {
@@ -95,6 +96,8 @@ class VideoWriter:
         self._durations: dict[int, int] = {}  # of frames inside the encoder, by pts: most encoders forget them
         self._delay: int | None = None  # of the first frame, between decoding and showing, in ticks
         self._open = contextlib.ExitStack()
+        self._watchdog = Watchdog(encoding.encoder.name)
+        self._open.callback(self._watchdog.close)
         try:
             self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing)))
             self._stream = self._add_video(encoding)
@@ -114,7 +117,8 @@ class VideoWriter:
         options = encoder.options(encoding.crf, encoding.preset, width=info.width, height=info.height, rate=info.rate)
         hwaccel = encoder.hwaccel()
         extra: dict[str, Any] = {"hwaccel": hwaccel} if hwaccel else {}
-        stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=info.rate, options=options, **extra))
+        rate = encoder.accepted_rate(info.rate)
+        stream = cast(VideoStream, self._container.add_stream(encoder.name, rate=rate, options=options, **extra))
         context, color = stream.codec_context, info.color
         # 4:2:0 has no odd sizes: the last row or column is repeated once.
         context.width, context.height = even(info.width), even(info.height)
@@ -129,7 +133,7 @@ class VideoWriter:
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints to the terminal: errors only
         try:
             with ordinary_priority():
-                context.open()
+                self._watchdog.call(context.open)
         except (av.FFmpegError, ValueError) as error:
             raise OutputError(f"the {encoding.codec} encoder does not take these settings ({reason(error)})") from error
         return stream
@@ -153,9 +157,13 @@ class VideoWriter:
     def _encode(self, frame: av.VideoFrame | None) -> None:
         """Puts one frame into the encoder (None: flushes it) and writes what the encoder outputs."""
         try:
-            packets = self._stream.encode(frame)
+            packets = self._watchdog.call(self._stream.encode, frame)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"the encoder failed ({reason(error)})") from error
+        if frame is None and not self._order:  # the whole video: x265 sets no decoding times in one of one or two frames
+            order = [packet.pts or 0 for packet in packets]
+            for packet, dts in zip(packets, decoding_times(order, reordering(order)), strict=False):
+                packet.dts = dts
         for packet in packets:
             if packet.pts is not None and packet.dts is not None:
                 duration = self._durations.pop(packet.pts, 0) or packet.duration or 0
@@ -169,9 +177,7 @@ class VideoWriter:
 
     def part(self) -> Part:
         """Describes what was written; call it after `close`."""
-        shown = {pts: place for place, pts in enumerate(sorted(self._order))}
-        reordered = max((place - shown[pts] for place, pts in enumerate(self._order)), default=0)
-        return Part(self.path, self.frames, self._first, self.last, self._end, reordered)
+        return Part(self.path, self.frames, self._first, self.last, self._end, reordering(self._order))
 
     def _mux(self, packets: Sequence[av.Packet[Any]]) -> None:
         self._size += sum(packet.size for packet in packets)
@@ -219,6 +225,19 @@ def open_output(path: Path, growing: bool = False) -> Any:
         options |= {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"} if growing else {}
         options.setdefault("movflags", "+faststart")
     return av.open(os.path.abspath(path), "w", options=options)
+
+
+def reordering(order: Sequence[int]) -> int:
+    """The most places by which a frame is decoded later than it is shown; order: the pts in decoding order, all different."""
+    shown = {pts: place for place, pts in enumerate(sorted(order))}
+    return max((place - shown[pts] for place, pts in enumerate(order)), default=0)
+
+
+def decoding_times(pts: Sequence[int], reordered: int) -> list[int]:
+    """The decoding times of a video that starts with these frames, and `reordered` more: the times at which frames are shown."""
+    shown = sorted(pts)
+    step = shown[1] - shown[0] if len(shown) > 1 else 1
+    return [shown[0] - step * n for n in range(reordered, 0, -1)] + shown
 
 
 def extend_last(last: av.Packet[Any], end: int, delay: int) -> None:

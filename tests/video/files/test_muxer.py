@@ -87,6 +87,18 @@ def test_joined_parts_keep_frames_and_timestamps(tmp_path: Path, codec: str, suf
         assert all(p.dts is None or p.pts is None or p.dts <= p.pts for p in found)
 
 
+@pytest.mark.parametrize("codec", PRESETS)
+def test_parts_of_one_or_two_frames_are_written(tmp_path: Path, codec: str) -> None:
+    """25 times each: x265 leaves the decoding times of so few frames to chance."""
+    for repeat in range(25):
+        for sizes in ((1,), (2,), (3, 1), (3, 2)):
+            times_ms = UNEVEN_MS[: sum(sizes)]
+            folder = tmp_path / f"{repeat}-{sizes}"
+            folder.mkdir()
+            out = join(write_parts(folder, codec, times_ms, stream_info(), sizes), stream_info(), folder / "out.mp4")
+            assert frame_times(out) == [Fraction(ms, 1000) for ms in times_ms]
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_repeated_timestamp_between_parts_becomes_the_next_tick(tmp_path: Path, suffix: str) -> None:
     info, times_ms = stream_info(), [0, 40, 80, 80, 80, 160]
