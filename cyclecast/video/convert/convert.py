@@ -90,7 +90,7 @@ def convert_video(
     started = time.perf_counter()
     encoding = output_encoding(output, options)
     time_range, decoder = TimeRange(options.start, options.duration), choose_decoder(options.decoder)
-    with VideoFile(source, time_range, decoder.hwaccel()) as video:
+    with VideoFile(source, time_range, decoder.hwaccel(), options.deinterlace == "auto") as video:
         info = video.info
         encoder = choose_encoder(
             encoding.codec,

@@ -19,6 +19,7 @@ from av.container import InputContainer
 from cyclecast.errors import InputError, MissingInputError
 from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
+from cyclecast.video.files.deinterlacing import Deinterlacer
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
@@ -57,14 +58,18 @@ def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer
 class VideoFile:
     """The main video stream of a file: `info`, and frames by iterating once. A context manager.
 
-    Frames that cannot be decoded are skipped; `damage` counts them, completely after the last frame. InputError if the file
-    is missing, is no video, has no frame that can be decoded, or if its clock jumps back.
+    deinterlace: make interlaced frames progressive. Frames that cannot be decoded are skipped; `damage` counts them, completely
+    after the last frame. InputError if the file is missing, is no video, has no frame that can be decoded, or if its clock jumps
+    back.
     """
 
-    def __init__(self, path: Path, time_range: TimeRange | None = None, hwaccel: HWAccel | None = None) -> None:
+    def __init__(
+        self, path: Path, time_range: TimeRange | None = None, hwaccel: HWAccel | None = None, deinterlace: bool = True
+    ) -> None:
         self.path, self._hwaccel = path, hwaccel
         self.notices: list[str] = []
-        """What was changed, in phrases: HDR, sizes that change. Complete after the last frame."""
+        """What was changed, in phrases: HDR, interlaced frames, sizes that change. Complete after the last frame."""
+        self._deinterlacer = Deinterlacer(self.notices.append) if deinterlace else None
         self.sequential = True
         """As `ResumePoint.sequential`, for the frames so far."""
         self._time_range = time_range or TimeRange()
@@ -86,7 +91,7 @@ class VideoFile:
             entries = self._stream.index_entries if self._stream.frames else ()
             self._expected = sum(entry.size > 0 for entry in entries) or self._stream.frames
             self._missing = missing_bytes(self.path)
-            self._frames = self._decode()
+            self._frames = self._progressive()
             first = next(self._frames, None)
             if first is None:
                 raise InputError(f"{self.path}: no frame of it can be decoded")
@@ -143,6 +148,10 @@ class VideoFile:
             return first
         begin = Fraction(self._container.start_time or 0, 1_000_000)
         return begin if begin >= LATEST_START else Fraction(0)
+
+    def _progressive(self) -> Iterator[av.VideoFrame]:
+        """As `_decode`, deinterlaced."""
+        return self._deinterlacer(self._decode()) if self._deinterlacer else self._decode()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decodes to the end of the file, from where the container is, whatever the header says."""
@@ -201,7 +210,7 @@ class VideoFile:
         try:
             self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
             self._stats = DecodeStats()
-            self._frames = self._decode()
+            self._frames = self._progressive()
             frame = next(self._frames, None)
         except (av.FFmpegError, OSError):
             frame = None
@@ -221,7 +230,7 @@ class VideoFile:
         info, done = self.info, self._resume_point
         start = round(info.start / info.time_base)
         end = None if self._time_range.duration is None else round(self._time_range.duration / info.time_base)
-        first = done.pts if done.frames else 0
+        first = done.pts if done.frames else -1  # the frame before is needed, too: a deinterlaced frame depends on it
         if done.sequential and first + start > 0:
             self._seek(first + start)
         to_skip = 0 if done.sequential else done.frames  # frames of the time range
@@ -258,7 +267,8 @@ class VideoFile:
                 raise InputError(
                     f"{self.path}: its clock jumps back by {back:.1f} s, as in files strung together; split it there"
                 )
-            self.sequential = self.sequential and pts == frame.pts and (last is None or pts > last) and not self._stats.is_damaged
+            is_ordinary = not self._stats.is_damaged and not (self._deinterlacer and self._deinterlacer.found_late)
+            self.sequential = self.sequential and is_ordinary and pts == frame.pts and (last is None or pts > last)
             last = pts
             yield frame, pts - start, frame.duration or step
             frame = next(self._frames, None)
