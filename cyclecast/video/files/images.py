@@ -35,6 +35,7 @@ from cyclecast.video.files.image_metadata import (
     upright_exif,
     upright_xmp,
 )
+from cyclecast.video.files.jpeg_end import END_MARKER, lacks_only_end
 from cyclecast.video.frame import Image
 
 log = logging.getLogger(__name__)
@@ -161,8 +162,9 @@ def _decode(path: Path, data: bytes, found: Metadata) -> tuple[Pixels, str | Non
     """The pixels as they are stored, and what is damaged. From memory: OpenCV fails on file names that are not UTF-8."""
     pixels, damage = _decode_with_opencv(path, data), None
     if pixels is None and found.is_jpeg:
-        pixels = _decode_with_opencv(path, data + b"\xff\xd9")  # with an end mark, libjpeg fills in gray for what is missing
-        damage = "the file ends before its image does; what is missing is gray or coarse"
+        pixels = _decode_with_opencv(path, data + END_MARKER)  # with it, libjpeg fills in gray for what is missing
+        if not lacks_only_end(data):
+            damage = "the file ends before its image does; what is missing is gray or coarse"
     if pixels is None:
         raise InputError(f"{path}: cannot be read as an image")
     return pixels, damage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,12 +13,13 @@ import av
 import cv2
 import numpy as np
 from av.codec.hwaccel import HWAccel
-from av.container import InputContainer
 
-from cyclecast.errors import InputError, MissingInputError
+from cyclecast.errors import InputError
 from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.files.deinterlacing import Deinterlacer
+from cyclecast.video.files.flag_check import FlagCheck
+from cyclecast.video.files.opening import open_container
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
@@ -41,18 +41,6 @@ class ResumePoint:
     pts: int
     sequential: bool
     """Every frame so far had an own, later time and could be decoded, so that reading may begin in the middle of the file."""
-
-
-def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
-    """Opens PyAV's container for reading. InputError if it is no video, or has nothing that `hwaccel` decodes."""
-    try:  # absolute, or a colon in a name would read as a protocol
-        return av.open(os.path.abspath(path), metadata_errors="replace", hwaccel=hwaccel)
-    except (av.FFmpegError, OSError) as error:
-        if not os.path.exists(path):
-            raise MissingInputError(f"{path}: no such file") from error
-        raise InputError(f"{path}: cannot be read as a video ({error.strerror})") from error
-    except RuntimeError as error:  # how PyAV says that hardware knows none of the codecs
-        raise InputError(f"{path}: {error}") from error
 
 
 class VideoFile:
@@ -156,7 +144,8 @@ class VideoFile:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decodes to the end of the file, from where the container is, whatever the header says."""
         stats, last = self._stats, None
-        for frame in frames_of(self._container, self._stream, stats):
+        flag_check = FlagCheck(self.path, self._stream.time_base) if self._stream.time_base else None
+        for frame in frames_of(self._container, self._stream, stats, flag_check.is_damaged if flag_check else None):
             yield frame
             last = frame.pts
         if stats.packets > stats.frames + len(stats.undecodable) and (last is not None or not stats.frames):
