@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,12 +25,38 @@ from cyclecast.errors import (
 SAMPLE = 1 << 20  # bytes at each end of a file that go into its digest
 
 
+def check_source(source: Path) -> None:
+    """Raises MissingInputError, InputPermissionError or InputError unless `source` is a file that this user may read.
+
+    Pipes and devices are refused: sources are read several times, and opening a pipe may wait for ever.
+    """
+    try:
+        mode = os.stat(source).st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(source).close()
+            raise InputError(f"{source}: is a folder")
+        if not stat.S_ISREG(mode):
+            kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+            raise InputError(f"{source}: is a {kind}; expected a file, as it is read several times. Save it to a file first")
+        open(source, "rb").close()
+    except OSError as error:
+        raise read_error(error, source) from error
+
+
 def check_output(output: Path, overwrite: bool = False) -> None:
-    """Raises OutputError if `output` is a folder, and OutputExistsError if it exists and may not be overwritten."""
+    """Raises OutputError if a file of this name cannot be created or replaced; OutputExistsError if it may not be overwritten."""
+    try:
+        os.lstat(output)
+    except FileNotFoundError:
+        return
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise write_error(error, output) from error
     if os.path.isdir(output):
         raise OutputError(f"{output}: is a folder")
-    if not overwrite and os.path.lexists(output):
+    if not overwrite:
         raise OutputExistsError(f"{output}: exists already; --overwrite replaces it")
+    if os.path.exists(output) and not os.path.isfile(output):
+        raise OutputError(f"{output}: is a pipe, a socket or a device; expected a file")
 
 
 def write_error(error: Exception, output: object | None = None) -> OutputError:

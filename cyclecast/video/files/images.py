@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import PngImagePlugin, TiffImagePlugin
 
-from cyclecast.errors import InputError, MissingInputError, OutputError
-from cyclecast.files import read_error, write_error
+from cyclecast.errors import InputError, OutputError
+from cyclecast.files import check_source, read_error, write_error
 from cyclecast.image_formats import ADVICE, FORMATS, PILLOW_FORMATS, STILL_SUFFIXES, is_readable, open_with_pillow, quiet_pillow
 from cyclecast.video.files.image_metadata import (
     EXIF_MARK,
@@ -88,8 +88,7 @@ def read_still(path: Path) -> Still:
     16 bits a channel become 8; a JPEG that is cut short comes with its `damage`. InputError if the file is missing, cannot
     be decoded, or holds other values than unsigned integers of 8 or 16 bits.
     """
-    if not path.is_file():
-        raise MissingInputError(f"{path}: no such file")
+    check_source(path)
     try:
         data = path.read_bytes()
     except OSError as error:
