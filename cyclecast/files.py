@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +20,45 @@ from cyclecast.errors import (
     OutputPermissionError,
 )
 
+# What file servers, cameras and systems add to folders; all in lower case. Names that begin with a dot are hidden anyway.
+SYSTEM_FOLDERS = frozenset(
+    {"@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found", "__macosx"}
+)
 SAMPLE = 1 << 20  # bytes at each end of a file that go into its digest
 
 
+def check_source(source: Path) -> None:
+    """Raises MissingInputError, InputPermissionError or InputError unless `source` is a file that this user may read.
+
+    Pipes and devices are refused: sources are read several times, and opening a pipe may wait for ever.
+    """
+    try:
+        mode = os.stat(source).st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(source).close()
+            raise InputError(f"{source}: is a folder")
+        if not stat.S_ISREG(mode):
+            kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+            raise InputError(f"{source}: is a {kind}; expected a file, as it is read several times. Save it to a file first")
+        open(source, "rb").close()
+    except OSError as error:
+        raise read_error(error, source) from error
+
+
 def check_output(output: Path, overwrite: bool = False) -> None:
-    """Raises OutputError if `output` is a folder, and OutputExistsError if it exists and may not be overwritten."""
+    """Raises OutputError if a file of this name cannot be created or replaced; OutputExistsError if it may not be overwritten."""
+    try:
+        os.lstat(output)
+    except FileNotFoundError:
+        return
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise write_error(error, output) from error
     if os.path.isdir(output):
         raise OutputError(f"{output}: is a folder")
-    if not overwrite and os.path.lexists(output):
+    if not overwrite:
         raise OutputExistsError(f"{output}: exists already; --overwrite replaces it")
+    if os.path.exists(output) and not os.path.isfile(output):
+        raise OutputError(f"{output}: is a pipe, a socket or a device; expected a file")
 
 
 def write_error(error: Exception, output: object | None = None) -> OutputError:
@@ -83,8 +114,11 @@ def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def is_hidden(path: Path) -> bool:
-    """Returns whether a part of a relative path begins with a dot: macOS's `._a.mov`, a file that is being written, a job."""
-    return any(part.startswith(".") and part != ".." for part in path.parts)
+    """Returns whether a part of a relative path begins with a dot, or is one of `SYSTEM_FOLDERS`.
+
+    Such as macOS's `._a.mov`, Android's `.trashed-1-a.jpg`, a file that is being written, the folder of a job.
+    """
+    return any((part.startswith(".") and part != "..") or part.lower() in SYSTEM_FOLDERS for part in path.parts)
 
 
 def digest_of_ends(path: Path) -> str:

@@ -28,6 +28,10 @@ PILLOW_FORMATS = {".gif": "GIF", ".avif": "AVIF", ".heic": "HEIC", ".heif": "HEI
 IMAGE_SUFFIXES = frozenset({*FORMATS, *PILLOW_FORMATS})
 STILL_SUFFIXES = IMAGE_SUFFIXES - {".gif"}
 """Files that hold one image; a GIF may hold a video."""
+RAW_SUFFIXES = frozenset(  # of cameras' raw files, which nothing here decodes
+    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef"}
+    | {".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
+)
 ADVICE = "pip install 'cyclecast[heic]'"  # brings pillow-heif, and a Pillow that reads AVIF
 
 _warnings = threading.Lock()  # Python has one list of filters for the whole process

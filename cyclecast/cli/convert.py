@@ -79,6 +79,9 @@ def convert(
             help="Decoder: auto (hardware that works on this machine, otherwise software), software, cuda, vaapi, qsv, ..."
         ),
     ] = "auto",
+    deinterlace: Annotated[
+        str, typer.Option(help="Interlaced frames: auto makes them progressive, off leaves them as they are.")
+    ] = "auto",
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound. Default: all tracks are kept.")] = False,
     start: Annotated[str, typer.Option(help="Start in the source: seconds, MM:SS or HH:MM:SS.")] = "0",
     duration: Annotated[
@@ -115,6 +118,7 @@ def convert(
         pix_fmt=pix_fmt,
         encoder=encoder,
         decoder=decoder,
+        deinterlace=deinterlace,
         audio=not no_audio,
         start=parse_time(start),
         duration=None if duration is None else parse_time(duration),

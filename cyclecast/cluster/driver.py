@@ -120,6 +120,7 @@ class Cluster:
             digest=source.digest,
             blocks=None,
             time_range=time_range,
+            deinterlace=options.deinterlace == "auto",
             work_height=options.work_height,
             strength=options.strength,
             encoding=encoding,

@@ -49,6 +49,7 @@ class PartRequest:
     blocks: list[Any] | None
     """References to the source's blocks; None until a machine has needed them."""
     time_range: TimeRange
+    deinterlace: bool
     work_height: int | None
     strength: float
     encoding: Encoding
@@ -100,7 +101,7 @@ def make_part(request: PartRequest, span: Span) -> PartResult | None:
 
 def _convert_part(request: PartRequest, span: Span, source: Path, model: Model, path: Path) -> PartResult:
     """Converts the part into a file at `path`."""
-    with VideoFile(source, request.time_range) as video:
+    with VideoFile(source, request.time_range, deinterlace=request.deinterlace) as video:
         video.resume_at(ResumePoint(1, span.first - 1, sequential=True))
         frames = _frames_before(span.end, video)
         first = next(frames, None)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cyclecast.errors import CyclecastError, InputError, Interrupted, MissingInputError, OutputError
-from cyclecast.files import atomic_write, check_output, write_error
+from cyclecast.errors import CyclecastError, EngineError, InputError, Interrupted, ModelError, OutputError
+from cyclecast.files import atomic_write, check_output, check_source, write_error
 from cyclecast.image_formats import FORMATS
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
 from cyclecast.video.convert.containers import GIF, output_encoding
@@ -59,6 +59,8 @@ def convert_file(
         if source.suffix.lower() in images.SUFFIXES or is_first_frame:
             return convert_image(source, output, function, options, on_frame)
         return convert_video(source, output, function, options, on_frame, on_message, part_maker)
+    except (EngineError, ModelError) as error:
+        raise type(error)(f"{source}: {error}") from error
     except CyclecastError:  # some of them are OSErrors, too
         raise
     except OSError as error:  # such as a disk that is full when a folder is created
@@ -68,10 +70,7 @@ def convert_file(
 
 def _check_files(source: Path, output: Path, overwrite: bool) -> None:
     """InputError or OutputError before any work if the source is no file or the output cannot be replaced."""
-    if os.path.isdir(source):
-        raise InputError(f"{source}: is a folder")
-    if not os.path.exists(source):
-        raise MissingInputError(f"{source}: no such file")
+    check_source(source)
     if os.path.exists(output) and os.path.samefile(source, output):
         raise OutputError(f"{output}: is the source itself; name another output")
     check_output(output, overwrite)
@@ -90,7 +89,7 @@ def convert_video(
     started = time.perf_counter()
     encoding = output_encoding(output, options)
     time_range, decoder = TimeRange(options.start, options.duration), choose_decoder(options.decoder)
-    with VideoFile(source, time_range, decoder.hwaccel()) as video:
+    with VideoFile(source, time_range, decoder.hwaccel(), options.deinterlace == "auto") as video:
         info = video.info
         encoder = choose_encoder(
             encoding.codec,

@@ -14,7 +14,8 @@ from cyclecast.video.strength import check_strength
 class ConvertOptions:
     """How a file is converted and written. None means the default of the container or the encoder.
 
-    ConfigError for a work_height below 16, a strength outside of 0 to 1, a negative start, or a duration of 0 or less.
+    ConfigError for a work_height below 16, a strength outside of 0 to 1, a negative start, a duration of 0 or less, or another
+    value of deinterlace than auto and off.
     """
 
     codec: str | None = None
@@ -29,6 +30,8 @@ class ConvertOptions:
     """auto (hardware that works on this machine, otherwise software), software, or one of `encoders.HARDWARE`."""
     decoder: str = "auto"
     """auto, software, or one of `decoders.DEVICES`."""
+    deinterlace: str = "auto"
+    """auto: frames that are interlaced become progressive; off: they stay as they are."""
     audio: bool = True
     """Keep the audio tracks."""
     start: Fraction = Fraction(0)
@@ -47,6 +50,8 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         if self.codec is not None:
             object.__setattr__(self, "codec", codec_of(self.codec))
+        if self.deinterlace not in ("auto", "off"):
+            raise ConfigError(f"deinterlace is auto or off, got {self.deinterlace!r}")
         if self.work_height is not None and self.work_height < 16:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
         check_strength(self.strength)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import glob
+import logging
+import mimetypes
 import os
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cyclecast.errors import ConfigError, InputError
-from cyclecast.files import is_hidden
-from cyclecast.image_formats import FORMATS, describe_unreadable, keep_readable
+from cyclecast.files import is_hidden, read_error
+from cyclecast.image_formats import FORMATS, RAW_SUFFIXES, describe_unreadable, keep_readable
 from cyclecast.video.convert.containers import GIF
 from cyclecast.video.files import images
 from cyclecast.video.files.reader import VIDEO_SUFFIXES
@@ -18,17 +21,24 @@ from cyclecast.video.files.writer import CONTAINERS
 WRITABLE = frozenset({*FORMATS, *CONTAINERS, GIF})
 READABLE = WRITABLE | images.SUFFIXES | VIDEO_SUFFIXES
 
+log = logging.getLogger(__name__)
+
 
 def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
     """(source, output) of each file. Globs and folders are expanded; a folder's tree is mirrored under `output`.
 
     One file goes to `output` itself, unless that is a folder or ends in a separator; several files need a folder. A folder or a
-    glob has no hidden files, none in hidden folders, and none under `output`. InputError for a source that matches nothing;
-    ConfigError if several sources would become one file, or if all files of a source lie under the output folder.
+    glob has no hidden files, none in hidden folders or `SYSTEM_FOLDERS`, and none under `output`. A folder below it that cannot
+    be read is planned like a file, so that it is an error of the batch. ConfigError for an empty name, if several sources would
+    become one file, or if all files of a source lie under the output folder; InputError for a source that matches nothing.
     """
+    if not str(output):
+        raise ConfigError("OUTPUT is empty; name a file or a folder")
     files: list[tuple[Path, Path]] = []  # a file, its path under the output folder
     has_expanded, target = False, Path(output)
     for source in map(str, sources):
+        if not source:
+            raise ConfigError("a SOURCE is empty; name a file, a folder or a glob")
         path = Path(source)
         if os.path.isdir(path):
             has_expanded = True
@@ -45,7 +55,7 @@ def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[
         return [(files[0][0], target)]
     if not is_folder and target.suffix.lower() in WRITABLE:
         raise ConfigError(f"several files cannot go into the one file {output}; name a folder")
-    planned = [(file, target / _output_name(place)) for file, place in files]
+    planned = [(file, target / name) for (file, _), name in zip(files, _output_names([place for _, place in files]), strict=True)]
     if all(_is_same(file, place) for file, place in planned):
         raise ConfigError(f"{output}: the output folder is the source folder; name another one, such as {_another(target)}")
     _refuse_collisions(planned)
@@ -53,31 +63,57 @@ def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[
 
 
 def _files_in_folder(folder: Path, output: Path) -> list[Path]:
-    """The images and videos in a folder and the folders below it."""
+    """The images and videos in a folder and the folders below it, and the folders that cannot be read."""
     if _is_same(folder, output):
         raise ConfigError(f"{output}: the output folder is the source folder; name another one, such as {_another(output)}")
-    listed = [path for path in sorted(folder.rglob("*")) if _is_convertible(path) and not is_hidden(path.relative_to(folder))]
-    found = keep_readable(folder, listed)
+    listed = sorted(path for path in _walk(folder) if not is_hidden(path.relative_to(folder)))
+    convertible = [path for path in listed if path.suffix.lower() in READABLE or os.path.isdir(path)]
+    found = keep_readable(folder, convertible)
+    others = _describe_undecodable(set(listed).difference(convertible))
     if not found:
-        skipped = describe_unreadable(listed)
+        skipped = "; ".join(filter(None, (describe_unreadable(convertible), others)))
         raise InputError(f"{folder}: no images or videos in this folder{f' ({skipped})' if skipped else ''}")
+    if others:
+        log.warning("%s: %s", folder, others)
     return _outside(found, str(folder), output)
 
 
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below the folder, and the folders that cannot be read. InputError if `folder` is one of them."""
+    unreadable: list[Path] = []
+
+    def note(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise read_error(error, folder) from error
+        unreadable.append(Path(error.filename))
+
+    for root, _, names in os.walk(folder, onerror=note):
+        yield from (Path(root, name) for name in names)
+    yield from unreadable
+
+
+def _describe_undecodable(paths: set[Path]) -> str | None:
+    """A phrase such as "2 .dng files skipped: no decoder for them here" for images and videos among these files; None: none."""
+    suffixes = Counter(path.suffix.lower() for path in paths if _is_media(path))
+    counted = [f"{count} {suffix} file{'s' if count > 1 else ''}" for suffix, count in sorted(suffixes.items())]
+    return f"{', '.join(counted)} skipped: no decoder for them here" if counted else None
+
+
+def _is_media(path: Path) -> bool:
+    """Whether the name is that of an image or a video."""
+    media_type = mimetypes.guess_type(path.name)[0] or ""
+    return path.suffix.lower() in RAW_SUFFIXES or media_type.startswith(("image/", "video/"))
+
+
 def _files_of_glob(pattern: str, output: Path) -> list[Path]:
-    """The files that a glob matches."""
-    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    fixed = _fixed_parts(pattern)
-    found = [path for path in matches if os.path.isfile(path) and not is_hidden(Path(*path.parts[fixed:]))]
+    """The files that a glob matches. Its leading folders that exist are no pattern, whatever characters their names have."""
+    parts = Path(pattern).parts
+    fixed = next(Path(*parts[:count]) for count in range(len(parts) - 1, -1, -1) if os.path.isdir(Path(*parts[:count])))
+    matches = [Path(match) for match in glob.glob(str(Path(*parts[len(fixed.parts) :])), root_dir=fixed, recursive=True)]
+    found = sorted(fixed / match for match in matches if not is_hidden(Path(match)) and not os.path.isdir(fixed / match))
     if not found:
         raise InputError(f"{pattern}: matches no file")
     return _outside(found, pattern, output)
-
-
-def _fixed_parts(pattern: str) -> int:
-    """How many parts of the path come before the first wildcard: a hidden folder among them was named on purpose."""
-    parts = Path(pattern).parts
-    return next(number for number, part in enumerate(parts) if glob.has_magic(part))
 
 
 def _outside(found: list[Path], source: str, output: Path) -> list[Path]:
@@ -100,12 +136,24 @@ def _another(folder: Path) -> Path:
     return named.with_name(f"{named.name}-styled") if named.name else Path("styled")
 
 
-def _is_convertible(path: Path) -> bool:
-    return path.suffix.lower() in READABLE and os.path.isfile(path)
-
-
 def _is_under(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
+
+
+def _output_names(places: list[Path]) -> list[Path]:
+    """The path of each output under the output folder.
+
+    Where files of several formats would become one, also on a disk that does not tell upper from lower case, those that
+    change their format keep the name of the old one: clip.avi beside clip.mp4 becomes clip.avi.mp4.
+    """
+    names = [_output_name(place) for place in places]
+    same: dict[str, set[Path]] = defaultdict(set)
+    for place, name in zip(places, names, strict=True):
+        same[str(name).casefold()].add(place)
+    return [
+        name if name == place or len(same[str(name).casefold()]) == 1 else place.with_name(place.name + name.suffix)
+        for place, name in zip(places, names, strict=True)
+    ]
 
 
 def _output_name(place: Path) -> Path:

@@ -15,14 +15,16 @@ from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.frame import FrameFunction
 
+ADDED_LATER = {"strength": 1, "deinterlace": "auto"}  # option -> its default
+
 
 def conversion_signature(source: Path, function: FrameFunction, options: ConvertOptions) -> dict[str, Any]:
     """Describes source, model, options and versions of a conversion as JSON values. Raises InputError for an unreadable source.
 
-    A function without an identity gets a random one, so that nothing of an earlier run is reused. A strength of 1 is left out,
-    because the output is that of a version before this option existed.
+    A function without an identity gets a random one, so that nothing of an earlier run is reused. An option of `ADDED_LATER` is
+    left out if it has its default: the output is that of a run from before the option existed.
     """
-    left_out = {"resume", "overwrite"} | ({"strength"} if options.strength == 1 else set())
+    left_out = {"resume", "overwrite"} | {name for name, default in ADDED_LATER.items() if getattr(options, name) == default}
     try:
         content = [digest_of_ends(source), os.stat(source).st_mtime_ns]
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,17 @@ def packets_of(container: InputContainer, stream: av.VideoStream, stats: DecodeS
     yield None
 
 
-def frames_of(container: InputContainer, stream: av.VideoStream, stats: DecodeStats) -> Iterator[av.VideoFrame]:
-    """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says."""
-    is_sorted_here = times_follow_decoding(container, stream)
+def frames_of(
+    container: InputContainer,
+    stream: av.VideoStream,
+    stats: DecodeStats,
+    is_damaged: Callable[[int, int | None], bool] | None = None,
+) -> Iterator[av.VideoFrame]:
+    """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says.
+
+    is_damaged: confirms the flag of a corrupt frame, see `FlagCheck.is_damaged`. None: the flag counts.
+    """
+    is_sorted_here, is_seekable = times_follow_decoding(container, stream), can_seek(container, stream)
     times: list[int] = []  # a heap: times of packets whose frames the decoder has not output yet
     before: int | None = None  # decoding time of the packet before
     watched = 0  # look for a gap in so many packets from here
@@ -110,7 +118,8 @@ def frames_of(container: InputContainer, stream: av.VideoStream, stats: DecodeSt
             continue
         for frame in frames:
             stats.frames += 1
-            stats.patched_frames += frame.is_corrupt
+            if frame.is_corrupt:
+                stats.patched_frames += is_damaged is None or is_damaged(stats.frames, frame.pts if is_seekable else None)
             if times:
                 frame.pts = heapq.heappop(times)
             yield frame

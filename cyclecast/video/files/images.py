@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import PngImagePlugin, TiffImagePlugin
 
-from cyclecast.errors import InputError, MissingInputError, OutputError
-from cyclecast.files import read_error, write_error
+from cyclecast.errors import InputError, OutputError
+from cyclecast.files import check_source, read_error, write_error
 from cyclecast.image_formats import ADVICE, FORMATS, PILLOW_FORMATS, STILL_SUFFIXES, is_readable, open_with_pillow, quiet_pillow
 from cyclecast.video.files.image_metadata import (
     EXIF_MARK,
@@ -35,6 +35,7 @@ from cyclecast.video.files.image_metadata import (
     upright_exif,
     upright_xmp,
 )
+from cyclecast.video.files.jpeg_end import END_MARKER, lacks_only_end
 from cyclecast.video.frame import Image
 
 log = logging.getLogger(__name__)
@@ -87,8 +88,7 @@ def read_still(path: Path) -> Still:
     16 bits a channel become 8; a JPEG that is cut short comes with its `damage`. Raises InputError if the file is missing,
     cannot be decoded, or holds other values than unsigned integers of 8 or 16 bits.
     """
-    if not path.is_file():
-        raise MissingInputError(f"{path}: no such file")
+    check_source(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -164,8 +164,9 @@ def _decode(path: Path, data: bytes, found: Metadata) -> tuple[Pixels, str | Non
     """The pixels as they are stored, and what is damaged. From memory: OpenCV fails on file names that are not UTF-8."""
     pixels, damage = _decode_with_opencv(path, data), None
     if pixels is None and found.is_jpeg:
-        pixels = _decode_with_opencv(path, data + b"\xff\xd9")  # with an end mark, libjpeg fills in gray for what is missing
-        damage = "the file ends before its image does; what is missing is gray or coarse"
+        pixels = _decode_with_opencv(path, data + END_MARKER)  # with it, libjpeg fills in gray for what is missing
+        if not lacks_only_end(data):
+            damage = "the file ends before its image does; what is missing is gray or coarse"
     if pixels is None:
         raise InputError(f"{path}: cannot be read as an image")
     return pixels, damage

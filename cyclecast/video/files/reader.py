@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,16 +13,20 @@ import av
 import cv2
 import numpy as np
 from av.codec.hwaccel import HWAccel
-from av.container import InputContainer
 
-from cyclecast.errors import InputError, MissingInputError
+from cyclecast.errors import InputError
 from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
+from cyclecast.video.files.deinterlacing import Deinterlacer
+from cyclecast.video.files.flag_check import FlagCheck
+from cyclecast.video.files.opening import open_container
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
 VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif", ".avi", ".ts", ".mts", ".m2ts")
-    + (".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".vob")
+    {".264", ".265", ".3g2", ".3gp", ".amv", ".apng", ".asf", ".avc", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264"}
+    | {".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg"}
+    | {".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob", ".vro"}
+    | {".webm", ".wmv", ".wtv", ".y4m"}
 )
 """Suffixes of the files in a folder that count as videos. A file that is named may have any other."""
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
@@ -47,29 +50,21 @@ class ResumePoint:
     """Every frame so far had an own, later time and could be decoded, so that reading may begin in the middle of the file."""
 
 
-def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
-    """Opens PyAV's container for reading. InputError if it is no video, or has nothing that `hwaccel` decodes."""
-    try:  # absolute, or a colon in a name would read as a protocol
-        return av.open(os.path.abspath(path), metadata_errors="replace", hwaccel=hwaccel)
-    except (av.FFmpegError, OSError) as error:
-        if not os.path.exists(path):
-            raise MissingInputError(f"{path}: no such file") from error
-        raise InputError(f"{path}: cannot be read as a video ({error.strerror})") from error
-    except RuntimeError as error:  # how PyAV says that hardware knows none of the codecs
-        raise InputError(f"{path}: {error}") from error
-
-
 class VideoFile:
     """The main video stream of a file: `info`, and frames by iterating once. A context manager.
 
-    Frames that cannot be decoded are skipped; `damage` counts them, completely after the last frame. InputError if the file
-    is missing, is no video, has no frame that can be decoded, or if its clock jumps back.
+    deinterlace: make interlaced frames progressive. Frames that cannot be decoded are skipped; `damage` counts them, completely
+    after the last frame. InputError if the file is missing, is no video, has no frame that can be decoded, or if its clock jumps
+    back.
     """
 
-    def __init__(self, path: Path, time_range: TimeRange | None = None, hwaccel: HWAccel | None = None) -> None:
+    def __init__(
+        self, path: Path, time_range: TimeRange | None = None, hwaccel: HWAccel | None = None, deinterlace: bool = True
+    ) -> None:
         self.path, self._hwaccel = path, hwaccel
         self.notices: list[str] = []
-        """What was changed, in phrases: HDR, sizes that change. Complete after the last frame."""
+        """What was changed, in phrases: HDR, interlaced frames, sizes that change. Complete after the last frame."""
+        self._deinterlacer = Deinterlacer(self.notices.append) if deinterlace else None
         self.sequential = True
         """As `ResumePoint.sequential`, for the frames so far."""
         self._time_range = time_range or TimeRange()
@@ -91,7 +86,7 @@ class VideoFile:
             entries = self._stream.index_entries if self._stream.frames else ()
             self._expected = sum(entry.size > 0 for entry in entries) or self._stream.frames
             self._missing = missing_bytes(self.path)
-            self._frames = self._decode()
+            self._frames = self._progressive()
             first = next(self._frames, None)
             if first is None:
                 raise InputError(f"{self.path}: no frame of it can be decoded")
@@ -149,10 +144,15 @@ class VideoFile:
         begin = Fraction(self._container.start_time or 0, 1_000_000)
         return begin if begin >= LATEST_START else Fraction(0)
 
+    def _progressive(self) -> Iterator[av.VideoFrame]:
+        """As `_decode`, deinterlaced."""
+        return self._deinterlacer(self._decode()) if self._deinterlacer else self._decode()
+
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decodes to the end of the file, from where the container is, whatever the header says."""
         stats, last = self._stats, None
-        for frame in frames_of(self._container, self._stream, stats):
+        flag_check = FlagCheck(self.path, self._stream.time_base) if self._stream.time_base else None
+        for frame in frames_of(self._container, self._stream, stats, flag_check.is_damaged if flag_check else None):
             yield frame
             last = frame.pts
         if stats.packets > stats.frames + len(stats.undecodable) and (last is not None or not stats.frames):
@@ -206,7 +206,7 @@ class VideoFile:
         try:
             self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
             self._stats = DecodeStats()
-            self._frames = self._decode()
+            self._frames = self._progressive()
             frame = next(self._frames, None)
         except (av.FFmpegError, OSError):
             frame = None
@@ -226,7 +226,7 @@ class VideoFile:
         info, done = self.info, self._resume_point
         start = round(info.start / info.time_base)
         end = None if self._time_range.duration is None else round(self._time_range.duration / info.time_base)
-        first = done.pts if done.frames else 0
+        first = done.pts if done.frames else -1  # the frame before is needed, too: a deinterlaced frame depends on it
         if done.sequential and first + start > 0:
             self._seek(first + start)
         to_skip = 0 if done.sequential else done.frames  # frames of the time range
@@ -263,7 +263,8 @@ class VideoFile:
                 raise InputError(
                     f"{self.path}: its clock jumps back by {back:.1f} s, as in files strung together; split it there"
                 )
-            self.sequential = self.sequential and pts == frame.pts and (last is None or pts > last) and not self._stats.is_damaged
+            is_ordinary = not self._stats.is_damaged and not (self._deinterlacer and self._deinterlacer.found_late)
+            self.sequential = self.sequential and is_ordinary and pts == frame.pts and (last is None or pts > last)
             last = pts
             yield frame, pts - start, frame.duration or step
             frame = next(self._frames, None)

@@ -12,7 +12,8 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition
 
-from cyclecast.video.files.reader import TimeRange, open_container
+from cyclecast.video.files.opening import open_container
+from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.tracks import (
     Clock,
     Copied,

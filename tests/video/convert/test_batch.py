@@ -5,12 +5,14 @@ from __future__ import annotations
 import builtins
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cyclecast.errors import EngineError, InputPermissionError
 from cyclecast.video.convert.batch import Outcome, convert_batch
 from cyclecast.video.convert.batch_log import BatchLog
 from cyclecast.video.convert.job import LIST_NAME, folder_of
@@ -130,6 +132,77 @@ def test_an_engine_that_finds_the_disk_full_costs_one_file(sources: Path, tmp_pa
     a, b, c = convert(sources, tmp_path / "out", function=NoCache(where))
     assert a.error == f"{tmp_path / 'out' / 'a.mp4'}: cannot be written (No space left on device)"
     assert b.report and c.report
+
+
+class Failing(Negative):
+    """A model that cannot run small frames."""
+
+    def __call__(self, frame: Image) -> Image:
+        raise EngineError("no memory for a frame of this size")
+
+
+def test_an_error_of_the_model_names_the_file(sources: Path, tmp_path: Path) -> None:
+    outcomes = convert(sources, tmp_path / "out", function=Failing())
+    assert [outcome.error for outcome in outcomes] == [
+        f"{sources / name}: no memory for a frame of this size" for name in ("a.mp4", "b.png", "c.mp4")
+    ]
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """Denies this process what is in these folders and files, as the rights of another user would."""
+
+    def patch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(path: Any, *args: Any, **options: Any) -> Any:
+            if isinstance(path, str | Path):
+                at = Path(path)
+                if any(one in at.parents or (one == at and name != "stat") for one in paths):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return original(path, *args, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in ((os, "scandir"), (os, "stat"), (os, "lstat"), (builtins, "open")):
+        patch(owner, name)
+
+
+def test_what_may_not_be_read_is_one_line_each(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("closed", "open"):
+        (sources / name).mkdir()
+        shutil.copy(sources / "b.png", sources / name / "d.png")
+    forbid(monkeypatch, sources / "closed", sources / "b.png")
+    results = {str(outcome.source.relative_to(sources)): outcome.error for outcome in convert(sources, tmp_path / "out")}
+    assert results == {
+        "a.mp4": None,
+        "b.png": f"{sources / 'b.png'}: cannot be read (Permission denied)",
+        "c.mp4": None,
+        "closed": f"{sources / 'closed'}: cannot be read (Permission denied)",
+        "open/d.png": None,
+    }
+    with pytest.raises(InputPermissionError, match="closed: cannot be read"):
+        plan_conversions([sources / "closed"], tmp_path / "out")
+
+
+def test_outputs_that_cannot_be_created_are_one_line_each(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    for folder in ("sub", "file"):
+        (sources / folder).mkdir()
+        shutil.copy(sources / "b.png", sources / folder / "d.png")
+    (out / "sub").mkdir(parents=True)
+    (out / "file").touch()
+    longest = "\N{SNOWMAN}" * 84 + ".ts"  # 255 bytes, and one more as .mp4
+    shutil.copy(sources / "a.mp4", sources / longest)
+    forbid(monkeypatch, out / "sub")
+    results = {str(outcome.source.relative_to(sources)): outcome.error for outcome in convert(sources, out)}
+    assert results == {
+        "a.mp4": None,
+        "b.png": None,
+        "c.mp4": None,
+        "file/d.png": f"{out / 'file' / 'd.png'}: cannot be written (Not a directory)",
+        "sub/d.png": f"{out / 'sub' / 'd.png'}: cannot be written (Permission denied)",
+        longest: f"{(out / longest).with_suffix('.mp4')}: cannot be written (File name too long)",
+    }
 
 
 def test_a_job_folder_that_cannot_be_emptied_costs_only_its_own_file(sources: Path, tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ HIDDEN = (
     ".a.1234.mp4",
     "sub/.trash/c.jpg",
     "sub/._d.png",
+    ".trashed-1700000000-f.jpg",
+    "@eaDir/g.jpg/SYNOPHOTO_THUMB_XL.jpg",
+    "sub/@eaDir/h.jpg",
+    "$RECYCLE.BIN/i.mp4",
+    "__MACOSX/j.png",
 )
 
 
@@ -85,6 +90,60 @@ def test_hidden_files_in_a_folder_or_a_glob_are_skipped(tmp_path: Path, monkeypa
         assert source in (".*", "**/.*", "*/.*/*") and "matches no file" in str(error)
     else:
         assert {str(file) for file, _ in planned} <= {"a.mp4", "sub/e.mp4"} and Path("a.mp4") in [file for file, _ in planned]
+
+
+def test_formats_that_can_be_decoded_are_converted_and_others_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a.DV", "b.f4v", "c.apng", "d.264", "e.m2v", "f.cr2", "g.DNG", "h.dng", "i.svg", "notes.txt", "music.mp3")
+    planned = plan_conversions([tmp_path], tmp_path / "out")
+    assert [place.name for _, place in planned] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
+    assert caplog.messages == [f"{tmp_path}: 1 .cr2 file, 2 .dng files, 1 .svg file skipped: no decoder for them here"]
+    touch(tmp_path, "raw/k.NEF")
+    with pytest.raises(
+        InputError, match=r"no images or videos in this folder \(1 \.nef file skipped: no decoder for them here\)"
+    ):
+        plan_conversions([tmp_path / "raw"], tmp_path / "out")
+
+
+def test_files_of_one_name_in_two_formats_become_two_files(tmp_path: Path) -> None:
+    touch(tmp_path, "clip.avi", "clip.mp4", "IMG.HEIC", "IMG.JPG", "two.mpg", "two.ts", "b/clip.avi", "A.png", "a.png")
+    planned = plan_conversions([tmp_path], tmp_path / "out")
+    assert {str(source.relative_to(tmp_path)): str(place.relative_to(tmp_path / "out")) for source, place in planned} == {
+        "clip.avi": "clip.avi.mp4",
+        "clip.mp4": "clip.mp4",
+        "IMG.HEIC": "IMG.HEIC.jpg",  # IMG.jpg would be IMG.JPG on a Mac
+        "IMG.JPG": "IMG.JPG",
+        "two.mpg": "two.mpg.mp4",
+        "two.ts": "two.ts.mp4",
+        "b/clip.avi": "b/clip.mp4",
+        "A.png": "A.png",
+        "a.png": "a.png",
+    }
+
+
+def test_brackets_in_the_name_of_a_folder_are_no_pattern(tmp_path: Path) -> None:
+    touch(tmp_path, "[2020] trip/[a].jpg", "[2020] trip/b*/c.jpg", "2/d.jpg", "2/[x].jpg", "2/x.jpg")
+    trip, two = tmp_path / "[2020] trip", tmp_path / "2"
+    for source, found in {
+        trip: [trip / "[a].jpg", trip / "b*" / "c.jpg"],
+        trip / "*.jpg": [trip / "[a].jpg"],
+        trip / "**" / "*.jpg": [trip / "[a].jpg", trip / "b*" / "c.jpg"],
+        trip / "b*" / "?.jpg": [trip / "b*" / "c.jpg"],
+        trip / "[a].jpg": [trip / "[a].jpg"],
+        tmp_path / "[2]" / "*": [two / "[x].jpg", two / "d.jpg", two / "x.jpg"],
+        two / "[xd].jpg": [two / "d.jpg", two / "x.jpg"],
+        two / "[x].jpg": [two / "[x].jpg"],  # it exists
+    }.items():
+        assert [file for file, _ in plan_conversions([source], tmp_path / "out")] == found, source
+
+
+@pytest.mark.parametrize(("source", "output", "message"), [("", "out", "a SOURCE is empty"), ("in", "", "OUTPUT is empty")])
+def test_an_empty_name_is_an_error(
+    source: str, output: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # which an empty name must not mean
+    touch(tmp_path, "in/a.mp4")
+    with pytest.raises(ConfigError, match=message):
+        plan_conversions([source], output)
 
 
 def test_hidden_files_are_converted_if_named(tmp_path: Path) -> None:

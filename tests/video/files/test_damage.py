@@ -19,7 +19,8 @@ from cyclecast.errors import InputError
 from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files import decoding, reader
-from cyclecast.video.files.decoding import LARGEST, missing_bytes
+from cyclecast.video.files.decoding import LARGEST, can_seek, missing_bytes
+from cyclecast.video.files.flag_check import FlagCheck
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
 from cyclecast.video.frame import Image
@@ -231,6 +232,39 @@ def test_concealed_and_lost_frames_are_reported(videos: Callable[[str], Path], t
     assert read_hashes(damage_packets(videos("open.ts"), tmp_path / "open.ts", [FRAMES // 2]))[2] == "damaged: 1 frames are lost"
 
 
+@pytest.mark.parametrize("name", ["b.mp4", "open.mkv", "open.ts", "b.avi", "raw.h264"])
+def test_a_flag_is_confirmed_by_decoding_on_one_thread(
+    videos: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("cyclecast.video.files.flag_check.RUN_UP_S", Fraction(1, 2))  # so that it seeks in a video of 2.4 s
+    sources = [videos(name), damage_packets(videos(name), tmp_path / name, [12], zero=False)]
+    for source, is_damaged in zip(sources, (False, True), strict=True):
+        with av.open(str(source)) as container:
+            container.streams.video[0].codec_context.thread_count = 1
+            frames = [(frame.pts, frame.is_corrupt) for frame in container.decode(video=0)]
+            is_seekable = can_seek(container, container.streams.video[0])
+            time_base = container.streams.video[0].time_base
+        # In a transport stream, the changed bytes are headers of the container, too: its frame is lost.
+        assert time_base is not None and any(flag for _, flag in frames) == (is_damaged and name != "open.ts")
+        flag_check = FlagCheck(source, time_base)
+        for number, (pts, flag) in enumerate(frames, 1):
+            if flag or number % 7 == 0:
+                assert flag_check.is_damaged(number, pts if is_seekable else None) == flag
+
+
+@pytest.mark.parametrize("cores", [2, 4])
+def test_intact_field_pictures_are_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    set_thread_count(monkeypatch, cores)
+    source = shared("faults/footage/FRExt2_Panasonic.avc")
+    frames, _, damage = read_hashes(source)
+    assert len(frames) == 15 and damage is None
+    data = bytearray(source.read_bytes())
+    data[100_000:100_400] = bytes(400)
+    (tmp_path / "torn.avc").write_bytes(data)
+    damage = read_hashes(tmp_path / "torn.avc")[2]
+    assert damage is not None and "frames are damaged" in damage
+
+
 @pytest.mark.parametrize("name", ["b.mp4", "open.mkv", "b.avi", "vp8.webm", "vp9.ivf", "mpeg4.mkv"])
 def test_a_truncated_file_is_reported_as_damaged(videos: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     source = tmp_path / name
@@ -319,13 +353,15 @@ def test_a_batch_reports_each_broken_file_in_one_line_and_converts_the_rest(clip
         shutil.copyfile(path, folder / (f"{path.stem}.mkv" if path.suffix == ".wav" else path.name))
     shutil.copyfile(clip, folder / "good.mp4")
     (folder / "text.mp4").write_text("no video\n")
+    (folder / "short.jpg").write_bytes((broken / "hopper.jpg").read_bytes()[:-500])
     damage_packets(clip, folder / "damaged.mp4", [5])
     done = run_program("convert", folder, out, "--model", tiny_model, "--json")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     messages = {Path(file["source"]).name: file.get("error") or file["damage"] for file in json.loads(done.stdout)["files"]}
     rejected = {"audio_only.mkv", "badrle.bmp", "badwidth.bmp", "broken.png", "broken_data_stream.png", "shortfile.bmp"}
     rejected |= {"text.mp4", "truncated_image.png"}
-    whole, damaged = {"good.mp4", "hopper.jpg", "pil_sample_cmyk.jpg"}, {"damaged.mp4", "truncated_jpeg.jpg"}
+    whole, damaged = {"good.mp4", "hopper.jpg", "pil_sample_cmyk.jpg", "truncated_jpeg.jpg"}, {"damaged.mp4", "short.jpg"}
+    # truncated_jpeg.jpg lacks only half of its end marker
     assert {name for name, message in messages.items() if message} == rejected | damaged
     for name in rejected | damaged:  # a library may print its own line before it
         assert done.stderr.count(f"error: {folder / name}: ") == 1

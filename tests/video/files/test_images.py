@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -12,9 +14,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from cyclecast.errors import InputError, OutputError
 from cyclecast.video.files.images import Still, read_image, read_still, write_image, write_still
+from cyclecast.video.files.jpeg_end import lacks_only_end
 from cyclecast.video.frame import Image
 from tests.conftest import moving_frames, shared
 from tests.video.clips import mean_difference
@@ -196,6 +200,27 @@ def test_the_first_of_several_images_is_read(tmp_path: Path, suffix: str) -> Non
     assert mean_difference(still.image, IMAGE) < 4
 
 
+@pytest.mark.parametrize("settings", [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_without_its_end_marker_is_whole(tmp_path: Path, mode: str, settings: dict[str, Any]) -> None:
+    file = io.BytesIO()
+    PillowImage.fromarray(moving_frames(1, 121, 81)[0]).convert(mode).save(file, "JPEG", quality=95, **settings)
+    data = file.getvalue()
+    whole = read(tmp_path, "whole.jpg", data).image
+    for end in (data[:-2], data[:-1], data[:-2] + bytes(512)):  # also in a file that is padded with zeros
+        still = read(tmp_path, "cut.jpg", end)
+        assert still.damage is None and (still.image == whole).all()
+    first = data.index(b"\xff\xda") + 2
+    markers = [first + match.start() for match in re.finditer(rb"\xff[\xda\xc4\xd0-\xd7]", data[first:])]
+    for at in (*range(len(data) - 40, len(data) - 3), *markers):
+        assert not lacks_only_end(data[:at]) or (read(tmp_path, "cut.jpg", data[:at]).image == whole).all(), at
+    assert not lacks_only_end(data[: len(data) * 2 // 3])
+
+
+def test_the_jpeg_of_the_issue_is_whole() -> None:
+    assert read_still(shared("faults/footage/noeoi.jpg")).damage is None
+
+
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_a_truncated_jpeg_is_read_and_reported(tmp_path: Path, progressive: int) -> None:
     image = moving_frames(1, 320, 240)[0]
@@ -227,6 +252,7 @@ def test_a_flipped_bit_in_a_png_is_an_error(tmp_path: Path) -> None:
 
 
 def test_broken_files_are_an_error_in_one_line_or_have_their_damage_reported() -> None:
+    whole = {"hopper.jpg", "pil_sample_cmyk.jpg", "truncated_jpeg.jpg"}  # the last one lacks only half of its end marker
     damaged = []
     for path in sorted(shared("media/broken").iterdir()):
         try:
@@ -234,7 +260,7 @@ def test_broken_files_are_an_error_in_one_line_or_have_their_damage_reported() -
         except InputError as error:
             assert str(error) == f"{path}: cannot be read as an image"
             damaged.append(path.name)
-    assert set(damaged) == {p.name for p in shared("media/broken").iterdir()} - {"hopper.jpg", "pil_sample_cmyk.jpg"}
+    assert set(damaged) == {p.name for p in shared("media/broken").iterdir()} - whole
 
 
 def test_a_decompression_bomb_is_an_error(tmp_path: Path) -> None:
