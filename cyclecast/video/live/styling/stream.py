@@ -11,7 +11,8 @@ import numpy as np
 
 from cyclecast.errors import ConfigError
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.client import Capture, CapturedFrame, OnMessage
+from cyclecast.video.live.capture.client import Capture, CapturedFrame
+from cyclecast.video.live.messages import OnMessage
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.sources.source import CaptureSettings

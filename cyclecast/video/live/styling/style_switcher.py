@@ -11,8 +11,8 @@ from enum import Enum, auto
 
 from cyclecast.errors import ConfigError
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.client import OnMessage
 from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.styling.open_model import ActiveModel, BorrowedModel, Opener, OpenModel, Target
 from cyclecast.video.strength import check_strength
 
@@ -79,7 +79,7 @@ class StyleSwitcher:
         """Whether the source is flipped left to right."""
         self.switches = 0
         """How many times another model or height has become active."""
-        self._opener, self._on_message = opener, on_message or (lambda line: None)
+        self._opener, self._on_message = opener, suppress_errors(on_message)
         self._requested = Target(self.models[0], work_height, strength)
         self._active = ActiveModel(self._requested, opener(self.models[0]))
         self._ready: ActiveModel | None = None
