@@ -34,6 +34,14 @@ HARDWARE = (
     "rkmpp",
 )  # h264_nvenc, …; in the order of `auto`
 
+LOW_DELAY = {  # encoder or hardware -> options with which it holds few frames back, at the same quality and bit rate
+    "libx264": {"x264-params": "sliced-threads=1:sync-lookahead=0"},  # 4 frames, which B-frames need, in place of 10 and more
+    "libvpx-vp9": {"lag-in-frames": "0"},  # none, in place of 24
+    "nvenc": {"delay": "0"},
+    "qsv": {"async_depth": "1"},
+    "vaapi": {"async_depth": "1"},
+}
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -96,6 +104,10 @@ class ChosenEncoder:
         quality = self._checked(default.crf if crf is None else crf)
         bits = BITS_PER_PIXEL.get(self.codec, 0.1) * 2 ** ((default.crf - quality) / 6) * width * height * float(rate)
         return self._quality(quality, str(round(bits))) | self._speed(preset)
+
+    def low_delay(self) -> dict[str, str]:
+        """FFmpeg's options with which the encoder holds few frames back, where it has such."""
+        return LOW_DELAY.get(self.hardware or self.name, {})
 
     def _checked(self, crf: int) -> int:
         best, worst = int(self.hardware is not None or self.codec == "av1"), WORST[self.codec]  # for them, 0 means the default
