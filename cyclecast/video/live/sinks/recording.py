@@ -19,7 +19,7 @@ from cyclecast.video.live.sinks.disk_sync import DiskSync
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sources.address import file_path, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import resize_image
+from cyclecast.video.resize import letterbox
 
 TICKS = 90_000  # per second: the clock of MPEG
 NOMINAL_FPS = 30  # for encoders that ask; the times of the frames are what counts
@@ -27,7 +27,8 @@ FAST_PRESETS = {"h264": "superfast", "hevc": "ultrafast", "av1": "12", "vp9": "8
 
 
 class Recording:
-    """Records to .mp4, .m4v, .mov, .mkv or .webm, with a hardware encoder if there is one. The first frame sets the size.
+    """Records to .mp4, .m4v, .mov, .mkv or .webm, with a hardware encoder if there is one. The first frame sets the size;
+    frames of another size are scaled into it.
 
     The video is written under a temporary name beside its final one, `show.recording-1a2b.mp4` for `show.mp4`, and gets its
     final name when the recording ends. So an older file is replaced only by a finished one. The temporary file can be played at
@@ -67,7 +68,7 @@ class Recording:
             if self._writer is None:
                 self._writer = self._open(frame)
             info = self._writer.info
-            image = resize_image(frame.image, (info.width, info.height))
+            image = letterbox(frame.image, (info.width, info.height))
             duration = round(TICKS * (frame.at - self._last)) or TICKS // NOMINAL_FPS
             self._writer.write(Frame(image, round(TICKS * (frame.at - self._start)), min(duration, TICKS)))
         except BaseException:

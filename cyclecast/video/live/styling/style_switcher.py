@@ -156,12 +156,20 @@ class StyleSwitcher:
         return self._size == (width, height)
 
     def prepare(self, width: int, height: int) -> None:
-        """Compiles the active model for source frames of this size, however long that takes."""
+        """Compiles the active model for source frames of this size, however long that takes.
+
+        If that fails, it raises what the model raises, and the size before stays.
+        """
         self._activate_ready()
         with self._changed:
-            self._size = (width, height)
+            before, self._size = self._size, (width, height)
             self._changed.notify_all()
-        self._active.prepare(width, height)
+        try:
+            self._active.prepare(width, height)
+        except BaseException:
+            with self._changed:
+                self._size = before
+            raise
 
     def __call__(self, image: Image) -> Image:
         """(H, W, 3) uint8 BGR -> the same shape, styled by the newest model that is ready. Raises whatever the model raises."""
