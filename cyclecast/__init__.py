@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cyclecast.future import Future
     from cyclecast.runtime.engine import Engine, Image
     from cyclecast.runtime.model import Model
+    from cyclecast.runtime.model_file import ModelFile
     from cyclecast.spec import ModelSpec
     from cyclecast.video.convert.callbacks import OnFrame
     from cyclecast.video.convert.options import ConvertOptions
@@ -61,6 +62,7 @@ _LAZY = {  # name -> module that it is imported from when it is first used
     "Image": "cyclecast.runtime.engine",
     "LiveOptions": "cyclecast.video.live.options",
     "Model": "cyclecast.runtime.model",
+    "ModelFile": "cyclecast.runtime.model_file",
     "ModelSpec": "cyclecast.spec",
     "OnFrame": "cyclecast.video.convert.callbacks",
     "StyledFrame": "cyclecast.video.live.styling.styled_frame",
@@ -88,6 +90,7 @@ __all__ = [
     "MissingModelError",
     "Model",
     "ModelError",
+    "ModelFile",
     "ModelSpec",
     "OnFrame",
     "OutputError",
@@ -118,14 +121,15 @@ def __dir__() -> list[str]:
 
 
 def load(
-    model: str | Path,
+    model: str | Path | ModelFile,
     engine: str = "auto",
     device: str = "auto",
     precision: str = "auto",
     on_build: Callable[[float], None] | None = None,
 ) -> Model:
-    """Opens a bundled model by name ("monet"), or an ONNX frame model or a TensorRT plan by path.
+    """Opens a bundled model by name ("monet"), or an ONNX frame model or a TensorRT plan by path, or one already in memory.
 
+    The file is read once: if it is replaced or deleted later, the model stays what it was.
     engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime" or "torch".
     device: "auto" (the best one present), "cpu", "gpu" or "cuda:N".
     precision: "auto", "fp32", "bf16" or "fp16".
@@ -138,7 +142,7 @@ def load(
     return runtime.load(model, engine, device, precision, on_build, open_engine)
 
 
-def open_engine(path: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
+def open_engine(path: Path | ModelFile, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
     """Opens a model on an engine, without the `Model` around it. Parameters and errors are those of `load`.
 
     "torch", the reference, needs the extra `train`.
@@ -196,6 +200,8 @@ def stream(
     needs a name or a path to open a second copy), MissingInputError (there is no such file), and what `load` raises. The
     iterator raises InputError if the source cannot be opened.
     """
+    from cyclecast.runtime.model import find_model
+    from cyclecast.runtime.model_file import read_model_file
     from cyclecast.video.live.sources.address import file_path, source_type
     from cyclecast.video.live.styling.frame_stream import FrameStream
     from cyclecast.video.live.styling.stream import open_stream
@@ -207,7 +213,8 @@ def stream(
     if source_type(address) == "file" and not Path(file_path(address)).exists():
         raise MissingInputError(f"{address}: no such file; expected a camera (0, 1 …), an address such as rtsp://…, or a file")
     if isinstance(model, str | Path):
-        return FrameStream(open_stream(address, [str(model)], load, capture_settings, options, on_message))
+        file = read_model_file(find_model(model))  # read once, although `target_fps` opens the model again and again
+        return FrameStream(open_stream(address, [str(model)], lambda name: load(file), capture_settings, options, on_message))
     if options is not None and options.target_fps is not None:
         raise ConfigError("target_fps needs the name or path of a model, not an open model")
     borrowed = BorrowedModel(model.name, model)

@@ -26,7 +26,7 @@ def run_command(*args: object) -> subprocess.CompletedProcess[str]:
     """The same through `main` in this process. Anything but a SystemExit escapes, as a bug would."""
     words = ["cyclecast", *map(str, args)]
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         with patch.object(sys, "argv", words), redirect_stdout(stdout), redirect_stderr(stderr):
             main()

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import cyclecast
+from cyclecast.cli.console import messages
 from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
@@ -23,12 +24,13 @@ from cyclecast.cli.engines import bench, build, verify
 from cyclecast.cli.export import adopt, export
 from cyclecast.cli.live import live
 from cyclecast.cli.models import models
+from cyclecast.cli.stderr import discard_unwritten
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
 
-INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM
+INTERRUPTED = 130  # exit code after Ctrl-C, SIGTERM or SIGHUP
 DEBUG_HELP = f"Print tracebacks and details to stderr. Same as {VARIABLE}=1."
 
 log = logging.getLogger(__name__)
@@ -74,8 +76,10 @@ for command in (demo, convert, live, style, train, evaluate, export, adopt, veri
 
 
 def main() -> None:
-    """The console script. A CyclecastError becomes one line and exit code 1; SIGTERM cleans up like Ctrl-C."""
+    """The console script. A CyclecastError becomes one line and exit code 1; SIGTERM and SIGHUP clean up like Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which `nohup` sets
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     if is_debug_requested():
         enable_debug_log()
     try:
@@ -92,12 +96,14 @@ def main() -> None:
         if ended.code == INTERRUPTED:
             fail("interrupted", INTERRUPTED, ended)
         raise
+    finally:
+        discard_unwritten()
 
 
 def fail(message: str, code: int, error: BaseException) -> None:
     """Prints one line to stderr and exits with `code`; the debug log shows the traceback of `error`."""
     log.debug("the command failed", exc_info=error)
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=messages)
     sys.exit(code)
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cyclecast
+from cyclecast.cli.stderr import MessageStream
 from cyclecast.debug import is_debug_enabled
 from cyclecast.errors import ConfigError, MissingExtraError
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from cyclecast.export.agreement import Agreement
     from cyclecast.runtime.model import Model
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+messages = cast(IO[str], MessageStream())
+console = Console(file=messages, highlight=False, soft_wrap=True)
 
 MODEL = "A bundled model (`cyclecast models` lists them), or the path of an ONNX frame model or plan."
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
@@ -181,7 +183,7 @@ def findings_table(findings: Sequence[Finding], title: str) -> Table:
 
 
 def print_line(line: str) -> None:
-    """Prints one line to stderr, above the progress bars."""
+    """Prints one line to stderr, above the progress bars. Never raises, from whatever thread."""
     console.print(line, markup=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,7 +101,6 @@ def live(
 
     Example: cyclecast live 0 --model monet --model pencil --sink window --sink virtual
     """
-    from cyclecast.runtime.model import find_model
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.session import Session
     from cyclecast.video.live.sinks.registry import open_sink
@@ -116,23 +116,12 @@ def live(
         mirror=mirror,
         verbose=verbose,
     )
-    facts: dict[str, str] = {}
-
-    def load(name: str) -> Model:
-        with print_warnings():
-            loaded = cyclecast.load(name, engine, device, precision, report_build(name))
-        if not facts:
-            facts.update(engine_facts(loaded))
-            print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
-        return loaded
-
     models = model or ["monet"]
-    for name in models[1:]:  # they are opened on request, but a missing one is an error now
-        find_model(name)
+    opener, facts = open_models(models, engine, device, precision)
     session = Session(
         source,
         models,
-        load,
+        opener,
         sink or ["window"],
         partial(open_sink, overwrite=overwrite),
         CaptureSettings(width, height, fps, loop),
@@ -146,6 +135,28 @@ def live(
         print_summary(report)
     if any(sink_report.failure for sink_report in report.sinks):
         raise typer.Exit(1)
+
+
+def open_models(names: Sequence[str], engine: str, device: str, precision: str) -> tuple[Callable[[str], Model], dict[str, str]]:
+    """Reads all models into memory: a file that is replaced or deleted during the run changes nothing.
+
+    Returns the function that opens one, and a dict for the facts about the engine of the first. ModelError if one is missing.
+    """
+    from cyclecast.runtime.model import find_model
+    from cyclecast.runtime.model_file import read_model_file
+
+    files = {name: read_model_file(find_model(name)) for name in names}
+    facts: dict[str, str] = {}
+
+    def load(name: str) -> Model:
+        with print_warnings():
+            loaded = cyclecast.load(files[name], engine, device, precision, report_build(name))
+        if not facts:
+            facts.update(engine_facts(loaded))
+            print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
+        return loaded
+
+    return load, facts
 
 
 def print_summary(report: LiveReport) -> None:

@@ -17,6 +17,7 @@ from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.export.frame_graph import FrameGraph
 from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, check_size, dense, spec_from_metadata
 from cyclecast.runtime.machine import processor_name
+from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.training.machine import best_device
 from cyclecast.training.networks import IMAGE_GENERATORS, build_generator
@@ -33,8 +34,11 @@ class TorchEngine(SynchronousEngine):
 
     name = "torch"
 
-    def __init__(self, path: Path, device: str, precision: str) -> None:
-        self.size, self.metadata = describe(path)
+    def __init__(self, model: Path | ModelFile, device: str, precision: str) -> None:
+        file = as_model_file(model)
+        path = file.path
+        with file.on_disk() as found:
+            self.size, self.metadata = describe(found)
         spec = spec_from_metadata(path, self.metadata)
         generator = spec.architecture.get("generator")
         if not isinstance(generator, str) or generator not in IMAGE_GENERATORS:
@@ -45,7 +49,8 @@ class TorchEngine(SynchronousEngine):
         if self.precision not in PRECISIONS or (spec.precision == "fp16" and self.precision != "fp16"):
             raise EngineUnavailable(f"torch computes this model in {spec.precision} or less, not in {precision}")
         self._autocast = self.precision != spec.precision
-        stored = _read_weights(path)
+        with file.on_disk() as found:
+            stored = _read_weights(found)
         try:
             network = build_generator(**spec.architecture)
         except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:  # settings of another version

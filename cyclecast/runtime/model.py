@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from types import TracebackType
 
@@ -11,7 +10,8 @@ from cyclecast.future import Future
 from cyclecast.runtime.engine import Engine, Image, OnBuild, spec_from_metadata
 from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.runtime.file_type import how_to_convert
-from cyclecast.runtime.plan import engine_of_plan
+from cyclecast.runtime.model_file import ModelFile, read_model_file
+from cyclecast.runtime.plan import Size, engine_of_plan
 from cyclecast.spec import ModelSpec
 
 BUNDLED = Path(__file__).parent.parent / "models"
@@ -53,6 +53,13 @@ class Model:
         engine = self.engine
         return self._digest and f"{self._digest} {engine.name} {engine.device} {engine.precision}"
 
+    @property
+    def frame_sizes(self) -> tuple[Size, Size] | None:
+        """The smallest and the largest (width, height) of its frames; None: any from 16x16 up."""
+        if self.engine.size is not None:
+            return self.engine.size, self.engine.size
+        return getattr(self.engine, "size_range", None)
+
     def __call__(self, frame: Image) -> Image:
         return self.engine.run(frame)
 
@@ -76,19 +83,18 @@ class Model:
 
 
 def load(
-    model: str | Path,
+    model: str | Path | ModelFile,
     engine: str = "auto",
     device: str = "auto",
     precision: str = "auto",
     on_build: OnBuild | None = None,
     opener: Opener = open_engine,
 ) -> Model:
-    """Opens a bundled model by name ("monet"), or an ONNX frame model or a plan by path.
+    """Opens a bundled model by name ("monet"), or an ONNX frame model or a plan by path, or one that is already in memory.
 
     on_build: see `Engine`. The other arguments and the errors: see `open_engine`.
     """
-    path = find_model(model)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    opened = opener(path, engine, device, precision)
+    file = model if isinstance(model, ModelFile) else read_model_file(find_model(model))
+    opened = opener(file, engine, device, precision)
     opened.on_build = on_build
-    return Model(path.stem, opened, digest)
+    return Model(file.path.stem, opened, file.digest)

@@ -10,8 +10,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclecast.errors import MissingModelError, ModelError
+from cyclecast.errors import ModelError
 from cyclecast.runtime.engine import spec_from_metadata
+from cyclecast.runtime.model_file import ModelFile, as_model_file, unreadable_model
 
 Size = tuple[int, int]  # (width, height)
 
@@ -48,23 +49,21 @@ class PlanFacts:
         return HEADER_START + json.dumps(dataclasses.asdict(self)) + "}"
 
 
-def engine_of_plan(path: Path) -> str | None:
-    """The engine that runs the plan at `path`, or None if the file is not a plan. ModelError if it cannot be read."""
+def engine_of_plan(model: Path | ModelFile) -> str | None:
+    """The engine that runs a plan, or None if the file is not a plan. ModelError if it cannot be read."""
+    if isinstance(model, ModelFile):
+        return MAGIC.get(model.content[:4])
     try:
-        with path.open("rb") as file:
+        with model.open("rb") as file:
             return MAGIC.get(file.read(4))
     except OSError as error:
-        if not path.exists():
-            raise MissingModelError(f"{path}: no such model") from error
-        raise ModelError(f"{path}: cannot be read as a model ({error.strerror})") from error
+        raise unreadable_model(error, model) from error
 
 
-def read_facts(plan: Path) -> PlanFacts | None:
+def read_facts(plan: Path | ModelFile) -> PlanFacts | None:
     """Reads a plan's facts without any library; None if another program built it. ModelError if they cannot be read."""
-    try:
-        content = plan.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{plan}: cannot be read ({error.strerror})") from error
+    file = as_model_file(plan)
+    plan, content = file.path, file.content
     start = content.find(HEADER_START.encode())
     if start < 0:
         return None

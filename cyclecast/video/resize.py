@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -38,6 +40,57 @@ def submit_frame(image: Image, function: FrameFunction, work_height: int | None 
         future = function.submit(small)
         return Deferred(lambda: finish(future.result()))
     return Completed(finish(function(small)))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where an image lies in a frame of another size: scaled with its aspect ratio kept, and centered."""
+
+    frame: tuple[int, int]
+    """(width, height) of the frame."""
+    scaled: tuple[int, int]
+    """(width, height) of the scaled image in it."""
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """Columns at the left and rows at the top that are not the image's."""
+        return (self.frame[0] - self.scaled[0]) // 2, (self.frame[1] - self.scaled[1]) // 2
+
+    def place(self, image: Image) -> Image:
+        """The frame with the scaled image in it, whose edges are repeated up to the frame's: black bars change the colors."""
+        left, top = self.margins
+        right, bottom = (whole - part - margin for whole, part, margin in zip(self.frame, self.scaled, (left, top), strict=True))
+        scaled = resize_image(image, self.scaled)
+        return np.asarray(cv2.copyMakeBorder(scaled, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
+
+    def cut_out(self, frame: Image, size: tuple[int, int]) -> Image:
+        """The image in a frame, scaled back to its own (width, height)."""
+        left, top = self.margins
+        return resize_image(frame[top : top + self.scaled[1], left : left + self.scaled[0]], size)
+
+
+def fit_size(size: tuple[int, int], smallest: tuple[int, int], largest: tuple[int, int]) -> Fit:
+    """How an image of `size` fits into a frame whose sides are from `smallest` to `largest`; all are (width, height)."""
+    width, height = size
+    box = tuple(min(max(side, low), high) for side, low, high in zip(size, smallest, largest, strict=True))
+    scale = min(box[0] / width, box[1] / height)
+    scaled = max(1, round(width * scale)), max(1, round(height * scale))
+    return Fit((max(scaled[0], smallest[0]), max(scaled[1], smallest[1])), scaled)
+
+
+def letterbox(image: Image, size: tuple[int, int]) -> Image:
+    """The image centered in (width, height), as large as it fits, with black around it; the same image if it has that size."""
+    height, width = image.shape[:2]
+    if size == (width, height) or not all(size):
+        return image
+    scale = min(size[0] / width, size[1] / height)
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    out = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - new_width) // 2, (size[1] - new_height) // 2
+    interpolation = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    area = out[top : top + new_height, left : left + new_width]
+    cv2.resize(image, (new_width, new_height), area, interpolation=interpolation)
+    return out
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Image:

@@ -91,12 +91,13 @@ def test_a_model_without_metadata_falls_to_a_precision_that_runs(tmp_path: Path,
     from cyclecast.runtime.engine import Image
     from cyclecast.runtime.engines import ENGINES, open_engine
     from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
+    from cyclecast.runtime.model_file import ModelFile
 
     class Failing(OnnxRuntimeEngine):
         name = "openvino"
 
-        def __init__(self, path: Path, device: str, precision: str) -> None:
-            super().__init__(path, "cpu", "auto")
+        def __init__(self, model: Path | ModelFile, device: str, precision: str) -> None:
+            super().__init__(model, "cpu", "auto")
             self.precision = "bf16" if precision == "auto" else precision
 
         def run(self, frame: Image) -> Image:

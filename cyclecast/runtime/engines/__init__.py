@@ -13,13 +13,14 @@ from cyclecast.runtime.engine import Engine, UnreadableModel, spec_from_metadata
 from cyclecast.runtime.engines.onnxruntime import DeviceFailed, OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
+from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.plan import engine_of_plan
 
 log = logging.getLogger(__name__)
 
-Opener = Callable[[Path, str, str, str], Engine]  # arguments as in `open_engine`: model, engine, device, precision
+Opener = Callable[[Path | ModelFile, str, str, str], Engine]  # arguments as in `open_engine`: model, engine, device, precision
 
-ENGINES: dict[str, Callable[[Path, str, str], Engine]] = {
+ENGINES: dict[str, Callable[[Path | ModelFile, str, str], Engine]] = {
     "tensorrt": TensorRtEngine,
     "tensorrt-rtx": TensorRtRtxEngine,
     "openvino": OpenVinoEngine,
@@ -39,8 +40,10 @@ BEST_FIRST = (
 TRIAL_SIZE = (64, 64)  # (width, height) of the frame on which `auto` tries a model
 
 
-def open_engine(model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
+def open_engine(model: Path | ModelFile, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
     """Opens the frame model or plan at `model`. The engine's name, device and precision show what `auto` has chosen.
+
+    It reads the file once: a file that is replaced or deleted later changes nothing.
 
     engine: "auto" or a key of `ENGINES`; a plan runs on its own engine only. device: "auto" (the best device present), "cpu",
     "gpu" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16".
@@ -54,18 +57,19 @@ def open_engine(model: Path, engine: str = "auto", device: str = "auto", precisi
     if engine != "auto" and engine not in ENGINES:
         known = ["auto", *ENGINES, "torch"]  # `cyclecast.open_engine` adds torch
         raise ConfigError(f"no engine named {engine!r}; expected one of: {', '.join(known)}")
-    own = engine_of_plan(model)
+    file = as_model_file(model)
+    own = engine_of_plan(file)
     if own is not None and engine not in ("auto", own):
-        raise ConfigError(f"{model}: a plan of {own}, which {engine} cannot run; use --engine {own}")
+        raise ConfigError(f"{file.path}: a plan of {own}, which {engine} cannot run; use --engine {own}")
     engine = own or engine
     if engine != "auto":
-        return ENGINES[engine](model, device, precision)
+        return ENGINES[engine](file, device, precision)
     reasons: list[str] = []
     failures: list[EngineError | ModelError] = []
     failing: list[tuple[str, str]] = []
     for name, its_device in _candidates(device):
         try:
-            opened = _open_working(name, model, its_device, precision, failures)
+            opened = _open_working(name, file, its_device, precision, failures)
         except EngineUnavailable as error:
             level = logging.WARNING if isinstance(error, DeviceFailed) else logging.DEBUG
             log.log(level, "%s; trying the next engine", error)
@@ -79,27 +83,29 @@ def open_engine(model: Path, engine: str = "auto", device: str = "auto", precisi
                 return opened
             failing.append((name, its_device))
     if failing:  # its frames may have to be larger
-        return ENGINES[failing[0][0]](model, failing[0][1], precision)
+        return ENGINES[failing[0][0]](file, failing[0][1], precision)
     if failures:
         raise failures[0]
     raise EngineUnavailable("no engine can run it here: " + "; ".join(dict.fromkeys(reasons)))
 
 
-def _open_working(name: str, model: Path, device: str, precision: str, failures: list[EngineError | ModelError]) -> Engine | None:
+def _open_working(
+    name: str, model: ModelFile, device: str, precision: str, failures: list[EngineError | ModelError]
+) -> Engine | None:
     """Opens an engine in this precision, or in fp32 if it fails on a frame in the one that it chooses.
 
     None if it fails in all; adds its errors to `failures`. TensorRT is not tried, because it builds a plan for each size.
     """
     for tried in (precision, "fp32") if precision == "auto" else (precision,):
         engine = ENGINES[name](model, device, tried)
-        spec = spec_from_metadata(model, engine.metadata)
+        spec = spec_from_metadata(model.path, engine.metadata)
         if name.startswith("tensorrt") or (engine.metadata and spec.recipe != "adopted"):
             return engine
         width, height = engine.size or TRIAL_SIZE
         try:
             engine.run(np.zeros((height, width, 3), np.uint8))
         except EngineError as error:
-            log.debug("%s %s cannot run %s", name, engine.precision, model, exc_info=True)
+            log.debug("%s %s cannot run %s", name, engine.precision, model.path, exc_info=True)
             failures.append(error)
             engine.close()
             if engine.precision == "fp32":

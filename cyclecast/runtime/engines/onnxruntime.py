@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclecast.errors import EngineError, EngineNotInstalled, EngineUnavailable, ModelError
+from cyclecast.errors import CyclecastError, EngineError, EngineNotInstalled, EngineUnavailable, ModelError
 from cyclecast.runtime.engine import (
     EXPECTED_MODEL,
     Image,
@@ -26,6 +26,7 @@ from cyclecast.runtime.engine import (
 )
 from cyclecast.runtime.file_type import how_to_convert
 from cyclecast.runtime.machine import cache_folder, processor_name
+from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.spec import METADATA_KEY
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, device: str, precision: str) -> None:
+    def __init__(self, model: Path | ModelFile, device: str, precision: str) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -59,7 +60,8 @@ class OnnxRuntimeEngine(SynchronousEngine):
                 "onnxruntime is not installed: pip install onnxruntime, or for NVIDIA GPUs cyclecast[gpu]; never both"
             ) from error
         self._onnxruntime = onnxruntime
-        self._path = path
+        self._file = as_model_file(model)
+        self._path = path = self._file.path
         session = self._open_best_device() if device == "auto" else self._open_device(device)
         self.metadata: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.precision = frame_spec(path, self.metadata).precision
@@ -93,7 +95,8 @@ class OnnxRuntimeEngine(SynchronousEngine):
 
     def _opens_on_cpu(self) -> bool:
         try:
-            self._onnxruntime.InferenceSession(str(self._path), providers=["CPUExecutionProvider"])
+            with self._file.on_disk() as path:
+                self._onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception:  # as in `_open`
             log.debug("onnxruntime cannot open %s on the CPU either", self._path, exc_info=True)
             return False
@@ -136,20 +139,21 @@ class OnnxRuntimeEngine(SynchronousEngine):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         for name, value in dimensions.items():
             options.add_free_dimension_override_by_name(name, value)
-        if not self._path.is_file():
-            raise ModelError(f"{self._path}: no such model")
-        if found := how_to_convert(self._path):
-            raise ModelError(f"{self._path}: not a model cyclecast can run: onnxruntime cannot read it: {found}")
         providers = [
             (name, values | (CUDA_GRAPH_OPTIONS.get(name, {}) if cuda_graph else {})) for name, values in self._providers
         ]
         try:
-            session = self._onnxruntime.InferenceSession(
-                str(self._path),
-                options,
-                providers=providers,
-                enable_fallback=0,  # a fallback would print to stdout and run without the GPU
-            )
+            with self._file.on_disk() as path:
+                if found := how_to_convert(path):
+                    raise ModelError(f"{self._path}: not a model cyclecast can run: onnxruntime cannot read it: {found}")
+                session = self._onnxruntime.InferenceSession(
+                    str(path),
+                    options,
+                    providers=providers,
+                    enable_fallback=0,  # a fallback would print to stdout and run without the GPU
+                )
+        except CyclecastError:
+            raise
         except Exception as error:  # its exception types are private and share no other base
             log.debug("onnxruntime cannot open %s", self._path, exc_info=True)
             raise UnreadableModel(

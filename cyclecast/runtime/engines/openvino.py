@@ -16,6 +16,7 @@ from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
 from cyclecast.future import Completed, Deferred, Future
 from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size, dense, frame_spec
 from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import describe, openvino_core, openvino_library, read_model
 
 if TYPE_CHECKING:
@@ -35,16 +36,18 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, path: Path, device: str, precision: str) -> None:
+    def __init__(self, model: Path | ModelFile, device: str, precision: str) -> None:
         self._openvino = openvino_library()
         self._core = openvino_core()
         self._target = self._pick_device(device)
         self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
-        self._path = path
+        self._file = as_model_file(model)
+        self._path = self._file.path
         self.on_build: OnBuild | None = None  # never called, because a size compiles in well under a second
-        model = read_model(self._core, path)
-        self.size, self.metadata = describe(path, model)
-        self.precision = self._pick_precision(precision, model, frame_spec(path, self.metadata).auto_precision)
+        with self._file.on_disk() as path:
+            graph = read_model(self._core, path)
+        self.size, self.metadata = describe(self._path, graph)
+        self.precision = self._pick_precision(precision, graph, frame_spec(self._path, self.metadata).auto_precision)
         self._requests = PerSizeCache(self._compile, release=_wait_for_all)
 
     def _pick_device(self, device: str) -> str:
@@ -86,11 +89,12 @@ class OpenVinoEngine:
 
     def _compile(self, width: int, height: int) -> deque[_Request]:
         check_size(width, height, self.size)
-        model = read_model(self._core, self._path)
         try:
-            if self.size is None:
-                model.reshape([1, height, width, 3])
-            compiled = self._core.compile_model(model, self._target, self._properties())
+            with self._file.on_disk() as path:
+                model = read_model(self._core, path)
+                if self.size is None:
+                    model.reshape([1, height, width, 3])
+                compiled = self._core.compile_model(model, self._target, self._properties())
         except RuntimeError as error:
             raise EngineError(f"openvino cannot compile {self._path} for {width}x{height}: {_last_line(error)}") from error
         return deque(_Request(self._openvino, compiled) for _ in range(IN_FLIGHT))

@@ -20,8 +20,9 @@ from cyclecast.runtime.engine import (
     spec_from_metadata,
 )
 from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.model_file import ModelFile, as_model_file, read_model_file
 from cyclecast.runtime.onnx_file import describe
-from cyclecast.runtime.plan import PlanFacts, engine_of_plan, read_facts
+from cyclecast.runtime.plan import PlanFacts, Size, engine_of_plan, read_facts
 from cyclecast.runtime.plan_builder import cached_plan
 from cyclecast.runtime.tensorrt_library import import_tensorrt
 
@@ -31,24 +32,28 @@ class TensorRtEngine:
 
     name = "tensorrt"
 
-    def __init__(self, path: Path, device: str, precision: str) -> None:
+    def __init__(self, model: Path | ModelFile, device: str, precision: str) -> None:
         self._trt = import_tensorrt(self.name)
         self._gpu = Gpu(self._index(device))
         self._gpu.use()
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))  # outlives its engines
         self.device = f"cuda:{self._gpu.index}, {self._gpu.name}"
-        self._path = path
+        self._file = as_model_file(model)
+        self._path = path = self._file.path
         self._facts: PlanFacts | None = None
+        self.size_range: tuple[Size, Size] | None = None  # the smallest and the largest frame of a plan that takes several
         self.on_build: OnBuild | None = None
-        if engine_of_plan(path) is not None:
-            self._facts = self._facts_of(path)
+        if engine_of_plan(self._file) is not None:
+            self._facts = self._facts_of(self._file)
             frame_spec(path, self._facts.metadata)
-            self._engine = self._deserialize(path)
+            self._engine = self._deserialize(self._file)
             smallest, best, largest = self._facts.sizes
             self.size = best if smallest == largest else None
+            self.size_range = None if smallest == largest else (smallest, largest)
             self.metadata, self.precision = self._facts.metadata, self._facts.precision
         else:
-            self.size, self.metadata = describe(path)
+            with self._file.on_disk() as found:
+                self.size, self.metadata = describe(found)
             self.precision = spec_from_metadata(path, self.metadata).precision
         if precision not in ("auto", self.precision):
             raise EngineUnavailable(
@@ -62,26 +67,28 @@ class TensorRtEngine:
             raise EngineUnavailable(f"{self.name} runs on gpu or cuda:N, not on {device!r}")
         return int(index or 0)
 
-    def _deserialize(self, path: Path) -> Any:
-        engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+    def _deserialize(self, plan: ModelFile) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(plan.content)
         if engine is None:
-            facts = self._facts_of(path)
+            facts = self._facts_of(plan)
             built = f"{facts.engine} {facts.version} for SM {', '.join(map(str, facts.sm))}"
             here = f"{self.name} {self._trt.__version__} on SM {self._gpu.capability}"
-            raise ModelError(f"{path}: a plan of {built}, which {here} cannot load; build it again from the ONNX file here")
+            raise ModelError(f"{plan.path}: a plan of {built}, which {here} cannot load; build it again from the ONNX file here")
         return engine
 
-    def _facts_of(self, path: Path) -> PlanFacts:
-        facts = read_facts(path)
+    def _facts_of(self, plan: ModelFile) -> PlanFacts:
+        facts = read_facts(plan)
         if facts is None:
-            raise ModelError(f"{path}: a plan that cyclecast did not build; build it with `cyclecast build`")
+            raise ModelError(f"{plan.path}: a plan that cyclecast did not build; build it with `cyclecast build`")
         return facts
 
     def _open(self, width: int, height: int) -> ExecutionSlots:
         check_size(width, height, self.size)
         self._gpu.use()
         if self._facts is None:
-            engine = self._deserialize(cached_plan(self._path, self.name, (width, height), self._gpu, self.on_build))
+            with self._file.on_disk() as path:
+                plan = cached_plan(path, self.name, (width, height), self._gpu, self.on_build)
+            engine = self._deserialize(read_model_file(plan))
         else:
             self._check_range(width, height)
             engine = self._engine

@@ -33,6 +33,14 @@ HARDWARE = (
     "rkmpp",
 )  # h264_nvenc, …; in the order of `auto`
 
+LOW_DELAY = {  # encoder or hardware -> options with which it holds few frames back, at the same quality and bit rate
+    "libx264": {"x264-params": "sliced-threads=1:sync-lookahead=0"},  # 4 frames, which B-frames need, in place of 10 and more
+    "libvpx-vp9": {"lag-in-frames": "0"},  # none, in place of 24
+    "nvenc": {"delay": "0"},
+    "qsv": {"async_depth": "1"},
+    "vaapi": {"async_depth": "1"},
+}
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -106,6 +114,10 @@ class ChosenEncoder:
             name, value = SMALL_FRAMES[self.name]
             options[name] = f"{options[name]}:{value}" if name in options else value
         return options
+
+    def low_delay(self) -> dict[str, str]:
+        """FFmpeg's options with which the encoder holds few frames back, where it has such."""
+        return LOW_DELAY.get(self.hardware or self.name, {})
 
     def _checked(self, crf: int) -> int:
         best, worst = int(self.hardware is not None or self.codec == "av1"), WORST[self.codec]  # for them, 0 means the default

@@ -30,6 +30,8 @@ CONTAINERS = {
     ".webm": "vp9",
 }  # suffix -> codec by default
 MP4_FAMILY = (".mp4", ".m4v", ".mov")
+GROWING_MP4 = {"flush_packets": "1", "movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}  # µs
+GROWING_MATROSKA = {"flush_packets": "1", "cluster_time_limit": "1000"}  # ms
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Part:
 class VideoWriter:
     """Encodes frames of one size into a file. A context manager; `close` finishes the file.
 
-    first: the pts that becomes 0. growing: the file can be played while it is written, also if it is never finished.
+    first: the pts that becomes 0. growing: the file can be played while it is written, also if it is never finished: the encoder
+    holds few frames back, and every packet goes to the system at once.
     OutputError if the container cannot hold the codec or the file cannot be written,
     ConfigError for settings that the encoder does not accept.
     """
@@ -100,7 +103,7 @@ class VideoWriter:
         self._open.callback(self._watchdog.close)
         try:
             self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing)))
-            self._stream = self._add_video(encoding)
+            self._stream = self._add_video(encoding, growing)
             self._container.start_encoding()
         except CyclecastError:  # a ConfigError is a ValueError, too
             self._discard()
@@ -112,9 +115,11 @@ class VideoWriter:
             self._discard()
             raise
 
-    def _add_video(self, encoding: Encoding) -> VideoStream:
+    def _add_video(self, encoding: Encoding, growing: bool) -> VideoStream:
         encoder, info = encoding.encoder, self.info
         options = encoder.options(encoding.crf, encoding.preset, width=info.width, height=info.height, rate=info.rate)
+        if growing:
+            options |= encoder.low_delay()
         hwaccel = encoder.hwaccel()
         extra: dict[str, Any] = {"hwaccel": hwaccel} if hwaccel else {}
         rate = encoder.accepted_rate(info.rate)
@@ -220,10 +225,11 @@ def open_output(path: Path, growing: bool = False) -> Any:
     """Opens PyAV's container for writing; it keeps all times. growing: it can be played before it is finished."""
     # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the frames.
     options = {"avoid_negative_ts": "disabled"}
-    if path.suffix.lower() in MP4_FAMILY:
-        # The index in front: a player can start before it has the whole file. A growing file has an index for each second.
-        options |= {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"} if growing else {}
-        options.setdefault("movflags", "+faststart")
+    is_mp4 = path.suffix.lower() in MP4_FAMILY
+    if growing:  # it has an index for each second; FFmpeg's buffer would hold more than that
+        options |= GROWING_MP4 if is_mp4 else GROWING_MATROSKA
+    elif is_mp4:  # the index in front: a player can start before it has the whole file
+        options["movflags"] = "+faststart"
     return av.open(os.path.abspath(path), "w", options=options)
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cyclecast.errors import ConfigError, OutputError
-from cyclecast.video.live.capture.client import OnMessage
 from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Percentiles
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.recorder import Recorder
@@ -82,7 +82,7 @@ class Session:
         if isinstance(source, str):
             check_files(source, sinks)
         self._options = options or LiveOptions()
-        self._on_message = on_message or (lambda line: None)
+        self._on_message = suppress_errors(on_message)
         self.newest: StyledFrame | None = None
         self._stop = threading.Event()
         self._failure: BaseException | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from cyclecast.video.live.capture.client import OnMessage
+from cyclecast.video.live.messages import OnMessage
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.sink_worker import Delivery, SinkReport, SinkWorker
 from cyclecast.video.live.sinks.sink import Sink

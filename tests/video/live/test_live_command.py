@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -96,7 +97,7 @@ def test_a_recording_that_is_killed_can_be_played(tmp_path: Path) -> None:
     assert not (tmp_path / "new.mkv").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl-c", "sigterm", "sighup"])
 def test_a_signal_ends_the_run_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
     process = start(PATTERN, "--model", "monet", "--sink", str(path), "--sink", "null", "--json", "--verbose")
@@ -108,6 +109,30 @@ def test_a_signal_ends_the_run_cleanly(number: signal.Signals, tmp_path: Path) -
     with VideoFile(path) as video:
         assert video.damage is None
         assert len(list(video)) == json.loads(out)["sinks"][0]["shown"]
+
+
+def test_a_run_without_a_reader_of_its_messages_ends_as_if_it_had_one() -> None:
+    """A full disk from the start; a pipe whose reader has gone."""
+    command = [*LIVE, PATTERN, "--model", "monet", "--sink", "null", "--seconds", "0.5", "--json", "--verbose"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, timeout=120)
+    assert (done.returncode, json.loads(done.stdout)["shown"] > 0) == (0, True)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=write_end, text=True, timeout=120)
+    os.close(write_end)
+    assert (done.returncode, json.loads(done.stdout)["shown"] > 0) == (0, True)
+
+
+def test_nohup_keeps_a_run_alive_when_its_terminal_closes() -> None:
+    command = ["nohup", *LIVE, PATTERN, "--model", "monet", "--sink", "null", "--verbose"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until_shown(process, 3)
+    process.send_signal(signal.SIGHUP)
+    wait_until_shown(process, 10)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
 
 
 def test_several_models_and_sinks(tmp_path: Path) -> None:

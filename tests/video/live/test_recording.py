@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,9 @@ from cyclecast.errors import InputError, OutputError
 from cyclecast.video.clock import read_clock
 from cyclecast.video.files.images import read_image
 from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.writer import CONTAINERS
 from cyclecast.video.live.session import LiveReport, Session
+from cyclecast.video.live.sinks import disk_sync
 from cyclecast.video.live.sinks.recording import check_files
 from cyclecast.video.live.sinks.registry import open_sink
 from tests.conftest import Same
@@ -96,6 +100,51 @@ def test_a_disk_that_is_full_at_the_end_leaves_both_files(tmp_path: Path, monkey
     (temporary,) = tmp_path.glob("show.recording-*.mp4")
     assert f"{old}: everything up to the failure is in {temporary.name}" in messages
     assert old.read_bytes() == OLD
+
+
+KILLED = """
+import os, signal, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
+from cyclecast.video.frame import Color, Frame, StreamInfo
+from cyclecast.video.live.sinks.recording import FAST_PRESETS
+image, info = np.full((96, 128, 3), 90, np.uint8), StreamInfo(
+    128, 96, Fraction(30), Fraction(1, 90_000), None, Color(1, 1, 1, 1), Fraction(1)
+)
+for name in sys.argv[1:]:
+    codec = CONTAINERS[Path(name).suffix]
+    writer = VideoWriter(Path(name), info, Encoding(codec, preset=FAST_PRESETS[codec]), growing=True)
+    for index in range(90):
+        writer.write(Frame(image, 3000 * index, 3000))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_recording_of_a_quiet_scene_lacks_its_last_second_at_most(tmp_path: Path) -> None:
+    """Three seconds of it are a few kilobytes, which no buffer may hold."""
+    paths = [tmp_path / f"quiet{suffix}" for suffix in CONTAINERS]
+    subprocess.run([sys.executable, "-c", KILLED, *map(str, paths)], timeout=LIMIT)
+    for path in paths:
+        with VideoFile(path) as video:
+            assert len(list(video)) >= 90 - 30 - 5, path
+
+
+def test_a_recording_is_synced_to_the_disk_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_sync, "SYNC_INTERVAL_S", 0.05)
+    synced: list[tuple[int, int]] = []  # (inode, bytes)
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((status.st_ino, status.st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "show.mkv"
+    one = record(path)
+    run_with(one, lambda: wait_for(lambda: len({size for _, size in synced}) > 3))
+    assert {inode for inode, _ in synced} == {path.stat().st_ino}
+    assert synced[-1][1] == path.stat().st_size, "the finished file too"
 
 
 def _no_space(*arguments: object) -> None:

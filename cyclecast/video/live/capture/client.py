@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.shared_memory import SharedMemory
@@ -15,6 +14,7 @@ from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.child import EXIT_TIMEOUT_S, CaptureProcess
 from cyclecast.video.live.capture.slots import Slots, bytes_needed
+from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.sources.address import address_for_child, redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings
 
@@ -22,9 +22,6 @@ OPEN_TIMEOUT_S = 25.0  # for a source's first frame: some systems need 20 s for 
 FRAME_TIMEOUT_S = 4.0  # without a frame, after which a source counts as gone
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts to open a lost source; the last one repeats
 STABLE_S = 10.0  # of frames, after which the delays start again from the first
-
-OnMessage = Callable[[str], None]
-"""Called with one line for the user: which source was opened, that it is gone, that it is back. From any thread."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Capture:
         self.reconnects = 0
         """How many times a lost source came back."""
         self._source, self._capture_settings = address_for_child(source), capture_settings or CaptureSettings()
-        self._on_message = on_message or (lambda line: None)
+        self._on_message = suppress_errors(on_message)
         self._changed = threading.Condition()
         self._process = CaptureProcess(OPEN_TIMEOUT_S)
         self._memory: SharedMemory | None = None

@@ -41,7 +41,9 @@ def main() -> None:
     """Reads the request, then captures until the source ends or the reader does."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print is no message
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the reader decides
+    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal reach the whole group: the reader decides
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     messages = ParentMessages()
     threading.Thread(target=messages.read, daemon=True).start()
     address, capture_settings = messages.next()

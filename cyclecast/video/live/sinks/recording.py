@@ -15,10 +15,11 @@ from cyclecast.files import check_output, write_error
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
+from cyclecast.video.live.sinks.disk_sync import DiskSync
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sources.address import file_path, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import resize_image
+from cyclecast.video.resize import letterbox
 
 TICKS = 90_000  # per second: the clock of MPEG
 NOMINAL_FPS = 30  # for encoders that ask; the times of the frames are what counts
@@ -26,11 +27,13 @@ FAST_PRESETS = {"h264": "superfast", "hevc": "ultrafast", "av1": "12", "vp9": "8
 
 
 class Recording:
-    """Records to .mp4, .m4v, .mov, .mkv or .webm, with a hardware encoder if there is one. The first frame sets the size.
+    """Records to .mp4, .m4v, .mov, .mkv or .webm, with a hardware encoder if there is one. The first frame sets the size;
+    frames of another size are scaled into it.
 
     The video is written under a temporary name beside its final one, `show.recording-1a2b.mp4` for `show.mp4`, and gets its
     final name when the recording ends. So an older file is replaced only by a finished one. The temporary file can be played at
-    any time: after a crash, or if the process is killed, it stays and holds everything up to the last second.
+    any time: if the process crashes or is killed, it stays and lacks the last second and the frames inside the encoder at most;
+    after a power cut the last seconds, see `DiskSync`.
 
     Frames that are repeated because the source is gone are not recorded: a player shows the last frame for that long.
     OutputError if the file exists (unless `overwrite`), has another suffix, or cannot be written.
@@ -53,6 +56,7 @@ class Recording:
             raise write_error(error, address) from error
         self._codec = CONTAINERS[suffix]
         self._writer: VideoWriter | None = None
+        self._sync: DiskSync | None = None
         self._failed = False
         self._start = self._last = 0.0
 
@@ -64,7 +68,7 @@ class Recording:
             if self._writer is None:
                 self._writer = self._open(frame)
             info = self._writer.info
-            image = resize_image(frame.image, (info.width, info.height))
+            image = letterbox(frame.image, (info.width, info.height))
             duration = round(TICKS * (frame.at - self._last)) or TICKS // NOMINAL_FPS
             self._writer.write(Frame(image, round(TICKS * (frame.at - self._start)), min(duration, TICKS)))
         except BaseException:
@@ -80,7 +84,9 @@ class Recording:
         encoding = Encoding(self._codec, preset=preset, hardware=chosen.hardware)
         info = StreamInfo(width, height, Fraction(NOMINAL_FPS), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
         self._start = self._last = frame.at
-        return VideoWriter(self._temporary, info, encoding, growing=True)
+        writer = VideoWriter(self._temporary, info, encoding, growing=True)
+        self._sync = DiskSync(self._temporary)
+        return writer
 
     def idle(self) -> None:
         """Does nothing."""
@@ -97,6 +103,8 @@ class Recording:
             self._failed = True
             raise
         finally:
+            if self._sync is not None:
+                self._sync.close()
             if self._failed:  # an older file is not replaced by half a recording
                 self._controls.report(f"{self.name}: everything up to the failure is in {self._temporary.name}")
         if self._failed:

@@ -13,7 +13,7 @@ from cyclecast.video.cameras import list_video_devices
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import resize_image
+from cyclecast.video.resize import letterbox
 
 NOMINAL_FPS = 30  # that the camera announces to other programs
 OBS_ADVICE = "install OBS Studio (obsproject.com), and start and stop its virtual camera there once"
@@ -22,7 +22,7 @@ OBS_ADVICE = "install OBS Studio (obsproject.com), and start and stop its virtua
 class VirtualCamera:
     """Sends frames to a virtual camera: `virtual`, or `virtual:///dev/video10` for a certain one.
 
-    The first frame sets the size, less a row or column where it is odd; later frames are resized to it. backend: one of
+    The first frame sets the size, less a row or column where it is odd; later frames are scaled into it. backend: one of
     pyvirtualcam's; None: the system's. OutputError if pyvirtualcam or, on Linux, the device is missing; on other systems a
     missing camera is found at the first frame.
     """
@@ -72,11 +72,11 @@ class VirtualCamera:
 
 
 def fit_to(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (width, height): without its last row or column if that is enough, or else resized."""
+    """The image at (width, height): without its last row or column if that is enough, or else scaled into it."""
     height, width = image.shape[:2]
     if (width - width % 2, height - height % 2) == size:
         return np.ascontiguousarray(image[: size[1], : size[0]])
-    return resize_image(image, size)
+    return letterbox(image, size)
 
 
 def load_pyvirtualcam() -> Any:

@@ -17,6 +17,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.sinks.panel import AMBER, RED, WHITE, draw_panel
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
+from cyclecast.video.resize import letterbox
 
 NAME = "cyclecast"  # of the window, for OpenCV
 CAN_ENLARGE = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 12)  # opencv#26180: earlier, Qt never enlarges
@@ -103,6 +104,7 @@ class Window:
         if self._is_closed or not is_open():
             self._quit()
             return
+        # The toolkit would scale it too, but Qt takes the nearest pixel, which makes text unreadable, and draws gray around.
         cv2.imshow(NAME, self._with_overlay(frame, letterbox(frame.image, window_size())))
         while (code := cv2.waitKeyEx(1)) != -1 and not self._is_closed:
             self._press(key_name(code))
@@ -231,24 +233,6 @@ def window_size() -> tuple[int, int]:
     except cv2.error:
         return 0, 0
     return max(width, 0), max(height, 0)
-
-
-def letterbox(image: Image, size: tuple[int, int]) -> Image:
-    """The image centered in (width, height), as large as it fits, with black around it; the same image if it has that size.
-
-    The toolkit would do it too, but Qt takes the nearest pixel, which makes text unreadable, and draws gray around.
-    """
-    height, width = image.shape[:2]
-    if size == (width, height) or not all(size):
-        return image
-    scale = min(size[0] / width, size[1] / height)
-    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
-    out = np.zeros((size[1], size[0], 3), np.uint8)
-    left, top = (size[0] - new_width) // 2, (size[1] - new_height) // 2
-    interpolation = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-    area = out[top : top + new_height, left : left + new_width]
-    cv2.resize(image, (new_width, new_height), area, interpolation=interpolation)
-    return out
 
 
 def key_name(code: int) -> str:

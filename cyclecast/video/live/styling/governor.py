@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cyclecast.video.live.capture.client import OnMessage
+from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 
 STEPS = (1.0, 5 / 6, 2 / 3, 1 / 2, 5 / 12, 1 / 3, 1 / 4, 1 / 6)  # of the source's height
@@ -35,7 +35,7 @@ class Governor:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._switcher, self._frame_seconds, self._clock = switcher, 1 / fps, clock
-        self._on_message = on_message or (lambda line: None)
+        self._on_message = suppress_errors(on_message)
         self._max_height = switcher.work_height
         self._rest = REST_S
         self._raised = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -9,9 +10,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from cyclecast.errors import ConfigError
+from cyclecast.errors import ConfigError, CyclecastError
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.client import Capture, CapturedFrame, OnMessage
+from cyclecast.video.live.capture.client import Capture, CapturedFrame
+from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.sources.source import CaptureSettings
@@ -19,7 +21,10 @@ from cyclecast.video.live.styling.governor import Governor
 from cyclecast.video.live.styling.style_switcher import Opener, StyleSwitcher
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.live.styling.temporal_filter import TemporalFilter
+from cyclecast.video.resize import MIN_SIDE_PX
 from cyclecast.video.strength import blend_with_source
+
+log = logging.getLogger(__name__)
 
 BROWSER = "browser"
 POLL_S = 0.25  # seconds to wait for a frame before the caller gets a turn
@@ -59,13 +64,17 @@ class Stream:
         temporal_filter: TemporalFilter | None = None,
         governor: Governor | None = None,
         seconds: float | None = None,
+        on_message: OnMessage | None = None,
     ) -> None:
         self.feed, self.switcher, self.meter = feed, switcher, meter
         self._temporal_filter, self._governor, self._seconds = temporal_filter, governor, seconds
+        self._on_message = suppress_errors(on_message)
         self._switches = 0
+        self._is_working = False  # the model took a frame
+        self._unfit: tuple[int, int] | None = None  # the last size that the model cannot take
 
     def next(self) -> StyledFrame | None:
-        """The next frame; None if none came for a moment, or if the model was compiled for the size of what came.
+        """The next frame; None if none came for a moment, if the model was compiled for the size of what came, or cannot take it.
 
         EOFError when the source has ended; InputError if it cannot be opened; whatever the model raises.
         """
@@ -75,7 +84,7 @@ class Stream:
         height, width = captured.image.shape[:2]
         if not self.switcher.has_size(width, height):
             self.meter.add_skipped()
-            self.switcher.prepare(width, height)
+            self._prepare(width, height)
             return None
         start = time.perf_counter()
         self.feed.busy(BUSY_SHARE * self.meter.model_seconds)
@@ -89,8 +98,24 @@ class Stream:
         styled = blend_with_source(source, styled, self.switcher.strength)
         if self._governor is not None:
             self._governor.observe(height, time.perf_counter() - start)
-        self._switches = self.switcher.switches
+        self._switches, self._is_working = self.switcher.switches, True
         return StyledFrame(captured.number, captured.at, source, styled, self.switcher.active_model, self.switcher.split)
+
+    def _prepare(self, width: int, height: int) -> None:
+        """Compiles the model for frames of this size. If it cannot take them, they are skipped: another size may come again.
+
+        Raises what the model raises if it never worked.
+        """
+        if (width, height) == self._unfit:
+            return
+        try:
+            self.switcher.prepare(width, height)
+        except CyclecastError as error:
+            if not self._is_working and min(width, height) >= MIN_SIDE_PX:
+                raise
+            log.debug("frames of %dx%d do not fit", width, height, exc_info=True)
+            self._unfit = width, height
+            self._on_message(f"frames of {width}x{height} cannot be shown and are skipped: {error}")
 
     def __iter__(self) -> Iterator[StyledFrame]:
         """Frames until the source ends or the time is over; each counts as shown when it is handed over."""
@@ -135,7 +160,7 @@ def open_stream(
     switcher.split, switcher.mirror = options.split, options.mirror
     temporal_filter = TemporalFilter(options.steady) if options.steady else None
     governor = Governor(switcher, options.target_fps, on_message) if options.target_fps else None
-    return Stream(feed, switcher, meter, temporal_filter, governor, options.seconds)
+    return Stream(feed, switcher, meter, temporal_filter, governor, options.seconds, on_message)
 
 
 def flip_horizontally(image: Image) -> Image:

@@ -11,8 +11,8 @@ from enum import Enum, auto
 
 from cyclecast.errors import ConfigError
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.client import OnMessage
 from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.styling.open_model import ActiveModel, BorrowedModel, Opener, OpenModel, Target
 from cyclecast.video.strength import check_strength
 
@@ -79,7 +79,7 @@ class StyleSwitcher:
         """Whether the source is flipped left to right."""
         self.switches = 0
         """How many times another model or height has become active."""
-        self._opener, self._on_message = opener, on_message or (lambda line: None)
+        self._opener, self._on_message = opener, suppress_errors(on_message)
         self._requested = Target(self.models[0], work_height, strength)
         self._active = ActiveModel(self._requested, opener(self.models[0]))
         self._ready: ActiveModel | None = None
@@ -156,12 +156,20 @@ class StyleSwitcher:
         return self._size == (width, height)
 
     def prepare(self, width: int, height: int) -> None:
-        """Compiles the active model for source frames of this size, however long that takes."""
+        """Compiles the active model for source frames of this size, however long that takes.
+
+        If that fails, it raises what the model raises, and the size before stays.
+        """
         self._activate_ready()
         with self._changed:
-            self._size = (width, height)
+            before, self._size = self._size, (width, height)
             self._changed.notify_all()
-        self._active.prepare(width, height)
+        try:
+            self._active.prepare(width, height)
+        except BaseException:
+            with self._changed:
+                self._size = before
+            raise
 
     def __call__(self, image: Image) -> Image:
         """(H, W, 3) uint8 BGR -> the same shape, styled by the newest model that is ready. Raises whatever the model raises."""
