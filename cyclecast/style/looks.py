@@ -20,7 +20,7 @@ from cyclecast.training.checkpoint import NAME
 SMALLEST_STYLE = 128  # pixels: a smaller style image holds no strokes to learn
 COLLECTION = 20  # style images from which on a discriminator has enough to learn from
 KEYFRAMES = 5  # up to so many pairs are keyframes of one clip: each of their areas counts
-PYTORCH_SUFFIXES = (".pt", ".pth")
+PYTORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True)
