@@ -1,4 +1,5 @@
-"""Models that torch exported with a fixed size: any size where they are fully convolutional, their own where they are not.
+"""Models that torch exported. With dynamic axes: the multiple is found. With a fixed size, torch's default: any size where they
+are fully convolutional, their own where they are not.
 
 The output at another size is compared with that of the module itself, which the check in `adopt` does not have.
 """
@@ -6,6 +7,7 @@ The output at another size is compared with that of the module itself, which the
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,22 @@ def export_fixed(network: nn.Module, path: Path, height: int, width: int) -> Pat
         settings: dict[str, Any] = {"dynamo": True, "opset_version": 18, "external_data": False, "verbose": False}
         torch.onnx.export(network.eval(), (torch.zeros(1, 3, height, width),), str(path), **settings)
     return path
+
+
+@pytest.mark.parametrize(("downs", "norm"), [(7, "instance"), (8, "batch")])
+def test_u_nets_of_pix2pix_with_dynamic_axes_are_padded_to_their_multiple(downs: int, norm: str, tmp_path: Path) -> None:
+    network, path = with_contrast(unet(downs, 2, norm)), tmp_path / "t.onnx"
+    axes = {2: "height", 3: "width"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older exporter, which most files are from, is deprecated
+        settings: dict[str, Any] = {"dynamo": False, "opset_version": 17, "input_names": ["x"], "output_names": ["y"]}
+        example = torch.zeros(1, 3, 256, 256)
+        torch.onnx.export(network, (example,), str(path), dynamic_axes={"x": axes, "y": axes}, **settings)
+    found = findings_of(adopt(path, tmp_path / "o.onnx", FRAMES, RGB))
+    assert found["multiple"][0] == str(2**downs)
+    frame = Scene(512, 256).draw(1.0)
+    assert psnr(styled(tmp_path / "o.onnx", frame), picture_of(network, frame)) >= LEAST_DB
+    assert styled(tmp_path / "o.onnx", Scene(131, 97).draw(0.0)).shape == (97, 131, 3)
 
 
 class Around(nn.Module):
@@ -114,7 +132,7 @@ def with_norm(network: nn.Module, norm: type[nn.Module]) -> nn.Module:
     return network
 
 
-CONVOLUTIONAL = {
+CONVOLUTIONAL: dict[str, Callable[[], nn.Module]] = {
     "resnet-instance": lambda: with_contrast(resnet(9, 4)),
     "resnet-resize": lambda: with_contrast(resnet(3, 4, up="bilinear")),
     "resnet-none": lambda: with_contrast(resnet(3, 4, "none")),
@@ -124,7 +142,7 @@ CONVOLUTIONAL = {
     "attention": Attention,
     "gate": Gate,
 }
-OTHERS = {
+OTHERS: dict[str, Callable[[], nn.Module]] = {
     "norm-of-sums": lambda: with_norm(with_contrast(resnet(3, 4)), SummedNorm),
     "gram": Gram,
     "position": lambda: Position(256, 256),
