@@ -148,13 +148,39 @@ def test_the_plugin_is_registered_where_it_is_installed(monkeypatch: pytest.Monk
     assert registered == [True]
 
 
+def write_heic(path: Path) -> Path:
+    """A HEIC file, as phones write them."""
+    pytest.importorskip("pillow_heif", reason="pillow-heif is not installed").register_heif_opener()
+    upright_red_over_blue().save(path, format="HEIF", quality=95)
+    return path
+
+
 def test_heic_is_read_with_the_plugin(tmp_path: Path) -> None:
-    pillow_heif = pytest.importorskip("pillow_heif")
-    pillow_heif.register_heif_opener()
-    upright_red_over_blue().save(tmp_path / "a.heic", quality=95)
-    image = read_training_image(tmp_path / "a.heic")
+    path = write_heic(tmp_path / "a.heic")
+    image = read_training_image(path)
     assert image is not None and is_red_over_blue(image)
-    assert is_red_over_blue(np.asarray(read_still(tmp_path / "a.heic").image[..., ::-1]))
+    assert is_red_over_blue(np.asarray(read_still(path).image[..., ::-1]))
+    path.write_bytes(path.read_bytes()[:-200])
+    assert read_training_image(path) is None
+    with pytest.raises(InputError, match=r"a\.heic: cannot be read as an image"):
+        read_still(path)
+
+
+@needs_avif
+def test_folders_of_heic_and_avif_are_trained_on_and_converted(tiny_model: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "ab"]
+    for folder, names in zip(folders, (("1.heic", "2.HEIF", "3.hif"), ("4.avif",)), strict=True):
+        folder.mkdir()
+        for name in names:
+            (write_lying_avif if name.endswith("avif") else write_heic)(folder / name)
+    settings = ("generator=frame", "preset=nano", "ndf=4", "load_size=40", "crop_size=32", "batch_size=1", "tensorboard=false")
+    common = ("--domain-a", folders[0], "--domain-b", folders[1], "--out", tmp_path / "run", "--steps", 1, "--device", "cpu")
+    assert json_of("train", "cyclegan", *common, *(f"--set={each}" for each in settings))["steps"] == 1
+    done = run_command("convert", *folders, tmp_path / "out", "-m", tiny_model, "--strength", 0)
+    assert done.returncode == 0 and "skipped" not in done.stderr, done.stderr
+    written = sorted((tmp_path / "out").rglob("*.jpg"))
+    assert [path.name for path in written] == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
+    assert all(is_red_over_blue(np.asarray(Image.open(path).convert("RGB"))) for path in written)
 
 
 def test_convert_makes_an_image_of_a_gifs_first_frame_and_a_video_of_all(tiny_model: Path, tmp_path: Path) -> None:

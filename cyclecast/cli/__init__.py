@@ -16,11 +16,12 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import cyclecast
+from cyclecast.cli.bench import bench
 from cyclecast.cli.console import messages
 from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
-from cyclecast.cli.engines import bench, build, verify
+from cyclecast.cli.engines import build, verify
 from cyclecast.cli.export import adopt, export
 from cyclecast.cli.live import live
 from cyclecast.cli.models import models

@@ -1,37 +1,29 @@
-"""The commands about engines: `build`, `verify`, `bench`."""
+"""The commands about engines: `build`, `verify`."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 import cyclecast
 from cyclecast.cli.console import (
-    DeviceOption,
     JsonOption,
-    ModelOption,
     OverwriteOption,
     agreement_table,
     bars,
     console,
     extra,
     print_json,
-    print_warnings,
-    report_build,
     required_size,
 )
 from cyclecast.errors import ConfigError, EngineUnavailable, ModelError
 
 if TYPE_CHECKING:
     from cyclecast.export.agreement import Agreement
-    from cyclecast.runtime.bench import Bench
     from cyclecast.runtime.engine import Engine
     from cyclecast.video.frame import Image
 
@@ -165,6 +157,12 @@ def verify(
             help="Reference: the checkpoint it was exported from, or another ONNX model. Default: the same model in ONNX Runtime."
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Generator of an --against that holds several, as in `export`. Default: the only one, or the direction's."
+        ),
+    ] = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(
@@ -206,6 +204,8 @@ def verify(
     names = engine or []
     if len(names) + (against is not None) > 2:
         raise ConfigError("expected two sides to compare: --engine twice, or once with --against")
+    if key is not None and (against is None or against.suffix.lower() == ".onnx"):
+        raise ConfigError("--key is for an --against that is a checkpoint: leave --key out")
     path = find_model(model)
     if against is None and engine_of_plan(path) is not None:
         raise ConfigError(f"{model}: a plan runs on its own engine only: add --against and the model it was built from")
@@ -218,7 +218,7 @@ def verify(
         elif against is not None:
             with extra("train"):
                 from cyclecast.export.verify import reference_from_checkpoint
-            other = reference_from_checkpoint(against, subject.metadata)
+            other = reference_from_checkpoint(against, subject.metadata, key)
         else:
             named = names[1] if len(names) > 1 else "onnxruntime"
             other = cyclecast.open_engine(path, named, "auto" if len(names) > 1 else "cpu")
@@ -249,50 +249,3 @@ def verify(
         console.print("NaN: " + ("not counted for a plan" if nan is None else str(nan)))
     if not passed:
         raise typer.Exit(1)
-
-
-def bench(
-    model: ModelOption = "monet",
-    size: Annotated[str, typer.Option(help="Frame size in pixels, WIDTHxHEIGHT.")] = "1280x720",
-    engine: Annotated[
-        list[str] | None,
-        typer.Option(help="Engine to time, as in `convert`. Repeatable. Default: all on this machine except torch."),
-    ] = None,
-    device: DeviceOption = "auto",
-    frames: Annotated[int, typer.Option(min=1, help="Number of frames to time for each engine and precision.")] = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """Time a model on this machine, from frame in to frame out: each engine in its own precision and in fp32.
-
-    Example: cyclecast bench --model monet --size 1280x720
-    """
-    from cyclecast.runtime.bench import measure_engines
-    from cyclecast.runtime.engine import check_size
-    from cyclecast.video.scene import Scene
-
-    frame_size = required_size(size)
-    check_size(*frame_size, None)
-    on_message = partial(console.print, markup=False)
-    scene = Scene(*frame_size)
-    images = [scene.draw(index / 2) for index in range(8)]  # four seconds of the scene
-    with print_warnings():
-        report = measure_engines(
-            model, images, engine or (), device, frames, on_message, report_build(model), cyclecast.open_engine
-        )
-    if as_json:
-        return print_json(dataclasses.asdict(report))
-    console.print(bench_table(report))
-
-
-def bench_table(report: Bench) -> Table:
-    """Builds a table with a row for each engine and precision."""
-    table = Table(title=f"{report.model}, {report.size}, {report.frames} frames; {report.machine}")
-    table.add_column("engine", no_wrap=True)
-    table.add_column("device", min_width=9)
-    for name in ("p50 ms", "p95 ms", "p99 ms", "fps", "PSNR dB"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in report.rows:
-        figures = (row.ms.p50, row.ms.p95, row.ms.p99, row.fps, row.psnr_db)
-        words = ("no fp32" if math.isnan(figure) else f"{figure:.1f}" for figure in figures)
-        table.add_row(f"{row.engine} {row.precision}", row.device, *words)
-    return table

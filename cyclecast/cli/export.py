@@ -31,8 +31,8 @@ def export(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            help="The folder of a run, a checkpoint, or a .pth or .safetensors of pytorch-CycleGAN-and-pix2pix or CUT: a "
-            "generator's state dict, or a training script's whole checkpoint."
+            help="The folder of a run, a checkpoint, or a .pth or .safetensors of pytorch-CycleGAN-and-pix2pix, CUT, PyTorch-GAN "
+            "or pix2pixHD: a generator's state dict, or a training script's whole checkpoint."
         ),
     ],
     output: Annotated[
@@ -77,8 +77,18 @@ def export(
         ),
     ] = None,
     upsample: Annotated[
-        str | None, typer.Option(help="Interpolation of a .pth's resize-convolutions: bilinear or nearest. Default: bilinear.")
+        str | None,
+        typer.Option(
+            help="Interpolation of a .pth's resize-convolutions: bilinear or nearest. Default: bilinear; nearest for PyTorch-GAN."
+        ),
     ] = None,
+    border: Annotated[
+        str | None,
+        typer.Option(help="Padding where a .pth's ResNet without norms halves the resolution: zeros or reflect. Default: zeros."),
+    ] = None,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="A .pth is of a run of `train` with skip = true: its output is added to the input.")
+    ] = False,
     precision: Annotated[
         str, typer.Option(help="Precision of the weights: fp32, or fp16 for GPUs, which halves the file size.")
     ] = "fp32",
@@ -108,8 +118,8 @@ def export(
     if output is None and triton is None:
         raise typer.BadParameter("expected --output FILE.onnx, or --triton FOLDER for a model repository")
     if triton is not None and output is None:
-        of_file = (direction, key, norm, batch_norm, gray, upsample)
-        if (*of_file, precision, size, opset, keep_colors, strength) != (*[None] * 6, "fp32", "dynamic", 18, 0.0, 1.0):
+        of_file = (direction, key, norm, batch_norm, gray, upsample, border, skip or None)
+        if (*of_file, precision, size, opset, keep_colors, strength) != (*[None] * 8, "fp32", "dynamic", 18, 0.0, 1.0):
             raise typer.BadParameter("the export options need --output: without it, a finished model is added unchanged")
         config = _add_to_repository(str(checkpoint), triton, overwrite)
         return print_json({"output": str(config), "verified": []}) if as_json else None
@@ -120,7 +130,9 @@ def export(
         from cyclecast.export.state_dicts import REPOSITORY, Overrides, describe_architecture
     if triton is not None:
         _check_repository(triton, output.stem, overwrite)
-    overrides = Overrides(key=key, norm=norm, batch_norm=batch_norm, upsample=upsample, gray=gray)
+    overrides = Overrides(
+        key=key, norm=norm, batch_norm=batch_norm, upsample=upsample, gray=gray, border=border, skip=skip or None
+    )
     trained = read_generator(checkpoint, direction, overrides)
     _print_direction(checkpoint, trained, direction)
     if trained.recipe == REPOSITORY:  # a state dict holds no images to check the export with

@@ -82,6 +82,10 @@ def style(
         Literal["bgr", "rgb"] | None,
         typer.Option("--color", "--colour", help="Color order of another project's ONNX model: bgr or rgb. Default: detected."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Generator to imitate of a .pth that holds several, such as G_BA. Default: the only one in it."),
+    ] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -102,6 +106,7 @@ def style(
         overwrite=overwrite,
         view=TeacherView(teacher_height, teacher_scale, teacher_shifts),
         color=color,
+        key=key,
     )
     with stage_bars() as update, print_warnings():
         report = make_style(

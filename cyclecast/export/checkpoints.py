@@ -19,6 +19,7 @@ from cyclecast.export.adopt.sizes import Finding
 from cyclecast.export.state_dicts import Overrides
 from cyclecast.export.state_dicts.names import direction_from_name
 from cyclecast.runtime.file_type import describe_wrong_type, file_type
+from cyclecast.spec import ModelSpec
 from cyclecast.training import checkpoint
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
@@ -61,18 +62,28 @@ class TrainedGenerator:
 
 
 def read_generator(path: Path, direction: str | None = None, overrides: Overrides | None = None) -> TrainedGenerator:
-    """Reads a generator from a checkpoint, a run folder, or a file of pytorch-CycleGAN-and-pix2pix or CUT.
+    """Reads a generator from a checkpoint, a run folder, or a state dict of another project (`state_dicts`) or of ours.
 
-    From a checkpoint, or from the run folder with one, it reads the averaged generator of `direction`; None: the first one. A
-    file of another project holds a generator's state dict, or a training script's checkpoint around it; it may be a safetensors
-    file. Its direction is that of the generator's name in the file, or else of the file's name, or else a2b. overrides: what
+    From a checkpoint, or from the run folder with one, it reads the averaged generator of `direction`; None: the first one. Any
+    other file holds a generator's state dict, or a training script's checkpoint around it; it may be a safetensors file. Its
+    direction is that of the generator's name in the file, or else of the file's name, or else a2b. overrides: what
     such a file does not show.
 
     Raises ModelError if the file is neither, ConfigError for a direction or an override that does not fit it, and
     MissingExtraError if safetensors is not installed.
     """
-    overrides = overrides or Overrides()
+    return _generator_from_state(path, _read_file(path), direction, overrides or Overrides())
+
+
+def read_generator_of(path: Path, spec: ModelSpec, key: str | None = None) -> TrainedGenerator:
+    """Reads the generator that a model with this spec was exported from. key, errors: as in `read_generator`."""
     state = _read_file(path)
+    is_ours = isinstance(state, dict) and "format" in state
+    overrides = Overrides(key=key) if is_ours else Overrides.from_architecture(spec.architecture, key)
+    return _generator_from_state(path, state, spec.direction or None, overrides)
+
+
+def _generator_from_state(path: Path, state: Any, direction: str | None, overrides: Overrides) -> TrainedGenerator:
     if not isinstance(state, dict) or "format" not in state:
         return _generator_from_state_dict(path, state, direction, overrides)
     if overrides.names():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclecast.export.gray import GRAY_WEIGHTS
+from cyclecast.spec import SMALLEST_FRAME
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
 MID_GRAY = 127.5  # gray levels: an image in [-1, 1] is (x - MID_GRAY) / MID_GRAY
@@ -26,7 +27,7 @@ class FrameGraph(nn.Module):
 
     def __init__(self, generator: ImageGenerator, keep_colors: float = 0.0, half: bool = False, strength: float = 1.0) -> None:
         super().__init__()
-        self.stride, self.margin = generator.stride, generator.margin
+        self.stride, self.margin, self.least_side = generator.stride, generator.margin, generator.least_side
         self.gray: str | None = generator.gray if generator.in_channels == 1 else None
         self.keep_colors, self.strength = keep_colors, strength
         self.generator, self.centered = fold_colors(generator)
@@ -39,7 +40,7 @@ class FrameGraph(nn.Module):
     def forward(self, frame: Tensor) -> Tensor:
         x = frame.float().permute(0, 3, 1, 2)  # (1, 3, H, W) in [0, 255], BGR
         seen = x if self.gray is None else to_gray(x, self.gray)
-        padded = pad(seen - MID_GRAY if self.centered else seen, self.stride, self.margin)
+        padded = pad(seen - MID_GRAY if self.centered else seen, self.stride, self.margin, self.least_side)
         out = self.generator.model(padded.to(self.dtype)).float()  # BGR
         out = out[:, :, self.margin : self.margin + x.shape[2], self.margin : self.margin + x.shape[3]]
         if self.generator.out_channels == 1:
@@ -93,15 +94,19 @@ class NormInFp32(nn.Module):
         return out.to(x.dtype)
 
 
-def pad(x: Tensor, stride: int, margin: int = 0) -> Tensor:
+def pad(x: Tensor, stride: int, margin: int = 0, least_side: int = SMALLEST_FRAME) -> Tensor:
     """(N, C, H, W) -> `margin` more on each side, then right and below up to multiples of `stride`, which 2 * margin is.
 
-    Mirrors the frame, or repeats its last rows and columns where the smallest frame is too small for a mirror (strides
-    above 16, margins).
+    The sides grow to `least_side` at least, twice the stride at most. Mirrors the frame, or repeats its last rows and columns
+    where the smallest frame may be too small for a mirror (strides from 16 up, margins).
     """
     # Not by -H % stride: the exporter cannot follow that through a U-Net's halvings, and ONNX divides towards 0.
-    below, right = ((side + stride - 1) // stride * stride - side + margin for side in x.shape[2:])
-    return functional.pad(x, (margin, right, margin, below), mode="replicate" if margin or stride > 16 else "reflect")
+    whole = [(side + stride - 1) // stride * stride for side in x.shape[2:]]
+    if least_side > max(stride, SMALLEST_FRAME):
+        whole = [torch.sym_max(side, least_side) for side in whole]
+    below, right = (padded - side + margin for padded, side in zip(whole, x.shape[2:], strict=True))
+    mirrors = not margin and max(stride, least_side // 2) < SMALLEST_FRAME
+    return functional.pad(x, (margin, right, margin, below), mode="reflect" if mirrors else "replicate")
 
 
 def to_gray(x: Tensor, gray: str) -> Tensor:
@@ -164,7 +169,7 @@ def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0
     if generator.in_channels == 1:
         x = to_gray(x.flip(1), generator.gray)
     x = x / MID_GRAY - 1.0
-    x = generator.float().eval().forward(pad(x, generator.stride, margin))[0]
+    x = generator.float().eval().forward(pad(x, generator.stride, margin, generator.least_side))[0]
     x = x[:, margin : margin + height, margin : margin + width]
     styled = ((x + 1.0) * MID_GRAY).expand(3, -1, -1).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
     blue, green, red = (frame.float() - styled).unbind(2)

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from cyclecast.errors import ConfigError
 from cyclecast.export.agreement import SIZES, Agreement, compare, compare_engines
-from cyclecast.export.checkpoints import read_generator
+from cyclecast.export.checkpoints import read_generator_of
 from cyclecast.export.frame_graph import LatentGraph, reference
-from cyclecast.export.state_dicts import REPOSITORY, Overrides
 from cyclecast.runtime.engine import Engine, Image, SynchronousEngine, dense, spec_from_metadata
 from cyclecast.training.networks import ImageGenerator, LatentGenerator
 
@@ -39,14 +38,14 @@ class Reference(SynchronousEngine):
         """Does nothing: there is nothing to free."""
 
 
-def reference_from_checkpoint(checkpoint: Path, metadata: str | None) -> Reference:
+def reference_from_checkpoint(checkpoint: Path, metadata: str | None, key: str | None = None) -> Reference:
     """Reads a checkpoint's generator as a `Reference`. Direction, keep_colors and strength are those of an exported model.
 
-    metadata: the exported model's. Raises ConfigError for a latent model; other errors as in `read_generator`.
+    metadata: the exported model's. key: the generator of a file with several. Raises ConfigError for a latent model; other
+    errors as in `read_generator`.
     """
     spec = spec_from_metadata(checkpoint, metadata)
-    overrides = Overrides.from_architecture(spec.architecture) if spec.recipe == REPOSITORY else None
-    network = read_generator(checkpoint, spec.direction or None, overrides).network
+    network = read_generator_of(checkpoint, spec, key).network
     if isinstance(network, LatentGenerator):
         raise ConfigError(f"{checkpoint}: a latent model (noise in, images out), which has no frames to compare")
     return Reference(network, spec.keep_colors, spec.strength)

@@ -98,7 +98,7 @@ def _zip_type(path: Path) -> str:
 def how_to_convert(path: Path) -> str | None:
     """Returns what the file or folder is and what to do; None if it may be an ONNX model, or if it cannot be read."""
     if path.is_dir():
-        checkpoints = sorted(item for item in path.iterdir() if item.suffix in (".pt", ".pth"))
+        checkpoints = sorted(item for item in path.iterdir() if item.suffix in (".pt", ".pth", ".ckpt", ".safetensors"))
         if not checkpoints:
             return None
         is_run = any(item.name == "checkpoint.pt" for item in checkpoints)

@@ -91,8 +91,8 @@ def read_request(
     folder.check_sources(sources)
     is_own = partial(folder.is_own, with_outputs=plan.owns_outputs)
     look = read_look(looks, pairs, is_own)
-    if not isinstance(look, Teacher) and (options.view, options.color) != (TeacherView(), None):
-        raise ConfigError("--teacher-height, --teacher-scale, --teacher-shifts and --color are for a generator as LOOK")
+    if not isinstance(look, Teacher) and (options.view, options.color, options.key) != (TeacherView(), None, None):
+        raise ConfigError("--teacher-height, --teacher-scale, --teacher-shifts, --color and --key are for a generator as LOOK")
     if not footage and not isinstance(look, Pairs):
         raise ConfigError("expected --footage: videos or images like those that you want to style")
     files = list_footage(footage, is_own)
@@ -107,6 +107,8 @@ def read_request(
         "seed": options.seed,
         "teacher": dataclasses.asdict(options.view) | {"color": options.color},
     }
+    if options.key is not None:  # left out otherwise, so that plans from before this option are resumed
+        request["teacher"]["key"] = options.key
     open_plan(folder, request, options.overwrite)  # raises if the folder holds another request
     return look, files, request
 

@@ -27,6 +27,8 @@ class StyleOptions:
     """How a generator sees the footage, if the look is one."""
     color: str | None = None
     """Color order of a foreign ONNX model, bgr or rgb. None: detected."""
+    key: str | None = None
+    """The generator to imitate, if its .pth holds several: its name or a part of it. None: the only one."""
 
     @property
     def allowed_minutes(self) -> float:

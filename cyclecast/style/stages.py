@@ -128,7 +128,8 @@ class Stages:
                 images = images or list(islice(sample_images(path, 2), 2))
         if not images:
             raise InputError(f"{self.footage[0]}: cannot be read; --footage expects images or videos")
-        self._teacher_path = convert_teacher(teacher, self.folder.teacher, images, self.options.color)
+        options = (self.options.color, self.options.key, self.on_message)
+        self._teacher_path = convert_teacher(teacher, self.folder.teacher, images, *options)
 
     def _extract_frames(self) -> None:
         plan, frames = self.plan, self.folder.frames

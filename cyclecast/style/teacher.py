@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 import cyclecast
-from cyclecast.errors import ModelError
+from cyclecast.errors import ConfigError, ModelError
+from cyclecast.export import state_dicts
 from cyclecast.export.adopt import adopt
 from cyclecast.export.adopt.overrides import Overrides
 from cyclecast.export.checkpoints import read_generator
@@ -73,16 +74,28 @@ class PairMaker:
         return crop, style_crop(self.model, crop, self.size, self.view)
 
 
-def convert_teacher(teacher: Teacher, adopted: Path, images: Sequence[Image], color: str | None) -> Path:
+def convert_teacher(
+    teacher: Teacher,
+    adopted: Path,
+    images: Sequence[Image],
+    color: str | None = None,
+    key: str | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> Path:
     """Returns the path of the teacher as a frame model or plan: its own file, or one that is written to `adopted`.
 
-    images: (H, W, 3) uint8 BGR, to try it on. color: color order of a foreign ONNX model; None: detected. Raises ModelError
-    (not an image-to-image generator) or ConfigError (a convention that cannot be detected).
+    images: to try it on, (H, W, 3) uint8 BGR. color, key: as in `StyleOptions`. on_message: called with a line for each thing
+    that a .pth does not say for sure. Raises ModelError (not an image-to-image generator) or ConfigError (a convention that
+    cannot be detected, several generators).
     """
+    if key is not None and not teacher.is_pytorch:
+        raise ConfigError(f"--key is for a .pth that holds several generators, not for {teacher.path}: leave --key out")
     if adopted.exists():
         return adopted
     if teacher.is_pytorch:
-        trained = read_generator(teacher.path)
+        trained = read_generator(teacher.path, overrides=state_dicts.Overrides(key=key))
+        for finding in trained.findings:
+            (on_message or (lambda line: None))(f"{teacher.path.name}: {finding}")
         if isinstance(trained.network, LatentGenerator):
             raise ModelError(f"{teacher.path}: generates images from noise; expected a generator that turns images into images")
         export_onnx(dataclasses.replace(trained, frames=list(images)), adopted)

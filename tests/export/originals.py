@@ -1,4 +1,4 @@
-"""The generators of pytorch-CycleGAN-and-pix2pix and CUT, as references.
+"""The generators of pytorch-CycleGAN-and-pix2pix, CUT, pix2pixHD and PyTorch-GAN, as references.
 
 They are written anew with the same modules, in the same order, in place where those projects work in place.
 """
@@ -86,11 +86,13 @@ def resnet(
     bias: bool | None = None,
     blur_down: bool = False,
     channels: tuple[int, int] = (3, 3),
+    halvings: int = 2,
 ) -> Net:
     """up: deconvolution, blur (CUT), or the mode of an Upsample before a convolution. bias: None as that project has it, by norm.
 
-    blur_down: CUT's low-pass filters on the way down. channels: of the input and of the output.
+    blur_down: CUT's low-pass filters on the way down. channels: of the input and of the output. halvings: 3 or 4 in pix2pixHD.
     """
+    widths = [ngf * 2**index for index in range(halvings + 1)]
     bias, normed = norm == "instance" if bias is None else bias, NORMS[norm]
 
     def half(width: int) -> list[nn.Module]:
@@ -104,15 +106,44 @@ def resnet(
         return [nn.Upsample(scale_factor=2, mode=up), nn.ReflectionPad2d(1), nn.Conv2d(width, width // 2, 3, bias=bias)]
 
     layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(channels[0], ngf, 7, bias=bias), normed(ngf), nn.ReLU(True)]
-    for width in (ngf, 2 * ngf):
+    for width in widths[:-1]:
         stride = 1 if blur_down else 2
         layers += [nn.Conv2d(width, 2 * width, 3, stride=stride, padding=1, bias=bias), normed(2 * width), nn.ReLU(True)]
         layers += [Blur(2 * width, 3)] if blur_down else []
     dropped = [nn.Dropout(0.5)] if dropout else []
-    layers += [Block(*half(4 * ngf), nn.ReLU(True), *dropped, *half(4 * ngf)) for _ in range(blocks)]
-    for width in (4 * ngf, 2 * ngf):
+    layers += [Block(*half(widths[-1]), nn.ReLU(True), *dropped, *half(widths[-1])) for _ in range(blocks)]
+    for width in widths[:0:-1]:
         layers += [*way_up(width), normed(width // 2), nn.ReLU(True)]
     return Net(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, channels[1], 7), nn.Tanh())
+
+
+class GanBlock(nn.Module):
+    """A block of PyTorch-GAN's CycleGAN, under another name."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        half = (nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width))
+        other = (nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width))
+        self.block = nn.Sequential(*half, nn.ReLU(True), *other)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.block(x)
+        return out
+
+
+def pytorch_gan(blocks: int, ngf: int, channels: int = 3, mode: str = "nearest") -> Net:
+    """PyTorch-GAN's CycleGAN generator: its outer padding is the number of channels. mode: of its Upsample."""
+
+    def normed(width: int) -> list[nn.Module]:
+        return [nn.InstanceNorm2d(width), nn.ReLU(True)]
+
+    layers: list[nn.Module] = [nn.ReflectionPad2d(channels), nn.Conv2d(channels, ngf, 7), *normed(ngf)]
+    for width in (ngf, 2 * ngf):
+        layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), *normed(2 * width)]
+    layers += [GanBlock(4 * ngf) for _ in range(blocks)]
+    for width in (4 * ngf, 2 * ngf):
+        layers += [nn.Upsample(scale_factor=2, mode=mode), nn.Conv2d(width, width // 2, 3, padding=1), *normed(width // 2)]
+    return Net(*layers, nn.ReflectionPad2d(channels), nn.Conv2d(ngf, channels, 7), nn.Tanh())
 
 
 def unet(
@@ -177,8 +208,10 @@ def noise(side: int, channels: int = 3) -> Tensor:
     return torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def saved(network: nn.Module, path: Path) -> Path:
-    torch.save(network.state_dict(), path)
+def saved(network: nn.Module, path: Path, keys_only: bool = False) -> Path:
+    """Saves the state dict. keys_only: without what torch records of the modules, as after a program rebuilt the dict."""
+    state = network.state_dict()
+    torch.save(dict(state) if keys_only else state, path)
     return path
 
 

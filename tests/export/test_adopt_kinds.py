@@ -336,6 +336,63 @@ def test_other_ways_to_write_a_graph(build: Any, tmp_path: Path) -> None:
         assert psnr(styled(tmp_path / "o.onnx", frame, engine), 255 * y[0].transpose(1, 2, 0)[..., ::-1]) > 48
 
 
+ONE, ONES = np.array([1], np.float32), np.array([0, 0, 1, 1, 0, 0, 1, 1])
+CROP = {"starts": np.array([1, 1]), "ends": np.array([-1, -1]), "axes": np.array([2, 3])}
+ONE_ELEMENT: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {  # operator -> nodes from x to y, and constants
+    "Clip": ([node("Clip", ["x", "a", "b"], ["y"])], {"a": 0 * ONE, "b": ONE}),
+    "Clip of numbers": (
+        [
+            node("Constant", [], ["a"], value_floats=[0.0]),
+            node("Constant", [], ["b"], value_floats=[1.0]),
+            node("Clip", ["x", "a", "b"], ["y"]),
+        ],
+        {},
+    ),
+    "Clip of a number": (
+        [
+            node("Constant", [], ["a"], value_float=0.0),
+            node("Constant", [], ["b"], value_float=1.0),
+            node("Clip", ["x", "a", "b"], ["y"]),
+        ],
+        {},
+    ),
+    "Clip at one end": ([node("Clip", ["x", "", "b"], ["z"]), node("Sigmoid", ["z"], ["y"])], {"b": 0.7 * ONE}),
+    "Clip of computed values": ([node("Identity", ["a"], ["c"]), node("Clip", ["x", "c", "b"], ["y"])], {"a": 0 * ONE, "b": ONE}),
+    "Pad": (
+        [
+            node("Pad", ["x", "pads", "v"], ["w"]),
+            node("Slice", ["w", "starts", "ends", "axes"], ["z"]),
+            node("Sigmoid", ["z"], ["y"]),
+        ],
+        {"pads": ONES, "v": 0.5 * ONE} | CROP,
+    ),
+    "QuantizeLinear": (
+        [
+            node("QuantizeLinear", ["x", "s", "q"], ["i"]),
+            node("DequantizeLinear", ["i", "s", "q"], ["r"]),
+            node("Sigmoid", ["r"], ["y"]),
+        ],
+        {"s": ONE / np.float32(255), "q": np.array([0], np.uint8)},
+    ),
+    "CumSum": ([node("CumSum", ["x", "axis"], ["z"]), node("Sigmoid", ["z"], ["y"])], {"axis": np.array([1])}),
+    "PRelu": ([node("PRelu", ["x", "p"], ["z"]), node("Sigmoid", ["z"], ["y"])], {"p": 0.2 * ONE}),
+    "Max": ([node("Max", ["x", "p"], ["z"]), node("Min", ["z", "q"], ["y"])], {"p": 0 * ONE, "q": ONE}),
+}
+
+
+@pytest.mark.parametrize("name", ONE_ELEMENT)
+def test_tensors_of_one_element_where_an_operator_expects_one_value(name: str, tmp_path: Path) -> None:
+    nodes, constants = ONE_ELEMENT[name]
+    path = plain(tmp_path / "t.onnx", nodes, {key: np.asarray(value) for key, value in constants.items()}, opset=17)
+    options = ("--color", "rgb", "--range", "0..1", "--output-range", "0..1")
+    done = run_command("adopt", path, "-o", tmp_path / "o.onnx", *options)
+    assert done.returncode == 0, done.stderr
+    frame = moving_frames(3, 64, 48)[1]
+    y = run_original(path, frame[..., ::-1].transpose(2, 0, 1)[None] / np.float32(255))
+    for engine in ("onnxruntime", "openvino"):
+        assert psnr(styled(tmp_path / "o.onnx", frame, engine), 255 * y[0].transpose(1, 2, 0)[..., ::-1]) > 48
+
+
 def only_onnxruntime(path: Path, operator: str = "SampleOp", domain: str = "com.microsoft", **settings: Any) -> Path:
     plain(path, [node(operator, ["x"], ["z"], domain=domain), node("Sigmoid", ["z"], ["y"])], **settings)
     model = onnx.load(str(path))

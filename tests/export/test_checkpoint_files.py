@@ -7,6 +7,7 @@ import json
 import struct
 import sys
 import types
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from cyclecast.errors import ConfigError, MissingExtraError, ModelError
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.state_dicts import Overrides
 from cyclecast.export.state_dicts.names import direction_from_name
-from tests.commands import run_command
+from cyclecast.runtime.engines import open_engine
+from cyclecast.video.scene import Scene
+from tests.commands import json_of, run_command
 from tests.conftest import shared
-from tests.export.originals import Net, assert_same_output, resnet, saved, unet, with_contrast
+from tests.export.originals import Net, assert_same_output, output_of, psnr, resnet, saved, unet, with_contrast
 
 
 def prefixed(network: nn.Module, prefix: str) -> dict[str, Tensor]:
@@ -247,6 +250,17 @@ def test_safetensors_are_read(a2b: Net, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ModelError, match=r"model.safetensors: cannot be read as safetensors"):
         read_generator(path)
+
+
+def test_a_safetensors_file_that_the_library_wrote_is_exported(tmp_path: Path) -> None:
+    library = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    original, frame = with_contrast(resnet(2, 4)), Scene(96, 96).draw(1.0)
+    path, model = tmp_path / "G_BA.safetensors", tmp_path / "m.onnx"
+    library.save_file({f"G_BA.{key}": value.half() for key, value in original.state_dict().items()}, path, {"format": "pt"})
+    report = json_of("export", path, "-o", model)
+    assert report["direction"] == "b2a" and all(row["passed"] for row in report["verified"])
+    with closing(open_engine(model, "onnxruntime", "cpu", "fp32")) as engine:
+        assert psnr(engine.run(frame), output_of(original.half().float(), frame)) >= 48
 
 
 def test_safetensors_without_the_package_name_the_extra(a2b: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,9 +53,10 @@ def assert_same_output(original: Net, path: Path, overrides: Overrides | None = 
     assert psnr(styled(path, frame, overrides), expected) >= LEAST_DB
 
 
+@pytest.mark.parametrize("keys_only", [False, True])
 @pytest.mark.parametrize("original", [resnet(2, 4, "none"), resnet(1, 4, "none", "bilinear"), unet(8, 2, "none")])
-def test_without_norms_and_biases_no_norm_is_built(original: Net, tmp_path: Path) -> None:
-    path = saved(with_contrast(original), tmp_path / "latest_net_G.pth")
+def test_without_norms_and_biases_no_norm_is_built(original: Net, keys_only: bool, tmp_path: Path) -> None:
+    path = saved(with_contrast(original), tmp_path / "latest_net_G.pth", keys_only)
     trained = read_generator(path)
     assert trained.architecture["norm"] == "none"
     assert any("--norm instance" in str(finding) for finding in trained.findings)
@@ -71,19 +72,24 @@ def test_an_assumed_norm_is_named_and_can_be_changed(original: Net, tmp_path: Pa
     assert_same_output(original, path, Overrides(norm="none"))
 
 
-def test_an_instance_norm_before_convolutions_without_biases_is_a_flag(tmp_path: Path) -> None:
-    original = with_contrast(resnet(1, 4, "instance", bias=False))
-    path = saved(original, tmp_path / "latest_net_G.pth")
+@pytest.mark.parametrize("original", [resnet(1, 4, bias=False), unet(8, 2, "instance", bias=False)], ids=["resnet", "unet"])
+def test_an_instance_norm_without_biases_is_recorded_by_torch_or_a_flag(original: Net, tmp_path: Path) -> None:
+    path = saved(with_contrast(original), tmp_path / "latest_net_G.pth")
+    assert_same_output(original, path)
+    path = saved(original, tmp_path / "keys.pth", keys_only=True)
+    assert read_generator(path).architecture["norm"] == "none"
     assert_same_output(original, path, Overrides(norm="instance"))
 
 
 def test_some_biases_show_no_norm(tmp_path: Path) -> None:
     state = resnet(1, 2).state_dict()
     del state["model.4.bias"]
-    torch.save(state, tmp_path / "g.pth")
+    torch.save(dict(state), tmp_path / "g.pth")
     with pytest.raises(ConfigError, match="6 of 7 convolutions have a bias, .* add --norm instance or --norm none"):
         read_generator(tmp_path / "g.pth")
     assert read_generator(tmp_path / "g.pth", overrides=Overrides(norm="none")).architecture["norm"] == "none"
+    torch.save(state, tmp_path / "g.pth")  # with what torch records of the modules
+    assert read_generator(tmp_path / "g.pth").architecture["norm"] == "instance"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.export import agreement
 from cyclecast.export.agreement import center_crop_resize, compare, compare_engines, count_nan, default_precision
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
 from cyclecast.export.frame_graph import LatentGraph
@@ -32,6 +33,7 @@ from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
 from tests.commands import run_command
 from tests.conftest import FAMILIES, family_network, moving_frames, shared
+from tests.export.originals import resnet, saved, with_contrast
 
 FamilyModel = Callable[[str, str], Path]
 
@@ -225,6 +227,22 @@ def test_adopt_warns_if_the_default_precision_changes_the_output(tmp_path: Path)
         shown = run_command("convert", tmp_path / "i.png", tmp_path / "j.png", "--model", tmp_path / "our-coarse.onnx")
         assert "our-coarse: bf16 costs this model too much accuracy, as its file says: computing in fp32" in shown.stderr
         assert "our-coarse on openvino fp32" in shown.stderr
+        options = ("--model", tmp_path / "our-coarse.onnx", "--sink", "null", "--seconds", 0.5)
+        live = run_command("live", "pattern://96x96@10", *options)
+        assert live.returncode == 0 and "as its file says: computing in fp32" in live.stderr, live.stderr
+
+
+def test_export_records_that_bf16_costs_a_generator_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, model = saved(with_contrast(resnet(1, 2)), tmp_path / "latest_net_G.pth"), tmp_path / "m.onnx"
+    unchecked = run_command("export", path, "-o", model, "--no-verify")
+    assert unchecked.returncode == 0, unchecked.stderr
+    if open_engine(model).precision != "bf16":
+        pytest.skip("this processor does not compute in bf16 by default")
+    monkeypatch.setitem(agreement.TOLERANCE, "bf16", (255, 200.0))  # which no bf16 arithmetic keeps
+    done = run_command("export", path, "-o", model, "--overwrite")
+    assert done.returncode == 0 and "--precision auto now means fp32" in done.stderr, done.stderr
+    engine = open_engine(model)
+    assert engine.precision == "fp32" and spec_from_metadata("", engine.metadata).auto_precision == "fp32"
 
 
 def test_the_default_precision_stays_if_the_engine_that_auto_chooses_fails(tmp_path: Path) -> None:

@@ -362,7 +362,7 @@ def test_a_plan_with_larger_outputs_than_inputs_is_rejected_before_it_runs(
 def test_bench_times_a_plan_on_its_own_engine_without_a_psnr(cuda: HostCuda, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    from cyclecast.cli.engines import bench_table
+    from cyclecast.cli.bench import bench_table
 
     with pytest.raises(EngineUnavailable, match="tensorrt is not installed"):
         monkeypatch.setitem(sys.modules, "tensorrt", None)

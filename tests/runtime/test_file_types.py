@@ -36,6 +36,8 @@ def test_every_type_is_named_with_the_command(tmp_path: Path, run: Path) -> None
     (tmp_path / "empty.onnx").touch()
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "latest_net_G.pth").touch()
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "model.safetensors").touch()
     new, old = archive(tmp_path / "g.pth", "g/data.pkl"), tmp_path / "old.pth"
     cases = [
         (new, f"a PyTorch checkpoint; expected an ONNX model: `cyclecast export {new} -o M.onnx` converts it to a frame model"),
@@ -47,6 +49,7 @@ def test_every_type_is_named_with_the_command(tmp_path: Path, run: Path) -> None
         (tmp_path / "w.safetensors", "a safetensors file; expected an ONNX model: `cyclecast export"),
         (run, f"the folder of a training run: `cyclecast export {run} -o M.onnx` converts it to a frame model"),
         (tmp_path / "results", f"a folder of checkpoints: `cyclecast export {tmp_path / 'results' / 'latest_net_G.pth'} -o"),
+        (tmp_path / "hub", f"a folder of checkpoints: `cyclecast export {tmp_path / 'hub' / 'model.safetensors'} -o"),
         (tmp_path / "p.onnx", "a Git LFS pointer, not the file itself"),
         (tmp_path / "page.onnx", "a web page"),
         (tmp_path / "text.onnx", "not an ONNX model"),

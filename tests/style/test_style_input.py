@@ -10,16 +10,20 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import cyclecast
 from cyclecast.cli.style import log_progress
 from cyclecast.style import StyleOptions, make_style
 from cyclecast.style.footage import count_packets, extract_frames, list_footage, sample_frames
-from cyclecast.style.looks import Pairs, read_look
+from cyclecast.style.looks import Pairs, Teacher, read_look
 from cyclecast.style.stills import read_opaque
+from cyclecast.style.teacher import convert_teacher
 from cyclecast.training.config import load_config
 from cyclecast.training.recipes.style_transfer import StyleTransferConfig, read_style_images
+from cyclecast.video.scene import Scene
 from tests.commands import run_command
+from tests.export.originals import output_of, psnr, resnet, with_contrast
 from tests.style.conftest import read
 
 
@@ -86,6 +90,27 @@ def test_a_classifier_and_a_latent_model_are_refused_as_teachers(photos: Path, t
     done = run_command("style", path, "--footage", photos, "-o", tmp_path / "out.onnx")
     assert done.returncode == 1 and "classifier.onnx: its output is 1x1" in done.stderr
     assert not (tmp_path / "out.style").exists()
+
+
+def test_of_several_generators_a_key_chooses_the_teacher(photos: Path, tmp_path: Path) -> None:
+    originals = [with_contrast(resnet(1, 2), seed=seed) for seed in (1, 2)]
+    path, frame = tmp_path / "last.ckpt", Scene(96, 96).draw(1.0)
+    torch.save({name: network.state_dict() for name, network in zip(("G_AB", "G_BA"), originals, strict=True)}, path)
+    for arguments, reason in (
+        ([], f"{path}: holds 2 generators, G_AB (a2b), G_BA (b2a): choose one with --key, such as --key G_AB"),
+        (["--key", "D_A"], f"{path}: no generator named 'D_A': it holds G_AB (a2b), G_BA (b2a)"),
+    ):
+        done = run_command("style", path, "--footage", photos, "-o", tmp_path / "out.onnx", *arguments)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert (done.returncode, lines) == (1, [f"error: {reason}"])
+        assert not (tmp_path / "out.style").exists()
+    messages: list[str] = []
+    model = convert_teacher(Teacher(path), tmp_path / "teacher.onnx", [frame], key="G_BA", on_message=messages.append)
+    with cyclecast.load(model, engine="onnxruntime", precision="fp32") as teacher:
+        assert psnr(teacher(frame), output_of(originals[1], frame)) >= 48
+    assert "last.ckpt: key G_BA: as requested" in messages
+    with pytest.raises(cyclecast.ConfigError, match="--key is for a .pth that holds several generators, not for"):
+        convert_teacher(Teacher(model), tmp_path / "other.onnx", [frame], key="G_BA")
 
 
 def test_no_output_replaces_an_input(photos: Path, tmp_path: Path) -> None:

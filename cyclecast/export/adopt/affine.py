@@ -61,10 +61,8 @@ def output_bounds(graph: onnx.GraphProto, name: str) -> tuple[float, float] | No
 def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
     found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name in ("value", "value_float", "value_floats"):
-            value = onnx.helper.get_attribute_value(node.attribute[0])
-            array = onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.array(value)
-            found[node.output[0]] = array
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
     return found
 
 
@@ -97,5 +95,5 @@ def _clip_bounds(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> tu
     if node.op_type != "Clip":
         return None
     ends = [a.f for name in ("min", "max") for a in node.attribute if a.name == name]
-    ends = ends or [float(constants[value]) for value in node.input[1:] if value in constants]
+    ends = ends or [constants[value].item() for value in node.input[1:] if value in constants and constants[value].size == 1]
     return (ends[0], ends[1]) if len(ends) == 2 else None

@@ -151,7 +151,7 @@ def _free_model(
     x = fixed.convention.to_input(image.astype(np.float32))
     try:
         freed = Original(foreign, fixed.convention.layout, model)
-        if not is_same_network(fixed.original, freed, x):
+        if not is_same_network(fixed.original, freed, x, output.layout):
             return None
         multiples = multiples_of(size)
         settings = (fixed.convention.layout, fixed.convention.channels, multiple, multiples)

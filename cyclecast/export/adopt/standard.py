@@ -45,6 +45,7 @@ def standardize(model: onnx.ModelProto) -> onnx.ModelProto:
             log.debug("cannot inline functions", exc_info=True)
             raise ModelError(f"onnx cannot inline its local functions: {' '.join(str(error).split())[:160]}") from error
     sort_nodes(copy.graph)
+    _make_tensors(copy.graph)
     copy = Rewriter(copy).rewrite()
     _make_scalars(copy.graph)
     _remove_dead_nodes(copy.graph)
@@ -103,6 +104,18 @@ def _remove_dead_nodes(graph: onnx.GraphProto) -> None:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(weights)
+
+
+def _make_tensors(graph: onnx.GraphProto) -> None:
+    """Turns the numbers of Constant nodes into tensors, so that there is one way to write a constant."""
+    dtypes = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    for node in graph.node:
+        if node.op_type != "Constant" or node.domain or not node.attribute or node.attribute[0].name not in dtypes:
+            continue
+        attribute = node.attribute[0]
+        values = np.array(onnx.helper.get_attribute_value(attribute), dtypes[attribute.name])
+        del node.attribute[:]
+        node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(values)))
 
 
 def _make_scalars(graph: onnx.GraphProto) -> None:

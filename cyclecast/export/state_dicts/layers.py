@@ -35,6 +35,8 @@ class Layout:
     layers: list[Layer]
     filters: dict[str, str] = field(default_factory=dict)
     """Low-pass filters: the tensor's name in their network -> in ours."""
+    is_ours: bool = False
+    """Whether only our own networks have such keys."""
 
 
 def conv_and_norm(name: str) -> Layer:
@@ -81,12 +83,16 @@ def convert(tensors: Mapping[str, Tensor], layout: Layout, network: ImageGenerat
         convolution = network.get_submodule(layer.ours)
         assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
         converted[f"{layer.ours}.weight"] = take(f"{layer.theirs}.weight", convolution.weight)
-        zeros = torch.zeros(convolution.out_channels)
-        bias = take(f"{layer.theirs}.bias", zeros, absent=zeros)
         norm = network.get_submodule(layer.our_norm) if layer.our_norm else nn.Identity()
+        zeros = torch.zeros(convolution.out_channels)
         if isinstance(norm, nn.Identity):
-            converted[f"{layer.ours}.bias"] = bias
+            converted[f"{layer.ours}.bias"] = take(f"{layer.theirs}.bias", zeros, absent=zeros)
             continue
+        assert isinstance(norm, nn.BatchNorm2d | nn.InstanceNorm2d)
+        bias = torch.zeros(norm.num_features)
+        if norm.num_features == convolution.out_channels:  # not behind PixelShuffle, where a norm cancels no bias
+            bias = take(f"{layer.theirs}.bias", zeros, absent=zeros)
+        zeros = torch.zeros(norm.num_features)
         statistics = {name: f"{layer.their_norm}.{name}" for name in STATISTICS}
         if isinstance(norm, nn.BatchNorm2d):
             taken = {name: take(f"{layer.their_norm}.{name}", zeros) for name in ("weight", "bias", *STATISTICS)}

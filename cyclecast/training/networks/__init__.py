@@ -9,9 +9,11 @@ A convolution has a bias unless a norm follows, which would subtract it; a large
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+
+from torch import nn
 
 from cyclecast.training.networks.frame import FrameGenerator
 from cyclecast.training.networks.latent import ConvGenerator, MlpGenerator
@@ -32,15 +34,26 @@ IMAGE_GENERATORS: dict[str, Callable[..., ImageGenerator]] = {
     "unet256": partial(UnetGenerator, 8),
     "frame": FrameGenerator,
 }
+SETTINGS_KEY = "cyclecast"
 LATENT_GENERATORS: dict[str, Callable[..., LatentGenerator]] = {"mlp": MlpGenerator, "conv": ConvGenerator}
 
 
 def build_generator(generator: str, **settings: Any) -> ImageGenerator:
     """Builds the image generator of this name with initial weights.
 
-    settings: its constructor's arguments, as a checkpoint's `exports` store them.
+    settings: its constructor's arguments, as a checkpoint's `exports` store them. Its state dict records them beside the
+    versions that torch records of each module, under `SETTINGS_KEY`, and torch.save keeps them.
     """
-    return initialize(IMAGE_GENERATORS[generator](**settings))
+    network = initialize(IMAGE_GENERATORS[generator](**settings))
+    record = partial(_record_settings, settings={"generator": generator, **settings})
+    network.register_state_dict_post_hook(record)  # type: ignore[no-untyped-call]
+    return network
+
+
+def _record_settings(
+    network: nn.Module, state: Mapping[str, Any], prefix: str, metadata: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    metadata[SETTINGS_KEY] = settings
 
 
 def build_latent_generator(generator: str, **settings: Any) -> LatentGenerator:
@@ -51,6 +64,7 @@ def build_latent_generator(generator: str, **settings: Any) -> LatentGenerator:
 __all__ = [
     "IMAGE_GENERATORS",
     "LATENT_GENERATORS",
+    "SETTINGS_KEY",
     "ConvGenerator",
     "FrameGenerator",
     "ImageGenerator",

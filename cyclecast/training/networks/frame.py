@@ -50,6 +50,7 @@ class FrameGenerator(nn.Module):
         super().__init__()
         self.skip = skip
         self.stride = factor
+        self.least_side = 2 * factor
         values = 3 * factor**2
         # Reflected at the border, so that the scaling of bytes folds into these weights exactly; zeros are faster further in.
         first = nn.Conv2d(values, width, 3, padding=1, padding_mode="reflect")

@@ -63,20 +63,22 @@ class ReflectionPad(nn.ReflectionPad2d):
             return super().forward(input)
 
 
-def upsample_block(in_channels: int, out_channels: int, mode: Upsample, kernel: int = 3, bias: bool = False) -> nn.Module:
+def upsample_block(
+    in_channels: int, out_channels: int, mode: Upsample, kernel: int = 3, bias: bool = False, border: Border = "reflect"
+) -> nn.Module:
     """Returns layers that upsample by 2: (N, C, H, W) -> (N, C', 2H, 2W). kernel: of the deconvolution, 3 (CycleGAN) or 4.
 
     resize: bilinear, then a convolution, which draws no checkerboard (Odena et al. 2016). nearest: the same after nearest
     neighbor, for weights that were trained so; slopes then show as rows of dots. pixelshuffle: a convolution to four values per
     pixel that form 2x2 pixels (Shi et al. 2016), equal ones initially. antialias: a fixed low-pass filter, then a convolution
-    (CUT, Park et al. 2020).
+    (CUT, Park et al. 2020). border: padding of the convolution of resize and nearest; PyTorch-GAN's has zeros.
     """
     if mode == "deconvolution":
         return nn.ConvTranspose2d(in_channels, out_channels, kernel, stride=2, padding=1, output_padding=4 - kernel, bias=bias)
     if mode in ("resize", "nearest"):
         return nn.Sequential(
             nn.Upsample(scale_factor=2, mode="bilinear" if mode == "resize" else "nearest"),
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode=border, bias=bias),
         )
     if mode == "antialias":
         return nn.Sequential(BlurUp(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias))

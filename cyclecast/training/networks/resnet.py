@@ -49,10 +49,10 @@ class ResnetGenerator(nn.Module):
     output can leave [-1, 1] and must be clamped. downsample: by the stride of a convolution, or by a low-pass filter after it
     (CUT). border: padding of the convolutions that halve the resolution; None: reflect without norms, where zeros show as lines
     along the border, and zeros otherwise. in_channels, out_channels: 3 (RGB) or 1 (gray). gray: luma or mean, how an export
-    converts frames for one input channel; the network itself does not use it.
+    converts frames for one input channel; the network itself does not use it. halvings: 2, or up to 4 in pix2pixHD.
+    upsample_border: padding after resize-convolutions' interpolation, `upsample_block`.
     """
 
-    stride = 4
     margin = 0  # it pads by reflection
     bounded = True  # by tanh
 
@@ -68,10 +68,14 @@ class ResnetGenerator(nn.Module):
         in_channels: int = 3,
         out_channels: int = 3,
         gray: str = "luma",
+        halvings: int = 2,
+        upsample_border: Border = "reflect",
     ) -> None:
         super().__init__()
         self.gray = gray
         self.in_channels, self.out_channels = in_channels, out_channels
+        self.stride = 2**halvings
+        self.least_side = 2 * self.stride  # the blocks reflect one row, so that they need two
         self.skip = skip
         self.norm = norm
         bias = norm == "none"
@@ -83,17 +87,18 @@ class ResnetGenerator(nn.Module):
             norm_layer(ngf, norm),
             nn.ReLU(inplace=True),
         ]
-        for channels in (ngf, 2 * ngf):
+        widths = [ngf * 2**index for index in range(halvings + 1)]
+        for channels in widths[:-1]:
             layers += [
                 nn.Conv2d(channels, 2 * channels, 3, stride=stride, padding=1, padding_mode=border, bias=bias),
                 norm_layer(2 * channels, norm),
                 nn.ReLU(inplace=True),
                 *([BlurDown(2 * channels)] if downsample == "antialias" else []),
             ]
-        layers += [ResnetBlock(4 * ngf, norm) for _ in range(blocks)]
-        for channels in (4 * ngf, 2 * ngf):
+        layers += [ResnetBlock(widths[-1], norm) for _ in range(blocks)]
+        for channels in widths[:0:-1]:
             layers += [
-                upsample_block(channels, channels // 2, upsample, bias=bias),
+                upsample_block(channels, channels // 2, upsample, bias=bias, border=upsample_border),
                 norm_layer(channels // 2, norm),
                 nn.ReLU(inplace=True),
             ]

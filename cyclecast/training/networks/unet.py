@@ -74,7 +74,7 @@ class UnetGenerator(nn.Module):
         super().__init__()
         self.gray = gray
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.stride = 2**downs
+        self.stride = self.least_side = 2**downs
         self.skip = skip
         level = UnetLevel(8 * ngf, 8 * ngf, None, upsample=upsample, norm=norm)
         for _ in range(downs - 5):
