@@ -119,7 +119,7 @@ def _rename(key: str, start: str, replacement: str) -> str:
 def _mappings(
     state: Mapping[Any, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Tensors, Mapping[str, Mapping[str, Any]]]]:
-    """Yields place, tensors and torch's record of modules of each mapping with tensors. Leaves out optimizers (keys are numbers)."""
+    """Yields place, tensors and torch's record of modules of each mapping with tensors. Leaves out optimizers."""
     tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if tensors:
         recorded = getattr(state, "_metadata", None)  # torch keeps it as an attribute of a state dict
