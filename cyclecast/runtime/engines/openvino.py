@@ -15,7 +15,7 @@ import numpy as np
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
 from cyclecast.future import Completed, Deferred, Future
 from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size, dense, frame_spec
-from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.machine import cache_folder, shrink_cache
 from cyclecast.runtime.onnx_file import describe, openvino_core, openvino_library, read_model
 
 if TYPE_CHECKING:
@@ -90,14 +90,16 @@ class OpenVinoEngine:
         try:
             if self.size is None:
                 model.reshape([1, height, width, 3])
-            compiled = self._core.compile_model(model, self._target, self._properties())
+            folder = cache_folder("openvino")
+            compiled = self._core.compile_model(model, self._target, self._properties(folder))
         except RuntimeError as error:
             raise EngineError(f"openvino cannot compile {self._path} for {width}x{height}: {_last_line(error)}") from error
+        if folder is not None:
+            shrink_cache(folder)
         return deque(_Request(self._openvino, compiled) for _ in range(IN_FLIGHT))
 
-    def _properties(self) -> dict[str, str]:
+    def _properties(self, folder: Path | None) -> dict[str, str]:
         properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
-        folder = cache_folder("openvino")
         return properties if folder is None else properties | {"CACHE_DIR": str(folder)}
 
     def prepare(self, width: int, height: int) -> None:
