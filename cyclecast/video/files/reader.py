@@ -19,6 +19,7 @@ from av.container import InputContainer
 from cyclecast.errors import InputError, MissingInputError
 from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
+from cyclecast.video.files.lists import LOCAL_LISTS, describe_list, formats_without
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
@@ -44,8 +45,15 @@ class ResumePoint:
 
 def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     """Opens PyAV's container for reading. InputError if it is no video, or has nothing that `hwaccel` decodes."""
-    try:  # absolute, or a colon in a name would read as a protocol
-        return av.open(os.path.abspath(path), metadata_errors="replace", hwaccel=hwaccel)
+    options = {"protocol_whitelist": "file", "format_whitelist": formats_without(LOCAL_LISTS)}
+    try:
+        named = describe_list(path)
+        if named is not None:
+            raise InputError(f"{path}: {named}, which names other files, not a video; convert those")
+        # Absolute, or a colon in a name would read as a protocol.
+        return av.open(os.path.abspath(path), options=options, metadata_errors="replace", hwaccel=hwaccel)
+    except InputError:  # some of them are OSErrors, too
+        raise
     except (av.FFmpegError, OSError) as error:
         if not os.path.exists(path):
             raise MissingInputError(f"{path}: no such file") from error
