@@ -1,4 +1,4 @@
-"""Lists the formats of image files, and decodes with Pillow those that OpenCV may not know: GIF, AVIF and HEIC."""
+"""Lists the formats of image files, limits their size, and decodes with Pillow those that OpenCV may not: GIF, AVIF, HEIC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from PIL import Image, features
+from PIL import Image, TiffImagePlugin, features
+
+from cyclecast.errors import InputError
 
 log = logging.getLogger(__name__)
 FORMATS = {  # suffix -> Pillow's name of a format that is read and written
@@ -32,6 +34,8 @@ RAW_SUFFIXES = frozenset(  # of cameras' raw files, which nothing here decodes
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef"}
     | {".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 )
+LARGEST_PIXELS = 1 << 28  # of an image; a file of a few kilobytes can say that it has any number
+HEADER_FORMATS = (*dict.fromkeys(FORMATS.values()), "GIF", "AVIF", "HEIF")  # Pillow's names, to read sizes
 ADVICE = "pip install 'cyclecast[heic]'"  # brings pillow-heif, and a Pillow that reads AVIF
 
 _warnings = threading.Lock()  # Python has one list of filters for the whole process
@@ -57,6 +61,12 @@ def has_decoder(name: str) -> bool:
     return True
 
 
+def describe_missing_plugin(path: Path) -> str:
+    """Returns the end of an error's line for a file that needs a plugin; an empty string for others."""
+    name = PILLOW_FORMATS.get(path.suffix.lower())
+    return f"; {name} needs a plugin: {ADVICE}" if name and not is_readable(path) else ""
+
+
 def describe_unreadable(paths: Sequence[Path]) -> str | None:
     """Returns a phrase such as "3 HEIC files skipped: pip install …" for images that cannot be decoded here; None if all can."""
     names = (PILLOW_FORMATS.get(path.suffix.lower()) for path in paths if not is_readable(path))
@@ -78,13 +88,51 @@ def _warn_once(message: str) -> None:
     log.warning("%s", message)
 
 
+def check_image_size(path: Path, data: bytes) -> None:
+    """InputError if the header says that the image is larger than `LARGEST_PIXELS`, or does not say how large it is."""
+    size = stated_size(path, data)
+    if size is None:
+        raise InputError(f"{path}: cannot be read as an image{describe_missing_plugin(path)}")
+    if size[0] * size[1] > LARGEST_PIXELS:
+        raise InputError(
+            f"{path}: cannot be read as an image: it says that it has {size[0]}x{size[1]} pixels; the limit is {LARGEST_PIXELS}"
+        )
+
+
+def stated_size(path: Path, data: bytes) -> tuple[int, int] | None:
+    """(width, height) as the header states it, without decoding; None if the file is none of the formats known here."""
+    is_readable(path)  # registers the plugin of HEIC
+    try:
+        with quiet_pillow():
+            if data[:2] in (b"II", b"MM"):
+                tags = tiff_tags(data)
+                return int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
+            with Image.open(io.BytesIO(data), formats=HEADER_FORMATS) as image:
+                return image.size
+    except Exception:  # Pillow raises anything for a broken file
+        log.debug("%s: its size cannot be read", path, exc_info=True)
+        return None
+
+
+def tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The tags of the first image of a TIFF file's bytes: Pillow does not open all TIFF files that OpenCV can decode."""
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big else 8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
 def open_with_pillow(path: Path, data: bytes) -> Image.Image | None:
     """Decodes the first image of a GIF, AVIF or HEIC file's bytes; None if that is not possible. path: for its suffix."""
     if not is_readable(path):
         return None
     try:
         with quiet_pillow():
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=HEADER_FORMATS)
+            if image.width * image.height > LARGEST_PIXELS:
+                return None
             image.load()
             return image
     except Exception:  # Pillow raises anything for a broken file
@@ -94,7 +142,11 @@ def open_with_pillow(path: Path, data: bytes) -> Image.Image | None:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Ignores Pillow's warnings about malformed files, which would go to the terminal."""
+    """Ignores Pillow's warnings about malformed files, which would go to the terminal, and its limit, which is below ours."""
     with _warnings, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit

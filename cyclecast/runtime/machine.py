@@ -12,9 +12,13 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from cyclecast.own_files import is_own_file
+
 log = logging.getLogger(__name__)
 
 RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities (SM) that TensorRT for RTX builds for
+CACHE_BYTES = 2 << 30  # that compiled models of one engine may take on the disk
+COMPILED_SUFFIXES = {".blob", ".cl_cache", ".plan"}  # one file for each model and frame size; others have one for each machine
 MIN_FREE_BYTES = 2 << 30  # free disk space that compiled models and videos need
 # Instruction sets that decide the speed of a network on a CPU, in Linux's spelling.
 RELEVANT_INSTRUCTIONS = (
@@ -144,6 +148,24 @@ def cache_folder(name: str) -> Path | None:
         log.warning("compiled models are not kept: %s", error)
         return None
     return folder
+
+
+def shrink_cache(folder: Path, limit: int | None = None) -> None:
+    """Deletes compiled models, the longest unused first, until those in the folder have `limit` bytes; None: `CACHE_BYTES`.
+
+    The newest one stays. A source that changes its size for ever would fill the disk otherwise.
+    """
+    try:
+        found = [(path, path.lstat()) for path in folder.iterdir() if path.suffix in COMPILED_SUFFIXES and is_own_file(path)]
+        total = sum(stat.st_size for _, stat in found)
+        found.sort(key=lambda item: max(item[1].st_atime_ns, item[1].st_mtime_ns))
+        for path, stat in found[:-1]:
+            if total <= (CACHE_BYTES if limit is None else limit):
+                break
+            path.unlink(missing_ok=True)
+            total -= stat.st_size
+    except OSError:  # such as a file that another process uses, on Windows
+        log.debug("%s cannot be cleaned up", folder, exc_info=True)
 
 
 def read_text(path: Path) -> str | None:

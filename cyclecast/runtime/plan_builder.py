@@ -12,7 +12,7 @@ from cyclecast.errors import ConfigError, EngineError, ModelError
 from cyclecast.files import atomic_write
 from cyclecast.runtime.cuda import Gpu
 from cyclecast.runtime.engine import OnBuild, check_shape, check_size, spec_from_metadata
-from cyclecast.runtime.machine import RTX_TARGETS, cache_folder
+from cyclecast.runtime.machine import RTX_TARGETS, cache_folder, shrink_cache
 from cyclecast.runtime.onnx_file import describe, metadata_of, openvino_core, read_model
 from cyclecast.runtime.plan import PlanFacts, Size, engine_of_plan
 from cyclecast.runtime.tensorrt_library import import_tensorrt, progress_monitor, quiet_logger
@@ -117,6 +117,7 @@ def cached_plan(model: Path, engine: str, size: Size, gpu: Gpu, on_build: OnBuil
         plan, _ = build_plan(model, engine, size, gpu=gpu.index, on_build=on_build)
         with atomic_write(path, overwrite=True) as partial:
             partial.write_bytes(plan)
+        shrink_cache(folder)
     return path
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cyclecast.errors import ConfigError, MissingModelError, ModelError, OutputError
 from cyclecast.files import atomic_write
+from cyclecast.training.checkpoint_sizes import check_sizes, check_tensors
 from cyclecast.training.networks import (
     LATENT_GENERATORS,
     ImageGenerator,
@@ -73,13 +74,18 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def read_file(path: Path) -> Any:
     """Reads what torch.save wrote into a file, or into the checkpoint of a run's folder, onto the CPU.
 
-    Raises ModelError if the file holds more than plain data.
+    Raises ModelError if the file holds more than plain data, or asks for much more memory than its size.
     """
     path = path / NAME if path.is_dir() else path
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that torch.save did not write: they are refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            check_sizes(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        check_tensors(path, state)
+        return state
+    except ModelError:
+        raise
     except FileNotFoundError:
         raise MissingModelError(f"{path}: no such checkpoint") from None
     except Exception as error:  # the restricted unpickler raises many types of errors on files of other types

@@ -15,7 +15,7 @@ import numpy as np
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
 from cyclecast.future import Completed, Deferred, Future
 from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size, dense, frame_spec
-from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.machine import cache_folder, shrink_cache
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import describe, openvino_core, openvino_library, read_model
 
@@ -90,18 +90,20 @@ class OpenVinoEngine:
     def _compile(self, width: int, height: int) -> deque[_Request]:
         check_size(width, height, self.size)
         try:
+            folder = cache_folder("openvino")
             with self._file.on_disk() as path:
                 model = read_model(self._core, path)
                 if self.size is None:
                     model.reshape([1, height, width, 3])
-                compiled = self._core.compile_model(model, self._target, self._properties())
+                compiled = self._core.compile_model(model, self._target, self._properties(folder))
         except RuntimeError as error:
             raise EngineError(f"openvino cannot compile {self._path} for {width}x{height}: {_last_line(error)}") from error
+        if folder is not None:
+            shrink_cache(folder)
         return deque(_Request(self._openvino, compiled) for _ in range(IN_FLIGHT))
 
-    def _properties(self) -> dict[str, str]:
+    def _properties(self, folder: Path | None) -> dict[str, str]:
         properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
-        folder = cache_folder("openvino")
         return properties if folder is None else properties | {"CACHE_DIR": str(folder)}
 
     def prepare(self, width: int, height: int) -> None:

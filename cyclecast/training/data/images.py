@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,16 @@ from PIL import ImageOps
 from torch import Tensor
 
 from cyclecast.errors import InputError, MissingInputError
-from cyclecast.image_formats import IMAGE_SUFFIXES, PILLOW_FORMATS, describe_unreadable, keep_readable, open_with_pillow
+from cyclecast.image_formats import (
+    IMAGE_SUFFIXES,
+    PILLOW_FORMATS,
+    check_image_size,
+    describe_unreadable,
+    keep_readable,
+    open_with_pillow,
+)
 
+log = logging.getLogger(__name__)
 MIN_SIDE = 16  # pixels; smaller files are icons, not training images
 
 Half = Literal["left", "right"]
@@ -47,9 +56,13 @@ def decode(path: Path, flags: int) -> NDArray[np.uint8] | None:
     """
     try:  # from memory, because OpenCV crashes on file names that are not UTF-8
         data = np.fromfile(path, np.uint8)
+        check_image_size(path, data.tobytes())
         if path.suffix.lower() in PILLOW_FORMATS:
             return _decode_with_pillow(path, data.tobytes(), flags)
         image = cv2.imdecode(data, flags)
+    except InputError as error:
+        log.debug("%s", error)
+        return None
     except (cv2.error, OSError):
         return None
     return None if image is None or image.dtype != np.uint8 else np.asarray(image, np.uint8)

@@ -13,16 +13,15 @@ import re
 import struct
 from dataclasses import dataclass
 
-from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from cyclecast.image_formats import quiet_pillow
+from cyclecast.image_formats import LARGEST_PIXELS, quiet_pillow, tiff_tags
 
 log = logging.getLogger(__name__)
 EXIF_MARK = b"Exif\0\0"
 LARGEST_SEGMENT = 65533  # bytes that a JPEG marker segment can hold
 LARGEST_XMP = LARGEST_SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
 LARGEST_PROFILE = 255 * (LARGEST_SEGMENT - len(b"ICC_PROFILE\0") - 2)  # in 255 segments
-LARGEST_PNG = 1 << 28  # pixels; of a larger one, the metadata behind its pixels is not read
 ORIENTATION, THUMBNAIL, THUMBNAIL_LENGTH, LONG = 0x112, 0x201, 0x202, 4
 BITS, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES, XMP_TAG, EXIF_TAG, ICC_TAG = 258, 262, 277, 338, 700, 34665, 34675
 READERS: dict[bytes, type[Image.Image]] = {  # how a file begins -> what reads it; `Image.open` would refuse large images
@@ -81,7 +80,7 @@ def read_pillow_metadata(image: Image.Image, data: bytes) -> Metadata:
 def _read_image(image: Image.Image, data: bytes, found: Metadata) -> None:
     info = image.info
     is_late = (b"eXIf" in data and "exif" not in info) or (b"XML:com.adobe.xmp" in data and "xmp" not in info)
-    if isinstance(image, PngImagePlugin.PngImageFile) and is_late and image.width * image.height <= LARGEST_PNG:
+    if isinstance(image, PngImagePlugin.PngImageFile) and is_late and image.width * image.height <= LARGEST_PIXELS:
         image.load()  # some programs write them behind the pixels
     exif = info.get("exif")
     found.exif = exif.removeprefix(EXIF_MARK) if exif else None
@@ -94,12 +93,7 @@ def _read_image(image: Image.Image, data: bytes, found: Metadata) -> None:
 
 
 def _read_tiff(data: bytes, found: Metadata) -> None:
-    """By its tags alone: Pillow does not open all TIFF files that OpenCV can decode."""
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big else 8])
-    file = io.BytesIO(data)
-    file.seek(tags.next)
-    tags.load(file)
+    tags = tiff_tags(data)
     photometric, extra = tags.get(PHOTOMETRIC), tags.get(EXTRA_SAMPLES)
     meaning = (extra[0] if isinstance(extra, tuple) else extra) if extra is not None else None
     found.icc, found.xmp = tags.get(ICC_TAG) or None, tags.get(XMP_TAG) or None

@@ -23,7 +23,15 @@ from PIL import PngImagePlugin, TiffImagePlugin
 
 from cyclecast.errors import InputError, OutputError
 from cyclecast.files import check_source, read_error, write_error
-from cyclecast.image_formats import ADVICE, FORMATS, PILLOW_FORMATS, STILL_SUFFIXES, is_readable, open_with_pillow, quiet_pillow
+from cyclecast.image_formats import (
+    FORMATS,
+    PILLOW_FORMATS,
+    STILL_SUFFIXES,
+    check_image_size,
+    describe_missing_plugin,
+    open_with_pillow,
+    quiet_pillow,
+)
 from cyclecast.video.files.image_metadata import (
     EXIF_MARK,
     XMP_TAG,
@@ -48,7 +56,6 @@ SETTINGS: dict[str, dict[str, Any]] = {  # Pillow's name of a format that is wri
 }
 SUFFIXES = STILL_SUFFIXES
 """Files that are read as an image; `FORMATS` are those that can be written. A GIF is a video, unless it is read here."""
-LARGEST = 1 << 30  # pixels, as in OpenCV
 PREDICTOR = 317  # a tag of TIFF; 2: differences between neighbors, which compress better
 
 Pixels = NDArray[np.generic]  # (H, W) or (H, W, 3 or 4), as a decoder gives them
@@ -93,6 +100,7 @@ def read_still(path: Path) -> Still:
         data = path.read_bytes()
     except OSError as error:
         raise read_error(error, path) from error
+    check_image_size(path, data)
     pillows: NDArray[np.uint8] | None
     if path.suffix.lower() in PILLOW_FORMATS:
         pillows, found = _decode_with_pillow(path, data)
@@ -138,8 +146,7 @@ def _decode_with_pillow(path: Path, data: bytes) -> tuple[NDArray[np.uint8], Met
     """
     image = open_with_pillow(path, data)
     if image is None:
-        missing = "" if is_readable(path) else f"; {PILLOW_FORMATS[path.suffix.lower()]} needs a plugin: {ADVICE}"
-        raise InputError(f"{path}: cannot be read as an image{missing}")
+        raise InputError(f"{path}: cannot be read as an image{describe_missing_plugin(path)}")
     found = read_pillow_metadata(image, data)
     return np.ascontiguousarray(np.asarray(image.convert("RGBA"), np.uint8)[..., [2, 1, 0, 3]]), found
 
@@ -152,8 +159,6 @@ def _decode_straight_tiff(data: bytes) -> NDArray[np.uint8] | None:
     try:
         with quiet_pillow():
             image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-            if image.width * image.height > LARGEST:
-                return None
             return np.ascontiguousarray(np.asarray(image.convert("RGBA"), np.uint8)[..., [2, 1, 0, 3]])
     except Exception:  # Pillow raises anything for a broken file; OpenCV decides
         log.debug("Pillow cannot decode a TIFF with transparency", exc_info=True)
@@ -177,8 +182,6 @@ def _decode_with_opencv(path: Path, data: bytes) -> Pixels | None:
         with _quiet_opencv():
             return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        if "MAX_IMAGE" in str(error):
-            raise InputError(f"{path}: cannot be read as an image: it says it is larger than 2^30 pixels") from error
         raise InputError(f"{path}: cannot be read as an image") from error
 
 

@@ -11,16 +11,24 @@ from av.container import InputContainer
 
 from cyclecast.errors import InputError
 from cyclecast.files import check_source
+from cyclecast.video.files.lists import LOCAL_LISTS, describe_list, formats_without
 
 
 def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     """Opens PyAV's container for reading.
 
-    InputError if it is no file that can be read or no video, or has nothing that `hwaccel` decodes.
+    Raises InputError if it is no file that can be read or no video, or has nothing that `hwaccel` decodes.
     """
     check_source(path)
-    try:  # absolute, or a colon in a name would read as a protocol
-        return av.open(os.path.abspath(path), metadata_errors="replace", hwaccel=hwaccel)
+    options = {"protocol_whitelist": "file", "format_whitelist": formats_without(LOCAL_LISTS)}
+    try:
+        named = describe_list(path)
+        if named is not None:
+            raise InputError(f"{path}: {named}, which names other files, not a video; convert those")
+        # Absolute, or a colon in a name would read as a protocol.
+        return av.open(os.path.abspath(path), options=options, metadata_errors="replace", hwaccel=hwaccel)
+    except InputError:  # some of them are OSErrors, too
+        raise
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as a video ({error.strerror})") from error
     except RuntimeError as error:  # how PyAV says that hardware knows none of the codecs

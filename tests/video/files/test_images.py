@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from cyclecast.errors import InputError, OutputError
+from cyclecast.training.data.images import decode as decode_for_training
 from cyclecast.video.files.images import Still, read_image, read_still, write_image, write_still
 from cyclecast.video.files.jpeg_end import lacks_only_end
 from cyclecast.video.frame import Image
@@ -258,17 +259,58 @@ def test_broken_files_are_an_error_in_one_line_or_have_their_damage_reported() -
         try:
             damaged += [path.name] if read_still(path).damage else []
         except InputError as error:
-            assert str(error) == f"{path}: cannot be read as an image"
+            size = ": it says that it has 4294967169x64 pixels; the limit is 268435456" if path.name == "badwidth.bmp" else ""
+            assert str(error) == f"{path}: cannot be read as an image{size}"
             damaged.append(path.name)
     assert set(damaged) == {p.name for p in shared("media/broken").iterdir()} - whole
 
 
-def test_a_decompression_bomb_is_an_error(tmp_path: Path) -> None:
-    data = bytearray(png(ALPHA, 0))
-    data[16:24] = struct.pack(">II", 40_000, 40_000)
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    with pytest.raises(InputError, match=r"bomb\.png: .*it says it is larger than 2\^30 pixels$"):
-        read(tmp_path, "bomb.png", bytes(data))
+def claims(suffix: str, width: int, height: int) -> bytes:
+    """A small file of this format whose header states this size."""
+    if suffix == ".png":
+        data = bytearray(png(ALPHA, 0))
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    elif suffix == ".jpg":
+        data = bytearray(encode(suffix, IMAGE))
+        at = data.index(b"\xff\xc0")
+        data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    elif suffix == ".bmp":
+        data = bytearray(encode(suffix, IMAGE))
+        data[18:26] = struct.pack("<ii", width, height)
+    else:  # little-endian TIFF; both tags as LONG
+        tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
+        data = bytearray(b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags))
+        data += b"\0\0\0\0"
+    return bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("name", ["honest", "misleading.png"])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(
+    tmp_path: Path, suffix: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object) -> None:
+        raise AssertionError("it is decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    monkeypatch.setattr(PillowImage.Image, "load", decode)
+    path = name if name != "honest" else f"bomb{suffix}"
+    with pytest.raises(InputError, match=r"it says that it has 30000x30000 pixels; the limit is 268435456$"):
+        read(tmp_path, path, claims(suffix, 30_000, 30_000))
+    assert decode_for_training(tmp_path / path, cv2.IMREAD_COLOR) is None
+
+
+def test_formats_whose_size_is_unknown_are_not_decoded(tmp_path: Path) -> None:
+    """OpenCV would decode them, whatever the name of the file says."""
+    with pytest.raises(InputError, match=r"radiance\.png: cannot be read as an image$"):
+        read(tmp_path, "radiance.png", cv2.imencode(".hdr", IMAGE.astype(np.float32))[1].tobytes())
+
+
+def test_an_image_beyond_the_limit_of_pillow_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 100)
+    assert read(tmp_path, "a.png", encode(".png", IMAGE)).image.shape == IMAGE.shape
+    assert PillowImage.MAX_IMAGE_PIXELS == 100
 
 
 def test_jpegs_have_full_color_resolution(tmp_path: Path) -> None:

@@ -403,7 +403,7 @@ def test_playback_restarts_its_clock_after_a_jump() -> None:
         ("pattern://640x360@2000", "2000 fps is not possible; type a rate above 0, up to 1000"),
         ("screen://front", "not a screen; type screen, screen://1"),
         ("csi://left", "not a CSI camera; type csi://0"),
-        ("rtsp://[::1/live", "no video can be read from it (Invalid argument); check the address"),
+        ("rtsp://[::1/live", "not a valid address; type rtsp://HOST/PATH or http://HOST/PATH"),
     ],
 )
 def test_a_source_that_cannot_be_opened_is_one_line_that_says_what_to_type(address: str, message: str) -> None:

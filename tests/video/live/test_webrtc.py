@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aioice
 import av
 import httpx
 import ifaddr
@@ -260,3 +261,28 @@ def test_the_encoder_preserves_brush_strokes() -> None:
     rate = encoder.target_bitrate
     encoder.target_bitrate = rate // 4  # the capacity that the receiver estimates
     assert encoder.target_bitrate == rate  # not at once: each change costs a key frame
+
+
+@pytest.mark.parametrize("path", ["/offer", "/camera"])
+def test_an_offer_names_few_addresses_to_which_packets_are_sent(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each candidate of an offer gets several packets, whoever owns its address."""
+    added: list[Any] = []
+
+    async def add(connection: aioice.Connection, candidate: aioice.Candidate | None) -> None:
+        added.extend([candidate] if candidate is not None else [])
+
+    async def offer(served: Served) -> None:
+        peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        peer.addTransceiver("video", "recvonly" if path == "/offer" else "sendonly")
+        await peer.setLocalDescription(await peer.createOffer())
+        lines = peer.localDescription.sdp.splitlines()
+        at = next(number for number, line in enumerate(lines) if line.startswith("a=candidate:"))
+        lines[at:at] = [f"a=candidate:{number} 1 udp 2130706431 127.0.0.1 {20_000 + number} typ host" for number in range(900)]
+        answer = await post(served, path, sdp="\r\n".join([*lines, ""]), type="offer")
+        assert answer.status_code == 200, answer.text
+        await peer.close()
+
+    monkeypatch.setattr(aioice.Connection, "add_remote_candidate", add)
+    with serving("browser" if path == "/camera" else "pattern://320x240@15") as served:
+        run(offer(served))
+    assert 1 <= len(added) <= 16

@@ -20,10 +20,12 @@ from av.stream import Discard
 from cyclecast.errors import InputError
 from cyclecast.video.color import BgrConverter
 from cyclecast.video.files.decoding import LARGEST
+from cyclecast.video.files.lists import LOCAL_LISTS, STREAMED_LISTS, formats_without
 from cyclecast.video.frame import Color, Image
-from cyclecast.video.live.sources.address import PROC_PIPE, file_path, redacted_address
+from cyclecast.video.live.sources.address import PROC_PIPE, file_path, redacted_address, url_scheme
 from cyclecast.video.live.sources.network_errors import failure_reason
 from cyclecast.video.live.sources.playback import in_real_time
+from cyclecast.video.live.sources.relay import Relay, guard
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 
 OPEN_TIMEOUT_S = 10.0  # to connect, and for each of the server's first answers
@@ -39,6 +41,18 @@ FFMPEG_OPTIONS = {
     "overrun_nonfatal": "1",  # UDP packets that arrive too fast are dropped; the stream continues
     "live_start_index": "-2",  # HLS: start with the segment before the newest
 }
+
+# What a stream may be made of, whatever it names: no local file, and no list of files.
+WEB = "http,https,httpproxy,tcp,tls,crypto,data"
+PROTOCOLS = {
+    "http": WEB,
+    "https": WEB,
+    "rtsp": "rtp,srtp,udp,tcp,tls",
+    "rtsps": "rtp,srtp,udp,tcp,tls",
+    "": "file",  # a named pipe
+    "file": "file",
+}  # scheme -> FFmpeg's protocols; others may use their own and those of the internet below it
+BELOW = "tcp,tls,udp,rtp,http,https,ffrtmphttp,ffrtmpcrypt"
 
 TimedFrame = tuple[float, av.VideoFrame]
 """(seconds, decoded frame)"""
@@ -73,12 +87,20 @@ def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
 
 def connect(address: str) -> InputContainer:
     """Opens PyAV's container. InputError in one line if that fails."""
-    name = redacted_address(address)
+    name, scheme = redacted_address(address), url_scheme(address)
+    relay: Relay | None = None
     try:
+        opened, guarded, relay = guard(file_path(address))
+        lists = STREAMED_LISTS if scheme in ("http", "https") else LOCAL_LISTS
+        options = {
+            "protocol_whitelist": PROTOCOLS.get(scheme, f"{scheme},{BELOW}"),
+            "format_whitelist": formats_without(lists),
+        }
         timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
-        return av.open(file_path(address), options=FFMPEG_OPTIONS, timeout=timeout, metadata_errors="replace")
+        return av.open(opened, options=FFMPEG_OPTIONS | options | guarded, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{name}: {failure_reason(error, address, OPEN_TIMEOUT_S)}") from error
+        failure = relay.failure if relay is not None and relay.failure is not None else error
+        raise InputError(f"{name}: {failure_reason(failure, address, OPEN_TIMEOUT_S)}") from error
     except ValueError as error:
         raise InputError(f"{name}: not a valid address; type rtsp://HOST/PATH or http://HOST/PATH") from error
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import av
 
 from cyclecast.video.live.sources.address import redacted_address, url_scheme
+from cyclecast.video.live.sources.relay import Refused
 
 NO_PROTOCOL = "type rtsp://, http://, https://, udp://, rtp://, rtmp:// or tcp://, or the path of a named pipe"
 
@@ -15,6 +16,8 @@ NO_PROTOCOL = "type rtsp://, http://, https://, udp://, rtp://, rtmp:// or tcp:/
 def failure_reason(error: Exception, address: str, timeout_s: float) -> str:
     """Returns why FFmpeg could not open the address, in one line without the password."""
     scheme = url_scheme(address)
+    if isinstance(error, Refused):
+        return str(error)
     if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
         if "@" in address:
             return "the server rejects this user and password; type @ and / in them as %40 and %2F"

@@ -35,6 +35,7 @@ from cyclecast.video.live.styling.styled_frame import StyledFrame
 TICKS_PER_SECOND = 90_000  # RTP's clock for video
 CONNECT_TIMEOUT_S = 15.0  # from a browser's offer to its connection
 CLOSE_TIMEOUT_S = 1.0
+MAX_CANDIDATES = 16  # of a browser: to each address that an offer names, several packets are sent
 ENCODER_ATTRIBUTE = "_RTCRtpSender__encoder"  # private in aiortc, which has no public way to set an encoder
 
 log = logging.getLogger(__name__)
@@ -179,13 +180,29 @@ class PeerConnections:
 
 
 async def accept_offer(connection: RTCPeerConnection, sdp: str) -> RTCRtpTransceiver:
-    """Sets the remote description. InvalidOffer unless it offers exactly one video."""
+    """Sets the remote description. InvalidOffer unless it offers exactly one video.
+
+    Only the first `MAX_CANDIDATES` addresses count: the others would get packets as well, whoever they belong to.
+    """
+    sdp = limit_candidates(sdp)
     await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
     transceivers = connection.getTransceivers()
     offered = [transceiver.kind for transceiver in transceivers if transceiver.mid is not None]
     if offered != ["video"] or len(transceivers) > 1 or connection.sctp is not None:
         raise InvalidOffer("expected one video and nothing else")
     return transceivers[0]
+
+
+def limit_candidates(sdp: str) -> str:
+    """Returns the offer with its first `MAX_CANDIDATES` ICE candidates."""
+    count, lines = 0, list[str]()
+    for line in sdp.splitlines(keepends=True):
+        if line.lstrip().lower().startswith("a=candidate:"):
+            count += 1
+            if count > MAX_CANDIDATES:
+                continue
+        lines.append(line)
+    return "".join(lines)
 
 
 async def create_answer(connection: RTCPeerConnection) -> str:
