@@ -16,7 +16,8 @@ from cyclecast.errors import InputError, MissingInputError
 from cyclecast.files import atomic_write
 from cyclecast.style.stills import counted, is_hidden, read_opaque
 from cyclecast.video.files.images import SUFFIXES, write_image
-from cyclecast.video.files.reader import TimeRange, VideoFile, open_container
+from cyclecast.video.files.opening import open_container
+from cyclecast.video.files.reader import TimeRange, VideoFile
 from cyclecast.video.frame import Image
 
 MOST_FRAMES = 400

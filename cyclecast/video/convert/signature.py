@@ -20,9 +20,10 @@ def conversion_signature(source: Path, function: FrameFunction, options: Convert
     """The source, model, options and versions of a conversion as JSON values. InputError if the source cannot be read.
 
     A function without an identity gets a random one, so that nothing of an earlier run is reused. A strength of 1 is left out:
-    the output is that of a run from before this option existed.
+    the output is that of a run from before this option existed. So is a clock that is mended.
     """
     left_out = {"resume", "overwrite"} | ({"strength"} if options.strength == 1 else set())
+    left_out |= {"mend_clock"} if options.mend_clock else set()
     try:
         content = [digest_of_ends(source), os.stat(source).st_mtime_ns]
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Runs an encoder on a thread of its own, so that one that hangs ends with an error. Waiting inside it, only SIGKILL would help."""
+"""Runs an encoder on a thread of its own, so that one that hangs ends with an error and does not block the program for ever."""
 
 from __future__ import annotations
 
