@@ -87,6 +87,12 @@ def convert(
     duration: Annotated[
         str | None, typer.Option(help="Length to convert: seconds, MM:SS or HH:MM:SS. Default: to the end.")
     ] = None,
+    mend_clock: Annotated[
+        bool,
+        typer.Option(
+            help="Continue the clock where it jumps, as in recordings strung together. Otherwise a jump back is an error."
+        ),
+    ] = True,
     work_height: WorkHeightOption = None,
     strength: StrengthOption = 1.0,
     resume: Annotated[bool, typer.Option(help="Resume an interrupted run of the same command, or start over.")] = True,
@@ -122,6 +128,7 @@ def convert(
         audio=not no_audio,
         start=parse_time(start),
         duration=None if duration is None else parse_time(duration),
+        mend_clock=mend_clock,
         work_height=work_height,
         strength=strength,
         resume=resume,

@@ -88,7 +88,7 @@ def convert_video(
     """Decodes, styles and encodes the video in parts; then joins the parts and adds audio, subtitles and chapters."""
     started = time.perf_counter()
     encoding = output_encoding(output, options)
-    time_range, decoder = TimeRange(options.start, options.duration), choose_decoder(options.decoder)
+    time_range, decoder = TimeRange(options.start, options.duration, options.mend_clock), choose_decoder(options.decoder)
     with VideoFile(source, time_range, decoder.hwaccel(), options.deinterlace == "auto") as video:
         info = video.info
         encoder = choose_encoder(
@@ -168,7 +168,7 @@ def _assemble(source: Path, info: StreamInfo, options: ConvertOptions, job: Job)
     """The finished file, still in the job's folder, and the streams that were added to the video."""
     suffix = job.output.suffix.lower()
     path = job.new_file(f"assembled{suffix}")
-    time_range = TimeRange(options.start, options.duration)
+    time_range = TimeRange(options.start, options.duration, options.mend_clock)
     with SideStreams(source, info.start, time_range, suffix, options.audio) as side_streams:
         (assemble_gif if suffix == GIF else assemble)(job.parts, info, path, side_streams)
     return path, side_streams

@@ -38,6 +38,8 @@ class ConvertOptions:
     """Seconds to skip at the beginning of the source. The output's clock starts at 0 there."""
     duration: Fraction | None = None
     """Seconds to convert from `start` on; None: to the end."""
+    mend_clock: bool = True
+    """Continue the clock where it jumps, as in recordings that were strung together. False: a jump back is an error."""
     work_height: int | None = None
     """Height in pixels at which the model runs; the output keeps the source's size. None: the source's height."""
     strength: float = 1.0

@@ -15,7 +15,7 @@ from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.frame import FrameFunction
 
-ADDED_LATER = {"strength": 1, "deinterlace": "auto"}  # option -> its default
+ADDED_LATER = {"strength": 1, "deinterlace": "auto", "mend_clock": True}  # option -> its default
 
 
 def conversion_signature(source: Path, function: FrameFunction, options: ConvertOptions) -> dict[str, Any]:

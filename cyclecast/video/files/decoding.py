@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import av
 from av.container import InputContainer
 
 from cyclecast.errors import InputError
+from cyclecast.video.files.timeline import ClockMender
 
 LARGEST = 1 << 27  # pixels; a damaged header can ask for more memory than there is
 TIMED_AS_DECODED = {("avi", "h264"), ("avi", "hevc")}  # container, codec: packets have decoding times only
@@ -20,6 +22,7 @@ LONGEST_GAP = 100_000  # packets; a longer gap is a jump of the clock
 NEAR = 4  # packets; when FFmpeg marks one as corrupt in a transport stream, the gap is up to so many packets away
 TOLERANCE = 1024  # bytes that an AVI file may lack: not all writers count alike
 INFERRED = {"mpeg"}  # containers in which FFmpeg infers most times, counting from where it begins to read
+PACKED = re.compile(rb"\x00\x00\x01\xb2DivX\d+(Build|b)\d+p")  # MPEG-4's user data, in the first packet of a video
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # how Matroska and WebM begin
 
 
@@ -43,6 +46,8 @@ class DecodeStats:
     """Frames in which the decoder filled in parts that it could not read."""
     unreadable: bool = False
     """The file cannot be read to its end."""
+    packed: bool = False
+    """Packets hold two frames, the second of which is shown first (XviD's packed B-frames), at the packet's decoding time."""
 
     @property
     def is_damaged(self) -> bool:
@@ -88,27 +93,34 @@ def frames_of(
     container: InputContainer,
     stream: av.VideoStream,
     stats: DecodeStats,
+    clock: ClockMender | None = None,
     is_damaged: Callable[[int, int | None], bool] | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says.
 
-    is_damaged: confirms the flag of a corrupt frame, see `FlagCheck.is_damaged`. None: the flag counts.
+    clock: puts the packets on one clock. is_damaged: confirms the flag of a corrupt frame, see `FlagCheck.is_damaged`; None: the
+    flag counts.
     """
-    is_sorted_here, is_seekable = times_follow_decoding(container, stream), can_seek(container, stream)
+    is_sorted_here = times_follow_decoding(container, stream)
+    is_seekable = can_seek(container, stream) and not (clock and clock.mends)
     times: list[int] = []  # a heap: times of packets whose frames the decoder has not output yet
     before: int | None = None  # decoding time of the packet before
     watched = 0  # look for a gap in so many packets from here
     for packet in packets_of(container, stream, stats):
         if packet is not None:
+            if clock and not clock.shift(packet):
+                continue
             if not stats.packets:
                 stats.entry, stats.first = packet.dts or 0, packet.pts
+                stats.packed = container.format.name == "avi" and PACKED.search(bytes(packet)) is not None
             watched = NEAR if packet.is_corrupt and container.format.name == "mpegts" else watched - 1
-            stats.gaps += _gap(packet, before) if watched > 0 else 0
+            stats.gaps += _gap(packet, before) if watched > 0 and not (clock and clock.has_jumped) else 0
             before = packet.dts
             stats.packets += 1
             stats.torn_packets += packet.is_corrupt
-            if is_sorted_here and packet.pts is not None:
-                heapq.heappush(times, packet.pts)
+            time = packet.dts if stats.packed else packet.pts
+            if (is_sorted_here or stats.packed) and time is not None:
+                heapq.heappush(times, time)
         try:
             frames = stream.decode(packet)
         except (av.FFmpegError, MemoryError):

@@ -14,13 +14,16 @@ from cyclecast.files import check_source
 from cyclecast.video.files.lists import LOCAL_LISTS, describe_list, formats_without
 
 
-def open_container(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
+def open_container(path: Path, hwaccel: HWAccel | None = None, position: int = 0) -> InputContainer:
     """Opens PyAV's container for reading.
 
-    Raises InputError if it is no file that can be read or no video, or has nothing that `hwaccel` decodes.
+    position: bytes to skip, in a transport or program stream, which can be read from anywhere. Raises InputError if it is no file
+    that can be read or no video, or has nothing that `hwaccel` decodes.
     """
     check_source(path)
     options = {"protocol_whitelist": "file", "format_whitelist": formats_without(LOCAL_LISTS)}
+    # Broadcasts, and files strung together, change the ids of streams; a transport stream's tables say which one continues.
+    options |= {"merge_pmt_versions": "1"} | ({"skip_initial_bytes": str(position)} if position else {})
     try:
         named = describe_list(path)
         if named is not None:

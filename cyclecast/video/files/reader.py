@@ -20,6 +20,7 @@ from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, mai
 from cyclecast.video.files.deinterlacing import Deinterlacer
 from cyclecast.video.files.flag_check import FlagCheck
 from cyclecast.video.files.opening import open_container
+from cyclecast.video.files.timeline import ClockMender, Timeline, read_timeline
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
 VIDEO_SUFFIXES = frozenset(
@@ -30,6 +31,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Suffixes of the files in a folder that count as videos. A file that is named may have any other."""
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
+FREE_CLOCKS = {"mpeg", "mpegts"}  # containers whose clock begins anywhere: they are always moved to 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class TimeRange:
 
     start: Fraction = Fraction(0)
     duration: Fraction | None = None
+    mends_clock: bool = True
+    """Where the clock jumps, as in files strung together, it is continued. Otherwise a jump back is an error."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class VideoFile:
 
     deinterlace: make interlaced frames progressive. Frames that cannot be decoded are skipped; `damage` counts them, completely
     after the last frame. InputError if the file is missing, is no video, has no frame that can be decoded, or if its clock jumps
-    back.
+    back and is not mended.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class VideoFile:
         """As `ResumePoint.sequential`, for the frames so far."""
         self._time_range = time_range or TimeRange()
         self._resume_point = ResumePoint(0, 0, True)
+        self._timeline = Timeline()
         self._open()
         try:
             self.info = self._describe()
@@ -86,6 +91,7 @@ class VideoFile:
             entries = self._stream.index_entries if self._stream.frames else ()
             self._expected = sum(entry.size > 0 for entry in entries) or self._stream.frames
             self._missing = missing_bytes(self.path)
+            self._timeline = read_timeline(self.path, self._time_range.mends_clock)
             self._frames = self._progressive()
             first = next(self._frames, None)
             if first is None:
@@ -105,6 +111,8 @@ class VideoFile:
             problems.append(f"its last {self._missing} bytes are missing")
         elif self._stats.unreadable:
             problems.append("it cannot be read to its end")
+        if "video" in self._timeline.later:
+            problems.append("another video begins later in it, as in files strung together; split it there")
         return f"damaged: {', '.join(problems)}" if problems else None
 
     def _describe(self) -> StreamInfo:
@@ -125,6 +133,9 @@ class VideoFile:
         color = Color(context.colorspace, context.color_range, context.color_primaries, context.color_trc)
         if color.transfer in HDR_TRANSFERS:
             self.notices.append(f"HDR ({HDR_TRANSFERS[color.transfer]}) was mapped to the range of a screen, BT.709")
+        if notice := self._timeline.notice():
+            self.notices.append(notice)
+            frames = 0  # the header's duration is wrong
         self._bgr = BgrConverter(color)
         return StreamInfo(
             width=width,
@@ -142,7 +153,8 @@ class VideoFile:
         if first < 0:
             return first
         begin = Fraction(self._container.start_time or 0, 1_000_000)
-        return begin if begin >= LATEST_START else Fraction(0)
+        is_free = self._container.format.name in FREE_CLOCKS and begin > 0
+        return begin if is_free or begin >= LATEST_START else Fraction(0)
 
     def _progressive(self) -> Iterator[av.VideoFrame]:
         """As `_decode`, deinterlaced."""
@@ -152,7 +164,8 @@ class VideoFile:
         """Decodes to the end of the file, from where the container is, whatever the header says."""
         stats, last = self._stats, None
         flag_check = FlagCheck(self.path, self._stream.time_base) if self._stream.time_base else None
-        for frame in frames_of(self._container, self._stream, stats, flag_check.is_damaged if flag_check else None):
+        clock, is_damaged = ClockMender(self._timeline), flag_check.is_damaged if flag_check else None
+        for frame in frames_of(self._container, self._stream, stats, clock, is_damaged):
             yield frame
             last = frame.pts
         if stats.packets > stats.frames + len(stats.undecodable) and (last is not None or not stats.frames):
@@ -167,12 +180,12 @@ class VideoFile:
         with open_container(self.path, self._hwaccel) as container:
             stream = main_stream(container, self.path)
             stream.codec_context.thread_count = 1
-            if last is not None:
+            if last is not None and not self._timeline.jumps:
                 try:
                     container.seek(last, stream=stream, backward=True, any_frame=False)
                 except (av.FFmpegError, OSError):
                     return
-            for frame in frames_of(container, stream, stats):
+            for frame in frames_of(container, stream, stats, ClockMender(self._timeline)):
                 counted = sum(at >= stats.entry for at in known)
                 self._stats.undecodable = known + stats.undecodable[counted:]
                 if last is None or (frame.pts is not None and frame.pts > last):
@@ -187,8 +200,11 @@ class VideoFile:
         start = round(self.info.start / self.info.time_base)
         end = None if self._time_range.duration is None else round(self._time_range.duration / self.info.time_base)
         with open_container(self.path) as container:
-            packets = packets_of(container, main_stream(container, self.path), DecodeStats())
-            shown = sorted(packet.pts - start for packet in packets if packet and packet.pts is not None)
+            clock, times = ClockMender(self._timeline), list[int | None]()
+            for packet in packets_of(container, main_stream(container, self.path), DecodeStats()):
+                if packet and clock.shift(packet):
+                    times.append(packet.dts if self._stats.packed else packet.pts)
+            shown = sorted(time - start for time in times if time is not None)
         return [pts for pts in shown if (pts >= 0 or not self._time_range.start) and (end is None or pts < end)]
 
     def resume_at(self, resume_point: ResumePoint) -> None:
@@ -201,7 +217,9 @@ class VideoFile:
         From a key frame on, decoding gives the same frames as a run from the start.
         """
         first = self._first.pts
-        if first is None or pts <= first or not can_seek(self._container, self._stream):
+        if first is None or pts <= first or self._timeline.jumps or self._stats.packed:
+            return False
+        if not can_seek(self._container, self._stream):
             return False
         try:
             self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)

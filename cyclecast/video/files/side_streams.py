@@ -14,6 +14,7 @@ from av.stream import Discard, Disposition
 
 from cyclecast.video.files.opening import open_container
 from cyclecast.video.files.reader import TimeRange
+from cyclecast.video.files.timeline import ClockMender, read_timeline
 from cyclecast.video.files.tracks import (
     Clock,
     Copied,
@@ -56,6 +57,8 @@ class SideStreams:
         self.dropped: list[str] = []
         self.damage: str | None = None
         self._source: InputContainer = open_container(path)
+        self._timeline = read_timeline(path, time_range.mends_clock)
+        self._clock = ClockMender(self._timeline)
         self._tracks: dict[Any, Track] = {}
         self._clocks: dict[Any, Clock] = {}
         self._packets_left: Iterator[Packet] = iter(())
@@ -159,12 +162,14 @@ class SideStreams:
         while True:
             try:
                 packet = next(packets, None)
-            except (av.FFmpegError, IndexError):
+            except IndexError:  # PyAV raises it at the end if a stream appeared that the header does not name
+                return
+            except av.FFmpegError:
                 self._damaged("sound or subtitles cannot be read to their end")
                 return
             if packet is None:
                 return
-            if packet.size and packet.time_base:
+            if packet.size and packet.time_base and self._clock.shift(packet):
                 yield packet
 
     def _damaged(self, what: str) -> None:

@@ -43,7 +43,7 @@ def test_a_list_is_named_and_not_followed(name: str, clip: Path, tmp_path: Path)
 def test_ffmpeg_would_follow_a_list_whose_beginning_is_not_recognized(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cyclecast.video.files.reader.describe_list", lambda path: None)
+    monkeypatch.setattr("cyclecast.video.files.opening.describe_list", lambda path: None)
     (tmp_path / "secret.mp4").write_bytes(clip.read_bytes())
     path = tmp_path / "video.mp4"
     path.write_text(LISTS["an ffconcat list"])
