@@ -14,6 +14,8 @@ from pathlib import Path
 
 from PIL import Image, features
 
+from cyclecast.phrases import counted
+
 log = logging.getLogger(__name__)
 FORMATS = {  # suffix -> Pillow's name of a format that is read and written
     ".jpg": "JPEG",
@@ -61,8 +63,8 @@ def describe_unreadable(paths: Sequence[Path]) -> str | None:
     """Returns a phrase such as "3 HEIC files skipped: pip install …" for images that cannot be decoded here; None if all can."""
     names = (PILLOW_FORMATS.get(path.suffix.lower()) for path in paths if not is_readable(path))
     counts = Counter(name for name in names if name)
-    counted = [f"{count} {name} file{'s' if count > 1 else ''}" for name, count in sorted(counts.items())]
-    return f"{' and '.join(counted)} skipped: {ADVICE}" if counted else None
+    phrases = [counted(count, f"{name} file") for name, count in sorted(counts.items())]
+    return f"{' and '.join(phrases)} skipped: {ADVICE}" if phrases else None
 
 
 def keep_readable(folder: Path, paths: Sequence[Path]) -> list[Path]:

@@ -21,6 +21,7 @@ from rich.text import Text
 import cyclecast
 from cyclecast.debug import is_debug_enabled
 from cyclecast.errors import ConfigError, MissingExtraError
+from cyclecast.phrases import printable
 
 if TYPE_CHECKING:
     from cyclecast.export.adopt.sizes import Finding
@@ -65,7 +66,7 @@ def open_model(model: str, engine: str, device: str, precision: str) -> Iterator
         opened = cyclecast.load(model, engine, device, precision, report_build(model))
     with opened as loaded:
         facts = engine_facts(loaded)
-        console.print(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}", markup=False)
+        print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
         yield loaded
 
 
@@ -137,7 +138,7 @@ def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
         def bar(name: str, speed: str = speed, passing: bool = False) -> Callable[..., None]:
             while passing and passing_tasks:
                 progress.remove_task(passing_tasks.pop())
-            task = progress.add_task(name, total=None, rate="", more="")
+            task = progress.add_task(printable(name), total=None, rate="", more="")
             passing_tasks.extend([task] if passing else [])
 
             def update(done: int, total: int | None, more: str = "") -> None:
@@ -181,8 +182,8 @@ def findings_table(findings: Sequence[Finding], title: str) -> Table:
 
 
 def print_line(line: str) -> None:
-    """One line on stderr, above the progress bars."""
-    console.print(line, markup=False)
+    """One line on stderr, above the progress bars; characters that would act on the terminal are escaped."""
+    console.print(printable(line), markup=False)
 
 
 def print_json(value: dict[str, Any]) -> None:

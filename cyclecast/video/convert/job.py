@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from cyclecast.errors import OutputError, OutputExistsError
 from cyclecast.files import write_error
+from cyclecast.phrases import counted
 from cyclecast.video.convert.json_lines import JsonLines
 from cyclecast.video.files.reader import ResumePoint
 from cyclecast.video.files.writer import Part
@@ -185,7 +186,7 @@ class Job:
         if ends and len(self._parts) == len({index for index, _, _ in restored}):
             self.source_end = ends[-1]
         if self._parts:
-            self.message = f"resumed after {self.frames} frames of an interrupted run"
+            self.message = f"resumed after {counted(self.frames, 'frame')} of an interrupted run"
         return True
 
     def _list_error(self, reason: str) -> OutputError:

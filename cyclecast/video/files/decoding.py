@@ -13,6 +13,7 @@ import av
 from av.container import InputContainer
 
 from cyclecast.errors import InputError
+from cyclecast.phrases import counted
 
 LARGEST = 1 << 27  # pixels; a damaged header can ask for more memory than there is
 TIMED_AS_DECODED = {("avi", "h264"), ("avi", "hevc")}  # container, codec: packets have decoding times only
@@ -50,13 +51,12 @@ class DecodeStats:
 
     def problems(self) -> list[str]:
         """A phrase for each type of damage."""
-        undecodable = len(self.undecodable)
-        counts = (
-            (undecodable, "packets cannot be decoded"),
-            (self.gaps, "frames are lost"),
-            (self.patched_frames, "frames are damaged"),
-        )
-        return [f"{count} {what}" for count, what in counts if count]
+        phrases = {
+            f"{counted(len(self.undecodable), 'packet')} cannot be decoded": len(self.undecodable),
+            f"{counted(self.gaps, 'frame', 'are')} lost": self.gaps,
+            f"{counted(self.patched_frames, 'frame', 'are')} damaged": self.patched_frames,
+        }
+        return [phrase for phrase, count in phrases.items() if count]
 
 
 def main_stream(container: InputContainer, path: Path) -> av.VideoStream:

@@ -15,6 +15,7 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 
 from cyclecast.errors import InputError
+from cyclecast.phrases import counted
 from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.files.deinterlacing import Deinterlacer
@@ -93,9 +94,10 @@ class VideoFile:
         """A phrase for what was wrong with the frames so far; None: nothing. Complete after the last frame."""
         problems, packets = self._stats.problems(), self._packets_before + self._stats.packets
         if self._time_range.duration is None and packets < self._expected:
-            problems.append(f"{self._expected - packets} of {self._expected} frames are missing")
+            lost = self._expected - packets
+            problems.append(f"{lost} of {self._expected} frames {'is' if lost == 1 else 'are'} missing")
         elif self._time_range.duration is None and self._missing:
-            problems.append(f"its last {self._missing} bytes are missing")
+            problems.append(f"its last {counted(self._missing, 'byte', 'are')} missing")
         elif self._stats.unreadable:
             problems.append("it cannot be read to its end")
         return f"damaged: {', '.join(problems)}" if problems else None

@@ -12,6 +12,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition
 
+from cyclecast.phrases import counted
 from cyclecast.video.files.opening import open_container
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.tracks import (
@@ -150,7 +151,7 @@ class SideStreams:
                 yield from self._tracks[packet.stream].take(packet)
         lost = sum(clock.lost for clock in self._clocks.values())
         if lost:
-            self._damaged(f"{lost} packets of sound or subtitles are out of order")
+            self._damaged(f"{counted(lost, 'packet')} of sound or subtitles {'is' if lost == 1 else 'are'} out of order")
         for track in self._tracks.values():
             yield from track.take(None)
 
