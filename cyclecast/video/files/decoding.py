@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 
 from cyclecast.errors import InputError
 from cyclecast.phrases import counted
@@ -59,11 +60,18 @@ class DecodeStats:
         return [phrase for phrase, count in phrases.items() if count]
 
 
+def main_video(container: InputContainer) -> av.VideoStream | None:
+    """The video stream that a player would show; a cover image is none, nor are pictures of chapters."""
+    best = container.streams.best("video")
+    streams = [stream for stream in (best, *container.streams.video) if isinstance(stream, av.VideoStream)]
+    return next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
+
+
 def main_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """Returns the video stream, set up for decoding; cover images do not count. InputError if none can be decoded."""
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream):
-        raise InputError(f"{path}: has no video stream")
+    """Returns the stream of `main_video`, set up for decoding. InputError if none can be decoded."""
+    stream = main_video(container)
+    if stream is None:
+        raise InputError(f"{path}: has no video stream{', only a cover image' if container.streams.video else ''}")
     if stream.codec_context is None:
         raise InputError(f"{path}: the codec of its video is unknown here")
     if stream.width * stream.height > LARGEST:

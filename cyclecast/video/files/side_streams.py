@@ -13,6 +13,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition
 
 from cyclecast.phrases import counted
+from cyclecast.video.files.decoding import main_video
 from cyclecast.video.files.opening import open_container
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.tracks import (
@@ -65,7 +66,7 @@ class SideStreams:
     def add_to(self, out: OutputContainer, video: Any) -> None:
         """Adds a stream for each track that `out` can hold, the tags and the chapters. video: the video stream of `out`."""
         source = self._source
-        main = source.streams.best("video")
+        main = main_video(source)
         if main is not None:
             copy_description(video, main)
         tick = Fraction(video.time_base)
