@@ -95,8 +95,10 @@ def _read_image(image: Image.Image, data: bytes, found: Metadata) -> None:
 
 def _read_tiff(data: bytes, found: Metadata) -> None:
     """By its tags alone: Pillow does not open all TIFF files that OpenCV can decode."""
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big else 8])
+    header, order = data[:8], data[:2]
+    if data[2:4] in (b"+\0", b"\0+"):  # BigTIFF, which Pillow recognizes by a header in little-endian order only
+        header = b"II+\0" + data[4:16]
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header, prefix=order)
     file = io.BytesIO(data)
     file.seek(tags.next)
     tags.load(file)
