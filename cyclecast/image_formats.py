@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, TiffImagePlugin, features
 
 from cyclecast.errors import InputError
+from cyclecast.phrases import count_noun
 
 log = logging.getLogger(__name__)
 FORMATS = {  # suffix -> Pillow's name of a format that is read and written
@@ -71,8 +72,8 @@ def describe_unreadable(paths: Sequence[Path]) -> str | None:
     """Returns a phrase such as "3 HEIC files skipped: pip install …" for images that cannot be decoded here; None if all can."""
     names = (PILLOW_FORMATS.get(path.suffix.lower()) for path in paths if not is_readable(path))
     counts = Counter(name for name in names if name)
-    counted = [f"{count} {name} file{'s' if count > 1 else ''}" for name, count in sorted(counts.items())]
-    return f"{' and '.join(counted)} skipped: {ADVICE}" if counted else None
+    phrases = [count_noun(count, f"{name} file") for name, count in sorted(counts.items())]
+    return f"{' and '.join(phrases)} skipped: {ADVICE}" if phrases else None
 
 
 def keep_readable(folder: Path, paths: Sequence[Path]) -> list[Path]:
@@ -116,8 +117,10 @@ def stated_size(path: Path, data: bytes) -> tuple[int, int] | None:
 
 def tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     """The tags of the first image of a TIFF file's bytes: Pillow does not open all TIFF files that OpenCV can decode."""
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big else 8])
+    header = data[:8]
+    if data[2:4] in (b"+\0", b"\0+"):  # BigTIFF, which Pillow recognizes by a header in little-endian order only
+        header = b"II+\0" + data[4:16]
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header, prefix=data[:2])
     file = io.BytesIO(data)
     file.seek(tags.next)
     tags.load(file)

@@ -30,6 +30,7 @@ from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
+from cyclecast.phrases import printable
 
 INTERRUPTED = 130  # exit code after Ctrl-C, SIGTERM or SIGHUP
 DEBUG_HELP = f"Print tracebacks and details to stderr. Same as {VARIABLE}=1."
@@ -104,7 +105,7 @@ def main() -> None:
 def fail(message: str, code: int, error: BaseException) -> None:
     """Prints one line to stderr and exits with `code`; the debug log shows the traceback of `error`."""
     log.debug("the command failed", exc_info=error)
-    print(f"error: {' '.join(message.split())}", file=messages)
+    print(f"error: {printable(' '.join(message.split()))}", file=messages)
     sys.exit(code)
 
 

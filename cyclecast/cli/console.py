@@ -22,6 +22,7 @@ import cyclecast
 from cyclecast.cli.stderr import MessageStream
 from cyclecast.debug import is_debug_enabled
 from cyclecast.errors import ConfigError, MissingExtraError
+from cyclecast.phrases import printable
 
 if TYPE_CHECKING:
     from cyclecast.export.adopt.sizes import Finding
@@ -67,7 +68,7 @@ def open_model(model: str, engine: str, device: str, precision: str) -> Iterator
         opened = cyclecast.load(model, engine, device, precision, report_build(model))
     with opened as loaded:
         facts = engine_facts(loaded)
-        console.print(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}", markup=False)
+        print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
         yield loaded
 
 
@@ -139,7 +140,7 @@ def bars(speed: str = "fps") -> Iterator[Callable[..., Callable[..., None]]]:
         def bar(name: str, speed: str = speed, transient: bool = False) -> Callable[..., None]:
             while transient and transient_tasks:
                 progress.remove_task(transient_tasks.pop())
-            task = progress.add_task(name, total=None, rate="", more="")
+            task = progress.add_task(printable(name), total=None, rate="", more="")
             transient_tasks.extend([task] if transient else [])
 
             def update(done: int, total: int | None, more: str = "") -> None:
@@ -183,8 +184,8 @@ def findings_table(findings: Sequence[Finding], title: str) -> Table:
 
 
 def print_line(line: str) -> None:
-    """Prints one line to stderr, above the progress bars. Never raises, from whatever thread."""
-    console.print(line, markup=False)
+    """Prints one line to stderr, above the progress bars; escapes characters that would act on the terminal. Never raises."""
+    console.print(printable(line), markup=False)
 
 
 def print_json(value: dict[str, Any]) -> None:

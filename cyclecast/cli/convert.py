@@ -28,6 +28,8 @@ from cyclecast.cli.console import (
     print_line,
     print_warnings,
 )
+from cyclecast.errors import CyclecastError
+from cyclecast.phrases import count_noun
 
 if TYPE_CHECKING:
     from cyclecast.video.convert.batch import Outcome
@@ -37,10 +39,19 @@ if TYPE_CHECKING:
 
 def convert(
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE...", help="Videos, images, folders or globs. Folders and globs leave out hidden files."),
-    ],
-    output: Annotated[str, typer.Argument(help="A file; a folder if SOURCE is several files, a folder or a glob.")],
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE...",
+            show_default=False,
+            help="Videos, images, folders or globs. Folders and globs leave out hidden files.",
+        ),
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUTPUT", show_default=False, help="A file; a folder if SOURCE is several files, a folder or a glob."
+        ),
+    ] = "",
     model: ModelOption = "monet",
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
@@ -111,12 +122,15 @@ def convert(
 
     Example: cyclecast convert holiday.mp4 painted.mp4 --model monet
     """
-    from cyclecast.video.convert.batch import convert_batch
+    from cyclecast.video.convert.batch import Outcome, convert_batch
     from cyclecast.video.convert.batch_log import BatchLog
     from cyclecast.video.convert.convert import convert_file
     from cyclecast.video.convert.options import ConvertOptions
     from cyclecast.video.convert.plan import plan_conversions
 
+    if not sources:  # click fills OUTPUT first, and would say that SOURCE is missing
+        missing = "OUTPUT" if output else "SOURCE and OUTPUT"
+        raise typer.BadParameter("missing; type cyclecast convert SOURCE... OUTPUT", param_hint=missing)
     options = ConvertOptions(
         codec=codec,
         crf=crf,
@@ -146,7 +160,12 @@ def convert(
         facts = engine_facts(opened_model)
         if not is_batch:
             ((source, target),) = planned
-            report = convert_file(source, target, opened_model, options, bar(source.name), print_line, part_maker)
+            try:
+                report = convert_file(source, target, opened_model, options, bar(source.name), print_line, part_maker)
+            except CyclecastError as error:
+                if as_json:
+                    print_json({**json_of(Outcome(source, target, error=str(error))), **facts})
+                raise
             print_report(report)
             results.append(dataclasses.asdict(report))
         else:
@@ -212,11 +231,13 @@ def print_outcome(outcome: Outcome) -> None:
 
 def print_report(report: ConversionReport) -> None:
     """The result of a file on stderr, with a line for everything that was lost or changed."""
-    if report.frames == 1 and report.audio == "none":
+    from cyclecast.image_formats import FORMATS
+
+    if Path(report.output).suffix.lower() in FORMATS:
         print_line(f"{report.output}: image of {report.width}x{report.height}")
     else:
         resumed = f", {report.resumed_frames} of them from an interrupted run" if report.resumed_frames else ""
-        print_line(f"{report.output}: {report.frames} frames{resumed}, {report.fps:.1f} fps, sound {report.audio}")
+        print_line(f"{report.output}: {count_noun(report.frames, 'frame')}{resumed}, {report.fps:.1f} fps, sound {report.audio}")
     for lost in report.dropped:
         print_line(f"{report.output}: left out: {lost}")
     for notice in report.notices:

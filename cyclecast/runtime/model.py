@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -31,6 +32,11 @@ def find_model(name: str | Path) -> Path:
     if str(name) in bundled:
         return bundled[str(name)]
     path = Path(name)
+    try:
+        os.stat(path)
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise ModelError(f"{name}: cannot be read as a model ({error.strerror})") from error
     if path.exists() and (path.is_dir() or engine_of_plan(path) is None) and (found := how_to_convert(path)):
         raise ModelError(f"{name}: not a model cyclecast can run: {found}")
     if not path.is_file():

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from cyclecast.errors import InputError, MissingInputError
 from cyclecast.files import atomic_write, is_hidden
-from cyclecast.style.stills import count_noun, read_opaque
+from cyclecast.phrases import count_noun
+from cyclecast.style.stills import read_opaque
 from cyclecast.training.data import resize_short_side
 from cyclecast.training.data.images import spaced_indices
 from cyclecast.video.files.images import SUFFIXES, write_image

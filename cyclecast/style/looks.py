@@ -10,10 +10,11 @@ from pathlib import Path
 
 from cyclecast.errors import ConfigError, CyclecastError, InputError, MissingInputError, MissingModelError
 from cyclecast.files import digest_of_ends, read_error
+from cyclecast.phrases import count_noun
 from cyclecast.runtime.model import bundled_models
 from cyclecast.runtime.plan import engine_of_plan
 from cyclecast.style.footage import SMALLEST_SIDE as SMALLEST_PAIR
-from cyclecast.style.stills import count_noun, list_visible, read_opaque
+from cyclecast.style.stills import list_visible, read_opaque
 from cyclecast.training.checkpoint import NAME
 from cyclecast.video.files.reader import VIDEO_SUFFIXES
 

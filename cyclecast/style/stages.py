@@ -17,6 +17,7 @@ from cyclecast.errors import CyclecastError, InputError, Interrupted, ModelError
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.files import atomic_write
+from cyclecast.phrases import count_noun
 from cyclecast.style.crops import PairFolders, write_pairs
 from cyclecast.style.folder import StyleFolder
 from cyclecast.style.footage import extract_frames, sample_images, shrink_to
@@ -37,7 +38,7 @@ from cyclecast.style.plan import (
     training_config,
 )
 from cyclecast.style.result import Figures, measure, write_card, write_sheet
-from cyclecast.style.stills import count_noun, read_opaque
+from cyclecast.style.stills import read_opaque
 from cyclecast.style.teacher import PairMaker, convert_teacher
 from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig

@@ -37,8 +37,3 @@ def list_visible(folder: Path) -> list[Path]:
     if not paths:
         raise InputError(f"{folder}: no images in it that are not hidden")
     return paths
-
-
-def count_noun(count: int, noun: str) -> str:
-    """Returns the count with the noun in singular or plural: "1 frame", "2 frames"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

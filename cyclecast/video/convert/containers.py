@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 
 from cyclecast.errors import ConfigError, OutputError
+from cyclecast.image_formats import FORMATS
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.encoders import ENCODERS
 from cyclecast.video.files.writer import CONTAINERS, Encoding
@@ -40,6 +41,11 @@ def output_encoding(output: Path, options: ConvertOptions) -> Encoding:
             if getattr(options, name) is not None:
                 raise ConfigError(f"{output}: a GIF has no {name}; leave out --{name.replace('_', '-')}")
         return Encoding("h264", crf=0, preset="ultrafast", pix_fmt="yuv444p")
+    if suffix in FORMATS:
+        names = ", ".join([*CONTAINERS, GIF])
+        raise OutputError(
+            f"{output}: the source is a video, which does not become an image; expected an output that ends in {names}"
+        )
     if suffix not in CONTAINERS:
         raise OutputError(f"{output}: no container of that name; there are: {', '.join([*CONTAINERS, GIF])}")
     codec = options.codec or CONTAINERS[suffix]

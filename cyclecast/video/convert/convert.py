@@ -13,7 +13,8 @@ from typing import Any
 
 from cyclecast.errors import CyclecastError, EngineError, InputError, Interrupted, ModelError, OutputError
 from cyclecast.files import atomic_write, check_output, check_source, write_error
-from cyclecast.image_formats import FORMATS
+from cyclecast.image_formats import FORMATS, RAW_SUFFIXES
+from cyclecast.phrases import count_noun
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
 from cyclecast.video.convert.containers import GIF, output_encoding
 from cyclecast.video.convert.job import Job, SourceEnd
@@ -55,8 +56,7 @@ def convert_file(
     options = options or ConvertOptions()
     try:
         _check_files(source, output, options.overwrite)
-        is_first_frame = source.suffix.lower() == GIF and output.suffix.lower() in FORMATS
-        if source.suffix.lower() in images.SUFFIXES or is_first_frame:
+        if _is_image(source, output):
             return convert_image(source, output, function, options, on_frame)
         return convert_video(source, output, function, options, on_frame, on_message, part_maker)
     except (EngineError, ModelError) as error:
@@ -76,6 +76,19 @@ def _check_files(source: Path, output: Path, overwrite: bool) -> None:
     check_output(output, overwrite)
 
 
+def _is_image(source: Path, output: Path) -> bool:
+    """Whether the source is converted as an image: of a GIF, its first frame, if the output is an image.
+
+    InputError for a format that is not decoded; OutputError if the output's name is not that of an image.
+    """
+    suffix, output_suffix = source.suffix.lower(), output.suffix.lower()
+    if suffix in RAW_SUFFIXES:
+        raise InputError(f"{source}: camera RAW files are not decoded here; export it as .jpg or .tif first")
+    if suffix in images.SUFFIXES and output_suffix not in FORMATS:
+        raise OutputError(f"{output}: {source.name} is an image; expected an output that ends in {', '.join(sorted(FORMATS))}")
+    return suffix in images.SUFFIXES or (suffix == GIF and output_suffix in FORMATS)
+
+
 def convert_video(
     source: Path,
     output: Path,
@@ -87,10 +100,9 @@ def convert_video(
 ) -> ConversionReport:
     """Decodes, styles and encodes the video in parts; then joins the parts and adds audio, subtitles and chapters."""
     started = time.perf_counter()
-    encoding = output_encoding(output, options)
     time_range, decoder = TimeRange(options.start, options.duration, options.mend_clock), choose_decoder(options.decoder)
     with VideoFile(source, time_range, decoder.hwaccel(), options.deinterlace == "auto") as video:
-        info = video.info
+        info, encoding = video.info, output_encoding(output, options)
         encoder = choose_encoder(
             encoding.codec,
             "software" if output.suffix.lower() == GIF else options.encoder,
@@ -198,7 +210,8 @@ def _one_line_errors(output: Path, job: Job) -> Iterator[None]:
 
 
 def _kept_frames(job: Job) -> str:
-    return f"; {job.frames} frames are kept, the same command resumes after them" if job.frames else ""
+    kept = f"{count_noun(job.frames, 'frame', 'are')} kept, the same command resumes after {'it' if job.frames == 1 else 'them'}"
+    return f"; {kept}" if job.frames else ""
 
 
 def convert_image(

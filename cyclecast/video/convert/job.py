@@ -31,6 +31,7 @@ from cyclecast.own_files import (
     own_opener,
     remove_own_files,
 )
+from cyclecast.phrases import count_noun
 from cyclecast.video.convert.json_lines import JsonLines
 from cyclecast.video.files.reader import ResumePoint
 from cyclecast.video.files.writer import Part
@@ -207,7 +208,7 @@ class Job:
         if ends and len(self._parts) == len({index for index, _, _ in restored}):
             self.source_end = ends[-1]
         if self._parts:
-            self.message = f"resumed after {self.frames} frames of an interrupted run"
+            self.message = f"resumed after {count_noun(self.frames, 'frame')} of an interrupted run"
         return True
 
     def _start_over(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from cyclecast.errors import ConfigError, InputError
 from cyclecast.files import is_hidden, read_error
 from cyclecast.image_formats import FORMATS, RAW_SUFFIXES, describe_unreadable, keep_readable
+from cyclecast.phrases import count_noun
 from cyclecast.video.convert.containers import GIF
 from cyclecast.video.files import images
 from cyclecast.video.files.reader import VIDEO_SUFFIXES
@@ -95,8 +96,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _describe_undecodable(paths: set[Path]) -> str | None:
     """A phrase such as "2 .dng files skipped: no decoder for them here" for images and videos among these files; None: none."""
     suffixes = Counter(path.suffix.lower() for path in paths if _is_media(path))
-    counted = [f"{count} {suffix} file{'s' if count > 1 else ''}" for suffix, count in sorted(suffixes.items())]
-    return f"{', '.join(counted)} skipped: no decoder for them here" if counted else None
+    phrases = [count_noun(count, f"{suffix} file") for suffix, count in sorted(suffixes.items())]
+    return f"{', '.join(phrases)} skipped: no decoder for them here" if phrases else None
 
 
 def _is_media(path: Path) -> bool:

@@ -12,8 +12,10 @@ from typing import Any
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 
 from cyclecast.errors import InputError
+from cyclecast.phrases import count_noun
 from cyclecast.video.files.timeline import ClockMender
 
 LARGEST = 1 << 27  # pixels; a damaged header can ask for more memory than there is
@@ -55,20 +57,26 @@ class DecodeStats:
 
     def problems(self) -> list[str]:
         """A phrase for each type of damage."""
-        undecodable = len(self.undecodable)
-        counts = (
-            (undecodable, "packets cannot be decoded"),
-            (self.gaps, "frames are lost"),
-            (self.patched_frames, "frames are damaged"),
-        )
-        return [f"{count} {what}" for count, what in counts if count]
+        phrases = {
+            f"{count_noun(len(self.undecodable), 'packet')} cannot be decoded": len(self.undecodable),
+            f"{count_noun(self.gaps, 'frame', 'are')} lost": self.gaps,
+            f"{count_noun(self.patched_frames, 'frame', 'are')} damaged": self.patched_frames,
+        }
+        return [phrase for phrase, count in phrases.items() if count]
+
+
+def main_video(container: InputContainer) -> av.VideoStream | None:
+    """The video stream that a player would show; a cover image is none, nor are pictures of chapters."""
+    best = container.streams.best("video")
+    streams = [stream for stream in (best, *container.streams.video) if isinstance(stream, av.VideoStream)]
+    return next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
 
 
 def main_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """Returns the video stream, set up for decoding; cover images do not count. Raises InputError if none can be decoded."""
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream):
-        raise InputError(f"{path}: has no video stream")
+    """Returns the stream of `main_video`, set up for decoding. Raises InputError if none can be decoded."""
+    stream = main_video(container)
+    if stream is None:
+        raise InputError(f"{path}: has no video stream{', only a cover image' if container.streams.video else ''}")
     if stream.codec_context is None:
         raise InputError(f"{path}: the codec of its video is unknown here")
     if stream.width * stream.height > LARGEST:

@@ -115,7 +115,8 @@ def read_still(path: Path) -> Still:
         pixels = np.iinfo(np.uint16).max - pixels
     pixels = _upright(pixels, orientation(found.exif))  # the decoders apply a TIFF's own orientation
     image, alpha = _split(_eight_bits(pixels))
-    if alpha is not None and (found.is_premultiplied or (found.is_straight and pillows is None)):
+    is_multiplied_here = found.is_straight and pillows is None and pixels.dtype == np.uint8  # OpenCV leaves 16 bits alone
+    if alpha is not None and (found.is_premultiplied or is_multiplied_here):
         image = _unmultiply(image, alpha)
     if found.has_alpha and pixels.ndim == 2:
         notes.append("the transparency of this gray image could not be read")

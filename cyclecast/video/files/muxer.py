@@ -14,6 +14,7 @@ from av.container import OutputContainer
 from av.filter import Graph
 
 from cyclecast.errors import OutputError
+from cyclecast.phrases import count_noun
 from cyclecast.video.color import EXACT_COLOR_FLAGS
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import MP4_FAMILY, Part, decoding_times, extend_last, open_output, reason
@@ -123,7 +124,7 @@ def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, side_strea
     except (av.FFmpegError, OSError, ValueError) as error:
         raise OutputError(f"writing failed ({reason(error)})") from error
     if skipped:
-        side_streams.dropped.append(f"{skipped} frames that followed within 0.02 s")
+        side_streams.dropped.append(f"{count_noun(skipped, 'frame')} that followed within 0.02 s")
 
 
 def _opened(part: Part) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 
 from cyclecast.errors import InputError
+from cyclecast.phrases import count_noun
 from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.files.deinterlacing import Deinterlacer
@@ -106,9 +107,10 @@ class VideoFile:
         """A phrase for what was wrong with the frames so far; None: nothing. Complete after the last frame."""
         problems, packets = self._stats.problems(), self._packets_before + self._stats.packets
         if self._time_range.duration is None and packets < self._expected:
-            problems.append(f"{self._expected - packets} of {self._expected} frames are missing")
+            lost = self._expected - packets
+            problems.append(f"{lost} of {self._expected} frames {'is' if lost == 1 else 'are'} missing")
         elif self._time_range.duration is None and self._missing:
-            problems.append(f"its last {self._missing} bytes are missing")
+            problems.append(f"its last {count_noun(self._missing, 'byte', 'are')} missing")
         elif self._stats.unreadable:
             problems.append("it cannot be read to its end")
         if "video" in self._timeline.later:
@@ -186,14 +188,14 @@ class VideoFile:
                 except (av.FFmpegError, OSError):
                     return
             for frame in frames_of(container, stream, stats, ClockMender(self._timeline)):
-                counted = sum(at >= stats.entry for at in known)
-                self._stats.undecodable = known + stats.undecodable[counted:]
+                count_noun = sum(at >= stats.entry for at in known)
+                self._stats.undecodable = known + stats.undecodable[count_noun:]
                 if last is None or (frame.pts is not None and frame.pts > last):
                     self._stats.frames += 1
                     self._stats.patched_frames += frame.is_corrupt
                     yield frame
-        counted = sum(at >= stats.entry for at in known)
-        self._stats.undecodable = known + stats.undecodable[counted:]
+        count_noun = sum(at >= stats.entry for at in known)
+        self._stats.undecodable = known + stats.undecodable[count_noun:]
 
     def times(self) -> list[int]:
         """The pts of each frame in the time range, as in `Frame.pts`, from the packets; nothing is decoded."""

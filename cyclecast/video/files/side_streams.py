@@ -12,6 +12,8 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition
 
+from cyclecast.phrases import count_noun
+from cyclecast.video.files.decoding import main_video
 from cyclecast.video.files.opening import open_container
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.timeline import ClockMender, read_timeline
@@ -67,7 +69,7 @@ class SideStreams:
     def add_to(self, out: OutputContainer, video: Any) -> None:
         """Adds a stream for each track that `out` can hold, the tags and the chapters. video: the video stream of `out`."""
         source = self._source
-        main = source.streams.best("video")
+        main = main_video(source)
         if main is not None:
             copy_description(video, main)
         tick = Fraction(video.time_base)
@@ -153,7 +155,7 @@ class SideStreams:
                 yield from self._tracks[packet.stream].take(packet)
         lost = sum(clock.lost for clock in self._clocks.values())
         if lost:
-            self._damaged(f"{lost} packets of sound or subtitles are out of order")
+            self._damaged(f"{count_noun(lost, 'packet')} of sound or subtitles {'is' if lost == 1 else 'are'} out of order")
         for track in self._tracks.values():
             yield from track.take(None)
 

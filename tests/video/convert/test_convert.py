@@ -7,11 +7,13 @@ import stat
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from cyclecast.errors import ConfigError, CyclecastError, InputError, OutputError
@@ -22,7 +24,7 @@ from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Negative, Same, moving_frames, shared
-from tests.video.clips import frame_times, psnr, read_frames
+from tests.video.clips import SoundTrack, encode_sound, frame_times, psnr, read_frames
 
 
 def sound_packets(path: Path) -> list[tuple[float, bytes]]:
@@ -214,6 +216,34 @@ def test_a_cover_image_is_not_the_video(tmp_path: Path) -> None:
             container.mux(stream.encode(None))
     report = convert_file(tmp_path / "video.mkv", tmp_path / "out.mp4", Same())
     assert (report.width, report.height, report.frames) == (64, 48, 10)
+
+
+@pytest.mark.parametrize("name", ["podcast.mp4", "song.m4a", "song.mp3", "song.flac", "song.mka"])
+def test_sound_with_a_cover_image_is_no_video(tmp_path: Path, name: str) -> None:
+    container: Any = av.open(str(tmp_path / name), "w", format={".mka": "matroska", ".m4a": "mp4"}.get(Path(name).suffix))
+    with container:
+        codec = {".mp3": "libmp3lame", ".flac": "flac"}.get(Path(name).suffix, "aac")
+        sound, cover = container.add_stream(codec, rate=48_000, layout="stereo"), None
+        if name.endswith("mka"):
+            container.add_attachment("cover.jpg", "image/jpeg", jpeg())
+        else:
+            cover = container.add_stream("mjpeg", rate=25)
+            cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+            cover.disposition = Disposition.attached_pic
+            frame = av.VideoFrame.from_ndarray(moving_frames(1, 64, 48)[0], format="bgr24").reformat(format="yuvj420p")
+            packets = [*cover.encode(frame), *cover.encode(None)]
+            for packet in packets:
+                packet.pts = packet.dts = 0
+            container.mux(packets)
+        for packet in encode_sound(sound, SoundTrack(codec, seconds=0.5)):
+            container.mux(packet)
+    with pytest.raises(InputError, match=rf"{name}: has no video stream, only a cover image$"):
+        convert_file(tmp_path / name, tmp_path / "out.mp4", Same())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def jpeg() -> bytes:
+    return cv2.imencode(".jpg", moving_frames(1, 64, 48)[0])[1].tobytes()
 
 
 def test_sound_of_an_unknown_codec_is_left_out_and_reported(clip: Path, tmp_path: Path) -> None:

@@ -88,6 +88,40 @@ def tiff(
     return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start) + out + ifd + bytes(4) + packed
 
 
+def big_tiff(pixels: NDArray[Any], order: Literal["<", ">"], meaning: int) -> bytes:
+    """Encodes an uncompressed BigTIFF of RGBA. meaning: of its alpha, by tag 338."""
+    height, width, channels = pixels.shape
+    entries = {256: [width], 257: [height], 258: [pixels.dtype.itemsize * 8] * 4, 259: [1], 262: [2], 273: [16]}
+    entries |= {277: [channels], 278: [height], 279: [pixels.nbytes], 338: [meaning]}
+    out = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    ifd = struct.pack(order + "Q", len(entries))
+    for tag, values in sorted(entries.items()):
+        ifd += struct.pack(order + "HHQ", tag, 3, len(values)) + struct.pack(f"{order}{len(values)}H", *values).ljust(8, b"\0")
+    return (b"II+\0" if order == "<" else b"MM\0+") + struct.pack(order + "HHQ", 8, 0, 16 + len(out)) + out + ifd + bytes(8)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("meaning", [0, 1, 2])
+def test_a_big_tiff_with_transparency_is_not_darkened(
+    tmp_path: Path, meaning: int, order: Literal["<", ">"], depth: type[np.integer[Any]]
+) -> None:
+    alpha = ALPHA // 2 + 128
+    color = np.rint(IMAGE * (alpha / 255)[..., None]) if meaning == 1 else IMAGE  # 1: multiplied by the alpha
+    scale = np.iinfo(depth).max // 255
+    pixels = np.dstack([color[..., ::-1], alpha]).astype(depth) * depth(scale)
+    still = read(tmp_path, "big.tif", big_tiff(pixels, order, meaning))
+    assert still.alpha is not None and (still.alpha == alpha).all()
+    assert mean_difference(still.image, IMAGE) < 1
+
+
+def test_the_big_tiff_of_the_issue_keeps_its_colors(tmp_path: Path) -> None:
+    source = shared("faults/footage/bigalpha.tif")
+    still = read_still(source)
+    with PillowImage.open(source) as image:
+        assert still.alpha is not None and (np.dstack([still.image[..., ::-1], still.alpha]) == np.asarray(image)).all()
+
+
 def read(folder: Path, name: str, data: bytes) -> Still:
     (folder / name).write_bytes(data)
     return read_still(folder / name)
