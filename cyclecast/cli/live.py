@@ -90,6 +90,17 @@ def live(
     steady: Annotated[float, typer.Option(min=0, max=1, help="Temporal smoothing, from 0 (off) to 1 (strong).")] = 0.0,
     split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            help="Seconds without a frame after which the source counts as lost. Default: 4, or three times the interval between "
+            "its frames if they are rarer.",
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for a source that cannot be opened at the start. Default: that is an error.")
+    ] = False,
     loop: Annotated[bool, typer.Option(help="When a file ends: play it again, or end the run.")] = True,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
@@ -124,7 +135,7 @@ def live(
         opener,
         sink or ["window"],
         partial(open_sink, overwrite=overwrite),
-        CaptureSettings(width, height, fps, loop),
+        CaptureSettings(width, height, fps, loop, patience, wait),
         options,
         print_line,
     )

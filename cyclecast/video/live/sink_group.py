@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from cyclecast.video.live.messages import OnMessage
-from cyclecast.video.live.meter import Meter
+from cyclecast.video.live.meter import Meter, Percentiles
 from cyclecast.video.live.sink_worker import Delivery, SinkReport, SinkWorker
 from cyclecast.video.live.sinks.sink import Sink
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -21,6 +21,7 @@ class SinkGroup:
     def __init__(self, meter: Meter, on_message: OnMessage, on_all_failed: Callable[[str], None]) -> None:
         self._meter, self._on_message, self._on_all_failed = meter, on_message, on_all_failed
         self._workers: list[SinkWorker] = []
+        self._missing: list[SinkReport] = []
         self._removed: list[SinkReport] = []
         self._last: Delivery | None = None
         self._lock = threading.Lock()
@@ -31,6 +32,12 @@ class SinkGroup:
         with self._lock:
             self._workers.append(worker)
         return worker
+
+    def add_missing(self, address: str, failure: str) -> None:
+        """Reports a sink that could not be opened, and that the run goes on without."""
+        none = Percentiles(0.0, 0.0, 0.0, 0.0)
+        self._missing.append(SinkReport(address, 0, none, failure))
+        self._on_message(f"{failure}; going on without it")
 
     def remove(self, worker: SinkWorker) -> None:
         """Hands no more frames to this sink, and lets it finish."""
@@ -80,5 +87,5 @@ class SinkGroup:
             worker.close()
 
     def reports(self) -> list[SinkReport]:
-        """What each sink did; removed ones first."""
-        return [*self._removed, *(worker.report() for worker in self._workers)]
+        """What each sink did; missing and removed ones first."""
+        return [*self._missing, *self._removed, *(worker.report() for worker in self._workers)]

@@ -39,7 +39,7 @@ from cyclecast.video.live.sources.playback import in_real_time
 from cyclecast.video.live.sources.registry import open_source
 from cyclecast.video.live.sources.source import CaptureSettings
 from tests.conftest import moving_frames
-from tests.video.live.streams import ROOT, USER, Sender
+from tests.video.live.streams import MJPEG, ROOT, USER, Sender
 
 LIMIT = 30.0  # seconds, for everything that a test waits for
 MAX_LATENCY_S = 0.4  # ten frames, on a busy machine
@@ -83,7 +83,7 @@ def free_port() -> int:
         return port
 
 
-@pytest.mark.parametrize("path", ["/stream.ts", "/mjpeg"])
+@pytest.mark.parametrize("path", ["/stream.ts", "/once.ts", *MJPEG])
 def test_http_has_low_latency(http: Sender, path: str) -> None:
     assert_low_latency(http.address(path))
 

@@ -69,7 +69,7 @@ class CaptureProcess:
             watchdog.join(1.0)
             self._close_pipes(process)
         if is_silent:
-            return f"no frame within {self.patience:g} s"
+            return f"no frame within {self.patience:.3g} s"
         return reason or last_line("\n".join(printed)) or "its process ended"
 
     def send(self, message: Any) -> None:

@@ -16,7 +16,7 @@ from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.live.sinks.disk_sync import DiskSync
-from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.live.sinks.sink import MissingSink, SessionControls
 from cyclecast.video.live.sources.address import file_path, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import letterbox
@@ -53,7 +53,7 @@ class Recording:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._temporary.open("xb").close()
         except OSError as error:
-            raise write_error(error, address) from error
+            raise MissingSink(str(write_error(error, address))) from error
         self._codec = CONTAINERS[suffix]
         self._writer: VideoWriter | None = None
         self._sync: DiskSync | None = None

@@ -7,7 +7,9 @@ import re
 import stat
 from urllib.request import url2pathname
 
-CAMERA = re.compile(r"\d+|/dev/video\d+")
+from cyclecast.video.cameras import is_character_device
+
+CAMERA = re.compile(r"\d+|/dev/(video\d+|v4l/.+)")
 SHELL_PIPE = re.compile(r"/dev/fd/(\d+)|/dev/stdin|-")  # a pipe that the shell opened for this process
 PROC_PIPE = re.compile(r"/proc/\d+/fd/\d+")  # the same pipe, seen from another process; Linux only
 LOCAL_SCHEMES = ("screen", "pattern", "csi", "file")  # schemes that are not network protocols
@@ -17,8 +19,8 @@ SECRET_PARAMETERS = re.compile(r"(?i)((?:pass|pwd|token|secret|user|login|auth|[
 
 
 def source_type(address: str) -> str:
-    """Returns camera, csi, stream, screen, pattern or file. A path to a named pipe is a stream."""
-    if CAMERA.fullmatch(address):
+    """Returns camera, csi, stream, screen, pattern or file. A named pipe is a stream, a character device a camera."""
+    if is_camera(address):
         return "camera"
     if address == "screen":
         return "screen"
@@ -38,6 +40,13 @@ def file_path(address: str) -> str:
     return url2pathname(address[len("file://") :]) if url_scheme(address) == "file" else address
 
 
+def is_camera(address: str) -> bool:
+    """Whether the address is a camera's index or device, present or not, or a link to a character device."""
+    if SHELL_PIPE.fullmatch(address) or PROC_PIPE.fullmatch(address):
+        return False
+    return bool(CAMERA.fullmatch(address)) or (url_scheme(address) == "" and is_character_device(address))
+
+
 def is_pipe(address: str) -> bool:
     """Whether the address is a named pipe, or a pipe that the shell opened."""
     try:
@@ -54,7 +63,7 @@ def address_for_child(address: str) -> str:
 
 def redacted_address(address: str) -> str:
     """Returns the address for printing: without users and passwords, before the host or among the parameters."""
-    if CAMERA.fullmatch(address):
+    if is_camera(address):
         return f"camera {address}"
     scheme = url_scheme(address)
     if not scheme or scheme in LOCAL_SCHEMES:
