@@ -16,7 +16,7 @@ from cyclecast.video.live.capture.child import EXIT_TIMEOUT_S, CaptureProcess
 from cyclecast.video.live.capture.patience import Patience
 from cyclecast.video.live.capture.slots import Slots, bytes_needed
 from cyclecast.video.live.messages import OnMessage, suppress_errors
-from cyclecast.video.live.sources.address import address_for_child, redacted_address
+from cyclecast.video.live.sources.address import address_for_child, redacted_address, redacted_text
 from cyclecast.video.live.sources.source import CaptureSettings
 
 OPEN_TIMEOUT_S = 25.0  # for a source's first frames: some systems need 20 s for a camera
@@ -152,7 +152,7 @@ class Capture:
 
     def _run_process(self, first: int) -> str:
         """One process from its start to its end; why there are no more frames. first: frames captured before it."""
-        process = CaptureProcess(self._patience.to_open)
+        process = CaptureProcess(self._patience.to_open, lambda line: redacted_text(line, self._source))
         self._patience.interrupt()
         with self._changed:
             self._process = process
@@ -162,8 +162,7 @@ class Capture:
         if not self._ended:
             with self._changed:
                 self._skip_newest()
-        if "://" in self._source:  # which contains its password
-            reason = reason.replace(self._source, self.name)
+        reason = redacted_text(reason, self._source)
         return reason.removeprefix(f"{self._source}: ").removeprefix(f"{self.name}: ")
 
     def _handle(self, message: dict[str, Any], first: int) -> str | None:
