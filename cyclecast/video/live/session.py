@@ -196,6 +196,11 @@ class Session:
         """As `SessionControls.recording`."""
         return self._recorder.path
 
+    @property
+    def failures(self) -> list[str]:
+        """As `SessionControls.failures`."""
+        return self._sinks.failures()
+
     def set_recording(self, on: bool) -> Path | None:
         """As `SessionControls.set_recording`."""
         return self._recorder.set_recording(on)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import PurePath
 
 from cyclecast.video.live.messages import OnMessage
 from cyclecast.video.live.meter import Meter, Percentiles
@@ -86,6 +87,15 @@ class SinkGroup:
         for worker in workers:
             worker.close()
 
+    def failures(self) -> list[str]:
+        """A line for each sink that is missing or has failed."""
+        return [f"{_short_name(report.name)}: {report.failure}" for report in self.reports() if report.failure is not None]
+
     def reports(self) -> list[SinkReport]:
         """What each sink did; missing and removed ones first."""
         return [*self._missing, *self._removed, *(worker.report() for worker in self._workers)]
+
+
+def _short_name(name: str) -> str:
+    """The name without the folders of a file."""
+    return name if "://" in name else PurePath(name).name

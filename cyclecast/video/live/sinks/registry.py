@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyclecast.video.live.sinks.recording import Recording
+from cyclecast.video.live.sinks.recording import Recording, Segments
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls, Sink, SinkOpener
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera
 from cyclecast.video.live.sinks.window import Window
@@ -41,13 +41,13 @@ SINKS: dict[str, SinkOpener] = {
 }
 
 
-def open_sink(address: str, controls: SessionControls, overwrite: bool = False) -> Sink:
-    """Opens a sink from its address. overwrite: a recording may replace an existing file.
+def open_sink(address: str, controls: SessionControls, overwrite: bool = False, segments: Segments | None = None) -> Sink:
+    """Opens a sink from its address. overwrite: a recording may replace an existing file. segments: when it begins another one.
 
     MissingSink, another OutputError, or ConfigError in one line if that fails.
     """
     name = sink_type(address)
-    return Recording(address, controls, overwrite) if name == "file" else SINKS[name](address, controls)
+    return Recording(address, controls, overwrite, segments) if name == "file" else SINKS[name](address, controls)
 
 
 def sink_type(address: str) -> str:

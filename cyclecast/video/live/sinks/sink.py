@@ -57,6 +57,11 @@ class SessionControls(Protocol):
         ...
 
     @property
+    def failures(self) -> list[str]:
+        """A line for each sink of this run that is missing or has failed, a recording included."""
+        ...
+
+    @property
     def skipped(self) -> int:
         """Captured frames that no sink took, because a newer one replaced them."""
         ...
