@@ -55,7 +55,7 @@ def live(
         list[str] | None,
         typer.Option(
             help="Output: window, virtual (a camera for video calls), web (a web page), null (none, for measurements), or a file "
-            "to record to. Repeatable. Default: window."
+            "to record to, whose name may be a pattern: show-%Y%m%d-%H%M%S.mp4, show-%04d.mp4. Repeatable. Default: window."
         ),
     ] = None,
     seconds: Annotated[
@@ -90,6 +90,23 @@ def live(
     steady: Annotated[float, typer.Option(min=0, max=1, help="Temporal smoothing, from 0 (off) to 1 (strong).")] = 0.0,
     split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
+    segment_seconds: Annotated[
+        float | None, typer.Option(min=1, help="Begin another file of a recording after so many seconds. Default: one file.")
+    ] = None,
+    segment_mib: Annotated[
+        int | None, typer.Option(min=1, help="Begin another file of a recording at this size in MiB. Default: one file.")
+    ] = None,
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            help="Seconds without a frame after which the source counts as lost. Default: 4, or three times the interval between "
+            "its frames if they are rarer.",
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for a source that cannot be opened at the start. Default: that is an error.")
+    ] = False,
     loop: Annotated[bool, typer.Option(help="When a file ends: play it again, or end the run.")] = True,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
@@ -103,6 +120,7 @@ def live(
     """
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.session import Session
+    from cyclecast.video.live.sinks.recording import Segments
     from cyclecast.video.live.sinks.registry import open_sink
     from cyclecast.video.live.sources.source import CaptureSettings
 
@@ -123,8 +141,8 @@ def live(
         models,
         opener,
         sink or ["window"],
-        partial(open_sink, overwrite=overwrite),
-        CaptureSettings(width, height, fps, loop),
+        partial(open_sink, overwrite=overwrite, segments=Segments(seconds=segment_seconds, mib=segment_mib)),
+        CaptureSettings(width, height, fps, loop, patience, wait),
         options,
         print_line,
     )

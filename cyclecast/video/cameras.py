@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +57,9 @@ def open_capture(source: str | int) -> cv2.VideoCapture:
     import cv2
 
     backends = {"Linux": [cv2.CAP_V4L2], "Darwin": [cv2.CAP_AVFOUNDATION], "Windows": [cv2.CAP_DSHOW, cv2.CAP_MSMF]}
-    is_device = isinstance(source, int) or bool(re.fullmatch(r"/dev/video\d+", source))
+    is_device = isinstance(source, int) or source.startswith("/dev/") or is_character_device(source)
+    if is_device and isinstance(source, str):
+        source = os.path.realpath(source)  # a name in /dev/v4l/by-id is a link, which follows the camera to any number
     for backend in backends.get(platform.system(), [cv2.CAP_ANY]) if is_device else [cv2.CAP_ANY]:
         capture = cv2.VideoCapture(source, backend)
         if capture.isOpened():
@@ -67,6 +69,14 @@ def open_capture(source: str | int) -> cv2.VideoCapture:
     if is_device:
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
     return capture
+
+
+def is_character_device(path: str) -> bool:
+    """Whether the path is a character device, or a link to one."""
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def fourcc_name(code: int) -> str:

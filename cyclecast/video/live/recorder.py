@@ -12,6 +12,7 @@ from cyclecast.video.files.images import write_image
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkWorker
 from cyclecast.video.live.sinks.recording import Recording
+from cyclecast.video.live.sinks.recording_names import unused
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
@@ -58,8 +59,4 @@ class Recorder:
 
 def unused_path(suffix: str) -> Path:
     """The path of a new file in the current folder, named after the time."""
-    stem = f"cyclecast-{datetime.now():%Y%m%d-%H%M%S}"
-    path, number = Path(f"{stem}{suffix}"), 1
-    while path.exists():
-        path, number = Path(f"{stem}-{number}{suffix}"), number + 1
-    return path
+    return unused(Path(f"cyclecast-{datetime.now():%Y%m%d-%H%M%S}"), suffix)

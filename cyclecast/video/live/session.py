@@ -17,7 +17,7 @@ from cyclecast.video.live.recorder import Recorder
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
 from cyclecast.video.live.sinks.recording import check_files
-from cyclecast.video.live.sinks.sink import SinkOpener
+from cyclecast.video.live.sinks.sink import MissingSink, SinkOpener
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
 from cyclecast.video.live.styling.style_switcher import Opener
@@ -87,18 +87,30 @@ class Session:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._repeated = 0.0  # when the last frame was shown again
-        feed = PushFeed() if source == BROWSER else source
+        feed = PushFeed(patience=(capture_settings or CaptureSettings()).patience) if source == BROWSER else source
         self._stream = open_stream(feed, models, opener, capture_settings, self._options, on_message)
         self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
         self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
         self._recorder = Recorder(self._sinks, self)
         try:
-            for address in sinks:
-                self._sinks.add(open_sink(address, self))
+            self._open_sinks(sinks, open_sink)
         except BaseException:
             self._sinks.close()
             self._stream.close()
             raise
+
+    def _open_sinks(self, addresses: Sequence[str], open_sink: SinkOpener) -> None:
+        """Opens all sinks; goes on without missing ones. MissingSink if none is there."""
+        missing: list[tuple[str, MissingSink]] = []
+        for address in addresses:
+            try:
+                self._sinks.add(open_sink(address, self))
+            except MissingSink as error:
+                missing.append((address, error))
+        if len(missing) == len(addresses) > 0:
+            raise missing[0][1]
+        for address, reason in missing:
+            self._sinks.add_missing(address, str(reason))
 
     def run(self) -> LiveReport:
         """Runs until the source ends, the time is over, a sink quits, all sinks have failed, or Ctrl-C, which is no error."""
@@ -155,7 +167,7 @@ class Session:
             return
         self._repeated = now
         self.meter.held += 1
-        notice = f"{self.feed.name} is gone - trying again for {outage[1]:.0f} s"
+        notice = f"the source is gone - trying again for {outage[1]:.0f} s"  # whoever sees it need not know which one
         self._sinks.put(replace(self.newest, notice=notice))
 
     def _end_without_sinks(self, failure: str) -> None:
@@ -183,6 +195,11 @@ class Session:
     def recording(self) -> Path | None:
         """As `SessionControls.recording`."""
         return self._recorder.path
+
+    @property
+    def failures(self) -> list[str]:
+        """As `SessionControls.failures`."""
+        return self._sinks.failures()
 
     def set_recording(self, on: bool) -> Path | None:
         """As `SessionControls.set_recording`."""

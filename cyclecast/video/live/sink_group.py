@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import PurePath
 
 from cyclecast.video.live.messages import OnMessage
-from cyclecast.video.live.meter import Meter
+from cyclecast.video.live.meter import Meter, Percentiles
 from cyclecast.video.live.sink_worker import Delivery, SinkReport, SinkWorker
 from cyclecast.video.live.sinks.sink import Sink
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -21,6 +22,7 @@ class SinkGroup:
     def __init__(self, meter: Meter, on_message: OnMessage, on_all_failed: Callable[[str], None]) -> None:
         self._meter, self._on_message, self._on_all_failed = meter, on_message, on_all_failed
         self._workers: list[SinkWorker] = []
+        self._missing: list[SinkReport] = []
         self._removed: list[SinkReport] = []
         self._last: Delivery | None = None
         self._lock = threading.Lock()
@@ -31,6 +33,12 @@ class SinkGroup:
         with self._lock:
             self._workers.append(worker)
         return worker
+
+    def add_missing(self, address: str, failure: str) -> None:
+        """Reports a sink that could not be opened, and that the run goes on without."""
+        none = Percentiles(0.0, 0.0, 0.0, 0.0)
+        self._missing.append(SinkReport(address, 0, none, failure))
+        self._on_message(f"{failure}; going on without it")
 
     def remove(self, worker: SinkWorker) -> None:
         """Hands no more frames to this sink, and lets it finish."""
@@ -79,6 +87,15 @@ class SinkGroup:
         for worker in workers:
             worker.close()
 
+    def failures(self) -> list[str]:
+        """A line for each sink that is missing or has failed."""
+        return [f"{_short_name(report.name)}: {report.failure}" for report in self.reports() if report.failure is not None]
+
     def reports(self) -> list[SinkReport]:
-        """What each sink did; removed ones first."""
-        return [*self._removed, *(worker.report() for worker in self._workers)]
+        """What each sink did; missing and removed ones first."""
+        return [*self._missing, *self._removed, *(worker.report() for worker in self._workers)]
+
+
+def _short_name(name: str) -> str:
+    """The name without the folders of a file."""
+    return name if "://" in name else PurePath(name).name

@@ -3,7 +3,7 @@
     python -m tests.video.live.streams PROTOCOL PORT --fps 25
 
 Each frame contains the clock. PROTOCOL: tcp (MPEG-TS to each client), rtsp (RTP in the same connection), http (/stream.ts,
-/mjpeg, /hls/live.m3u8, /video and errors), udp (sends to the port), pipe (PORT is its path).
+/mjpeg and what else cameras send, /hls/live.m3u8, /video and errors), udp (sends to the port), pipe (PORT is its path).
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ TS = 188  # bytes, a packet of a transport stream
 USER = "anna:pass@word"
 SDP = ("v=0", "o=- 1 1 IN IP4 127.0.0.1", "s=frames", "t=0 0", "m=video 0 RTP/AVP 33", "a=control:track1", "")
 ALLOWED = f"Basic {base64.b64encode(USER.encode()).decode()}"
+PART = b"Content-Type: image/jpeg\r\nContent-Length: LENGTH\r\n\r\n"
+MJPEG = {  # path -> what stands before and after each image
+    "/mjpeg": (b"--next\r\n" + PART, b"\r\n"),
+    "/esp32": (PART, b"\r\n--next\r\n"),  # no boundary before the first image
+    "/tasmota": (b"\r\n" + PART, b"\r\n--next"),
+    "/lf": (b"--next\nContent-Type: image/jpeg\nContent-Length: LENGTH\n\n", b"\n"),
+    "/lf-without-length": (b"--next\nContent-Type: image/jpeg\n\n", b"\n"),
+    "/bare": (b"", b""),
+}
 
 
 class Sender:
@@ -209,19 +218,27 @@ class Http(BaseHTTPRequestHandler):
         args = options_of(self)
         path = self.path.partition("?")[0]
         with suppress(OSError):
-            if path == "/secret" and self.headers.get("Authorization") != ALLOWED:
+            if path.startswith("/secret") and self.headers.get("Authorization") != ALLOWED:
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="frames"')
                 self.end_headers()
             elif path in ("/stream.ts", "/secret"):
                 self._answer("video/mp2t")
                 transport_stream(self.wfile.write, args)
-            elif path == "/mjpeg":
+            elif path in MJPEG or path == "/secret-mjpeg":
+                before, after = MJPEG.get(path, MJPEG["/mjpeg"])
                 self._answer("multipart/x-mixed-replace; boundary=next")
                 for image in frames(args.width, args.height, args.fps, args.burst):
                     data = cv2.imencode(".jpg", image)[1].tobytes()
-                    head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-                    self.wfile.write(head.encode() + data + b"\r\n")
+                    self.wfile.write(before.replace(b"LENGTH", b"%d" % len(data)) + data + after)
+            elif path == "/snapshot.jpg":
+                data = cv2.imencode(".jpg", next(frames(args.width, args.height, args.fps)))[1].tobytes()
+                self._answer("image/jpeg", len(data))
+                self.wfile.write(data)
+            elif path == "/once.ts" and not self.server.__dict__.setdefault("has_sent", []):
+                self.server.__dict__["has_sent"].append(True)
+                self._answer("application/octet-stream")
+                transport_stream(self.wfile.write, args)
             elif path.startswith("/hls/") and (file := Path(args.folder) / path[5:]).is_file():
                 data = file.read_bytes()
                 self._answer("application/vnd.apple.mpegurl" if file.suffix == ".m3u8" else "video/mp2t", len(data))
@@ -252,7 +269,9 @@ def write_hls(args: argparse.Namespace) -> None:
     """A live playlist with segments of one second."""
     form = {"hls_time": "1", "hls_list_size": "5", "hls_flags": "delete_segments+temp_file"}
     with av.open(f"{args.folder}/live.m3u8", "w", format="hls", options=form) as container:
-        stream: Any = container.add_stream("libx264", rate=args.fps, options={"preset": "ultrafast", "g": str(args.fps)})
+        stream: Any = container.add_stream(
+            "libx264", rate=args.fps, options={"preset": "ultrafast", "g": str(max(1, round(args.fps)))}
+        )
         stream.width, stream.height, stream.pix_fmt = args.width, args.height, "yuv420p"
         for index, image in enumerate(frames(args.width, args.height, args.fps, 3.0)):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
@@ -280,7 +299,7 @@ def main() -> None:
     parser.add_argument("port")
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--height", type=int, default=240)
-    parser.add_argument("--fps", type=int, default=25)
+    parser.add_argument("--fps", type=Fraction, default=Fraction(25))
     parser.add_argument("--gop", type=int, default=25, help="frames between two key frames")
     parser.add_argument("--burst", type=float, default=0.0, help="seconds of older frames that each receiver gets first")
     parser.add_argument("--change", type=int, default=1 << 30, help="the frame after which the size is halved")

@@ -19,7 +19,7 @@ from cyclecast.video.live.newest import Newest
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.governor import STEPS, Governor
 from cyclecast.video.live.styling.style_switcher import BorrowedModel, StyleSwitcher
-from cyclecast.video.live.styling.styled_frame import StyledFrame, split_view
+from cyclecast.video.live.styling.styled_frame import StyledFrame, split_view, with_notice
 from tests.conftest import Same
 
 
@@ -187,6 +187,19 @@ def test_split_and_notice_leave_the_pictures_as_they_are() -> None:
     assert shown.image.max() > 150 and np.median(shown.image) == 100
     assert (shown.image[:, :3] == 100).all() and (shown.image[:, -3:] == 100).all()
     assert (source == 10).all() and (styled == 200).all()
+
+
+def test_a_notice_is_drawn_once_and_in_the_middle() -> None:
+    """OpenCV 5 drew the outline of its letters beside them."""
+    gray = np.full((360, 640, 3), 200, np.uint8)
+    image = with_notice(gray, "the source is gone - trying again for 12 s").astype(int)
+    panel = np.argwhere((image != 100).any(axis=2))
+    letters = np.argwhere((image > 200).all(axis=2))
+    assert (image[tuple(panel.min(0))] < 40).all(), "the letters stand on a dark panel"
+    for axis, side in ((0, 360), (1, 640)):
+        assert abs(letters[:, axis].min() + letters[:, axis].max() - side) < 14
+        assert panel[:, axis].min() < letters[:, axis].min() and letters[:, axis].max() < panel[:, axis].max()
+    assert (image[panel[:, 0], panel[:, 1]] >= 20).all(), "no black outline"
 
 
 @pytest.mark.parametrize(

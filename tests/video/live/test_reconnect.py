@@ -110,7 +110,7 @@ def test_a_server_that_restarts_three_times_is_opened_again_each_time(rtsp: Send
             )
         assert numbers == sorted(set(numbers)) and capture.captured >= numbers[-1]
         assert capture.reconnects == 3
-    name = rtsp.address("/live")
+    name = rtsp.address()
     outages = [line for line in messages if line.startswith(f"{name} is gone: the ")]  # stream has ended, or connection is lost
     assert len(outages) == 3 and all(line.endswith("; trying again until it is back") for line in outages)
     assert sum(line.startswith(f"{name} is back after ") for line in messages) == 3

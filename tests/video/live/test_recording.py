@@ -109,7 +109,7 @@ from pathlib import Path
 import numpy as np
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
-from cyclecast.video.live.sinks.recording import FAST_PRESETS
+from cyclecast.video.live.sinks.recording_file import FAST_PRESETS
 image, info = np.full((96, 128, 3), 90, np.uint8), StreamInfo(
     128, 96, Fraction(30), Fraction(1, 90_000), None, Color(1, 1, 1, 1), Fraction(1)
 )

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -228,6 +229,19 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
         assert served.session.recording == name and browser.text("record") == "Stop"
         browser.press("record")
         eventually(lambda: served.session.recording is None, "the recording's end")
+
+
+def test_the_page_reports_a_recording_that_fails(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with serving() as served, browser.visiting(served):
+        eventually(lambda: browser.frame() is not None, "a frame")
+        browser.press("record")
+        eventually(lambda: browser.text("record") == "Stop", "a recording")
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=100 << 30, free=1 << 20))
+        eventually(lambda: "the disk is almost full (1 MiB free)" in browser.text("toasts"), "the message on the page")
+        eventually(lambda: browser.text("record") == "Record", "the label of the button")
+        browser.driver.refresh()
+        eventually(lambda: "the disk is almost full (1 MiB free)" in browser.text("toasts"), "the message for another viewer")
 
 
 def test_everything_fits_on_a_phone_and_on_a_desktop(browser: Browser) -> None:

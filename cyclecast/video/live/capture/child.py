@@ -24,11 +24,11 @@ EXIT_TIMEOUT_S = 2.0  # that a killed process may take to end; one that waits in
 class CaptureProcess:
     """Runs the capture process once. `run` belongs to one thread; `send` and `kill` may be called from any.
 
-    patience: seconds without a message after which the process is killed.
+    patience: seconds without a message after which the process is killed. redact: takes secrets out of a line that it printed.
     """
 
-    def __init__(self, patience: float) -> None:
-        self.patience = patience
+    def __init__(self, patience: float, redact: Callable[[str], str] = str) -> None:
+        self.patience, self._redact = patience, redact
         self._heard = time.perf_counter()
         self._process: subprocess.Popen[str] | None = None
         self._killed = threading.Event()
@@ -47,7 +47,7 @@ class CaptureProcess:
         if self._killed.is_set():  # `kill` may have come before there was a process
             process.kill()
         printed: deque[str] = deque(maxlen=20)
-        reader = threading.Thread(target=_keep_lines, args=(process.stderr, printed), name="capture-stderr", daemon=True)
+        reader = threading.Thread(target=self._keep_lines, args=(process.stderr, printed), name="capture-stderr", daemon=True)
         watchdog = threading.Thread(target=self._watch, name="capture-watchdog", daemon=True)
         reader.start()
         watchdog.start()
@@ -69,7 +69,7 @@ class CaptureProcess:
             watchdog.join(1.0)
             self._close_pipes(process)
         if is_silent:
-            return f"no frame within {self.patience:g} s"
+            return f"no frame within {self.patience:.3g} s"
         return reason or last_line("\n".join(printed)) or "its process ended"
 
     def send(self, message: Any) -> None:
@@ -108,10 +108,9 @@ class CaptureProcess:
                     with suppress(OSError, ValueError):
                         pipe.close()
 
-
-def _keep_lines(lines: Any, printed: deque[str]) -> None:
-    """Keeps the last lines that a process printed: they say why it died."""
-    with suppress(OSError, ValueError):
-        for line in lines:
-            log.debug("capture process: %s", line.rstrip())
-            printed.append(line)
+    def _keep_lines(self, lines: Any, printed: deque[str]) -> None:
+        """Keeps the last lines that the process printed: they say why it died."""
+        with suppress(OSError, ValueError):
+            for line in map(self._redact, lines):
+                log.debug("capture process: %s", line.rstrip())
+                printed.append(line)

@@ -13,13 +13,14 @@ from typing import Any
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.child import EXIT_TIMEOUT_S, CaptureProcess
+from cyclecast.video.live.capture.patience import Patience
 from cyclecast.video.live.capture.slots import Slots, bytes_needed
 from cyclecast.video.live.messages import OnMessage, suppress_errors
-from cyclecast.video.live.sources.address import address_for_child, redacted_address
+from cyclecast.video.live.sources.address import address_for_child, redacted_address, redacted_text
 from cyclecast.video.live.sources.source import CaptureSettings
 
-OPEN_TIMEOUT_S = 25.0  # for a source's first frame: some systems need 20 s for a camera
-FRAME_TIMEOUT_S = 4.0  # without a frame, after which a source counts as gone
+OPEN_TIMEOUT_S = 25.0  # for a source's first frames: some systems need 20 s for a camera
+FRAME_TIMEOUT_S = 4.0  # without a frame, after which a source counts as gone, unless it is slower than that
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts to open a lost source; the last one repeats
 STABLE_S = 10.0  # of frames, after which the delays start again from the first
 
@@ -51,7 +52,7 @@ class Capture:
     """Captures from its creation on, in a process of its own, which is killed and started again when it is silent.
 
     A context manager. source: an address as `cyclecast live` takes it. If the source cannot be opened at first, `take` raises
-    InputError; a source that has delivered frames and is lost is opened again and again.
+    InputError, unless the settings say to wait; a source that has delivered frames and is lost is opened again and again.
     """
 
     def __init__(self, source: str, capture_settings: CaptureSettings | None = None, on_message: OnMessage | None = None) -> None:
@@ -65,7 +66,8 @@ class Capture:
         self._source, self._capture_settings = address_for_child(source), capture_settings or CaptureSettings()
         self._on_message = suppress_errors(on_message)
         self._changed = threading.Condition()
-        self._process = CaptureProcess(OPEN_TIMEOUT_S)
+        self._patience = Patience(OPEN_TIMEOUT_S, FRAME_TIMEOUT_S, self._capture_settings.patience)
+        self._process = CaptureProcess(self._patience.to_open)
         self._memory: SharedMemory | None = None
         self._slots: Slots | None = None
         self._linked = False  # the memory still has a name
@@ -131,7 +133,7 @@ class Capture:
             reason = self._run_process(first)
             if self._closing.is_set() or self._ended:
                 break
-            if not self.captured:
+            if not self.captured and not self._capture_settings.wait:
                 with self._changed:
                     self._failure = f"{self.name}: {reason}"
                     self._changed.notify_all()
@@ -140,7 +142,8 @@ class Capture:
                 attempt = 0
             if self._outage is None:
                 self._outage = (reason, time.perf_counter())
-                self._on_message(f"{self.name} is gone: {reason}; trying again until it is back")
+                now, then = ("gone", "back") if self.captured else ("not there", "there")
+                self._on_message(f"{self.name} is {now}: {reason}; trying again until it is {then}")
             self._closing.wait(RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S) - 1)])
             attempt += 1
         with self._changed:
@@ -149,7 +152,8 @@ class Capture:
 
     def _run_process(self, first: int) -> str:
         """One process from its start to its end; why there are no more frames. first: frames captured before it."""
-        process = CaptureProcess(OPEN_TIMEOUT_S)
+        process = CaptureProcess(self._patience.to_open, lambda line: redacted_text(line, self._source))
+        self._patience.interrupt()
         with self._changed:
             self._process = process
         if self._closing.is_set():  # `close` may have killed the process before this one
@@ -158,8 +162,7 @@ class Capture:
         if not self._ended:
             with self._changed:
                 self._skip_newest()
-        if "://" in self._source:  # which contains its password
-            reason = reason.replace(self._source, self.name)
+        reason = redacted_text(reason, self._source)
         return reason.removeprefix(f"{self._source}: ").removeprefix(f"{self.name}: ")
 
     def _handle(self, message: dict[str, Any], first: int) -> str | None:
@@ -198,12 +201,17 @@ class Capture:
                 self._changed.notify_all()
             else:
                 self.skipped += 1
-        self._process.patience = FRAME_TIMEOUT_S
+        self._patience.observe(time.perf_counter())
+        self._process.patience = self._patience.seconds
         self._unlink_memory()
         if self._outage is not None:
-            self.reconnects += 1
-            self._on_message(f"{self.name} is back after {time.perf_counter() - self._outage[1]:.1f} s")
+            self._report_return(self._outage[1], is_first=first == 0)
             self._outage = None
+
+    def _report_return(self, since: float, is_first: bool) -> None:
+        """Reports that the source is back, or, if it was waited for, there for the first time."""
+        self.reconnects += not is_first
+        self._on_message(f"{self.name} is {'there' if is_first else 'back'} after {time.perf_counter() - since:.1f} s")
 
     def _skip_newest(self) -> None:
         """Gives up the newest frame, which nobody took. The caller holds the lock."""

@@ -7,6 +7,7 @@ import threading
 import time
 
 from cyclecast.video.live.capture.client import FRAME_TIMEOUT_S, CapturedFrame
+from cyclecast.video.live.capture.patience import Patience
 from cyclecast.video.live.sources.source import PendingFrame
 
 DAMAGED_FRAMES = 30  # in a row, after which the feed counts as interrupted; a single one is skipped
@@ -15,9 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class PushFeed:
-    """A `Feed` that holds one frame. Whoever fills it calls `put` and `lose`; every method may be called from any thread."""
+    """A `Feed` that holds one frame. Whoever fills it calls `put` and `lose`; every method may be called from any thread.
 
-    def __init__(self, name: str = "the browser's camera") -> None:
+    patience: as in `CaptureSettings`.
+    """
+
+    def __init__(self, name: str = "the browser's camera", patience: float | None = None) -> None:
         self.name = name
         self.captured = 0
         """Frames that arrived, taken or not."""
@@ -27,6 +31,7 @@ class PushFeed:
         """How many times frames arrived again after an interruption."""
         self._newest: PendingFrame | None = None
         self._last_arrival = 0.0
+        self._patience = Patience(FRAME_TIMEOUT_S, FRAME_TIMEOUT_S, patience)
         self._lost: tuple[str, float] | None = None  # the reason, and since when
         self._damaged = 0  # frames in a row that could not be decoded
         self._damaged_since = 0.0
@@ -41,7 +46,9 @@ class PushFeed:
                 return
             if self._lost is not None or self._is_silent:
                 self.reconnects += 1
+                self._patience.interrupt()
             self._lost, self._last_arrival = None, time.perf_counter()
+            self._patience.observe(self._last_arrival)
             self.captured += 1
             self.skipped += self._newest is not None
             self._newest = pending_frame
@@ -98,14 +105,14 @@ class PushFeed:
             if self._lost is not None:
                 return self._lost[0], now - self._lost[1]
             if self._is_silent:
-                return f"no frame for {FRAME_TIMEOUT_S:g} s", now - self._last_arrival
+                return f"no frame for {self._patience.seconds:.3g} s", now - self._last_arrival
             if self._damaged >= DAMAGED_FRAMES:
                 return f"its frames cannot be decoded ({self._damage})", now - self._damaged_since
             return None
 
     @property
     def _is_silent(self) -> bool:
-        return self.captured > 0 and time.perf_counter() - self._last_arrival > FRAME_TIMEOUT_S
+        return self.captured > 0 and time.perf_counter() - self._last_arrival > self._patience.seconds
 
     def close(self) -> None:
         """Wakes whoever waits in `take`, and drops the newest frame."""

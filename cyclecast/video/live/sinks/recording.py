@@ -1,122 +1,163 @@
-"""A sink that records the run into a video file, each frame at the time of its capture."""
+"""A sink that records the run into video files, each frame at the time of its capture."""
 
 from __future__ import annotations
 
+import logging
 import os
-import secrets
+import shutil
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from fractions import Fraction
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from cyclecast.errors import OutputError, OutputExistsError
+from cyclecast.errors import ConfigError, OutputError
 from cyclecast.files import check_output, write_error
-from cyclecast.video.files.codecs import choose_encoder
-from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
-from cyclecast.video.frame import Color, Frame, StreamInfo
-from cyclecast.video.live.sinks.disk_sync import DiskSync
-from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.files.writer import CONTAINERS
+from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.sinks.recording_file import RecordingFile
+from cyclecast.video.live.sinks.recording_names import is_pattern, new_path, with_number
+from cyclecast.video.live.sinks.sink import MissingSink, SessionControls
 from cyclecast.video.live.sources.address import file_path, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import letterbox
 
-TICKS = 90_000  # per second: the clock of MPEG
-NOMINAL_FPS = 30  # for encoders that ask; the times of the frames are what counts
-FAST_PRESETS = {"h264": "superfast", "hevc": "ultrafast", "av1": "12", "vp9": "8"}  # in software: the model needs the cores
+RESERVED_BYTES = 64 << 20  # of the disk stay free, so that the system goes on working
+RESERVED_SHARE = 0.05  # of a small disk
+CHECK_INTERVAL_S = 1.0  # between two looks at the disk
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """When a recording goes on in another file. ConfigError for invalid values."""
+
+    seconds: float | None = None
+    """Length of one file; None: no limit."""
+    mib: int | None = None
+    """Size of one file in MiB, which it exceeds by a second of video at most; None: no limit."""
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not self.seconds >= 1:
+            raise ConfigError(f"a segment has at least 1 second, got {self.seconds:g}")
+        if self.mib is not None and self.mib < 1:
+            raise ConfigError(f"a segment has at least 1 MiB, got {self.mib}")
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is more than one file."""
+        return self.seconds is not None or self.mib is not None
+
+    def is_over(self, seconds: float, size: int) -> bool:
+        """Whether a file of this length and size, in bytes, is finished."""
+        return (self.seconds is not None and seconds >= self.seconds) or (self.mib is not None and size >= self.mib << 20)
 
 
 class Recording:
-    """Records to .mp4, .m4v, .mov, .mkv or .webm, with a hardware encoder if there is one. The first frame sets the size;
-    frames of another size are scaled into it.
+    """Records to .mp4, .m4v, .mov, .mkv or .webm, with a hardware encoder if there is one; see `RecordingFile`.
 
-    The video is written under a temporary name beside its final one, `show.recording-1a2b.mp4` for `show.mp4`, and gets its
-    final name when the recording ends. So an older file is replaced only by a finished one. The temporary file can be played at
-    any time: if the process crashes or is killed, it stays and lacks the last second and the frames inside the encoder at most;
-    after a power cut the last seconds, see `DiskSync`.
+    The name may be a pattern, see `recording_names`. segments: when another file begins; a name without a pattern then gets a
+    number. Before the disk is full, the recording is finished, and the sink fails.
 
     Frames that are repeated because the source is gone are not recorded: a player shows the last frame for that long.
-    OutputError if the file exists (unless `overwrite`), has another suffix, or cannot be written.
+    OutputError if the file exists (unless `overwrite`) or has another suffix, MissingSink if it cannot be written.
     """
 
     in_main_thread = False
 
-    def __init__(self, address: str, controls: SessionControls, overwrite: bool = False) -> None:
+    def __init__(
+        self, address: str, controls: SessionControls, overwrite: bool = False, segments: Segments | None = None
+    ) -> None:
         self.name = address
         self._path, self._controls, self._overwrite = Path(file_path(address)), controls, overwrite
-        suffix = self._path.suffix.lower()
-        if suffix not in CONTAINERS:
+        if self._path.suffix.lower() not in CONTAINERS:
             raise OutputError(f"{address}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})")
-        check_output(self._path, overwrite)
-        self._temporary = self._path.with_name(f"{self._path.stem}.recording-{secrets.token_hex(2)}{self._path.suffix}")
+        self._segments = segments or Segments()
+        if self._segments.is_limited:
+            self._path = with_number(self._path)
+        if not is_pattern(self._path):
+            check_output(self._path, overwrite)
+        self._checked = 0.0
+        self._finishing: threading.Thread | None = None
+        self._failure: Exception | None = None  # of a file that was finished in the background
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary.open("xb").close()
+            self._file = self._new_file()
+            self._check_disk()
         except OSError as error:
-            raise write_error(error, address) from error
-        self._codec = CONTAINERS[suffix]
-        self._writer: VideoWriter | None = None
-        self._sync: DiskSync | None = None
-        self._failed = False
-        self._start = self._last = 0.0
+            raise MissingSink(str(write_error(error, address))) from error
+        except OutputError as error:
+            self._file.finish()
+            raise MissingSink(f"{address}: {error}") from error
+
+    def _new_file(self) -> RecordingFile:
+        path = new_path(self._path, datetime.now()) if is_pattern(self._path) else self._path
+        return RecordingFile(path, self._overwrite)
+
+    def _check_disk(self) -> None:
+        """OutputError if the disk is almost full."""
+        usage = shutil.disk_usage(self._file.path.parent)
+        if usage.free < min(RESERVED_BYTES, RESERVED_SHARE * usage.total):
+            raise OutputError(f"the disk is almost full ({usage.free >> 20} MiB free), so nothing more is recorded")
 
     def show(self, frame: StyledFrame) -> None:
-        """Encodes one frame. OutputError if that fails; what was recorded before stays under the temporary name."""
+        """Encodes one frame. OutputError if that fails, or before the disk is full; what was recorded before stays."""
         if frame.notice is not None:
             return
-        try:
-            if self._writer is None:
-                self._writer = self._open(frame)
-            info = self._writer.info
-            image = letterbox(frame.image, (info.width, info.height))
-            duration = round(TICKS * (frame.at - self._last)) or TICKS // NOMINAL_FPS
-            self._writer.write(Frame(image, round(TICKS * (frame.at - self._start)), min(duration, TICKS)))
-        except BaseException:
-            self._failed = True
-            raise
-        self._last = frame.at
+        if self._failure is not None:
+            raise self._failure
+        if frame.at - self._checked >= CHECK_INTERVAL_S:
+            self._checked = frame.at
+            with suppress(OSError):
+                self._check_disk()
+        if self._file.encoder is not None and self._segments.is_over(frame.at - self._file.start, self._file.size):
+            self._begin_next_file()
+        is_first = self._file.encoder is None
+        self._file.write(frame.image, frame.at)
+        if is_first:
+            temporary = self._file.temporary.name
+            self._controls.report(f"{self.name}: encoder {self._file.encoder}; named {temporary} until it is finished")
 
-    def _open(self, frame: StyledFrame) -> VideoWriter:
-        height, width = frame.image.shape[:2]
-        chosen = choose_encoder(self._codec, size=(width, height))
-        self._controls.report(f"{self.name}: encoder {chosen.description()}; named {self._temporary.name} until it is finished")
-        preset = None if chosen.hardware else FAST_PRESETS[self._codec]
-        encoding = Encoding(self._codec, preset=preset, hardware=chosen.hardware)
-        info = StreamInfo(width, height, Fraction(NOMINAL_FPS), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
-        self._start = self._last = frame.at
-        writer = VideoWriter(self._temporary, info, encoding, growing=True)
-        self._sync = DiskSync(self._temporary)
-        return writer
+    def _begin_next_file(self) -> None:
+        """Finishes the file in the background, because a slow disk takes longer than a frame."""
+        self._join()
+        previous = self._file
+        try:
+            self._file = self._new_file()
+        except OSError as error:
+            raise write_error(error) from error
+        self._finishing = threading.Thread(target=self._finish, args=(previous,), name=f"finish {previous.path.name}")
+        self._finishing.start()
+
+    def _finish(self, file: RecordingFile) -> None:
+        try:
+            file.finish()
+            self._controls.report(f"recorded {file.path}")
+        except Exception as error:
+            log.debug("%s cannot be finished", file.path, exc_info=True)
+            self._failure = error if isinstance(error, OutputError) else OutputError(failure_text(error))
+
+    def _join(self) -> None:
+        if self._finishing is not None:
+            self._finishing.join()
+            self._finishing = None
 
     def idle(self) -> None:
         """Does nothing."""
 
     def close(self) -> None:
         """Finishes the file and gives it its final name. A recording without a frame leaves nothing behind."""
-        if self._writer is None:
-            with suppress(OSError):
-                self._temporary.unlink(missing_ok=True)
-            return
+        self._join()
         try:
-            self._writer.close()
-        except BaseException:
-            self._failed = True
-            raise
+            self._file.finish()
         finally:
-            if self._sync is not None:
-                self._sync.close()
-            if self._failed:  # an older file is not replaced by half a recording
-                self._controls.report(f"{self.name}: everything up to the failure is in {self._temporary.name}")
-        if self._failed:
-            return
-        if os.path.lexists(self._path) and not self._overwrite:
-            raise OutputExistsError(
-                f"{self._path}: somebody else has written it meanwhile; the recording is {self._temporary.name}"
-            )
-        try:
-            os.replace(self._temporary, self._path)
-        except OSError as error:
-            raise OutputError(f"cannot be renamed ({error.strerror}); the recording is {self._temporary.name}") from error
+            if self._file.failed:
+                self._controls.report(f"{self.name}: everything up to the failure is in {self._file.temporary.name}")
+        if self._file.encoder is not None and not self._file.failed and is_pattern(self._path):
+            self._controls.report(f"recorded {self._file.path}")
+        if self._failure is not None:
+            raise self._failure
 
 
 def check_files(source: str, sinks: Sequence[str]) -> None:

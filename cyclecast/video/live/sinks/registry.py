@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from cyclecast.errors import OutputError
-from cyclecast.video.live.sinks.recording import Recording
-from cyclecast.video.live.sinks.sink import SessionControls, Sink, SinkOpener
+from cyclecast.video.live.sinks.recording import Recording, Segments
+from cyclecast.video.live.sinks.sink import MissingSink, SessionControls, Sink, SinkOpener
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera
 from cyclecast.video.live.sinks.window import Window
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -29,7 +28,7 @@ def _web(address: str, controls: SessionControls) -> Sink:
     try:
         from cyclecast.video.live.sinks.web import WebPage
     except ModuleNotFoundError as error:
-        raise OutputError(f"{error.name} is not installed: pip install 'cyclecast[web]'") from error
+        raise MissingSink(f"{error.name} is not installed: pip install 'cyclecast[web]'") from error
     return WebPage(address, controls)
 
 
@@ -42,13 +41,13 @@ SINKS: dict[str, SinkOpener] = {
 }
 
 
-def open_sink(address: str, controls: SessionControls, overwrite: bool = False) -> Sink:
-    """Opens a sink from its address. overwrite: a recording may replace an existing file.
+def open_sink(address: str, controls: SessionControls, overwrite: bool = False, segments: Segments | None = None) -> Sink:
+    """Opens a sink from its address. overwrite: a recording may replace an existing file. segments: when it begins another one.
 
-    OutputError, EngineUnavailable or ConfigError in one line if that fails.
+    MissingSink, another OutputError, or ConfigError in one line if that fails.
     """
     name = sink_type(address)
-    return Recording(address, controls, overwrite) if name == "file" else SINKS[name](address, controls)
+    return Recording(address, controls, overwrite, segments) if name == "file" else SINKS[name](address, controls)
 
 
 def sink_type(address: str) -> str:

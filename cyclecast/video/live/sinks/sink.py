@@ -6,17 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from cyclecast.errors import OutputError
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.styling.stream import Feed
 from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 
+class MissingSink(OutputError):
+    """A device, a display or a folder is not there or not free. If other sinks work, the run goes on without this one."""
+
+
 class Sink(Protocol):
     """Takes frames, one at a time, in a thread of its own. It may block for as long as it likes, and skips frames meanwhile.
 
-    Its constructor opens it, in the main thread, from an address and the `SessionControls`; if that fails it raises
-    OutputError, EngineUnavailable or ConfigError, in one line. An exception in `show` ends this sink, not the others.
+    Its constructor opens it, in the main thread, from an address and the `SessionControls`; if that fails it raises MissingSink,
+    another OutputError, or ConfigError, in one line. An exception in `show` ends this sink, not the others.
     """
 
     name: str
@@ -49,6 +54,11 @@ class SessionControls(Protocol):
     @property
     def recording(self) -> Path | None:
         """The file that `set_recording` records to; None while it is off."""
+        ...
+
+    @property
+    def failures(self) -> list[str]:
+        """A line for each sink of this run that is missing or has failed, a recording included."""
         ...
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from cyclecast.errors import OutputError
 from cyclecast.video.cameras import list_video_devices
 from cyclecast.video.frame import Image
-from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.live.sinks.sink import MissingSink, SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import letterbox
 
@@ -36,7 +36,7 @@ class VirtualCamera:
         self._pyvirtualcam = load_pyvirtualcam()
         missing = find_camera_problem(self._device) if backend is None and platform.system() == "Linux" else None
         if missing is not None:
-            raise OutputError(f"{address}: {missing}")
+            raise MissingSink(f"{address}: {missing}")
         self._camera: Any = None
         self._size = (0, 0)
 
@@ -84,9 +84,9 @@ def load_pyvirtualcam() -> Any:
     try:
         import pyvirtualcam
     except ModuleNotFoundError as error:
-        raise OutputError("pyvirtualcam is not installed: pip install 'cyclecast[live]'") from error
+        raise MissingSink("pyvirtualcam is not installed: pip install 'cyclecast[live]'") from error
     except ImportError as error:
-        raise OutputError(f"pyvirtualcam cannot be loaded: {error}") from error
+        raise MissingSink(f"pyvirtualcam cannot be loaded: {error}") from error
     return pyvirtualcam
 
 

@@ -15,7 +15,7 @@ from cyclecast.errors import CyclecastError, OutputError
 from cyclecast.video.display import find_window_problem
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sinks.panel import AMBER, RED, WHITE, draw_panel
-from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.live.sinks.sink import MissingSink, SessionControls
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import letterbox
 
@@ -65,7 +65,7 @@ class Window:
         problem = find_window_problem()
         if problem is not None:
             reason, fix = problem
-            raise OutputError(f"no window can open here ({reason}); {fix}, or use --sink web or --sink null")
+            raise MissingSink(f"no window can open here ({reason}); {fix}, or use --sink web or --sink null")
         self._controls = controls
         self._frame: StyledFrame | None = None
         self._is_closed = False

@@ -7,18 +7,20 @@ import re
 import stat
 from urllib.request import url2pathname
 
-CAMERA = re.compile(r"\d+|/dev/video\d+")
+from cyclecast.video.cameras import is_character_device
+
+CAMERA = re.compile(r"\d+|/dev/(video\d+|v4l/.+)")
 SHELL_PIPE = re.compile(r"/dev/fd/(\d+)|/dev/stdin|-")  # a pipe that the shell opened for this process
 PROC_PIPE = re.compile(r"/proc/\d+/fd/\d+")  # the same pipe, seen from another process; Linux only
 LOCAL_SCHEMES = ("screen", "pattern", "csi", "file")  # schemes that are not network protocols
 HOST_AND_PORT = re.compile(r"[^@:/]*(:\d+)?|\[[^@/]*\](:\d+)?")
-# Parameters with which inexpensive IP cameras take a login.
-SECRET_PARAMETERS = re.compile(r"(?i)((?:pass|pwd|token|secret|user|login|auth|[a-z]*key)\w*?=)[^&?]+")
+HIDDEN = "***"  # in place of a secret
+MIN_SECRET_LENGTH = 4  # characters: shorter ones occur in any text
 
 
 def source_type(address: str) -> str:
-    """Returns camera, csi, stream, screen, pattern or file. A path to a named pipe is a stream."""
-    if CAMERA.fullmatch(address):
+    """Returns camera, csi, stream, screen, pattern or file. A named pipe is a stream, a character device a camera."""
+    if is_camera(address):
         return "camera"
     if address == "screen":
         return "screen"
@@ -38,6 +40,13 @@ def file_path(address: str) -> str:
     return url2pathname(address[len("file://") :]) if url_scheme(address) == "file" else address
 
 
+def is_camera(address: str) -> bool:
+    """Whether the address is a camera's index or device, present or not, or a link to a character device."""
+    if SHELL_PIPE.fullmatch(address) or PROC_PIPE.fullmatch(address):
+        return False
+    return bool(CAMERA.fullmatch(address)) or (url_scheme(address) == "" and is_character_device(address))
+
+
 def is_pipe(address: str) -> bool:
     """Whether the address is a named pipe, or a pipe that the shell opened."""
     try:
@@ -53,17 +62,39 @@ def address_for_child(address: str) -> str:
 
 
 def redacted_address(address: str) -> str:
-    """Returns the address for printing: without users and passwords, before the host or among the parameters."""
-    if CAMERA.fullmatch(address):
+    """Returns the address for printing: of one in a network the scheme, the host and the port alone.
+
+    A user, a password, a path or a parameter may each be what opens the camera.
+    """
+    if is_camera(address):
         return f"camera {address}"
     scheme = url_scheme(address)
     if not scheme or scheme in LOCAL_SCHEMES:
         return address
-    location, question_mark, parameters = address[len(scheme) + 3 :].partition("?")
+    host = _host_and_port(address)
+    return f"{scheme}://{host if HOST_AND_PORT.fullmatch(host) else HIDDEN}"
+
+
+def redacted_text(text: str, address: str) -> str:
+    """Returns a text, such as a library's message, with each part of the address that must not be printed taken out."""
+    scheme = url_scheme(address)
+    if not scheme or scheme in LOCAL_SCHEMES:
+        return text
+    rest, host = address[len(scheme) + 3 :], _host_and_port(address)
+    user, _, behind = rest.partition(host) if host else (rest, "", "")
+    text = text.replace(address, redacted_address(address)).replace(rest, host).replace(f"{host}{behind}", host)
+    for secret in (user.rstrip("@"), behind):
+        text = text.replace(secret, HIDDEN) if len(secret) >= MIN_SECRET_LENGTH else text
+    return text
+
+
+def _host_and_port(address: str) -> str:
+    """Returns what stands between the user and the path, also where a password contains characters of an address."""
+    location, _, parameters = address.partition("://")[2].partition("?")
     user, at_sign, rest = location.rpartition("@")
     is_at_sign_in_path = "/" in user and HOST_AND_PORT.fullmatch(user.partition("/")[0])
     if at_sign and not is_at_sign_in_path:
         location = rest
     elif "@" in parameters and not HOST_AND_PORT.fullmatch(location.partition("/")[0]):  # the password has a question mark
-        location, question_mark, parameters = parameters.rpartition("@")[2], "", ""
-    return SECRET_PARAMETERS.sub(r"\1***", f"{scheme}://{location}{question_mark}{parameters}")
+        location = parameters.rpartition("@")[2]
+    return location.partition("/")[0].partition("#")[0]

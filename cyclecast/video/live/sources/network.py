@@ -6,8 +6,10 @@ segments, and video files on a server are played by their own clock.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -23,13 +25,20 @@ from cyclecast.video.files.decoding import LARGEST
 from cyclecast.video.files.lists import LOCAL_LISTS, STREAMED_LISTS, formats_without
 from cyclecast.video.frame import Color, Image
 from cyclecast.video.live.sources.address import PROC_PIPE, file_path, redacted_address, url_scheme
+from cyclecast.video.live.sources.http_images import (
+    Answer,
+    decode_jpeg,
+    pending_jpegs,
+    repeated_jpegs,
+    request,
+    streamed_jpegs,
+)
 from cyclecast.video.live.sources.network_errors import failure_reason
 from cyclecast.video.live.sources.playback import in_real_time
 from cyclecast.video.live.sources.relay import Relay, guard
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 
 OPEN_TIMEOUT_S = 10.0  # to connect, and for each of the server's first answers
-READ_TIMEOUT_S = 10.0  # without a packet; the capture process is killed earlier, but an HLS playlist may take so long
 MAX_DAMAGED_PACKETS = 100  # in a row
 MAX_CLOCK_STEP_S = 10.0  # a larger step forward restarts the clock
 FFMPEG_OPTIONS = {
@@ -65,7 +74,10 @@ def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
     InputError in one line, without the password, if the server does not answer or sends no video.
     """
     name = redacted_address(address)
-    container = connect(address)
+    answer = request(address, OPEN_TIMEOUT_S / 2)
+    if answer is not None and (answer.is_jpeg_stream or answer.is_jpeg):
+        return open_images(answer, address, capture_settings)
+    container = connect(address, answer, max(OPEN_TIMEOUT_S, capture_settings.patience or 0.0))
     stream = select_video_stream(container, name)
     frames = _decode_frames(container, stream, name)
     first = next(frames, None)
@@ -85,24 +97,49 @@ def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
     return LiveSource(description, pending_frames)
 
 
-def connect(address: str) -> InputContainer:
-    """Opens PyAV's container. InputError in one line if that fails."""
+def open_images(answer: Answer, address: str, capture_settings: CaptureSettings) -> LiveSource:
+    """The source of an address that sends JPEG images. InputError if it ends before one can be decoded."""
+    name = redacted_address(address)
+    if answer.is_jpeg_stream:
+        form, jpegs = "MJPEG", streamed_jpegs(answer, name)
+    else:
+        form = "a JPEG image, requested again and again"
+        jpegs = repeated_jpegs(answer, lambda: Answer(address, OPEN_TIMEOUT_S), capture_settings.fps, name)
+    for first in jpegs:
+        with suppress(InputError):  # it is torn; the next one counts
+            height, width = decode_jpeg(first[1], name).shape[:2]
+            return LiveSource(f"{name}: {width}x{height} {form}", pending_jpegs(itertools.chain([first], jpegs), name))
+    raise InputError(f"{name}: ended before its first image could be decoded; check that the sender runs")
+
+
+def connect(address: str, answer: Answer | None, timeout: float) -> InputContainer:
+    """Opens PyAV's container. InputError in one line if that fails.
+
+    answer: an open answer of the address. If it is an endless stream, FFmpeg reads it, because some senders, such as
+    `ffmpeg -listen 1`, take one connection only. timeout: seconds to connect and for the first packets; later ones may take any
+    time, because the capture process is killed when its source is silent.
+    """
     name, scheme = redacted_address(address), url_scheme(address)
+    lists = STREAMED_LISTS if scheme in ("http", "https") else LOCAL_LISTS
+    options = FFMPEG_OPTIONS | {
+        "protocol_whitelist": PROTOCOLS.get(scheme, f"{scheme},{BELOW}"),
+        "format_whitelist": formats_without(lists),
+    }
     relay: Relay | None = None
     try:
-        opened, guarded, relay = guard(file_path(address))
-        lists = STREAMED_LISTS if scheme in ("http", "https") else LOCAL_LISTS
-        options = {
-            "protocol_whitelist": PROTOCOLS.get(scheme, f"{scheme},{BELOW}"),
-            "format_whitelist": formats_without(lists),
-        }
-        timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
-        return av.open(opened, options=FFMPEG_OPTIONS | options | guarded, timeout=timeout, metadata_errors="replace")
+        opened: Any = answer
+        if answer is None or not answer.is_endless_video:
+            if answer is not None:
+                answer.close()
+            opened, guarded, relay = guard(file_path(address))
+            options |= guarded
+        container: InputContainer = av.open(opened, options=options, timeout=(timeout, None), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         failure = relay.failure if relay is not None and relay.failure is not None else error
-        raise InputError(f"{name}: {failure_reason(failure, address, OPEN_TIMEOUT_S)}") from error
+        raise InputError(f"{name}: {failure_reason(failure, address, timeout)}") from error
     except ValueError as error:
         raise InputError(f"{name}: not a valid address; type rtsp://HOST/PATH or http://HOST/PATH") from error
+    return container
 
 
 def select_video_stream(container: InputContainer, name: str) -> av.VideoStream:
@@ -141,9 +178,7 @@ def _decode_frames(container: InputContainer, stream: av.VideoStream, name: str)
             if damaged > MAX_DAMAGED_PACKETS:
                 raise InputError(f"{name}: its tracks have changed") from None
         except (av.FFmpegError, OSError) as error:
-            timed_out = isinstance(error, av.error.ExitError | TimeoutError)
-            what = f"no packet within {READ_TIMEOUT_S:g} s" if timed_out else "the connection is lost"
-            raise InputError(f"{name}: {what} ({error.strerror})") from error
+            raise InputError(f"{name}: the connection is lost ({error.strerror or type(error).__name__})") from error
 
 
 def _decode_packet(stream: av.VideoStream, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import av
 
-from cyclecast.video.live.sources.address import redacted_address, url_scheme
+from cyclecast.video.live.sources.address import HIDDEN, redacted_address, url_scheme
 from cyclecast.video.live.sources.relay import Refused
 
 NO_PROTOCOL = "type rtsp://, http://, https://, udp://, rtp://, rtmp:// or tcp://, or the path of a named pipe"
@@ -40,10 +40,10 @@ def failure_reason(error: Exception, address: str, timeout_s: float) -> str:
 
 def unknown_host(address: str) -> str | None:
     """Returns a line if the host's name cannot be resolved, which FFmpeg reports as an input/output error; otherwise None."""
-    try:
-        host = urlsplit(redacted_address(address)).hostname
-    except ValueError:
+    name = redacted_address(address)
+    if HIDDEN in name:  # there is no valid host in it
         return None
+    host = urlsplit(name).hostname
     try:
         socket.getaddrinfo(host or "localhost", None)
     except (OSError, UnicodeError):

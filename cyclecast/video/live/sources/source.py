@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cyclecast.errors import ConfigError
 from cyclecast.video.frame import Image
 
 
@@ -20,6 +21,14 @@ class CaptureSettings:
     """Frames per second, at most."""
     loop: bool = True
     """Play files again when they end."""
+    patience: float | None = None
+    """Seconds without a frame after which the source counts as lost; None: 4, or three times the interval between its frames."""
+    wait: bool = False
+    """Wait for a source that cannot be opened at first; otherwise that is an error."""
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and not self.patience > 0:
+            raise ConfigError(f"patience must be above 0 seconds, got {self.patience:g}")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import numpy as np
 
 from cyclecast.video.frame import Image
 
+MAX_NOTICE_SHARE = 0.94  # of the width that the text of a notice may take
+
 
 @dataclass(frozen=True)
 class StyledFrame:
@@ -51,12 +53,13 @@ def with_notice(image: Image, notice: str) -> Image:
     """The image, darkened, with a line of text in its center."""
     dark: Image = np.asarray(image >> 1, np.uint8)
     height, width = dark.shape[:2]
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, height / 720
-    (text_width, text_height), _ = cv2.getTextSize(notice, font, scale, 2)
-    if text_width > 0.94 * width:
-        scale *= 0.94 * width / text_width
-        (text_width, text_height), _ = cv2.getTextSize(notice, font, scale, 2)
-    origin = ((width - text_width) // 2, (height + text_height) // 2)
-    for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(dark, notice, origin, font, scale, color, max(1, round(thickness * height / 720)), cv2.LINE_AA)
+    font, scale, thickness = cv2.FONT_HERSHEY_SIMPLEX, height / 720, max(1, round(1.5 * height / 720))
+    (text_width, text_height), _ = cv2.getTextSize(notice, font, scale, thickness)
+    if text_width > MAX_NOTICE_SHARE * width:
+        scale *= MAX_NOTICE_SHARE * width / text_width
+        (text_width, text_height), _ = cv2.getTextSize(notice, font, scale, thickness)
+    left, bottom, pad = (width - text_width) // 2, (height + text_height) // 2, min(text_height, width // 100)
+    area = dark[max(0, bottom - text_height - pad) : bottom + pad, left - pad : left + text_width + pad]
+    area[:] = area // 3  # no outline: in OpenCV 5, thick letters are wider than thin ones
+    cv2.putText(dark, notice, (left, bottom), font, scale, (255, 255, 255), thickness, cv2.LINE_AA)
     return dark

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from cyclecast.errors import ConfigError, OutputError
+from cyclecast.errors import ConfigError
+from cyclecast.video.live.sinks.sink import MissingSink
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 MIN_TOKEN_LENGTH = 8  # characters
@@ -100,7 +101,7 @@ def own_address() -> str:
 
 
 def listen(address: WebAddress) -> socket.socket:
-    """Returns a listening socket. OutputError in one line if the port is in use or the host is not this machine."""
+    """Returns a listening socket. MissingSink in one line if the port is in use or the host is not this machine."""
     where = f"{address.host}:{address.port}"
     try:
         family, socket_type, protocol, _, socket_address = socket.getaddrinfo(
@@ -108,7 +109,7 @@ def listen(address: WebAddress) -> socket.socket:
         )[0]
         listening = socket.socket(family, socket_type, protocol)
     except OSError as error:
-        raise OutputError(f"cannot serve the web page at {where}: {error.strerror}") from error
+        raise MissingSink(f"cannot serve the web page at {where}: {error.strerror}") from error
     try:
         if sys.platform != "win32":  # on Windows it would let two programs share the port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -123,5 +124,5 @@ def listen(address: WebAddress) -> socket.socket:
     except OSError as error:
         listening.close()
         reason = error.strerror or str(error)
-        raise OutputError(f"cannot serve the web page at {where}: {reason}; type another port: --sink web://HOST:PORT") from error
+        raise MissingSink(f"cannot serve the web page at {where}: {reason}; type another port: --sink web://HOST:PORT") from error
     return listening

@@ -33,5 +33,6 @@ def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
         "shown": meter.shown,
         "skipped": controls.skipped,
         "recording": None if controls.recording is None else controls.recording.name,
+        "failures": controls.failures,
         "viewers": viewers.count("webrtc") + viewers.count("mjpeg"),
     }

@@ -2,11 +2,13 @@
 /* The state of the run, the buttons and the keys. The page shows what the server reports, never what it hopes for. */
 
 const POLL_INTERVAL = 1000;        // ms
+const FAILURE_TIMEOUT = 30000;     // ms that a failure is shown
 
 let state = null;                  // the last answer of /api/state
 let requestedModel = null;         // the style that was selected here and is not active yet
 let missedPolls = 0;               // polls since then in which the run did not know of it: an answer may be older than the request
 let failedPolls = 0, unwatchedPolls = 0;
+let seenFailures = 0;              // how many of the run's failures this page has shown
 
 if (location.search) history.replaceState(null, "", location.pathname);  // the token is in a cookie by now
 
@@ -59,9 +61,16 @@ function render(answer) {
   setPressed("record", state.recording !== null);
   $("record").lastElementChild.textContent = state.recording === null ? "Record" : "Stop";
   $("record").title = state.recording === null ? "Shortcut: r" : `Recording to ${state.recording}. Shortcut: r`;
+  renderFailures();
   renderCamera();
   renderOverlay();
   renderSlider();
+}
+
+function renderFailures() {        // of recordings and other sinks: whoever opens the page later has to see them, too
+  if (state.failures.length < seenFailures) seenFailures = 0;  // it is another run
+  for (const failure of state.failures.slice(seenFailures)) showToast(failure, FAILURE_TIMEOUT);
+  seenFailures = state.failures.length;
 }
 
 function setPressed(id, on) { $(id).setAttribute("aria-pressed", String(on)); }
