@@ -21,7 +21,7 @@ from unittest.mock import patch
 import cv2
 import pytest
 
-from benchmarks import engines, frame_shapes, latency, students
+from benchmarks import engines, frame_shapes, latency, students, viewers
 from cyclecast.export.onnx import export_onnx
 from cyclecast.measure import first_frames
 from cyclecast.training.evaluate.flicker import warping_error
@@ -159,6 +159,14 @@ def test_a_soak_counts_memory_threads_and_handles() -> None:
     assert figures["mib"]["first"] > 20  # an interpreter with its libraries
     assert figures["threads"]["first"] > 2 and figures["handles"]["first"] > 2
     assert figures["report"]["shown"] > 30
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_viewers_of_the_page_are_counted() -> None:
+    pytest.importorskip("aiortc", reason="needs the extra web")
+    figures = viewers.measure("pattern://160x96@20", mjpeg=2, webrtc=0, seconds=0.5, settle=0.0)
+    assert (figures["mjpeg"], figures["webrtc"]) == (2, 0)
+    assert figures["cores"] >= 0 and figures["mib"] > 20 and figures["fps"] > 1
 
 
 def test_temporal_smoothing_is_compared_with_none(clip: Path, tiny_model: Path) -> None:

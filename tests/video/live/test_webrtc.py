@@ -22,8 +22,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from cyclecast.video.clock import draw_clock
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.push_feed import PushFeed
-from cyclecast.video.live.sinks.web.vp8 import LowLatencyVp8Encoder
-from cyclecast.video.live.sinks.web.webrtc import video_frame_from_styled
+from cyclecast.video.live.sinks.web.vp8 import LowLatencyVp8Encoder, video_frame_from_styled
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.scene import Scene
 from tests.video.live.served import LIMIT, Served, age, is_swapped, serving

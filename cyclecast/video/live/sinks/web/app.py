@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import cv2
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -20,9 +18,9 @@ from cyclecast.video.live.sinks.web.error_handlers import add_error_handlers
 from cyclecast.video.live.sinks.web.metrics import CONTENT_TYPE, Metrics
 from cyclecast.video.live.sinks.web.mjpeg import MjpegResponse
 from cyclecast.video.live.sinks.web.state import run_state
+from cyclecast.video.live.sinks.web.view import Views
 from cyclecast.video.live.sinks.web.viewers import Viewer, Viewers
 from cyclecast.video.live.sinks.web.webrtc import PeerConnections
-from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 Split = float | None
 """As `StyledFrame.split`."""
@@ -148,17 +146,13 @@ def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
     async def mjpeg(viewer: str = "", split: SplitQuery = None) -> Response:
         return MjpegResponse(viewers, Viewer(viewer[:64], "mjpeg", split))
 
+    snapshots = Views()
+
     @app.get("/snapshot.png")
     async def snapshot(split: SplitQuery = None) -> Response:
         if controls.newest is None:
             raise HTTPException(409, "there is no frame yet")
-        data = await asyncio.to_thread(encode_png, replace(controls.newest, split=split))
+        snapshots.put(controls.newest)
+        data = await snapshots.view(split).png()
         name = f"cyclecast-{datetime.now():%Y%m%d-%H%M%S}.png"
         return Response(data, media_type="image/png", headers={"Content-Disposition": f'attachment; filename="{name}"'})
-
-
-def encode_png(frame: StyledFrame) -> bytes:
-    """Returns the frame as it is shown, at full size, as PNG."""
-    success, data = cv2.imencode(".png", frame.image)
-    assert success
-    return data.tobytes()

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import cv2
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cyclecast.video.live.sinks.web.viewers import NoMoreFrames, Viewer, Viewers, encodable_image
-from cyclecast.video.live.styling.styled_frame import StyledFrame
+from cyclecast.video.live.sinks.web.viewers import NoMoreFrames, Viewer, Viewers
 
-JPEG_QUALITY = 82
 SEND_TIMEOUT_S = 20.0  # for one frame, after which the viewer is disconnected
 BOUNDARY = b"frame"
 
@@ -46,8 +43,7 @@ class MjpegResponse(Response):
         opening = b"--" + BOUNDARY + b"\r\n"
         with suppress(NoMoreFrames, asyncio.TimeoutError):
             while True:
-                frame = await self._viewers.next_frame(self._viewer)
-                data = await asyncio.to_thread(encode_jpeg, frame)
+                data = await (await self._viewers.next_view(self._viewer)).jpeg()
                 header = opening + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
                 body = header + data + b"\r\n--" + BOUNDARY + b"\r\n"
                 opening = b""
@@ -59,10 +55,3 @@ async def wait_for_disconnect(receive: Receive) -> None:
     """Returns when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def encode_jpeg(frame: StyledFrame) -> bytes:
-    """Returns one frame as JPEG."""
-    success, data = cv2.imencode(".jpg", encodable_image(frame), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    assert success
-    return data.tobytes()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
-from cyclecast.video.frame import Image
+from cyclecast.video.live.sinks.web.view import View, Views
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import resize_image
 
 MAX_VIEWERS = 16  # at the same time
-MAX_SIDE = 1920  # pixels, the longer side of the frames that are sent
 
 Transport = Literal["webrtc", "mjpeg"]
 
@@ -33,27 +32,48 @@ class Viewer:
     split: float | None
     has_update: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to send: a new frame, or the slider has moved."""
+    on_change: Callable[[], None] | None = None
+    """Called when the slider has moved or the viewer was removed."""
+
+    def wake(self) -> None:
+        """Reports a change."""
+        self.has_update.set()
+        if self.on_change is not None:
+            self.on_change()
 
 
 class Viewers:
     """All viewers; for one event loop."""
 
     def __init__(self) -> None:
-        self.newest: StyledFrame | None = None
+        self.views = Views()
+        self.listeners: set[asyncio.Event] = set()
+        """Set for each new frame, besides those of the viewers."""
         self._viewers: set[Viewer] = set()
         self._closed = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the video has ended."""
+        return self._closed
+
+    def is_present(self, viewer: Viewer) -> bool:
+        """Whether this viewer was added and not removed."""
+        return viewer in self._viewers
+
     def put(self, frame: StyledFrame) -> None:
         """Stores a new frame, or the last one again with a notice, and wakes all viewers."""
-        self.newest = frame
-        for viewer in self._viewers:
-            viewer.has_update.set()
+        self.views.put(frame)
+        self._wake_all()
 
     def close(self) -> None:
         """Ends the video for all viewers."""
         self._closed = True
-        for viewer in self._viewers:
-            viewer.has_update.set()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for event in (*self.listeners, *(viewer.has_update for viewer in self._viewers)):
+            event.set()
 
     def is_watching(self, id: str) -> bool:
         """Whether a viewer of this id is connected."""
@@ -67,41 +87,32 @@ class Viewers:
         """Adds a viewer; it replaces an older connection with the same id. TooManyViewers if there is no room."""
         for older in [other for other in self._viewers if viewer.id and other.id == viewer.id]:
             self.remove(older)
-            older.has_update.set()
         if len(self._viewers) >= MAX_VIEWERS:
             raise TooManyViewers(f"there are {MAX_VIEWERS} viewers already; close another page")
         self._viewers.add(viewer)
-        if self.newest is not None or self._closed:
+        if self.views.newest is not None or self._closed:
             viewer.has_update.set()
 
     def remove(self, viewer: Viewer) -> None:
-        """Removes a viewer; does nothing if it is not there."""
-        self._viewers.discard(viewer)
+        """Removes a viewer and ends its video; does nothing if it is not there."""
+        if viewer in self._viewers:
+            self._viewers.discard(viewer)
+            viewer.wake()
 
     def set_split(self, id: str, split: float | None) -> bool:
         """Moves the slider of the viewer with this id; False if there is none."""
         found = [viewer for viewer in self._viewers if viewer.id == id]
         for viewer in found:
             viewer.split = split
-            viewer.has_update.set()
+            viewer.wake()
         return bool(found)
 
-    async def next_frame(self, viewer: Viewer) -> StyledFrame:
-        """Waits for a new frame or a moved slider; returns the newest frame with the viewer's split. NoMoreFrames at the end."""
+    async def next_view(self, viewer: Viewer) -> View:
+        """Waits for a new frame or a moved slider; returns what the viewer sees. NoMoreFrames at the end."""
         while True:
             await viewer.has_update.wait()
             viewer.has_update.clear()
             if self._closed or viewer not in self._viewers:
                 raise NoMoreFrames
-            if self.newest is not None:
-                return replace(self.newest, split=viewer.split)
-
-
-def encodable_image(frame: StyledFrame) -> Image:
-    """Returns the frame as it is shown, at most `MAX_SIDE` pixels long, with even sides as video encoders require."""
-    image = frame.image
-    height, width = image.shape[:2]
-    scale = min(1.0, MAX_SIDE / max(width, height))
-    image = resize_image(image, (max(2, round(width * scale)), max(2, round(height * scale))))
-    height, width = image.shape[:2]
-    return image[: max(2, height & ~1), : max(2, width & ~1)]
+            if self.views.newest is not None:
+                return self.views.view(viewer.split)

@@ -6,10 +6,15 @@ import os
 import time
 
 import av
+import cv2
+import numpy as np
 from aiortc.codecs.vpx import Vp8Encoder
 from aiortc.mediastreams import VIDEO_TIME_BASE, convert_timebase
 from av.frame import Frame
 from av.video.codeccontext import VideoCodecContext
+
+from cyclecast.video.live.sinks.web.view import encodable_image
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 BITS_PER_PIXEL = 4.5  # per second
 MIN_BITRATE, MAX_BITRATE = 500_000, 10_000_000  # bits per second, unless the network has less capacity
@@ -41,9 +46,20 @@ class LowLatencyVp8Encoder(Vp8Encoder):
     def target_bitrate(self, bitrate: int) -> None:
         self._capacity = bitrate
 
+    @property
+    def ideal_bitrate(self) -> int:
+        """Bits per second for the last frame's size, if the network has the capacity; 0 before the first frame."""
+        return 0 if self.codec is None else round(_ideal_bitrate(self.codec.width, self.codec.height))
+
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         """As in aiortc: a yuv420p frame with its pts -> RTP payloads, and the time in 1/90,000 s."""
         assert isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
+        payloads = self._packetize(self.encode_frame(frame, force_keyframe), self.picture_id)
+        self.picture_id = (self.picture_id + 1) % (1 << 15)
+        return payloads, convert_timebase(frame.pts, frame.time_base, VIDEO_TIME_BASE)
+
+    def encode_frame(self, frame: av.VideoFrame, force_keyframe: bool = False) -> bytes:
+        """A yuv420p frame with its pts -> VP8."""
         bitrate = self._best_bitrate(frame.width, frame.height)
         codec = self.codec
         if codec is None or (codec.width, codec.height) != (frame.width, frame.height) or self._is_change_due(bitrate):
@@ -51,13 +67,10 @@ class LowLatencyVp8Encoder(Vp8Encoder):
             self.codec = codec
         if force_keyframe:
             frame.pict_type = av.video.frame.PictureType.I
-        data = b"".join(bytes(packet) for packet in codec.encode(frame))
-        payloads = self._packetize(data, self.picture_id)
-        self.picture_id = (self.picture_id + 1) % (1 << 15)
-        return payloads, convert_timebase(frame.pts, frame.time_base, VIDEO_TIME_BASE)
+        return b"".join(bytes(packet) for packet in codec.encode(frame))
 
     def _best_bitrate(self, width: int, height: int) -> int:
-        ideal = min(max(MIN_BITRATE, BITS_PER_PIXEL * width * height), MAX_BITRATE)
+        ideal = _ideal_bitrate(width, height)
         if self._capacity is None:
             return round(ideal)
         return round(min(ideal, max(LOWEST_USEFUL_BITRATE, CAPACITY_SHARE * self._capacity)))
@@ -66,6 +79,16 @@ class LowLatencyVp8Encoder(Vp8Encoder):
         current = self.target_bitrate
         is_large = not LOWER_RATIO * current < bitrate < HIGHER_RATIO * current
         return is_large and time.monotonic() - self._opened_at > CHANGE_INTERVAL_S
+
+
+def _ideal_bitrate(width: int, height: int) -> float:
+    return min(max(MIN_BITRATE, BITS_PER_PIXEL * width * height), MAX_BITRATE)
+
+
+def video_frame_from_styled(frame: StyledFrame) -> av.VideoFrame:
+    """Converts to yuv420p, BT.601 in limited range, which VP8 requires."""
+    planes = np.asarray(cv2.cvtColor(encodable_image(frame), cv2.COLOR_BGR2YUV_I420), np.uint8)
+    return av.VideoFrame.from_ndarray(planes, "yuv420p")
 
 
 def open_codec(width: int, height: int, bitrate: int) -> VideoCodecContext:

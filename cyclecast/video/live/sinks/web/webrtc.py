@@ -22,20 +22,20 @@ from aiortc import (
     RTCRtpTransceiver,
     RTCSessionDescription,
 )
-from aiortc.mediastreams import VIDEO_TIME_BASE, MediaStreamError
+from aiortc.codecs.vpx import Vp8Encoder
+from aiortc.mediastreams import MediaStreamError
 
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.push_feed import PushFeed
-from cyclecast.video.live.sinks.web.viewers import NoMoreFrames, TooManyViewers, Viewer, Viewers, encodable_image
-from cyclecast.video.live.sinks.web.vp8 import LowLatencyVp8Encoder
+from cyclecast.video.live.sinks.web.shared_video import SharedVideo, Subscription
+from cyclecast.video.live.sinks.web.viewers import NoMoreFrames, TooManyViewers, Viewer, Viewers
 from cyclecast.video.live.sources.source import PendingFrame
-from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-TICKS_PER_SECOND = 90_000  # RTP's clock for video
 CONNECT_TIMEOUT_S = 15.0  # from a browser's offer to its connection
 CLOSE_TIMEOUT_S = 1.0
-ENCODER_ATTRIBUTE = "_RTCRtpSender__encoder"  # private in aiortc, which has no public way to set an encoder
+# Private in aiortc, which has no public way to set an encoder, or to learn of a request for a key frame.
+ENCODER_ATTRIBUTE, KEY_FRAME_METHOD = "_RTCRtpSender__encoder", "_send_keyframe"
 
 log = logging.getLogger(__name__)
 
@@ -45,33 +45,45 @@ class InvalidOffer(Exception):
 
 
 class StyledTrack(MediaStreamTrack):
-    """The video track of one viewer: the newest styled frame, whenever the encoder is ready."""
+    """The video track of one viewer: frames that are encoded already."""
 
     kind = "video"
 
-    def __init__(self, viewers: Viewers, viewer: Viewer) -> None:
+    def __init__(self, subscription: Subscription) -> None:
         super().__init__()
-        self._viewers, self._viewer = viewers, viewer
-        self._start, self._pts = time.perf_counter(), -1
+        self._subscription = subscription
 
-    async def recv(self) -> av.VideoFrame:
-        """Waits for a frame. MediaStreamError when there are no more."""
+    async def recv(self) -> av.Packet[av.VideoStream]:
+        """Waits for an encoded frame. MediaStreamError when there are no more."""
         try:
-            styled_frame = await self._viewers.next_frame(self._viewer)
+            return await self._subscription.next_packet()
         except NoMoreFrames:
             self.stop()
             raise MediaStreamError from None
-        frame = await asyncio.to_thread(video_frame_from_styled, styled_frame)
-        self._pts = max(self._pts + 1, round(TICKS_PER_SECOND * (time.perf_counter() - self._start)))
-        frame.pts, frame.time_base = self._pts, VIDEO_TIME_BASE
-        return frame
+
+
+class Packer(Vp8Encoder):
+    """Cuts encoded frames into RTP payloads for one viewer, and passes the receiver's estimate of its network on."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription  # aiortc's constructor sets a bit rate
+        super().__init__()
+
+    @property
+    def target_bitrate(self) -> int:
+        """Bits per second that the receiver estimates; 0: unknown."""
+        return round(self._subscription.capacity or 0)
+
+    @target_bitrate.setter
+    def target_bitrate(self, bitrate: int) -> None:
+        self._subscription.set_capacity(bitrate)
 
 
 class PeerConnections:
     """The WebRTC connections to browsers, for the event loop that creates it. `close` ends them all."""
 
     def __init__(self, viewers: Viewers) -> None:
-        self._viewers = viewers
+        self._viewers, self._streams = viewers, SharedVideo(viewers)
         self._connections: dict[RTCPeerConnection, tuple[Viewer | None, asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._camera: RTCPeerConnection | None = None
@@ -83,10 +95,11 @@ class PeerConnections:
         self._viewers.add(viewer)
         connection = self._connect(viewer)
         try:
-            transceiver = connection.addTransceiver(StyledTrack(self._viewers, viewer), "sendonly")
+            subscription = self._streams.subscribe(viewer)
+            transceiver = connection.addTransceiver(StyledTrack(subscription), "sendonly")
             codecs = RTCRtpSender.getCapabilities("video").codecs
             transceiver.setCodecPreferences([codec for codec in codecs if codec.name.upper() in ("VP8", "RTX")])
-            set_encoder(transceiver.sender)
+            connect_sender(transceiver.sender, subscription)
             await accept_offer(connection, sdp)
             return await create_answer(connection)
         except Exception as error:
@@ -194,17 +207,12 @@ async def create_answer(connection: RTCPeerConnection) -> str:
     return str(connection.localDescription.sdp)
 
 
-def set_encoder(sender: RTCRtpSender) -> None:
-    """Gives the sender our own encoder. RuntimeError if this version of aiortc keeps its encoder elsewhere."""
-    if getattr(sender, ENCODER_ATTRIBUTE, sender) is not None:
+def connect_sender(sender: RTCRtpSender, subscription: Subscription) -> None:
+    """Passes what the receiver reports on: its network, and that it needs a key frame. RuntimeError for another aiortc."""
+    if getattr(sender, ENCODER_ATTRIBUTE, sender) is not None or not hasattr(sender, KEY_FRAME_METHOD):
         raise RuntimeError("this version of aiortc is not supported: pip install 'cyclecast[web]'")
-    setattr(sender, ENCODER_ATTRIBUTE, LowLatencyVp8Encoder())
-
-
-def video_frame_from_styled(frame: StyledFrame) -> av.VideoFrame:
-    """Converts to yuv420p, BT.601 in limited range, which VP8 requires."""
-    planes = np.asarray(cv2.cvtColor(encodable_image(frame), cv2.COLOR_BGR2YUV_I420), np.uint8)
-    return av.VideoFrame.from_ndarray(planes, "yuv420p")
+    setattr(sender, ENCODER_ATTRIBUTE, Packer(subscription))
+    setattr(sender, KEY_FRAME_METHOD, subscription.request_key)
 
 
 def bgr_from_video_frame(frame: av.VideoFrame) -> Image:
