@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import TYPE_CHECKING, Any
 
 import av
 from aiortc.mediastreams import VIDEO_TIME_BASE
@@ -16,6 +17,9 @@ from aiortc.mediastreams import VIDEO_TIME_BASE
 from cyclecast.video.live.sinks.web.viewers import NoMoreFrames, Viewer, Viewers
 from cyclecast.video.live.sinks.web.vp8 import LowLatencyVp8Encoder, video_frame_from_styled
 from cyclecast.video.live.styling.styled_frame import StyledFrame
+
+if TYPE_CHECKING:
+    Packet = av.Packet[Any]
 
 TICKS_PER_SECOND = 90_000  # RTP's clock for video
 MAX_QUEUED = 8  # packets that a viewer may be late; after that it gets none until the next key frame
@@ -37,17 +41,17 @@ class Subscription:
         """Bits per second that the receiver estimates; None: unknown."""
         self.is_weak = False
         self.since = time.monotonic()
-        self._packets: asyncio.Queue[av.Packet[av.VideoStream] | None] = asyncio.Queue()
+        self._packets: asyncio.Queue[Packet | None] = asyncio.Queue()
         self._needs_key = True
 
-    async def next_packet(self) -> av.Packet[av.VideoStream]:
+    async def next_packet(self) -> Packet:
         """Waits for the next encoded frame. NoMoreFrames at the end."""
         packet = await self._packets.get()
         if packet is None:
             raise NoMoreFrames
         return packet
 
-    def offer(self, packet: av.Packet[av.VideoStream] | None) -> None:
+    def offer(self, packet: Packet | None) -> None:
         """Adds a packet, unless this viewer cannot decode it; None: there are no more."""
         if packet is not None:
             if self._packets.qsize() >= MAX_QUEUED:  # its connection takes none
@@ -111,7 +115,7 @@ class _Stream:
     def _is_key_due(self) -> bool:
         return self.wants_key and time.monotonic() - self._key_at > KEY_INTERVAL_S
 
-    def _encode(self, styled: StyledFrame, is_key: bool) -> av.Packet[Any]:
+    def _encode(self, styled: StyledFrame, is_key: bool) -> Packet:
         capacities = [member.capacity for member in list(self.members) if member.capacity and is_settled(member)]
         if capacities:
             self.encoder.target_bitrate = round(min(capacities))
@@ -119,7 +123,7 @@ class _Stream:
         self._pts = max(self._pts + 1, round(TICKS_PER_SECOND * (time.perf_counter() - self._start)))
         frame.pts, frame.time_base = self._pts, VIDEO_TIME_BASE
         data = self.encoder.encode_frame(frame, is_key)
-        packet: av.Packet[Any] = av.Packet(data)
+        packet = av.Packet(data)
         packet.pts, packet.time_base = frame.pts, VIDEO_TIME_BASE
         packet.is_keyframe = bool(data) and not data[0] & 1  # VP8 says so in its first bit
         return packet
