@@ -17,6 +17,7 @@ from cyclecast.errors import OutputError
 from cyclecast.phrases import count_noun
 from cyclecast.video.color import EXACT_COLOR_FLAGS
 from cyclecast.video.files.side_streams import SideStreams
+from cyclecast.video.files.tags import needs_keys
 from cyclecast.video.files.writer import MP4_FAMILY, Part, decoding_times, extend_last, open_output, reason
 from cyclecast.video.frame import StreamInfo
 
@@ -28,7 +29,10 @@ SHORTEST_GIF_DELAY = 2  # hundredths of a second; browsers show a shorter one fo
 def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: SideStreams) -> None:
     """Joins the parts, in order, and the side streams into `path`. OutputError if its container cannot hold them."""
     try:
-        with cast(OutputContainer, open_output(path)) as out, _opened(parts[0]) as template:
+        with (
+            cast(OutputContainer, open_output(path, any_tags=needs_keys(side_streams.tags))) as out,
+            _opened(parts[0]) as template,
+        ):
             video = template.streams.video[0]
             stream: Any = out.add_stream_from_template(video, opaque=True)
             stream.time_base = info.time_base

@@ -16,6 +16,7 @@ from cyclecast.phrases import count_noun
 from cyclecast.video.files.decoding import main_video
 from cyclecast.video.files.opening import open_container
 from cyclecast.video.files.reader import TimeRange
+from cyclecast.video.files.tags import kept_tags
 from cyclecast.video.files.timeline import ClockMender, read_timeline
 from cyclecast.video.files.tracks import (
     Clock,
@@ -27,7 +28,6 @@ from cyclecast.video.files.tracks import (
     can_hold,
     choose_layout,
     copy_description,
-    kept_tags,
 )
 
 SOUND = {  # suffix -> the encoder for sound that this container cannot hold as it is
@@ -61,6 +61,8 @@ class SideStreams:
         self._source: InputContainer = open_container(path)
         self._timeline = read_timeline(path, time_range.mends_clock)
         self._clock = ClockMender(self._timeline)
+        self.tags = kept_tags(self._source.metadata)
+        """Of the whole file: title, place, date and others."""
         self._tracks: dict[Any, Track] = {}
         self._clocks: dict[Any, Clock] = {}
         self._packets_left: Iterator[Packet] = iter(())
@@ -83,7 +85,9 @@ class SideStreams:
         for stream in source.streams:
             if stream not in self._tracks:
                 cast(Any, stream).discard = Discard.all  # not even read, where the container allows
-        out.metadata.update(kept_tags(source.metadata))
+        if self._suffix == ".gif" and self.tags:
+            self.dropped.append(f"tags: {', '.join(sorted(self.tags))}")
+        out.metadata.update(self.tags)
         chapters = [moved for chapter in source.chapters() if (moved := self._moved(chapter))]
         if chapters:
             out.set_chapters(chapters)

@@ -13,6 +13,8 @@ import av
 from av.container import OutputContainer
 from av.format import Flags
 
+from cyclecast.video.files.tags import kept_tags
+
 Packet: TypeAlias = "av.Packet[Any]"
 BITS_PER_CHANNEL = 96_000  # bits per second and channel: transparent for AAC and Opus
 # Encoder -> the channel layouts that it keeps. AAC: those that FFmpeg's decoder finds again; of the others (6.1, 7.0) only the
@@ -29,11 +31,6 @@ QUICKTIME_LANGUAGES = {  # ISO 639-2's name -> the name that FFmpeg's QuickTime 
     **{"slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi"},
 }
 SMALLEST_GAP = Fraction(1, 25)  # second; a shorter one comes from rounding
-# Tags that the container writes itself, or that are true for the source only.
-OWN_TAGS = frozenset(
-    {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id", "bps", "number_of_frames"}
-    | {"number_of_bytes", "filename", "mimetype", "rotate", "timecode"}
-)
 
 
 class Track(Protocol):
@@ -293,8 +290,3 @@ def copy_description(stream: Any, source: Any) -> None:
         tags["language"] = QUICKTIME_LANGUAGES.get(tags["language"], tags["language"])
     stream.metadata.update(tags)
     stream.disposition = source.disposition
-
-
-def kept_tags(tags: dict[str, str]) -> dict[str, str]:
-    """The tags that hold for the output, too. Matroska's names may end in a language, as in BPS-eng."""
-    return {key: value for key, value in tags.items() if key.lower().split("-")[0] not in OWN_TAGS and "_STAT" not in key}

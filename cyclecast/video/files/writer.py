@@ -221,15 +221,18 @@ class VideoWriter:
             self._discard()
 
 
-def open_output(path: Path, growing: bool = False) -> Any:
-    """Opens PyAV's container for writing; it keeps all times. growing: it can be played before it is finished."""
+def open_output(path: Path, growing: bool = False, any_tags: bool = False) -> Any:
+    """Opens PyAV's container for writing; it keeps all times. growing: it can be played before it is finished.
+
+    any_tags: MP4 and QuickTime files hold tags of any name, in a list of keys in place of the usual boxes.
+    """
     # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the frames.
     options = {"avoid_negative_ts": "disabled"}
     is_mp4 = path.suffix.lower() in MP4_FAMILY
     if growing:  # it has an index for each second; FFmpeg's buffer would hold more than that
         options |= GROWING_MP4 if is_mp4 else GROWING_MATROSKA
     elif is_mp4:  # the index in front: a player can start before it has the whole file
-        options["movflags"] = "+faststart"
+        options["movflags"] = "+faststart+use_metadata_tags" if any_tags else "+faststart"
     return av.open(os.path.abspath(path), "w", options=options)
 
 

@@ -10,7 +10,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from tests.conftest import moving_frames
+from tests.conftest import moving_frames, shared
 from tests.video.clips import (
     SUBTITLES,
     SoundTrack,
@@ -116,6 +116,51 @@ def test_a_cover_image_is_reported(tmp_path: Path) -> None:
             out.mux(track.encode(None))
     report = convert(tmp_path / "in.mp4", tmp_path / "out.mp4")
     assert (report.frames, report.dropped) == (3, ["cover image 1"])
+
+
+PHONE_TAGS = {
+    "com.apple.quicktime.make": "Apple",
+    "com.apple.quicktime.creationdate": "2024-05-06T07:08:09+0200",
+    "com.apple.quicktime.location.ISO6709": "+48.8577+002.2950+035.000/",
+    "title": "Paris",
+}
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """The tags of the file. Matroska has its own names in capitals."""
+    with av.open(str(path)) as container:
+        return {key.lower(): value for key, value in container.metadata.items()}
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".m4v", ".mkv"])
+@pytest.mark.parametrize("tags", [PHONE_TAGS, {"my_own_tag": "mine", "artist": "me"}])
+def test_tags_of_any_name_are_kept(tmp_path: Path, suffix: str, tags: dict[str, str]) -> None:
+    source = tmp_path / "in.mov"
+    with av.open(str(source), "w", options={"movflags": "use_metadata_tags"}) as out:
+        out.metadata.update(tags)
+        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for image in moving_frames(3):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        out.mux(stream.encode(None))
+    convert(source, tmp_path / f"out{suffix}")
+    kept = read_tags(tmp_path / f"out{suffix}")
+    assert {key.lower(): value for key, value in tags.items()}.items() <= kept.items()
+
+
+def test_usual_tags_stay_in_the_usual_boxes(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", title="A lake", artist="me", location="+48.8577+002.2950/")
+    for suffix in (".mp4", ".mov"):
+        convert(source, tmp_path / f"out{suffix}")
+        assert b"\xa9nam" in (tmp_path / f"out{suffix}").read_bytes()  # where every player looks for a title
+    assert convert(source, tmp_path / "out.gif", preset=None).dropped == ["tags: artist, location, location-eng, title"]
+
+
+def test_the_tags_of_a_phone_are_kept(tmp_path: Path) -> None:
+    source = shared("faults/footage/iphone.mov")
+    convert(source, tmp_path / "out.mov")
+    expected = {key: value for key, value in read_tags(source).items() if key.startswith("com.apple.") or key == "title"}
+    assert len(expected) == 4 and expected.items() <= read_tags(tmp_path / "out.mov").items()
 
 
 CHAPTERS = [
