@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -72,12 +73,19 @@ class VideoWriter:
     """Encodes frames of one size into a file. A context manager; `close` finishes the file.
 
     first: the pts that becomes 0. growing: the file can be played while it is written, also if it is never finished.
+    file: `path`, open for writing, which the caller closes; only for a growing one.
     OutputError if the container cannot hold the codec or the file cannot be written,
     ConfigError for settings that the encoder does not accept.
     """
 
     def __init__(
-        self, path: Path, info: StreamInfo, encoding: Encoding | None = None, first: int = 0, growing: bool = False
+        self,
+        path: Path,
+        info: StreamInfo,
+        encoding: Encoding | None = None,
+        first: int = 0,
+        growing: bool = False,
+        file: FileIO | None = None,
     ) -> None:
         suffix = path.suffix.lower()
         if suffix not in CONTAINERS:
@@ -85,7 +93,7 @@ class VideoWriter:
         encoding = encoding or Encoding(CONTAINERS[suffix])
         if encoding.codec not in ENCODERS:
             raise ConfigError(f"no codec named {encoding.codec!r}; there are: {', '.join(ENCODERS)}")
-        self.path, self.info, self._first = path, info, first
+        self.path, self.info, self._first, self._file = path, info, first, file
         self.frames = 0
         self.last = first
         """The pts of the last frame."""
@@ -96,7 +104,7 @@ class VideoWriter:
         self._delay: int | None = None  # of the first frame, between decoding and showing, in ticks
         self._open = contextlib.ExitStack()
         try:
-            self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing)))
+            self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing, file)))
             self._stream = self._add_video(encoding)
             self._container.start_encoding()
         except CyclecastError:  # a ConfigError is a ValueError, too
@@ -189,7 +197,7 @@ class VideoWriter:
             raise
         try:
             self._open.close()
-            size = os.stat(self.path).st_size
+            size = (os.stat(self.path) if self._file is None else os.fstat(self._file.fileno())).st_size
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"writing failed ({reason(error)})") from error
         if size < self._size:  # FFmpeg reports no error where the last fragment of an MP4 does not fit
@@ -210,15 +218,15 @@ class VideoWriter:
             self._discard()
 
 
-def open_output(path: Path, growing: bool = False) -> Any:
-    """Opens PyAV's container for writing; it keeps all times. growing: it can be played before it is finished."""
+def open_output(path: Path, growing: bool = False, file: FileIO | None = None) -> Any:
+    """Opens PyAV's container for writing; it keeps all times. growing, file: as in `VideoWriter`."""
     # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the frames.
     options = {"avoid_negative_ts": "disabled"}
     if path.suffix.lower() in MP4_FAMILY:
         # The index in front: a player can start before it has the whole file. A growing file has an index for each second.
         options |= {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"} if growing else {}
         options.setdefault("movflags", "+faststart")
-    return av.open(os.path.abspath(path), "w", options=options)
+    return av.open(os.path.abspath(path) if file is None else file, "w", options=options)
 
 
 def extend_last(last: av.Packet[Any], end: int, delay: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +61,6 @@ def unused_path(suffix: str) -> Path:
     """The path of a new file in the current folder, named after the time."""
     stem = f"cyclecast-{datetime.now():%Y%m%d-%H%M%S}"
     path, number = Path(f"{stem}{suffix}"), 1
-    while path.exists():
+    while os.path.lexists(path):
         path, number = Path(f"{stem}-{number}{suffix}"), number + 1
     return path

@@ -11,12 +11,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from cyclecast.errors import OutputError, OutputExistsError
-from cyclecast.files import check_output, write_error
+from cyclecast.files import check_output, rename_new, write_error
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.live.sinks.sink import SessionControls
-from cyclecast.video.live.sources.address import file_path, url_scheme
+from cyclecast.video.live.sources.address import file_path, host_address, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import resize_image
 
@@ -43,12 +43,14 @@ class Recording:
         self._path, self._controls, self._overwrite = Path(file_path(address)), controls, overwrite
         suffix = self._path.suffix.lower()
         if suffix not in CONTAINERS:
-            raise OutputError(f"{address}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})")
+            raise OutputError(
+                f"{host_address(address)}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})"
+            )
         check_output(self._path, overwrite)
         self._temporary = self._path.with_name(f"{self._path.stem}.recording-{secrets.token_hex(2)}{self._path.suffix}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary.open("xb").close()
+            self._file = self._temporary.open("xb", buffering=0)  # kept: the name may be another file's by the first frame
         except OSError as error:
             raise write_error(error, address) from error
         self._codec = CONTAINERS[suffix]
@@ -80,13 +82,17 @@ class Recording:
         encoding = Encoding(self._codec, preset=preset, hardware=chosen.hardware)
         info = StreamInfo(width, height, Fraction(NOMINAL_FPS), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
         self._start = self._last = frame.at
-        return VideoWriter(self._temporary, info, encoding, growing=True)
+        return VideoWriter(self._temporary, info, encoding, growing=True, file=self._file)
 
     def idle(self) -> None:
         """Does nothing."""
 
     def close(self) -> None:
         """Finishes the file and gives it its final name. A recording without a frame leaves nothing behind."""
+        with self._file:
+            self._finish()
+
+    def _finish(self) -> None:
         if self._writer is None:
             with suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
@@ -101,14 +107,24 @@ class Recording:
                 self._controls.report(f"{self.name}: everything up to the failure is in {self._temporary.name}")
         if self._failed:
             return
-        if os.path.lexists(self._path) and not self._overwrite:
+        if not self._has_name():
+            raise OutputError(f"{self._temporary}: somebody else has replaced or removed it; the recording is lost")
+        self._file.close()  # Windows renames no open file
+        try:
+            (os.replace if self._overwrite else rename_new)(self._temporary, self._path)
+        except FileExistsError as error:
             raise OutputExistsError(
                 f"{self._path}: somebody else has written it meanwhile; the recording is {self._temporary.name}"
-            )
-        try:
-            os.replace(self._temporary, self._path)
+            ) from error
         except OSError as error:
             raise OutputError(f"cannot be renamed ({error.strerror}); the recording is {self._temporary.name}") from error
+
+    def _has_name(self) -> bool:
+        """Whether the temporary name is still that of the file that was created for it."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), os.lstat(self._temporary))
+        except OSError:
+            return False
 
 
 def check_files(source: str, sinks: Sequence[str]) -> None:
