@@ -79,6 +79,16 @@ def read_error(error: OSError, path: object) -> InputError:
     return error_type(f"{path}: cannot be read ({error.strerror or error})")
 
 
+def rename_new(source: Path, output: Path) -> None:
+    """Renames `source` to `output`. FileExistsError if there is something of that name, even since a moment; it stays."""
+    output.open("xb").close()  # reserves the name
+    try:
+        os.replace(source, output)
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+
+
 @contextmanager
 def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yields a new, empty file beside `output` to write to. It is renamed to `output` at the end and removed on any error.

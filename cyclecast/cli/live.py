@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,8 @@ from cyclecast.cli.console import (
     print_warnings,
     report_build,
 )
+from cyclecast.errors import ConfigError
+from cyclecast.files import read_error
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
@@ -33,13 +36,18 @@ if TYPE_CHECKING:
 
 def live(
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(
+            envvar="CYCLECAST_SOURCE",
             help="A camera (0 or /dev/video0; csi://0 on a Jetson), a stream (rtsp://... or http://...), - (a stream from "
             "stdin), screen, browser (the camera of the browser that opens --sink web), pattern://1280x720@30 (a test "
-            "pattern), or a file, which is played in real time."
+            "pattern), or a file, which is played in real time. Default: 0.",
         ),
-    ] = "0",
+    ] = None,
+    source_file: Annotated[
+        Path | None,
+        typer.Option(help="Read SOURCE from the first line of this file, so that no list of processes shows its password."),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -137,7 +145,7 @@ def live(
     models = model or ["monet"]
     opener, facts = open_models(models, engine, device, precision)
     session = Session(
-        source,
+        source_address(source, source_file),
         models,
         opener,
         sink or ["window"],
@@ -175,6 +183,24 @@ def open_models(names: Sequence[str], engine: str, device: str, precision: str) 
         return loaded
 
     return load, facts
+
+
+def source_address(source: str | None, source_file: Path | None) -> str:
+    """The address of the source: as typed, from the first line of a file, or the first camera.
+
+    ConfigError for both or for an empty file, InputError for a file that cannot be read.
+    """
+    if source_file is None:
+        return source or "0"
+    if source is not None:
+        raise ConfigError("expected SOURCE or --source-file, got both")
+    try:
+        address = source_file.read_text("utf-8", "replace").partition("\n")[0].strip()
+    except OSError as error:
+        raise read_error(error, source_file) from error
+    if not address:
+        raise ConfigError(f"{source_file}: expected the address of a source in the first line")
+    return address
 
 
 def print_summary(report: LiveReport) -> None:

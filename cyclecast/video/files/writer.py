@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -76,12 +77,19 @@ class VideoWriter:
 
     first: the pts that becomes 0. growing: the file can be played while it is written, also if it is never finished: the encoder
     holds few frames back, and every packet goes to the system at once.
+    file: `path`, open for writing, which the caller closes; only for a growing one.
     OutputError if the container cannot hold the codec or the file cannot be written,
     ConfigError for settings that the encoder does not accept.
     """
 
     def __init__(
-        self, path: Path, info: StreamInfo, encoding: Encoding | None = None, first: int = 0, growing: bool = False
+        self,
+        path: Path,
+        info: StreamInfo,
+        encoding: Encoding | None = None,
+        first: int = 0,
+        growing: bool = False,
+        file: FileIO | None = None,
     ) -> None:
         suffix = path.suffix.lower()
         if suffix not in CONTAINERS:
@@ -89,7 +97,7 @@ class VideoWriter:
         encoding = encoding or Encoding(CONTAINERS[suffix])
         if encoding.codec not in ENCODERS:
             raise ConfigError(f"no codec named {encoding.codec!r}; there are: {', '.join(ENCODERS)}")
-        self.path, self.info, self._first = path, info, first
+        self.path, self.info, self._first, self._file = path, info, first, file
         self.frames = 0
         self.last = first
         """The pts of the last frame."""
@@ -102,7 +110,7 @@ class VideoWriter:
         self._watchdog = Watchdog(encoding.encoder.name)
         self._open.callback(self._watchdog.close)
         try:
-            self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing)))
+            self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing, file=file)))
             self._stream = self._add_video(encoding, growing)
             self._container.start_encoding()
         except CyclecastError:  # a ConfigError is a ValueError, too
@@ -200,7 +208,7 @@ class VideoWriter:
             raise
         try:
             self._open.close()
-            size = os.stat(self.path).st_size
+            size = (os.stat(self.path) if self._file is None else os.fstat(self._file.fileno())).st_size
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"writing failed ({reason(error)})") from error
         if size < self._size:  # FFmpeg reports no error where the last fragment of an MP4 does not fit
@@ -221,8 +229,8 @@ class VideoWriter:
             self._discard()
 
 
-def open_output(path: Path, growing: bool = False, any_tags: bool = False) -> Any:
-    """Opens PyAV's container for writing; it keeps all times. growing: it can be played before it is finished.
+def open_output(path: Path, growing: bool = False, any_tags: bool = False, file: FileIO | None = None) -> Any:
+    """Opens PyAV's container for writing; it keeps all times. growing, file: as in `VideoWriter`.
 
     any_tags: MP4 and QuickTime files hold tags of any name, in a list of keys in place of the usual boxes.
     """
@@ -233,7 +241,7 @@ def open_output(path: Path, growing: bool = False, any_tags: bool = False) -> An
         options |= GROWING_MP4 if is_mp4 else GROWING_MATROSKA
     elif is_mp4:  # the index in front: a player can start before it has the whole file
         options["movflags"] = "+faststart+use_metadata_tags" if any_tags else "+faststart"
-    return av.open(os.path.abspath(path), "w", options=options)
+    return av.open(os.path.abspath(path) if file is None else file, "w", options=options)
 
 
 def reordering(order: Sequence[int]) -> int:

@@ -20,7 +20,7 @@ from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.sinks.recording_file import RecordingFile
 from cyclecast.video.live.sinks.recording_names import is_pattern, new_path, with_number
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls
-from cyclecast.video.live.sources.address import file_path, url_scheme
+from cyclecast.video.live.sources.address import file_path, host_address, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 RESERVED_BYTES = 64 << 20  # of the disk stay free, so that the system goes on working
@@ -73,7 +73,9 @@ class Recording:
         self.name = address
         self._path, self._controls, self._overwrite = Path(file_path(address)), controls, overwrite
         if self._path.suffix.lower() not in CONTAINERS:
-            raise OutputError(f"{address}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})")
+            raise OutputError(
+                f"{host_address(address)}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})"
+            )
         self._segments = segments or Segments()
         if self._segments.is_limited:
             self._path = with_number(self._path)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from cyclecast.errors import OutputError, OutputExistsError
+from cyclecast.files import rename_new
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
@@ -35,7 +36,7 @@ class RecordingFile:
         self.path, self._overwrite = path, overwrite
         self.temporary = path.with_name(f"{path.stem}.recording-{secrets.token_hex(2)}{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.temporary.open("xb").close()
+        self._file = self.temporary.open("xb", buffering=0)  # kept: the name may be another file's by the first frame
         self.encoder: str | None = None
         """What encodes it, for people; None before the first frame."""
         self.failed = False
@@ -64,7 +65,7 @@ class RecordingFile:
         encoding = Encoding(codec, preset=None if chosen.hardware else FAST_PRESETS[codec], hardware=chosen.hardware)
         info = StreamInfo(width, height, Fraction(NOMINAL_FPS), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
         self.start = self._last = at
-        writer = VideoWriter(self.temporary, info, encoding, growing=True)
+        writer = VideoWriter(self.temporary, info, encoding, growing=True, file=self._file)
         self._sync = DiskSync(self.temporary)
         return writer
 
@@ -80,6 +81,10 @@ class RecordingFile:
 
         OutputError if that fails; the temporary file stays.
         """
+        with self._file:
+            self._finish()
+
+    def _finish(self) -> None:
         if self._writer is None:
             with suppress(OSError):
                 self.temporary.unlink(missing_ok=True)
@@ -94,11 +99,21 @@ class RecordingFile:
                 self._sync.close()
         if self.failed:  # an older file is not replaced by half a recording
             return
-        if os.path.lexists(self.path) and not self._overwrite:
+        if not self._has_name():
+            raise OutputError(f"{self.temporary}: somebody else has replaced or removed it; the recording is lost")
+        self._file.close()  # Windows renames no open file
+        try:
+            (os.replace if self._overwrite else rename_new)(self.temporary, self.path)
+        except FileExistsError as error:
             raise OutputExistsError(
                 f"{self.path}: somebody else has written it meanwhile; the recording is {self.temporary.name}"
-            )
-        try:
-            os.replace(self.temporary, self.path)
+            ) from error
         except OSError as error:
             raise OutputError(f"cannot be renamed ({error.strerror}); the recording is {self.temporary.name}") from error
+
+    def _has_name(self) -> bool:
+        """Whether the temporary name is still that of the file that was created for it."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), os.lstat(self.temporary))
+        except OSError:
+            return False

@@ -13,6 +13,7 @@ CAMERA = re.compile(r"\d+|/dev/(video\d+|v4l/.+)")
 SHELL_PIPE = re.compile(r"/dev/fd/(\d+)|/dev/stdin|-")  # a pipe that the shell opened for this process
 PROC_PIPE = re.compile(r"/proc/\d+/fd/\d+")  # the same pipe, seen from another process; Linux only
 LOCAL_SCHEMES = ("screen", "pattern", "csi", "file")  # schemes that are not network protocols
+PLAIN_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]*)(:\d+)?", re.ASCII)
 HOST_AND_PORT = re.compile(r"[^@:/]*(:\d+)?|\[[^@/]*\](:\d+)?")
 HIDDEN = "***"  # in place of a secret
 MIN_SECRET_LENGTH = 4  # characters: shorter ones occur in any text
@@ -59,6 +60,17 @@ def address_for_child(address: str) -> str:
     """Translates a pipe that the shell opened for this process (-, /dev/fd/63) into a path that a child process can open."""
     match = SHELL_PIPE.fullmatch(address)
     return f"/proc/{os.getpid()}/fd/{match[1] or 0}" if match and os.path.isdir("/proc/self/fd") else address
+
+
+def host_address(address: str) -> str:
+    """Returns the address for an error: scheme, host and port alone, as a secret may stand anywhere else; a path as it is."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    host = netloc.rpartition("@")[2]
+    shown = host if PLAIN_HOST.fullmatch(host) else ""
+    return f"{scheme}://{shown}{'' if shown == rest else '/...'}"
 
 
 def redacted_address(address: str) -> str:

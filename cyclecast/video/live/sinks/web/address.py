@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import secrets
 import socket
@@ -14,9 +15,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cyclecast.errors import ConfigError
 from cyclecast.video.live.sinks.sink import MissingSink
+from cyclecast.video.live.sources.address import host_address
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 MIN_TOKEN_LENGTH = 8  # characters
+TOKEN_VARIABLE = "CYCLECAST_TOKEN"  # in place of ?token=, which everybody on the machine can read in the list of processes
 LISTEN_BACKLOG = 64  # connections that wait to be accepted
 SEND_BUFFER_BYTES = 256 * 1024  # a few frames, so that a slow connection does not show the past
 UNACKNOWLEDGED_TIMEOUT_MS = 20_000  # without an answer from the other end, after which a connection is closed
@@ -55,27 +58,33 @@ class WebAddress:
 
 
 def parse_address(address: str) -> WebAddress:
-    """Parses an address; generates a token where one is required and missing. ConfigError if the address is invalid."""
+    """Parses an address; generates a token where one is required and missing.
+
+    A token that the address lacks may be in the environment. ConfigError, without the token, if the address is invalid.
+    """
+    shown = host_address(address)
     try:
         parts = urlsplit(address if "://" in address else f"web://{address.removeprefix('web')}")
         host, port = parts.hostname or DEFAULT_HOST, DEFAULT_PORT if parts.port is None else parts.port
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError as error:
-        raise ConfigError(f"{address}: {error}; {USAGE}") from error
+        reason = str(error) if str(error).startswith("Port out of range") else "cannot be parsed"  # others quote the address
+        raise ConfigError(f"{shown}: {reason}; {USAGE}") from error
     unknown = query.keys() - {"token", "cert", "key"}
     if unknown:
-        raise ConfigError(f"{address}: unknown setting {', '.join(sorted(unknown))}; {USAGE}")
+        raise ConfigError(f"{shown}: unknown setting {', '.join(sorted(unknown))}; {USAGE}")
     if parts.scheme != "web" or parts.path not in ("", "/"):
-        raise ConfigError(f"{address}: not an address of the web page; {USAGE}")
-    token = query.get("token")
+        raise ConfigError(f"{shown}: not an address of the web page; {USAGE}")
+    place = shown if "token" in query else TOKEN_VARIABLE
+    token = query.get("token", os.environ.get(TOKEN_VARIABLE) or None)
     if token is not None and not re.fullmatch(rf"[\w.~-]{{{MIN_TOKEN_LENGTH},}}", token, re.ASCII):
-        raise ConfigError(f"{address}: a token needs {MIN_TOKEN_LENGTH} or more letters, digits or . _ ~ -")
+        raise ConfigError(f"{place}: a token needs {MIN_TOKEN_LENGTH} or more letters, digits or . _ ~ -")
     if ("cert" in query) != ("key" in query):
-        raise ConfigError(f"{address}: HTTPS needs both files; type ?cert=FILE&key=FILE")
+        raise ConfigError(f"{shown}: HTTPS needs both files; type ?cert=FILE&key=FILE")
     cert, key = (Path(query[name]) if name in query else None for name in ("cert", "key"))
     for file in (cert, key):
         if file is not None and not file.is_file():
-            raise ConfigError(f"{address}: no such file: {file}; type ?cert=FILE&key=FILE, both in PEM")
+            raise ConfigError(f"{shown}: no such file: {file}; type ?cert=FILE&key=FILE, both in PEM")
     is_token_chosen = token is not None
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(16)
