@@ -27,6 +27,7 @@ from cyclecast.video.files.tracks import (
     copy_description,
     kept_tags,
 )
+from cyclecast.video.files.writer import MP4_FAMILY
 
 SOUND = {  # suffix -> the encoder for sound that this container cannot hold as it is
     ".mp4": "aac",
@@ -115,7 +116,9 @@ class SideStreams:
             else:
                 self._damaged(f"{name} cannot be decoded ({known.canonical_name}) and is left out")
         elif known.canonical_name in TEXT_CODECS and self._suffix in TEXT:
-            self._tracks[stream] = Subtitles(out, stream, TEXT[self._suffix])
+            self._tracks[stream] = Subtitles(
+                out, stream, TEXT[self._suffix], lambda what: self.dropped.append(f"{what} in {name}")
+            )
         else:
             self.dropped.append(f"{name}: {self._suffix} cannot hold {known.canonical_name}")
 
@@ -142,7 +145,10 @@ class SideStreams:
             return None
         if self._time_range.duration is not None:
             end = min(end, self._time_range.duration)
-        return chapter | {"start": round(max(Fraction(0), start) / tick), "end": round(end / tick)}
+        metadata = chapter["metadata"]
+        if self._suffix in MP4_FAMILY:  # without a title, it would get the one of the next chapter
+            metadata = {"title": ""} | metadata
+        return chapter | {"metadata": metadata, "start": round(max(Fraction(0), start) / tick), "end": round(end / tick)}
 
     def _packets(self) -> Iterator[Packet]:
         """The packets to write, in the source's order, as far as the source can be read."""
@@ -207,7 +213,7 @@ class SideStreams:
         return True
 
     def first_packets(self) -> Iterator[Packet]:
-        """The packets to write for the first packet of each track, to find out whether they can be written; instead of `until`."""
+        """The packets to write for the first packet of each track, to find out whether they can be; instead of `until`."""
         for stream, track in self._tracks.items():
             packet = self._probe.first_packet(stream)
             if packet is not None and packet.time_base and Clock(stream.type == "subtitle").set(packet):
