@@ -12,7 +12,10 @@ from cyclecast.errors import ConfigError, OutputError
 from cyclecast.image_formats import FORMATS
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.encoders import ENCODERS
-from cyclecast.video.files.writer import CONTAINERS, Encoding
+from cyclecast.video.files.reader import TimeRange
+from cyclecast.video.files.side_streams import SideStreams
+from cyclecast.video.files.writer import CONTAINERS, Encoding, reason
+from cyclecast.video.frame import StreamInfo
 
 GIF = ".gif"
 MUXER_NAMES = {".m4v": "ipod", ".mkv": "matroska"}  # where FFmpeg's muxer is not named after the suffix
@@ -27,6 +30,26 @@ def codecs_in(suffix: str) -> tuple[str, ...]:
     with av.open(io.BytesIO(), "w", format=name) as container:
         listed = container.supported_codecs
     return tuple(codec for codec in ENCODERS if codec in listed and codec not in LISTED_BUT_REFUSED.get(suffix, ()))
+
+
+def check_tracks(source: Path, output: Path, info: StreamInfo, time_range: TimeRange, sound: bool) -> None:
+    """Muxes the first packet of each sound and subtitle track in memory. OutputError if the output's container refuses them."""
+    suffix = output.suffix.lower()
+    if suffix == GIF:
+        return
+    try:
+        with (
+            SideStreams(source, info.start, time_range, suffix, sound) as side_streams,
+            av.open(io.BytesIO(), "w", format=MUXER_NAMES.get(suffix, suffix.removeprefix("."))) as out,
+        ):
+            side_streams.add_to(out, None, info.time_base)
+            if out.streams:
+                out.start_encoding()
+                for packet in side_streams.first_packets():
+                    out.mux(packet)
+    except (av.FFmpegError, ValueError) as error:
+        hint = "; if it is the sound, --no-audio leaves it out" if sound else ""
+        raise OutputError(f"{output}: {suffix} cannot hold the tracks of {source} ({reason(error)}){hint}") from error
 
 
 def output_encoding(output: Path, options: ConvertOptions) -> Encoding:

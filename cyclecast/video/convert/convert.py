@@ -16,7 +16,7 @@ from cyclecast.files import atomic_write, check_output, check_source, write_erro
 from cyclecast.image_formats import FORMATS, RAW_SUFFIXES
 from cyclecast.phrases import count_noun
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
-from cyclecast.video.convert.containers import GIF, output_encoding
+from cyclecast.video.convert.containers import GIF, check_tracks, output_encoding
 from cyclecast.video.convert.job import Job, SourceEnd
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PartMaker, PartWriter
@@ -110,6 +110,7 @@ def convert_video(
             size=(even(info.width), even(info.height)),
         )
         encoding = replace(encoding, hardware=encoder.hardware)
+        check_tracks(source, output, info, time_range, options.audio)
         function.prepare(*work_size(info.width, info.height, options.work_height))
         signature = conversion_signature(source, function, options)
         signature |= {"encoder": encoder.name, "place of work": part_maker is None}

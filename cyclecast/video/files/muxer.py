@@ -44,7 +44,7 @@ def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: 
                 side_streams.dropped.append(
                     f"the shape of its pixels, {info.pixel_aspect.numerator}:{info.pixel_aspect.denominator}"
                 )
-            side_streams.add_to(out, stream)
+            side_streams.add_to(out, stream, info.time_base)
             out.start_encoding()
             for packet in _packets(parts, info.time_base, path.suffix.lower() in MP4_FAMILY):
                 for other in side_streams.until((packet.dts or 0) * packet.time_base):
@@ -111,7 +111,7 @@ def assemble_gif(parts: Sequence[Part], info: StreamInfo, path: Path, side_strea
             stream: Any = out.add_stream("gif", rate=info.rate)
             stream.width, stream.height, stream.pix_fmt = info.width, info.height, "pal8"
             stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
-            side_streams.add_to(out, stream)
+            side_streams.add_to(out, stream, Fraction(1, 100))
             graph = _palette_graph(info.width, info.height)
             for frame, seconds in _frames(parts, info):
                 pts = round(seconds * 100)

@@ -16,19 +16,20 @@ from cyclecast.phrases import count_noun
 from cyclecast.video.files.decoding import main_video
 from cyclecast.video.files.opening import open_container
 from cyclecast.video.files.reader import TimeRange
+from cyclecast.video.files.subtitles import Subtitles
 from cyclecast.video.files.tags import kept_tags
 from cyclecast.video.files.timeline import ClockMender, read_timeline
+from cyclecast.video.files.track_probe import TrackProbe, can_hold
 from cyclecast.video.files.tracks import (
     Clock,
     Copied,
     Packet,
     Sound,
-    Subtitles,
     Track,
-    can_hold,
     choose_layout,
     copy_description,
 )
+from cyclecast.video.files.writer import MP4_FAMILY
 
 SOUND = {  # suffix -> the encoder for sound that this container cannot hold as it is
     ".mp4": "aac",
@@ -63,18 +64,22 @@ class SideStreams:
         self._clock = ClockMender(self._timeline)
         self.tags = kept_tags(self._source.metadata)
         """Of the whole file: title, place, date and others."""
+        self._probe = TrackProbe(path, self._timeline)
         self._tracks: dict[Any, Track] = {}
+        self._names: dict[Any, str] = {}  # of those that are transcoded
         self._clocks: dict[Any, Clock] = {}
         self._packets_left: Iterator[Packet] = iter(())
         self._next: Packet | None = None
 
-    def add_to(self, out: OutputContainer, video: Any) -> None:
-        """Adds a stream for each track that `out` can hold, the tags and the chapters. video: the video stream of `out`."""
+    def add_to(self, out: OutputContainer, video: Any | None, tick: Fraction) -> None:
+        """Adds a stream for each track that `out` can hold, the tags and the chapters.
+
+        video: the video stream of `out`, None if it has none; tick: the time base of the video, in seconds.
+        """
         source = self._source
         main = main_video(source)
-        if main is not None:
+        if main is not None and video is not None:
             copy_description(video, main)
-        tick = Fraction(video.time_base)
         self._start = round(self._start / tick) * tick  # as it was subtracted from the frames' times
         numbers: dict[str, int] = {}
         for stream in source.streams:
@@ -88,6 +93,8 @@ class SideStreams:
         if self._suffix == ".gif" and self.tags:
             self.dropped.append(f"tags: {', '.join(sorted(self.tags))}")
         out.metadata.update(self.tags)
+        if "video" not in self._timeline.later:  # otherwise it is damage
+            self.dropped += ["a sound track that is only at the end of the file"] * len(self._timeline.later)
         chapters = [moved for chapter in source.chapters() if (moved := self._moved(chapter))]
         if chapters:
             out.set_chapters(chapters)
@@ -103,29 +110,37 @@ class SideStreams:
             self.dropped.append(name)
         elif known is None:
             self.dropped.append(f"{name}: its codec is unknown here")
-        elif can_hold(out.format.name, stream):
-            self._tracks[stream] = Copied(out, stream)
+        elif (described := self._probe.described(stream)) is None:
+            self.dropped.append(f"{name}: it has no sound, or none that FFmpeg can describe")
+        elif can_hold(out.format.name, described, self._probe.first_packet(stream)):
+            self._tracks[stream] = Copied(out, described)
             if stream.type == "audio" and self.sound == "none":
                 self.sound = "copied"
         elif stream.type == "audio" and self._suffix in SOUND:
-            self._transcode(out, stream, name)
+            if self._probe.can_decode(stream):
+                self._transcode(out, stream, described, name)
+            else:
+                self._damaged(f"{name} cannot be decoded ({known.canonical_name}) and is left out")
         elif known.canonical_name in TEXT_CODECS and self._suffix in TEXT:
-            self._tracks[stream] = Subtitles(out, stream, TEXT[self._suffix])
+            self._tracks[stream] = Subtitles(
+                out, stream, TEXT[self._suffix], lambda what: self.dropped.append(f"{what} in {name}")
+            )
         else:
             self.dropped.append(f"{name}: {self._suffix} cannot hold {known.canonical_name}")
 
-    def _transcode(self, out: OutputContainer, stream: Any, name: str) -> None:
+    def _transcode(self, out: OutputContainer, stream: Any, described: Any, name: str) -> None:
         codec = SOUND[self._suffix]
         try:
-            layout = choose_layout(codec, stream.layout)
+            layout = choose_layout(codec, described.layout)
         except ValueError:
-            self.dropped.append(f"{name}: it is not known which loudspeakers its {stream.layout.nb_channels} channels are for")
+            self.dropped.append(f"{name}: it is not known which loudspeakers its {described.layout.nb_channels} channels are for")
             return
 
         def report(loss: str) -> None:
             self.dropped.append(f"the layout of {name}, {loss}")
 
-        self._tracks[stream] = Sound(out, stream, codec, layout, cut=self._time_range.start > 0, report=report)
+        self._names[stream] = name
+        self._tracks[stream] = Sound(out, described, codec, layout, cut=self._time_range.start > 0, report=report)
         self.sound = "transcoded"
 
     def _moved(self, chapter: Any) -> Any:
@@ -136,7 +151,10 @@ class SideStreams:
             return None
         if self._time_range.duration is not None:
             end = min(end, self._time_range.duration)
-        return chapter | {"start": round(max(Fraction(0), start) / tick), "end": round(end / tick)}
+        metadata = chapter["metadata"]
+        if self._suffix in MP4_FAMILY:  # without a title, it would get the one of the next chapter
+            metadata = {"title": ""} | metadata
+        return chapter | {"metadata": metadata, "start": round(max(Fraction(0), start) / tick), "end": round(end / tick)}
 
     def _packets(self) -> Iterator[Packet]:
         """The packets to write, in the source's order, as far as the source can be read."""
@@ -162,6 +180,9 @@ class SideStreams:
             self._damaged(f"{count_noun(lost, 'packet')} of sound or subtitles {'is' if lost == 1 else 'are'} out of order")
         for track in self._tracks.values():
             yield from track.take(None)
+        for stream, name in self._names.items():
+            if undecodable := self._tracks[stream].lost():
+                self._damaged(f"{undecodable} packets of {name} cannot be decoded")
 
     def _read(self) -> Iterator[Packet]:
         packets = self._source.demux(*self._tracks)
@@ -197,6 +218,15 @@ class SideStreams:
             packet.duration = (end if last is None else min(end, last)) - begin
         return True
 
+    def first_packets(self) -> Iterator[Packet]:
+        """The packets to write for the first packet of each track, to find out whether they can be; instead of `until`."""
+        for stream, track in self._tracks.items():
+            packet = self._probe.first_packet(stream)
+            if packet is not None and packet.time_base and Clock(stream.type == "subtitle").set(packet):
+                packet.pts = packet.dts = 0
+                yield from track.take(packet)
+            yield from track.take(None)
+
     def until(self, seconds: Fraction | None) -> Iterator[Packet]:
         """Yields the packets up to this time, or all that are left (None), so that they lie beside the frames in the file."""
         if self._next is None:
@@ -213,6 +243,7 @@ class SideStreams:
 
     def __exit__(self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._source.close()
+        self._probe.__exit__()
 
 
 def _track_type(stream: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -45,6 +43,10 @@ class Track(Protocol):
         """Takes a packet of the source, with times on the output's clock (None: the end); returns the packets to write."""
         ...
 
+    def lost(self) -> int:
+        """How many packets could not be decoded. Complete after the end."""
+        ...
+
 
 class Copied:
     """Copies packets unchanged."""
@@ -70,6 +72,10 @@ class Copied:
             return ()
         packet.stream = self._stream
         return self._separate(packet) if self._is_strict else (packet,)
+
+    def lost(self) -> int:
+        """See `Track.lost`: nothing is decoded."""
+        return 0
 
     def _separate(self, packet: Packet) -> Sequence[Packet]:
         """Gives each packet a time of its own, as MP4 requires: packets shorter than the source's tick share one.
@@ -123,21 +129,43 @@ class Sound:
         self._format: tuple[str, str, int] | None = None  # of the decoded frames: broadcasts change it midway
         self._resampler: av.AudioResampler | None = None
         self._reported: set[str] = set()
+        self._end = -(1 << 62)  # of the sound so far, in the encoder's ticks
+        self._decoded = False  # whether a packet has been
+        self._lost, self._lost_last = 0, 0  # packets that could not be decoded; those of them after the last that could
         self._report_loss(self._context.layout)
         copy_description(self._stream, stream)
 
     def take(self, packet: Packet | None) -> Sequence[Packet]:
         """See `Track.take`. A packet that cannot be decoded leaves a gap."""
         frames: list[av.AudioFrame] = []
-        with contextlib.suppress(av.FFmpegError):
+        try:
             frames = self._context.decode(packet)
+        except av.FFmpegError:
+            self._lost_last += 1
+        if frames:
+            self._lost += self._lost_last if self._decoded else 0  # a recording may begin inside a packet
+            self._decoded, self._lost_last = True, 0
         if self._cut:
             frames = [f for f in frames if (f.pts or 0) * (f.time_base or 0) + Fraction(f.samples, f.sample_rate) > 0]
-        packets = [packet for frame in frames for part in self._resample(frame) for packet in self._stream.encode(part)]
-        if packet is None:
-            packets += [packet for part in self._flush_resampler() for packet in self._stream.encode(part)]
-            packets += self._stream.encode(None)
-        return packets
+        parts = [part for frame in frames for part in self._resample(frame)]
+        parts += self._flush_resampler() if packet is None else []
+        packets = [encoded for part in parts if self._follows(part) for encoded in self._stream.encode(part)]
+        return packets if packet is not None else [*packets, *self._stream.encode(None)]
+
+    def _follows(self, part: av.AudioFrame) -> bool:
+        """Lets the part begin where the one before ends if it overlaps that a little. Returns False for one to leave out."""
+        if part.pts is None:
+            return True
+        overlap = self._end - part.pts
+        if overlap > SMALLEST_GAP * self._rate:
+            return False
+        part.pts = max(part.pts, self._end)
+        self._end = part.pts + part.samples
+        return True
+
+    def lost(self) -> int:
+        """See `Track.lost`. A packet that a recording begins or ends with may be a part of one: it is not counted."""
+        return self._lost + (self._lost_last if self._lost_last > 1 else 0)
 
     def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
         parts: list[av.AudioFrame] = []
@@ -206,37 +234,6 @@ def speakers(layout: str) -> set[str]:
     return {channel.name for channel in av.AudioLayout(layout).channels}
 
 
-class Subtitles:
-    """Transcodes text subtitles to the container's codec, which may not keep all of their styling."""
-
-    preroll = Fraction(0)
-
-    def __init__(self, out: OutputContainer, stream: Any, codec: str) -> None:
-        self._context: Any = stream.codec_context
-        self._context.open(strict=False)
-        self._stream = cast(Any, out.add_stream(codec))
-        self._encoder = self._stream.codec_context
-        self._encoder.subtitle_header = self._context.subtitle_header
-        self._encoder.time_base = self._stream.time_base = Fraction(1, 1000)
-        copy_description(self._stream, stream)
-
-    def take(self, packet: Packet | None) -> Sequence[Packet]:
-        """See `Track.take`. Leaves out a text that cannot be decoded."""
-        if packet is None:
-            return ()
-        try:
-            text = self._context.decode2(packet)
-            if text is None or not len(text):
-                return ()
-            encoded = self._encoder.encode_subtitle(text)
-        except av.FFmpegError:  # no player could show it either
-            return ()
-        encoded.stream, encoded.time_base = self._stream, packet.time_base
-        encoded.pts = encoded.dts = packet.pts
-        encoded.duration = packet.duration
-        return (encoded,)
-
-
 class Clock:
     """The times of one track: a packet without a time follows the one before it, and no time goes back.
 
@@ -264,20 +261,6 @@ class Clock:
         packet.dts, packet.pts = dts, max(pts, dts)
         self._last, self._end = dts, dts + (packet.duration or 0)
         return True
-
-
-def can_hold(format_name: str, stream: Any) -> bool:
-    """True if a container of this format can hold the stream as it is. Writes a header to find out: FFmpeg's lists are wrong."""
-    trial: Any = av.open(io.BytesIO(), "w", format=format_name)
-    try:
-        trial.add_stream_from_template(stream)
-        trial.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    finally:
-        with contextlib.suppress(av.FFmpegError):
-            trial.close()
-    return True
 
 
 def copy_description(stream: Any, source: Any) -> None:

@@ -20,6 +20,7 @@ from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import CONTAINERS, Encoding, Part, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Negative, Same, moving_frames
+from tests.video.clips import SoundTrack, make_video
 
 INFO = StreamInfo(64, 48, Fraction(25), Fraction(1, 25), None, Color(1, 1, 1, 1), Fraction(1))
 
@@ -79,6 +80,19 @@ def test_a_codec_that_the_container_cannot_hold_is_refused_before_the_first_fram
     assert f"{suffix} cannot hold {codec}, it holds {', '.join(codecs_in(suffix))}" in message and "\n" not in message
     assert ".mkv" in message and f"use --codec {CONTAINERS[suffix]}, or" in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tracks_that_the_container_refuses_are_an_error_before_the_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video(tmp_path / "in.mkv", [SoundTrack("pcm_u8")])
+    monkeypatch.setattr("cyclecast.video.files.side_streams.can_hold", lambda *_: True)  # FFmpeg would be wrong about it
+    with pytest.raises(
+        OutputError, match=r"\.webm cannot hold the tracks of .*in\.mkv \(.+\); if it is the sound, --no-audio"
+    ) as caught:
+        convert_file(source, tmp_path / "out.webm", NotCalled(), ConvertOptions())
+    assert "resumes" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 
 def test_known_pairs_are_among_the_refused_ones() -> None:

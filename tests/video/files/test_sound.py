@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -264,7 +265,7 @@ def test_channels_without_known_places_are_left_out_and_reported(tmp_path: Path)
     source = make_video(tmp_path / "in.mkv", [SoundTrack()])
     with SideStreams(source, Fraction(0), TimeRange(), ".webm") as side_streams, av.open("/dev/null", "w", "webm") as out:
         stream = SimpleNamespace(layout=SimpleNamespace(nb_channels=9, name="9 channels"))
-        side_streams._transcode(out, stream, "sound track 1")
+        side_streams._transcode(out, stream, stream, "sound track 1")
         assert side_streams.sound == "none"
         assert side_streams.dropped == ["sound track 1: it is not known which loudspeakers its 9 channels are for"]
 
@@ -284,3 +285,77 @@ def test_packets_shorter_than_a_tick_keep_their_order(tmp_path: Path) -> None:
     ours, theirs = read_packets(tmp_path / "out.mp4", "audio"), read_packets(source, "audio")
     assert b"".join(data for *_, data in ours) == b"".join(data for *_, data in theirs)
     assert max(abs(decode_sound(tmp_path / "out.mp4") - decode_sound(source))) < 1e-3
+
+
+def test_sound_that_begins_late_in_a_broadcast_is_copied(tmp_path: Path) -> None:
+    """FFmpeg looks ahead for 90 seconds and then opens the track without a sampling rate."""
+    sounds = [SoundTrack(seconds=1.0), SoundTrack(start=99.0, seconds=1.0, layout="mono")]
+    source = make_video(tmp_path / "in.ts", sounds, frames=2500)
+    with av.open(str(source)) as container:
+        assert container.streams.audio[1].sample_rate == 0
+    for suffix, audio in ((".mp4", "copied"), (".webm", "transcoded")):
+        report = convert(source, tmp_path / f"out{suffix}")
+        assert (report.audio, report.dropped, report.damage) == (audio, [], None)
+        with av.open(str(tmp_path / f"out{suffix}")) as container:
+            late = container.streams.audio[1]
+            assert late.layout.name == "mono"
+            begin = next(frame.time for frame in container.decode(late))
+        assert begin == pytest.approx(99, abs=0.1)
+
+
+def tear(source: Path, out: Path, is_torn: Callable[[int], bool]) -> Path:
+    """Copies a video with other bytes in the sound packets with these numbers."""
+    with av.open(str(source)) as container, av.open(str(out), "w") as torn:
+        tracks = {stream: torn.add_stream_from_template(stream, opaque=True) for stream in container.streams}
+        number, noise = 0, np.random.default_rng(0)
+        for packet in container.demux():
+            if packet.size:
+                is_sound = packet.stream.type == "audio"
+                data = noise.bytes(packet.size) if is_sound and is_torn(number) else bytes(packet)
+                number += is_sound
+                copy: Any = av.Packet(data)
+                copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+                copy.time_base, copy.is_keyframe, copy.stream = packet.time_base, packet.is_keyframe, tracks[packet.stream]
+                torn.mux(copy)
+    return out
+
+
+def test_sound_that_cannot_be_decoded_is_damage(tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "whole.mkv", [SoundTrack("aac")])
+    report = convert(tear(whole, tmp_path / "some.mkv", lambda number: 20 <= number < 30), tmp_path / "some.webm")
+    assert (report.audio, report.damage) == ("transcoded", "10 packets of sound track 1 cannot be decoded")
+    report = convert(tear(whole, tmp_path / "first.mkv", lambda number: number < 3), tmp_path / "first.webm")
+    assert (report.audio, report.damage) == ("transcoded", None)  # a recording that begins inside a packet
+    report = convert(tear(whole, tmp_path / "all.mkv", lambda number: True), tmp_path / "all.webm")
+    assert (report.audio, report.frames) == ("none", 50)
+    assert report.damage == "sound track 1 cannot be decoded (aac) and is left out"
+    with av.open(str(tmp_path / "all.webm")) as container:
+        assert not container.streams.audio
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_sound_of_a_disc_that_cannot_be_decoded_is_damage(tmp_path: Path, suffix: str) -> None:
+    report = convert(shared("faults/footage/thd.mkv"), tmp_path / f"out{suffix}")
+    assert (report.audio, report.damage) == ("none", "sound track 1 cannot be decoded (truehd) and is left out")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov"])
+def test_sound_whose_packets_the_container_refuses_is_transcoded(tmp_path: Path, suffix: str) -> None:
+    """MP4 accepts E-AC-3 in its header, and refuses these packets."""
+    source = tear(make_video(tmp_path / "whole.mkv", [SoundTrack("eac3")]), tmp_path / "in.nut", lambda number: False)
+    report = convert(source, tmp_path / f"out{suffix}")
+    assert report.frames == 50 and report.damage is None
+    assert abs(lag(decode_sound(tmp_path / f"out{suffix}"), decode_sound(source))) <= 48
+
+
+def test_sound_without_packets_is_left_out_and_reported(tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "whole.mkv", [SoundTrack(), SoundTrack()])
+    with av.open(str(whole)) as container, av.open(str(tmp_path / "in.ts"), "w") as out:
+        tracks = {stream: out.add_stream_from_template(stream, opaque=True) for stream in container.streams}
+        for packet in container.demux(container.streams[0], container.streams[1]):
+            if packet.size:
+                packet.stream = tracks[packet.stream]
+                out.mux(packet)
+    report = convert(tmp_path / "in.ts", tmp_path / "out.mp4")
+    assert report.dropped == ["sound track 2: it has no sound, or none that FFmpeg can describe"]
+    assert report.audio == "copied" and report.damage is None
