@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyclecast.future import Future
+
+if TYPE_CHECKING:
+    import av
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
@@ -53,6 +56,8 @@ class Frame:
     """Presentation time, in ticks of the stream's time base."""
     duration: int
     """Display time in ticks; 0 if the stream does not state it."""
+    captions: av.VideoFrame | None = None
+    """The decoded frame, if closed captions (CEA-608 or 708) come with it."""
 
 
 class FrameFunction(Protocol):

@@ -25,6 +25,7 @@ from cyclecast.video.convert.report import ConversionReport, milliseconds_per_fr
 from cyclecast.video.convert.signature import conversion_signature
 from cyclecast.video.convert.styling import style_frames
 from cyclecast.video.files import images
+from cyclecast.video.files.captions import CAPTIONED
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.decoders import choose_decoder
 from cyclecast.video.files.muxer import assemble, assemble_gif
@@ -173,7 +174,10 @@ def _write_parts(
 
     with PartWriter(job, video.info, encoding, lambda: video.sequential) as parts:
         work = style_frames(video, function, options.work_height, options.strength, parts.write, report)
-    job.finish_source(SourceEnd(video.notices, video.damage))
+    notices, codec = list(video.notices), GIF if job.output.suffix.lower() == GIF else encoding.codec
+    if video.has_captions and codec not in CAPTIONED:
+        notices.append(f"closed captions were left out: {codec} cannot hold them")
+    job.finish_source(SourceEnd(notices, video.damage))
     return work
 
 

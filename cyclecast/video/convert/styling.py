@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from cyclecast.future import Deferred, Future
 from cyclecast.video.convert import pipeline
@@ -27,6 +28,6 @@ def style_frames(
 
     def submit(frame: Frame) -> Future[Frame]:
         future = submit_frame(frame.image, function, work_height, strength)
-        return Deferred(lambda: Frame(future.result(), frame.pts, frame.duration))
+        return Deferred(lambda: replace(frame, image=future.result()))
 
     return pipeline.run(iter(frames), submit, write, on_frame)

@@ -133,7 +133,8 @@ class ChosenEncoder:
             case None if self.name == "libvpx-vp9":
                 return {"crf": str(crf), "b": "0", "deadline": "good", "row-mt": "1"}
             case None if self.name == "libx265":
-                return {"crf": str(crf), "x265-params": "log-level=error"}  # x265 prints to the terminal
+                # x265 prints to the terminal, and leaves out closed captions unless told otherwise
+                return {"crf": str(crf), "a53cc": "1", "x265-params": "log-level=error"}
             case None:
                 return {"crf": str(crf)}
             case "nvenc":

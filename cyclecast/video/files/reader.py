@@ -17,6 +17,7 @@ from av.codec.hwaccel import HWAccel
 from cyclecast.errors import InputError
 from cyclecast.phrases import count_noun
 from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
+from cyclecast.video.files.captions import has_captions
 from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
 from cyclecast.video.files.deinterlacing import Deinterlacer
 from cyclecast.video.files.flag_check import FlagCheck
@@ -72,6 +73,8 @@ class VideoFile:
         self._deinterlacer = Deinterlacer(self.notices.append) if deinterlace else None
         self.sequential = True
         """As `ResumePoint.sequential`, for the frames so far."""
+        self.has_captions = False
+        """A frame so far came with closed captions."""
         self._time_range = time_range or TimeRange()
         self._resume_point = ResumePoint(0, 0, True)
         self._timeline = Timeline()
@@ -263,7 +266,9 @@ class VideoFile:
             if to_skip:
                 to_skip -= 1
                 continue
-            yield Frame(self._upright(frame), pts, duration)
+            captions = frame if has_captions(frame) else None
+            self.has_captions = self.has_captions or captions is not None
+            yield Frame(self._upright(frame), pts, duration, captions)
 
     def _timed(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int]]:
         """(frame, pts, duration) from `_first` on."""

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from cyclecast.errors import ConfigError, CyclecastError, OutputError
 from cyclecast.video.color import frame_from_bgr
+from cyclecast.video.files.captions import with_captions
 from cyclecast.video.files.encoders import ENCODERS, ChosenEncoder, ordinary_priority
 from cyclecast.video.files.watchdog import Watchdog
 from cyclecast.video.frame import Frame, StreamInfo
@@ -161,6 +162,8 @@ class VideoWriter:
         if width % 2 or height % 2:
             image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
         encodable = frame_from_bgr(image, self.info.color, self._pix_fmt)
+        if frame.captions is not None:
+            encodable = with_captions(encodable, frame.captions)
         encodable.pts, encodable.time_base = pts - self._first, self.info.time_base
         self._durations[pts - self._first] = frame.duration
         self._encode(encodable)

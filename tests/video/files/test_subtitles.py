@@ -21,9 +21,9 @@ def with_subtitles(path: Path, cues: list[Cue], suffix: str = ".ass") -> Path:
         events = "".join(f"Dialogue: 0,{clock(a)},{clock(b)},Default,,0,0,0,,{text}\n" for a, b, text in cues)
         style = "Style: Default,Arial,20,&HFFFFFF,&HFFFFFF,0,0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1\n"
         file.write_text(
-            "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, "
-            "OutlineColour, BackColour, Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, "
-            f"Shadow, Alignment, MarginL, MarginR, MarginV, Encoding\n{style}\n[Events]\n"
+            "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name, Fontname, Fontsize, PrimaryColour, "
+            "SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, "
+            f"BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding\n{style}\n[Events]\n"
             f"Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n{events}"
         )
     else:
@@ -107,4 +107,4 @@ def test_chapters_without_a_title_get_no_other(tmp_path: Path, suffix: str) -> N
     with av.open(str(tmp_path / f"out{suffix}")) as container:
         found = container.chapters()
     assert [chapter["metadata"].get("title", "") for chapter in found] == ["", "noon", "", "dusk"]
-    assert [float(chapter["start"] * chapter["time_base"]) for chapter in found] == [0, 0.5, 1, 1.5]
+    assert [float(chapter["start"] * (chapter["time_base"] or 0)) for chapter in found] == [0, 0.5, 1, 1.5]
