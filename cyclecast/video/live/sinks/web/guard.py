@@ -39,7 +39,7 @@ class Guard:
 
     On a loopback address, the Host must name this machine; otherwise a site whose name resolves to 127.0.0.1 could read the
     video (DNS rebinding). Everywhere else the token protects: the client sends it once in the URL, then in a cookie. Requests
-    that change something must come from the page itself, by their Origin.
+    that change something must come from the page itself, by their Origin, which behind a proxy is the proxy's.
     """
 
     def __init__(self, app: ASGIApp, address: WebAddress, port: int) -> None:
@@ -61,7 +61,7 @@ class Guard:
                 for name, value in HEADERS.items():
                     response_headers.setdefault(name, value)
                 if sets_cookie:
-                    response_headers.append("Set-Cookie", self._token_cookie())
+                    response_headers.append("Set-Cookie", self._token_cookie(headers.get("host", "")))
             await send(message)
 
         if rejection is None:
@@ -72,7 +72,7 @@ class Guard:
     def _check(self, scope: Scope, headers: Headers, query_token: str) -> Rejection | None:
         """Returns why the request is rejected; None if it may pass."""
         host = headers.get("host", "")
-        if self._address.is_loopback and not is_loopback(host_name(host)):
+        if self._address.is_loopback and not is_loopback(host_name(host)) and not self._is_proxy(host):
             return Rejection(
                 403, f"this page is for this machine only, and {host[:80]!r} does not name it; open http://localhost"
             )
@@ -84,7 +84,7 @@ class Guard:
         if is_safe:
             return None
         origin = headers.get("origin")
-        if origin != f"{self._address.scheme}://{host}":
+        if origin is None or origin not in (f"{self._address.scheme}://{host}", self._address.origin):
             return Rejection(403, f"only the page itself may do this; the Origin is {(origin or 'missing')[:80]}")
         length = headers.get("content-length", "")
         if not length.isdecimal():
@@ -92,6 +92,10 @@ class Guard:
         if int(length[:12]) > MAX_BODY_BYTES:
             return Rejection(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
         return None
+
+    def _is_proxy(self, host: str) -> bool:
+        """Whether this Host header names the proxy in front of the page."""
+        return self._address.origin is not None and host.lower() == self._address.origin.partition("://")[2]
 
     def _has_token(self, headers: Headers, query_token: str) -> bool:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
@@ -105,9 +109,12 @@ class Guard:
         token = self._address.token
         return token is not None and secrets.compare_digest(value.encode(), token.encode())
 
-    def _token_cookie(self) -> str:
-        secure = "; Secure" if self._address.scheme == "https" else ""
-        return f"{self._cookie_name}={self._address.token}; Path=/; HttpOnly; SameSite=Strict{secure}"
+    def _token_cookie(self, host: str) -> str:
+        """For the page's own path; behind a proxy that hides its Host, for all paths."""
+        is_proxy = self._is_proxy(host)
+        scheme = (self._address.origin or "").partition(":")[0] if is_proxy else self._address.scheme
+        path, secure = self._address.path if is_proxy else "/", "; Secure" if scheme == "https" else ""
+        return f"{self._cookie_name}={self._address.token}; Path={path}; HttpOnly; SameSite=Strict{secure}"
 
 
 def host_name(host: str) -> str:

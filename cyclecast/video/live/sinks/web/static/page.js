@@ -121,7 +121,7 @@ function renderStyles() {
 
 async function selectModel(model) {
   if (!state || (model === state.model && model === state.requested_model)) return;
-  if (!await send("/api/model", {name: model})) return;
+  if (!await send("api/model", {name: model})) return;
   requestedModel = model;
   for (let n = 0; n < 20 && requestedModel === model; n++) {  // show the switch as soon as it happens
     await fetchState().then(render, () => {});
@@ -154,19 +154,19 @@ async function sendSwitch(id, path, on) {
   try { return await send(path, {on}); } finally { $(id).disabled = false; }
 }
 
-function toggleMirror() { if (state) sendSwitch("mirror", "/api/mirror", !state.mirror); }
+function toggleMirror() { if (state) sendSwitch("mirror", "api/mirror", !state.mirror); }
 
 async function toggleRecording() {
   if (!state) return;
   const previous = state.recording, on = previous === null;
-  if (!await sendSwitch("record", "/api/record", on)) return;
+  if (!await sendSwitch("record", "api/record", on)) return;
   if (state.recording !== null) showToast(`Recording to ${state.recording} on cyclecast's machine`);
   else if (previous !== null) showToast(`Recorded ${previous}`);
 }
 
 async function saveSnapshot() {
   try {
-    const response = await fetch(`/snapshot.png${comparing ? `?split=${split}` : ""}`);
+    const response = await fetch(`snapshot.png${comparing ? `?split=${split}` : ""}`);
     if (!response.ok) throw new Error((await response.json()).error);
     const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") || "");
     const link = document.createElement("a");

@@ -53,7 +53,7 @@ async function connectWebRTC(thisAttempt) {
     connection.onconnectionstatechange = () => {
       if (["failed", "closed"].includes(connection.connectionState)) fail("the connection was lost");
     };
-    const answer = await request("/offer", {...await createOffer(connection), viewer: viewerId, split: comparing ? split : null});
+    const answer = await request("offer", {...await createOffer(connection), viewer: viewerId, split: comparing ? split : null});
     if (!isCurrent()) return;
     await connection.setRemoteDescription(answer);
   } catch (error) {
@@ -100,7 +100,7 @@ function connectMjpeg(thisAttempt) {
   const image = $("image");
   image.onload = () => { if (thisAttempt === attempt) { hasFrame = true; hideOverlay(); } };
   image.onerror = () => setTimeout(() => { if (thisAttempt === attempt && !isServerLost()) connect(); }, MJPEG_RETRY);
-  image.src = `/stream.mjpg?viewer=${viewerId}&n=${thisAttempt}${comparing ? `&split=${split}` : ""}`;
+  image.src = `stream.mjpg?viewer=${viewerId}&n=${thisAttempt}${comparing ? `&split=${split}` : ""}`;
 }
 
 document.addEventListener("visibilitychange", () => {
