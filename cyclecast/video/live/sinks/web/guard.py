@@ -8,13 +8,15 @@ from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclecast.video.live.sinks.web.address import WebAddress, is_loopback
+from cyclecast.video.live.sinks.web.assets import content_security_policy, inlined_page
 
 SAFE_METHODS = ("GET", "HEAD")
 MAX_BODY_BYTES = 64 * 1024  # a WebRTC offer has about 10 KiB
+COOKIE_AGE_S = 365 * 24 * 3600
 PUBLIC_PATH = "/healthz"  # reveals nothing, so that monitoring needs no token
 HEADERS = {
     "Cache-Control": "no-store",
@@ -44,6 +46,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, address: WebAddress, port: int) -> None:
         self._app, self._address = app, address
+        self._token_page = inlined_page("token.html")
         self._cookie_name = f"cyclecast-{port}"  # cookies ignore ports: two runs on one machine need two names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +70,14 @@ class Guard:
         if rejection is None:
             await self._app(scope, receive, send_with_headers)
         else:
-            await JSONResponse({"error": rejection.reason}, rejection.status)(scope, receive, send_with_headers)
+            await self._answer(rejection, scope, headers)(scope, receive, send_with_headers)
+
+    def _answer(self, rejection: Rejection, scope: Scope, headers: Headers) -> Response:
+        """JSON for programs; to a person who opens the page without its token, a page that asks for it."""
+        is_person = scope["method"] == "GET" and scope["path"] == "/" and "text/html" in headers.get("accept", "")
+        if rejection.status == 401 and is_person:
+            return HTMLResponse(self._token_page, 401, {"Content-Security-Policy": content_security_policy(self._token_page)})
+        return JSONResponse({"error": rejection.reason}, rejection.status)
 
     def _check(self, scope: Scope, headers: Headers, query_token: str) -> Rejection | None:
         """Returns why the request is rejected; None if it may pass."""
@@ -110,11 +120,13 @@ class Guard:
         return token is not None and secrets.compare_digest(value.encode(), token.encode())
 
     def _token_cookie(self, host: str) -> str:
-        """For the page's own path; behind a proxy that hides its Host, for all paths."""
+        """For the page's own path; behind a proxy that hides its Host, for all paths. It outlives the browser and a restart."""
         is_proxy = self._is_proxy(host)
         scheme = (self._address.origin or "").partition(":")[0] if is_proxy else self._address.scheme
         path, secure = self._address.path if is_proxy else "/", "; Secure" if scheme == "https" else ""
-        return f"{self._cookie_name}={self._address.token}; Path={path}; HttpOnly; SameSite=Strict{secure}"
+        return (
+            f"{self._cookie_name}={self._address.token}; Path={path}; Max-Age={COOKIE_AGE_S}; HttpOnly; SameSite=Strict{secure}"
+        )
 
 
 def host_name(host: str) -> str:

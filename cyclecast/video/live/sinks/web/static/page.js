@@ -36,7 +36,7 @@ async function poll() {
 
 function showServerLost(error) {
   disconnect();
-  if (error.status === 401) showOverlay("This page needs its token", "Open the whole address that cyclecast printed.");
+  if (error.status === 401) showOverlay("This page needs its token", "Load it again to type the token.");
   else showOverlay("cyclecast has ended", "The page reconnects when it runs again.");
   for (const id of ["fps", "latency", "skipped", "transport"]) $(id).textContent = "–";
   $("status-light").className = "status-light off";
@@ -61,6 +61,7 @@ function render(answer) {
   setPressed("record", state.recording !== null);
   $("record").lastElementChild.textContent = state.recording === null ? "Record" : "Stop";
   $("record").title = state.recording === null ? "Shortcut: r" : `Recording to ${state.recording}. Shortcut: r`;
+  if (isFull && state.viewers < state.max_viewers) connect();
   renderFailures();
   renderCamera();
   renderOverlay();
@@ -85,6 +86,7 @@ function hideOverlay() { $("overlay").hidden = true; }
 
 function renderOverlay() {
   if (isServerLost()) return;
+  if (isFull) return showOverlay(`${state.viewers} people are watching`, "There is no room for more. The video starts when one of them leaves.");
   if (state.shown || state.size) return hasFrame ? hideOverlay() : showOverlay("Connecting");
   if (!state.accepts_camera) return showOverlay("Waiting for the first frame", state.source);
   if (state.sending || cameraConnection) return showOverlay("Waiting for the first frame", "Preparing the model for this camera.");
