@@ -17,7 +17,7 @@ from cyclecast.video.live.recorder import Recorder
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
 from cyclecast.video.live.sinks.recording import check_files
-from cyclecast.video.live.sinks.sink import MissingSink, SinkOpener
+from cyclecast.video.live.sinks.sink import MissingSink, SinkOpener, sink_name
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
 from cyclecast.video.live.styling.style_switcher import Opener
@@ -77,7 +77,7 @@ class Session:
         options: LiveOptions | None = None,
         on_message: OnMessage | None = None,
     ) -> None:
-        if source == BROWSER and not any(address.partition("://")[0] == "web" for address in sinks):
+        if source == BROWSER and not any(sink_name(address) == "web" for address in sinks):
             raise ConfigError("the source 'browser' needs the web page: add --sink web")
         if isinstance(source, str):
             check_files(source, sinks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -131,6 +132,7 @@ def test_the_token_is_sent_once_and_then_kept_in_a_cookie(locked: Served) -> Non
     with httpx.Client(base_url=locked.origin, trust_env=False, timeout=LIMIT) as browser:
         cookie = browser.get("/", params={"token": TOKEN}).headers["set-cookie"]
         assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Secure" not in cookie
+        assert int(re.findall(r"Max-Age=(\d+)", cookie)[0]) > 30 * 24 * 3600, "it outlives the browser"
         assert browser.get("/").status_code == 200 and browser.get("/api/state").json()["source"]
         assert browser.post("/api/mirror", json={"on": False}, headers={"Origin": locked.origin}).status_code == 204
         assert_rejected(
@@ -138,6 +140,17 @@ def test_the_token_is_sent_once_and_then_kept_in_a_cookie(locked: Served) -> Non
         )
     prometheus = locked.client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     assert prometheus.status_code == 200 and "cyclecast_fps" in prometheus.text
+
+
+def test_a_person_without_the_token_gets_a_page_that_asks_for_it(locked: Served) -> None:
+    person = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for query in ({}, {"token": "wrong"}):
+        page = locked.client.get("/", params=query, headers=person)
+        assert page.status_code == 401 and page.headers["content-type"].startswith("text/html") and 'name="token"' in page.text
+        policy = page.headers["content-security-policy"]
+        assert "form-action 'self'" in policy and "default-src 'none'" in policy and "script-src 'none'" in policy
+    assert_rejected(locked.client.get("/api/state", headers=person), 401, "needs its token")
+    assert_rejected(locked.client.get("/"), 401, "needs its token")
 
 
 def test_an_address_in_the_network_requires_a_generated_token() -> None:

@@ -16,13 +16,15 @@ import pytest
 
 from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
-from tests.video.live.served import LIMIT, Served, age, eventually, is_swapped, serving
+from tests.video.live.served import LIMIT, LOOPBACK, MAX_VIEWERS, Served, age, eventually, is_swapped, serving
 
 selenium = pytest.importorskip("selenium", reason="needs selenium")
 
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
+
+from cyclecast.video.live.sinks.web.viewers import Viewer  # noqa: E402
 
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -242,6 +244,39 @@ def test_the_page_reports_a_recording_that_fails(browser: Browser, tmp_path: Pat
         eventually(lambda: browser.text("record") == "Record", "the label of the button")
         browser.driver.refresh()
         eventually(lambda: "the disk is almost full (1 MiB free)" in browser.text("toasts"), "the message for another viewer")
+
+
+def test_a_viewer_without_room_is_told_and_gets_the_video_later(browser: Browser) -> None:
+    with serving() as served, browser.visiting(served):
+        eventually(lambda: browser.frame() is not None, "a frame")
+        browser.driver.get("about:blank")
+        viewers = served.page._viewers
+        eventually(lambda: served.viewers() == 0, "no viewer")
+        others = [Viewer(str(number), "mjpeg", None) for number in range(MAX_VIEWERS)]
+        for other in others:
+            viewers.add(other)
+        browser.driver.get(served.page.url)
+        eventually(lambda: browser.text("overlay-title") == f"{MAX_VIEWERS} people are watching", "the message")
+        assert "no room" in browser.text("overlay-detail")
+        viewers.remove(others[0])
+        eventually(lambda: browser.halves() == (False, False), "the video, once there is room")
+        browser.errors()  # the answer 503 is one
+
+
+def test_the_token_can_be_typed(browser: Browser) -> None:
+    with serving(address=f"{LOOPBACK}?token=a-token-of-mine") as served:
+        browser.driver.get(f"{served.origin}/")
+        field = browser.driver.find_element(By.ID, "token")
+        assert browser.run("return document.activeElement.id") == "token"
+        field.send_keys("wrong", webdriver.Keys.ENTER)
+        eventually(lambda: browser.driver.find_element(By.ID, "token").get_property("value") == "", "the same page again")
+        browser.driver.find_element(By.ID, "token").send_keys("a-token-of-mine", webdriver.Keys.ENTER)
+        eventually(lambda: browser.frame() is not None, "a frame")
+        assert "token" not in browser.driver.current_url
+        browser.driver.get(f"{served.origin}/")
+        eventually(lambda: browser.frame() is not None, "a frame, with the cookie")
+        browser.driver.get("about:blank")
+        browser.errors()
 
 
 def test_everything_fits_on_a_phone_and_on_a_desktop(browser: Browser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cyclecast.video.live.sinks.recording import Recording, Segments
-from cyclecast.video.live.sinks.sink import MissingSink, SessionControls, Sink, SinkOpener
+from cyclecast.video.live.sinks.sink import MissingSink, SessionControls, Sink, SinkOpener, sink_name
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera
 from cyclecast.video.live.sinks.window import Window
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -52,5 +52,5 @@ def open_sink(address: str, controls: SessionControls, overwrite: bool = False, 
 
 def sink_type(address: str) -> str:
     """The key of `SINKS` for an address."""
-    name = address.partition("://")[0]
+    name = sink_name(address)
     return name if name in SINKS else "file"

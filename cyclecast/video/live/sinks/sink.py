@@ -86,5 +86,10 @@ class SessionControls(Protocol):
         ...
 
 
+def sink_name(address: str) -> str:
+    """What stands before :// or ? in an address: web of web://0.0.0.0:8080 and of web?token=SECRET."""
+    return address.partition("://")[0].partition("?")[0]
+
+
 SinkOpener = Callable[[str, SessionControls], Sink]
 """Opens a sink from its address, as the user typed it, and the controls of the run."""

@@ -1,4 +1,5 @@
-"""Addresses of the web page: `web`, `web://HOST:PORT`, with `?token=` for other machines and `?cert=&key=` for HTTPS."""
+"""Addresses of the web page: `web`, `web://HOST:PORT`, with `?token=` for other machines, `?cert=&key=` for HTTPS, and
+`?origin=https://HOST/PATH/` behind a proxy."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ TOKEN_VARIABLE = "CYCLECAST_TOKEN"  # in place of ?token=, which everybody on th
 LISTEN_BACKLOG = 64  # connections that wait to be accepted
 SEND_BUFFER_BYTES = 256 * 1024  # a few frames, so that a slow connection does not show the past
 UNACKNOWLEDGED_TIMEOUT_MS = 20_000  # without an answer from the other end, after which a connection is closed
-USAGE = "type web or web://HOST:PORT, followed by ?token=SECRET or ?cert=FILE&key=FILE, joined by &"
+USAGE = "type web or web://HOST:PORT, followed by ?token=SECRET, ?cert=FILE&key=FILE or ?origin=https://HOST/, joined by &"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class WebAddress:
     """Whether the user chose the token."""
     cert: Path | None = None
     key: Path | None = None
+    origin: str | None = None
+    """Scheme, host and port under which a proxy serves the page, as browsers state them; None: there is no proxy."""
+    path: str = "/"
+    """The page's path at the proxy, which takes it away."""
 
     @property
     def scheme(self) -> str:
@@ -51,7 +56,12 @@ class WebAddress:
         return is_loopback(self.host)
 
     def url(self, port: int) -> str:
-        """Returns the URL to open in a browser. All interfaces (0.0.0.0) become this machine's address in its network."""
+        """Returns the URL to open in a browser: the proxy's, if there is one.
+
+        All interfaces (0.0.0.0) become this machine's address in its network.
+        """
+        if self.origin is not None:
+            return self.origin + self.path
         host = own_address() if self.host in ("0.0.0.0", "::", "") else self.host
         netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return f"{self.scheme}://{netloc}/"
@@ -64,13 +74,13 @@ def parse_address(address: str) -> WebAddress:
     """
     shown = host_address(address)
     try:
-        parts = urlsplit(address if "://" in address else f"web://{address.removeprefix('web')}")
+        parts = urlsplit(f"web://{address.removeprefix('web')}" if re.match(r"web(\?|$)", address) else address)
         host, port = parts.hostname or DEFAULT_HOST, DEFAULT_PORT if parts.port is None else parts.port
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError as error:
         reason = str(error) if str(error).startswith("Port out of range") else "cannot be parsed"  # others quote the address
         raise ConfigError(f"{shown}: {reason}; {USAGE}") from error
-    unknown = query.keys() - {"token", "cert", "key"}
+    unknown = query.keys() - {"token", "cert", "key", "origin"}
     if unknown:
         raise ConfigError(f"{shown}: unknown setting {', '.join(sorted(unknown))}; {USAGE}")
     if parts.scheme != "web" or parts.path not in ("", "/"):
@@ -85,10 +95,25 @@ def parse_address(address: str) -> WebAddress:
     for file in (cert, key):
         if file is not None and not file.is_file():
             raise ConfigError(f"{shown}: no such file: {file}; type ?cert=FILE&key=FILE, both in PEM")
+    origin, path = parse_origin(query["origin"]) if "origin" in query else (None, "/")
     is_token_chosen = token is not None
-    if token is None and not is_loopback(host):
+    if token is None and (origin is not None or not is_loopback(host)):  # others reach the page through the proxy
         token = secrets.token_urlsafe(16)
-    return WebAddress(host, port, token, is_token_chosen, cert, key)
+    return WebAddress(host, port, token, is_token_chosen, cert, key, origin, path)
+
+
+def parse_origin(url: str) -> tuple[str, str]:
+    """Returns (origin, path) of the URL at which a proxy serves the page: ("https://example.com", "/cam/"). ConfigError."""
+    match = re.fullmatch(r"(https?://[^/?#@\s\"'<>;]+)(/[\w./~-]*)?", url, re.ASCII)
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        match = None
+    if not match:
+        raise ConfigError(f"origin={url}: not the address of a page; type ?origin=https://HOST or ?origin=https://HOST/PATH/")
+    origin, path = match[1].lower(), (match[2] or "/").rstrip("/") + "/"
+    default = {"https": 443, "http": 80}[origin.partition(":")[0]]
+    return origin.removesuffix(f":{port}") if port == default else origin, path  # browsers leave the default port out
 
 
 def is_loopback(host: str) -> bool:

@@ -9,13 +9,15 @@ from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclecast.video.live.sinks.web.address import WebAddress, is_loopback
+from cyclecast.video.live.sinks.web.assets import content_security_policy, inlined_page
 
 SAFE_METHODS = ("GET", "HEAD")
 MAX_BODY_BYTES = 64 * 1024  # a WebRTC offer has about 10 KiB
+COOKIE_AGE_S = 365 * 24 * 3600
 PUBLIC_PATH = "/healthz"  # reveals nothing, so that monitoring needs no token
 HEADERS = {
     "Cache-Control": "no-store",
@@ -43,11 +45,12 @@ class Guard:
 
     On a loopback address, the Host must name this machine; otherwise a site whose name resolves to 127.0.0.1 could read the
     video (DNS rebinding). Everywhere else the token protects: the client sends it once in the URL, then in a cookie. Requests
-    that change something must come from the page itself, by their Origin.
+    that change something must come from the page itself, by their Origin, which behind a proxy is the proxy's.
     """
 
     def __init__(self, app: ASGIApp, address: WebAddress, port: int) -> None:
         self._app, self._address = app, address
+        self._token_page = inlined_page("token.html")
         self._cookie_name = f"cyclecast-{port}"  # cookies ignore ports: two runs on one machine need two names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +68,7 @@ class Guard:
                 for name, value in HEADERS.items():
                     response_headers.setdefault(name, value)
                 if sets_cookie:
-                    response_headers.append("Set-Cookie", self._token_cookie())
+                    response_headers.append("Set-Cookie", self._token_cookie(headers.get("host", "")))
             await send(message)
 
         body = b""
@@ -79,12 +82,19 @@ class Guard:
         if rejection is None:
             await self._app(scope, with_body(body, receive), send_with_headers)
         else:
-            await JSONResponse({"error": rejection.reason}, rejection.status)(scope, receive, send_with_headers)
+            await self._answer(rejection, scope, headers)(scope, receive, send_with_headers)
+
+    def _answer(self, rejection: Rejection, scope: Scope, headers: Headers) -> Response:
+        """JSON for programs; to a person who opens the page without its token, a page that asks for it."""
+        is_person = scope["method"] == "GET" and scope["path"] == "/" and "text/html" in headers.get("accept", "")
+        if rejection.status == 401 and is_person:
+            return HTMLResponse(self._token_page, 401, {"Content-Security-Policy": content_security_policy(self._token_page)})
+        return JSONResponse({"error": rejection.reason}, rejection.status)
 
     def _check(self, scope: Scope, headers: Headers, query_token: str) -> Rejection | None:
         """Returns why the request is rejected; None if it may pass."""
         host = headers.get("host", "")
-        if self._address.is_loopback and not is_loopback(host_name(host)):
+        if self._address.is_loopback and not is_loopback(host_name(host)) and not self._is_proxy(host):
             return Rejection(
                 403, f"this page is for this machine only, and {host[:80]!r} does not name it; open http://localhost"
             )
@@ -96,7 +106,7 @@ class Guard:
         if is_safe:
             return None
         origin = headers.get("origin")
-        if origin != f"{self._address.scheme}://{host}":
+        if origin is None or origin not in (f"{self._address.scheme}://{host}", self._address.origin):
             return Rejection(403, f"only the page itself may do this; the Origin is {(origin or 'missing')[:80]}")
         length = headers.get("content-length", "")
         if not length.isdecimal():
@@ -104,6 +114,10 @@ class Guard:
         if "transfer-encoding" in headers:
             return Rejection(411, "a Content-Length excludes a Transfer-Encoding; leave that out")
         return TOO_LONG if int(length) > MAX_BODY_BYTES else None
+
+    def _is_proxy(self, host: str) -> bool:
+        """Whether this Host header names the proxy in front of the page."""
+        return self._address.origin is not None and host.lower() == self._address.origin.partition("://")[2]
 
     def _has_token(self, headers: Headers, query_token: str) -> bool:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
@@ -117,9 +131,14 @@ class Guard:
         token = self._address.token
         return token is not None and secrets.compare_digest(value.encode(), token.encode())
 
-    def _token_cookie(self) -> str:
-        secure = "; Secure" if self._address.scheme == "https" else ""
-        return f"{self._cookie_name}={self._address.token}; Path=/; HttpOnly; SameSite=Strict{secure}"
+    def _token_cookie(self, host: str) -> str:
+        """For the page's own path; behind a proxy that hides its Host, for all paths. It outlives the browser and a restart."""
+        is_proxy = self._is_proxy(host)
+        scheme = (self._address.origin or "").partition(":")[0] if is_proxy else self._address.scheme
+        path, secure = self._address.path if is_proxy else "/", "; Secure" if scheme == "https" else ""
+        return (
+            f"{self._cookie_name}={self._address.token}; Path={path}; Max-Age={COOKIE_AGE_S}; HttpOnly; SameSite=Strict{secure}"
+        )
 
 
 async def read_body(receive: Receive) -> bytes:

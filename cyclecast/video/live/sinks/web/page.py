@@ -61,7 +61,8 @@ class WebPage:
             self._controls.report(f"web page: {self._address.url(self._port)}?token=... with your token")
         else:
             self._controls.report(f"web page: {self.url}")
-        if isinstance(self._controls.feed, PushFeed) and not self._address.is_loopback and self._address.cert is None:
+        is_secure = self._address.is_loopback or self._address.url(self._port).startswith("https:")
+        if isinstance(self._controls.feed, PushFeed) and not is_secure:
             self._controls.report("browsers allow the camera over https only; type --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
 
     def show(self, frame: StyledFrame) -> None:

@@ -13,7 +13,7 @@ async function request(path, body) {
   throw Object.assign(new Error(answer.error || `the server answered ${response.status}`), {status: response.status});
 }
 
-function fetchState() { return request(`/api/state?viewer=${viewerId}`); }
+function fetchState() { return request(`api/state?viewer=${viewerId}`); }
 
 function errorText(error) { return error instanceof TypeError ? "cyclecast does not answer" : error.message; }
 

@@ -56,7 +56,7 @@ async function sendCamera(track) {
     showToast("The camera's connection was lost");
   };
   track.onended = () => { if (peer === cameraConnection) { stopCamera(); showToast("The camera has stopped"); } };
-  await peer.setRemoteDescription(await request("/camera", {...await createOffer(peer), viewer: viewerId}));
+  await peer.setRemoteDescription(await request("camera", {...await createOffer(peer), viewer: viewerId}));
 }
 
 function stopCamera() {

@@ -24,7 +24,7 @@ async function sendSplit() {       // one request at a time, and always the last
   do {
     splitChanged = false;
     try {
-      await request("/api/split", {viewer: viewerId, split: comparing ? split : null});
+      await request("api/split", {viewer: viewerId, split: comparing ? split : null});
     } catch (error) { if (error.status !== 404) break; }
     await new Promise(resolve => setTimeout(resolve, 30));
   } while (splitChanged);

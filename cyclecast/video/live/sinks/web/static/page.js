@@ -36,7 +36,7 @@ async function poll() {
 
 function showServerLost(error) {
   disconnect();
-  if (error.status === 401) showOverlay("This page needs its token", "Open the whole address that cyclecast printed.");
+  if (error.status === 401) showOverlay("This page needs its token", "Load it again to type the token.");
   else showOverlay("cyclecast has ended", "The page reconnects when it runs again.");
   for (const id of ["fps", "latency", "skipped", "transport"]) $(id).textContent = "–";
   $("status-light").className = "status-light off";
@@ -61,6 +61,7 @@ function render(answer) {
   setPressed("record", state.recording !== null);
   $("record").lastElementChild.textContent = state.recording === null ? "Record" : "Stop";
   $("record").title = state.recording === null ? "Shortcut: r" : `Recording to ${state.recording}. Shortcut: r`;
+  if (isFull && state.viewers < state.max_viewers) connect();
   renderFailures();
   renderCamera();
   renderOverlay();
@@ -85,6 +86,7 @@ function hideOverlay() { $("overlay").hidden = true; }
 
 function renderOverlay() {
   if (isServerLost()) return;
+  if (isFull) return showOverlay(`${state.viewers} people are watching`, "There is no room for more. The video starts when one of them leaves.");
   if (state.shown || state.size) return hasFrame ? hideOverlay() : showOverlay("Connecting");
   if (!state.accepts_camera) return showOverlay("Waiting for the first frame", state.source);
   if (state.sending || cameraConnection) return showOverlay("Waiting for the first frame", "Preparing the model for this camera.");
@@ -121,7 +123,7 @@ function renderStyles() {
 
 async function selectModel(model) {
   if (!state || (model === state.model && model === state.requested_model)) return;
-  if (!await send("/api/model", {name: model})) return;
+  if (!await send("api/model", {name: model})) return;
   requestedModel = model;
   for (let n = 0; n < 20 && requestedModel === model; n++) {  // show the switch as soon as it happens
     await fetchState().then(render, () => {});
@@ -154,19 +156,19 @@ async function sendSwitch(id, path, on) {
   try { return await send(path, {on}); } finally { $(id).disabled = false; }
 }
 
-function toggleMirror() { if (state) sendSwitch("mirror", "/api/mirror", !state.mirror); }
+function toggleMirror() { if (state) sendSwitch("mirror", "api/mirror", !state.mirror); }
 
 async function toggleRecording() {
   if (!state) return;
   const previous = state.recording, on = previous === null;
-  if (!await sendSwitch("record", "/api/record", on)) return;
+  if (!await sendSwitch("record", "api/record", on)) return;
   if (state.recording !== null) showToast(`Recording to ${state.recording} on cyclecast's machine`);
   else if (previous !== null) showToast(`Recorded ${previous}`);
 }
 
 async function saveSnapshot() {
   try {
-    const response = await fetch(`/snapshot.png${comparing ? `?split=${split}` : ""}`);
+    const response = await fetch(`snapshot.png${comparing ? `?split=${split}` : ""}`);
     if (!response.ok) throw new Error((await response.json()).error);
     const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") || "");
     const link = document.createElement("a");

@@ -8,6 +8,7 @@ const HIDDEN_TIMEOUT = 5000;       // ms in the background, after which the page
 let transport = null;              // "WebRTC", "MJPEG" or null
 let connection = null, attempt = 0, webrtcFailures = 0;
 let hasFrame = false, hiddenTimer = null;
+let isFull = false;                // there is no room for another viewer
 
 function setTransport(name) {
   transport = name;
@@ -21,8 +22,14 @@ function disconnect() {
   if (connection) { connection.onconnectionstatechange = null; connection.close(); connection = null; }
   $("video").srcObject = null;
   $("image").removeAttribute("src");
-  hasFrame = false;
+  hasFrame = isFull = false;
   setTransport(null);
+}
+
+function waitForRoom() {           // `render` connects when somebody has left
+  disconnect();
+  isFull = true;
+  if (state) renderOverlay();
 }
 
 function connect() {
@@ -53,10 +60,11 @@ async function connectWebRTC(thisAttempt) {
     connection.onconnectionstatechange = () => {
       if (["failed", "closed"].includes(connection.connectionState)) fail("the connection was lost");
     };
-    const answer = await request("/offer", {...await createOffer(connection), viewer: viewerId, split: comparing ? split : null});
+    const answer = await request("offer", {...await createOffer(connection), viewer: viewerId, split: comparing ? split : null});
     if (!isCurrent()) return;
     await connection.setRemoteDescription(answer);
   } catch (error) {
+    if (isCurrent() && error.status === 503) return waitForRoom();
     return fail(errorText(error));
   }
   watchForFirstFrame(isCurrent, fail);
@@ -99,8 +107,11 @@ function connectMjpeg(thisAttempt) {
   setTransport("MJPEG");
   const image = $("image");
   image.onload = () => { if (thisAttempt === attempt) { hasFrame = true; hideOverlay(); } };
-  image.onerror = () => setTimeout(() => { if (thisAttempt === attempt && !isServerLost()) connect(); }, MJPEG_RETRY);
-  image.src = `/stream.mjpg?viewer=${viewerId}&n=${thisAttempt}${comparing ? `&split=${split}` : ""}`;
+  image.onerror = () => setTimeout(() => {
+    if (thisAttempt !== attempt || isServerLost()) return;
+    state && state.viewers >= state.max_viewers ? waitForRoom() : connect();
+  }, MJPEG_RETRY);
+  image.src = `stream.mjpg?viewer=${viewerId}&n=${thisAttempt}${comparing ? `&split=${split}` : ""}`;
 }
 
 document.addEventListener("visibilitychange", () => {

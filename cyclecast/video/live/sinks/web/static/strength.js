@@ -20,7 +20,7 @@ async function sendStrength() {    // one request at a time, and always the last
   try {
     while (requestedStrength !== null) {
       const sent = requestedStrength;
-      await request("/api/strength", {strength: sent});
+      await request("api/strength", {strength: sent});
       await new Promise(resolve => setTimeout(resolve, 30));
       const answer = sent === requestedStrength ? await fetchState() : null;
       if (sent === requestedStrength) { requestedStrength = null; render(answer); }
