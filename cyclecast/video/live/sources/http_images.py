@@ -10,6 +10,7 @@ import http.client
 import re
 import ssl
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -82,6 +83,9 @@ def request(address: str, timeout: float) -> Answer | None:
     """Requests the address; None if it is not HTTP, or if that fails: FFmpeg, which tries it next, says why."""
     try:
         return Answer(address, timeout) if urlsplit(address).scheme.lower() in ("http", "https") else None
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        return None
     except (OSError, ValueError, http.client.HTTPException):
         return None
 
