@@ -19,7 +19,8 @@ from cyclecast.image_formats import FORMATS
 from cyclecast.training.data import list_images
 from cyclecast.training.data import read_image as read_training_image
 from cyclecast.video.convert.plan import plan_conversions
-from cyclecast.video.files.images import SETTINGS, read_still
+from cyclecast.video.files.image_encoding import SETTINGS
+from cyclecast.video.files.images import read_still
 from tests.commands import json_of, run_command
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)

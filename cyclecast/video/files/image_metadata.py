@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
@@ -21,9 +20,15 @@ log = logging.getLogger(__name__)
 EXIF_MARK = b"Exif\0\0"
 LARGEST_SEGMENT = 65533  # bytes that a JPEG marker segment can hold
 LARGEST_XMP = LARGEST_SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")
+LARGEST_IPTC = LARGEST_SEGMENT - 30  # without the frame around it, see `iptc_segment`
 LARGEST_PROFILE = 255 * (LARGEST_SEGMENT - len(b"ICC_PROFILE\0") - 2)  # in 255 segments
 ORIENTATION, THUMBNAIL, THUMBNAIL_LENGTH, LONG = 0x112, 0x201, 0x202, 4
 BITS, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES, XMP_TAG, EXIF_TAG, ICC_TAG = 258, 262, 277, 338, 700, 34665, 34675
+RESOLUTION_X, RESOLUTION_Y, RESOLUTION_UNIT, IPTC_TAG = 282, 283, 296, 33723
+PER_INCH = {2: 1.0, 3: 2.54}  # TIFF's unit -> of them in an inch
+IPTC_RESOURCE = 0x0404  # of Photoshop's segment in a JPEG
+COMMENT = "Comment"
+NO_TEXT = ("XML:com.adobe.xmp", "Raw profile type ")  # how names begin of PNG texts that are something else
 READERS: dict[bytes, type[Image.Image]] = {  # how a file begins -> what reads it; `Image.open` would refuse large images
     b"\xff\xd8": JpegImagePlugin.JpegImageFile,
     b"\x89PNG": PngImagePlugin.PngImageFile,
@@ -39,6 +44,9 @@ class Metadata:
     """A TIFF structure, without the mark that JPEG puts in front of it."""
     icc: bytes | None = None
     xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
     is_jpeg: bool = False
     has_more_images: bool = False
     """There are more pages or frames than one."""
@@ -79,7 +87,7 @@ def read_pillow_metadata(image: Image.Image, data: bytes) -> Metadata:
 
 def _read_image(image: Image.Image, data: bytes, found: Metadata) -> None:
     info = image.info
-    is_late = (b"eXIf" in data and "exif" not in info) or (b"XML:com.adobe.xmp" in data and "xmp" not in info)
+    is_late = any(data.rfind(chunk) > data.rfind(b"IDAT") for chunk in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"))
     if isinstance(image, PngImagePlugin.PngImageFile) and is_late and image.width * image.height <= LARGEST_PIXELS:
         image.load()  # some programs write them behind the pixels
     exif = info.get("exif")
@@ -87,9 +95,35 @@ def _read_image(image: Image.Image, data: bytes, found: Metadata) -> None:
     found.icc = info.get("icc_profile") or None
     xmp = info.get("xmp")
     found.xmp = (xmp.encode() if isinstance(xmp, str) else xmp.rstrip(b"\0")) if xmp else None
+    _read_texts(image, found)
     found.has_more_images = "mp" in info or getattr(image, "n_frames", 1) > 1
     found.has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in info
     found.is_cmyk = image.mode == "CMYK"
+
+
+def _read_texts(image: Image.Image, found: Metadata) -> None:
+    """Comments, IPTC and resolution of an image that Pillow has opened. An aspect without a unit is no resolution."""
+    info = image.info
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        texts = ((str(name), text) for name, text in info.items() if isinstance(text, str))
+        found.texts = {name: text for name, text in texts if not name.startswith(NO_TEXT)}
+        found.dpi = info.get("dpi")
+    elif isinstance(image, JpegImagePlugin.JpegImageFile):
+        found.dpi = info.get("dpi") if info.get("jfif_unit") else None  # Pillow takes it from EXIF otherwise, which is kept
+        found.iptc = info.get("photoshop", {}).get(IPTC_RESOURCE) or None
+        comment = info.get("comment", b"")
+        if comment:
+            try:
+                found.texts = {COMMENT: comment.decode()}
+            except UnicodeDecodeError:
+                found.texts = {COMMENT: comment.decode("latin-1")}
+
+
+def iptc_segment(iptc: bytes) -> bytes:
+    """The JPEG segment that holds these records, in Photoshop's format."""
+    resource = b"8BIM" + struct.pack(">HHI", IPTC_RESOURCE, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
+    content = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
 
 
 def _read_tiff(data: bytes, found: Metadata) -> None:
@@ -98,6 +132,11 @@ def _read_tiff(data: bytes, found: Metadata) -> None:
     meaning = (extra[0] if isinstance(extra, tuple) else extra) if extra is not None else None
     found.icc, found.xmp = tags.get(ICC_TAG) or None, tags.get(XMP_TAG) or None
     found.has_unread_exif = EXIF_TAG in tags
+    iptc = tags.get(IPTC_TAG)
+    found.iptc = iptc if isinstance(iptc, bytes) else struct.pack(f"{_order(data)}{len(iptc)}I", *iptc) if iptc else None
+    unit = PER_INCH.get(tags.get(RESOLUTION_UNIT, 2))
+    if unit and RESOLUTION_X in tags and RESOLUTION_Y in tags:
+        found.dpi = float(tags[RESOLUTION_X]) * unit, float(tags[RESOLUTION_Y]) * unit
     found.is_cmyk, found.is_white_zero = photometric == 5, photometric == 0
     found.has_alpha = tags.get(SAMPLES, 1) == {0: 2, 1: 2, 2: 4}.get(photometric or 0)
     found.is_premultiplied, found.is_straight = found.has_alpha and meaning == 1, found.has_alpha and meaning == 2
@@ -106,12 +145,17 @@ def _read_tiff(data: bytes, found: Metadata) -> None:
 
 
 def reason_not_held(suffix: str, name: str, size: int) -> str | None:
-    """Why a file of this suffix cannot hold so many bytes of "EXIF", "color profile" or "XMP"; None if it can."""
-    if suffix == ".bmp":
-        return ".bmp has none"
+    """Why a file of this suffix cannot hold so many bytes of EXIF, color profile, XMP or IPTC; None if it can."""
+    if suffix == ".bmp" or (name == "IPTC" and suffix in (".png", ".webp")):
+        return f"{suffix} has none"
     if suffix in (".tif", ".tiff") and name == "EXIF":
         return "not written into .tif"
-    largest = {"EXIF": LARGEST_SEGMENT - len(EXIF_MARK), "XMP": LARGEST_XMP, "color profile": LARGEST_PROFILE}[name]
+    largest = {
+        "EXIF": LARGEST_SEGMENT - len(EXIF_MARK),
+        "XMP": LARGEST_XMP,
+        "IPTC": LARGEST_IPTC,
+        "color profile": LARGEST_PROFILE,
+    }[name]
     return f"too long for .jpg: {size} bytes" if suffix in (".jpg", ".jpeg") and size > largest else None
 
 
@@ -140,11 +184,6 @@ def upright_exif(exif: bytes) -> bytes:
     except struct.error:
         pass  # malformed: no reader gets that far either
     return bytes(out)
-
-
-def upright_xmp(xmp: bytes) -> bytes:
-    """The same with tiff:Orientation 1, where it is stated."""
-    return re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))\d", rb"\g<1>1", xmp)
 
 
 Entry = tuple[int, int]  # where it is, its field type

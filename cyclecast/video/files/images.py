@@ -11,15 +11,12 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
-from PIL import PngImagePlugin, TiffImagePlugin
+from PIL import TiffImagePlugin
 
 from cyclecast.errors import InputError, OutputError
 from cyclecast.files import check_source, read_error, write_error
@@ -32,53 +29,23 @@ from cyclecast.image_formats import (
     open_with_pillow,
     quiet_pillow,
 )
+from cyclecast.video.files.image_encoding import Still, encode_still
 from cyclecast.video.files.image_metadata import (
-    EXIF_MARK,
-    XMP_TAG,
     Metadata,
     orientation,
     read_metadata,
     read_pillow_metadata,
-    reason_not_held,
     upright_exif,
-    upright_xmp,
 )
 from cyclecast.video.files.jpeg_end import END_MARKER, lacks_only_end
+from cyclecast.video.files.xmp import upright_xmp, without_pointers
 from cyclecast.video.frame import Image
 
 log = logging.getLogger(__name__)
-SETTINGS: dict[str, dict[str, Any]] = {  # Pillow's name of a format that is written -> its settings
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "PNG": {"compress_level": 2},  # of a photo: 3 % larger than level 6 in half of its time
-    "WEBP": {"quality": 95},
-    "BMP": {},  # by OpenCV, as Pillow writes none with transparency
-    "TIFF": {"compression": "tiff_lzw"},
-}
 SUFFIXES = STILL_SUFFIXES
 """Files that are read as an image; `FORMATS` are those that can be written. A GIF is a video, unless it is read here."""
-PREDICTOR = 317  # a tag of TIFF; 2: differences between neighbors, which compress better
 
 Pixels = NDArray[np.generic]  # (H, W) or (H, W, 3 or 4), as a decoder gives them
-
-
-@dataclass(frozen=True, eq=False)
-class Still:
-    """An image and what else its file holds, as it can be written again."""
-
-    image: Image
-    """(H, W, 3) uint8 BGR, upright."""
-    alpha: NDArray[np.uint8] | None = None
-    """(H, W) uint8, 0 is fully transparent, not multiplied into the colors; None for an opaque image."""
-    exif: bytes | None = None
-    """The TIFF structure: orientation 1, no thumbnail."""
-    icc: bytes | None = None
-    """A color profile for RGB."""
-    xmp: bytes | None = None
-    """The packet, with orientation 1."""
-    notes: tuple[str, ...] = ()
-    """Phrases for what was changed or left out by reading."""
-    damage: str | None = None
-    """A phrase for what could not be decoded."""
 
 
 def read_image(path: Path) -> Image:
@@ -90,7 +57,7 @@ def read_image(path: Path) -> Image:
 
 
 def read_still(path: Path) -> Still:
-    """Reads the first image of a file, of a GIF the first frame, with transparency, EXIF, color profile and XMP.
+    """Reads the first image of a file, of a GIF the first frame, with transparency and metadata.
 
     16 bits a channel become 8; a JPEG that is cut short comes with its `damage`. Raises InputError if the file is missing,
     cannot be decoded, or holds other values than unsigned integers of 8 or 16 bits.
@@ -126,6 +93,10 @@ def read_still(path: Path) -> Still:
         notes.append("the first of several images")
     if found.has_unread_exif:
         notes.append("EXIF is not read from TIFF")
+    xmp = without_pointers(found.xmp) if found.xmp else None
+    if xmp != found.xmp:
+        notes.append("XMP about a motion photo, gain map or depth map was removed, as these are left out")
+    xmp = upright_xmp(xmp) if xmp else None
     color_space = found.icc[16:20] if found.icc else b"RGB "
     if color_space != b"RGB ":
         notes.append(f"a color profile for {color_space.decode('ascii', 'replace').strip() or 'nothing'} was left out")
@@ -134,7 +105,10 @@ def read_still(path: Path) -> Still:
         alpha=alpha,
         exif=upright_exif(found.exif) if found.exif else None,
         icc=found.icc if color_space == b"RGB " else None,
-        xmp=upright_xmp(found.xmp) if found.xmp else None,
+        xmp=xmp,
+        iptc=found.iptc,
+        dpi=found.dpi[::-1] if found.dpi and orientation(found.exif) >= 5 else found.dpi,
+        texts=found.texts,
         notes=tuple(notes),
         damage=damage,
     )
@@ -250,48 +224,9 @@ def write_still(path: Path, still: Still) -> list[str]:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise OutputError(f"no image format of that name; there are: {', '.join(sorted(FORMATS))}")
-    alpha, lost = still.alpha, []
-    if alpha is not None and suffix in (".jpg", ".jpeg"):
-        alpha, lost = None, [f"transparency ({suffix} has none)"]
-    metadata: dict[str, bytes] = {}
-    for name, value in (("EXIF", still.exif), ("color profile", still.icc), ("XMP", still.xmp)):
-        reason = reason_not_held(suffix, name, len(value)) if value else None
-        if value and reason is None:
-            metadata[name] = value
-        lost += [f"{name} ({reason})"] if reason else []
-    data = _encode(suffix, still.image, alpha, metadata)
+    data, lost = encode_still(suffix, still)
     try:
         path.write_bytes(data)
     except OSError as error:
         raise write_error(error) from error
     return lost
-
-
-def _encode(suffix: str, image: Image, alpha: NDArray[np.uint8] | None, metadata: dict[str, bytes]) -> bytes:
-    """The bytes of an image file. metadata: "EXIF", "color profile", "XMP", where the format holds them."""
-    name = FORMATS[suffix]
-    height, width = image.shape[:2]
-    pixels = image if alpha is None else np.dstack([image, alpha])
-    if suffix == ".bmp":
-        return cv2.imencode(suffix, pixels)[1].tobytes()
-    modes = ("RGB", "BGR") if alpha is None else ("RGBA", "BGRA")
-    pillow_image = PillowImage.frombuffer(modes[0], (width, height), pixels.tobytes(), "raw", modes[1], 0, 1)
-    options = dict(SETTINGS[name])
-    if "EXIF" in metadata:
-        options["exif"] = EXIF_MARK + metadata["EXIF"]
-    if "color profile" in metadata:
-        options["icc_profile"] = metadata["color profile"]
-    if "XMP" in metadata and name == "PNG":
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", metadata["XMP"])
-    elif name == "TIFF":
-        options["tiffinfo"] = {PREDICTOR: 2} | ({XMP_TAG: metadata["XMP"]} if "XMP" in metadata else {})
-    elif "XMP" in metadata:
-        options["xmp"] = metadata["XMP"]
-    file = io.BytesIO()
-    try:
-        pillow_image.save(file, name, **options)
-    except Exception as error:  # the format's own, such as ValueError and OSError
-        log.debug("Pillow cannot encode an image", exc_info=True)
-        raise OutputError(f"an image of {width}x{height} cannot be encoded as {suffix}") from error
-    return file.getvalue()

@@ -13,7 +13,8 @@ import pytest
 
 from cyclecast.errors import OutputError
 from cyclecast.video.convert.size_buckets import SizeBuckets
-from cyclecast.video.files.images import Still, write_image, write_still
+from cyclecast.video.files.image_encoding import Still
+from cyclecast.video.files.images import write_image, write_still
 from cyclecast.video.files.muxer import assemble, assemble_gif
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from cyclecast.video.files.images import Still, read_still, write_still
+from cyclecast.video.files.image_encoding import Still
+from cyclecast.video.files.images import read_still, write_still
+from cyclecast.video.files.xmp import without_pointers
 from tests.conftest import shared
 from tests.video.clips import mean_difference
 from tests.video.files.test_images import ALPHA, IMAGE, encode, exif, png, read
@@ -108,6 +110,87 @@ def test_metadata_after_the_pixels_of_a_png_is_read(tmp_path: Path) -> None:
     still = read(tmp_path, "late.png", data)
     assert still.exif is not None and still.xmp == XMP.replace(b'"6"', b'"1"')
     assert still.image.shape == (40, 28, 3)  # rotated
+
+
+IPTC = b"\x1c\x02\x05\0\x05Title\x1c\x02\x19\0\x04lake"  # an odd number of bytes
+RICH = Still(IMAGE, iptc=IPTC, dpi=(300, 150), texts={"Comment": "dawn \N{SNOWMAN}", "parameters": "a tree\nSteps: 40"})
+LEFT_OUT = {  # suffix -> what it cannot hold of `RICH`
+    ".jpg": ["text: parameters (.jpg has none)"],
+    ".png": ["IPTC (.png has none)"],
+    ".tif": ["text: Comment, parameters (.tif has none)"],
+    ".webp": [
+        "IPTC (.webp has none)",
+        "the resolution of 300 dpi (.webp has none)",
+        "text: Comment, parameters (.webp has none)",
+    ],
+    ".bmp": ["IPTC (.bmp has none)", "the resolution of 300 dpi (.bmp has none)", "text: Comment, parameters (.bmp has none)"],
+}
+
+
+@pytest.mark.parametrize("suffix", LEFT_OUT)
+def test_iptc_resolution_and_text_are_kept_or_reported(tmp_path: Path, suffix: str) -> None:
+    left_out = LEFT_OUT[suffix]
+    assert write_still(tmp_path / f"out{suffix}", RICH) == left_out
+    again = read_still(tmp_path / f"out{suffix}")
+    assert again.iptc == (None if any(line.startswith("IPTC") for line in left_out) else IPTC)
+    if any("resolution" in line for line in left_out):
+        assert again.dpi is None
+    else:
+        assert again.dpi == pytest.approx((300, 150), rel=0.001)
+    kept = {"Comment": "dawn \N{SNOWMAN}"} if suffix == ".jpg" else dict(RICH.texts) if suffix == ".png" else {}
+    assert again.texts == kept
+
+
+def test_text_after_the_pixels_and_comments_that_are_no_utf_8_are_read(tmp_path: Path) -> None:
+    payload = b"parameters\0late"
+    chunk = struct.pack(">I", len(payload)) + b"tEXt" + payload + struct.pack(">I", zlib.crc32(b"tEXt" + payload))
+    data = png(IMAGE[..., ::-1], 2)
+    assert read(tmp_path, "late.png", data[:-12] + chunk + data[-12:]).texts == {"parameters": "late"}
+    PillowImage.fromarray(IMAGE).save(tmp_path / "latin.jpg", comment="Grüße".encode("latin-1"))
+    assert read_still(tmp_path / "latin.jpg").texts == {"Comment": "Grüße"}
+
+
+def test_the_resolution_turns_with_the_image(tmp_path: Path) -> None:
+    PillowImage.fromarray(IMAGE).save(tmp_path / "in.jpg", dpi=(300, 150), exif=b"Exif\0\0" + exif(6))
+    assert read_still(tmp_path / "in.jpg").dpi == (150, 300)
+    PillowImage.fromarray(IMAGE).save(tmp_path / "none.jpg")  # 1:1 without a unit
+    assert read_still(tmp_path / "none.jpg").dpi is None
+
+
+MOTION = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+ xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+ xmlns:Cam="http://ns.google.com/photos/1.0/camera/" xmlns:C="http://ns.google.com/photos/1.0/container/"
+ xmlns:I="http://ns.google.com/photos/1.0/container/item/" xmlns:g="http://ns.adobe.com/hdr-gain-map/1.0/"
+ xmlns:n="http://ns.adobe.com/xmp/note/" xmlns:dc="http://purl.org/dc/elements/1.1/"
+ g:Version="1.0" Cam:MotionPhoto="1" Cam:BurstID="abc" n:HasExtendedXMP="0123">
+ <Cam:MicroVideoOffset>48025</Cam:MicroVideoOffset><C:Directory><rdf:Seq><rdf:li I:Semantic="MotionPhoto" I:Length="9"/>
+ </rdf:Seq></C:Directory><g:GainMapMax><rdf:Seq><rdf:li>1</rdf:li></rdf:Seq></g:GainMapMax><dc:title>A lake \N{SNOWMAN}</dc:title>
+ </rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>"""
+
+
+def test_xmp_does_not_point_to_what_is_left_out(tmp_path: Path) -> None:
+    still = read(tmp_path, "in.jpg", encode(".jpg", IMAGE, xmp=MOTION.encode()))
+    assert still.notes == ("XMP about a motion photo, gain map or depth map was removed, as these are left out",)
+    xmp = (still.xmp or b"").decode()
+    for word in ("MotionPhoto", "MicroVideo", "Directory", "GainMap", "hdr-gain-map", "HasExtendedXMP"):
+        assert word not in xmp, word
+    assert 'Cam:BurstID="abc"' in xmp and "A lake \N{SNOWMAN}" in xmp
+    assert xmp.startswith('<?xpacket begin="\ufeff"') and xmp.endswith('<?xpacket end="w"?>')
+
+
+@pytest.mark.parametrize("xmp", [XMP, MOTION.encode()[:-60], b"<!DOCTYPE x>" + MOTION.encode(), MOTION[:200].encode("utf-16")])
+def test_xmp_without_pointers_or_malformed_stays_as_it_is(xmp: bytes) -> None:
+    assert without_pointers(xmp) == xmp
+
+
+@pytest.mark.parametrize("name", ["iptc.jpg", "a1111.png", "motion.jpg"])
+def test_the_metadata_of_the_issue(tmp_path: Path, name: str) -> None:
+    before = read_still(shared(f"faults/footage/{name}"))
+    assert write_still(tmp_path / name, before) == []
+    after = read_still(tmp_path / name)
+    assert (after.iptc, after.texts, after.xmp) == (before.iptc, before.texts, before.xmp)
+    assert before.dpi is not None and after.dpi == pytest.approx(before.dpi, rel=0.001)
+    assert b"MotionPhoto" not in (after.xmp or b"") and (name != "iptc.jpg" or after.iptc)
 
 
 def test_a_big_tiff_keeps_its_colors_and_its_transparency() -> None:

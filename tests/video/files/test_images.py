@@ -18,7 +18,8 @@ from PIL import Image as PillowImage
 
 from cyclecast.errors import InputError, OutputError
 from cyclecast.training.data.images import decode as decode_for_training
-from cyclecast.video.files.images import Still, read_image, read_still, write_image, write_still
+from cyclecast.video.files.image_encoding import Still
+from cyclecast.video.files.images import read_image, read_still, write_image, write_still
 from cyclecast.video.files.jpeg_end import lacks_only_end
 from cyclecast.video.frame import Image
 from tests.conftest import moving_frames, shared
