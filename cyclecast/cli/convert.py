@@ -76,7 +76,10 @@ def convert(
         ),
     ] = None,
     pix_fmt: Annotated[
-        str | None, typer.Option(help="Pixel format of the output, by FFmpeg's name, such as yuv420p10le. Default: yuv420p.")
+        str | None,
+        typer.Option(
+            help="Pixel format of the output, by FFmpeg's name, such as yuv420p10le. Default: the closest one to the source's."
+        ),
     ] = None,
     encoder: Annotated[
         str,

@@ -45,6 +45,8 @@ class StreamInfo:
     """The width of a pixel divided by its height."""
     start: Fraction = Fraction(0)
     """Seconds subtracted from every timestamp, for sources whose clock starts late, such as recordings of broadcasts."""
+    pix_fmt: str = "yuv420p"
+    """FFmpeg's name of the source's pixel format."""
 
 
 @dataclass(frozen=True)

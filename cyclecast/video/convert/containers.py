@@ -12,6 +12,7 @@ from cyclecast.errors import ConfigError, OutputError
 from cyclecast.image_formats import FORMATS
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.encoders import ENCODERS
+from cyclecast.video.files.pixel_formats import UNREADABLE
 from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import CONTAINERS, Encoding, reason
@@ -20,7 +21,6 @@ from cyclecast.video.frame import StreamInfo
 GIF = ".gif"
 MUXER_NAMES = {".m4v": "ipod", ".mkv": "matroska"}  # where FFmpeg's muxer is not named after the suffix
 LISTED_BUT_REFUSED = {".mov": ("av1", "vp9")}  # FFmpeg's mov muxer lists these, then refuses them in the header ("only in MP4")
-UNREADABLE_IN_MP4 = {("vp9", "yuv440p")}  # written without an error, but FFmpeg cannot open the file; the parts are MP4 files
 
 
 @lru_cache
@@ -75,7 +75,7 @@ def output_encoding(output: Path, options: ConvertOptions) -> Encoding:
     if codec not in ENCODERS:
         raise ConfigError(f"no codec named {codec!r}; there are: {', '.join(ENCODERS)}")
     _check_container(output, suffix, codec)
-    if (codec, options.pix_fmt) in UNREADABLE_IN_MP4:
+    if (codec, options.pix_fmt) in UNREADABLE:
         raise OutputError(f"{output}: {codec} with {options.pix_fmt} pixels cannot be stored; use --pix-fmt yuv444p or yuv420p")
     return Encoding(codec, options.crf, options.preset, options.pix_fmt)
 

@@ -26,9 +26,11 @@ from cyclecast.video.convert.signature import conversion_signature
 from cyclecast.video.convert.styling import style_frames
 from cyclecast.video.files import images
 from cyclecast.video.files.captions import CAPTIONED
-from cyclecast.video.files.codecs import choose_encoder
+from cyclecast.video.files.codecs import choose_encoder, is_listed
 from cyclecast.video.files.decoders import choose_decoder
+from cyclecast.video.files.encoders import HARDWARE
 from cyclecast.video.files.muxer import assemble, assemble_gif
+from cyclecast.video.files.pixel_formats import COMMON, closest_pix_fmt, describe_change
 from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.writer import Encoding, even
@@ -104,17 +106,16 @@ def convert_video(
     time_range, decoder = TimeRange(options.start, options.duration, options.mend_clock), choose_decoder(options.decoder)
     with VideoFile(source, time_range, decoder.hwaccel(), options.deinterlace == "auto") as video:
         info, encoding = video.info, output_encoding(output, options)
-        encoder = choose_encoder(
-            encoding.codec,
-            "software" if output.suffix.lower() == GIF else options.encoder,
-            pix_fmt=encoding.pix_fmt,
-            size=(even(info.width), even(info.height)),
-        )
+        hardware = "software" if output.suffix.lower() == GIF else options.encoder
+        if encoding.pix_fmt is None:
+            encoding = _follow_source(encoding, hardware, video)
+        encoder = choose_encoder(encoding.codec, hardware, pix_fmt=encoding.pix_fmt, size=(even(info.width), even(info.height)))
         encoding = replace(encoding, hardware=encoder.hardware)
         check_tracks(source, output, info, time_range, options.audio)
         function.prepare(*work_size(info.width, info.height, options.work_height))
         signature = conversion_signature(source, function, options)
         signature |= {"encoder": encoder.name, "place of work": part_maker is None}
+        signature |= {} if encoding.pix_fmt in (COMMON, options.pix_fmt) else {"pixel format": encoding.pix_fmt}
         with _open_job(output, signature, options.resume) as job, _one_line_errors(output, job):
             for message in (job.message, f"encoder {encoder.description()}, decoder {decoder.description()}"):
                 if message and on_message:
@@ -152,6 +153,15 @@ def convert_video(
         resumed_frames=resumed,
         stages_ms=milliseconds_per_frame(work, frames - resumed),
     )
+
+
+def _follow_source(encoding: Encoding, hardware: str, video: VideoFile) -> Encoding:
+    """The encoding with the pixel format that is closest to the source's; the video gets a notice of what is lost."""
+    named = replace(encoding, hardware=hardware if hardware in HARDWARE else None).encoder
+    pix_fmt = closest_pix_fmt(named, video.info.pix_fmt) if is_listed(named.name) else COMMON
+    if change := describe_change(video.info.pix_fmt, pix_fmt):
+        video.notices.append(change)
+    return replace(encoding, pix_fmt=pix_fmt)
 
 
 def _write_parts(

@@ -25,7 +25,7 @@ class ConvertOptions:
     preset: str | None = None
     """The encoder's own name for a speed, such as x264's `veryfast`."""
     pix_fmt: str | None = None
-    """FFmpeg's name of the output's pixel format, such as yuv444p or yuv420p10le; None: yuv420p."""
+    """FFmpeg's name of the output's pixel format, such as yuv444p or yuv420p10le; None: the closest one to the source's."""
     encoder: str = "auto"
     """auto (hardware that works on this machine, otherwise software), software, or one of `encoders.HARDWARE`."""
     decoder: str = "auto"

@@ -173,13 +173,13 @@ class ChosenEncoder:
 
         ConfigError, with a list, if it takes neither.
         """
-        name, accepted = pix_fmt or "yuv420p", self._formats()
+        name, accepted = pix_fmt or "yuv420p", self.accepted_formats()
         for form in (name, OTHER_LAYOUT.get(name)):
             if form in accepted:
                 return form
         raise ConfigError(f"{self.name} accepts no {name} pixels; it accepts {', '.join(accepted)}")
 
-    def _formats(self) -> list[str]:
+    def accepted_formats(self) -> list[str]:
         """Returns the YUV and gray formats that it accepts in memory. Where FFmpeg lists none, the driver decides."""
         import av
 

@@ -151,6 +151,7 @@ class VideoFile:
             color=output_color(color, first.format.is_rgb),
             pixel_aspect=aspect,
             start=self._start((first.pts or 0) * time_base) + self._time_range.start,
+            pix_fmt=first.format.name,
         )
 
     def _start(self, first: Fraction) -> Fraction:

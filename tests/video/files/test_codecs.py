@@ -130,7 +130,7 @@ def test_hardware_encoders_get_a_supported_pixel_format(chosen: ChosenEncoder) -
             assert chosen.pix_fmt(form) in listed
         except ConfigError:
             assert form not in listed
-    assert "cuda" not in chosen._formats() and "bgra" not in chosen._formats()
+    assert "cuda" not in chosen.accepted_formats() and "bgra" not in chosen.accepted_formats()
     assert chosen.hwaccel() is None  # none in PyAV's wheels for Linux needs frames on the device
 
 

@@ -33,7 +33,7 @@ def with_subtitles(path: Path, cues: list[Cue], suffix: str = ".ass") -> Path:
     with av.open(str(plain)) as video, av.open(str(file)) as texts, av.open(str(path), "w") as out:
         tracks = {id(c): out.add_stream_from_template(c.streams[0], opaque=True) for c in (video, texts)}
         packets = [(packet, tracks[id(c)]) for c in (video, texts) for packet in c.demux() if packet.size]
-        for packet, track in sorted(packets, key=lambda pair: (pair[0].dts or 0) * pair[0].time_base):
+        for packet, track in sorted(packets, key=lambda pair: (pair[0].dts or 0) * (pair[0].time_base or 0)):
             packet.stream = track
             out.mux(packet)
     return path
