@@ -22,8 +22,11 @@ from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.scene import Scene, write_sound
 
-# A background job of a shell ignores Ctrl-C, and so do its children; the tests that send it need the default handler.
+# A background job of a shell ignores Ctrl-C, and `nohup` a hangup, and so do their children; the tests that send them need the
+# default handlers.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LONGEST_FILES = (  # the longest first: no worker of pytest-xdist gets one of them when the others have nothing left to do
     "test_verify.py",
