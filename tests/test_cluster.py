@@ -26,7 +26,7 @@ from tests.commands import run_command
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
 
-SLOW = ("--work-height", "192", "--preset", "ultrafast")  # options that make a part take a while
+SLOW = ("--work-height", "288", "--preset", "ultrafast")  # a part takes longer than the second host needs to start a worker
 OPTIONS = (*SLOW, "--strength", "0.5")
 
 
