@@ -19,6 +19,8 @@ from cyclecast.video.live.sources.network import open_stream
 from cyclecast.video.live.sources.source import CaptureSettings
 from tests.video.live.streams import Sender
 
+# A source ends with its capture process. Here it is dropped, and the garbage collector finds its connection.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PUBLIC, THIS_MACHINE = "127.0.0.2", "127.0.0.1"  # the first one stands for an address on the internet
 
 

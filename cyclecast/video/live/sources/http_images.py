@@ -99,6 +99,8 @@ def streamed_jpegs(answer: Answer, name: str) -> Iterator[tuple[float, bytes]]:
         raise InputError(f"{name}: the connection is lost ({error or type(error).__name__})") from error
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
+    finally:
+        answer.close()
     raise InputError(f"{name}: the stream has ended")
 
 
