@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 import threading
@@ -25,7 +26,7 @@ PUBLIC, THIS_MACHINE = "127.0.0.2", "127.0.0.1"  # the first one stands for an a
 
 
 @pytest.fixture(autouse=True)
-def public_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def public_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     try:
         with socket.socket() as probe:
             probe.bind((PUBLIC, 0))
@@ -33,6 +34,8 @@ def public_address(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip(f"{PUBLIC} is no address of this machine")
     reach = relay.reach
     monkeypatch.setattr(relay, "reach", lambda address: 2 if str(address) == PUBLIC else reach(address))
+    yield
+    gc.collect()  # here, so that no other file's test is blamed
 
 
 class Server:
