@@ -204,8 +204,8 @@ def stream(
     from cyclecast.runtime.model_file import read_model_file
     from cyclecast.video.live.sources.address import file_path, source_type
     from cyclecast.video.live.styling.frame_stream import FrameStream
+    from cyclecast.video.live.styling.open_model import BorrowedModel
     from cyclecast.video.live.styling.stream import open_stream
-    from cyclecast.video.live.styling.style_switcher import BorrowedModel
 
     address = str(source)
     if address == "browser":

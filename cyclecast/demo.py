@@ -17,8 +17,9 @@ from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.report import ConversionReport
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.muxer import assemble
-from cyclecast.video.files.reader import TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.side_streams import SideStreams
+from cyclecast.video.files.time_range import TimeRange
 from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene, write_sound

@@ -35,7 +35,8 @@ from cyclecast.training.evaluate.flicker import structure_kept
 from cyclecast.training.evaluate.patch_classifier import PATCH, PatchClassifier, mean_chroma, train_patch_classifier
 from cyclecast.training.networks import LatentGenerator
 from cyclecast.video.files.images import SUFFIXES, read_image
-from cyclecast.video.files.reader import TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.time_range import TimeRange
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
 

@@ -30,7 +30,8 @@ from cyclecast.video.convert.job import Job, SourceEnd
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.convert.pipeline import StageSeconds
-from cyclecast.video.files.reader import TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.time_range import TimeRange
 from cyclecast.video.files.writer import Encoding
 
 CONNECT_TIMEOUT_S = 5.0

@@ -21,7 +21,8 @@ from cyclecast.files import digest_of_ends
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert.pipeline import StageSeconds
 from cyclecast.video.convert.styling import style_frames
-from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.time_range import ResumePoint, TimeRange
 from cyclecast.video.files.writer import Encoding, Part, VideoWriter
 from cyclecast.video.frame import Frame
 

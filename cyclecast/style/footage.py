@@ -16,8 +16,9 @@ from cyclecast.style.stills import read_opaque
 from cyclecast.training.data import resize_short_side
 from cyclecast.training.data.images import spaced_indices
 from cyclecast.video.files.images import SUFFIXES, write_image
-from cyclecast.video.files.opening import open_container
-from cyclecast.video.files.reader import VIDEO_SUFFIXES, TimeRange, VideoFile
+from cyclecast.video.files.opening import VIDEO_SUFFIXES, open_container
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.time_range import TimeRange
 from cyclecast.video.frame import Image
 
 MOST_FRAMES = 400

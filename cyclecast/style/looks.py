@@ -16,7 +16,7 @@ from cyclecast.runtime.plan import engine_of_plan
 from cyclecast.style.footage import SMALLEST_SIDE as SMALLEST_PAIR
 from cyclecast.style.stills import list_visible, read_opaque
 from cyclecast.training.checkpoint import NAME
-from cyclecast.video.files.reader import VIDEO_SUFFIXES
+from cyclecast.video.files.opening import VIDEO_SUFFIXES
 
 SMALLEST_STYLE = 128  # pixels: a smaller style image holds no strokes to learn
 COLLECTION = 20  # this many style images are enough for a discriminator

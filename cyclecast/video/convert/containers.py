@@ -13,8 +13,8 @@ from cyclecast.image_formats import FORMATS
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.encoders import ENCODERS
 from cyclecast.video.files.pixel_formats import UNREADABLE
-from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams
+from cyclecast.video.files.time_range import TimeRange
 from cyclecast.video.files.writer import CONTAINERS, Encoding, reason
 from cyclecast.video.frame import StreamInfo
 

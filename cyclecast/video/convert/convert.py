@@ -31,8 +31,9 @@ from cyclecast.video.files.decoders import choose_decoder
 from cyclecast.video.files.encoders import HARDWARE
 from cyclecast.video.files.muxer import assemble, assemble_gif
 from cyclecast.video.files.pixel_formats import COMMON, closest_pix_fmt, describe_change
-from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.side_streams import SideStreams
+from cyclecast.video.files.time_range import ResumePoint, TimeRange
 from cyclecast.video.files.writer import Encoding, even
 from cyclecast.video.frame import FrameFunction, StreamInfo
 from cyclecast.video.resize import style_frame, work_size

@@ -33,14 +33,15 @@ from cyclecast.own_files import (
 )
 from cyclecast.phrases import count_noun
 from cyclecast.video.convert.json_lines import JsonLines
-from cyclecast.video.files.reader import ResumePoint
+from cyclecast.video.files.time_range import ResumePoint
 from cyclecast.video.files.writer import Part
 
 LIST_NAME = "parts.jsonl"
 LOCK_NAME = "lock"
 PART_NAME = re.compile(r"\d{6,}\.mp4")
 UNFINISHED_NAME = re.compile(r"open-\d{6,}\.mp4|assembled\.\w+")
-OWN_NAME = re.compile(f"{PART_NAME.pattern}|{UNFINISHED_NAME.pattern}|{re.escape(LIST_NAME)}")
+# What jobs write, but the lock. The list comes last in alphabetical order: parts without it would look damaged.
+OWN_NAMES = re.compile(f"{PART_NAME.pattern}|{UNFINISHED_NAME.pattern}|{re.escape(LIST_NAME)}")
 MAX_NAME_BYTES = 200  # of the 255 that file systems allow
 LOCK_ATTEMPTS = 100  # each fails only if another run removes the folder in the same moment
 
@@ -59,14 +60,14 @@ class Job:
     """The folder with the parts of one output, locked against other runs. A context manager.
 
     signature: JSON values that determine the output. resume: reuse the parts of an interrupted run with the same signature.
-    OutputError if the folder is a link or cannot be written, or if another run has locked it.
+    Raises OutputError if the folder is a link or cannot be written, or if another run has locked it.
     """
 
     def __init__(self, output: Path, signature: dict[str, Any], resume: bool = True) -> None:
         self.output = output
         self.folder = folder_of(output)
         self.message: str | None = None
-        """What became of an earlier run, for the user."""
+        """What happened to an earlier run, for the user."""
         self.source_end: SourceEnd | None = None
         """Set once all frames are in the parts."""
         self._parts: dict[int, tuple[Part, bool]] = {}  # index -> part, whether decoding was sequential up to its end
@@ -96,15 +97,15 @@ class Job:
         return sum(part.frames for part in self.parts)
 
     def has_part(self, index: int) -> bool:
-        """Whether this part is finished."""
+        """Returns whether this part is finished."""
         return index in self._parts
 
     def next_index(self) -> int:
-        """The index of the first part that is missing."""
+        """Returns the index of the first part that is missing."""
         return next(index for index in range(len(self._parts) + 1) if index not in self._parts)
 
     def resume_point(self) -> ResumePoint | None:
-        """Where to resume: after the last part that has all parts before it; None: at the start. Forgets the parts after it."""
+        """Returns where to resume: after the last part with all parts before it; None: at the start. Forgets later parts."""
         count = self.next_index()
         self._parts = {index: self._parts[index] for index in range(count)}
         if not count:
@@ -113,11 +114,11 @@ class Job:
         return ResumePoint(self.frames, last.last, sequential)
 
     def open_path(self, index: int) -> Path:
-        """A new file in which to write a part until it is finished. OutputError if it cannot be created."""
+        """Creates the file of a part that is not finished. Raises OutputError if that fails."""
         return self.new_file(f"open-{index:06d}.mp4")
 
     def new_file(self, name: str) -> Path:
-        """A new, empty file in the folder, whatever had this name. OutputError if it cannot be created."""
+        """Creates an empty file in the folder, in place of any older one. Raises OutputError if that fails."""
         try:
             create_own_file(self.folder / name)
         except OSError as error:
@@ -125,7 +126,7 @@ class Job:
         return self.folder / name
 
     def add_part(self, index: int, part: Part, sequential: bool) -> None:
-        """Keeps a finished part, written at `open_path`; from here on no crash loses it. OutputError if that fails.
+        """Keeps a finished part, written at `open_path`; from here on no crash loses it. Raises OutputError if that fails.
 
         sequential: as `ResumePoint` has it, up to the end of this part.
         """
@@ -140,7 +141,7 @@ class Job:
         self._parts[index] = (part, sequential)
 
     def add_part_from_bytes(self, index: int, data: bytes, part: Part) -> None:
-        """Keeps a part that was encoded on another machine. OutputError if that fails."""
+        """Keeps a part that was encoded on another machine. Raises OutputError if that fails."""
         path = self.open_path(index)
         try:
             path.write_bytes(data)
@@ -149,7 +150,7 @@ class Job:
         self.add_part(index, replace(part, path=path), sequential=False)
 
     def finish_source(self, end: SourceEnd) -> None:
-        """Notes that all frames are in the parts. OutputError if that fails."""
+        """Records that all frames are in the parts. Raises OutputError if that fails."""
         try:
             self._list.append({"end": asdict(end)})
         except OSError as error:
@@ -157,7 +158,7 @@ class Job:
         self.source_end = end
 
     def publish(self, video: Path, overwrite: bool) -> None:
-        """Renames the finished file to the output and removes the folder. OutputError if that fails."""
+        """Renames the finished file to the output and removes the folder. Raises OutputError if that fails."""
         if os.path.lexists(self.output) and not overwrite:
             raise OutputExistsError("exists already; --overwrite replaces it")
         try:
@@ -170,7 +171,7 @@ class Job:
     def remove(self) -> None:
         """Deletes the folder. The lock is held until the folder is gone, so that no other run can use it in between."""
         try:
-            _empty(self.folder)
+            remove_own_files(self.folder, OWN_NAMES)
             if os.name == "nt":  # Windows deletes no file that is open
                 self._lock.release()
             (self.folder / LOCK_NAME).unlink()
@@ -180,9 +181,9 @@ class Job:
         self._lock.release()
 
     def _read_list(self) -> bool:
-        """Reuses the parts of an earlier run. False if there are none, or their list cannot be read or has another signature.
+        """Reuses the parts of an earlier run. Returns False without any, or if their list is unreadable or has another signature.
 
-        OutputError if the disk fails, or for a list that names a file outside of the folder, which cyclecast did not write.
+        Raises OutputError if the disk fails, or for a list that names a file outside of the folder.
         """
         if not self._has_files():
             return False
@@ -212,7 +213,7 @@ class Job:
         return True
 
     def _start_over(self) -> None:
-        _empty(self.folder)
+        remove_own_files(self.folder, OWN_NAMES)
         self._list.append({"job": self._signature})
 
     def _close(self) -> None:
@@ -224,7 +225,7 @@ class Job:
         self._lock.release()
 
     def _has_files(self) -> bool:
-        """Whether parts of this or an earlier run are in the folder."""
+        """Returns whether the folder holds parts of this or an earlier run."""
         return any(PART_NAME.fullmatch(name) for name in os.listdir(self.folder))
 
     def __enter__(self) -> Job:
@@ -236,7 +237,7 @@ class Job:
 
 
 def folder_of(output: Path) -> Path:
-    """The folder of this output's job: hidden, beside the output."""
+    """Returns the folder of this output's job: hidden, beside the output."""
     name = output.name
     if len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
@@ -244,7 +245,7 @@ def folder_of(output: Path) -> Path:
 
 
 def _lock_folder(folder: Path) -> FileLock:
-    """Creates the folder and locks it. OSError if it cannot be written; Timeout if another run has locked it.
+    """Creates the folder and locks it. Raises OSError if it cannot be written, and Timeout if another run has locked it.
 
     Another run may remove the folder after this one has opened the lock file. It would then hold the lock of a file that is
     gone, beside a third run with a new one, so the lock file is compared before and after.
@@ -261,13 +262,11 @@ def _lock_folder(folder: Path) -> FileLock:
     raise Timeout(str(path))
 
 
-def _empty(folder: Path) -> None:
-    """Deletes what jobs write, but the lock. The list goes last: parts without a list would look like a damaged job."""
-    remove_own_files(folder, OWN_NAME)
-
-
 def _part_from_json(line: dict[str, Any], folder: Path) -> tuple[int, Part, bool]:
-    """(index, part, sequential) of a line. KeyError or TypeError if it is damaged, OutputError if it leads out of the folder."""
+    """Returns (index, part, sequential) of a line.
+
+    Raises KeyError or TypeError if it is damaged, and OutputError if it names a file outside of the folder.
+    """
     numbers = [line[name] for name in ("part", "frames", "first", "last", "end", "reordered")]
     if any(type(number) is not int for number in numbers) or not isinstance(line["steady"], bool):
         raise TypeError(line)
@@ -280,7 +279,7 @@ def _part_from_json(line: dict[str, Any], folder: Path) -> tuple[int, Part, bool
 
 
 def _end_from_json(end: dict[str, Any]) -> SourceEnd:
-    """The end of the source. KeyError or TypeError if a field is missing or of another type."""
+    """Returns the end of the source. Raises KeyError or TypeError if a field is missing or has another type."""
     notices, damage = end["notices"], end["damage"]
     if not isinstance(notices, list) or not all(isinstance(text, str) for text in [*notices, damage or ""]):
         raise TypeError(end)
@@ -288,7 +287,7 @@ def _end_from_json(end: dict[str, Any]) -> SourceEnd:
 
 
 def _write_error(error: OSError) -> OutputError:
-    """In one line: another run, or why the folder cannot be written."""
+    """Returns the error for the user: another run, or why the folder cannot be written."""
     log.debug("the job's folder cannot be used", exc_info=error)
     if isinstance(error, Timeout):
         return OutputError("another conversion is writing it")

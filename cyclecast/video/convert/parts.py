@@ -10,7 +10,8 @@ from cyclecast.video.convert.callbacks import OnFrame
 from cyclecast.video.convert.job import Job
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.pipeline import StageSeconds
-from cyclecast.video.files.reader import TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.time_range import TimeRange
 from cyclecast.video.files.writer import Encoding, VideoWriter
 from cyclecast.video.frame import Frame, StreamInfo
 

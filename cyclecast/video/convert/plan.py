@@ -16,7 +16,7 @@ from cyclecast.image_formats import FORMATS, RAW_SUFFIXES, describe_unreadable, 
 from cyclecast.phrases import count_noun
 from cyclecast.video.convert.containers import GIF
 from cyclecast.video.files import images
-from cyclecast.video.files.reader import VIDEO_SUFFIXES
+from cyclecast.video.files.opening import VIDEO_SUFFIXES
 from cyclecast.video.files.writer import CONTAINERS
 
 WRITABLE = frozenset({*FORMATS, *CONTAINERS, GIF})

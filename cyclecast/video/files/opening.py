@@ -1,4 +1,4 @@
-"""Opens video files for reading."""
+"""Lists the suffixes of video files, and opens them for reading."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from av.container import InputContainer
 from cyclecast.errors import InputError
 from cyclecast.files import check_source
 from cyclecast.video.files.lists import LOCAL_LISTS, describe_list, formats_without
+
+VIDEO_SUFFIXES = frozenset(
+    {".264", ".265", ".3g2", ".3gp", ".amv", ".apng", ".asf", ".avc", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264"}
+    | {".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg"}
+    | {".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob", ".vro"}
+    | {".webm", ".wmv", ".wtv", ".y4m"}
+)
+"""Suffixes of the files in a folder that count as videos. A file that is named may have any other."""
 
 
 def open_container(path: Path, hwaccel: HWAccel | None = None, position: int = 0) -> InputContainer:

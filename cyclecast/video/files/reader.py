@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -22,46 +21,20 @@ from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, mai
 from cyclecast.video.files.deinterlacing import Deinterlacer
 from cyclecast.video.files.flag_check import FlagCheck
 from cyclecast.video.files.opening import open_container
+from cyclecast.video.files.time_range import ResumePoint, TimeRange
 from cyclecast.video.files.timeline import ClockMender, Timeline, read_timeline
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 
-VIDEO_SUFFIXES = frozenset(
-    {".264", ".265", ".3g2", ".3gp", ".amv", ".apng", ".asf", ".avc", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264"}
-    | {".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg"}
-    | {".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob", ".vro"}
-    | {".webm", ".wmv", ".wtv", ".y4m"}
-)
-"""Suffixes of the files in a folder that count as videos. A file that is named may have any other."""
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
 FREE_CLOCKS = {"mpeg", "mpegts"}  # containers whose clock begins anywhere: they are always moved to 0
-
-
-@dataclass(frozen=True)
-class TimeRange:
-    """A part of a video: from `start` seconds on its own clock, for `duration` seconds (None: to its end)."""
-
-    start: Fraction = Fraction(0)
-    duration: Fraction | None = None
-    mends_clock: bool = True
-    """Where the clock jumps, as in files strung together, it is continued. Otherwise a jump back is an error."""
-
-
-@dataclass(frozen=True)
-class ResumePoint:
-    """Where an earlier run stopped: after this many frames, the last of which had this pts."""
-
-    frames: int
-    pts: int
-    sequential: bool
-    """Every frame so far had an own, later time and could be decoded, so that reading may begin in the middle of the file."""
 
 
 class VideoFile:
     """The main video stream of a file: `info`, and frames by iterating once. A context manager.
 
     deinterlace: make interlaced frames progressive. Frames that cannot be decoded are skipped; `damage` counts them, completely
-    after the last frame. InputError if the file is missing, is no video, has no frame that can be decoded, or if its clock jumps
-    back and is not mended.
+    after the last frame. Raises InputError if the file is missing, is no video, has no frame that can be decoded, or if its
+    clock jumps back and is not mended.
     """
 
     def __init__(

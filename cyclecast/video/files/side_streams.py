@@ -15,9 +15,9 @@ from av.stream import Discard, Disposition
 from cyclecast.phrases import count_noun
 from cyclecast.video.files.decoding import main_video
 from cyclecast.video.files.opening import open_container
-from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.subtitles import Subtitles
 from cyclecast.video.files.tags import kept_tags
+from cyclecast.video.files.time_range import TimeRange
 from cyclecast.video.files.timeline import ClockMender, read_timeline
 from cyclecast.video.files.track_probe import TrackProbe, can_hold
 from cyclecast.video.files.tracks import (

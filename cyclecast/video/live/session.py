@@ -19,8 +19,8 @@ from cyclecast.video.live.sink_worker import SinkReport
 from cyclecast.video.live.sinks.recording import check_files
 from cyclecast.video.live.sinks.sink import MissingSink, SinkOpener, sink_name
 from cyclecast.video.live.sources.source import CaptureSettings
+from cyclecast.video.live.styling.open_model import Opener
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
-from cyclecast.video.live.styling.style_switcher import Opener
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 REPEAT_INTERVAL_S = 0.5  # between two repetitions of the last frame while the source is gone

@@ -15,8 +15,8 @@ from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.encoders import ENCODERS
 from cyclecast.video.files.muxer import assemble
-from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams
+from cyclecast.video.files.time_range import TimeRange
 from cyclecast.video.files.writer import CONTAINERS, Encoding, Part, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Negative, Same, moving_frames

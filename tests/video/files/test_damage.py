@@ -23,7 +23,8 @@ from cyclecast.video.files import decoding, reader
 from cyclecast.video.files.decoding import LARGEST, can_seek, missing_bytes
 from cyclecast.video.files.flag_check import FlagCheck
 from cyclecast.video.files.images import write_image
-from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.time_range import ResumePoint, TimeRange
 from cyclecast.video.frame import Image
 from tests.commands import run_program
 from tests.conftest import Same, moving_frames, shared

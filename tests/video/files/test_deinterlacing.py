@@ -15,7 +15,8 @@ from av.filter import Graph
 from cyclecast.errors import ConfigError
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.deinterlacing import NOTICE, Deinterlacer
-from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.time_range import ResumePoint, TimeRange
 from cyclecast.video.frame import Image
 from tests.conftest import moving_frames, shared
 from tests.video.clips import convert, frame_times, psnr, read_frames

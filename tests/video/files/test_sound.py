@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from cyclecast.video.files.reader import TimeRange
 from cyclecast.video.files.side_streams import SideStreams
+from cyclecast.video.files.time_range import TimeRange
 from tests.conftest import moving_frames, shared
 from tests.video.clips import (
     SoundTrack,

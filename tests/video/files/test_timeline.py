@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from cyclecast.errors import InputError
-from cyclecast.video.files.reader import ResumePoint, TimeRange, VideoFile
+from cyclecast.video.files.reader import VideoFile
+from cyclecast.video.files.time_range import ResumePoint, TimeRange
 from cyclecast.video.files.timeline import read_timeline
 from tests.conftest import moving_frames, shared
 from tests.video.clips import SoundTrack, convert, decode_sound, encode_sound, frame_times, lag, make_video, read_frames

@@ -18,7 +18,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.sink import SessionControls, Sink
-from cyclecast.video.live.styling.style_switcher import BorrowedModel
+from cyclecast.video.live.styling.open_model import BorrowedModel
 from tests.conftest import Negative, Same
 
 pytest.importorskip("aiortc", reason="needs the extra web")

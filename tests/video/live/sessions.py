@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 
 from cyclecast.video.frame import Image
+from cyclecast.video.live.capture.client import Capture, CapturedFrame
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import LiveReport, Session
 from cyclecast.video.live.sinks.registry import Null, open_sink
 from cyclecast.video.live.sinks.sink import SessionControls, Sink, SinkOpener
-from cyclecast.video.live.styling.style_switcher import BorrowedModel, OpenModel
+from cyclecast.video.live.styling.open_model import BorrowedModel, OpenModel
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from tests.conftest import Negative, Same
 
@@ -19,15 +20,26 @@ LIMIT = 30.0  # seconds that anything here may take
 
 
 class Slow(Same):
-    """Returns each frame unchanged, later."""
+    """Returns each frame unchanged, later. Counts them."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
-        self._seconds = seconds
+        self._seconds, self.calls = seconds, 0
 
     def __call__(self, frame: Image) -> Image:
+        self.calls += 1
         time.sleep(self._seconds)
         return frame
+
+
+def take_frames(capture: Capture, count: int) -> list[CapturedFrame]:
+    """Takes the next frames of a source."""
+    found: list[CapturedFrame] = []
+    limit = time.monotonic() + LIMIT
+    while len(found) < count:
+        assert time.monotonic() < limit, "no frames arrive"
+        found += filter(None, [capture.take(0.1)])
+    return found
 
 
 class Collecting(Null):

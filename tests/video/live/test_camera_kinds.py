@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,28 +16,18 @@ from cyclecast.errors import ConfigError, InputError, OutputError
 from cyclecast.video import cameras
 from cyclecast.video.clock import read_clock, seconds_since
 from cyclecast.video.live.capture import client as capture_client
-from cyclecast.video.live.capture.client import Capture, CapturedFrame
+from cyclecast.video.live.capture.client import Capture
 from cyclecast.video.live.capture.patience import Patience
 from cyclecast.video.live.sinks.registry import Null, open_sink
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls, Sink
 from cyclecast.video.live.sources.address import redacted_address, source_type
-from cyclecast.video.live.sources.http_images import decode_jpeg, split_jpegs
+from cyclecast.video.live.sources.http_images import decode_jpeg, repeated_jpegs, split_jpegs
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.scene import Scene
-from tests.video.live.sessions import Collecting, open_session, run, wait_for
+from tests.video.live.sessions import Collecting, open_session, run, take_frames, wait_for
 from tests.video.live.streams import USER, Sender
 
 LIMIT = 30.0  # seconds for each wait
-
-
-def taken(capture: Capture, count: int) -> list[CapturedFrame]:
-    """The next frames."""
-    found: list[CapturedFrame] = []
-    limit = time.monotonic() + LIMIT
-    while len(found) < count:
-        assert time.monotonic() < limit, "no frames arrive"
-        found += filter(None, [capture.take(0.1)])
-    return found
 
 
 def test_every_character_device_is_a_camera(tmp_path: Path) -> None:
@@ -106,7 +98,7 @@ def test_an_endless_image_is_an_error() -> None:
 def test_an_address_of_single_images_is_requested_again_and_again() -> None:
     messages: list[str] = []
     with Sender("http") as sender, Capture(sender.address("/snapshot.jpg"), CaptureSettings(fps=10), messages.append) as capture:
-        frames = taken(capture, 8)
+        frames = take_frames(capture, 8)
         clocks = [read_clock(frame.image) for frame in frames]
         steps = [seconds_since(one or 0, other or 0) for one, other in itertools.pairwise(clocks)]
         assert min(steps) > 0 and capture.reconnects == 0
@@ -114,14 +106,33 @@ def test_an_address_of_single_images_is_requested_again_and_again() -> None:
         assert len(messages) == 1 and "320x240" in messages[0]
 
 
+class Endless:
+    """An answer without an end."""
+
+    is_closed = False
+
+    def chunks(self) -> Iterator[bytes]:
+        return itertools.repeat(bytes(1 << 22))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_an_endless_answer_of_a_single_image_is_an_error() -> None:
+    answer: Any = Endless()
+    with pytest.raises(InputError, match="^camera: an image is longer than 64 MiB"):
+        next(repeated_jpegs(answer, lambda: answer, None, "camera"))
+    assert answer.is_closed
+
+
 def test_mjpeg_with_a_password() -> None:
     user = USER.replace("@", "%40")
     with Sender("http") as sender:
         with Capture(sender.address("/secret-mjpeg", f"{user}@")) as capture:
-            assert taken(capture, 2)[1].image.shape == (240, 320, 3)
+            assert take_frames(capture, 2)[1].image.shape == (240, 320, 3)
         wrong = sender.address("/secret-mjpeg", "anna:wrong@")
         with Capture(wrong) as capture, pytest.raises(InputError, match="the server rejects this user and password"):
-            taken(capture, 1)
+            take_frames(capture, 1)
 
 
 @pytest.fixture
@@ -133,7 +144,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_source_that_is_slower_than_the_timeout_is_not_lost() -> None:
     with Capture("pattern://160x120@1.2") as capture:
-        frames = taken(capture, 3)
+        frames = take_frames(capture, 3)
         assert capture.reconnects == 0 and [frame.number for frame in frames] == [1, 2, 3]
 
 
@@ -171,7 +182,7 @@ def test_a_source_that_is_not_there_yet_is_waited_for() -> None:
             wait_for(lambda: capture.outage, "an outage")
             assert capture.take(0.1) is None and capture.captured == 0
             sender.start()
-            assert taken(capture, 1)[0].image.shape == (240, 320, 3)
+            assert take_frames(capture, 1)[0].image.shape == (240, 320, 3)
             wait_for(lambda: capture.outage is None, "the end of the outage")
             assert capture.reconnects == 0
     assert "is not there: connection refused" in messages[0] and "trying again until it is there" in messages[0]

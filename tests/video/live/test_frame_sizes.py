@@ -20,8 +20,9 @@ from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import LiveReport, Session
 from cyclecast.video.live.sinks.registry import open_sink
+from cyclecast.video.live.styling.open_model import BorrowedModel, Opener
 from cyclecast.video.live.styling.stream import Stream
-from cyclecast.video.live.styling.style_switcher import BorrowedModel, Opener, StyleSwitcher
+from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 from cyclecast.video.resize import fit_size, letterbox
 from tests.conftest import Negative, Same
 from tests.runtime.test_engines import model_file

@@ -18,7 +18,8 @@ from cyclecast.video.live.meter import STRETCHES, Histogram, Meter
 from cyclecast.video.live.newest import Newest
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.governor import STEPS, Governor
-from cyclecast.video.live.styling.style_switcher import BorrowedModel, StyleSwitcher
+from cyclecast.video.live.styling.open_model import BorrowedModel
+from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 from cyclecast.video.live.styling.styled_frame import StyledFrame, split_view, with_notice
 from tests.conftest import Same
 

@@ -18,7 +18,8 @@ from cyclecast.errors import ModelError
 from cyclecast.video.live.capture import client as capture_client
 from cyclecast.video.live.capture.client import Capture
 from cyclecast.video.live.messages import suppress_errors
-from cyclecast.video.live.styling.style_switcher import BorrowedModel, OpenModel, StyleSwitcher
+from cyclecast.video.live.styling.open_model import BorrowedModel, OpenModel
+from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 from tests.conftest import Same
 from tests.video.live.sessions import wait_for
 from tests.video.live.test_live import capturing_process

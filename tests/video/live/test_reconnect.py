@@ -17,7 +17,8 @@ import pytest
 from cyclecast.errors import InputError
 from cyclecast.video.clock import read_clock, seconds_since
 from cyclecast.video.live.capture import client as capture_module
-from cyclecast.video.live.capture.client import Capture, CapturedFrame
+from cyclecast.video.live.capture.client import Capture
+from tests.video.live.sessions import take_frames
 from tests.video.live.streams import ROOT, Sender
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
@@ -43,16 +44,6 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < limit, "timed out"
         time.sleep(0.01)
-
-
-def taken(capture: Capture, count: int) -> list[CapturedFrame]:
-    """The next frames."""
-    found: list[CapturedFrame] = []
-    limit = time.monotonic() + LIMIT
-    while len(found) < count:
-        assert time.monotonic() < limit, "no frames arrive"
-        found += filter(None, [capture.take(0.1)])
-    return found
 
 
 def children(parent: int) -> list[int]:
@@ -94,7 +85,7 @@ def resident() -> int:
 def test_a_server_that_restarts_three_times_is_opened_again_each_time(rtsp: Sender) -> None:
     messages: list[str] = []
     with Capture(rtsp.address("/live"), on_message=messages.append) as capture:
-        numbers = [one.number for one in taken(capture, 10)]
+        numbers = [one.number for one in take_frames(capture, 10)]
         for turn in range(3):
             rtsp.kill()
             wait_for(lambda: capture.outage)
@@ -102,7 +93,7 @@ def test_a_server_that_restarts_three_times_is_opened_again_each_time(rtsp: Send
             rtsp.start()
             wait_for(lambda t=turn: capture.reconnects == t + 1)  # type: ignore[misc]
             assert capture.outage is None and capture.captured > before
-            captured = taken(capture, 10)
+            captured = take_frames(capture, 10)
             numbers += [one.number for one in captured]
             clocks = [read_clock(one.image) for one in captured]
             assert all(
@@ -121,7 +112,7 @@ def test_a_silent_server_is_disconnected_and_opened_again(rtsp: Sender, monkeypa
     monkeypatch.setattr(capture_module, "FRAME_TIMEOUT_S", 1.5)
     messages: list[str] = []
     with Capture(rtsp.address("/live"), on_message=messages.append) as capture:
-        taken(capture, 5)
+        take_frames(capture, 5)
         (first,) = children(os.getpid())
         rtsp.stop()
         start = time.monotonic()
@@ -130,25 +121,25 @@ def test_a_silent_server_is_disconnected_and_opened_again(rtsp: Sender, monkeypa
         wait_for(lambda: first not in children(os.getpid()))
         rtsp.resume()
         wait_for(lambda: capture.reconnects == 1)
-        taken(capture, 5)
+        take_frames(capture, 5)
         assert len(children(os.getpid())) == 1
     assert any(line.endswith("is gone: no frame within 1.5 s; trying again until it is back") for line in messages)
 
 
 def test_a_killed_capture_process_is_replaced_and_leaves_nothing_behind() -> None:
     with Capture(PATTERN) as capture:  # what Python keeps for ever is there from now on
-        taken(capture, 1)
+        take_frames(capture, 1)
     gc.collect()
     threads, open_before = threading.active_count(), handles()
     with Capture(PATTERN) as capture:
-        taken(capture, 3)
+        take_frames(capture, 3)
         in_use, at_work = handles(), threading.active_count()
         sizes = []
         for turn in range(5):
             (process,) = children(os.getpid())
             os.kill(process, signal.SIGKILL)
             wait_for(lambda t=turn: capture.reconnects == t + 1)  # type: ignore[misc]
-            taken(capture, 3)
+            take_frames(capture, 3)
             (memory,) = set(shared_memory())
             assert memory.endswith("(deleted)"), "it would stay if all of us were killed at once"
             sizes.append(resident())
@@ -160,23 +151,23 @@ def test_a_killed_capture_process_is_replaced_and_leaves_nothing_behind() -> Non
 
 def test_a_lost_source_is_tried_again_and_the_reason_is_reported(rtsp: Sender) -> None:
     with Capture(rtsp.address("/live")) as capture:
-        taken(capture, 3)
+        take_frames(capture, 3)
         rtsp.kill()
         wait_for(lambda: capture.outage and capture.outage[1] > 2)
         assert capture.take(0.01) is None
         assert capture.outage is not None and rtsp.address() not in capture.outage[0]
         rtsp.start()
-        taken(capture, 3)
+        take_frames(capture, 3)
 
 
 def test_a_named_pipe_is_read_again_when_its_writer_returns(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Sender("pipe", port=str(tmp_path / "pipe")) as sender, Capture(sender.address()) as capture:
-        taken(capture, 3)
+        take_frames(capture, 3)
         sender.kill()
         wait_for(lambda: capture.outage)
         sender.start()
-        taken(capture, 3)
+        take_frames(capture, 3)
         assert capture.reconnects == 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import ipaddress
 import socket
 import threading
@@ -12,21 +11,21 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import cv2
 import pytest
 
 from cyclecast.errors import InputError
 from cyclecast.video.live.sources import relay
 from cyclecast.video.live.sources.network import open_stream
 from cyclecast.video.live.sources.source import CaptureSettings
+from cyclecast.video.scene import Scene
 from tests.video.live.streams import Sender
 
-# A source ends with its capture process. Here it is dropped, and the garbage collector finds its connection.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PUBLIC, THIS_MACHINE = "127.0.0.2", "127.0.0.1"  # the first one stands for an address on the internet
 
 
 @pytest.fixture(autouse=True)
-def public_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def public_address(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         with socket.socket() as probe:
             probe.bind((PUBLIC, 0))
@@ -34,8 +33,6 @@ def public_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.skip(f"{PUBLIC} is no address of this machine")
     reach = relay.reach
     monkeypatch.setattr(relay, "reach", lambda address: 2 if str(address) == PUBLIC else reach(address))
-    yield
-    gc.collect()  # here, so that no other file's test is blamed
 
 
 class Server:
@@ -186,6 +183,15 @@ def test_honest_servers_are_received_through_the_relay(protocol: str, path: str,
             except InputError:
                 time.sleep(0.1)
         assert all(next(source.pending_frames).decode().shape[2] == 3 for _ in range(5))
+
+
+def test_a_camera_is_reached_through_the_proxy_of_the_user(victim: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = cv2.imencode(".jpg", Scene(96, 64).draw(0))[1].tobytes()
+    victim.pages["http://camera.invalid/snapshot.jpg"] = 200, {"Content-Type": "image/jpeg"}, image
+    monkeypatch.setenv("http_proxy", victim.url)
+    source = open_stream("http://camera.invalid/snapshot.jpg", ONCE)
+    assert "96x64 a JPEG image" in source.description
+    assert next(source.pending_frames).decode().shape == (64, 96, 3)
 
 
 @pytest.mark.parametrize("before", [b"", b"$\0\0\0", b"\r\n"])

@@ -13,8 +13,9 @@ import pytest
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.styling.governor import Governor
+from cyclecast.video.live.styling.open_model import BorrowedModel, OpenModel
 from cyclecast.video.live.styling.stream import open_stream
-from cyclecast.video.live.styling.style_switcher import BorrowedModel, OpenModel, State, StyleSwitcher
+from cyclecast.video.live.styling.style_switcher import State, StyleSwitcher
 from tests.conftest import Negative, Same
 from tests.video.live.sessions import LIMIT, PATTERN, open_as, wait_for
 

@@ -21,7 +21,7 @@ from cyclecast.video.live.sinks.registry import open_sink
 from cyclecast.video.live.sinks.sink import Sink
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera, find_camera_problem, fit_to
 from cyclecast.video.live.sources.source import PendingFrame
-from cyclecast.video.live.styling.style_switcher import BorrowedModel
+from cyclecast.video.live.styling.open_model import BorrowedModel
 from tests.conftest import Same
 from tests.video.live.displays import quarters
 

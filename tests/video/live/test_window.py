@@ -23,7 +23,7 @@ from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.panel import AMBER, WHITE, draw_panel
 from cyclecast.video.live.sinks.registry import open_sink
 from cyclecast.video.live.sinks.window import KEYS, key_name
-from cyclecast.video.live.styling.style_switcher import BorrowedModel
+from cyclecast.video.live.styling.open_model import BorrowedModel
 from cyclecast.video.resize import letterbox
 from tests.conftest import Same
 from tests.video.live.displays import LIMIT, Display, eventually, open_display, quarters, require_programs

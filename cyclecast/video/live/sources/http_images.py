@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import IO, Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
@@ -22,6 +23,7 @@ import numpy as np
 
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
+from cyclecast.video.live.sources.relay import guard
 from cyclecast.video.live.sources.source import PendingFrame
 
 MAX_JPEG_BYTES = 64 << 20
@@ -40,7 +42,7 @@ class Answer:
 
     def __init__(self, address: str, timeout: float) -> None:
         parts = urlsplit(address)
-        self._response: Any = _opener(parts).open(_without_user(parts), timeout=timeout)
+        self._response: Any = _opener(address).open(_without_user(parts), timeout=timeout)
         connection = getattr(getattr(self._response.fp, "raw", None), "_sock", None)
         if connection is not None:
             connection.settimeout(None)
@@ -52,20 +54,20 @@ class Answer:
 
     @property
     def is_jpeg_stream(self) -> bool:
-        """Whether it is MJPEG."""
+        """Returns whether it is MJPEG."""
         return self.content_type.startswith("multipart/")
 
     @property
     def is_jpeg(self) -> bool:
-        """Whether it is a single image."""
+        """Returns whether it is a single image."""
         return self.content_type == "image/jpeg"
 
     def read(self, size: int) -> bytes:
-        """What has arrived, at most `size` bytes; waits for at least one. Empty at the end."""
+        """Returns what has arrived, at most `size` bytes; waits for at least one. Empty at the end."""
         return bytes(self._response.read1(size))
 
     def chunks(self) -> Iterator[bytes]:
-        """The body as it arrives."""
+        """Yields the body as it arrives."""
         while chunk := self.read(CHUNK_BYTES):
             yield chunk
 
@@ -75,12 +77,12 @@ class Answer:
 
 
 def is_video_type(content_type: str) -> bool:
-    """Whether senders use this Content-Type for videos; an empty one: they state none."""
+    """Returns whether senders use this Content-Type for videos; it is empty if they state none."""
     return content_type in ("", "application/octet-stream") or content_type.startswith("video/")
 
 
 def request(address: str, timeout: float) -> Answer | None:
-    """Requests the address; None if it is not HTTP, or if that fails: FFmpeg, which tries it next, says why."""
+    """Requests the address. Returns None if it is not HTTP, or if that fails: FFmpeg, which tries it next, reports why."""
     try:
         return Answer(address, timeout) if urlsplit(address).scheme.lower() in ("http", "https") else None
     except urllib.error.HTTPError as error:
@@ -91,7 +93,10 @@ def request(address: str, timeout: float) -> Answer | None:
 
 
 def streamed_jpegs(answer: Answer, name: str) -> Iterator[tuple[float, bytes]]:
-    """(`time.perf_counter()` when its end arrived, JPEG file) for each image. InputError when the stream ends or breaks."""
+    """Yields (`time.perf_counter()` when its end arrived, JPEG file) for each image.
+
+    Raises InputError when the stream ends or breaks.
+    """
     try:
         for data in split_jpegs(answer.chunks()):
             yield time.perf_counter(), data
@@ -105,18 +110,20 @@ def streamed_jpegs(answer: Answer, name: str) -> Iterator[tuple[float, bytes]]:
 
 
 def repeated_jpegs(first: Answer, again: Callable[[], Answer], fps: float | None, name: str) -> Iterator[tuple[float, bytes]]:
-    """As `streamed_jpegs`, from an address that returns one image. again: requests it another time.
+    """Yields what `streamed_jpegs` does, from an address that returns one image. again: requests it another time.
 
-    InputError if that fails several times in a row.
+    Raises InputError if that fails several times in a row, or if an image is too large.
     """
     interval, failed, due = 1 / (fps or SNAPSHOT_FPS), 0, time.perf_counter()
     answer: Answer | None = first
     while True:
         try:
-            answer = answer or again()
-            data = b"".join(answer.chunks())
-            answer.close()
+            data = _read_image(answer or again())
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it holds the connection
             failed += 1
             if failed == MAX_FAILED_SNAPSHOTS:
                 raise InputError(f"{name}: the image can no longer be fetched ({error or type(error).__name__})") from error
@@ -127,14 +134,25 @@ def repeated_jpegs(first: Answer, again: Callable[[], Answer], fps: float | None
         time.sleep(max(0.0, due - time.perf_counter()))
 
 
+def _read_image(answer: Answer) -> bytes:
+    """Reads the whole body and closes the connection. Raises ValueError if it is longer than an image may be."""
+    data = bytearray()
+    with closing(answer):
+        for chunk in answer.chunks():
+            data += chunk
+            if len(data) > MAX_JPEG_BYTES:
+                raise ValueError(f"an image is longer than {MAX_JPEG_BYTES >> 20} MiB")
+    return bytes(data)
+
+
 def pending_jpegs(jpegs: Iterator[tuple[float, bytes]], name: str) -> Iterator[PendingFrame]:
-    """The images as frames that are decoded only if somebody takes them."""
+    """Yields the images as frames that are decoded only when they are used."""
     for at, data in jpegs:
         yield PendingFrame(at, partial(decode_jpeg, data, name))
 
 
 def decode_jpeg(data: bytes, name: str) -> Image:
-    """(H, W, 3) uint8 BGR. InputError if the image is damaged."""
+    """Decodes an image to (H, W, 3) uint8 BGR. Raises InputError if it is damaged."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:
@@ -145,7 +163,10 @@ def decode_jpeg(data: bytes, name: str) -> Image:
 
 
 def split_jpegs(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """JPEG files from a stream in any packaging: whatever stands between two images is skipped. ValueError if one is too long."""
+    """Yields the JPEG files of a stream in any packaging; skips whatever stands between them.
+
+    Raises ValueError if one is too long.
+    """
     buffer = bytearray()
     scanner = _Scanner()
     for chunk in chunks:
@@ -210,10 +231,15 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(request, file, code, message, headers, url)
 
 
-def _opener(parts: SplitResult) -> urllib.request.OpenerDirector:
-    """Sends user and password of the address. Like FFmpeg, checks no certificate: cameras sign their own."""
+def _opener(address: str) -> urllib.request.OpenerDirector:
+    """Returns what sends user and password of the address, through the relay or the user's own proxy, as FFmpeg does.
+
+    Checks no certificate, as FFmpeg does not: cameras sign their own.
+    """
+    parts, proxy = urlsplit(address), guard(address)[1].get("http_proxy")
     passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
-    handlers: list[Any] = [urllib.request.ProxyHandler({}), _SameHost()]
+    proxies = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else None)  # None: the environment's
+    handlers: list[Any] = [proxies, _SameHost()]
     if parts.username is not None:
         user, password = unquote(parts.username), unquote(parts.password or "")
         passwords.add_password(None, _without_user(parts), user, password, is_authenticated=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -77,9 +77,12 @@ def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
     answer = request(address, OPEN_TIMEOUT_S / 2)
     if answer is not None and (answer.is_jpeg_stream or answer.is_jpeg):
         return open_images(answer, address, capture_settings)
-    container = connect(address, answer, max(OPEN_TIMEOUT_S, capture_settings.patience or 0.0))
-    stream = select_video_stream(container, name)
-    frames = _decode_frames(container, stream, name)
+    with ExitStack() as connection:  # closed here if anything fails, and otherwise with the frames
+        if answer is not None:
+            connection.callback(answer.close)
+        container = connection.enter_context(connect(address, answer, max(OPEN_TIMEOUT_S, capture_settings.patience or 0.0)))
+        stream = select_video_stream(container, name)
+        frames = _decode_frames(container, stream, name, connection.pop_all())
     first = next(frames, None)
     if first is None:
         raise InputError(f"{name}: ended before its first frame could be decoded; check that the sender runs")
@@ -130,7 +133,7 @@ def connect(address: str, answer: Answer | None, timeout: float) -> InputContain
         opened: Any = answer
         if answer is None or not answer.is_endless_video:
             if answer is not None:
-                answer.close()
+                answer.close()  # before FFmpeg connects: a camera may take one connection only
             opened, guarded, relay = guard(file_path(address))
             options |= guarded
         container: InputContainer = av.open(opened, options=options, timeout=(timeout, None), metadata_errors="replace")
@@ -158,27 +161,31 @@ def select_video_stream(container: InputContainer, name: str) -> av.VideoStream:
     return stream
 
 
-def _decode_frames(container: InputContainer, stream: av.VideoStream, name: str) -> Iterator[TimedFrame]:
-    """(`time.perf_counter()` on arrival, frame) to the end of the stream. Skips damaged packets and frames."""
+def _decode_frames(container: InputContainer, stream: av.VideoStream, name: str, connection: ExitStack) -> Iterator[TimedFrame]:
+    """Yields (`time.perf_counter()` on arrival, frame) to the end of the stream. Skips damaged packets and frames.
+
+    connection: closed at the end, also if nobody takes the rest. Raises InputError if the connection is lost.
+    """
     damaged = 0
-    while True:
-        try:
-            for packet in container.demux(stream):
-                at, damaged = time.perf_counter(), 0
-                if packet.size:  # an empty packet would flush the decoder
-                    yield from ((at, frame) for frame in _decode_packet(stream, packet))
-            yield from ((time.perf_counter(), frame) for frame in _decode_packet(stream, None))
-            return
-        except av.error.InvalidDataError as error:
-            damaged += 1
-            if damaged > MAX_DAMAGED_PACKETS:
-                raise InputError(f"{name}: {damaged} damaged packets in a row") from error
-        except IndexError:  # PyAV raises it when a track appears that the header did not name
-            damaged += 1
-            if damaged > MAX_DAMAGED_PACKETS:
-                raise InputError(f"{name}: its tracks have changed") from None
-        except (av.FFmpegError, OSError) as error:
-            raise InputError(f"{name}: the connection is lost ({error.strerror or type(error).__name__})") from error
+    with connection:
+        while True:
+            try:
+                for packet in container.demux(stream):
+                    at, damaged = time.perf_counter(), 0
+                    if packet.size:  # an empty packet would flush the decoder
+                        yield from ((at, frame) for frame in _decode_packet(stream, packet))
+                yield from ((time.perf_counter(), frame) for frame in _decode_packet(stream, None))
+                return
+            except av.error.InvalidDataError as error:
+                damaged += 1
+                if damaged > MAX_DAMAGED_PACKETS:
+                    raise InputError(f"{name}: {damaged} damaged packets in a row") from error
+            except IndexError:  # PyAV raises it when a track appears that the header did not name
+                damaged += 1
+                if damaged > MAX_DAMAGED_PACKETS:
+                    raise InputError(f"{name}: its tracks have changed") from None
+            except (av.FFmpegError, OSError) as error:
+                raise InputError(f"{name}: the connection is lost ({error.strerror or type(error).__name__})") from error
 
 
 def _decode_packet(stream: av.VideoStream, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:

@@ -114,7 +114,11 @@ def http_proxy(nearest: int) -> Relay:
 
 def _serve_http(relay: Relay, client: socket.socket) -> None:
     """Passes requests on: all of one connection go to the same server, as FFmpeg sends them."""
-    requests = client.makefile("rb")
+    with client.makefile("rb") as requests:
+        _serve_requests(relay, client, requests)
+
+
+def _serve_requests(relay: Relay, client: socket.socket, requests: BinaryIO) -> None:
     head = _read_head(requests)
     method, target, version = head[0].split(b" ", 2)
     is_tunnel = method == b"CONNECT"
@@ -179,7 +183,8 @@ def rtsp_relay(host: str, port: int, is_tls: bool, nearest: int) -> Relay:
         with _secured(relay.connect(host, port), host, is_tls) as server:
             threading.Thread(target=_pump, args=(client, server), daemon=True).start()
             try:
-                _pass_on_rtsp(server.makefile("rb"), client)
+                with server.makefile("rb") as answers:
+                    _pass_on_rtsp(answers, client)
             except Refused as error:
                 relay.failure = error  # before the other end finds its connection closed, and asks why
             finally:

@@ -18,7 +18,8 @@ from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.governor import Governor
-from cyclecast.video.live.styling.style_switcher import Opener, StyleSwitcher
+from cyclecast.video.live.styling.open_model import Opener
+from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.live.styling.temporal_filter import TemporalFilter
 from cyclecast.video.resize import MIN_SIDE_PX

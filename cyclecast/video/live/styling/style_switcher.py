@@ -13,13 +13,10 @@ from cyclecast.errors import ConfigError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.messages import OnMessage, suppress_errors
-from cyclecast.video.live.styling.open_model import ActiveModel, BorrowedModel, Opener, OpenModel, Target
+from cyclecast.video.live.styling.open_model import ActiveModel, Opener, OpenModel, Target
 from cyclecast.video.strength import check_strength
 
-__all__ = ["ActiveModel", "BorrowedModel", "OpenModel", "Opener", "State", "StyleSwitcher"]
-
 log = logging.getLogger(__name__)
-
 CLOSE_TIMEOUT_S = 5.0  # that `close` waits for a model that is still being opened: a TensorRT plan can take minutes
 
 
@@ -57,7 +54,7 @@ class StyleSwitcher:
     Whatever goes wrong while a model opens (a missing file, no memory, an error of a library) is reported in one line, and
     the active model stays. Calls and `prepare` belong to one thread, the one that styles frames.
 
-    models: names that `opener` takes; the first is opened at once. ConfigError if there is none, or for an invalid strength.
+    models: names for `opener`; the first is opened at once. Raises ConfigError if there is none, or for an invalid strength.
     """
 
     def __init__(
@@ -152,7 +149,7 @@ class StyleSwitcher:
         self._changed.notify_all()
 
     def has_size(self, width: int, height: int) -> bool:
-        """Whether the models are compiled for source frames of this size."""
+        """Returns whether the models are compiled for source frames of this size."""
         return self._size == (width, height)
 
     def prepare(self, width: int, height: int) -> None:
