@@ -90,7 +90,7 @@ def _warn_once(message: str) -> None:
 
 
 def check_image_size(path: Path, data: bytes) -> None:
-    """InputError if the header says that the image is larger than `LARGEST_PIXELS`, or does not say how large it is."""
+    """Raises InputError if the header states no size, or one above `LARGEST_PIXELS`."""
     size = stated_size(path, data)
     if size is None:
         raise InputError(f"{path}: cannot be read as an image{describe_missing_plugin(path)}")
@@ -101,7 +101,7 @@ def check_image_size(path: Path, data: bytes) -> None:
 
 
 def stated_size(path: Path, data: bytes) -> tuple[int, int] | None:
-    """(width, height) as the header states it, without decoding; None if the file is none of the formats known here."""
+    """Reads (width, height) from the header, without decoding; returns None if the format is not known here."""
     is_readable(path)  # registers the plugin of HEIC
     try:
         with quiet_pillow():
@@ -116,7 +116,7 @@ def stated_size(path: Path, data: bytes) -> tuple[int, int] | None:
 
 
 def tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """The tags of the first image of a TIFF file's bytes: Pillow does not open all TIFF files that OpenCV can decode."""
+    """Reads the tags of the first image of a TIFF file's bytes: Pillow does not open all TIFF files that OpenCV can decode."""
     header = data[:8]
     if data[2:4] in (b"+\0", b"\0+"):  # BigTIFF, which Pillow recognizes by a header in little-endian order only
         header = b"II+\0" + data[4:16]

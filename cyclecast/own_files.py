@@ -34,9 +34,9 @@ def create_own_folder(folder: Path, mode: int = 0o777) -> None:
 
 
 def own_opener(name: str, flags: int) -> int:
-    """The `opener` of `open`: opens or creates a regular file, without following a link.
+    """Opens or creates a regular file, without following a link. To be passed to `open` as its `opener`.
 
-    NotOwnError for everything else, for a file with a second name (a hard link), and for a file of another user.
+    Raises NotOwnError for everything else, for a file with a second name (a hard link), and for a file of another user.
     """
     path = Path(name)
     if path.is_symlink():
@@ -58,7 +58,7 @@ def own_opener(name: str, flags: int) -> int:
 
 
 def is_own_folder(path: Path) -> bool:
-    """Whether this is a folder of this user; a link is none. Others, too, may write into a folder of temporary files."""
+    """Returns whether this is a folder of this user, not a link. In a folder of temporary files, other users may write, too."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -67,7 +67,7 @@ def is_own_folder(path: Path) -> bool:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether this is a regular file with one name; a link is none."""
+    """Returns whether this is a regular file with one name, not a link."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -97,13 +97,13 @@ def remove_name(path: Path) -> None:
 
 
 def leads_outside(name: str) -> bool:
-    """Whether a relative path that was read from a file is none, or leads out of its folder."""
+    """Returns whether a path that was read from a file is absolute or leads out of its folder."""
     path = Path(name)
     return path.is_absolute() or bool(path.drive) or ".." in path.parts
 
 
 def refuse_links_in(folder: Path) -> None:
-    """NotOwnError if there is a link in a folder in which cyclecast makes none, however deep."""
+    """Raises NotOwnError if the folder contains a link, however deep: cyclecast creates none there."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if os.path.islink(os.path.join(parent, name)):
@@ -111,7 +111,7 @@ def refuse_links_in(folder: Path) -> None:
 
 
 def refuse_links_outside(folder: Path, path: Path) -> None:
-    """OutputError if a folder between `folder` and `path` is a link that leads out of `folder`."""
+    """Raises OutputError if a folder between `folder` and `path` is a link that leads out of `folder`."""
     if not path.is_relative_to(folder):
         return
     root = os.path.realpath(folder)
@@ -124,6 +124,6 @@ def refuse_links_outside(folder: Path, path: Path) -> None:
 
 
 def _check_owner(path: Path, found: os.stat_result) -> None:
-    """NotOwnError for another user's file. Whoever owns the folder around it could replace it anyway, as on a mounted disk."""
+    """Raises NotOwnError if the file belongs neither to this user nor to the owner of its folder, who could replace it anyway."""
     if hasattr(os, "geteuid") and found.st_uid not in (os.geteuid(), os.stat(path.parent).st_uid):
         raise NotOwnError(errno.EPERM, f"{path} belongs to another user; remove it")

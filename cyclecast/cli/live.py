@@ -186,9 +186,9 @@ def open_models(names: Sequence[str], engine: str, device: str, precision: str) 
 
 
 def source_address(source: str | None, source_file: Path | None) -> str:
-    """The address of the source: as typed, from the first line of a file, or the first camera.
+    """Returns the address of the source: as typed, from the first line of a file, or the first camera.
 
-    ConfigError for both or for an empty file, InputError for a file that cannot be read.
+    Raises ConfigError if both are given or the file is empty, and InputError if the file cannot be read.
     """
     if source_file is None:
         return source or "0"

@@ -135,7 +135,7 @@ def board_name(root: Path = Path("/")) -> str | None:
 
 
 def cache_folder(name: str) -> Path | None:
-    """A folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux); None if it cannot be used.
+    """Returns a folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux); None if it cannot be used.
 
     It may lie behind a link of the user's, but must not belong to another user, whose compiled models would run here.
     """

@@ -23,7 +23,7 @@ class ModelFile:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content, in hexadecimal."""
+        """Returns the SHA-256 of the content, in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
 
     @contextmanager
@@ -59,12 +59,12 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 def unreadable_model(error: OSError, path: Path) -> ModelError:
-    """The error to raise when reading the model at `path` failed with `error`."""
+    """Returns the error to raise when reading the model at `path` failed with `error`."""
     if not path.exists():
         return MissingModelError(f"{path}: no such model")
     return ModelError(f"{path}: cannot be read as a model ({error.strerror})")
 
 
 def as_model_file(model: Path | ModelFile) -> ModelFile:
-    """The file, read now if it is still a path."""
+    """Returns the file, and reads it if it is still a path."""
     return model if isinstance(model, ModelFile) else read_model_file(model)

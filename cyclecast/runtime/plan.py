@@ -50,7 +50,7 @@ class PlanFacts:
 
 
 def engine_of_plan(model: Path | ModelFile) -> str | None:
-    """The engine that runs a plan, or None if the file is not a plan. ModelError if it cannot be read."""
+    """Returns the engine that runs a plan, or None if the file is not a plan. Raises ModelError if it cannot be read."""
     if isinstance(model, ModelFile):
         return MAGIC.get(model.content[:4])
     try:

@@ -41,7 +41,7 @@ class PairFolders:
 
     @property
     def held_out(self) -> PairFolders:
-        """The folders of the pairs that are held out of training."""
+        """Returns the folders of the pairs that are held out of training."""
         return PairFolders(self.folder / "held-out")
 
     def has_pair(self, number: int) -> bool:

@@ -114,7 +114,7 @@ class Stages:
 
     @property
     def pairs(self) -> PairFolders:
-        """The folders of the planned pairs."""
+        """Returns the folders of the planned pairs."""
         return PairFolders(self.folder.pairs, self.plan.pairs)
 
     def _seconds_left(self, start: float | None = None) -> float:
@@ -239,7 +239,7 @@ class Stages:
 
     @property
     def _data(self) -> tuple[Path, Path]:
-        """The two folders that training reads."""
+        """Returns the two folders that training reads."""
         if isinstance(self.look, StyleImages):
             return self.folder.frames, self.folder.styles
         return self.pairs.before, self.pairs.after

@@ -140,7 +140,7 @@ def test_upsample_applies_to_resize_convolutions_only(run: Path, tmp_path: Path)
 
 
 def explicit(norm: str, bias: bool, upsample: str | None = None) -> Overrides:
-    """What the keys do not show, so that each network is compared as it is: batch norm in eval mode, a norm without a trace."""
+    """Returns what the keys do not show, so that networks are compared as they are: batch norm in eval mode, unseen norms."""
     return Overrides(
         norm="instance" if norm == "instance" and not bias else None,
         batch_norm="running" if norm == "batch" else None,

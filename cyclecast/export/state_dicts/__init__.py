@@ -114,7 +114,7 @@ def _upsample(architecture: dict[str, Any], upsample: str | None) -> list[Findin
 
 
 def _is_like_ours(architecture: Mapping[str, Any], tensors: Mapping[str, Tensor], layout: Layout) -> bool:
-    """Whether it may be of our trainer: by its keys, or because convolutions have a bias exactly if there are no norms."""
+    """Returns whether it may be our trainer's: by its keys, or because convolutions have a bias exactly if there are no norms."""
     biased = {f"{layer.theirs}.bias" in tensors for layer in layout.layers if layer.their_norm}
     norm = architecture.get("norm")
     return layout.is_ours or (norm in ("instance", "none") and biased == {norm == "none"})

@@ -33,19 +33,19 @@ class Overrides:
     """Whether the network's output is added to its input, as our trainer's setting `skip` does."""
 
     def check(self) -> None:
-        """ConfigError for an unknown value."""
+        """Raises ConfigError for an unknown value."""
         for name, values in (("upsample", tuple(UPSAMPLE_MODES)), ("border", get_args(Border))):
             value = getattr(self, name)
             if value not in (None, *values):
                 raise ConfigError(f"{name} must be {' or '.join(values)}, got {value!r}")
 
     def names(self) -> list[str]:
-        """The names of the overrides that are given."""
+        """Returns the names of the overrides that are set."""
         return [name for name, value in vars(self).items() if value is not None]
 
     @classmethod
     def from_architecture(cls, architecture: Mapping[str, Any], key: str | None = None) -> Overrides:
-        """The overrides with which a file was read whose exported model has this architecture."""
+        """Recovers the overrides that a file was read with, from the architecture of its exported model."""
         upsample = {ours: theirs for theirs, ours in UPSAMPLE_MODES.items()}.get(architecture.get("upsample", ""))
         norm = architecture.get("norm")
         return cls(

@@ -142,7 +142,7 @@ def _stack(images: list[Tensor]) -> Tensor:
 
 
 def _describe_alone(paths: list[Path]) -> str:
-    """Such as "2 files without a partner skipped (a/3.png, b/4.png)": their number and the first names, with their folder."""
+    """Returns, for example, "2 files without a partner skipped (a/3.png, b/4.png)": the number and the first names."""
     names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:NAMED_FILES])
     more = f" and {len(paths) - NAMED_FILES} more" if len(paths) > NAMED_FILES else ""
     return f"{len(paths)} file{'s' if len(paths) > 1 else ''} without a partner skipped ({names}{more})"

@@ -80,9 +80,9 @@ def _check_files(source: Path, output: Path, overwrite: bool) -> None:
 
 
 def _is_image(source: Path, output: Path) -> bool:
-    """Whether the source is converted as an image: of a GIF, its first frame, if the output is an image.
+    """Returns whether the source is converted as an image: also a GIF, by its first frame, if the output is an image.
 
-    InputError for a format that is not decoded; OutputError if the output's name is not that of an image.
+    Raises InputError for a format that is not decoded, and OutputError if the output's name is not that of an image.
     """
     suffix, output_suffix = source.suffix.lower(), output.suffix.lower()
     if suffix in RAW_SUFFIXES:
@@ -156,7 +156,7 @@ def convert_video(
 
 
 def _follow_source(encoding: Encoding, hardware: str, video: VideoFile) -> Encoding:
-    """The encoding with the pixel format that is closest to the source's; the video gets a notice of what is lost."""
+    """Returns the encoding with the pixel format closest to the source's; adds a notice to the video for what is lost."""
     named = replace(encoding, hardware=hardware if hardware in HARDWARE else None).encoder
     pix_fmt = closest_pix_fmt(named, video.info.pix_fmt) if is_listed(named.name) else COMMON
     if change := describe_change(video.info.pix_fmt, pix_fmt):

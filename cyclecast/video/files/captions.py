@@ -12,7 +12,7 @@ CAPTIONED = ("h264", "hevc")  # codecs whose encoders store captions
 
 
 def has_captions(frame: av.VideoFrame) -> bool:
-    """Whether closed captions come with a decoded frame."""
+    """Returns whether a decoded frame has closed captions."""
     try:  # `frame.side_data` would make a reference cycle, see `color.orientation`
         return cast(Any, SideDataContainer)(frame).get(Type.A53_CC) is not None
     except ValueError:  # PyAV 18 does not know another entry
@@ -20,7 +20,7 @@ def has_captions(frame: av.VideoFrame) -> bool:
 
 
 def with_captions(frame: av.VideoFrame, source: av.VideoFrame) -> av.VideoFrame:
-    """The picture and colors of `frame`, without a time, with the captions of `source`.
+    """Returns the image and colors of `frame`, without a time, with the captions of `source`.
 
     PyAV cannot add side data to a frame, so the picture is written into a copy of the source, of which encoders take nothing
     else.

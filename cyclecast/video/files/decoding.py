@@ -66,7 +66,7 @@ class DecodeStats:
 
 
 def main_video(container: InputContainer) -> av.VideoStream | None:
-    """The video stream that a player would show; a cover image is none, nor are pictures of chapters."""
+    """Returns the video stream that a player would show, not a cover image or images of chapters."""
     best = container.streams.best("video")
     streams = [stream for stream in (best, *container.streams.video) if isinstance(stream, av.VideoStream)]
     return next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)

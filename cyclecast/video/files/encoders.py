@@ -116,7 +116,7 @@ class ChosenEncoder:
         return options
 
     def low_delay(self) -> dict[str, str]:
-        """FFmpeg's options with which the encoder holds few frames back, where it has such."""
+        """Returns FFmpeg's options that make the encoder delay few frames, if it has any."""
         return LOW_DELAY.get(self.hardware or self.name, {})
 
     def _checked(self, crf: int) -> int:
@@ -201,7 +201,7 @@ class ChosenEncoder:
         return HWAccel(types[0]) if types else None
 
     def accepted_rate(self, rate: Fraction) -> Fraction:
-        """The frames per second to tell the encoder, for a video of this rate: a hint, as each frame keeps its own time."""
+        """Returns the frame rate to set in the encoder for a video of this rate: a hint, as each frame keeps its own time."""
         return min(rate, SVT_HIGHEST_RATE) if self.name == "libsvtav1" else rate
 
     def description(self) -> str:
@@ -211,7 +211,7 @@ class ChosenEncoder:
 
 
 def codec_of(name: str) -> str:
-    """The codec that a user calls by this name: hevc for H.265. A name that is not known is returned as it is."""
+    """Returns the codec that a user calls by this name: hevc for H.265. Returns an unknown name unchanged."""
     plain = name.lower().replace(".", "").replace("-", "")
     codec = OTHER_NAMES.get(plain, plain)
     return codec if codec in ENCODERS else name

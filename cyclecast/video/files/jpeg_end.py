@@ -23,7 +23,7 @@ COEFFICIENTS = 64  # of a block
 
 
 def lacks_only_end(data: bytes) -> bool:
-    """Whether a JPEG file without an end marker holds its whole image."""
+    """Returns whether a JPEG file without an end marker holds its whole image."""
     whole = data.removesuffix(END_MARKER[:1])  # half of the marker may be there
     try:
         with quiet_pillow():
@@ -35,7 +35,7 @@ def lacks_only_end(data: bytes) -> bool:
 
 
 def _has_all_scans(data: bytes) -> bool:
-    """Whether the scans hold every coefficient of each component to its last bit (ITU-T T.81, B.2)."""
+    """Returns whether the scans hold every coefficient of each component to its last bit (ITU-T T.81, B.2)."""
     at, components = 2, b""
     while data[at + 1] != SCAN_HEADER:  # over the segments in front, whose thumbnails have scans, too
         if data[at + 1] in FRAME_HEADERS:

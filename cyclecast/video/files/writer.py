@@ -248,13 +248,13 @@ def open_output(path: Path, growing: bool = False, any_tags: bool = False, file:
 
 
 def reordering(order: Sequence[int]) -> int:
-    """The most places by which a frame is decoded later than it is shown; order: the pts in decoding order, all different."""
+    """Returns by how many places, at most, a frame is decoded after its turn. order: distinct pts, in decoding order."""
     shown = {pts: place for place, pts in enumerate(sorted(order))}
     return max((place - shown[pts] for place, pts in enumerate(order)), default=0)
 
 
 def decoding_times(pts: Sequence[int], reordered: int) -> list[int]:
-    """The decoding times of a video that starts with these frames, and `reordered` more: the times at which frames are shown."""
+    """Returns the decoding times of a video that starts with these frames, and `reordered` more: the presentation times."""
     shown = sorted(pts)
     step = shown[1] - shown[0] if len(shown) > 1 else 1
     return [shown[0] - step * n for n in range(reordered, 0, -1)] + shown

@@ -198,7 +198,7 @@ class Session:
 
     @property
     def failures(self) -> list[str]:
-        """As `SessionControls.failures`."""
+        """Returns `SessionControls.failures`."""
         return self._sinks.failures()
 
     def set_recording(self, on: bool) -> Path | None:

@@ -23,7 +23,7 @@ needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0,
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A file outside of the output folder."""
+    """Writes a file outside of the output folder."""
     path = tmp_path / "home" / "authorized_keys"
     path.parent.mkdir()
     path.write_bytes(PRECIOUS)
@@ -32,7 +32,7 @@ def victim(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """An output in a folder of its own."""
+    """Returns an output in a folder of its own."""
     (tmp_path / "out").mkdir()
     return tmp_path / "out" / "out.mp4"
 

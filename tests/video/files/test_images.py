@@ -301,7 +301,7 @@ def test_broken_files_are_an_error_in_one_line_or_have_their_damage_reported() -
 
 
 def claims(suffix: str, width: int, height: int) -> bytes:
-    """A small file of this format whose header states this size."""
+    """Builds a small file of this format whose header states this size."""
     if suffix == ".png":
         data = bytearray(png(ALPHA, 0))
         data[16:24] = struct.pack(">II", width, height)

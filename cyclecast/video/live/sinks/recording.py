@@ -47,11 +47,11 @@ class Segments:
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is more than one file."""
+        """Returns whether there is more than one file."""
         return self.seconds is not None or self.mib is not None
 
     def is_over(self, seconds: float, size: int) -> bool:
-        """Whether a file of this length and size, in bytes, is finished."""
+        """Returns whether a file of this length and size, in bytes, is finished."""
         return (self.seconds is not None and seconds >= self.seconds) or (self.mib is not None and size >= self.mib << 20)
 
 
@@ -98,7 +98,7 @@ class Recording:
         return RecordingFile(path, self._overwrite)
 
     def _check_disk(self) -> None:
-        """OutputError if the disk is almost full."""
+        """Raises OutputError if the disk is almost full."""
         usage = shutil.disk_usage(self._file.path.parent)
         if usage.free < min(RESERVED_BYTES, RESERVED_SHARE * usage.total):
             raise OutputError(f"the disk is almost full ({usage.free >> 20} MiB free), so nothing more is recorded")

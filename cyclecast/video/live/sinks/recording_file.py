@@ -112,7 +112,7 @@ class RecordingFile:
             raise OutputError(f"cannot be renamed ({error.strerror}); the recording is {self.temporary.name}") from error
 
     def _has_name(self) -> bool:
-        """Whether the temporary name is still that of the file that was created for it."""
+        """Returns whether the temporary name is still that of the file that was created for it."""
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), os.lstat(self.temporary))
         except OSError:

@@ -58,7 +58,7 @@ class SessionControls(Protocol):
 
     @property
     def failures(self) -> list[str]:
-        """A line for each sink of this run that is missing or has failed, a recording included."""
+        """Returns a line for each sink of this run that is missing or has failed, a recording included."""
         ...
 
     @property
@@ -87,7 +87,7 @@ class SessionControls(Protocol):
 
 
 def sink_name(address: str) -> str:
-    """What stands before :// or ? in an address: web of web://0.0.0.0:8080 and of web?token=SECRET."""
+    """Returns the part of an address before :// or ?: web of web://0.0.0.0:8080 and of web?token=SECRET."""
     return address.partition("://")[0].partition("?")[0]
 
 

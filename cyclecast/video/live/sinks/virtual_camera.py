@@ -72,7 +72,7 @@ class VirtualCamera:
 
 
 def fit_to(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (width, height): without its last row or column if that is enough, or else scaled into it."""
+    """Returns the image at (width, height): without its last row or column if that is enough, or else scaled to fit."""
     height, width = image.shape[:2]
     if (width - width % 2, height - height % 2) == size:
         return np.ascontiguousarray(image[: size[1], : size[0]])

@@ -42,7 +42,7 @@ def file_path(address: str) -> str:
 
 
 def is_camera(address: str) -> bool:
-    """Whether the address is a camera's index or device, present or not, or a link to a character device."""
+    """Returns whether the address is a camera's index or device, present or not, or a link to a character device."""
     if SHELL_PIPE.fullmatch(address) or PROC_PIPE.fullmatch(address):
         return False
     return bool(CAMERA.fullmatch(address)) or (url_scheme(address) == "" and is_character_device(address))

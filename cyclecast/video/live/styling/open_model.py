@@ -27,7 +27,7 @@ Opener = Callable[[str], OpenModel]
 
 
 def frame_sizes_of(model: FrameFunction) -> tuple[Size, Size] | None:
-    """The smallest and the largest (width, height) that the model takes; None: any from 16x16 up."""
+    """Returns the smallest and the largest (width, height) that the model accepts; None for any size from 16x16 up."""
     sizes: tuple[Size, Size] | None = getattr(model, "frame_sizes", None)
     return sizes
 
@@ -81,7 +81,7 @@ class ActiveModel:
         self.model.prepare(*(size if sizes is None else fit_size(size, *sizes).frame))
 
     def __call__(self, image: Image) -> Image:
-        """(H, W, 3) uint8 BGR -> the styled frame, same shape. Scales it into a model of a fixed size, its aspect ratio kept."""
+        """Styles a (H, W, 3) uint8 BGR frame; same shape. For a model of a fixed size, scales it and keeps its aspect ratio."""
         sizes, height, width = frame_sizes_of(self.model), *image.shape[:2]
         if sizes is None:
             return style_frame(image, self.model, self.target.height)

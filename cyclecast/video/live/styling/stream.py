@@ -74,9 +74,9 @@ class Stream:
         self._unfit: tuple[int, int] | None = None  # the last size that the model cannot take
 
     def next(self) -> StyledFrame | None:
-        """The next frame; None if none came for a moment, if the model was compiled for the size of what came, or cannot take it.
+        """Returns the next frame; None if none came for a moment, or if the model had to be compiled for its size or rejects it.
 
-        EOFError when the source has ended; InputError if it cannot be opened; whatever the model raises.
+        Raises EOFError when the source has ended, InputError if it cannot be opened, and whatever the model raises.
         """
         captured = self.feed.take(POLL_S)
         if captured is None:

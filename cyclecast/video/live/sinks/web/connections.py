@@ -45,7 +45,7 @@ class PageProtocol(H11Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is no complete request that is being answered."""
+        """Returns whether no complete request is being answered."""
         return self.conn.their_state not in (h11.DONE, h11.MUST_CLOSE) or self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -110,7 +110,7 @@ class PageProtocol(H11Protocol):
             self._watch(size)
 
     def resume_writing(self) -> None:
-        """The client has taken almost everything."""
+        """Stops the deadline once the client has read almost everything."""
         super().resume_writing()
         if self._stalled is not None:
             self._stalled.cancel()

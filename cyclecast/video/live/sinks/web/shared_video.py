@@ -150,7 +150,7 @@ class SharedVideo:
         return subscription
 
     def count(self) -> int:
-        """The number of encoders."""
+        """Returns the number of encoders."""
         return len(self._streams)
 
     def request_key(self, subscription: Subscription) -> None:
@@ -209,5 +209,5 @@ class SharedVideo:
 
 
 def is_settled(subscription: Subscription) -> bool:
-    """Whether the receiver's estimate of its network can be trusted."""
+    """Returns whether the receiver's estimate of its network can be trusted."""
     return time.monotonic() - subscription.since > JUDGE_AFTER_S
