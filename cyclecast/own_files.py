@@ -23,7 +23,7 @@ class NotOwnError(OSError):
 
 
 def create_own_folder(folder: Path, mode: int = 0o777) -> None:
-    """Creates a folder and its parents, or uses one that is there. NotOwnError if it is a link or belongs to another user.
+    """Creates a folder and its parents, or uses an existing one. Raises NotOwnError if it is a link or belongs to another user.
 
     mode: permissions of a new folder, before the umask.
     """
@@ -76,7 +76,7 @@ def is_own_file(path: Path) -> bool:
 
 
 def create_own_file(path: Path) -> None:
-    """Creates an empty file in place of what has this name. OSError if that is a folder with something in it."""
+    """Replaces the file or link of this name by an empty file. Raises OSError if it is a folder that is not empty."""
     remove_name(path)
     path.open("xb").close()
 
@@ -89,7 +89,7 @@ def remove_own_files(folder: Path, names: re.Pattern[str]) -> None:
 
 
 def remove_name(path: Path) -> None:
-    """Removes a file, a link or an empty folder, if there is one. OSError for a folder with something in it."""
+    """Removes a file, a link or an empty folder, if it exists. Raises OSError for a folder that is not empty."""
     if path.is_dir() and not path.is_symlink():
         path.rmdir()
     else:

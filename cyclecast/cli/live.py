@@ -166,7 +166,8 @@ def live(
 def open_models(names: Sequence[str], engine: str, device: str, precision: str) -> tuple[Callable[[str], Model], dict[str, str]]:
     """Reads all models into memory: a file that is replaced or deleted during the run changes nothing.
 
-    Returns the function that opens one, and a dict for the facts about the engine of the first. ModelError if one is missing.
+    Returns the function that opens one, and a dict for the facts about the engine of the first. Raises ModelError if one is
+    missing.
     """
     from cyclecast.runtime.model import find_model
     from cyclecast.runtime.model_file import read_model_file

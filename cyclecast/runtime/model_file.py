@@ -30,7 +30,7 @@ class ModelFile:
     def on_disk(self) -> Iterator[Path]:
         """Yields a file with this content, for libraries that read files: the file itself if it has not changed, or else a copy.
 
-        Weights in files beside a model are found only beside the file itself. EngineError if there is no room for a copy.
+        Weights in files beside a model are found only beside the file itself. Raises EngineError if there is no room for a copy.
         """
         if self._is_unchanged():
             yield self.path
@@ -51,7 +51,7 @@ class ModelFile:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Reads a model's file. MissingModelError if it does not exist, ModelError if it cannot be read."""
+    """Reads a model's file. Raises MissingModelError if it does not exist, ModelError if it cannot be read."""
     try:
         return ModelFile(path, path.read_bytes())
     except OSError as error:

@@ -61,7 +61,7 @@ def engine_of_plan(model: Path | ModelFile) -> str | None:
 
 
 def read_facts(plan: Path | ModelFile) -> PlanFacts | None:
-    """Reads a plan's facts without any library; None if another program built it. ModelError if they cannot be read."""
+    """Reads a plan's facts without any library; None if another program built it. Raises ModelError if they cannot be read."""
     file = as_model_file(plan)
     plan, content = file.path, file.content
     start = content.find(HEADER_START.encode())

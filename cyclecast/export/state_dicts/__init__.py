@@ -146,7 +146,7 @@ def _skip(architecture: dict[str, Any], tensors: Mapping[str, Tensor], layout: L
 
 
 def _gray(architecture: dict[str, Any], gray: str | None) -> list[Finding]:
-    """Adds the conversion to gray to the architecture if it is not the default. ModelError for channels that are no frame's."""
+    """Adds a conversion to gray that is not the default to the architecture. Raises ModelError for channels that no frame has."""
     inputs, outputs = architecture.get("in_channels", 3), architecture.get("out_channels", 3)
     check_channels(inputs, outputs)
     if inputs == 3:

@@ -77,7 +77,7 @@ class PairedData:
     side: A on the left and B on the right, unless half_a and half_b say otherwise. load_size, crop_size, label maps: see
     ImageFolder; B is resized to the size of A. Files without a partner are skipped and logged in one line, with their number and
     the first names; an unusable file is skipped together with its partner and logged once. All of them are in `skipped`.
-    InputError if there are no pairs.
+    Raises InputError if there are no pairs.
     """
 
     folder_a: Path

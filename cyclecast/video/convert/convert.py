@@ -51,7 +51,7 @@ def convert_file(
 ) -> ConversionReport:
     """Converts a video or an image. The output appears under its name when it is complete, or not at all.
 
-    part_maker: converts the parts of a video elsewhere, such as on a cluster. InputError if the source cannot be read;
+    part_maker: converts the parts of a video elsewhere, such as on a cluster. Raises InputError if the source cannot be read;
     OutputError if the output exists, cannot be written, or its container cannot hold the codec; ConfigError for options that do
     not exist; Interrupted after Ctrl-C or SIGTERM; what `function` raises. Finished parts of a video then stay in a folder
     beside the output, see `job`.
@@ -72,7 +72,7 @@ def convert_file(
 
 
 def _check_files(source: Path, output: Path, overwrite: bool) -> None:
-    """InputError or OutputError before any work if the source is no file or the output cannot be replaced."""
+    """Raises InputError or OutputError before any work if the source is no file or the output cannot be replaced."""
     check_source(source)
     if os.path.exists(output) and os.path.samefile(source, output):
         raise OutputError(f"{output}: is the source itself; name another output")

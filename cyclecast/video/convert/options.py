@@ -14,8 +14,8 @@ from cyclecast.video.strength import check_strength
 class ConvertOptions:
     """How a file is converted and written. None means the default of the container or the encoder.
 
-    ConfigError for a work_height below 16, a strength outside of 0 to 1, a negative start, a duration of 0 or less, or another
-    value of deinterlace than auto and off.
+    Raises ConfigError for a work_height below 16, a strength outside of 0 to 1, a negative start, a duration of 0 or less, or
+    another value of deinterlace than auto and off.
     """
 
     codec: str | None = None

@@ -30,8 +30,8 @@ def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[
 
     One file goes to `output` itself, unless that is a folder or ends in a separator; several files need a folder. A folder or a
     glob has no hidden files, none in hidden folders or `SYSTEM_FOLDERS`, and none under `output`. A folder below it that cannot
-    be read is planned like a file, so that it is an error of the batch. ConfigError for an empty name, if several sources would
-    become one file, or if all files of a source lie under the output folder; InputError for a source that matches nothing.
+    be read is planned like a file, so that it is an error of the batch. Raises ConfigError for an empty name, if several sources
+    would become one file, or if all files of a source lie under the output folder; InputError for a source that matches nothing.
     """
     if not str(output):
         raise ConfigError("OUTPUT is empty; name a file or a folder")
@@ -118,7 +118,7 @@ def _files_of_glob(pattern: str, output: Path) -> list[Path]:
 
 
 def _outside(found: list[Path], source: str, output: Path) -> list[Path]:
-    """Those that are not outputs of an earlier run. ConfigError if none is left."""
+    """Those that are not outputs of an earlier run. Raises ConfigError if none is left."""
     outside = [path for path in found if not _is_under(path, output)]
     if not outside:
         raise ConfigError(

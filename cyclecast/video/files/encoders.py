@@ -104,7 +104,7 @@ class ChosenEncoder:
 
         crf: 0 to 51 for h264 and hevc, 0 to 63 for av1 and vp9, lower is better; the same number is not the same quality in
         another encoder. preset: the encoder's own name; hardware that has presets also accepts x264's. width, height, rate: in
-        pixels and frames per second, for encoders that have a bit rate only. ConfigError for a crf or preset out of range.
+        pixels and frames per second, for encoders that have a bit rate only. Raises ConfigError for a crf or preset out of range.
         """
         default = ENCODERS[self.codec]
         quality = self._checked(default.crf if crf is None else crf)
@@ -171,7 +171,7 @@ class ChosenEncoder:
     def pix_fmt(self, pix_fmt: str | None = None) -> str:
         """The pixel format for the encoder: `pix_fmt` (None: yuv420p), or the same samples in the order that the encoder takes.
 
-        ConfigError, with a list, if it takes neither.
+        Raises ConfigError, with a list, if it takes neither.
         """
         name, accepted = pix_fmt or "yuv420p", self.accepted_formats()
         for form in (name, OTHER_LAYOUT.get(name)):

@@ -203,7 +203,7 @@ class Sound:
 def choose_layout(codec: str, layout: av.AudioLayout) -> str:
     """The channel layout in which an encoder of `LAYOUTS` holds this one with the least loss.
 
-    ValueError for channels without speaker positions, such as nine of them.
+    Raises ValueError for channels without speaker positions, such as nine of them.
     """
     name = layout_name(layout)
     name = BACK_FOR_SIDE.get(name, name)

@@ -79,7 +79,7 @@ class VideoWriter:
     first: the pts that becomes 0. growing: the file can be played while it is written, also if it is never finished: the encoder
     holds few frames back, and every packet goes to the system at once.
     file: `path`, open for writing, which the caller closes; only for a growing one.
-    OutputError if the container cannot hold the codec or the file cannot be written,
+    Raises OutputError if the container cannot hold the codec or the file cannot be written,
     ConfigError for settings that the encoder does not accept.
     """
 

@@ -82,7 +82,7 @@ class Capture:
     def take(self, seconds: float) -> CapturedFrame | None:
         """The newest frame that was not taken yet; None if none comes within `seconds`.
 
-        EOFError when the source has ended, InputError in one line if it could not be opened.
+        Raises EOFError when the source has ended, InputError in one line if it could not be opened.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._ended or self._failure, seconds)
@@ -221,7 +221,7 @@ class Capture:
             self._newest = None
 
     def _new_memory(self, width: int, height: int) -> str:
-        """The name of shared memory for frames of another size, or of another process. OSError if there is no room for it."""
+        """Returns the name of shared memory for frames of another size or process. Raises OSError if there is no room for it."""
         with self._changed:
             self._release_memory()
             if self._closing.is_set():

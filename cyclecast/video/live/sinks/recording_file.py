@@ -29,7 +29,7 @@ class RecordingFile:
     the process crashes or is killed, it stays and lacks the last second and the frames inside the encoder at most; after a power
     cut the last seconds, see `DiskSync`.
 
-    overwrite: may replace an older file. OSError if the temporary file cannot be created.
+    overwrite: may replace an older file. Raises OSError if the temporary file cannot be created.
     """
 
     def __init__(self, path: Path, overwrite: bool) -> None:
@@ -45,7 +45,7 @@ class RecordingFile:
         self._sync: DiskSync | None = None
 
     def write(self, image: Image, at: float) -> None:
-        """Encodes a frame of this time, in seconds. OutputError if that fails; what was written before stays."""
+        """Encodes a frame of this time, in seconds. Raises OutputError if that fails; what was written before stays."""
         try:
             if self._writer is None:
                 self._writer = self._open(image, at)
@@ -79,7 +79,7 @@ class RecordingFile:
     def finish(self) -> None:
         """Finishes the file and gives it its final name, unless writing has failed. A file without a frame is removed.
 
-        OutputError if that fails; the temporary file stays.
+        Raises OutputError if that fails; the temporary file stays.
         """
         with self._file:
             self._finish()

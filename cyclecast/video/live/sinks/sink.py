@@ -67,13 +67,13 @@ class SessionControls(Protocol):
         ...
 
     def snapshot(self) -> Path:
-        """Saves the newest frame as a PNG in the current folder. OutputError if there is none yet or it cannot be written."""
+        """Saves the newest frame as a PNG in the current folder. Raises OutputError if none exists or it cannot be written."""
         ...
 
     def set_recording(self, on: bool) -> Path | None:
         """Starts or stops a recording in the current folder. Does nothing if it already is in that state.
 
-        Returns the file that is being recorded, None when off. OutputError if it cannot be written.
+        Returns the file that is being recorded, None when off. Raises OutputError if it cannot be written.
         """
         ...
 

@@ -53,7 +53,7 @@ KEYS = (
 class Window:
     """Shows frames in an OpenCV window. The first frame sets its size; the user can resize it, and the frame keeps its shape.
 
-    OutputError if no window can open on this machine.
+    Raises OutputError if no window can open on this machine.
     """
 
     name = "window"
@@ -149,7 +149,7 @@ class Window:
             self._show_note(str(error))
 
     def _handle(self, key: str) -> None:
-        """Does what a key stands for. CyclecastError if that fails."""
+        """Does what a key stands for. Raises CyclecastError if that fails."""
         switcher = self._controls.switcher
         match key:
             case "n" | "p":

@@ -85,7 +85,7 @@ class Relay:
                 self.failure = self.failure or Refused(f"the server sends an address that is none ({error})")
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Connects to a host. Refused if one of its addresses is nearer than allowed; OSError if it does not answer."""
+        """Connects to a host. Raises Refused if one of its addresses is nearer than allowed, OSError if it does not answer."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         error: OSError = OSError("no address")
         for _, _, _, _, where in found:

@@ -74,7 +74,7 @@ class ActiveModel:
     model: OpenModel
 
     def prepare(self, width: int, height: int) -> None:
-        """Compiles the model for source frames of this size. EngineError if it cannot run at the target's height."""
+        """Compiles the model for source frames of this size. Raises EngineError if it cannot run at the target's height."""
         size, sizes, asked = work_size(width, height, self.target.height), frame_sizes_of(self.model), self.target.height
         if sizes is not None and asked is not None and not sizes[0][1] <= asked <= sizes[1][1]:
             raise EngineError(f"the model takes frames of {_range_text(*sizes)}; it cannot run at height {asked}")

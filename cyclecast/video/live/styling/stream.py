@@ -145,8 +145,8 @@ def open_stream(
 ) -> Stream:
     """Opens a source (an address as `cyclecast live` takes it, or a feed) and the first of the models.
 
-    ConfigError for "browser", whose frames come through the web page of a `Session`; whatever `opener` raises. A source that
-    cannot be opened raises InputError when its first frame is taken.
+    Raises ConfigError for "browser", whose frames come through the web page of a `Session`; whatever `opener` raises. A source
+    that cannot be opened raises InputError when its first frame is taken.
     """
     if source == BROWSER:
         raise ConfigError("the source 'browser' needs the web page: type cyclecast live browser --sink web")

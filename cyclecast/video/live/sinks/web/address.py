@@ -70,7 +70,7 @@ class WebAddress:
 def parse_address(address: str) -> WebAddress:
     """Parses an address; generates a token where one is required and missing.
 
-    A token that the address lacks may be in the environment. ConfigError, without the token, if the address is invalid.
+    A token that the address lacks may be in the environment. Raises ConfigError, without the token, if the address is invalid.
     """
     shown = host_address(address)
     try:
@@ -103,7 +103,7 @@ def parse_address(address: str) -> WebAddress:
 
 
 def parse_origin(url: str) -> tuple[str, str]:
-    """Returns (origin, path) of the URL at which a proxy serves the page: ("https://example.com", "/cam/"). ConfigError."""
+    """Returns (origin, path) of a proxy's URL: ("https://example.com", "/cam/"). Raises ConfigError if it is not valid."""
     match = re.fullmatch(r"(https?://[^/?#@\s\"'<>;]+)(/[\w./~-]*)?", url, re.ASCII)
     try:
         port = urlsplit(url).port

@@ -142,9 +142,9 @@ class Guard:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """Returns the body; of one that is too long, a little more than `MAX_BODY_BYTES`. ClientDisconnect if the client leaves.
+    """Returns the body; if it is too long, a little more than `MAX_BODY_BYTES`. Raises ClientDisconnect if the client leaves.
 
-    It counts the bytes that arrive: headers may say something else.
+    Counts the bytes that arrive: the header may state another length.
     """
     body, is_complete = b"", False
     while not is_complete and len(body) <= MAX_BODY_BYTES:
