@@ -96,7 +96,7 @@ def check_image_size(path: Path, data: bytes) -> None:
         raise InputError(f"{path}: cannot be read as an image{describe_missing_plugin(path)}")
     if size[0] * size[1] > LARGEST_PIXELS:
         raise InputError(
-            f"{path}: cannot be read as an image: it says that it has {size[0]}x{size[1]} pixels; the limit is {LARGEST_PIXELS}"
+            f"{path}: cannot be read as an image: its header states {size[0]}x{size[1]} pixels; the limit is {LARGEST_PIXELS}"
         )
 
 

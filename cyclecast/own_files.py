@@ -1,6 +1,6 @@
-"""Files and folders that cyclecast keeps under names that anybody can guess, such as the folder of a job beside its output.
+"""Files and folders that cyclecast keeps under predictable names, for example the folder of a job beside its output.
 
-Somebody else may have made the folder that they lie in: an unpacked archive can hold links under these names, which lead to the
+The folder around them may come from another person: an unpacked archive can hold links under these names, which lead to the
 user's own files. So they are opened without following a link, and only what cyclecast writes is deleted. Standard library only.
 """
 

@@ -108,7 +108,7 @@ def live(
         float | None,
         typer.Option(
             min=0.5,
-            help="Seconds without a frame after which the source counts as lost. Default: 4, or three times the interval between "
+            help="Seconds without a frame after which the source is lost. Default: 4, or three times the interval between "
             "its frames if they are rarer.",
         ),
     ] = None,

@@ -161,7 +161,7 @@ class Stages:
             self._generate_pairs(look)
 
     def _generate_pairs(self, teacher: Teacher) -> None:
-        """Runs the teacher on crops of the footage until all pairs are there."""
+        """Runs the teacher on crops of the footage until all pairs exist."""
         plan, options = self.plan, self.options
         with cyclecast.load(self._teacher_path) as model:
             maker = PairMaker(model, sorted(self.folder.frames.glob("*.jpg")), options.seed, options.view)

@@ -1,4 +1,4 @@
-"""Generates pairs with a teacher, somebody's slow generator: crops of footage, and its output for them."""
+"""Generates pairs with a teacher, a slow generator: crops of footage, and its output for them."""
 
 from __future__ import annotations
 

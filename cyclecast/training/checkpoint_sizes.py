@@ -71,7 +71,7 @@ def _pickles(path: Path, limit: int) -> Iterator[tuple[IO[bytes], int]]:
 
 
 class StandIn:
-    """In place of every class and function that a pickle names: takes anything and does nothing."""
+    """A stand-in for every class and function that a pickle names: accepts anything and does nothing."""
 
     def __init__(self, *args: object, **fields: object) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Generators of PyTorch-GAN and pix2pixHD, and our own that somebody saved as a bare state dict: the right picture, or one line.
+"""Generators of PyTorch-GAN and pix2pixHD, and our own, saved as a bare state dict: the right picture, or one line.
 
 Their pictures are compared with those of the original networks.
 """

@@ -1,4 +1,4 @@
-"""`Overrides`: the settings of a foreign model that the user gives, in place of detection."""
+"""`Overrides`: the settings of a foreign model that the user sets instead of detection."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ MAX_IDX_BYTES = 1 << 30  # a damaged header may announce any size
 
 
 def list_digit_files(folder: Path) -> list[Path]:
-    """Lists the files of digits in `folder`, sorted; of idx files, only the images of the training split if it is there."""
+    """Lists the files of digits in `folder`, sorted; of idx files, only the images of the training split if it exists."""
     names = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
     idx = [
         path

@@ -17,7 +17,7 @@ from cyclecast.training.recipes.base import count_steps
 from cyclecast.training.recipes.settings import DiscriminatorConfig, TranslationConfig
 from cyclecast.training.recipes.translation import Translation, translate_both
 
-PROBE_SIDE = 32  # pixels of the image that shows the channels of an encoder's maps: a multiple of what every encoder halves
+PROBE_SIDE = 32  # side of the image that shows the channels of an encoder's maps: divisible by the stride of every encoder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ def frames_of(
     clock: ClockMender | None = None,
     is_damaged: Callable[[int, int | None], bool] | None = None,
 ) -> Iterator[av.VideoFrame]:
-    """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says.
+    """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header states.
 
     clock: puts the packets on one clock. is_damaged: confirms the flag of a corrupt frame, see `FlagCheck.is_damaged`; None: the
     flag counts.

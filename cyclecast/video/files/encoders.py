@@ -133,7 +133,7 @@ class ChosenEncoder:
             case None if self.name == "libvpx-vp9":
                 return {"crf": str(crf), "b": "0", "deadline": "good", "row-mt": "1"}
             case None if self.name == "libx265":
-                # x265 prints to the terminal, and leaves out closed captions unless told otherwise
+                # x265 prints to the terminal, and leaves out closed captions by default
                 return {"crf": str(crf), "a53cc": "1", "x265-params": "log-level=error"}
             case None:
                 return {"crf": str(crf)}

@@ -18,7 +18,7 @@ RUN_UP_S = 10  # seconds that are decoded before a flagged frame: more than the 
 class FlagCheck:
     """Decodes flagged frames of a file again, on one thread, which flags damaged frames only.
 
-    Frame threads output a picture of two fields (PAFF) while another thread may still mark it as unfinished. Its pixels are
+    Frame threads output a frame of two fields (PAFF) while another thread may still mark it as unfinished. Its pixels are
     right, its flag is not. time_base: of the video stream.
     """
 

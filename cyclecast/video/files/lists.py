@@ -1,4 +1,4 @@
-"""Files that name other files or addresses in place of holding a video: FFmpeg would follow them, whatever their suffix says."""
+"""Files that name other files or addresses instead of holding a video: FFmpeg would follow them, whatever their suffix."""
 
 from __future__ import annotations
 

@@ -34,5 +34,5 @@ def open_container(path: Path, hwaccel: HWAccel | None = None, position: int = 0
         raise
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as a video ({error.strerror})") from error
-    except RuntimeError as error:  # how PyAV says that hardware knows none of the codecs
+    except RuntimeError as error:  # PyAV's error if the hardware supports none of the codecs
         raise InputError(f"{path}: {error}") from error

@@ -22,7 +22,7 @@ BEFORE = (0, 1 << 16, 1 << 20)  # bytes before a packet at which to look for the
 def can_hold(format_name: str, stream: Any, packet: Packet | None = None) -> bool:
     """Returns whether a container of this format can hold the stream as it is: FFmpeg's lists are wrong.
 
-    Writes a header to find out, and a copy of `packet` where one is at hand: some packets are only then found not to fit.
+    Writes a header to find out, and a copy of `packet` if there is one: some packets are rejected only then.
     """
     trial: Any = av.open(io.BytesIO(), "w", format=format_name)
     try:

@@ -100,7 +100,7 @@ class Session:
             raise
 
     def _open_sinks(self, addresses: Sequence[str], open_sink: SinkOpener) -> None:
-        """Opens all sinks; goes on without missing ones. MissingSink if none is there."""
+        """Opens all sinks; continues without missing ones. Raises MissingSink if all are missing."""
         missing: list[tuple[str, MissingSink]] = []
         for address in addresses:
             try:

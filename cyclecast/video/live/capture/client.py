@@ -20,7 +20,7 @@ from cyclecast.video.live.sources.address import address_for_child, redacted_add
 from cyclecast.video.live.sources.source import CaptureSettings
 
 OPEN_TIMEOUT_S = 25.0  # for a source's first frames: some systems need 20 s for a camera
-FRAME_TIMEOUT_S = 4.0  # without a frame, after which a source counts as gone, unless it is slower than that
+FRAME_TIMEOUT_S = 4.0  # without a frame, after which a source is lost, unless it is slower than that
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts to open a lost source; the last one repeats
 STABLE_S = 10.0  # of frames, after which the delays start again from the first
 
@@ -58,7 +58,7 @@ class Capture:
     def __init__(self, source: str, capture_settings: CaptureSettings | None = None, on_message: OnMessage | None = None) -> None:
         self.name = redacted_address(source)
         self.captured = 0
-        """Frames so far, whether somebody took them or not."""
+        """Frames so far, whether they were used or not."""
         self.skipped = 0
         """Frames that nobody can take any more, because a newer one replaced them or would have."""
         self.reconnects = 0

@@ -1,4 +1,4 @@
-"""How long a source may be silent before it counts as lost: as its own rate suggests."""
+"""How long a source may be silent before it is lost, by its own frame rate."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Patience:
 
     @property
     def seconds(self) -> float:
-        """Seconds without a frame after which the source counts as lost, once it has delivered one."""
+        """Seconds without a frame after which the source is lost, once it has delivered one."""
         if self._fixed is not None:
             return self._fixed
         return max(self._least, INTERVALS * max(self._intervals)) if self._intervals else self.to_open

@@ -100,13 +100,13 @@ class RecordingFile:
         if self.failed:  # an older file is not replaced by half a recording
             return
         if not self._has_name():
-            raise OutputError(f"{self.temporary}: somebody else has replaced or removed it; the recording is lost")
+            raise OutputError(f"{self.temporary}: another program has replaced or removed it; the recording is lost")
         self._file.close()  # Windows renames no open file
         try:
             (os.replace if self._overwrite else rename_new)(self.temporary, self.path)
         except FileExistsError as error:
             raise OutputExistsError(
-                f"{self.path}: somebody else has written it meanwhile; the recording is {self.temporary.name}"
+                f"{self.path}: another program has written it meanwhile; the recording is {self.temporary.name}"
             ) from error
         except OSError as error:
             raise OutputError(f"cannot be renamed ({error.strerror}); the recording is {self.temporary.name}") from error

@@ -14,7 +14,7 @@ from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 
 class MissingSink(OutputError):
-    """A device, a display or a folder is not there or not free. If other sinks work, the run goes on without this one."""
+    """A device, a display or a folder is missing or in use. If other sinks work, the run continues without this one."""
 
 
 class Sink(Protocol):

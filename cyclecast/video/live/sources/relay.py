@@ -82,7 +82,7 @@ class Relay:
             except OSError as error:  # the other end finds its connection closed
                 self.failure = self.failure or error
             except ValueError as error:  # no address
-                self.failure = self.failure or Refused(f"the server sends an address that is none ({error})")
+                self.failure = self.failure or Refused(f"the server sent an invalid address ({error})")
 
     def connect(self, host: str, port: int) -> socket.socket:
         """Connects to a host. Raises Refused if one of its addresses is nearer than allowed, OSError if it does not answer."""

@@ -43,7 +43,7 @@ class WebAddress:
     origin: str | None = None
     """Scheme, host and port under which a proxy serves the page, as browsers state them; None: there is no proxy."""
     path: str = "/"
-    """The page's path at the proxy, which takes it away."""
+    """The page's path at the proxy, which removes it."""
 
     @property
     def scheme(self) -> str:

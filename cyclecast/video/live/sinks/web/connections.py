@@ -95,7 +95,7 @@ class PageProtocol(H11Protocol):
             self._watch(unsent)
 
     def pause_writing(self) -> None:
-        """Watches whether the client takes what is written."""
+        """Watches whether the client reads what is written."""
         super().pause_writing()
         self._watch(self.transport.get_write_buffer_size())
 

@@ -54,7 +54,7 @@ class Subscription:
     def offer(self, packet: Packet | None) -> None:
         """Adds a packet, unless this viewer cannot decode it; None: there are no more."""
         if packet is not None:
-            if self._packets.qsize() >= MAX_QUEUED:  # its connection takes none
+            if self._packets.qsize() >= MAX_QUEUED:  # its connection is blocked
                 while not self._packets.empty():
                     self._packets.get_nowait()
                 self.request_key()
@@ -125,7 +125,7 @@ class _Stream:
         data = self.encoder.encode_frame(frame, is_key)
         packet = av.Packet(data)
         packet.pts, packet.time_base = frame.pts, VIDEO_TIME_BASE
-        packet.is_keyframe = bool(data) and not data[0] & 1  # VP8 says so in its first bit
+        packet.is_keyframe = bool(data) and not data[0] & 1  # the first bit of VP8
         return packet
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class SharedVideo:
             stream.has_update.set()
 
     def judge(self, subscription: Subscription) -> None:
-        """Gives a viewer with a much weaker network another stream, and takes it back when the network is better."""
+        """Moves a viewer with a much weaker network to another stream, and back when the network is better."""
         stream = self._stream_of.get(subscription)
         if stream is None or subscription.capacity is None or not is_settled(subscription):
             return

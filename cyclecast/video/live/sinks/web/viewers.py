@@ -94,7 +94,7 @@ class Viewers:
             viewer.has_update.set()
 
     def remove(self, viewer: Viewer) -> None:
-        """Removes a viewer and ends its video; does nothing if it is not there."""
+        """Removes a viewer and ends its video; does nothing if it is absent."""
         if viewer in self._viewers:
             self._viewers.discard(viewer)
             viewer.wake()

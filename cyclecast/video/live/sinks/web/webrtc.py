@@ -195,7 +195,7 @@ class PeerConnections:
 async def accept_offer(connection: RTCPeerConnection, sdp: str) -> RTCRtpTransceiver:
     """Sets the remote description. InvalidOffer unless it offers exactly one video.
 
-    Only the first `MAX_CANDIDATES` addresses count: the others would get packets as well, whoever they belong to.
+    Uses only the first `MAX_CANDIDATES` addresses: each gets packets, whoever owns it.
     """
     sdp = limit_candidates(sdp)
     await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
