@@ -35,7 +35,7 @@ RAW_SUFFIXES = frozenset(  # of cameras' raw files, which nothing here decodes
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef"}
     | {".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 )
-LARGEST_PIXELS = 1 << 28  # of an image; a file of a few kilobytes can say that it has any number
+LARGEST_PIXELS = 1 << 28  # of an image; the header of a small file can state any number
 HEADER_FORMATS = (*dict.fromkeys(FORMATS.values()), "GIF", "AVIF", "HEIF")  # Pillow's names, to read sizes
 ADVICE = "pip install 'cyclecast[heic]'"  # brings pillow-heif, and a Pillow that reads AVIF
 

@@ -19,7 +19,7 @@ SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class NotOwnError(OSError):
-    """Something that cyclecast did not make has a name that it uses: a link, or a file of another type or another user."""
+    """A name that cyclecast uses is taken by a link, or by a file of another type or another user."""
 
 
 def create_own_folder(folder: Path, mode: int = 0o777) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# Control characters, which a terminal obeys; line separators; marks that reverse the direction of writing; what is no UTF-8.
+# Control characters, which a terminal obeys; line separators; marks that reverse the direction of writing; invalid UTF-8.
 UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -131,7 +131,7 @@ def convert(
     from cyclecast.video.convert.options import ConvertOptions
     from cyclecast.video.convert.plan import plan_conversions
 
-    if not sources:  # click fills OUTPUT first, and would say that SOURCE is missing
+    if not sources:  # click fills OUTPUT first, and would report that SOURCE is missing
         missing = "OUTPUT" if output else "SOURCE and OUTPUT"
         raise typer.BadParameter("missing; type cyclecast convert SOURCE... OUTPUT", param_hint=missing)
     options = ConvertOptions(

@@ -17,7 +17,7 @@ from cyclecast.own_files import is_own_file
 log = logging.getLogger(__name__)
 
 RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities (SM) that TensorRT for RTX builds for
-CACHE_BYTES = 2 << 30  # that compiled models of one engine may take on the disk
+CACHE_BYTES = 2 << 30  # that compiled models of one engine may use on the disk
 COMPILED_SUFFIXES = {".blob", ".cl_cache", ".plan"}  # one file for each model and frame size; others have one for each machine
 MIN_FREE_BYTES = 2 << 30  # free disk space that compiled models and videos need
 # Instruction sets that decide the speed of a network on a CPU, in Linux's spelling.
@@ -164,7 +164,7 @@ def shrink_cache(folder: Path, limit: int | None = None) -> None:
                 break
             path.unlink(missing_ok=True)
             total -= stat.st_size
-    except OSError:  # such as a file that another process uses, on Windows
+    except OSError:  # for example, another process uses the file, on Windows
         log.debug("%s cannot be cleaned up", folder, exc_info=True)
 
 

@@ -20,7 +20,7 @@ from cyclecast.video.files.reader import VIDEO_SUFFIXES
 
 SMALLEST_STYLE = 128  # pixels: a smaller style image holds no strokes to learn
 COLLECTION = 20  # this many style images are enough for a discriminator
-KEYFRAMES = 5  # up to this many pairs count as keyframes of one clip
+KEYFRAMES = 5  # the most pairs that are treated as keyframes of one clip
 PYTORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
 

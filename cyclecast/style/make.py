@@ -62,7 +62,7 @@ def make_style(
         raise Interrupted(f"interrupted; {RESUME_HINT}") from error
     except CyclecastError:
         raise
-    except OSError as error:  # such as a full disk
+    except OSError as error:  # for example, the disk is full
         raise write_error(error, folder.root) from error
 
 

@@ -171,7 +171,7 @@ def test_without_a_generator_the_likely_keys_are_listed(tmp_path: Path) -> None:
 
 def test_unknown_tensors_beside_a_generator_are_not_ignored(a2b: Net, tmp_path: Path) -> None:
     path = write({"G": a2b.state_dict() | {"attention.weight": torch.zeros(3)}}, tmp_path / "c.pth")
-    with pytest.raises(ModelError, match="holds attention.weight, which has no place in generator resnet"):
+    with pytest.raises(ModelError, match="holds attention.weight, not expected in generator resnet"):
         read_generator(path)
 
 

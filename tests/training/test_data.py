@@ -186,7 +186,7 @@ def test_training_prints_how_many_files_have_no_partner_and_the_first_names(reci
     folders = ["--domain-a", tmp_path / "a", "--domain-b", tmp_path / "b"]
     done = run_command("train", recipe, *folders, "--out", tmp_path / "run", "--steps", 1, *settings)
     assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if "partner" in line]
+    (line,) = [line for line in done.stderr.splitlines() if "unpaired" in line]
     names = ", ".join(f"a/{number}.png" for number in range(5))
     assert line == f"{tmp_path / 'a'}, {tmp_path / 'b'}: 7 unpaired files skipped ({names} and 2 more)"
     (tmp_path / "b" / "7.png").rename(tmp_path / "b" / "other.png")

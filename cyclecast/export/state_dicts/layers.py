@@ -74,9 +74,9 @@ def convert(tensors: Mapping[str, Tensor], layout: Layout, network: ImageGenerat
     def take(key: str, like: Tensor, absent: Tensor | None = None) -> Tensor:
         value = remaining.pop(key, absent)
         if value is None:
-            raise ModelError(f"has no {key}, expected of {description}")
+            raise ModelError(f"has no {key}, expected in {description}")
         if value.shape != like.shape:
-            raise ModelError(f"{key} is {shape_text(value)}, expected {shape_text(like)} of {description}")
+            raise ModelError(f"{key} is {shape_text(value)}, expected {shape_text(like)} in {description}")
         return value
 
     for layer in layout.layers:
@@ -105,5 +105,5 @@ def convert(tensors: Mapping[str, Tensor], layout: Layout, network: ImageGenerat
     for theirs, ours in layout.filters.items():
         converted[ours] = take(theirs, network.get_buffer(ours))
     if remaining:
-        raise ModelError(f"holds {first_names(remaining)}, which has no place in {description}")
+        raise ModelError(f"holds {first_names(remaining)}, not expected in {description}")
     return converted

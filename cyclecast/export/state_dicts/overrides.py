@@ -1,4 +1,4 @@
-"""`Overrides`: what the keys of a state dict do not show, from the user."""
+"""`Overrides`: what the keys of a state dict do not show, as the user sets it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UPSAMPLE_MODES: dict[str, Upsample] = {"bilinear": "resize", "nearest": "nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What the keys of a file do not show, or not for sure. None: found, or the default."""
+    """What the keys of a file do not show reliably. None: found, or the default."""
 
     key: str | None = None
     """The generator to read, if the file holds several: its name or a part of it, such as G_BA."""

@@ -53,7 +53,7 @@ class ConvertOptions:
         if self.codec is not None:
             object.__setattr__(self, "codec", codec_of(self.codec))
         if self.deinterlace not in ("auto", "off"):
-            raise ConfigError(f"deinterlace is auto or off, got {self.deinterlace!r}")
+            raise ConfigError(f"deinterlace must be auto or off, got {self.deinterlace!r}")
         if self.work_height is not None and self.work_height < 16:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
         check_strength(self.strength)

@@ -35,7 +35,7 @@ HARDWARE = (
 
 LOW_DELAY = {  # encoder or hardware -> options with which it holds few frames back, at the same quality and bit rate
     "libx264": {"x264-params": "sliced-threads=1:sync-lookahead=0"},  # 4 frames, which B-frames need, in place of 10 and more
-    "libvpx-vp9": {"lag-in-frames": "0"},  # none, in place of 24
+    "libvpx-vp9": {"lag-in-frames": "0"},  # instead of 24
     "nvenc": {"delay": "0"},
     "qsv": {"async_depth": "1"},
     "vaapi": {"async_depth": "1"},
@@ -62,7 +62,7 @@ WORST = {"h264": 51, "hevc": 51, "av1": 63, "vp9": 63}  # the highest crf of the
 BITS_PER_PIXEL = {"h264": 0.2, "hevc": 0.12}  # at the default crf, for encoders that have a bit rate only: chosen, not measured
 SMALL_SIDE = 64  # pixels; the shorter side of frames in which an encoder needs an option of `SMALL_FRAMES`
 SMALL_FRAMES = {  # encoder -> FFmpeg's option, and a value that avoids a bug of the encoder
-    "libsvtav1": ("svtav1-params", "lp=1"),  # its threads wait for each other for ever
+    "libsvtav1": ("svtav1-params", "lp=1"),  # its threads deadlock
     "libx265": ("x265-params", "cutree=0"),  # it writes outside of its memory
 }
 SVT_HIGHEST_RATE = Fraction(240)  # frames per second; SVT-AV1 accepts no more

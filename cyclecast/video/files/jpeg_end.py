@@ -24,7 +24,7 @@ COEFFICIENTS = 64  # of a block
 
 def lacks_only_end(data: bytes) -> bool:
     """Returns whether a JPEG file without an end marker holds its whole image."""
-    whole = data.removesuffix(END_MARKER[:1])  # half of the marker may be there
+    whole = data.removesuffix(END_MARKER[:1])  # half of the marker may exist
     try:
         with quiet_pillow():
             first, *others = (np.asarray(JpegImageFile(io.BytesIO(whole + filler + END_MARKER))) for filler in (b"", *FILLERS))

@@ -17,7 +17,7 @@ from cyclecast.video.files.tracks import Packet, copy_description
 ONE_AT_A_TIME = frozenset({"mov_text"})  # codecs whose packets must not overlap: a player shows the next one late
 SHORTEST = Fraction(3)  # seconds that a text without a duration is shown
 FIELDS = 8  # of an ASS dialogue before its text
-# ASS draws shapes with commands in place of text, between the tags {\p1} and {\p0}.
+# ASS draws shapes with commands instead of text, between the tags {\p1} and {\p0}.
 DRAWING = re.compile(rb"\{[^}]*\\p[1-9][^}]*\}.*?(\{[^}]*\\p0[^}]*\}|$)", re.DOTALL)
 TAGS = re.compile(rb"\{[^}]*\}")
 

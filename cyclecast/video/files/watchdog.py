@@ -13,7 +13,7 @@ from cyclecast.errors import OutputError
 
 T = TypeVar("T")
 
-HANG_S = 60.0  # an encoder that waits for so long in one call waits for ever
+HANG_S = 60.0  # an encoder that waits this long in one call hangs
 POLL_S = 0.5
 IDLE_SHARE = 0.05  # of one core: the least that this process computes while an encoder is only slow
 

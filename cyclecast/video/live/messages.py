@@ -21,7 +21,7 @@ def suppress_errors(on_message: OnMessage | None) -> OnMessage:
         try:
             if on_message is not None:
                 on_message(line)
-        except (Exception, SystemExit):  # a SystemExit would end a thread without a word
+        except (Exception, SystemExit):  # a SystemExit would end a thread silently
             log.debug("a message was lost: %s", line, exc_info=True)
 
     return report

@@ -167,7 +167,7 @@ class Session:
             return
         self._repeated = now
         self.meter.held += 1
-        notice = f"the source is gone - trying again for {outage[1]:.0f} s"  # whoever sees it need not know which one
+        notice = f"the source is gone - trying again for {outage[1]:.0f} s"  # viewers must not learn its address
         self._sinks.put(replace(self.newest, notice=notice))
 
     def _end_without_sinks(self, failure: str) -> None:

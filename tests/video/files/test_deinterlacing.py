@@ -118,7 +118,7 @@ def test_off_keeps_the_fields(tmp_path: Path) -> None:
     report = convert(source, tmp_path / "out.mp4", crf=10, deinterlace="off")
     assert report.notices == []
     assert psnr(read_frames(tmp_path / "out.mp4"), weave(fields, "tff")) > 35
-    with pytest.raises(ConfigError, match="deinterlace is auto or off, got 'on'"):
+    with pytest.raises(ConfigError, match="deinterlace must be auto or off, got 'on'"):
         ConvertOptions(deinterlace="on")
 
 

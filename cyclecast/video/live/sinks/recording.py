@@ -41,9 +41,9 @@ class Segments:
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not self.seconds >= 1:
-            raise ConfigError(f"a segment has at least 1 second, got {self.seconds:g}")
+            raise ConfigError(f"a segment must last at least 1 second, got {self.seconds:g}")
         if self.mib is not None and self.mib < 1:
-            raise ConfigError(f"a segment has at least 1 MiB, got {self.mib}")
+            raise ConfigError(f"a segment must have at least 1 MiB, got {self.mib}")
 
     @property
     def is_limited(self) -> bool:

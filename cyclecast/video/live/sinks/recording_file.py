@@ -17,7 +17,7 @@ from cyclecast.video.live.sinks.disk_sync import DiskSync
 from cyclecast.video.resize import letterbox
 
 TICKS = 90_000  # per second: the clock of MPEG
-NOMINAL_FPS = 30  # for encoders that ask; the times of the frames are what counts
+NOMINAL_FPS = 30  # for encoders that need one; the frames keep their own times
 FAST_PRESETS = {"h264": "superfast", "hevc": "ultrafast", "av1": "12", "vp9": "8"}  # in software: the model needs the cores
 
 

@@ -104,7 +104,7 @@ class Window:
         if self._is_closed or not is_open():
             self._quit()
             return
-        # The toolkit would scale it too, but Qt takes the nearest pixel, which makes text unreadable, and draws gray around.
+        # The toolkit would scale it too, but Qt uses the nearest pixel, which makes text unreadable, and draws gray around.
         cv2.imshow(NAME, self._with_overlay(frame, letterbox(frame.image, window_size())))
         while (code := cv2.waitKeyEx(1)) != -1 and not self._is_closed:
             self._press(key_name(code))

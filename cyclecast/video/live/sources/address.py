@@ -15,7 +15,7 @@ PROC_PIPE = re.compile(r"/proc/\d+/fd/\d+")  # the same pipe, seen from another 
 LOCAL_SCHEMES = ("screen", "pattern", "csi", "file")  # schemes that are not network protocols
 PLAIN_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]*)(:\d+)?", re.ASCII)
 HOST_AND_PORT = re.compile(r"[^@:/]*(:\d+)?|\[[^@/]*\](:\d+)?")
-HIDDEN = "***"  # in place of a secret
+HIDDEN = "***"  # instead of a secret
 MIN_SECRET_LENGTH = 4  # characters: shorter ones occur in any text
 
 

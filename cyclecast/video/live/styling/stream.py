@@ -70,8 +70,8 @@ class Stream:
         self._temporal_filter, self._governor, self._seconds = temporal_filter, governor, seconds
         self._on_message = suppress_errors(on_message)
         self._switches = 0
-        self._is_working = False  # the model took a frame
-        self._unfit: tuple[int, int] | None = None  # the last size that the model cannot take
+        self._is_working = False  # the model has accepted a frame
+        self._unfit: tuple[int, int] | None = None  # the last size that the model rejected
 
     def next(self) -> StyledFrame | None:
         """Returns the next frame; None if none came for a moment, or if the model had to be compiled for its size or rejects it.

@@ -20,7 +20,7 @@ from cyclecast.video.live.sources.address import host_address
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 MIN_TOKEN_LENGTH = 8  # characters
-TOKEN_VARIABLE = "CYCLECAST_TOKEN"  # in place of ?token=, which everybody on the machine can read in the list of processes
+TOKEN_VARIABLE = "CYCLECAST_TOKEN"  # instead of ?token=, which all users of the machine can read in the list of processes
 LISTEN_BACKLOG = 64  # connections that wait to be accepted
 SEND_BUFFER_BYTES = 256 * 1024  # a few frames, so that a slow connection does not show the past
 UNACKNOWLEDGED_TIMEOUT_MS = 20_000  # without an answer from the other end, after which a connection is closed
