@@ -57,7 +57,7 @@ class Engine(Protocol):
         ...
 
     def run(self, frame: Image) -> Image:
-        """(H, W, 3) uint8 BGR -> a new array of the same shape.
+        """Styles a frame: (H, W, 3) uint8 BGR -> a new array of the same shape.
 
         The frame may be read-only or any view. Raises EngineError if it does not fit the model.
         """
@@ -122,7 +122,7 @@ class PerSizeCache(Generic[Compiled]):
 
 
 def spec_from_metadata(model: str | Path, metadata: str | None) -> ModelSpec:
-    """The ModelSpec in a model's metadata, or the default one if there are none. model: the name in the error.
+    """Returns the ModelSpec in a model's metadata, or the default one if there are none. model: the name in the error.
 
     Raises ModelError if the metadata cannot be read.
     """

@@ -137,7 +137,7 @@ def board_name(root: Path = Path("/")) -> str | None:
 def cache_folder(name: str) -> Path | None:
     """Returns a folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux); None if it cannot be used.
 
-    It may lie behind a link of the user's, but must not belong to another user, whose compiled models would run here.
+    It may be a link of the user's, but must not belong to another user, whose compiled models would run here.
     """
     folder = user_cache_path("cyclecast") / name
     try:
@@ -153,7 +153,7 @@ def cache_folder(name: str) -> Path | None:
 def shrink_cache(folder: Path, limit: int | None = None) -> None:
     """Deletes compiled models, the longest unused first, until those in the folder have `limit` bytes; None: `CACHE_BYTES`.
 
-    The newest one stays. A source that changes its size for ever would fill the disk otherwise.
+    The newest one stays. Otherwise, a source that keeps changing its size would fill the disk.
     """
     try:
         found = [(path, path.lstat()) for path in folder.iterdir() if path.suffix in COMPILED_SUFFIXES and is_own_file(path)]

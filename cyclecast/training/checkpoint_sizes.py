@@ -1,7 +1,7 @@
 """How much memory a file of torch.save asks for, found without reading its tensors.
 
 A file of a few kilobytes can ask for gigabytes: by tensors whose strides are 0, by compressed or overlapping entries of its zip
-archive, and by calls that allocate. So its pickle is first read with stand-ins in place of everything that it names: nothing of
+archive, and by calls that allocate. So its pickle is first read with stand-ins for everything that it names: nothing of
 torch is called, no code runs, and only the sizes are kept.
 """
 

@@ -65,7 +65,7 @@ def image_channels(inputs: int, outputs: int) -> dict[str, int]:
 def convert(tensors: Mapping[str, Tensor], layout: Layout, network: ImageGenerator, description: str) -> dict[str, Tensor]:
     """Converts the tensors into a state dict of `network`.
 
-    Raises ModelError if a tensor is missing, has another shape, or has no place. An instance norm cancels the bias before it,
+    Raises ModelError if a tensor is missing, has another shape, or is not expected. An instance norm cancels the bias before it,
     which is dropped. A batch norm's running mean includes the bias before it, which is subtracted. Statistics that `network`
     does not use are dropped.
     """

@@ -118,7 +118,7 @@ class PairedData:
 
     @property
     def skipped(self) -> set[Path]:
-        """Unpaired files, and files that could not be used so far."""
+        """Returns the unpaired files, and the files that could not be used so far."""
         return self._images.skipped
 
     def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def check_tracks(source: Path, output: Path, info: StreamInfo, time_range: TimeR
 
 
 def output_encoding(output: Path, options: ConvertOptions) -> Encoding:
-    """The encoding of a video with this name. A GIF is assembled from frames that were encoded without loss.
+    """Returns the encoding of a video with this name. A GIF is assembled from frames that were encoded without loss.
 
     Raises OutputError if the suffix is unknown or the container cannot hold the codec or its pixel format; ConfigError for an
     unknown codec, and for an option that a GIF does not have.

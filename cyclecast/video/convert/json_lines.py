@@ -21,7 +21,7 @@ class JsonLines:
         self.path, self._sync = path, sync
 
     def read(self) -> tuple[list[dict[str, Any]], int]:
-        """All objects, and the number of complete lines that are none. A missing file has no objects.
+        """Returns all objects, and the number of complete lines that are not objects. A missing file has no objects.
 
         A last line without its end, which a crash leaves behind, is removed if an object precedes it. Raises OSError if the file
         cannot be read.

@@ -29,7 +29,7 @@ def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[
     """Returns (source, output) of each file. Globs and folders are expanded; a folder's tree is mirrored under `output`.
 
     One file goes to `output` itself, unless that is a folder or ends in a separator; several files need a folder. A folder or a
-    glob has no hidden files, none in hidden folders or `SYSTEM_FOLDERS`, and none under `output`. A folder below it that cannot
+    glob excludes hidden files, files in hidden folders or `SYSTEM_FOLDERS`, and files under `output`. A folder below it that cannot
     be read is planned like a file, so that it is an error of the batch. Raises ConfigError for an empty name, if several sources
     would become one file, or if all files of a source lie under the output folder; InputError for a source that matches nothing.
     """
@@ -118,7 +118,7 @@ def _files_of_glob(pattern: str, output: Path) -> list[Path]:
 
 
 def _outside(found: list[Path], source: str, output: Path) -> list[Path]:
-    """Those that are not outputs of an earlier run. Raises ConfigError if none is left."""
+    """Leaves out the outputs of an earlier run. Raises ConfigError if nothing remains."""
     outside = [path for path in found if not _is_under(path, output)]
     if not outside:
         raise ConfigError(
@@ -144,8 +144,8 @@ def _is_under(path: Path, folder: Path) -> bool:
 def _output_names(places: list[Path]) -> list[Path]:
     """Returns the path of each output under the output folder.
 
-    Where files of several formats would become one, also on a disk that does not tell upper from lower case, those that
-    change their format keep the name of the old one: clip.avi beside clip.mp4 becomes clip.avi.mp4.
+    If files of several formats would become one, also on a case-insensitive disk, those that change their format keep the
+    old suffix in their name: clip.avi beside clip.mp4 becomes clip.avi.mp4.
     """
     names = [_output_name(place) for place in places]
     same: dict[str, set[Path]] = defaultdict(set)

@@ -44,7 +44,7 @@ def choose_encoder(
 
     hardware: "auto" takes the first hardware that encodes frames of this pix_fmt and size (width, height) on this machine,
     and software where there is none; "software"; or one of `HARDWARE`, which must work. Hardware is tested in another
-    process; "auto" tests only hardware of which the system shows signs.
+    process; "auto" tests only hardware that the system appears to have.
     Raises ConfigError for unknown names and for a pix_fmt that the encoder does not accept; EngineUnavailable for an encoder that
     this FFmpeg lacks or that does not work.
     """

@@ -107,7 +107,7 @@ def frames_of(
     """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header states.
 
     clock: puts the packets on one clock. is_damaged: confirms the flag of a corrupt frame, see `FlagCheck.is_damaged`; None: the
-    flag counts.
+    flag decides.
     """
     is_sorted_here = times_follow_decoding(container, stream)
     is_seekable = can_seek(container, stream) and not (clock and clock.mends)

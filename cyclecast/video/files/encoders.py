@@ -169,9 +169,9 @@ class ChosenEncoder:
         raise ConfigError(f"{self.name} has no preset {preset!r}; {there}")
 
     def pix_fmt(self, pix_fmt: str | None = None) -> str:
-        """The pixel format for the encoder: `pix_fmt` (None: yuv420p), or the same samples in the order that the encoder takes.
+        """Returns the encoder's pixel format: `pix_fmt` (None: yuv420p), or the same samples in the order that it accepts.
 
-        Raises ConfigError, with a list, if it takes neither.
+        Raises ConfigError, with a list, if it accepts neither.
         """
         name, accepted = pix_fmt or "yuv420p", self.accepted_formats()
         for form in (name, OTHER_LAYOUT.get(name)):

@@ -218,7 +218,7 @@ def write_image(path: Path, image: Image) -> None:
 def write_still(path: Path, still: Still) -> list[str]:
     """Writes the image in the format of the suffix, at quality 95 where there is a choice.
 
-    Returns a phrase for each thing that the format cannot hold. Raises OutputError if the format is unknown or does not take an
+    Returns a phrase for each thing that the format cannot hold. Raises OutputError if the format is unknown or cannot hold an
     image of this size, or if the file cannot be written.
     """
     suffix = path.suffix.lower()

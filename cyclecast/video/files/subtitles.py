@@ -34,8 +34,8 @@ class _Cue:
 class Subtitles:
     """Transcodes text subtitles to the container's codec, which may not keep all of their styling.
 
-    Texts that overlap are shown together for as long as they do, in codecs that show one at a time. report: gets a phrase for
-    drawings, which are left out.
+    Texts that overlap are shown together for as long as they do, in codecs that show one at a time. report: called with a phrase
+    for drawings, which are left out.
     """
 
     preroll = Fraction(0)

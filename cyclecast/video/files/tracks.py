@@ -201,9 +201,9 @@ class Sound:
 
 
 def choose_layout(codec: str, layout: av.AudioLayout) -> str:
-    """The channel layout in which an encoder of `LAYOUTS` holds this one with the least loss.
+    """Returns the channel layout in which an encoder of `LAYOUTS` holds this one with the least loss.
 
-    Raises ValueError for channels without speaker positions, such as nine of them.
+    Raises ValueError for channels without speaker positions, for example nine channels.
     """
     name = layout_name(layout)
     name = BACK_FOR_SIDE.get(name, name)

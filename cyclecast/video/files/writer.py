@@ -235,7 +235,7 @@ class VideoWriter:
 def open_output(path: Path, growing: bool = False, any_tags: bool = False, file: FileIO | None = None) -> Any:
     """Opens PyAV's container for writing; it keeps all times. growing, file: as in `VideoWriter`.
 
-    any_tags: MP4 and QuickTime files hold tags of any name, in a list of keys in place of the usual boxes.
+    any_tags: MP4 and QuickTime files hold tags of any name, in a list of keys instead of the usual boxes.
     """
     # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the frames.
     options = {"avoid_negative_ts": "disabled"}

@@ -80,7 +80,7 @@ class Capture:
         self._thread.start()
 
     def take(self, seconds: float) -> CapturedFrame | None:
-        """The newest frame that was not taken yet; None if none comes within `seconds`.
+        """Returns the newest frame that was not taken yet; None if none comes within `seconds`.
 
         Raises EOFError when the source has ended, InputError in one line if it could not be opened.
         """

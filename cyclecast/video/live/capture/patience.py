@@ -12,7 +12,7 @@ class Patience:
     """Observes the frames of one source. Use it from one thread, or under a lock.
 
     to_open: seconds for the first two frames, until the rate is known. least: seconds for sources with many frames per second.
-    fixed: seconds that the user has set, in place of what follows from the rate.
+    fixed: seconds that the user has set, instead of those by the rate.
     """
 
     def __init__(self, to_open: float, least: float, fixed: float | None = None) -> None:

@@ -74,9 +74,9 @@ def host_address(address: str) -> str:
 
 
 def redacted_address(address: str) -> str:
-    """Returns the address for printing: of one in a network the scheme, the host and the port alone.
+    """Returns the address for printing: only scheme, host and port of a network address.
 
-    A user, a password, a path or a parameter may each be what opens the camera.
+    The user, password, path and parameters may all be secrets.
     """
     if is_camera(address):
         return f"camera {address}"

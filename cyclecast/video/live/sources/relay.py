@@ -1,7 +1,7 @@
-"""Where a stream may lead: through here, FFmpeg connects to nothing that is nearer than the address that the user typed.
+"""Limits where a stream may lead: FFmpeg connects to nothing that is nearer than the address that the user typed.
 
 A server on the internet can redirect FFmpeg, or name addresses in a playlist: of this machine, of a cloud's metadata service,
-of a router. FFmpeg has no option against that. So HTTP goes through a proxy in this process, which looks at each address once
+of a router. FFmpeg has no option to prevent that. So HTTP goes through a proxy in this process, which looks at each address once
 more when it connects, and RTSP through a relay that passes no redirect on. `rtsps` ends here, so that its answers can be read.
 """
 

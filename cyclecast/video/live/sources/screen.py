@@ -100,7 +100,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def bgr_from_screenshot(shot: Any) -> Image:
-    """mss's BGRA screenshot -> (H, W, 3) uint8 BGR. Raises InputError if its size and its data disagree."""
+    """Converts mss's BGRA screenshot to (H, W, 3) uint8 BGR. Raises InputError if its size and its data disagree."""
     try:
         pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
     except ValueError as error:

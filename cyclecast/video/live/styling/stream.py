@@ -102,7 +102,7 @@ class Stream:
         return StyledFrame(captured.number, captured.at, source, styled, self.switcher.active_model, self.switcher.split)
 
     def _prepare(self, width: int, height: int) -> None:
-        """Compiles the model for frames of this size. If it cannot take them, they are skipped: another size may come again.
+        """Compiles the model for frames of this size. If the model rejects them, they are skipped: another size may follow.
 
         Raises what the model raises if it never worked.
         """
@@ -143,7 +143,7 @@ def open_stream(
     options: LiveOptions | None = None,
     on_message: OnMessage | None = None,
 ) -> Stream:
-    """Opens a source (an address as `cyclecast live` takes it, or a feed) and the first of the models.
+    """Opens a source (an address as for `cyclecast live`, or a feed) and the first of the models.
 
     Raises ConfigError for "browser", whose frames come through the web page of a `Session`; whatever `opener` raises. A source
     that cannot be opened raises InputError when its first frame is taken.

@@ -1,6 +1,6 @@
-"""The connections to the page's server: how many there may be, and how long a client may take to say what it wants.
+"""The connections to the page's server: how many there may be, and how long a client may take to send its request.
 
-Whoever reaches the port can connect without a token. So a request has a deadline, and where there is no room for a new
+Anyone who reaches the port can connect without a token. So a request has a deadline, and where there is no room for a new
 connection, it takes the place of the one that has been without a request for the longest time.
 """
 

@@ -1,7 +1,7 @@
 """One VP8 stream for all WebRTC viewers who see the same: a frame is encoded once, and every viewer gets the same packets.
 
 Viewers with another position of the slider have a stream of their own, and so have those whose network is much weaker, or else
-one phone would spoil the video for everybody. A key frame is encoded for the whole stream when one of its viewers needs one.
+one phone would spoil the video for all. A key frame is encoded for the whole stream when one of its viewers needs one.
 """
 
 from __future__ import annotations

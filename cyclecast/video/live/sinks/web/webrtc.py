@@ -193,7 +193,7 @@ class PeerConnections:
 
 
 async def accept_offer(connection: RTCPeerConnection, sdp: str) -> RTCRtpTransceiver:
-    """Sets the remote description. InvalidOffer unless it offers exactly one video.
+    """Sets the remote description. Raises InvalidOffer unless it offers exactly one video.
 
     Uses only the first `MAX_CANDIDATES` addresses: each gets packets, whoever owns it.
     """
