@@ -99,7 +99,7 @@ def live(
     split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
     segment_seconds: Annotated[
-        float | None, typer.Option(min=1, help="Begin another file of a recording after so many seconds. Default: one file.")
+        float | None, typer.Option(min=1, help="Begin another file of a recording after this many seconds. Default: one file.")
     ] = None,
     segment_mib: Annotated[
         int | None, typer.Option(min=1, help="Begin another file of a recording at this size in MiB. Default: one file.")

@@ -53,8 +53,8 @@ def convert_file(
 
     part_maker: converts the parts of a video elsewhere, as on a cluster. Raises InputError if the source cannot be read;
     OutputError if the output exists, cannot be written, or its container cannot hold the codec; ConfigError for options that do
-    not exist; Interrupted after Ctrl-C or SIGTERM; and whatever `function` raises. Finished parts of a video then stay in a folder
-    beside the output, see `job`.
+    not exist; Interrupted after Ctrl-C or SIGTERM; and whatever `function` raises. Finished parts of a video then stay in a
+    folder beside the output, see `job`.
     """
     options = options or ConvertOptions()
     try:

@@ -29,9 +29,10 @@ def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[
     """Returns (source, output) of each file. Globs and folders are expanded; a folder's tree is mirrored under `output`.
 
     One file goes to `output` itself, unless that is a folder or ends in a separator; several files need a folder. A folder or a
-    glob excludes hidden files, files in hidden folders or `SYSTEM_FOLDERS`, and files under `output`. A folder below it that cannot
-    be read is planned like a file, so that it is an error of the batch. Raises ConfigError for an empty name, if several sources
-    would become one file, or if all files of a source lie under the output folder; InputError for a source that matches nothing.
+    glob excludes hidden files, files in hidden folders or `SYSTEM_FOLDERS`, and files under `output`. A folder below it that
+    cannot be read is planned like a file, so that it is an error of the batch. Raises ConfigError for an empty name, if several
+    sources would become one file, or if all files of a source lie under the output folder; InputError for a source that matches
+    nothing.
     """
     if not str(output):
         raise ConfigError("OUTPUT is empty; name a file or a folder")

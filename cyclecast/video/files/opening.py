@@ -17,8 +17,8 @@ from cyclecast.video.files.lists import LOCAL_LISTS, describe_list, formats_with
 def open_container(path: Path, hwaccel: HWAccel | None = None, position: int = 0) -> InputContainer:
     """Opens PyAV's container for reading.
 
-    position: bytes to skip, in a transport or program stream, which can be read from anywhere. Raises InputError if the file cannot
-    be read, is not a video, or has nothing that `hwaccel` decodes.
+    position: bytes to skip, in a transport or program stream, which can be read from anywhere. Raises InputError if the file
+    cannot be read, is not a video, or has nothing that `hwaccel` decodes.
     """
     check_source(path)
     options = {"protocol_whitelist": "file", "format_whitelist": formats_without(LOCAL_LISTS)}
