@@ -31,7 +31,7 @@ def write_contact_sheet(source: Path, output: Path, models: Sequence[str], overw
     """
     check_output(output, overwrite)
     if output.suffix.lower() not in FORMATS:
-        raise OutputError(f"{output}: no image format of that name; expected one of {', '.join(sorted(FORMATS))}")
+        raise OutputError(f"{output}: no image format of that name; there are: {', '.join(sorted(FORMATS))}")
     frame = read_first_frame(source)
     height, width = frame.shape[:2]
     frame = _shrink(frame, MAX_SHORT_SIDE / min(height, width))

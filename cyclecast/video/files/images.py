@@ -223,7 +223,7 @@ def write_still(path: Path, still: Still) -> list[str]:
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise OutputError(f"no image format of that name; expected one of {', '.join(sorted(FORMATS))}")
+        raise OutputError(f"no image format of that name; there are: {', '.join(sorted(FORMATS))}")
     data, lost = encode_still(suffix, still)
     try:
         path.write_bytes(data)

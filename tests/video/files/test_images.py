@@ -358,7 +358,7 @@ def test_jpegs_have_full_color_resolution(tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"no image format of that name; expected one of \.bmp, "):
+    with pytest.raises(OutputError, match=r"no image format of that name; there are: \.bmp, "):
         write_still(tmp_path / "out.xyz", Still(IMAGE))
     with pytest.raises(OutputError, match=r"an image of 16400x2 cannot be encoded as \.webp"):
         write_still(tmp_path / "out.webp", Still(np.zeros((2, 16400, 3), np.uint8)))
