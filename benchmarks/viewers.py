@@ -36,20 +36,20 @@ def write_identity_model(path: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody uses."""
+    """Returns an unused port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def cpu_seconds(process: int) -> float:
-    """CPU time of a process, without its children."""
+    """Returns the CPU time of a process, without its children."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def resident_mib(process: int) -> float:
-    """Memory of a process."""
+    """Returns the resident memory of a process."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
@@ -77,13 +77,13 @@ async def watch_webrtc(port: int, viewer: int) -> None:
 
 
 async def watch(port: int, mjpeg: int, webrtc: int) -> None:
-    """All viewers at once."""
+    """Runs all viewers at once."""
     viewers = [watch_mjpeg(port, viewer) for viewer in range(mjpeg)]
     await asyncio.gather(*viewers, *[watch_webrtc(port, viewer) for viewer in range(webrtc)])
 
 
 def state_of(port: int) -> Any:
-    """The answer of /api/state; None before the page is there."""
+    """Returns the answer of /api/state; None before the server is up."""
     try:
         with urllib.request.urlopen(f"http://localhost:{port}/api/state", timeout=5) as response:
             return json.load(response)
@@ -92,7 +92,7 @@ def state_of(port: int) -> Any:
 
 
 def measure(source: str, mjpeg: int, webrtc: int, seconds: float, settle: float = SETTLE_S) -> dict[str, Any]:
-    """One run with so many viewers. settle: seconds from the last viewer's connection to the measurement."""
+    """Measures one run with this many viewers. settle: seconds from the last viewer's connection to the measurement."""
     with tempfile.TemporaryDirectory() as folder:
         model, port = Path(folder) / "identity.onnx", free_port()
         write_identity_model(model)

@@ -30,7 +30,7 @@ SAMPLE = 1 << 20  # bytes at each end of a file that go into its digest
 def check_source(source: Path) -> None:
     """Raises MissingInputError, InputPermissionError or InputError unless `source` is a file that this user may read.
 
-    Pipes and devices are refused: sources are read several times, and opening a pipe may wait for ever.
+    Pipes and devices are refused: sources are read several times, and opening a pipe may wait forever.
     """
     try:
         mode = os.stat(source).st_mode
@@ -80,7 +80,7 @@ def read_error(error: OSError, path: object) -> InputError:
 
 
 def rename_new(source: Path, output: Path) -> None:
-    """Renames `source` to `output`. FileExistsError if there is something of that name, even since a moment; it stays."""
+    """Renames `source` to `output`. Raises FileExistsError, and keeps it, if that name exists by now."""
     output.open("xb").close()  # reserves the name
     try:
         os.replace(source, output)
@@ -126,7 +126,7 @@ def atomic_write(output: Path, overwrite: bool = False) -> Iterator[Path]:
 def is_hidden(path: Path) -> bool:
     """Returns whether a part of a relative path begins with a dot, or is one of `SYSTEM_FOLDERS`.
 
-    Such as macOS's `._a.mov`, Android's `.trashed-1-a.jpg`, a file that is being written, the folder of a job.
+    For example macOS's `._a.mov`, Android's `.trashed-1-a.jpg`, a file that is being written, the folder of a job.
     """
     return any((part.startswith(".") and part != "..") or part.lower() in SYSTEM_FOLDERS for part in path.parts)
 

@@ -35,7 +35,7 @@ RAW_SUFFIXES = frozenset(  # of cameras' raw files, which nothing here decodes
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef"}
     | {".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 )
-LARGEST_PIXELS = 1 << 28  # of an image; a file of a few kilobytes can say that it has any number
+LARGEST_PIXELS = 1 << 28  # of an image; the header of a small file can state any number
 HEADER_FORMATS = (*dict.fromkeys(FORMATS.values()), "GIF", "AVIF", "HEIF")  # Pillow's names, to read sizes
 ADVICE = "pip install 'cyclecast[heic]'"  # brings pillow-heif, and a Pillow that reads AVIF
 
@@ -90,18 +90,18 @@ def _warn_once(message: str) -> None:
 
 
 def check_image_size(path: Path, data: bytes) -> None:
-    """InputError if the header says that the image is larger than `LARGEST_PIXELS`, or does not say how large it is."""
+    """Raises InputError if the header states no size, or one above `LARGEST_PIXELS`."""
     size = stated_size(path, data)
     if size is None:
         raise InputError(f"{path}: cannot be read as an image{describe_missing_plugin(path)}")
     if size[0] * size[1] > LARGEST_PIXELS:
         raise InputError(
-            f"{path}: cannot be read as an image: it says that it has {size[0]}x{size[1]} pixels; the limit is {LARGEST_PIXELS}"
+            f"{path}: cannot be read as an image: its header states {size[0]}x{size[1]} pixels; the limit is {LARGEST_PIXELS}"
         )
 
 
 def stated_size(path: Path, data: bytes) -> tuple[int, int] | None:
-    """(width, height) as the header states it, without decoding; None if the file is none of the formats known here."""
+    """Reads (width, height) from the header, without decoding; returns None if the format is not known here."""
     is_readable(path)  # registers the plugin of HEIC
     try:
         with quiet_pillow():
@@ -116,7 +116,7 @@ def stated_size(path: Path, data: bytes) -> tuple[int, int] | None:
 
 
 def tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """The tags of the first image of a TIFF file's bytes: Pillow does not open all TIFF files that OpenCV can decode."""
+    """Reads the tags of the first image of a TIFF file's bytes: Pillow does not open all TIFF files that OpenCV can decode."""
     header = data[:8]
     if data[2:4] in (b"+\0", b"\0+"):  # BigTIFF, which Pillow recognizes by a header in little-endian order only
         header = b"II+\0" + data[4:16]

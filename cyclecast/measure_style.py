@@ -66,7 +66,7 @@ class ImageSet:
 
     @property
     def all(self) -> Tensor:
-        """All patches."""
+        """Returns all patches."""
         return torch.cat([self.training, self.held_out])
 
 

@@ -1,6 +1,6 @@
-"""Files and folders that cyclecast keeps under names that anybody can guess, such as the folder of a job beside its output.
+"""Files and folders that cyclecast keeps under predictable names, for example the folder of a job beside its output.
 
-Somebody else may have made the folder that they lie in: an unpacked archive can hold links under these names, which lead to the
+The folder around them may come from another person: an unpacked archive can hold links under these names, which lead to the
 user's own files. So they are opened without following a link, and only what cyclecast writes is deleted. Standard library only.
 """
 
@@ -19,11 +19,11 @@ SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class NotOwnError(OSError):
-    """Something that cyclecast did not make has a name that it uses: a link, or a file of another type or another user."""
+    """A name that cyclecast uses is taken by a link, or by a file of another type or another user."""
 
 
 def create_own_folder(folder: Path, mode: int = 0o777) -> None:
-    """Creates a folder and its parents, or uses one that is there. NotOwnError if it is a link or belongs to another user.
+    """Creates a folder and its parents, or uses an existing one. Raises NotOwnError if it is a link or belongs to another user.
 
     mode: permissions of a new folder, before the umask.
     """
@@ -34,9 +34,9 @@ def create_own_folder(folder: Path, mode: int = 0o777) -> None:
 
 
 def own_opener(name: str, flags: int) -> int:
-    """The `opener` of `open`: opens or creates a regular file, without following a link.
+    """Opens or creates a regular file, without following a link. To be passed to `open` as its `opener`.
 
-    NotOwnError for everything else, for a file with a second name (a hard link), and for a file of another user.
+    Raises NotOwnError for everything else, for a file with a second name (a hard link), and for a file of another user.
     """
     path = Path(name)
     if path.is_symlink():
@@ -58,7 +58,7 @@ def own_opener(name: str, flags: int) -> int:
 
 
 def is_own_folder(path: Path) -> bool:
-    """Whether this is a folder of this user; a link is none. Others, too, may write into a folder of temporary files."""
+    """Returns whether this is a folder of this user, not a link. In a folder of temporary files, other users may write, too."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -67,7 +67,7 @@ def is_own_folder(path: Path) -> bool:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether this is a regular file with one name; a link is none."""
+    """Returns whether this is a regular file with one name, not a link."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -76,7 +76,7 @@ def is_own_file(path: Path) -> bool:
 
 
 def create_own_file(path: Path) -> None:
-    """Creates an empty file in place of what has this name. OSError if that is a folder with something in it."""
+    """Replaces the file or link of this name by an empty file. Raises OSError if it is a folder that is not empty."""
     remove_name(path)
     path.open("xb").close()
 
@@ -89,7 +89,7 @@ def remove_own_files(folder: Path, names: re.Pattern[str]) -> None:
 
 
 def remove_name(path: Path) -> None:
-    """Removes a file, a link or an empty folder, if there is one. OSError for a folder with something in it."""
+    """Removes a file, a link or an empty folder, if it exists. Raises OSError for a folder that is not empty."""
     if path.is_dir() and not path.is_symlink():
         path.rmdir()
     else:
@@ -97,13 +97,13 @@ def remove_name(path: Path) -> None:
 
 
 def leads_outside(name: str) -> bool:
-    """Whether a relative path that was read from a file is none, or leads out of its folder."""
+    """Returns whether a path that was read from a file is absolute or leads out of its folder."""
     path = Path(name)
     return path.is_absolute() or bool(path.drive) or ".." in path.parts
 
 
 def refuse_links_in(folder: Path) -> None:
-    """NotOwnError if there is a link in a folder in which cyclecast makes none, however deep."""
+    """Raises NotOwnError if the folder contains a link, however deep: cyclecast creates none there."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if os.path.islink(os.path.join(parent, name)):
@@ -111,7 +111,7 @@ def refuse_links_in(folder: Path) -> None:
 
 
 def refuse_links_outside(folder: Path, path: Path) -> None:
-    """OutputError if a folder between `folder` and `path` is a link that leads out of `folder`."""
+    """Raises OutputError if a folder between `folder` and `path` is a link that leads out of `folder`."""
     if not path.is_relative_to(folder):
         return
     root = os.path.realpath(folder)
@@ -124,6 +124,6 @@ def refuse_links_outside(folder: Path, path: Path) -> None:
 
 
 def _check_owner(path: Path, found: os.stat_result) -> None:
-    """NotOwnError for another user's file. Whoever owns the folder around it could replace it anyway, as on a mounted disk."""
+    """Raises NotOwnError if the file belongs neither to this user nor to the owner of its folder, who could replace it anyway."""
     if hasattr(os, "geteuid") and found.st_uid not in (os.geteuid(), os.stat(path.parent).st_uid):
         raise NotOwnError(errno.EPERM, f"{path} belongs to another user; remove it")

@@ -21,7 +21,7 @@ NOT_OURS = {"pip", "setuptools", "wheel"}  # what a virtual environment begins w
 
 
 def why_skipped(question: str = QUESTION) -> str | None:
-    """Why there can be no audit here; None if there can."""
+    """Returns why no audit is possible here; None if one is."""
     if find_spec("pip_audit") is None:
         return "pip-audit is not installed"
     try:
@@ -34,7 +34,7 @@ def why_skipped(question: str = QUESTION) -> str | None:
 
 
 def find_holes(report: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """(holes that a newer version closes, other holes) of pip-audit's report, a line for each."""
+    """Returns (holes that a newer version closes, other holes) of pip-audit's report, a line for each."""
     closed: list[str] = []
     others: list[str] = []
     for package in report["dependencies"]:

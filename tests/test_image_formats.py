@@ -29,7 +29,7 @@ needs_avif = pytest.mark.skipif("avif" not in features.get_supported_modules(), 
 
 @pytest.fixture
 def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No plugin for HEIC."""
+    """Removes the plugin for HEIC."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     image_formats.has_decoder.cache_clear()
     yield
@@ -43,14 +43,14 @@ def upright_red_over_blue(width: int = 48, height: int = 64) -> Image.Image:
 
 
 def write_gif(path: Path) -> Path:
-    """A GIF of a red frame and a blue one."""
+    """Writes a GIF of a red frame and a blue one."""
     red, blue = (Image.new("RGB", (64, 48), color) for color in (RED, BLUE))
     red.save(path, save_all=True, append_images=[blue], duration=100)
     return path
 
 
 def write_lying_avif(path: Path) -> Path:
-    """An AVIF file that is red over blue once it is turned as its EXIF says."""
+    """Writes an AVIF file that is red over blue once it is rotated as its EXIF orientation requires."""
     exif = Image.Exif()
     exif[0x0112] = 6  # turn clockwise
     upright_red_over_blue().transpose(Image.Transpose.ROTATE_90).save(path, exif=exif.tobytes(), quality=90)
@@ -150,7 +150,7 @@ def test_the_plugin_is_registered_where_it_is_installed(monkeypatch: pytest.Monk
 
 
 def write_heic(path: Path) -> Path:
-    """A HEIC file, as phones write them."""
+    """Writes a HEIC file, as phones do."""
     pytest.importorskip("pillow_heif", reason="pillow-heif is not installed").register_heif_opener()
     upright_red_over_blue().save(path, format="HEIF", quality=95)
     return path

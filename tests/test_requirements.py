@@ -40,7 +40,7 @@ def requirements() -> list[Requirement]:
 
 
 def lowest(requirement: Requirement) -> Version:
-    """The lowest version that is admitted; 0 if there is no bound."""
+    """Returns the lowest version that is allowed; 0 if there is no bound."""
     bounds = [each.version for each in requirement.specifier if each.operator in (">=", "==", "~=")]
     return max(map(Version, bounds), default=Version("0"))
 
@@ -82,7 +82,7 @@ def test_holes_that_a_newer_version_closes_are_told_from_others() -> None:
 
 @pytest.fixture
 def mirror() -> Iterator[str]:
-    """A server that knows nothing about holes."""
+    """Yields the address of an index that knows no vulnerabilities."""
 
     class Missing(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

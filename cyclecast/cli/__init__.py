@@ -78,7 +78,7 @@ for command in (demo, convert, live, style, train, evaluate, export, adopt, veri
 
 
 def main() -> None:
-    """The console script. A CyclecastError becomes one line and exit code 1; SIGTERM and SIGHUP clean up like Ctrl-C."""
+    """Runs the console script. A CyclecastError becomes one line and exit code 1; SIGTERM and SIGHUP clean up like Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which `nohup` sets
         signal.signal(signal.SIGHUP, signal.default_int_handler)

@@ -60,7 +60,7 @@ def bench(
 
 
 def bench_table(report: Bench) -> Table:
-    """One row for each engine and precision."""
+    """Returns the table of results: one row for each engine and precision."""
     table = Table(title=f"{report.model}, {report.size}, {report.frames} frames; {report.machine}")
     table.add_column("engine", no_wrap=True)
     table.add_column("device", min_width=9)

@@ -74,7 +74,7 @@ def open_model(model: str, engine: str, device: str, precision: str) -> Iterator
 
 @contextmanager
 def print_warnings(print_message: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Prints the log's warnings, such as an engine that `auto` passed over or files without a partner, as lines on stderr.
+    """Prints the log's warnings as lines on stderr: an engine that `auto` skipped, or unpaired files.
 
     print_message: prints one line; default: `print_line`. A nested call changes nothing.
     """

@@ -103,9 +103,7 @@ def convert(
     ] = None,
     mend_clock: Annotated[
         bool,
-        typer.Option(
-            help="Continue the clock where it jumps, as in recordings strung together. Otherwise a jump back is an error."
-        ),
+        typer.Option(help="Continue the clock where it jumps, as in concatenated recordings. Otherwise a jump back is an error."),
     ] = True,
     work_height: WorkHeightOption = None,
     strength: StrengthOption = 1.0,
@@ -131,7 +129,7 @@ def convert(
     from cyclecast.video.convert.options import ConvertOptions
     from cyclecast.video.convert.plan import plan_conversions
 
-    if not sources:  # click fills OUTPUT first, and would say that SOURCE is missing
+    if not sources:  # click fills OUTPUT first, and would report that SOURCE is missing
         missing = "OUTPUT" if output else "SOURCE and OUTPUT"
         raise typer.BadParameter("missing; type cyclecast convert SOURCE... OUTPUT", param_hint=missing)
     options = ConvertOptions(

@@ -87,7 +87,7 @@ def export(
         typer.Option(help="Padding where a .pth's ResNet without norms halves the resolution: zeros or reflect. Default: zeros."),
     ] = None,
     skip: Annotated[
-        bool, typer.Option("--skip", help="A .pth is of a run of `train` with skip = true: its output is added to the input.")
+        bool, typer.Option("--skip", help="For a .pth of a run of `train` with skip = true: add the output to the input.")
     ] = False,
     precision: Annotated[
         str, typer.Option(help="Precision of the weights: fp32, or fp16 for GPUs, which halves the file size.")

@@ -99,7 +99,7 @@ def live(
     split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
     segment_seconds: Annotated[
-        float | None, typer.Option(min=1, help="Begin another file of a recording after so many seconds. Default: one file.")
+        float | None, typer.Option(min=1, help="Begin another file of a recording after this many seconds. Default: one file.")
     ] = None,
     segment_mib: Annotated[
         int | None, typer.Option(min=1, help="Begin another file of a recording at this size in MiB. Default: one file.")
@@ -108,7 +108,7 @@ def live(
         float | None,
         typer.Option(
             min=0.5,
-            help="Seconds without a frame after which the source counts as lost. Default: 4, or three times the interval between "
+            help="Seconds without a frame after which the source is lost. Default: 4, or three times the interval between "
             "its frames if they are rarer.",
         ),
     ] = None,
@@ -166,7 +166,8 @@ def live(
 def open_models(names: Sequence[str], engine: str, device: str, precision: str) -> tuple[Callable[[str], Model], dict[str, str]]:
     """Reads all models into memory: a file that is replaced or deleted during the run changes nothing.
 
-    Returns the function that opens one, and a dict for the facts about the engine of the first. ModelError if one is missing.
+    Returns the function that opens one, and a dict for the facts about the engine of the first. Raises ModelError if one is
+    missing.
     """
     from cyclecast.runtime.model import find_model
     from cyclecast.runtime.model_file import read_model_file
@@ -186,9 +187,9 @@ def open_models(names: Sequence[str], engine: str, device: str, precision: str) 
 
 
 def source_address(source: str | None, source_file: Path | None) -> str:
-    """The address of the source: as typed, from the first line of a file, or the first camera.
+    """Returns the address of the source: as typed, from the first line of a file, or the first camera.
 
-    ConfigError for both or for an empty file, InputError for a file that cannot be read.
+    Raises ConfigError if both are given or the file is empty, and InputError if the file cannot be read.
     """
     if source_file is None:
         return source or "0"

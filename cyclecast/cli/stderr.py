@@ -16,12 +16,12 @@ class MessageStream(io.TextIOBase):
 
     @property
     def _stream(self) -> Any:
-        """The stream below; None if the process was started without one."""
+        """Returns the wrapped stream; None if the process was started without one."""
         return getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # a progress bar replaces `sys.stderr`
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream below."""
+        """Returns the encoding of the wrapped stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
@@ -42,14 +42,14 @@ class MessageStream(io.TextIOBase):
             pass
 
     def isatty(self) -> bool:
-        """Whether the stream below is a terminal."""
+        """Returns whether the wrapped stream is a terminal."""
         try:
             return self._stream is not None and bool(self._stream.isatty())
         except ValueError:
             return False
 
     def fileno(self) -> int:
-        """The file descriptor of the stream below. OSError if it has none."""
+        """Returns the file descriptor of the wrapped stream. Raises OSError if it has none."""
         if self._stream is None:
             raise io.UnsupportedOperation("stderr is closed")
         return int(self._stream.fileno())

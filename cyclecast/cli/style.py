@@ -51,7 +51,7 @@ def style(
         float | None, typer.Option(help="Minutes that everything may take. More minutes give better strokes. Default: 20.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Number of training steps, in place of --minutes. Default: as many as fit.")
+        int | None, typer.Option(help="Number of training steps, instead of --minutes. Default: as many as fit.")
     ] = None,
     preset: Annotated[
         Literal["nano", "small", "base"], typer.Option(help="Size of the generator. base is as fast as the bundled models.")

@@ -45,7 +45,7 @@ class Cluster:
     """A connection to Ray, and a `PartMaker` that converts videos there. A context manager.
 
     address: HOST:PORT of a running cluster, or "auto": the cluster that this machine belongs to, otherwise a temporary one on
-    this machine. The other arguments as for `cyclecast.load`. EngineUnavailable if there is no cluster at the address.
+    this machine. The other arguments: as in `cyclecast.load`. Raises EngineUnavailable if there is no cluster at the address.
     """
 
     def __init__(self, address: str, model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> None:
@@ -81,8 +81,8 @@ class Cluster:
     ) -> StageSeconds:
         """Converts every part that the job lacks.
 
-        InputError if the source cannot be read, has changed meanwhile, or has frames without timestamps; EngineError if the
-        machines fail; what `make_part` raises there.
+        Raises InputError if the source cannot be read, has changed meanwhile, or has frames without timestamps; EngineError if
+        the machines fail; and whatever `make_part` raises there.
         """
         source = SourceFile(video.path)
         spans = list(_spans(video))
@@ -138,7 +138,7 @@ class Cluster:
 
 
 def _connect(address: str) -> None:
-    """Connects to Ray. OSError, RuntimeError, ValueError or RayError if there is no cluster at this address."""
+    """Connects to Ray. Raises OSError, RuntimeError, ValueError or RayError if there is no cluster at this address."""
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address == "auto":
         try:
@@ -175,7 +175,7 @@ def _remove_everywhere(folder: str) -> None:
 
 
 def _spans(video: VideoFile) -> Iterator[Span]:
-    """The parts of the video, `PART_FRAMES` packets each, in display order. InputError for frames without timestamps."""
+    """Yields the parts of the video in display order, `PART_FRAMES` packets each. Raises InputError if timestamps are missing."""
     times = video.times()
     if not all(one < other for one, other in zip(times, times[1:], strict=False)):
         raise InputError(f"{video.path}: its frames have no timestamps of their own; convert it without --cluster")

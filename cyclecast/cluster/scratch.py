@@ -54,7 +54,7 @@ def remove_folder(name: str) -> None:
 
 
 def write_once(path: Path, chunks: Iterable[bytes]) -> Path:
-    """Writes the chunks to `path` if no process of this machine has done so. OSError if it cannot be written."""
+    """Writes the chunks to `path` if no process of this machine has done so. Raises OSError if it cannot be written."""
     partial = path.with_suffix(".partial")
     with FileLock(f"{partial}.lock"):
         if not path.exists():

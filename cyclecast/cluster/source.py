@@ -15,7 +15,7 @@ BLOCK_BYTES = 32 << 20  # of a source that is sent
 
 
 class SourceFile:
-    """The file to convert, with its state when the conversion began. InputError if it cannot be read."""
+    """The file to convert, with its state when the conversion began. Raises InputError if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class SourceFile:
             raise read_error(error, self.path) from error
 
     def check_unchanged(self) -> None:
-        """InputError if the file has changed since the beginning or cannot be read."""
+        """Raises InputError if the file has changed since the beginning or cannot be read."""
         try:
             state = self._state()
         except OSError as error:
@@ -35,7 +35,7 @@ class SourceFile:
             raise InputError(f"{self.path}: was changed while it was converted; run the command again")
 
     def send(self) -> list[Any]:
-        """References to the file's blocks in Ray's store. InputError if it has changed; EngineError if Ray cannot store it."""
+        """Returns the file's blocks in Ray's store. Raises InputError if it has changed, EngineError if Ray cannot store it."""
         self.check_unchanged()
         blocks = []
         try:

@@ -79,7 +79,8 @@ class Span:
 def make_part(request: PartRequest, span: Span) -> PartResult | None:
     """Runs on a worker: converts one part. None if this machine lacks the source and the request has no blocks of it.
 
-    EngineError if this machine has other versions; OutputError if it cannot store what it is sent; what a conversion raises.
+    Raises EngineError if this machine has other versions; OutputError if it cannot store what it receives; and whatever a
+    conversion raises.
     """
     host = socket.gethostname()
     if request.versions != VERSIONS:

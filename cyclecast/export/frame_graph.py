@@ -95,7 +95,7 @@ class NormInFp32(nn.Module):
 
 
 def pad(x: Tensor, stride: int, margin: int = 0, least_side: int = SMALLEST_FRAME) -> Tensor:
-    """(N, C, H, W) -> `margin` more on each side, then right and below up to multiples of `stride`, which 2 * margin is.
+    """Pads (N, C, H, W) by `margin` on each side, then right and below up to multiples of `stride`; 2 * margin is one.
 
     The sides grow to `least_side` at least, twice the stride at most. Mirrors the frame, or repeats its last rows and columns
     where the smallest frame may be too small for a mirror (strides from 16 up, margins).

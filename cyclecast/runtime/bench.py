@@ -88,12 +88,12 @@ def measure_engines(
 ) -> Bench:
     """Times `count` frames through `model` on each engine, in its `auto` precision and, if that differs, in fp32.
 
-    model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they repeat
-    in turn. engines: keys of `ENGINES` or "auto"; none: all engines of this machine, or a plan's own. device: as in `load`.
-    on_message: gets a line before each row, and one for each engine left out. on_build: see `Engine`. opener: opens the
-    engines; `cyclecast.open_engine` knows torch too.
+    model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they repeat in
+    turn. engines: keys of `ENGINES` or "auto"; none: all engines of this machine, or a plan's own. device: as in `load`.
+    on_message: called with a line before each row, and with one for each engine left out. on_build: see `Engine`. opener: opens
+    the engines; `cyclecast.open_engine` knows torch too.
 
-    An engine that fails is left out, and `failed` says why. Raises ModelError (not a frame model), EngineError (the model
+    An engine that fails is left out, and `failed` records why. Raises ModelError (not a frame model), EngineError (the model
     cannot take such frames, or every engine fails), EngineUnavailable (a requested engine is missing, or all are),
     and ConfigError (no frames, frames of several sizes, an unknown engine).
     """

@@ -17,7 +17,7 @@ from cyclecast.runtime.engine import IN_FLIGHT, Image
 
 
 class Gpu:
-    """The NVIDIA GPU of this index. EngineUnavailable if the GPU, its driver or `cuda-bindings` is missing."""
+    """The NVIDIA GPU of this index. Raises EngineUnavailable if the GPU, its driver or `cuda-bindings` is missing."""
 
     def __init__(self, index: int) -> None:
         try:

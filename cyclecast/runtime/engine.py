@@ -57,9 +57,9 @@ class Engine(Protocol):
         ...
 
     def run(self, frame: Image) -> Image:
-        """(H, W, 3) uint8 BGR -> a new array of the same shape.
+        """Styles a frame: (H, W, 3) uint8 BGR -> a new array of the same shape.
 
-        The frame may be read-only or any view. EngineError if it does not fit the model.
+        The frame may be read-only or any view. Raises EngineError if it does not fit the model.
         """
         ...
 
@@ -122,9 +122,9 @@ class PerSizeCache(Generic[Compiled]):
 
 
 def spec_from_metadata(model: str | Path, metadata: str | None) -> ModelSpec:
-    """The ModelSpec in a model's metadata, or the default one if there are none. model: the name in the error.
+    """Returns the ModelSpec in a model's metadata, or the default one if there are none. model: the name in the error.
 
-    ModelError if the metadata cannot be read.
+    Raises ModelError if the metadata cannot be read.
     """
     if not metadata:
         return ModelSpec()
@@ -192,14 +192,14 @@ def dense(frame: Image) -> Image:
 
 
 def check_shape(got: Sequence[int], expected: Sequence[int]) -> None:
-    """EngineError unless an output's shape (H, W, 3) equals its frame's."""
+    """Raises EngineError unless an output's shape (H, W, 3) equals its frame's."""
     if tuple(got) != tuple(expected):
         sizes = f"{got[1]}x{got[0]} for an input of {expected[1]}x{expected[0]}"
         raise EngineError(f"not a frame model: its output is {sizes} (expected the same size)")
 
 
 def check_size(width: int, height: int, size: tuple[int, int] | None) -> None:
-    """EngineError if a model of this fixed size (None: any) cannot take width x height."""
+    """Raises EngineError if a model of this fixed size (None: any) cannot take width x height."""
     if size is not None and (width, height) != size:
         raise EngineError(f"the model is fixed to {size[0]}x{size[1]}, got a frame of {width}x{height}")
     if min(width, height) < SMALLEST_FRAME:

@@ -17,7 +17,7 @@ from cyclecast.own_files import is_own_file
 log = logging.getLogger(__name__)
 
 RTX_TARGETS = (75, 80, 86, 89, 120, 121)  # compute capabilities (SM) that TensorRT for RTX builds for
-CACHE_BYTES = 2 << 30  # that compiled models of one engine may take on the disk
+CACHE_BYTES = 2 << 30  # that compiled models of one engine may use on the disk
 COMPILED_SUFFIXES = {".blob", ".cl_cache", ".plan"}  # one file for each model and frame size; others have one for each machine
 MIN_FREE_BYTES = 2 << 30  # free disk space that compiled models and videos need
 # Instruction sets that decide the speed of a network on a CPU, in Linux's spelling.
@@ -135,9 +135,9 @@ def board_name(root: Path = Path("/")) -> str | None:
 
 
 def cache_folder(name: str) -> Path | None:
-    """A folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux); None if it cannot be used.
+    """Returns a folder for compiled models in the user's cache (XDG_CACHE_HOME on Linux); None if it cannot be used.
 
-    It may lie behind a link of the user's, but must not belong to another user, whose compiled models would run here.
+    It may be a link of the user's, but must not belong to another user, whose compiled models would run here.
     """
     folder = user_cache_path("cyclecast") / name
     try:
@@ -153,7 +153,7 @@ def cache_folder(name: str) -> Path | None:
 def shrink_cache(folder: Path, limit: int | None = None) -> None:
     """Deletes compiled models, the longest unused first, until those in the folder have `limit` bytes; None: `CACHE_BYTES`.
 
-    The newest one stays. A source that changes its size for ever would fill the disk otherwise.
+    The newest one stays. Otherwise, a source that keeps changing its size would fill the disk.
     """
     try:
         found = [(path, path.lstat()) for path in folder.iterdir() if path.suffix in COMPILED_SUFFIXES and is_own_file(path)]
@@ -164,7 +164,7 @@ def shrink_cache(folder: Path, limit: int | None = None) -> None:
                 break
             path.unlink(missing_ok=True)
             total -= stat.st_size
-    except OSError:  # such as a file that another process uses, on Windows
+    except OSError:  # for example, another process uses the file, on Windows
         log.debug("%s cannot be cleaned up", folder, exc_info=True)
 
 

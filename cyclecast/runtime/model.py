@@ -61,7 +61,7 @@ class Model:
 
     @property
     def frame_sizes(self) -> tuple[Size, Size] | None:
-        """The smallest and the largest (width, height) of its frames; None: any from 16x16 up."""
+        """Returns the smallest and the largest (width, height) of its frames; None for any size from 16x16 up."""
         if self.engine.size is not None:
             return self.engine.size, self.engine.size
         return getattr(self.engine, "size_range", None)

@@ -23,14 +23,14 @@ class ModelFile:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content, in hexadecimal."""
+        """Returns the SHA-256 of the content, in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
 
     @contextmanager
     def on_disk(self) -> Iterator[Path]:
         """Yields a file with this content, for libraries that read files: the file itself if it has not changed, or else a copy.
 
-        Weights in files beside a model are found only beside the file itself. EngineError if there is no room for a copy.
+        Weights in files beside a model are found only beside the file itself. Raises EngineError if there is no room for a copy.
         """
         if self._is_unchanged():
             yield self.path
@@ -51,7 +51,7 @@ class ModelFile:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Reads a model's file. MissingModelError if it does not exist, ModelError if it cannot be read."""
+    """Reads a model's file. Raises MissingModelError if it does not exist, ModelError if it cannot be read."""
     try:
         return ModelFile(path, path.read_bytes())
     except OSError as error:
@@ -59,12 +59,12 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 def unreadable_model(error: OSError, path: Path) -> ModelError:
-    """The error to raise when reading the model at `path` failed with `error`."""
+    """Returns the error to raise when reading the model at `path` failed with `error`."""
     if not path.exists():
         return MissingModelError(f"{path}: no such model")
     return ModelError(f"{path}: cannot be read as a model ({error.strerror})")
 
 
 def as_model_file(model: Path | ModelFile) -> ModelFile:
-    """The file, read now if it is still a path."""
+    """Returns the file, and reads it if it is still a path."""
     return model if isinstance(model, ModelFile) else read_model_file(model)

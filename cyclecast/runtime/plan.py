@@ -50,7 +50,7 @@ class PlanFacts:
 
 
 def engine_of_plan(model: Path | ModelFile) -> str | None:
-    """The engine that runs a plan, or None if the file is not a plan. ModelError if it cannot be read."""
+    """Returns the engine that runs a plan, or None if the file is not a plan. Raises ModelError if it cannot be read."""
     if isinstance(model, ModelFile):
         return MAGIC.get(model.content[:4])
     try:
@@ -61,7 +61,7 @@ def engine_of_plan(model: Path | ModelFile) -> str | None:
 
 
 def read_facts(plan: Path | ModelFile) -> PlanFacts | None:
-    """Reads a plan's facts without any library; None if another program built it. ModelError if they cannot be read."""
+    """Reads a plan's facts without any library; None if another program built it. Raises ModelError if they cannot be read."""
     file = as_model_file(plan)
     plan, content = file.path, file.content
     start = content.find(HEADER_START.encode())

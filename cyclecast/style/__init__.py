@@ -1,4 +1,4 @@
-"""Turns any look into a frame model: a style image or many, somebody's generator, or pairs. Needs the extra `train`.
+"""Turns any look into a frame model: one style image or many, another project's generator, or pairs. Needs the extra `train`.
 
 `make_style` reads the look (`looks`), extracts frames (`footage`), generates or cuts pairs (`teacher`, `crops`), plans the time
 (`plan`), trains with the recipe `style_transfer` or `supervised`, exports, and writes a sheet and a card (`result`). This

@@ -41,15 +41,15 @@ class PairFolders:
 
     @property
     def held_out(self) -> PairFolders:
-        """The folders of the pairs that are held out of training."""
+        """Returns the folders of the pairs that are held out of training."""
         return PairFolders(self.folder / "held-out")
 
     def has_pair(self, number: int) -> bool:
-        """Returns whether all tiles of pair `number` are there."""
+        """Returns whether all tiles of pair `number` exist."""
         return (self._target(number).after / f"{number:06d}-last.png").is_file()
 
     def are_complete(self) -> bool:
-        """Returns whether all pairs are there, and at least one."""
+        """Returns whether all pairs exist, and at least one."""
         return self.total > 0 and all(map(self.has_pair, range(self.total)))
 
     def write(self, number: int, before: Image, after: Image) -> None:

@@ -63,7 +63,7 @@ class StyleFolder:
             lock.release()
 
     def clear(self) -> None:
-        """Deletes what a run writes, but the lock. The plan goes last: a folder without one counts as another program's."""
+        """Deletes what a run writes, but the lock. The plan goes last: a folder without one is treated as another program's."""
         own = [path for path in self._entries() if OWN_NAMES.fullmatch(path.name)]
         for path in sorted(own, key=lambda path: path == self.plan_file):
             if path.is_dir() and not path.is_symlink():

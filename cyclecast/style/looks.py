@@ -20,7 +20,7 @@ from cyclecast.video.files.opening import VIDEO_SUFFIXES
 
 SMALLEST_STYLE = 128  # pixels: a smaller style image holds no strokes to learn
 COLLECTION = 20  # this many style images are enough for a discriminator
-KEYFRAMES = 5  # up to this many pairs count as keyframes of one clip
+KEYFRAMES = 5  # the most pairs that are treated as keyframes of one clip
 PYTORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
@@ -34,12 +34,12 @@ class StyleImages:
 
     @property
     def is_collection(self) -> bool:
-        """Whether a discriminator can learn from them."""
+        """Returns whether a discriminator can learn from them."""
         return len(self.paths) >= COLLECTION
 
     @property
     def manner(self) -> str:
-        """How the model paints, as a phrase for its card."""
+        """Returns how the model paints, as a phrase for its card."""
         return f"in {self}"
 
     def __str__(self) -> str:
@@ -55,17 +55,17 @@ class Teacher:
 
     @property
     def is_pytorch(self) -> bool:
-        """Whether it must be exported to ONNX first."""
+        """Returns whether it must be exported to ONNX first."""
         return self.path.is_dir() or self.path.suffix.lower() in PYTORCH_SUFFIXES
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The file that it is read from."""
+        """Returns the file that the look is read from."""
         return (self.path / NAME if self.path.is_dir() else self.path,)
 
     @property
     def manner(self) -> str:
-        """How the model paints, as a phrase for its card."""
+        """Returns how the model paints, as a phrase for its card."""
         return f"as {self.path.name} does"
 
     def __str__(self) -> str:
@@ -81,17 +81,17 @@ class Pairs:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All images."""
+        """Returns all images."""
         return tuple(path for row in self.rows for path in row)
 
     @property
     def are_keyframes(self) -> bool:
-        """Whether they are few enough to be keyframes of one clip."""
+        """Returns whether they are few enough to be keyframes of one clip."""
         return len(self.rows) <= KEYFRAMES
 
     @property
     def manner(self) -> str:
-        """How the model paints, as a phrase for its card."""
+        """Returns how the model paints, as a phrase for its card."""
         return f"as {self} show{'s' if len(self.rows) == 1 else ''}"
 
     def __str__(self) -> str:

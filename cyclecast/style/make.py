@@ -32,7 +32,7 @@ def make_style(
     """Learns a look and writes it to `output` as a frame model, with a card (.md) and a sheet (.jpg) beside it.
 
     looks: images of a style, folders of them, or one generator. footage: videos, images or folders of what will be styled, or
-    of something similar. pairs: two folders with images of the same names, in place of looks. on_message: called with a line
+    of something similar. pairs: two folders with images of the same names, instead of looks. on_message: called with a line
     for people. on_progress: called with the name of a stage, what is done and the total. Everything in progress is in the
     folder OUTPUT.style; the same call resumes there after any interruption, with the same result.
 
@@ -62,7 +62,7 @@ def make_style(
         raise Interrupted(f"interrupted; {RESUME_HINT}") from error
     except CyclecastError:
         raise
-    except OSError as error:  # such as a full disk
+    except OSError as error:  # for example, the disk is full
         raise write_error(error, folder.root) from error
 
 

@@ -15,7 +15,7 @@ class StyleOptions:
     minutes: float | None = None
     """Time for everything. None: 20, or as long as `steps` take."""
     steps: int | None = None
-    """Training steps, in place of `minutes`."""
+    """Training steps, instead of `minutes`."""
     preset: str = "base"
     """Size of the generator: nano, small or base."""
     strength: float = 1.0

@@ -55,7 +55,7 @@ class Plan:
 
     @property
     def is_costly(self) -> bool:
-        """Whether deleting the folder would lose more than extracted frames."""
+        """Returns whether deleting the folder would lose more than extracted frames."""
         return self.pairs > 0 or self.steps > 0
 
     def save(self, path: Path) -> None:

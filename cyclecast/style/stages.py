@@ -114,7 +114,7 @@ class Stages:
 
     @property
     def pairs(self) -> PairFolders:
-        """The folders of the planned pairs."""
+        """Returns the folders of the planned pairs."""
         return PairFolders(self.folder.pairs, self.plan.pairs)
 
     def _seconds_left(self, start: float | None = None) -> float:
@@ -161,7 +161,7 @@ class Stages:
             self._generate_pairs(look)
 
     def _generate_pairs(self, teacher: Teacher) -> None:
-        """Runs the teacher on crops of the footage until all pairs are there."""
+        """Runs the teacher on crops of the footage until all pairs exist."""
         plan, options = self.plan, self.options
         with cyclecast.load(self._teacher_path) as model:
             maker = PairMaker(model, sorted(self.folder.frames.glob("*.jpg")), options.seed, options.view)
@@ -239,7 +239,7 @@ class Stages:
 
     @property
     def _data(self) -> tuple[Path, Path]:
-        """The two folders that training reads."""
+        """Returns the two folders that training reads."""
         if isinstance(self.look, StyleImages):
             return self.folder.frames, self.folder.styles
         return self.pairs.before, self.pairs.after

@@ -35,5 +35,5 @@ def list_visible(folder: Path) -> list[Path]:
     """
     paths = [path for path in list_images(folder) if not is_hidden(path.relative_to(folder))]
     if not paths:
-        raise InputError(f"{folder}: no images in it that are not hidden")
+        raise InputError(f"{folder}: expected images in this folder; found none, except hidden files")
     return paths

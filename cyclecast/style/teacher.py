@@ -1,4 +1,4 @@
-"""Generates pairs with a teacher, somebody's slow generator: crops of footage, and its output for them."""
+"""Generates pairs with a teacher, a slow generator: crops of footage, and its output for them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def convert_teacher(
     """Returns the path of the teacher as a frame model or plan: its own file, or one that is written to `adopted`.
 
     images: to try it on, (H, W, 3) uint8 BGR. color, key: as in `StyleOptions`. on_message: called with a line for each thing
-    that a .pth does not say for sure. Raises ModelError (not an image-to-image generator) or ConfigError (a convention that
+    that a .pth leaves open. Raises ModelError (not an image-to-image generator) or ConfigError (a convention that
     cannot be detected, several generators).
     """
     if key is not None and not teacher.is_pytorch:

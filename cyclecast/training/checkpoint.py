@@ -59,7 +59,7 @@ class Weights(Protocol):
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes `state` (tensors, numbers, strings, lists, dicts) completely or not at all. OutputError if that fails."""
+    """Writes `state` (tensors, numbers, strings, lists, dicts) completely or not at all. Raises OutputError if that fails."""
     with atomic_write(path, overwrite=True) as partial_path:
         try:
             with partial_path.open("wb") as file:

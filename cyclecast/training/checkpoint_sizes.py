@@ -1,7 +1,7 @@
 """How much memory a file of torch.save asks for, found without reading its tensors.
 
 A file of a few kilobytes can ask for gigabytes: by tensors whose strides are 0, by compressed or overlapping entries of its zip
-archive, and by calls that allocate. So its pickle is first read with stand-ins in place of everything that it names: nothing of
+archive, and by calls that allocate. So its pickle is first read with stand-ins for everything that it names: nothing of
 torch is called, no code runs, and only the sizes are kept.
 """
 
@@ -32,7 +32,7 @@ LEGACY_PICKLES = 4  # magic number, version, facts about the machine, object; th
 
 
 def check_sizes(path: Path) -> None:
-    """ModelError if the file asks for much more memory than its own size. Raises what a broken file raises, of any type."""
+    """Raises ModelError if the file asks for much more memory than its own size. A broken file may raise an error of any type."""
     limit = EXPANSION * path.stat().st_size + ALLOWANCE
     with _pickles(path, limit) as (file, count):
         claims = Claims(file, encoding="latin1")
@@ -43,7 +43,7 @@ def check_sizes(path: Path) -> None:
 
 
 def check_tensors(path: Path, state: object) -> None:
-    """The same of what has been read: ModelError if its tensors, once copied, need much more memory than the file's size."""
+    """Raises ModelError if the tensors that were read, once copied, need much more memory than the file's size."""
     found = {id(tensor): tensor.numel() * tensor.element_size() for tensor in _tensors(state)}
     _check(path, "its tensors", sum(found.values()), EXPANSION * path.stat().st_size + ALLOWANCE)
 
@@ -58,7 +58,7 @@ def _check(path: Path, what: str, claimed: int, limit: int) -> None:
 
 @contextmanager
 def _pickles(path: Path, limit: int) -> Iterator[tuple[IO[bytes], int]]:
-    """(file, number of pickles at its beginning): `data.pkl` of a zip archive, or a file from before PyTorch 1.6."""
+    """Yields (file, number of pickles at its beginning): `data.pkl` of a zip archive, or a file from before PyTorch 1.6."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             yield file, LEGACY_PICKLES
@@ -71,7 +71,7 @@ def _pickles(path: Path, limit: int) -> Iterator[tuple[IO[bytes], int]]:
 
 
 class StandIn:
-    """In place of every class and function that a pickle names: takes anything and does nothing."""
+    """A stand-in for every class and function that a pickle names: accepts anything and does nothing."""
 
     def __init__(self, *args: object, **fields: object) -> None:
         pass
@@ -107,7 +107,7 @@ class Claims(pickle.Unpickler):
         self.storage_bytes: dict[object, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """A stand-in for everything."""
+        """Returns a stand-in for every class."""
         if module == "torch._tensor" and name.startswith("_rebuild_from_type"):
             return lambda function, _, args, *state: function(*args)
         if module == "torch._utils" and name.startswith(("_rebuild_tensor", "_rebuild_qtensor")):
@@ -119,7 +119,7 @@ class Claims(pickle.Unpickler):
         return type(name, (StandIn,), {})
 
     def persistent_load(self, pid: Any) -> Any:
-        """The bytes of an element of this storage."""
+        """Returns the bytes of an element of this storage."""
         if not isinstance(pid, tuple) or pid[0] != "storage":
             return StandIn()
         item, key, count = pid[1], pid[2], pid[4]
@@ -131,7 +131,7 @@ class Claims(pickle.Unpickler):
         return StandIn()
 
     def _claim_allocation(self, *args: object) -> StandIn:
-        """`torch.FloatTensor(2, 3)`, `bytearray(6)`: both are allowed in a file of plain data."""
+        """Counts the bytes of `torch.FloatTensor(2, 3)` or `bytearray(6)`: both are allowed in a file of plain data."""
         numbers = [
             number for arg in args for number in (arg if isinstance(arg, tuple | list) else (arg,)) if isinstance(number, int)
         ]
@@ -140,7 +140,7 @@ class Claims(pickle.Unpickler):
 
 
 def _tensors(state: object) -> Iterator[Tensor]:
-    """The tensors in nested dictionaries, lists and tuples."""
+    """Yields the tensors in nested dictionaries, lists and tuples."""
     waiting, seen = [state], set[int]()
     while waiting:
         item = waiting.pop()

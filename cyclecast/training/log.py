@@ -32,7 +32,7 @@ class LossLog:
     def open(self, step: int) -> None:
         """Writes the file anew from the lines known here: a new run starts empty, a resumed one ends at its checkpoint.
 
-        OutputError if it cannot be written.
+        Raises OutputError if it cannot be written.
         """
         try:
             with open(self.path, "w", encoding="utf-8", opener=own_opener) as file:
@@ -54,7 +54,7 @@ class LossLog:
             self._writer.close()
 
     def add(self, step: int, losses: dict[str, float]) -> None:
-        """Adds one step's losses, and writes a line after every `every` steps. OutputError if it cannot be written."""
+        """Adds one step's losses, and writes a line after every `every` steps. Raises OutputError if it cannot be written."""
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1

@@ -36,8 +36,8 @@ def steadiness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor, outputs
 def flatness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     """Returns the root mean square deviation from its mean color of the network's output for flat images.
 
-    inputs: (N, C, H, W), of which only N and C count: N images of one random color each, from torch's generator. On a flat area,
-    a network can only draw its own sampling grid: PixelShuffle's 4x4 pixels.
+    inputs: (N, C, H, W), of which only N and C are used: N images of one random color each, from torch's generator. On a flat
+    area, a network can only draw its own sampling grid: PixelShuffle's 4x4 pixels.
     """
     colors = (2 * torch.rand(*inputs.shape[:2], 1, 1) - 1).to(inputs)
     outputs = network(colors.expand(-1, -1, FLAT_SIDE, FLAT_SIDE).contiguous()).float()

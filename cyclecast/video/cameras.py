@@ -72,7 +72,7 @@ def open_capture(source: str | int) -> cv2.VideoCapture:
 
 
 def is_character_device(path: str) -> bool:
-    """Whether the path is a character device, or a link to one."""
+    """Returns whether the path is a character device, or a link to one."""
     try:
         return stat.S_ISCHR(os.stat(path).st_mode)
     except (OSError, ValueError):

@@ -57,20 +57,20 @@ class Fit:
         return (self.frame[0] - self.scaled[0]) // 2, (self.frame[1] - self.scaled[1]) // 2
 
     def place(self, image: Image) -> Image:
-        """The frame with the scaled image in it, whose edges are repeated up to the frame's: black bars change the colors."""
+        """Places the scaled image in a frame and repeats its edges up to the frame's: black bars change the colors."""
         left, top = self.margins
         right, bottom = (whole - part - margin for whole, part, margin in zip(self.frame, self.scaled, (left, top), strict=True))
         scaled = resize_image(image, self.scaled)
         return np.asarray(cv2.copyMakeBorder(scaled, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
 
     def cut_out(self, frame: Image, size: tuple[int, int]) -> Image:
-        """The image in a frame, scaled back to its own (width, height)."""
+        """Cuts the image out of a frame and scales it back to its own (width, height)."""
         left, top = self.margins
         return resize_image(frame[top : top + self.scaled[1], left : left + self.scaled[0]], size)
 
 
 def fit_size(size: tuple[int, int], smallest: tuple[int, int], largest: tuple[int, int]) -> Fit:
-    """How an image of `size` fits into a frame whose sides are from `smallest` to `largest`; all are (width, height)."""
+    """Computes how an image of `size` fits into a frame with sides from `smallest` to `largest`; all are (width, height)."""
     width, height = size
     box = tuple(min(max(side, low), high) for side, low, high in zip(size, smallest, largest, strict=True))
     scale = min(box[0] / width, box[1] / height)
@@ -79,7 +79,7 @@ def fit_size(size: tuple[int, int], smallest: tuple[int, int], largest: tuple[in
 
 
 def letterbox(image: Image, size: tuple[int, int]) -> Image:
-    """The image centered in (width, height), as large as it fits, with black around it; the same image if it has that size."""
+    """Centers the image in (width, height), as large as it fits, with black around it. Keeps an image of that size."""
     height, width = image.shape[:2]
     if size == (width, height) or not all(size):
         return image

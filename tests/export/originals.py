@@ -88,7 +88,7 @@ def resnet(
     channels: tuple[int, int] = (3, 3),
     halvings: int = 2,
 ) -> Net:
-    """up: deconvolution, blur (CUT), or the mode of an Upsample before a convolution. bias: None as that project has it, by norm.
+    """Builds a ResNet. up: deconvolution, blur (CUT), or an Upsample's mode. bias: None as that project has it, by norm.
 
     blur_down: CUT's low-pass filters on the way down. channels: of the input and of the output. halvings: 3 or 4 in pix2pixHD.
     """
@@ -132,7 +132,7 @@ class GanBlock(nn.Module):
 
 
 def pytorch_gan(blocks: int, ngf: int, channels: int = 3, mode: str = "nearest") -> Net:
-    """PyTorch-GAN's CycleGAN generator: its outer padding is the number of channels. mode: of its Upsample."""
+    """Builds PyTorch-GAN's CycleGAN generator: its outer padding is the number of channels. mode: of its Upsample."""
 
     def normed(width: int) -> list[nn.Module]:
         return [nn.InstanceNorm2d(width), nn.ReLU(True)]
@@ -154,7 +154,7 @@ def unet(
     bias: bool | None = None,
     channels: tuple[int, int] = (3, 3),
 ) -> Net:
-    """bias, channels: as above; the last convolution always has a bias."""
+    """Builds a U-Net. bias, channels: as above; the last convolution always has a bias."""
     bias, normed = norm == "instance" if bias is None else bias, NORMS[norm]
 
     def down(width: int, to: int) -> nn.Module:
@@ -204,7 +204,7 @@ def with_contrast(network: Net, seed: int = 0) -> Net:
 
 
 def noise(side: int, channels: int = 3) -> Tensor:
-    """(1, channels, side, side) in [-1, 1]."""
+    """Returns (1, channels, side, side) in [-1, 1]."""
     return torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
@@ -224,7 +224,7 @@ def assert_same_output(original: Net, trained: TrainedGenerator, side: int) -> N
 
 
 def output_of(original: nn.Module, frame: Image) -> Image:
-    """The project's own output: (H, W, 3) uint8 BGR -> the same; gray images as its loader (PIL) converts them."""
+    """Computes the project's own output: (H, W, 3) uint8 BGR -> the same; gray images as its loader (PIL) converts them."""
     inputs = next(layer for layer in original.modules() if isinstance(layer, nn.Conv2d)).in_channels
     image = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None] if inputs == 1 else frame[..., ::-1]
     x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 127.5 - 1
@@ -235,5 +235,5 @@ def output_of(original: nn.Module, frame: Image) -> Image:
 
 
 def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """In dB."""
+    """Computes the PSNR in dB."""
     return cv2.PSNR(one, other)

@@ -51,7 +51,7 @@ def b2a() -> Net:
 
 
 def around(network: Net, layout: str) -> dict[str, Any]:
-    """The network's weights inside what a training script saves."""
+    """Wraps the network's weights in what a training script saves."""
     optimizer = torch.optim.Adam(network.parameters())
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -171,7 +171,7 @@ def test_without_a_generator_the_likely_keys_are_listed(tmp_path: Path) -> None:
 
 def test_unknown_tensors_beside_a_generator_are_not_ignored(a2b: Net, tmp_path: Path) -> None:
     path = write({"G": a2b.state_dict() | {"attention.weight": torch.zeros(3)}}, tmp_path / "c.pth")
-    with pytest.raises(ModelError, match="holds attention.weight, which has no place in generator resnet"):
+    with pytest.raises(ModelError, match="holds attention.weight, not expected in generator resnet"):
         read_generator(path)
 
 
@@ -230,7 +230,7 @@ def test_export_of_a_run_prints_its_direction_and_the_folders(run: Path, tmp_pat
 
 
 def write_safetensors(tensors: dict[str, Tensor], path: Path) -> Path:
-    """A length, a JSON header, and the values."""
+    """Writes a length, a JSON header, and the values."""
     header, data = {}, b""
     for key, value in tensors.items():
         values = value.detach().numpy().astype(np.float32).tobytes()
@@ -282,7 +282,7 @@ PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>404</body></html>"
 
 
 def other_type(name: str, folder: Path) -> Path:
-    """A file of a type that is neither a checkpoint nor an ONNX model."""
+    """Writes a file of a type that is neither a checkpoint nor an ONNX model."""
     path = folder / "latest_net_G.pth"
     if name == "torchscript":
         import warnings

@@ -33,7 +33,7 @@ LEAST_DB = 48
 
 @torch.no_grad()
 def styled(path: Path, frame: Image, overrides: Overrides | None = None) -> Image:
-    """The output of the graph that export writes."""
+    """Computes the output of the graph that export writes."""
     network = read_generator(path, overrides=overrides).network
     assert not isinstance(network, LatentGenerator)
     output: Image = FrameGraph(network)(torch.from_numpy(frame)[None])[0].numpy()

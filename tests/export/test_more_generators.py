@@ -1,4 +1,4 @@
-"""Generators of PyTorch-GAN and pix2pixHD, and our own that somebody saved as a bare state dict: the right picture, or one line.
+"""Generators of PyTorch-GAN and pix2pixHD, and our own, saved as a bare state dict: the right picture, or one line.
 
 Their pictures are compared with those of the original networks.
 """
@@ -152,7 +152,7 @@ def with_wide_output(network: ImageGenerator) -> ImageGenerator:
 
 
 def own_picture(network: ImageGenerator, frame: Image) -> Image:
-    """The network's own output for a frame."""
+    """Computes the network's own output for a frame."""
     expected: Image = reference(network, torch.from_numpy(frame)).numpy()
     assert expected.std() > 10
     return expected

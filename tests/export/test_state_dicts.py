@@ -140,7 +140,7 @@ def test_upsample_applies_to_resize_convolutions_only(run: Path, tmp_path: Path)
 
 
 def explicit(norm: str, bias: bool, upsample: str | None = None) -> Overrides:
-    """What the keys do not show, so that each network is compared as it is: batch norm in eval mode, a norm without a trace."""
+    """Returns what the keys do not show, so that networks are compared as they are: batch norm in eval mode, unseen norms."""
     return Overrides(
         norm="instance" if norm == "instance" and not bias else None,
         batch_norm="running" if norm == "batch" else None,
@@ -197,16 +197,16 @@ def changed(network: nn.Module, **tensors: Tensor | None) -> dict[str, Any]:
         ({"epoch": 3, "net": {}}, "holds epoch, net, expected a generator of pytorch-CycleGAN-and-pix2pix"),
         ({}, "holds nothing, expected a generator"),
         ([torch.zeros(1)], "holds a list, expected a generator's state dict"),
-        (resnet(2, 4).half().state_dict() | {"model.12.weight": torch.zeros(1)}, "model.12.weight is 1, expected 16x8x3x3 of"),
-        (changed(resnet(2, 4), model__19__bias=torch.zeros(5)), "model.19.bias is 5, expected 3 of generator resnet, blocks 2"),
-        (changed(resnet(2, 4), model__7__weight=None), "has no model.7.weight, expected of generator resnet, blocks 2, ngf 4"),
+        (resnet(2, 4).half().state_dict() | {"model.12.weight": torch.zeros(1)}, "model.12.weight is 1, expected 16x8x3x3 in"),
+        (changed(resnet(2, 4), model__19__bias=torch.zeros(5)), "model.19.bias is 5, expected 3 in generator resnet, blocks 2"),
+        (changed(resnet(2, 4), model__7__weight=None), "has no model.7.weight, expected in generator resnet, blocks 2, ngf 4"),
         (changed(resnet(2, 4), model__1__weight=None), "has no convolution model.1.weight"),
-        (changed(resnet(2, 4), model__2__weight=torch.ones(4)), "has no model.2.bias, expected of generator resnet"),
+        (changed(resnet(2, 4), model__2__weight=torch.ones(4)), "has no model.2.bias, expected in generator resnet"),
         (changed(resnet(2, 4), model__1__weight=torch.zeros(4, 3, 5, 5)), "model.1.weight is 4x3x5x5, expected 4x3x7x7"),
-        (changed(resnet(2, 4, "batch"), model__5__bias=None), "has no model.5.bias, expected of"),
+        (changed(resnet(2, 4, "batch"), model__5__bias=None), "has no model.5.bias, expected in"),
         (
             changed(unet(5, 2), model__model__3__bias=None, extra=torch.zeros(1)),
-            "holds extra, which has no place in generator unet",
+            "holds extra, not expected in generator unet",
         ),
         ({"model.model.0.weight": torch.zeros(2, 3, 4, 4)}, "a U-Net of 1 halvings, expected 5 or more"),
     ],
@@ -222,7 +222,7 @@ def test_zero_padding_shows_in_the_keys_and_is_rejected(tmp_path: Path) -> None:
     state = resnet(1, 2).state_dict()
     moved = {key.replace("conv_block.1.", "conv_block.0.").replace("conv_block.5.", "conv_block.3."): state[key] for key in state}
     torch.save(moved, tmp_path / "g.pth")
-    with pytest.raises(ModelError, match=r"has no model.10.conv_block.1.weight, expected of generator resnet"):
+    with pytest.raises(ModelError, match=r"has no model.10.conv_block.1.weight, expected in generator resnet"):
         read_generator(tmp_path / "g.pth")
 
 

@@ -29,7 +29,7 @@ LEAST_DB = 48
 
 
 def export_fixed(network: nn.Module, path: Path, height: int, width: int) -> Path:
-    """As torch exports by default: every size in the file is a constant."""
+    """Exports as torch does by default: every size in the file is a constant."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         settings: dict[str, Any] = {"dynamo": True, "opset_version": 18, "external_data": False, "verbose": False}

@@ -16,7 +16,7 @@ from cyclecast.video.scene import Scene
 
 @pytest.fixture(scope="session", autouse=True)
 def few_timed_frames() -> Iterator[None]:
-    """A finished style is timed on two frames in place of twelve."""
+    """Times a finished style on two frames instead of twelve."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(result, "TIMED_FRAMES", 2)
         yield
@@ -24,7 +24,7 @@ def few_timed_frames() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six frames of the demo's scene, 320x192."""
+    """Writes six frames of the demo's scene, 320x192."""
     folder = tmp_path_factory.mktemp("photos")
     for number, frame in enumerate(Scene(320, 192, seconds=3, rate=2)):
         cv2.imwrite(str(folder / f"{number}.png"), frame.image)
@@ -33,7 +33,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def negatives(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The negatives of the photos, under the same names."""
+    """Writes the negatives of the photos, under the same names."""
     folder = tmp_path_factory.mktemp("negatives")
     for path in photos.iterdir():
         cv2.imwrite(str(folder / path.name), 255 - read(path))
@@ -41,5 +41,5 @@ def negatives(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(path: Path) -> Image:
-    """(H, W, 3) uint8 BGR."""
+    """Reads a (H, W, 3) uint8 BGR image."""
     return np.asarray(cv2.imread(str(path)), np.uint8)

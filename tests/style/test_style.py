@@ -169,7 +169,7 @@ def test_steps_are_planned_again_by_the_time_that_the_first_ones_took(
 
 @pytest.fixture
 def stopped(photos: Path, negatives: Path, tmp_path: Path) -> Path:
-    """The output of a run of two steps that Ctrl-C stopped before its first step."""
+    """Returns the output of a run of two steps that Ctrl-C stopped before its first step."""
     output = tmp_path / "n.onnx"
     with pytest.raises(Interrupted, match="type the same command again"):
         make_style([], output, pairs=(photos, negatives), options=options(steps=2), on_message=stop_training)

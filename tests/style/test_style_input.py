@@ -29,7 +29,7 @@ from tests.style.conftest import read
 
 @pytest.fixture
 def bad(photos: Path, negatives: Path, tmp_path: Path) -> dict[str, list[object]]:
-    """Name -> arguments of a command that must fail in one line."""
+    """Returns, by name, the arguments of commands that must fail in one line."""
     tiny, noise, one, sizes, empty = (tmp_path / name for name in ("tiny.png", "noise.png", "one", "sizes", "empty"))
     for folder in (one, sizes, empty):
         folder.mkdir()

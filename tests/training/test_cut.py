@@ -259,7 +259,7 @@ def test_networks_are_half_of_cyclegans(small_config: SmallConfig, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def tints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two folders of noise: bluish and reddish; other images in each."""
+    """Writes two folders of noise, bluish and reddish, with other images in each."""
     root, random = tmp_path_factory.mktemp("tints"), np.random.default_rng(0)
     for name, tint in (("blue", (50, 0, -50)), ("red", (-50, 0, 50))):
         (root / name).mkdir()
@@ -272,7 +272,7 @@ def tints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def redness_and_structure(tints: tuple[Path, Path], out: Path, **settings: Any) -> tuple[float, float]:
-    """Mean of red minus blue of translations of blue images after a short run, and the correlation of their brightness."""
+    """Returns the mean of red minus blue in translations of blue images after a short run, and their brightness correlation."""
     small: dict[str, Any] = {
         "domain_a": tints[0],
         "domain_b": tints[1],

@@ -172,7 +172,7 @@ def test_files_without_a_partner_are_skipped_with_one_warning_for_all_and_counte
     assert {str(path.relative_to(tmp_path)) for path in data.skipped} == {"a/alone.png", "b/other.png", "b/broken.png"}
     alone, broken = (record.getMessage() for record in caplog.records)
     folders = f"{tmp_path / 'a'}, {tmp_path / 'b'}"
-    assert alone == f"{folders}: 2 files without a partner skipped (a/alone.png, b/other.png)"
+    assert alone == f"{folders}: 2 unpaired files skipped (a/alone.png, b/other.png)"
     assert "broken.png" in broken
 
 
@@ -186,9 +186,9 @@ def test_training_prints_how_many_files_have_no_partner_and_the_first_names(reci
     folders = ["--domain-a", tmp_path / "a", "--domain-b", tmp_path / "b"]
     done = run_command("train", recipe, *folders, "--out", tmp_path / "run", "--steps", 1, *settings)
     assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if "partner" in line]
+    (line,) = [line for line in done.stderr.splitlines() if "unpaired" in line]
     names = ", ".join(f"a/{number}.png" for number in range(5))
-    assert line == f"{tmp_path / 'a'}, {tmp_path / 'b'}: 7 files without a partner skipped ({names} and 2 more)"
+    assert line == f"{tmp_path / 'a'}, {tmp_path / 'b'}: 7 unpaired files skipped ({names} and 2 more)"
     (tmp_path / "b" / "7.png").rename(tmp_path / "b" / "other.png")
     done = run_command("train", recipe, *folders, "--out", tmp_path / "none", "--steps", 1, *settings)
     assert done.returncode == 1 and done.stderr.splitlines()[-1] == (

@@ -118,7 +118,7 @@ class Convention:
     gray: str = "luma"
     """How a frame is converted for a gray input: a key of `GRAY_WEIGHTS`."""
     size: tuple[int, int] | None
-    """(width, height) that the model is fixed to; None: any size."""
+    """The fixed (width, height) of the model; None: any size."""
     multiple: int
     """Sides are padded to multiples of this many pixels."""
 

@@ -77,14 +77,14 @@ def is_same_network(fixed: Run, freed: Run, x: Array, output_layout: str) -> boo
 
 
 def _extrapolate(outputs: list[Array]) -> Array:
-    """The third of the outputs for `REPETITIONS` n, if all are a + b / n with the same a and b."""
+    """Returns the third of the outputs for `REPETITIONS` n, if all are a + b / n with the same a and b."""
     first, second, third = REPETITIONS
     b = (outputs[0] - outputs[1]) / (1 / first - 1 / second)
     return np.asarray(outputs[0] + b * (1 / third - 1 / first))
 
 
 def _period(side: int) -> int:
-    """The shortest part of a side to repeat: long enough for what a pixel sees, and a multiple of the powers of 2 in `side`."""
+    """Returns the shortest part of a side to repeat: at least the receptive field, a multiple of the powers of 2 in `side`."""
     unit = math.gcd(side, 512)
     return min(part for part in range(unit, side + 1, unit) if side % part == 0 and part >= min(side, SHORTEST))
 

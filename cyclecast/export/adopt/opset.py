@@ -25,7 +25,7 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def upgrade_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in opset 18, or in the file's own if that is later. ModelError if onnx cannot convert it.
+    """Returns a copy in opset 18, or in the file's own if that is later. Raises ModelError if onnx cannot convert it.
 
     Replaces ImageScaler, Affine and Crop, which ONNX 1.5 removed and only ONNX Runtime still runs, by Mul, Add and Slice.
     """

@@ -1,4 +1,4 @@
-"""`Overrides`: the settings of a foreign model that the user gives, in place of detection."""
+"""`Overrides`: the settings of a foreign model that the user sets instead of detection."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Overrides:
 
     @property
     def normalization(self) -> str | None:
-        """The name of the range that mean and std define; None without them."""
+        """Returns the name of the range that mean and std define; None without them."""
         if self.mean is None or self.std is None:
             return None
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))

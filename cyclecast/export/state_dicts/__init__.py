@@ -114,7 +114,7 @@ def _upsample(architecture: dict[str, Any], upsample: str | None) -> list[Findin
 
 
 def _is_like_ours(architecture: Mapping[str, Any], tensors: Mapping[str, Tensor], layout: Layout) -> bool:
-    """Whether it may be of our trainer: by its keys, or because convolutions have a bias exactly if there are no norms."""
+    """Returns whether it may be our trainer's: by its keys, or because convolutions have a bias exactly if there are no norms."""
     biased = {f"{layer.theirs}.bias" in tensors for layer in layout.layers if layer.their_norm}
     norm = architecture.get("norm")
     return layout.is_ours or (norm in ("instance", "none") and biased == {norm == "none"})
@@ -146,7 +146,7 @@ def _skip(architecture: dict[str, Any], tensors: Mapping[str, Tensor], layout: L
 
 
 def _gray(architecture: dict[str, Any], gray: str | None) -> list[Finding]:
-    """Adds the conversion to gray to the architecture if it is not the default. ModelError for channels that are no frame's."""
+    """Adds a conversion to gray that is not the default to the architecture. Raises ModelError for channels that no frame has."""
     inputs, outputs = architecture.get("in_channels", 3), architecture.get("out_channels", 3)
     check_channels(inputs, outputs)
     if inputs == 3:

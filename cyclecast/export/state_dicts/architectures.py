@@ -18,7 +18,7 @@ WAY = "write it with torch.onnx.export, and then use `cyclecast adopt`"
 
 
 def name_architecture(keys: Iterable[str]) -> str | None:
-    """What the keys are of, and what to do instead, in one phrase; None if it is not among `OTHERS`."""
+    """Names the architecture that the keys belong to, and what to do instead, in one phrase; None if it is not in `OTHERS`."""
     text = "\n".join(keys)
     for name, patterns in OTHERS.items():
         if all(re.search(rf"(?m)(^|\.){pattern}", text) for pattern in patterns):

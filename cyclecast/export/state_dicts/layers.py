@@ -65,7 +65,7 @@ def image_channels(inputs: int, outputs: int) -> dict[str, int]:
 def convert(tensors: Mapping[str, Tensor], layout: Layout, network: ImageGenerator, description: str) -> dict[str, Tensor]:
     """Converts the tensors into a state dict of `network`.
 
-    Raises ModelError if a tensor is missing, has another shape, or has no place. An instance norm cancels the bias before it,
+    Raises ModelError if a tensor is missing, has another shape, or is not expected. An instance norm cancels the bias before it,
     which is dropped. A batch norm's running mean includes the bias before it, which is subtracted. Statistics that `network`
     does not use are dropped.
     """
@@ -74,9 +74,9 @@ def convert(tensors: Mapping[str, Tensor], layout: Layout, network: ImageGenerat
     def take(key: str, like: Tensor, absent: Tensor | None = None) -> Tensor:
         value = remaining.pop(key, absent)
         if value is None:
-            raise ModelError(f"has no {key}, expected of {description}")
+            raise ModelError(f"has no {key}, expected in {description}")
         if value.shape != like.shape:
-            raise ModelError(f"{key} is {shape_text(value)}, expected {shape_text(like)} of {description}")
+            raise ModelError(f"{key} is {shape_text(value)}, expected {shape_text(like)} in {description}")
         return value
 
     for layer in layout.layers:
@@ -105,5 +105,5 @@ def convert(tensors: Mapping[str, Tensor], layout: Layout, network: ImageGenerat
     for theirs, ours in layout.filters.items():
         converted[ours] = take(theirs, network.get_buffer(ours))
     if remaining:
-        raise ModelError(f"holds {first_names(remaining)}, which has no place in {description}")
+        raise ModelError(f"holds {first_names(remaining)}, not expected in {description}")
     return converted

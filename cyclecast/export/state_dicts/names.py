@@ -37,7 +37,7 @@ def direction_from_name(name: str) -> str | None:
     """Returns a2b or b2a, which names such as `netG_B2A`, `BtoA`, `G_BA_100` and `latest_net_G_B` show; None for other names.
 
     G_A is the generator a2b, as in pytorch-CycleGAN-and-pix2pix. A pair such as B2A takes precedence; otherwise the last hint
-    counts.
+    decides.
     """
     pairs = [
         match["source"] + match["target"] for match in PAIR.finditer(name) if match["source"].lower() != match["target"].lower()

@@ -28,7 +28,7 @@ def find_norm(
     """Finds the norm; returns it as an argument of `build_generator`, with the findings.
 
     versions: what torch recorded, by the names of modules, see `NORM_VERSION`. norm: overrides what the file shows, where the
-    keys allow it. batch_norm: statistics of batch norms; None: those that the project uses that the keys are of. One image's
+    keys allow it. batch_norm: statistics of batch norms; None: those that the keys' project uses. One image's
     batch norm is an instance norm with a learned scale, `affine`.
 
     Raises ConfigError if the keys do not show the norm, or if norm or batch_norm do not fit them.

@@ -1,4 +1,4 @@
-"""`Overrides`: what the keys of a state dict do not show, from the user."""
+"""`Overrides`: what the keys of a state dict do not show, as the user sets it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UPSAMPLE_MODES: dict[str, Upsample] = {"bilinear": "resize", "nearest": "nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What the keys of a file do not show, or not for sure. None: found, or the default."""
+    """What the keys of a file do not show reliably. None: found, or the default."""
 
     key: str | None = None
     """The generator to read, if the file holds several: its name or a part of it, such as G_BA."""
@@ -33,19 +33,19 @@ class Overrides:
     """Whether the network's output is added to its input, as our trainer's setting `skip` does."""
 
     def check(self) -> None:
-        """ConfigError for an unknown value."""
+        """Raises ConfigError for an unknown value."""
         for name, values in (("upsample", tuple(UPSAMPLE_MODES)), ("border", get_args(Border))):
             value = getattr(self, name)
             if value not in (None, *values):
                 raise ConfigError(f"{name} must be {' or '.join(values)}, got {value!r}")
 
     def names(self) -> list[str]:
-        """The names of the overrides that are given."""
+        """Returns the names of the overrides that are set."""
         return [name for name, value in vars(self).items() if value is not None]
 
     @classmethod
     def from_architecture(cls, architecture: Mapping[str, Any], key: str | None = None) -> Overrides:
-        """The overrides with which a file was read whose exported model has this architecture."""
+        """Recovers the overrides that a file was read with, from the architecture of its exported model."""
         upsample = {ours: theirs for theirs, ours in UPSAMPLE_MODES.items()}.get(architecture.get("upsample", ""))
         norm = architecture.get("norm")
         return cls(

@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def read_recorded(stored: StoredGenerator, overrides: Overrides) -> tuple[ImageGenerator, dict[str, Any], Finding]:
-    """The network, its architecture, and how that was found.
+    """Returns the network, its architecture, and how that was found.
 
-    Raises ConfigError for an override that says something else, and ModelError if this version cannot build the network.
+    Raises ConfigError for an override that contradicts the record, and ModelError if this version cannot build the network.
     """
     architecture = stored.modules[""][SETTINGS_KEY]
     try:

@@ -29,7 +29,7 @@ class Upsampling:
 
 
 def upsampling_of_module(tensors: Mapping[str, Tensor], name: str) -> Upsampling | None:
-    """The upsampling in the module of this name: a deconvolution, or several layers in one module, as only ours has them."""
+    """Returns the upsampling in the module of this name: a deconvolution, or several layers in one module, as only ours has."""
     if f"{name}.weight" in tensors:
         return Upsampling("deconvolution", name)
     if f"{name}.0.filt" in tensors:
@@ -42,7 +42,7 @@ def upsampling_of_module(tensors: Mapping[str, Tensor], name: str) -> Upsampling
 
 
 def upsampling_of_row(tensors: Mapping[str, Tensor], at: int) -> tuple[Upsampling, int]:
-    """The upsampling of a ResNet that starts with the module `model.{at}`, and the index of the norm after it.
+    """Returns the upsampling of a ResNet that starts with the module `model.{at}`, and the index of the norm after it.
 
     A deconvolution is one module; CUT's low-pass filter and convolution are two, and so are PyTorch-GAN's Upsample and Conv2d;
     Upsample, ReflectionPad2d and Conv2d are three.

@@ -41,7 +41,7 @@ class TensorRtEngine:
         self._file = as_model_file(model)
         self._path = path = self._file.path
         self._facts: PlanFacts | None = None
-        self.size_range: tuple[Size, Size] | None = None  # the smallest and the largest frame of a plan that takes several
+        self.size_range: tuple[Size, Size] | None = None  # the smallest and the largest frame, if a plan accepts several
         self.on_build: OnBuild | None = None
         if engine_of_plan(self._file) is not None:
             self._facts = self._facts_of(self._file)

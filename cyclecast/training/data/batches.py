@@ -18,7 +18,7 @@ from cyclecast.training.data.images import Half, list_images
 
 log = logging.getLogger(__name__)
 
-NAMED_FILES = 5  # without a partner, which a message names
+NAMED_FILES = 5  # of the unpaired ones, in a message
 
 
 def sample_randoms(seed: int, step: int, size: int, first: int, domain: int = 0) -> Iterator[np.random.Generator]:
@@ -75,9 +75,9 @@ class PairedData:
 
     Files pair up by their path within the folder, without suffix. If both folders are the same, each file holds a pair side by
     side: A on the left and B on the right, unless half_a and half_b say otherwise. load_size, crop_size, label maps: see
-    ImageFolder; B is resized to the size of A. Files without a partner are skipped and logged in one line, with their number and
+    ImageFolder; B is resized to the size of A. Unpaired files are skipped and logged in one line, with their number and
     the first names; an unusable file is skipped together with its partner and logged once. All of them are in `skipped`.
-    InputError if there are no pairs.
+    Raises InputError if there are no pairs.
     """
 
     folder_a: Path
@@ -118,7 +118,7 @@ class PairedData:
 
     @property
     def skipped(self) -> set[Path]:
-        """Files without a partner, and files that could not be used so far."""
+        """Returns the unpaired files, and the files that could not be used so far."""
         return self._images.skipped
 
     def batch(self, seed: int, step: int, size: int, first: int = 0) -> tuple[Tensor, Tensor]:
@@ -142,10 +142,10 @@ def _stack(images: list[Tensor]) -> Tensor:
 
 
 def _describe_alone(paths: list[Path]) -> str:
-    """Such as "2 files without a partner skipped (a/3.png, b/4.png)": their number and the first names, with their folder."""
+    """Returns, for example, "2 unpaired files skipped (a/3.png, b/4.png)": the number and the first names."""
     names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:NAMED_FILES])
     more = f" and {len(paths) - NAMED_FILES} more" if len(paths) > NAMED_FILES else ""
-    return f"{len(paths)} file{'s' if len(paths) > 1 else ''} without a partner skipped ({names}{more})"
+    return f"{len(paths)} unpaired file{'s' if len(paths) > 1 else ''} skipped ({names}{more})"
 
 
 def _by_stem(folder: Path, files: list[Path]) -> dict[Path, Path]:

@@ -34,7 +34,7 @@ MAX_IDX_BYTES = 1 << 30  # a damaged header may announce any size
 
 
 def list_digit_files(folder: Path) -> list[Path]:
-    """Lists the files of digits in `folder`, sorted; of idx files, only the images of the training split if it is there."""
+    """Lists the files of digits in `folder`, sorted; of idx files, only the images of the training split if it exists."""
     names = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
     idx = [
         path
@@ -70,7 +70,7 @@ class DigitSet:
     """The digits of a file (see `read_digits`) as a domain, resized to `size` pixels; never cropped at random, never flipped.
 
     Gray, in three equal channels. tight: crops all digits to the center square that holds 99 % of the set's ink, because MNIST's
-    digits have a blank border and USPS's fill the image. InputError if the file cannot be read.
+    digits have a blank border and USPS's fill the image. Raises InputError if the file cannot be read.
     """
 
     path: Path
@@ -124,7 +124,7 @@ def read_digits(path: Path, split: Split = "train") -> tuple[NDArray[np.uint8], 
     .npz: x_train, y_train, x_test, y_test or train_images, train_labels, test_images, test_labels. .h5, .hdf5: groups train and
     test with data and target; needs h5py. idx, gzipped or not: `...images-idx3-ubyte` with `...labels-idx1-ubyte` beside it; for
     the test split, its `t10k` sibling if there is one. Images are uint8 or floats in [0, 1], square or flattened squares.
-    InputError for anything else.
+    Raises InputError for anything else.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file")

@@ -32,7 +32,7 @@ class Palette:
 def read_palette(path: Path) -> Palette:
     """Reads a CSV file with the columns index, name, r, g, b; indices are 0 to K - 1 in any order, K at most 256.
 
-    InputError, naming the line, for anything else.
+    Raises InputError, naming the line, for anything else.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

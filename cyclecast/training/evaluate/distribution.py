@@ -109,7 +109,7 @@ Extractor = ClassifierFeatures | ImageNetFeatures | InceptionFeatures
 def inception_features(path: Path) -> InceptionFeatures:
     """Loads Inception v3 from a local file of FID's weights in torch-fidelity's format (pt_inception-2015-12-05-6726825d.pth).
 
-    InputError if the file is missing or holds something else, MissingExtraError if torch-fidelity is not installed.
+    Raises InputError if the file is missing or holds something else, MissingExtraError if torch-fidelity is not installed.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file; expected Inception weights in torch-fidelity's format")
@@ -139,7 +139,7 @@ def fid_kid(
     """Computes FID and KID of (N, 3, H, W) and (M, 3, H, W) uint8 with torchmetrics, from features in float64.
 
     subset_size: images in each of KID's subsets; the default is half of the smaller set, at most 1,000. seed: of the subsets.
-    InputError if a set is too small or the sizes differ, MissingExtraError if torchmetrics is not installed.
+    Raises InputError if a set is too small or the sizes differ, MissingExtraError if torchmetrics is not installed.
     """
     for name, images in (("real", real), ("fake", fake)):
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != real.shape[1:]:

@@ -41,7 +41,7 @@ def warping_error(source_frames: Iterable[Image], styled_frames: Iterable[Image]
 
     Both: equally many frames (H, W, 3) uint8 BGR of one size; two of each are in memory at a time. The optical flow (DIS,
     Kroeger et al. 2016, in place of FlowNet 2) is that of the source; each styled frame is compared with the one before,
-    warped along it. Flow is never exact: the figure of the source against itself is the floor. InputError for fewer than
+    warped along it. Flow is never exact: the figure of the source against itself is the floor. Raises InputError for fewer than
     two frames, frames that do not match, or a clip in which no pair of frames can be tracked.
     """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)

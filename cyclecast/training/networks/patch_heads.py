@@ -22,7 +22,7 @@ class PatchHeads(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
-        """(N, C, H, W) maps and (P,) indices into the H * W positions of each -> (N, P, width) float32 each, of length 1."""
+        """Maps (N, C, H, W) and (P,) indices into the H * W positions of each to (N, P, width) float32 vectors of length 1."""
         vectors = []
         for head, features, index in zip(self.heads, maps, positions, strict=True):
             columns = features.shape[3]

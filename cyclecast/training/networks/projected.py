@@ -31,7 +31,7 @@ class ProjectedDiscriminator(nn.Module):
 
     Random projections mix the features over channels and from coarse to fine, so that no level alone reveals a fake. Small heads
     under spectral norm score them. ndf: the heads' channels. It learns from few real images much sooner than a discriminator of
-    pixels. CyclecastError if the ImageNet weights are not installed.
+    pixels. Raises CyclecastError if the ImageNet weights are not installed.
     """
 
     def __init__(self, ndf: int = 64, width: int = 64) -> None:

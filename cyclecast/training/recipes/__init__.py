@@ -59,7 +59,7 @@ class Recipe(Protocol):
     def pools(self) -> Mapping[str, ImagePool]: ...
     @property
     def exports(self) -> dict[str, dict[str, Any]]:
-        """Export -> {network: name of its average, architecture: the arguments of `build_generator`}."""
+        """Returns, for each export, {network: name of its average, architecture: the arguments of `build_generator`}."""
 
     def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
         """This process's share of the batch of this step, on the CPU: a pure function of the seed and the step."""

@@ -17,7 +17,7 @@ from cyclecast.training.recipes.base import count_steps
 from cyclecast.training.recipes.settings import DiscriminatorConfig, TranslationConfig
 from cyclecast.training.recipes.translation import Translation, translate_both
 
-PROBE_SIDE = 32  # pixels of the image that shows the channels of an encoder's maps: a multiple of what every encoder halves
+PROBE_SIDE = 32  # side of the image that shows the channels of an encoder's maps: divisible by the stride of every encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Cut(Translation):
         return LossTerms(total, parts, (fake,))
 
     def _nce_loss(self, source: Tensor, output: Tensor, is_mirrored: bool = False) -> Tensor:
-        """The PatchNCE loss between images and what the generator made of them, or of their mirror images."""
+        """Computes the PatchNCE loss between images and the generator's outputs for them, or for their mirror images."""
         maps = self.generator.encode(output)
         positions = draw_positions(maps, self.config.patches)
         queries = self.heads([each.flip(3) for each in maps] if is_mirrored else maps, positions)

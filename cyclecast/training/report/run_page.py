@@ -21,7 +21,7 @@ def write_page(
     data: Mapping[str, object],
     log: LossLog,
 ) -> None:
-    """Writes a run's page to `path`, completely or not at all. OutputError if it cannot be written."""
+    """Writes a run's page to `path`, completely or not at all. Raises OutputError if it cannot be written."""
     page = Page(config.out.name or recipe, f"A {recipe} run")
     page.facts(numbers)
     for sheet in sorted(config.out.glob("*.jpg")):

@@ -28,7 +28,7 @@ DIRECTIONS = {"a2b": ("MNIST", "USPS"), "b2a": ("USPS", "MNIST")}
 def reproduce_digits(data: Path, experiment: Experiment) -> Path:
     """Trains both variants and the classifiers, writes the page and returns its path.
 
-    data: folder with mnist.npz and usps.npz. InputError if a file is missing.
+    data: folder with mnist.npz and usps.npz. Raises InputError if a file is missing.
     """
     files = {"MNIST": data / "mnist.npz", "USPS": data / "usps.npz"}
     sets = {(name, split): _load(path, split) for name, path in files.items() for split in ("train", "test")}

@@ -57,8 +57,8 @@ class Experiment:
     def train_run(self, name: str, recipe: str, settings: dict[str, Any]) -> Path:
         """Trains a run of `recipe`, resumes it, or finds it finished; returns its folder.
 
-        ConfigError if it was started with another seed or number of steps, because the page would not show that. Interrupted
-        after Ctrl-C or SIGTERM, also during the run's last step.
+        Raises ConfigError if it was started with another seed or number of steps, because the page would not show that.
+        Raises Interrupted after Ctrl-C or SIGTERM, also during the run's last step.
         """
         folder = self.out / name
         common = {"seed": self.seed, "device": self.device, "precision": self.precision, "tensorboard": False}

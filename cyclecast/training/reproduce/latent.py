@@ -36,7 +36,7 @@ EXAMPLES = 12  # latents that each mean of the vector arithmetic averages
 def reproduce_latent(data: Path, experiment: Experiment) -> Path:
     """Trains the three models and a classifier, writes the page and returns its path.
 
-    data: folder with mnist.npz. InputError if the file is missing, or has too few test digits.
+    data: folder with mnist.npz. Raises InputError if the file is missing, or has too few test digits.
     """
     train, test = DigitSet(data / "mnist.npz", SIDE), DigitSet(data / "mnist.npz", SIDE, "test")
     count = min(SAMPLES, len(test) // 2)

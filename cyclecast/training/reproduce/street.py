@@ -58,7 +58,7 @@ def reproduce_street(data: Path, experiment: Experiment) -> Path:
     """Trains every method and the segmentation network, writes the page and returns its path.
 
     data: folder with `camvid` (train, train_labels, val, val_labels, classes.csv) and optionally `facades`. 128x128 pixels, with
-    wider networks and more steps on a GPU; 64x64 if the effort is below 0.5. InputError if camvid is missing.
+    wider networks and more steps on a GPU; 64x64 if the effort is below 0.5. Raises InputError if camvid is missing.
     """
     if experiment.effort < 0.5:
         side, ngf, steps = 64, 16, experiment.steps(3000)

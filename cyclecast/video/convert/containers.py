@@ -33,7 +33,7 @@ def codecs_in(suffix: str) -> tuple[str, ...]:
 
 
 def check_tracks(source: Path, output: Path, info: StreamInfo, time_range: TimeRange, sound: bool) -> None:
-    """Muxes the first packet of each sound and subtitle track in memory. OutputError if the output's container refuses them."""
+    """Muxes the first packet of each sound and subtitle track in memory. Raises OutputError if the container refuses them."""
     suffix = output.suffix.lower()
     if suffix == GIF:
         return
@@ -53,10 +53,10 @@ def check_tracks(source: Path, output: Path, info: StreamInfo, time_range: TimeR
 
 
 def output_encoding(output: Path, options: ConvertOptions) -> Encoding:
-    """The encoding of a video with this name. A GIF is assembled from frames that were encoded without loss.
+    """Returns the encoding of a video with this name. A GIF is assembled from frames that were encoded without loss.
 
-    OutputError if the suffix is unknown or the container cannot hold the codec or its pixel format; ConfigError for an unknown
-    codec, and for an option that a GIF does not have.
+    Raises OutputError if the suffix is unknown or the container cannot hold the codec or its pixel format; ConfigError for an
+    unknown codec, and for an option that a GIF does not have.
     """
     suffix = output.suffix.lower()
     if suffix == GIF:

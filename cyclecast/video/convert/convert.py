@@ -52,10 +52,10 @@ def convert_file(
 ) -> ConversionReport:
     """Converts a video or an image. The output appears under its name when it is complete, or not at all.
 
-    part_maker: converts the parts of a video elsewhere, such as on a cluster. InputError if the source cannot be read;
+    part_maker: converts the parts of a video elsewhere, as on a cluster. Raises InputError if the source cannot be read;
     OutputError if the output exists, cannot be written, or its container cannot hold the codec; ConfigError for options that do
-    not exist; Interrupted after Ctrl-C or SIGTERM; what `function` raises. Finished parts of a video then stay in a folder
-    beside the output, see `job`.
+    not exist; Interrupted after Ctrl-C or SIGTERM; and whatever `function` raises. Finished parts of a video then stay in a
+    folder beside the output, see `job`.
     """
     options = options or ConvertOptions()
     try:
@@ -73,7 +73,7 @@ def convert_file(
 
 
 def _check_files(source: Path, output: Path, overwrite: bool) -> None:
-    """InputError or OutputError before any work if the source is no file or the output cannot be replaced."""
+    """Raises InputError or OutputError before any work if the source is no file or the output cannot be replaced."""
     check_source(source)
     if os.path.exists(output) and os.path.samefile(source, output):
         raise OutputError(f"{output}: is the source itself; name another output")
@@ -81,9 +81,9 @@ def _check_files(source: Path, output: Path, overwrite: bool) -> None:
 
 
 def _is_image(source: Path, output: Path) -> bool:
-    """Whether the source is converted as an image: of a GIF, its first frame, if the output is an image.
+    """Returns whether the source is converted as an image: also a GIF, by its first frame, if the output is an image.
 
-    InputError for a format that is not decoded; OutputError if the output's name is not that of an image.
+    Raises InputError for a format that is not decoded, and OutputError if the output's name is not that of an image.
     """
     suffix, output_suffix = source.suffix.lower(), output.suffix.lower()
     if suffix in RAW_SUFFIXES:
@@ -157,7 +157,7 @@ def convert_video(
 
 
 def _follow_source(encoding: Encoding, hardware: str, video: VideoFile) -> Encoding:
-    """The encoding with the pixel format that is closest to the source's; the video gets a notice of what is lost."""
+    """Returns the encoding with the pixel format closest to the source's; adds a notice to the video for what is lost."""
     named = replace(encoding, hardware=hardware if hardware in HARDWARE else None).encoder
     pix_fmt = closest_pix_fmt(named, video.info.pix_fmt) if is_listed(named.name) else COMMON
     if change := describe_change(video.info.pix_fmt, pix_fmt):

@@ -21,9 +21,9 @@ class JsonLines:
         self.path, self._sync = path, sync
 
     def read(self) -> tuple[list[dict[str, Any]], int]:
-        """All objects, and the number of complete lines that are none. A missing file has no objects.
+        """Returns all objects, and the number of complete lines that are not objects. A missing file has no objects.
 
-        A last line without its end, which a crash leaves behind, is removed if an object precedes it. OSError if the file
+        A last line without its end, which a crash leaves behind, is removed if an object precedes it. Raises OSError if the file
         cannot be read.
         """
         objects: list[dict[str, Any]] = []
@@ -43,7 +43,7 @@ class JsonLines:
         return objects, unreadable
 
     def append(self, value: dict[str, Any]) -> None:
-        """Adds one object. OSError if it cannot be written; the file is then as it was before."""
+        """Adds one object. Raises OSError if it cannot be written; the file is then as it was before."""
         line = json.dumps(value).encode() + b"\n"
         with open(self.path, "ab", buffering=0, opener=own_opener) as file:
             size = os.fstat(file.fileno()).st_size

@@ -14,8 +14,8 @@ from cyclecast.video.strength import check_strength
 class ConvertOptions:
     """How a file is converted and written. None means the default of the container or the encoder.
 
-    ConfigError for a work_height below 16, a strength outside of 0 to 1, a negative start, a duration of 0 or less, or another
-    value of deinterlace than auto and off.
+    Raises ConfigError for a work_height below 16, a strength outside of 0 to 1, a negative start, a duration of 0 or less, or
+    another value of deinterlace than auto and off.
     """
 
     codec: str | None = None
@@ -39,7 +39,7 @@ class ConvertOptions:
     duration: Fraction | None = None
     """Seconds to convert from `start` on; None: to the end."""
     mend_clock: bool = True
-    """Continue the clock where it jumps, as in recordings that were strung together. False: a jump back is an error."""
+    """Continue the clock where it jumps, as in concatenated recordings. False: a jump back is an error."""
     work_height: int | None = None
     """Height in pixels at which the model runs; the output keeps the source's size. None: the source's height."""
     strength: float = 1.0
@@ -53,7 +53,7 @@ class ConvertOptions:
         if self.codec is not None:
             object.__setattr__(self, "codec", codec_of(self.codec))
         if self.deinterlace not in ("auto", "off"):
-            raise ConfigError(f"deinterlace is auto or off, got {self.deinterlace!r}")
+            raise ConfigError(f"deinterlace must be auto or off, got {self.deinterlace!r}")
         if self.work_height is not None and self.work_height < 16:
             raise ConfigError(f"work_height must be at least 16, got {self.work_height}")
         check_strength(self.strength)

@@ -46,7 +46,7 @@ class PartWriter:
         self._last: int | None = None  # pts of the last frame of the part before
 
     def write(self, frame: Frame) -> None:
-        """Encodes one frame. OutputError if it cannot be written."""
+        """Encodes one frame. Raises OutputError if it cannot be written."""
         if self._writer is None:
             first = frame.pts if self._last is None else max(frame.pts, self._last + 1)
             self._writer = VideoWriter(self._job.open_path(self._index), self._info, self._encoding, first)

@@ -26,12 +26,13 @@ log = logging.getLogger(__name__)
 
 
 def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
-    """(source, output) of each file. Globs and folders are expanded; a folder's tree is mirrored under `output`.
+    """Returns (source, output) of each file. Globs and folders are expanded; a folder's tree is mirrored under `output`.
 
     One file goes to `output` itself, unless that is a folder or ends in a separator; several files need a folder. A folder or a
-    glob has no hidden files, none in hidden folders or `SYSTEM_FOLDERS`, and none under `output`. A folder below it that cannot
-    be read is planned like a file, so that it is an error of the batch. ConfigError for an empty name, if several sources would
-    become one file, or if all files of a source lie under the output folder; InputError for a source that matches nothing.
+    glob excludes hidden files, files in hidden folders or `SYSTEM_FOLDERS`, and files under `output`. A folder below it that
+    cannot be read is planned like a file, so that it is an error of the batch. Raises ConfigError for an empty name, if several
+    sources would become one file, or if all files of a source lie under the output folder; InputError for a source that matches
+    nothing.
     """
     if not str(output):
         raise ConfigError("OUTPUT is empty; name a file or a folder")
@@ -64,7 +65,7 @@ def plan_conversions(sources: Sequence[str | Path], output: str | Path) -> list[
 
 
 def _files_in_folder(folder: Path, output: Path) -> list[Path]:
-    """The images and videos in a folder and the folders below it, and the folders that cannot be read."""
+    """Returns the images and videos in a folder and the folders below it, and the folders that cannot be read."""
     if _is_same(folder, output):
         raise ConfigError(f"{output}: the output folder is the source folder; name another one, such as {_another(output)}")
     listed = sorted(path for path in _walk(folder) if not is_hidden(path.relative_to(folder)))
@@ -80,7 +81,7 @@ def _files_in_folder(folder: Path, output: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below the folder, and the folders that cannot be read. InputError if `folder` is one of them."""
+    """Yields all files below the folder, and the folders that cannot be read. Raises InputError if `folder` is one of them."""
     unreadable: list[Path] = []
 
     def note(error: OSError) -> None:
@@ -94,20 +95,20 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _describe_undecodable(paths: set[Path]) -> str | None:
-    """A phrase such as "2 .dng files skipped: no decoder for them here" for images and videos among these files; None: none."""
+    """Describes the images and videos among these files: "2 .dng files skipped: no decoder for them here"; None if none are."""
     suffixes = Counter(path.suffix.lower() for path in paths if _is_media(path))
     phrases = [count_noun(count, f"{suffix} file") for suffix, count in sorted(suffixes.items())]
     return f"{', '.join(phrases)} skipped: no decoder for them here" if phrases else None
 
 
 def _is_media(path: Path) -> bool:
-    """Whether the name is that of an image or a video."""
+    """Returns whether the name is that of an image or a video."""
     media_type = mimetypes.guess_type(path.name)[0] or ""
     return path.suffix.lower() in RAW_SUFFIXES or media_type.startswith(("image/", "video/"))
 
 
 def _files_of_glob(pattern: str, output: Path) -> list[Path]:
-    """The files that a glob matches. Its leading folders that exist are no pattern, whatever characters their names have."""
+    """Returns the files that a glob matches. Leading folders that exist are taken literally, whatever characters they contain."""
     parts = Path(pattern).parts
     fixed = next(Path(*parts[:count]) for count in range(len(parts) - 1, -1, -1) if os.path.isdir(Path(*parts[:count])))
     matches = [Path(match) for match in glob.glob(str(Path(*parts[len(fixed.parts) :])), root_dir=fixed, recursive=True)]
@@ -118,7 +119,7 @@ def _files_of_glob(pattern: str, output: Path) -> list[Path]:
 
 
 def _outside(found: list[Path], source: str, output: Path) -> list[Path]:
-    """Those that are not outputs of an earlier run. ConfigError if none is left."""
+    """Leaves out the outputs of an earlier run. Raises ConfigError if nothing remains."""
     outside = [path for path in found if not _is_under(path, output)]
     if not outside:
         raise ConfigError(
@@ -142,10 +143,10 @@ def _is_under(path: Path, folder: Path) -> bool:
 
 
 def _output_names(places: list[Path]) -> list[Path]:
-    """The path of each output under the output folder.
+    """Returns the path of each output under the output folder.
 
-    Where files of several formats would become one, also on a disk that does not tell upper from lower case, those that
-    change their format keep the name of the old one: clip.avi beside clip.mp4 becomes clip.avi.mp4.
+    If files of several formats would become one, also on a case-insensitive disk, those that change their format keep the
+    old suffix in their name: clip.avi beside clip.mp4 becomes clip.avi.mp4.
     """
     names = [_output_name(place) for place in places]
     same: dict[str, set[Path]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Closed captions (CEA-608 and 708) that are stored inside the picture, as H.264, HEVC and MPEG-2 do (ATSC A/53)."""
+"""Closed captions (CEA-608 and 708) that are stored inside the video stream of H.264, HEVC and MPEG-2 (ATSC A/53)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CAPTIONED = ("h264", "hevc")  # codecs whose encoders store captions
 
 
 def has_captions(frame: av.VideoFrame) -> bool:
-    """Whether closed captions come with a decoded frame."""
+    """Returns whether a decoded frame has closed captions."""
     try:  # `frame.side_data` would make a reference cycle, see `color.orientation`
         return cast(Any, SideDataContainer)(frame).get(Type.A53_CC) is not None
     except ValueError:  # PyAV 18 does not know another entry
@@ -20,9 +20,9 @@ def has_captions(frame: av.VideoFrame) -> bool:
 
 
 def with_captions(frame: av.VideoFrame, source: av.VideoFrame) -> av.VideoFrame:
-    """The picture and colors of `frame`, without a time, with the captions of `source`.
+    """Returns the image and colors of `frame`, without a time, with the captions of `source`.
 
-    PyAV cannot add side data to a frame, so the picture is written into a copy of the source, of which encoders take nothing
+    PyAV cannot add side data to a frame, so the image is written into a copy of the source, of which encoders read nothing
     else.
     """
     out = source.reformat(width=frame.width, height=frame.height, format=frame.format.name)

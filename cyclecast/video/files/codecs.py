@@ -44,8 +44,8 @@ def choose_encoder(
 
     hardware: "auto" takes the first hardware that encodes frames of this pix_fmt and size (width, height) on this machine,
     and software where there is none; "software"; or one of `HARDWARE`, which must work. Hardware is tested in another
-    process; "auto" tests only hardware of which the system shows signs.
-    ConfigError for unknown names and for a pix_fmt that the encoder does not accept; EngineUnavailable for an encoder that
+    process; "auto" tests only hardware that the system appears to have.
+    Raises ConfigError for unknown names and for a pix_fmt that the encoder does not accept; EngineUnavailable for an encoder that
     this FFmpeg lacks or that does not work.
     """
     if codec not in ENCODERS:
@@ -180,7 +180,7 @@ def capture_ffmpeg_errors() -> Iterator[list[tuple[int, str, str]]]:
 
 
 def _encode(encoder: ChosenEncoder, pix_fmt: str | None, width: int, height: int) -> None:
-    """Encodes five frames with the options that `convert` uses. OSError if the encoder outputs no packets."""
+    """Encodes five frames with the options that `convert` uses. Raises OSError if the encoder outputs no packets."""
     import av
 
     context = av.CodecContext.create(encoder.name, "w", encoder.hwaccel())

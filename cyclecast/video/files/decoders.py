@@ -54,8 +54,8 @@ def choose_decoder(hardware: str = "auto") -> ChosenDecoder:
     """Returns what decodes videos.
 
     hardware: "auto" takes the first device that decodes test frames on this machine, and software where there is none;
-    "software"; or one of `DEVICES`. Devices are tested in another process; "auto" tests only devices of which the system
-    shows signs. ConfigError for an unknown name, EngineUnavailable for a device that is absent or does not decode.
+    "software"; or one of `DEVICES`. Devices are tested in another process; "auto" tests only devices that the system
+    appears to have. Raises ConfigError for an unknown name, EngineUnavailable for a device that is absent or does not decode.
     """
     if hardware not in ("auto", "software", *DEVICES):
         raise ConfigError(f"no decoders named {hardware!r}; there are: auto, software, {', '.join(DEVICES)}")
@@ -137,7 +137,7 @@ def encode_test_video(encoder: str) -> bytes:
 
 
 def decode_luma(video: bytes, hwaccel: HWAccel | None) -> list[bytes]:
-    """The luma plane of each 320x240 frame. OSError if the decoder does not use the given device."""
+    """Decodes the luma plane of each 320x240 frame. Raises OSError if the decoder does not use the given device."""
     import av
 
     container: Any

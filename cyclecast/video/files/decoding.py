@@ -66,7 +66,7 @@ class DecodeStats:
 
 
 def main_video(container: InputContainer) -> av.VideoStream | None:
-    """The video stream that a player would show; a cover image is none, nor are pictures of chapters."""
+    """Returns the video stream that a player would show, not a cover image or images of chapters."""
     best = container.streams.best("video")
     streams = [stream for stream in (best, *container.streams.video) if isinstance(stream, av.VideoStream)]
     return next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
@@ -104,10 +104,10 @@ def frames_of(
     clock: ClockMender | None = None,
     is_damaged: Callable[[int, int | None], bool] | None = None,
 ) -> Iterator[av.VideoFrame]:
-    """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header says.
+    """Decodes packet by packet, so that a damaged one costs its own frames only; to the end, whatever the header states.
 
     clock: puts the packets on one clock. is_damaged: confirms the flag of a corrupt frame, see `FlagCheck.is_damaged`; None: the
-    flag counts.
+    flag decides.
     """
     is_sorted_here = times_follow_decoding(container, stream)
     is_seekable = can_seek(container, stream) and not (clock and clock.mends)

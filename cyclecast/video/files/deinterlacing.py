@@ -16,7 +16,7 @@ NOTICE = "interlaced frames were deinterlaced (bwdif); --deinterlace off keeps t
 class Deinterlacer:
     """Passes progressive frames through and deinterlaces the others, each at its own time. One for each file.
 
-    report: gets `NOTICE` once, when the first interlaced frame is found.
+    report: called with `NOTICE` once, when the first interlaced frame is found.
     """
 
     def __init__(self, report: Callable[[str], None]) -> None:

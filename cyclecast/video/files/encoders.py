@@ -35,7 +35,7 @@ HARDWARE = (
 
 LOW_DELAY = {  # encoder or hardware -> options with which it holds few frames back, at the same quality and bit rate
     "libx264": {"x264-params": "sliced-threads=1:sync-lookahead=0"},  # 4 frames, which B-frames need, in place of 10 and more
-    "libvpx-vp9": {"lag-in-frames": "0"},  # none, in place of 24
+    "libvpx-vp9": {"lag-in-frames": "0"},  # instead of 24
     "nvenc": {"delay": "0"},
     "qsv": {"async_depth": "1"},
     "vaapi": {"async_depth": "1"},
@@ -62,7 +62,7 @@ WORST = {"h264": 51, "hevc": 51, "av1": 63, "vp9": 63}  # the highest crf of the
 BITS_PER_PIXEL = {"h264": 0.2, "hevc": 0.12}  # at the default crf, for encoders that have a bit rate only: chosen, not measured
 SMALL_SIDE = 64  # pixels; the shorter side of frames in which an encoder needs an option of `SMALL_FRAMES`
 SMALL_FRAMES = {  # encoder -> FFmpeg's option, and a value that avoids a bug of the encoder
-    "libsvtav1": ("svtav1-params", "lp=1"),  # its threads wait for each other for ever
+    "libsvtav1": ("svtav1-params", "lp=1"),  # its threads deadlock
     "libx265": ("x265-params", "cutree=0"),  # it writes outside of its memory
 }
 SVT_HIGHEST_RATE = Fraction(240)  # frames per second; SVT-AV1 accepts no more
@@ -104,7 +104,7 @@ class ChosenEncoder:
 
         crf: 0 to 51 for h264 and hevc, 0 to 63 for av1 and vp9, lower is better; the same number is not the same quality in
         another encoder. preset: the encoder's own name; hardware that has presets also accepts x264's. width, height, rate: in
-        pixels and frames per second, for encoders that have a bit rate only. ConfigError for a crf or preset out of range.
+        pixels and frames per second, for encoders that have a bit rate only. Raises ConfigError for a crf or preset out of range.
         """
         default = ENCODERS[self.codec]
         quality = self._checked(default.crf if crf is None else crf)
@@ -116,7 +116,7 @@ class ChosenEncoder:
         return options
 
     def low_delay(self) -> dict[str, str]:
-        """FFmpeg's options with which the encoder holds few frames back, where it has such."""
+        """Returns FFmpeg's options that make the encoder delay few frames, if it has any."""
         return LOW_DELAY.get(self.hardware or self.name, {})
 
     def _checked(self, crf: int) -> int:
@@ -133,7 +133,7 @@ class ChosenEncoder:
             case None if self.name == "libvpx-vp9":
                 return {"crf": str(crf), "b": "0", "deadline": "good", "row-mt": "1"}
             case None if self.name == "libx265":
-                # x265 prints to the terminal, and leaves out closed captions unless told otherwise
+                # x265 prints to the terminal, and leaves out closed captions by default
                 return {"crf": str(crf), "a53cc": "1", "x265-params": "log-level=error"}
             case None:
                 return {"crf": str(crf)}
@@ -169,9 +169,9 @@ class ChosenEncoder:
         raise ConfigError(f"{self.name} has no preset {preset!r}; {there}")
 
     def pix_fmt(self, pix_fmt: str | None = None) -> str:
-        """The pixel format for the encoder: `pix_fmt` (None: yuv420p), or the same samples in the order that the encoder takes.
+        """Returns the encoder's pixel format: `pix_fmt` (None: yuv420p), or the same samples in the order that it accepts.
 
-        ConfigError, with a list, if it takes neither.
+        Raises ConfigError, with a list, if it accepts neither.
         """
         name, accepted = pix_fmt or "yuv420p", self.accepted_formats()
         for form in (name, OTHER_LAYOUT.get(name)):
@@ -201,7 +201,7 @@ class ChosenEncoder:
         return HWAccel(types[0]) if types else None
 
     def accepted_rate(self, rate: Fraction) -> Fraction:
-        """The frames per second to tell the encoder, for a video of this rate: a hint, as each frame keeps its own time."""
+        """Returns the frame rate to set in the encoder for a video of this rate: a hint, as each frame keeps its own time."""
         return min(rate, SVT_HIGHEST_RATE) if self.name == "libsvtav1" else rate
 
     def description(self) -> str:
@@ -211,7 +211,7 @@ class ChosenEncoder:
 
 
 def codec_of(name: str) -> str:
-    """The codec that a user calls by this name: hevc for H.265. A name that is not known is returned as it is."""
+    """Returns the codec that a user calls by this name: hevc for H.265. Returns an unknown name unchanged."""
     plain = name.lower().replace(".", "").replace("-", "")
     codec = OTHER_NAMES.get(plain, plain)
     return codec if codec in ENCODERS else name

@@ -18,7 +18,7 @@ RUN_UP_S = 10  # seconds that are decoded before a flagged frame: more than the 
 class FlagCheck:
     """Decodes flagged frames of a file again, on one thread, which flags damaged frames only.
 
-    Frame threads output a picture of two fields (PAFF) while another thread may still mark it as unfinished. Its pixels are
+    Frame threads output a frame of two fields (PAFF) while another thread may still mark it as unfinished. Its pixels are
     right, its flag is not. time_base: of the video stream.
     """
 
@@ -29,7 +29,7 @@ class FlagCheck:
         self._is_flagged = False
 
     def is_damaged(self, number: int, pts: int | None) -> bool:
-        """Whether a flagged frame is damaged; one that is not found again is. To be asked in the order of the frames.
+        """Returns whether a flagged frame is damaged; if it is not found again, it is. Call it in the order of the frames.
 
         number: of the frame, counted from 1 at the start of the file. pts: its time in the file; None if reading cannot begin in
         the middle of the file.
@@ -47,7 +47,7 @@ class FlagCheck:
 
 
 def _flags_on_one_thread(path: Path, start: int | None) -> Iterator[tuple[int, bool]]:
-    """(pts, flag) of each frame from the key frame before the time `start` on; (number, flag) of all frames if it is None."""
+    """Yields (pts, flag) of each frame from the key frame before the time `start`; (number, flag) of all frames if it is None."""
     with open_container(path) as container:
         stream = main_stream(container, path)
         stream.codec_context.thread_count = 1

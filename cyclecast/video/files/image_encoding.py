@@ -57,9 +57,9 @@ class Still:
 
 
 def encode_still(suffix: str, still: Still) -> tuple[bytes, list[str]]:
-    """The bytes of an image file of this suffix, and a phrase for each thing that the format cannot hold.
+    """Encodes an image file of this suffix. Returns its bytes, and a phrase for each thing that the format cannot hold.
 
-    OutputError if the format does not take an image of this size.
+    Raises OutputError if the format cannot hold an image of this size.
     """
     still, lost = _held(suffix, still)
     height, width = still.image.shape[:2]
@@ -78,7 +78,7 @@ def encode_still(suffix: str, still: Still) -> tuple[bytes, list[str]]:
 
 
 def _held(suffix: str, still: Still) -> tuple[Still, list[str]]:
-    """What a file of this suffix can hold, and phrases for the rest."""
+    """Returns what a file of this suffix can hold, and phrases for the rest."""
     lost = []
     if still.alpha is not None and suffix in (".jpg", ".jpeg"):
         still, lost = replace(still, alpha=None), [f"transparency ({suffix} has none)"]
@@ -100,7 +100,7 @@ def _held(suffix: str, still: Still) -> tuple[Still, list[str]]:
 
 
 def _options(format_name: str, still: Still) -> dict[str, Any]:
-    """Pillow's options for a format that holds all that the still has."""
+    """Returns Pillow's options for a format that holds all that the still has."""
     options: dict[str, Any] = dict(SETTINGS[format_name])
     if still.exif:
         options["exif"] = EXIF_MARK + still.exif

@@ -102,7 +102,7 @@ def _read_image(image: Image.Image, data: bytes, found: Metadata) -> None:
 
 
 def _read_texts(image: Image.Image, found: Metadata) -> None:
-    """Comments, IPTC and resolution of an image that Pillow has opened. An aspect without a unit is no resolution."""
+    """Reads comments, IPTC and resolution of an image that Pillow has opened. Ignores an aspect ratio without a unit."""
     info = image.info
     if isinstance(image, PngImagePlugin.PngImageFile):
         texts = ((str(name), text) for name, text in info.items() if isinstance(text, str))
@@ -120,7 +120,7 @@ def _read_texts(image: Image.Image, found: Metadata) -> None:
 
 
 def iptc_segment(iptc: bytes) -> bytes:
-    """The JPEG segment that holds these records, in Photoshop's format."""
+    """Builds the JPEG segment that holds these records, in Photoshop's format."""
     resource = b"8BIM" + struct.pack(">HHI", IPTC_RESOURCE, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
     content = b"Photoshop 3.0\0" + resource
     return b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
@@ -145,7 +145,7 @@ def _read_tiff(data: bytes, found: Metadata) -> None:
 
 
 def reason_not_held(suffix: str, name: str, size: int) -> str | None:
-    """Why a file of this suffix cannot hold so many bytes of EXIF, color profile, XMP or IPTC; None if it can."""
+    """Returns why a file of this suffix cannot hold that many bytes of EXIF, color profile, XMP or IPTC; None if it can."""
     if suffix == ".bmp" or (name == "IPTC" and suffix in (".png", ".webp")):
         return f"{suffix} has none"
     if suffix in (".tif", ".tiff") and name == "EXIF":

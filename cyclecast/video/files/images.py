@@ -49,7 +49,7 @@ Pixels = NDArray[np.generic]  # (H, W) or (H, W, 3 or 4), as a decoder gives the
 
 
 def read_image(path: Path) -> Image:
-    """Returns the image as (H, W, 3) uint8 BGR, upright. InputError if it is missing or cannot be decoded as a whole."""
+    """Returns the image as (H, W, 3) uint8 BGR, upright. Raises InputError if it is missing or cannot be decoded as a whole."""
     still = read_still(path)
     if still.damage:
         raise InputError(f"{path}: cannot be read as an image: {still.damage}")
@@ -210,7 +210,7 @@ def _unmultiply(image: Image, alpha: NDArray[np.uint8]) -> Image:
 def write_image(path: Path, image: Image) -> None:
     """Writes (H, W, 3) uint8 BGR in the format of the suffix, at quality 95 where there is a choice.
 
-    OutputError if it cannot be written.
+    Raises OutputError if it cannot be written.
     """
     write_still(path, Still(image))
 
@@ -218,7 +218,7 @@ def write_image(path: Path, image: Image) -> None:
 def write_still(path: Path, still: Still) -> list[str]:
     """Writes the image in the format of the suffix, at quality 95 where there is a choice.
 
-    Returns a phrase for each thing that the format cannot hold. OutputError if the format is unknown or does not take an
+    Returns a phrase for each thing that the format cannot hold. Raises OutputError if the format is unknown or cannot hold an
     image of this size, or if the file cannot be written.
     """
     suffix = path.suffix.lower()

@@ -23,8 +23,8 @@ COEFFICIENTS = 64  # of a block
 
 
 def lacks_only_end(data: bytes) -> bool:
-    """Whether a JPEG file without an end marker holds its whole image."""
-    whole = data.removesuffix(END_MARKER[:1])  # half of the marker may be there
+    """Returns whether a JPEG file without an end marker holds its whole image."""
+    whole = data.removesuffix(END_MARKER[:1])  # half of the marker may exist
     try:
         with quiet_pillow():
             first, *others = (np.asarray(JpegImageFile(io.BytesIO(whole + filler + END_MARKER))) for filler in (b"", *FILLERS))
@@ -35,7 +35,7 @@ def lacks_only_end(data: bytes) -> bool:
 
 
 def _has_all_scans(data: bytes) -> bool:
-    """Whether the scans hold every coefficient of each component to its last bit (ITU-T T.81, B.2)."""
+    """Returns whether the scans hold every coefficient of each component to its last bit (ITU-T T.81, B.2)."""
     at, components = 2, b""
     while data[at + 1] != SCAN_HEADER:  # over the segments in front, whose thumbnails have scans, too
         if data[at + 1] in FRAME_HEADERS:

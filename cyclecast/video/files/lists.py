@@ -1,4 +1,4 @@
-"""Files that name other files or addresses in place of holding a video: FFmpeg would follow them, whatever their suffix says."""
+"""Files that name other files or addresses instead of holding a video: FFmpeg would follow them, whatever their suffix."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HEAD_BYTES = 4096
 
 @lru_cache
 def formats_without(lists: frozenset[str]) -> str:
-    """FFmpeg's option `format_whitelist`: every format but these."""
+    """Returns FFmpeg's option `format_whitelist`: every format but these."""
     return ",".join(sorted(av.formats_available - lists))
 
 
 def describe_list(path: Path) -> str | None:
-    """What a list is called, with an article; None for other files. OSError if the file cannot be read."""
+    """Returns what a list is called, with an article; None for other files. Raises OSError if the file cannot be read."""
     if not path.is_file():
         return None
     with path.open("rb") as file:

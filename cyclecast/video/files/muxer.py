@@ -27,7 +27,7 @@ SHORTEST_GIF_DELAY = 2  # hundredths of a second; browsers show a shorter one fo
 
 
 def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: SideStreams) -> None:
-    """Joins the parts, in order, and the side streams into `path`. OutputError if its container cannot hold them."""
+    """Joins the parts, in order, and the side streams into `path`. Raises OutputError if its container cannot hold them."""
     try:
         with (
             cast(OutputContainer, open_output(path, any_tags=needs_keys(side_streams.tags))) as out,

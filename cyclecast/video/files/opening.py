@@ -25,12 +25,12 @@ VIDEO_SUFFIXES = frozenset(
 def open_container(path: Path, hwaccel: HWAccel | None = None, position: int = 0) -> InputContainer:
     """Opens PyAV's container for reading.
 
-    position: bytes to skip, in a transport or program stream, which can be read from anywhere. Raises InputError if it is no file
-    that can be read or no video, or has nothing that `hwaccel` decodes.
+    position: bytes to skip, in a transport or program stream, which can be read from anywhere. Raises InputError if the file
+    cannot be read, is not a video, or has nothing that `hwaccel` decodes.
     """
     check_source(path)
     options = {"protocol_whitelist": "file", "format_whitelist": formats_without(LOCAL_LISTS)}
-    # Broadcasts, and files strung together, change the ids of streams; a transport stream's tables say which one continues.
+    # Broadcasts, and concatenated files, change the ids of streams; a transport stream's tables say which one continues.
     options |= {"merge_pmt_versions": "1"} | ({"skip_initial_bytes": str(position)} if position else {})
     try:
         named = describe_list(path)
@@ -42,5 +42,5 @@ def open_container(path: Path, hwaccel: HWAccel | None = None, position: int = 0
         raise
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be read as a video ({error.strerror})") from error
-    except RuntimeError as error:  # how PyAV says that hardware knows none of the codecs
+    except RuntimeError as error:  # PyAV's error if the hardware supports none of the codecs
         raise InputError(f"{path}: {error}") from error

@@ -12,7 +12,7 @@ UNREADABLE = {("vp9", "yuv440p")}  # codec, pixel format: FFmpeg writes them int
 
 
 def closest_pix_fmt(encoder: ChosenEncoder, source: str) -> str:
-    """FFmpeg's name of the encoder's pixel format that loses the least of a source in this one.
+    """Returns FFmpeg's name of the encoder's pixel format that loses the least of a source in this one.
 
     RGB and gray become 4:2:0 of the same depth: few players show 4:4:4 and gray video, and a styled frame has colors.
     """
@@ -25,7 +25,7 @@ def closest_pix_fmt(encoder: ChosenEncoder, source: str) -> str:
 
 
 def describe_change(source: str, output: str) -> str | None:
-    """A phrase for what of the source's pixel format is lost; None: nothing."""
+    """Describes what is lost of the source's pixel format, in a phrase; None if nothing is."""
     changes = []
     if depth(source) > 8:
         kept = f"the output has {depth(output)}" if depth(output) > 8 else "the encoder has no more"
@@ -41,7 +41,7 @@ def depth(name: str) -> int:
 
 
 def chroma_pixels(name: str) -> int:
-    """Over how many pixels a color is averaged: 1 in 4:4:4 and RGB, 2 in 4:2:2, 4 in 4:2:0. In gray, as in 4:2:0."""
+    """Returns over how many pixels a color is averaged: 1 in 4:4:4 and RGB, 2 in 4:2:2, 4 in 4:2:0 and gray."""
     form = av.VideoFormat(name)
     if form.is_rgb or form.has_palette:
         return 1

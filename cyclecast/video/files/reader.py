@@ -90,7 +90,7 @@ class VideoFile:
         elif self._stats.unreadable:
             problems.append("it cannot be read to its end")
         if "video" in self._timeline.later:
-            problems.append("another video begins later in it, as in files strung together; split it there")
+            problems.append("another video begins later in it, as in concatenated files; split it there")
         return f"damaged: {', '.join(problems)}" if problems else None
 
     def _describe(self) -> StreamInfo:
@@ -259,9 +259,7 @@ class VideoFile:
                 pts = last + step
             elif pts < last - longest_step_back:
                 back = float((last - pts) * info.time_base)
-                raise InputError(
-                    f"{self.path}: its clock jumps back by {back:.1f} s, as in files strung together; split it there"
-                )
+                raise InputError(f"{self.path}: its clock jumps back by {back:.1f} s, as in concatenated files; split it there")
             is_ordinary = not self._stats.is_damaged and not (self._deinterlacer and self._deinterlacer.found_late)
             self.sequential = self.sequential and is_ordinary and pts == frame.pts and (last is None or pts > last)
             last = pts

@@ -219,7 +219,7 @@ class SideStreams:
         return True
 
     def first_packets(self) -> Iterator[Packet]:
-        """The packets to write for the first packet of each track, to find out whether they can be; instead of `until`."""
+        """Yields the packets to write for the first packet of each track, to find out whether that works; instead of `until`."""
         for stream, track in self._tracks.items():
             packet = self._probe.first_packet(stream)
             if packet is not None and packet.time_base and Clock(stream.type == "subtitle").set(packet):

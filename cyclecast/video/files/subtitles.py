@@ -17,7 +17,7 @@ from cyclecast.video.files.tracks import Packet, copy_description
 ONE_AT_A_TIME = frozenset({"mov_text"})  # codecs whose packets must not overlap: a player shows the next one late
 SHORTEST = Fraction(3)  # seconds that a text without a duration is shown
 FIELDS = 8  # of an ASS dialogue before its text
-# ASS draws shapes with commands in place of text, between the tags {\p1} and {\p0}.
+# ASS draws shapes with commands instead of text, between the tags {\p1} and {\p0}.
 DRAWING = re.compile(rb"\{[^}]*\\p[1-9][^}]*\}.*?(\{[^}]*\\p0[^}]*\}|$)", re.DOTALL)
 TAGS = re.compile(rb"\{[^}]*\}")
 
@@ -34,8 +34,8 @@ class _Cue:
 class Subtitles:
     """Transcodes text subtitles to the container's codec, which may not keep all of their styling.
 
-    Texts that overlap are shown together for as long as they do, in codecs that show one at a time. report: gets a phrase for
-    drawings, which are left out.
+    Texts that overlap are shown together for as long as they do, in codecs that show one at a time. report: called with a phrase
+    for drawings, which are left out.
     """
 
     preroll = Fraction(0)
@@ -55,7 +55,7 @@ class Subtitles:
         copy_description(self._stream, stream)
 
     def take(self, packet: Packet | None) -> Sequence[Packet]:
-        """See `Track.take`. Leaves out a text that cannot be decoded."""
+        """Implements `Track.take`. Leaves out a text that cannot be decoded."""
         if packet is None:
             if self._drawings:
                 self._report(f"{self._drawings} drawings")
@@ -72,11 +72,11 @@ class Subtitles:
         return written
 
     def lost(self) -> int:
-        """See `Track.lost`: such texts are not counted."""
+        """Implements `Track.lost`: such texts are not counted."""
         return 0
 
     def _decode(self, packet: Packet) -> bytes | None:
-        """The dialogue of a packet in ASS, without drawings; None if it has no text."""
+        """Decodes a packet to its ASS dialogue, without drawings; None if it has no text."""
         try:
             decoded = self._context.decode2(packet)
         except av.FFmpegError:  # no player could show it either
@@ -119,6 +119,6 @@ class Subtitles:
 
 
 def _join(dialogues: Sequence[bytes]) -> bytes:
-    """One dialogue with the texts of all, each on lines of its own and with its own style."""
+    """Joins the texts of all into one dialogue, each on lines of its own and with its own style."""
     first, *others = (dialogue.split(b",", FIELDS) for dialogue in dialogues)
     return b"{\\r}\\N".join([b",".join(first), *(fields[-1] for fields in others)])

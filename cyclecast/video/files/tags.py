@@ -16,11 +16,11 @@ MP4_TAGS = frozenset(
 
 
 def kept_tags(tags: dict[str, str]) -> dict[str, str]:
-    """The tags that hold for the output, too. Matroska's names may end in a language, as in BPS-eng."""
+    """Returns the tags that are also true of the output. Matroska's names may end in a language, as in BPS-eng."""
     return {key: value for key, value in tags.items() if key.lower().split("-")[0] not in OWN_TAGS and "_STAT" not in key}
 
 
 def needs_keys(tags: dict[str, str]) -> bool:
-    """Whether QuickTime and MP4 need a list of keys for these tags, as an iPhone's `com.apple.quicktime.make`."""
+    """Returns whether QuickTime and MP4 need a list of keys for these tags, as an iPhone's `com.apple.quicktime.make`."""
     names = (key.lower().split("-")[0] for key in tags)
     return any(name not in MP4_TAGS and not name.startswith("sort_") for name in names)

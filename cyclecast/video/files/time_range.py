@@ -13,7 +13,7 @@ class TimeRange:
     start: Fraction = Fraction(0)
     duration: Fraction | None = None
     mends_clock: bool = True
-    """Where the clock jumps, as in files strung together, it is continued. Otherwise a jump back is an error."""
+    """Where the clock jumps, as in concatenated files, it is continued. Otherwise a jump back is an error."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The clock of a recording: where it jumps, as in files that were strung together, and how it continues there.
+"""The clock of a recording: where it jumps, as in concatenated files, and how it continues there.
 
 Recordings of broadcasts and discs (MPEG transport and program streams, Ogg) may change their clock anywhere. A scan of all
 packets finds the places. Other containers have one clock.
@@ -38,7 +38,7 @@ class Jump:
     """Seconds of the recording before it."""
 
     def description(self) -> str:
-        """For messages: `back by 4.0 s after 2.0 s`."""
+        """Describes the jump for messages: `back by 4.0 s after 2.0 s`."""
         where = "back" if self.seconds < 0 else "forward"
         return f"{where} by {abs(float(self.seconds)):.1f} s after {float(self.after):.1f} s"
 
@@ -58,12 +58,12 @@ class Timeline:
     """The types of streams that are only at the end of the file, so that FFmpeg did not list them."""
 
     def notice(self) -> str | None:
-        """A phrase for the user; None if the clock never jumps."""
+        """Describes the jumps for the user, in a phrase; None if the clock never jumps."""
         if not self.jumps:
             return None
         more = f", and {len(self.jumps) - 1} more times" if len(self.jumps) > 1 else ""
         result = "the output continues without a gap" if self.offsets else "the output has this gap"
-        return f"its clock jumps {self.jumps[0].description()}{more}, as in files strung together; {result}"
+        return f"its clock jumps {self.jumps[0].description()}{more}, as in concatenated files; {result}"
 
 
 class ClockMender:
@@ -110,7 +110,7 @@ class _Piece:
     """The latest decoding time."""
 
     def is_near(self, time: float) -> bool:
-        """Whether a packet with this decoding time may follow the piece's clock."""
+        """Returns whether a packet with this decoding time may follow the piece's clock."""
         return self.begin - FORWARD_S <= time <= self.latest + FORWARD_S
 
     def add(self, position: int, time: float, shown: float, duration: float) -> None:
@@ -129,9 +129,9 @@ class _Track:
     entries: list[tuple[int, int]] = field(default_factory=list)
 
     def follow(self, pieces: list[_Piece], position: int, time: float) -> _Piece | None:
-        """The piece of the stream's next packet; a new one where no clock continues.
+        """Returns the piece of the stream's next packet; a new one where no clock continues.
 
-        None for a packet from before a jump that FFmpeg outputs after it: the last one of a stream whose id changes.
+        Returns None for a packet from before a jump that FFmpeg outputs after it: the last one of a stream whose id changes.
         """
         own, newest = pieces[self.piece], pieces[-1]
         if self.entries and position < self.entries[-1][0]:
@@ -152,9 +152,9 @@ class _Track:
 
 
 def read_timeline(path: Path, mends: bool = True) -> Timeline:
-    """The timeline of a video file; scanned once, as long as the file does not change.
+    """Scans the timeline of a video file, only once as long as the file does not change.
 
-    mends: False leaves all times as they are, and a clock that jumps back is an InputError.
+    mends: False leaves all times as they are, and raises InputError for a clock that jumps back.
     """
     found = os.stat(path)
     timeline = _scan(Path(os.path.abspath(path)), found.st_size, found.st_mtime_ns)
@@ -163,7 +163,7 @@ def read_timeline(path: Path, mends: bool = True) -> Timeline:
     for jump in timeline.jumps:
         if jump.seconds < 0:
             advice = "split it there, or leave out --no-mend-clock"
-            raise InputError(f"{path}: its clock jumps {jump.description()}, as in files strung together; {advice}")
+            raise InputError(f"{path}: its clock jumps {jump.description()}, as in concatenated files; {advice}")
     return replace(timeline, offsets=())
 
 
@@ -192,7 +192,7 @@ def _scan(path: Path, size: int, _modified_ns: int) -> Timeline:
 
 
 def _join(pieces: list[_Piece]) -> tuple[tuple[Jump, ...], tuple[Fraction, ...]]:
-    """The jumps between the pieces, and the seconds to add to each piece but the first: each begins where the one before ends."""
+    """Returns the jumps between the pieces, and the seconds to add to each piece but the first to append it to the one before."""
     jumps: list[Jump] = []
     offsets: list[Fraction] = []
     offset = Fraction(0)
@@ -207,7 +207,7 @@ def _join(pieces: list[_Piece]) -> tuple[tuple[Jump, ...], tuple[Fraction, ...]]
 
 
 def _later_streams(container: InputContainer, path: Path, position: int) -> tuple[str, ...]:
-    """The types of streams that are in the file from this position on, but not in `container`."""
+    """Returns the types of streams that are in the file from this position on, but not in `container`."""
     if position <= 0:
         return ()
     known = {stream.id for stream in container.streams}

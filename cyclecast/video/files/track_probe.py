@@ -20,9 +20,9 @@ BEFORE = (0, 1 << 16, 1 << 20)  # bytes before a packet at which to look for the
 
 
 def can_hold(format_name: str, stream: Any, packet: Packet | None = None) -> bool:
-    """True if a container of this format can hold the stream as it is: FFmpeg's lists are wrong.
+    """Returns whether a container of this format can hold the stream as it is: FFmpeg's lists are wrong.
 
-    Writes a header to find out, and a copy of `packet` where one is at hand: some packets are only then found not to fit.
+    Writes a header to find out, and a copy of `packet` if there is one: some packets are rejected only then.
     """
     trial: Any = av.open(io.BytesIO(), "w", format=format_name)
     try:
@@ -51,7 +51,7 @@ class TrackProbe:
         self._open = ExitStack()
 
     def described(self, stream: Any) -> Any | None:
-        """The stream; one that is opened where it begins if the header does not describe its sound. None if nothing does.
+        """Returns the stream, opened where its sound begins if the header does not describe it; None if nothing describes it.
 
         A broadcast lists sound that begins later than FFmpeg looks ahead: then it has no sampling rate and no channels.
         """
@@ -69,7 +69,7 @@ class TrackProbe:
         return None
 
     def first_packet(self, stream: Any) -> Packet | None:
-        """The first packet of the stream; None if it begins late in the file."""
+        """Returns the first packet of the stream; None if it begins late in the file."""
         if self._first_packets is None:
             self._first_packets = {}
             with open_container(self._path) as container, suppress(av.FFmpegError, IndexError):
@@ -81,7 +81,7 @@ class TrackProbe:
         return self._first_packets.get(stream.index)
 
     def can_decode(self, stream: Any) -> bool:
-        """Whether any packet of the stream can be decoded. Reads on until one can."""
+        """Returns whether any packet of the stream can be decoded. Reads on until one can."""
         with open_container(self._path) as container, suppress(av.FFmpegError, IndexError):
             own: Any = container.streams[stream.index]
             for packet in container.demux(own):

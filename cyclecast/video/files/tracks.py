@@ -44,7 +44,7 @@ class Track(Protocol):
         ...
 
     def lost(self) -> int:
-        """How many packets could not be decoded. Complete after the end."""
+        """Returns how many packets could not be decoded. Complete after the end."""
         ...
 
 
@@ -74,7 +74,7 @@ class Copied:
         return self._separate(packet) if self._is_strict else (packet,)
 
     def lost(self) -> int:
-        """See `Track.lost`: nothing is decoded."""
+        """Implements `Track.lost`: nothing is decoded."""
         return 0
 
     def _separate(self, packet: Packet) -> Sequence[Packet]:
@@ -164,7 +164,7 @@ class Sound:
         return True
 
     def lost(self) -> int:
-        """See `Track.lost`. A packet that a recording begins or ends with may be a part of one: it is not counted."""
+        """Implements `Track.lost`. The packet that a recording begins or ends with may be incomplete: it is not counted."""
         return self._lost + (self._lost_last if self._lost_last > 1 else 0)
 
     def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
@@ -201,9 +201,9 @@ class Sound:
 
 
 def choose_layout(codec: str, layout: av.AudioLayout) -> str:
-    """The channel layout in which an encoder of `LAYOUTS` holds this one with the least loss.
+    """Returns the channel layout in which an encoder of `LAYOUTS` holds this one with the least loss.
 
-    ValueError for channels without speaker positions, such as nine of them.
+    Raises ValueError for channels without speaker positions, for example nine channels.
     """
     name = layout_name(layout)
     name = BACK_FOR_SIDE.get(name, name)

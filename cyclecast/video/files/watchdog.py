@@ -13,7 +13,7 @@ from cyclecast.errors import OutputError
 
 T = TypeVar("T")
 
-HANG_S = 60.0  # an encoder that waits for so long in one call waits for ever
+HANG_S = 60.0  # an encoder that waits this long in one call hangs
 POLL_S = 0.5
 IDLE_SHARE = 0.05  # of one core: the least that this process computes while an encoder is only slow
 
@@ -36,9 +36,9 @@ class Watchdog:
             del call, future, function, arguments  # no frame outlives its call
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """function(*arguments). OutputError if it does not return while the process computes nothing for `HANG_S`.
+        """Calls function(*arguments). Raises OutputError if it does not return while the process computes nothing for `HANG_S`.
 
-        What hangs cannot be stopped: its thread is left behind, and nothing that it works on may be used or closed after that.
+        A call that hangs cannot be stopped: its thread remains, and what it works on may be neither used nor closed after that.
         """
         future: Future[T] = Future()
         self._calls.put((future, function, arguments))

@@ -79,7 +79,7 @@ class VideoWriter:
     first: the pts that becomes 0. growing: the file can be played while it is written, also if it is never finished: the encoder
     holds few frames back, and every packet goes to the system at once.
     file: `path`, open for writing, which the caller closes; only for a growing one.
-    OutputError if the container cannot hold the codec or the file cannot be written,
+    Raises OutputError if the container cannot hold the codec or the file cannot be written,
     ConfigError for settings that the encoder does not accept.
     """
 
@@ -235,7 +235,7 @@ class VideoWriter:
 def open_output(path: Path, growing: bool = False, any_tags: bool = False, file: FileIO | None = None) -> Any:
     """Opens PyAV's container for writing; it keeps all times. growing, file: as in `VideoWriter`.
 
-    any_tags: MP4 and QuickTime files hold tags of any name, in a list of keys in place of the usual boxes.
+    any_tags: MP4 and QuickTime files hold tags of any name, in a list of keys instead of the usual boxes.
     """
     # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the frames.
     options = {"avoid_negative_ts": "disabled"}
@@ -248,13 +248,13 @@ def open_output(path: Path, growing: bool = False, any_tags: bool = False, file:
 
 
 def reordering(order: Sequence[int]) -> int:
-    """The most places by which a frame is decoded later than it is shown; order: the pts in decoding order, all different."""
+    """Returns by how many places, at most, a frame is decoded after its turn. order: distinct pts, in decoding order."""
     shown = {pts: place for place, pts in enumerate(sorted(order))}
     return max((place - shown[pts] for place, pts in enumerate(order)), default=0)
 
 
 def decoding_times(pts: Sequence[int], reordered: int) -> list[int]:
-    """The decoding times of a video that starts with these frames, and `reordered` more: the times at which frames are shown."""
+    """Returns the decoding times of a video that starts with these frames, and `reordered` more: the presentation times."""
     shown = sorted(pts)
     step = shown[1] - shown[0] if len(shown) > 1 else 1
     return [shown[0] - step * n for n in range(reordered, 0, -1)] + shown

@@ -25,12 +25,12 @@ POINTERS = {
 
 
 def upright_xmp(xmp: bytes) -> bytes:
-    """The same with tiff:Orientation 1, where it is stated."""
+    """Sets tiff:Orientation to 1, where it is stated."""
     return re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))\d", rb"\g<1>1", xmp)
 
 
 def without_pointers(xmp: bytes) -> bytes:
-    """The same without what it says of a motion photo's video, a gain map, a depth map and an extended packet.
+    """Removes the entries about a motion photo's video, a gain map, a depth map and an extended packet.
 
     These lie beside the image in a source and are not in the output. XMP that has none of it or is malformed stays as it is.
     """

@@ -12,16 +12,16 @@ log = logging.getLogger(__name__)
 
 
 def suppress_errors(on_message: OnMessage | None) -> OnMessage:
-    """The callback of a caller, as one that never raises: a message that is lost must not end the thread that sends it.
+    """Wraps a caller's callback so that it never raises: a lost message must not end the thread that sends it.
 
-    None: a callback that does nothing. Ctrl-C in the main thread passes through.
+    For None, returns a callback that does nothing. Ctrl-C in the main thread passes through.
     """
 
     def report(line: str) -> None:
         try:
             if on_message is not None:
                 on_message(line)
-        except (Exception, SystemExit):  # a SystemExit would end a thread without a word
+        except (Exception, SystemExit):  # a SystemExit would end a thread silently
             log.debug("a message was lost: %s", line, exc_info=True)
 
     return report

@@ -10,7 +10,7 @@ from cyclecast.video.strength import check_strength
 
 @dataclass(frozen=True, kw_only=True)
 class LiveOptions:
-    """How a live run works. The size and the rate of the source are in its `CaptureSettings`. ConfigError for invalid values."""
+    """Options of a live run. The source's size and rate are in its `CaptureSettings`. Raises ConfigError for invalid values."""
 
     seconds: float | None = None
     """Ends the run that long after the first frame was shown; None: no limit."""

@@ -47,7 +47,7 @@ class Recorder:
             return self.path
 
     def save_snapshot(self, frame: StyledFrame | None) -> Path:
-        """Saves a frame as a PNG. OutputError if there is none or it cannot be written."""
+        """Saves a frame as a PNG. Raises OutputError if there is none or it cannot be written."""
         if frame is None:
             raise OutputError("there is no frame yet")
         path = unused_path(".png")

@@ -100,7 +100,7 @@ class Session:
             raise
 
     def _open_sinks(self, addresses: Sequence[str], open_sink: SinkOpener) -> None:
-        """Opens all sinks; goes on without missing ones. MissingSink if none is there."""
+        """Opens all sinks; continues without missing ones. Raises MissingSink if all are missing."""
         missing: list[tuple[str, MissingSink]] = []
         for address in addresses:
             try:
@@ -167,7 +167,7 @@ class Session:
             return
         self._repeated = now
         self.meter.held += 1
-        notice = f"the source is gone - trying again for {outage[1]:.0f} s"  # whoever sees it need not know which one
+        notice = f"the source is gone - trying again for {outage[1]:.0f} s"  # viewers must not learn its address
         self._sinks.put(replace(self.newest, notice=notice))
 
     def _end_without_sinks(self, failure: str) -> None:
@@ -198,7 +198,7 @@ class Session:
 
     @property
     def failures(self) -> list[str]:
-        """As `SessionControls.failures`."""
+        """Returns `SessionControls.failures`."""
         return self._sinks.failures()
 
     def set_recording(self, on: bool) -> Path | None:

@@ -88,14 +88,14 @@ class SinkGroup:
             worker.close()
 
     def failures(self) -> list[str]:
-        """A line for each sink that is missing or has failed."""
+        """Returns a line for each sink that is missing or has failed."""
         return [f"{_short_name(report.name)}: {report.failure}" for report in self.reports() if report.failure is not None]
 
     def reports(self) -> list[SinkReport]:
-        """What each sink did; missing and removed ones first."""
+        """Returns what each sink did; missing and removed ones first."""
         return [*self._missing, *self._removed, *(worker.report() for worker in self._workers)]
 
 
 def _short_name(name: str) -> str:
-    """The name without the folders of a file."""
+    """Returns the name without the folders of a file."""
     return name if "://" in name else PurePath(name).name

@@ -188,7 +188,7 @@ def test_timestamps_that_start_late_are_shifted_to_0(tmp_path: Path) -> None:
 def test_timestamps_that_jump_back_are_an_error_if_the_clock_is_not_mended(tmp_path: Path) -> None:
     source = transport_stream(tmp_path / "joined.ts", [20, 5])
     with pytest.raises(
-        InputError, match=r"joined\.ts: its clock jumps back by 16\.0 s after 1\.0 s, as in files strung together; split"
+        InputError, match=r"joined\.ts: its clock jumps back by 16\.0 s after 1\.0 s, as in concatenated files; split"
     ):
         convert_file(source, tmp_path / "out.mp4", Same(), ConvertOptions(mend_clock=False))
     assert [p.name for p in tmp_path.iterdir()] == ["joined.ts"]

@@ -16,7 +16,7 @@ from tests.video.clips import make_video
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a video of one frame, an image, and files that are neither."""
+    """Fills the current folder: a video of one frame, an image, and files that are neither."""
     monkeypatch.chdir(tmp_path)
     make_video(tmp_path / "one.mp4", frames=1)
     write_image(tmp_path / "image.png", moving_frames(1, 64, 48)[0])
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def error_of(*args: object) -> str:
-    """The one error line of a conversion that fails."""
+    """Returns the one error line of a conversion that fails."""
     done = run_command("convert", *args)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

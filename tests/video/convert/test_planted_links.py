@@ -1,4 +1,4 @@
-"""An output folder may come from somebody else, such as an unpacked archive: links in it lead nowhere, foreign files survive."""
+"""An output folder may come from another person, as in an unpacked archive: links in it lead nowhere, foreign files survive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0,
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A file outside of the output folder."""
+    """Writes a file outside of the output folder."""
     path = tmp_path / "home" / "authorized_keys"
     path.parent.mkdir()
     path.write_bytes(PRECIOUS)
@@ -32,7 +32,7 @@ def victim(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """An output in a folder of its own."""
+    """Returns an output in a folder of its own."""
     (tmp_path / "out").mkdir()
     return tmp_path / "out" / "out.mp4"
 
@@ -95,7 +95,7 @@ def test_links_in_a_job_that_is_resumed_are_replaced(clip: Path, out: Path, vict
 
 
 def test_a_part_that_is_a_link_is_not_reused(out: Path, victim: Path) -> None:
-    """Otherwise somebody's video would become a part of the output."""
+    """Otherwise, another person's video would become a part of the output."""
     with Job(out, {}) as job:
         first = job.open_path(0)
         first.write_bytes(b"frames")

@@ -18,7 +18,7 @@ START_CODE = b"\0\0\0\1"
 
 
 def caption(number: int) -> bytes:
-    """An SEI unit with two CEA-608 characters (ATSC A/53, part 4, 6.2)."""
+    """Builds an SEI unit with two CEA-608 characters (ATSC A/53, part 4, 6.2)."""
     payload = b"\xb5\0\x31GA94\x03" + bytes((0x41, 0xFF, 0xFC, 0x20 + number, 0x41)) + b"\xff"
     return START_CODE + b"\x06\x04" + bytes((len(payload),)) + payload + b"\x80"
 
@@ -39,7 +39,7 @@ def make_captioned(path: Path, **options: str) -> Path:
 
 
 def read_captions(path: Path) -> list[bytes]:
-    """The captions of each frame in the order of display; empty for a frame without any."""
+    """Reads the captions of each frame in the order of display; empty for a frame without any."""
     with av.open(str(path)) as container:
         frames: list[Any] = list(container.decode(video=0))
         found = [frame.side_data.get(Type.A53_CC) for frame in frames]

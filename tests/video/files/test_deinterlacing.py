@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[str, str, dict[str, str], tuple[int, int]]] = {  # file -
 
 
 def draw_fields(count: int, size: tuple[int, int]) -> list[Image]:
-    """Smooth images of a moving pattern, 50 a second: two for each frame."""
+    """Draws smooth images of a moving pattern, 50 a second: two for each frame."""
     y, x = np.mgrid[0 : size[1], 0 : size[0]]
     scale = 64 / size[1]
     return [
@@ -75,7 +75,7 @@ def encode(path: Path, kind: str, images: list[Image], flagged: list[bool] | Non
 
 
 def _set_field(width: int, height: int, mode: str) -> Graph:
-    """A graph that marks frames as interlaced (tff, bff) or progressive (prog), as a camera does."""
+    """Builds a graph that marks frames as interlaced (tff, bff) or progressive (prog), as a camera does."""
     graph = Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("yuv420p"), time_base=Fraction(1, 25))
     setfield, sink = graph.add("setfield", f"mode={mode}"), graph.add("buffersink")
@@ -86,14 +86,14 @@ def _set_field(width: int, height: int, mode: str) -> Graph:
 
 
 def make(folder: Path, kind: str, frames: int = FRAMES) -> tuple[Path, list[Image]]:
-    """An interlaced video, and the images of which its fields were taken."""
+    """Writes an interlaced video. Returns it, and the images that its fields were taken from."""
     _, first, _, size = KINDS[kind]
     fields = draw_fields(2 * frames, size)
     return encode(folder / kind, kind, weave(fields, first)), fields
 
 
 def hashes(path: Path, point: ResumePoint | None = None, time_range: TimeRange | None = None) -> list[tuple[int, str]]:
-    """(pts, MD5) of each frame after `point`."""
+    """Returns (pts, MD5) of each frame after `point`."""
     with VideoFile(path, time_range) as video:
         if point:
             video.resume_at(point)
@@ -119,7 +119,7 @@ def test_off_keeps_the_fields(tmp_path: Path) -> None:
     report = convert(source, tmp_path / "out.mp4", crf=10, deinterlace="off")
     assert report.notices == []
     assert psnr(read_frames(tmp_path / "out.mp4"), weave(fields, "tff")) > 35
-    with pytest.raises(ConfigError, match="deinterlace is auto or off, got 'on'"):
+    with pytest.raises(ConfigError, match="deinterlace must be auto or off, got 'on'"):
         ConvertOptions(deinterlace="on")
 
 

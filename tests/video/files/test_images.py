@@ -294,14 +294,14 @@ def test_broken_files_are_an_error_in_one_line_or_have_their_damage_reported() -
         try:
             damaged += [path.name] if read_still(path).damage else []
         except InputError as error:
-            size = ": it says that it has 4294967169x64 pixels; the limit is 268435456" if path.name == "badwidth.bmp" else ""
+            size = ": its header states 4294967169x64 pixels; the limit is 268435456" if path.name == "badwidth.bmp" else ""
             assert str(error) == f"{path}: cannot be read as an image{size}"
             damaged.append(path.name)
     assert set(damaged) == {p.name for p in shared("media/broken").iterdir()} - whole
 
 
 def claims(suffix: str, width: int, height: int) -> bytes:
-    """A small file of this format whose header states this size."""
+    """Builds a small file of this format whose header states this size."""
     if suffix == ".png":
         data = bytearray(png(ALPHA, 0))
         data[16:24] = struct.pack(">II", width, height)
@@ -331,7 +331,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(
     monkeypatch.setattr(cv2, "imdecode", decode)
     monkeypatch.setattr(PillowImage.Image, "load", decode)
     path = name if name != "honest" else f"bomb{suffix}"
-    with pytest.raises(InputError, match=r"it says that it has 30000x30000 pixels; the limit is 268435456$"):
+    with pytest.raises(InputError, match=r"its header states 30000x30000 pixels; the limit is 268435456$"):
         read(tmp_path, path, claims(suffix, 30_000, 30_000))
     assert decode_for_training(tmp_path / path, cv2.IMREAD_COLOR) is None
 

@@ -18,7 +18,7 @@ TEN = "its 10 bits became 8 for the model; the output has 10"
 
 
 def encode(path: Path, pix_fmt: str, codec: str = "ffv1") -> Path:
-    """Five frames in this pixel format, without loss."""
+    """Encodes five frames in this pixel format, without loss."""
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt

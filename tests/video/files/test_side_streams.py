@@ -127,7 +127,7 @@ PHONE_TAGS = {
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """The tags of the file. Matroska has its own names in capitals."""
+    """Reads the tags of the file. Matroska has its own names in capitals."""
     with av.open(str(path)) as container:
         return {key.lower(): value for key, value in container.metadata.items()}
 

@@ -15,7 +15,7 @@ Cue = tuple[float, float, str]  # begin and end in seconds, text
 
 
 def with_subtitles(path: Path, cues: list[Cue], suffix: str = ".ass") -> Path:
-    """A two-second video with these subtitles, in Matroska."""
+    """Writes a two-second video with these subtitles, in Matroska."""
     file = path.with_suffix(suffix)
     if suffix == ".ass":
         events = "".join(f"Dialogue: 0,{clock(a)},{clock(b)},Default,,0,0,0,,{text}\n" for a, b, text in cues)
@@ -44,7 +44,7 @@ def clock(seconds: float) -> str:
 
 
 def read_cues(path: Path) -> list[Cue]:
-    """The texts of an MP4 file, without the empty packets between them."""
+    """Reads the texts of an MP4 file, without the empty packets between them."""
     found = read_packets(path, "subtitle")
     return [(float(a), float(a + length), data[2 : 2 + data[1]].decode()) for a, length, data in found if data[1] and length]
 

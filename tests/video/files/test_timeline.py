@@ -22,7 +22,7 @@ FRAMES, MS = 50, 1e-3
 
 
 def record(path: Path, start: float = 10.0, container: str = "mpegts", options: dict[str, str] | None = None) -> Path:
-    """A two-second recording with sound whose clock begins at `start` seconds. options: FFmpeg's, for the container."""
+    """Writes a two-second recording with sound whose clock begins at `start` seconds. options: FFmpeg's, for the container."""
     writer: Any = av.open(str(path), "w", format=container, options=options or {})
     with writer as out:
         video = out.add_stream("mpeg2video", rate=25, options={"g": "10"})

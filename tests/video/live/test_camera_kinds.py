@@ -60,7 +60,7 @@ def test_a_link_to_a_device_is_opened_as_the_device(tmp_path: Path, monkeypatch:
 
 
 def jpegs(count: int) -> list[bytes]:
-    """JPEG files: with a thumbnail in their header, progressive, and with restart markers."""
+    """Returns JPEG files: with a thumbnail in their header, progressive, and with restart markers."""
     found = []
     for index in range(count):
         image = np.ascontiguousarray(Scene(96, 64).draw(index / 5))

@@ -54,7 +54,7 @@ class SizedFeed:
 
 
 def run(sizes: Sequence[Size], opener: Opener, **options: object) -> tuple[LiveReport, list[Image], list[str]]:
-    """The report, the styled frames and the messages of a run over frames of these sizes."""
+    """Runs over frames of these sizes. Returns the report, the styled frames and the messages."""
     sink, messages = Collecting(), list[str]()
     options_ = LiveOptions(**options)  # type: ignore[arg-type]
     report = Session(SizedFeed(sizes), ["m"], opener, ["one"], sink.open, options=options_, on_message=messages.append).run()
@@ -63,7 +63,7 @@ def run(sizes: Sequence[Size], opener: Opener, **options: object) -> tuple[LiveR
 
 
 def is_like_its_source(image: Image) -> bool:
-    """Whether each quarter has the color that `quarters` gave it, so that nothing is shifted or cut off."""
+    """Returns whether each quarter has the color that `quarters` gave it, so that nothing is shifted or cut off."""
     height, width = image.shape[:2]
     source = quarters(width, height)
     places = [(y, x) for y in (height // 10, 9 * height // 10) for x in (width // 10, 9 * width // 10)]

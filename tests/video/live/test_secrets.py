@@ -119,7 +119,7 @@ def recording(path: Path, **options: Any) -> Recording:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
 def test_a_recording_is_written_to_the_file_that_it_created(tmp_path: Path, suffix: str) -> None:
-    """Between its creation and its first frame, somebody puts a link in its place."""
+    """Between its creation and its first frame, another user puts a link in its place."""
     victim = tmp_path / "authorized_keys"
     victim.write_text("precious")
     sink = recording(tmp_path / f"show{suffix}")
@@ -128,7 +128,7 @@ def test_a_recording_is_written_to_the_file_that_it_created(tmp_path: Path, suff
     temporary.symlink_to(victim)
     for number in range(5):
         sink.show(styled(number))
-    with pytest.raises(OutputError, match="somebody else has replaced"):
+    with pytest.raises(OutputError, match="another program has replaced"):
         sink.close()
     assert victim.read_text() == "precious" and not (tmp_path / f"show{suffix}").exists()
 
@@ -147,7 +147,7 @@ def test_a_recording_replaces_no_file_that_appears_meanwhile(tmp_path: Path, mon
 
     for name in ("lexists", "samestat"):
         monkeypatch.setattr(os.path, name, appearing(getattr(os.path, name)))
-    with pytest.raises(OutputExistsError, match="somebody else has written it meanwhile"):
+    with pytest.raises(OutputExistsError, match="another program has written it meanwhile"):
         sink.close()
     assert (tmp_path / "show.mp4").read_text() == "precious" and list(tmp_path.glob("show.recording-*"))
 

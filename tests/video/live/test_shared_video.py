@@ -30,14 +30,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def frames(count: int, width: int = 160, height: int = 96) -> list[StyledFrame]:
-    """A moving bar; the source is its negative."""
+    """Returns a moving bar; the source is its negative."""
     images = moving_frames(count, width, height)
     return [StyledFrame(n + 1, time.perf_counter(), 255 - image, image, "m") for n, image in enumerate(images)]
 
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The name of each encoding that was computed."""
+    """Returns the name of each encoding that was computed."""
     calls: list[str] = []
 
     def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,7 +101,7 @@ class Receiver:
         self._decoder = av.CodecContext.create("libvpx", "r")
 
     async def next(self) -> tuple[Any, Image]:
-        """The next packet, and its frame: decoding fails without the key frame before it."""
+        """Returns the next packet, and its frame: decoding fails without the key frame before it."""
         packet = await asyncio.wait_for(self.subscription.next_packet(), LIMIT)
         (frame,) = self._decoder.decode(av.Packet(bytes(packet)))
         return packet, np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)

@@ -40,7 +40,7 @@ def scene() -> list[Image]:
 
 @pytest.fixture(scope="module")
 def footage(scene: list[Image]) -> tuple[list[Image], list[Image]]:
-    """The landscape with camera noise, and the output of `pencil` for it."""
+    """Returns the landscape with camera noise, and the output of `pencil` for it."""
     sources = add_noise(scene)
     with cyclecast.load("pencil") as model:
         return sources, list(map(model, sources))

@@ -36,7 +36,7 @@ def shared_run() -> Iterator[Served]:
 
 @pytest.fixture
 def served(shared_run: Served) -> Iterator[Served]:
-    """A run that shows its source as it is, whatever the test before left behind."""
+    """Yields a run that shows its source as it is, whatever the test before left behind."""
     yield shared_run
     state = shared_run.state()
     if (state["model"], state["mirror"]) != ("same", False):

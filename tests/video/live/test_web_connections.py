@@ -33,7 +33,7 @@ def connect(served: Served, timeout: float = LIMIT) -> socket.socket:
 
 
 def is_closed(client: socket.socket, within: float) -> bool:
-    """Whether the server closes the connection without a word in this time."""
+    """Returns whether the server closes the connection silently within this time."""
     client.settimeout(within)
     try:
         return client.recv(1) == b""
@@ -93,7 +93,7 @@ def test_one_address_has_a_share_of_the_connections(served: Served, monkeypatch:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
-    """The whole-request deadline, shortened; in seconds."""
+    """Shortens the deadline of a whole request, and returns it in seconds."""
     assert connections.REQUEST_TIMEOUT_S == 10
     monkeypatch.setattr(connections, "REQUEST_TIMEOUT_S", 0.6)
     return 0.6

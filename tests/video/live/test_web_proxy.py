@@ -31,7 +31,7 @@ def proxied() -> Iterator[Served]:
 
 @contextmanager
 def visiting(served: Served, host: str | None) -> Iterator[httpx.Client]:
-    """A client that sends what a proxy passes on: the Host of the browser, or that of the page itself."""
+    """Yields a client that sends what a proxy passes on: the Host of the browser, or that of the page itself."""
     origin = f"http://127.0.0.1:{served.page._port}"
     headers = {"Authorization": f"Bearer {TOKEN}"} | ({} if host is None else {"Host": host})
     with httpx.Client(base_url=origin, headers=headers, trust_env=False, timeout=LIMIT) as client:

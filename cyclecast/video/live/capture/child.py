@@ -24,7 +24,7 @@ EXIT_TIMEOUT_S = 2.0  # that a killed process may take to end; one that waits in
 class CaptureProcess:
     """Runs the capture process once. `run` belongs to one thread; `send` and `kill` may be called from any.
 
-    patience: seconds without a message after which the process is killed. redact: takes secrets out of a line that it printed.
+    patience: seconds without a message after which the process is killed. redact: removes secrets from a line that it printed.
     """
 
     def __init__(self, patience: float, redact: Callable[[str], str] = str) -> None:

@@ -20,7 +20,7 @@ from cyclecast.video.live.sources.address import address_for_child, redacted_add
 from cyclecast.video.live.sources.source import CaptureSettings
 
 OPEN_TIMEOUT_S = 25.0  # for a source's first frames: some systems need 20 s for a camera
-FRAME_TIMEOUT_S = 4.0  # without a frame, after which a source counts as gone, unless it is slower than that
+FRAME_TIMEOUT_S = 4.0  # without a frame, after which a source is lost, unless it is slower than that
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts to open a lost source; the last one repeats
 STABLE_S = 10.0  # of frames, after which the delays start again from the first
 
@@ -58,7 +58,7 @@ class Capture:
     def __init__(self, source: str, capture_settings: CaptureSettings | None = None, on_message: OnMessage | None = None) -> None:
         self.name = redacted_address(source)
         self.captured = 0
-        """Frames so far, whether somebody took them or not."""
+        """Frames so far, whether they were used or not."""
         self.skipped = 0
         """Frames that nobody can take any more, because a newer one replaced them or would have."""
         self.reconnects = 0
@@ -80,9 +80,9 @@ class Capture:
         self._thread.start()
 
     def take(self, seconds: float) -> CapturedFrame | None:
-        """The newest frame that was not taken yet; None if none comes within `seconds`.
+        """Returns the newest frame that was not taken yet; None if none comes within `seconds`.
 
-        EOFError when the source has ended, InputError in one line if it could not be opened.
+        Raises EOFError when the source has ended, InputError in one line if it could not be opened.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._ended or self._failure, seconds)
@@ -221,7 +221,7 @@ class Capture:
             self._newest = None
 
     def _new_memory(self, width: int, height: int) -> str:
-        """The name of shared memory for frames of another size, or of another process. OSError if there is no room for it."""
+        """Returns the name of shared memory for frames of another size or process. Raises OSError if there is no room for it."""
         with self._changed:
             self._release_memory()
             if self._closing.is_set():

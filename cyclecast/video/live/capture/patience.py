@@ -1,4 +1,4 @@
-"""How long a source may be silent before it counts as lost: as its own rate suggests."""
+"""How long a source may be silent before it is lost, by its own frame rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Patience:
     """Observes the frames of one source. Use it from one thread, or under a lock.
 
     to_open: seconds for the first two frames, until the rate is known. least: seconds for sources with many frames per second.
-    fixed: seconds that the user has set, in place of what follows from the rate.
+    fixed: seconds that the user has set, instead of those by the rate.
     """
 
     def __init__(self, to_open: float, least: float, fixed: float | None = None) -> None:
@@ -34,7 +34,7 @@ class Patience:
 
     @property
     def seconds(self) -> float:
-        """Seconds without a frame after which the source counts as lost, once it has delivered one."""
+        """Seconds without a frame after which the source is lost, once it has delivered one."""
         if self._fixed is not None:
             return self._fixed
         return max(self._least, INTERVALS * max(self._intervals)) if self._intervals else self.to_open

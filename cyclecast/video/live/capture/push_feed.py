@@ -63,7 +63,8 @@ class PushFeed:
     def take(self, seconds: float) -> CapturedFrame | None:
         """Returns the newest frame that was not taken yet; None if none arrives within `seconds` or if it is damaged.
 
-        After `DAMAGED_FRAMES` damaged frames in a row, `outage` names it until a frame can be decoded. EOFError after `close`.
+        After `DAMAGED_FRAMES` damaged frames in a row, `outage` names it until a frame can be decoded. Raises EOFError after
+        `close`.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._closed, seconds)

@@ -24,7 +24,7 @@ class DiskSync:
     def _run(self) -> None:
         try:
             descriptor = os.open(self._path, os.O_RDWR)
-        except OSError:  # somebody has removed it
+        except OSError:  # it was removed meanwhile
             return
         try:
             is_closed = False

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Segments:
-    """When a recording goes on in another file. ConfigError for invalid values."""
+    """When a recording goes on in another file. Raises ConfigError for invalid values."""
 
     seconds: float | None = None
     """Length of one file; None: no limit."""
@@ -41,17 +41,17 @@ class Segments:
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not self.seconds >= 1:
-            raise ConfigError(f"a segment has at least 1 second, got {self.seconds:g}")
+            raise ConfigError(f"a segment must last at least 1 second, got {self.seconds:g}")
         if self.mib is not None and self.mib < 1:
-            raise ConfigError(f"a segment has at least 1 MiB, got {self.mib}")
+            raise ConfigError(f"a segment must have at least 1 MiB, got {self.mib}")
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is more than one file."""
+        """Returns whether there is more than one file."""
         return self.seconds is not None or self.mib is not None
 
     def is_over(self, seconds: float, size: int) -> bool:
-        """Whether a file of this length and size, in bytes, is finished."""
+        """Returns whether a file of this length and size, in bytes, is finished."""
         return (self.seconds is not None and seconds >= self.seconds) or (self.mib is not None and size >= self.mib << 20)
 
 
@@ -62,7 +62,7 @@ class Recording:
     number. Before the disk is full, the recording is finished, and the sink fails.
 
     Frames that are repeated because the source is gone are not recorded: a player shows the last frame for that long.
-    OutputError if the file exists (unless `overwrite`) or has another suffix, MissingSink if it cannot be written.
+    Raises OutputError if the file exists (unless `overwrite`) or has another suffix, MissingSink if it cannot be written.
     """
 
     in_main_thread = False
@@ -98,13 +98,13 @@ class Recording:
         return RecordingFile(path, self._overwrite)
 
     def _check_disk(self) -> None:
-        """OutputError if the disk is almost full."""
+        """Raises OutputError if the disk is almost full."""
         usage = shutil.disk_usage(self._file.path.parent)
         if usage.free < min(RESERVED_BYTES, RESERVED_SHARE * usage.total):
             raise OutputError(f"the disk is almost full ({usage.free >> 20} MiB free), so nothing more is recorded")
 
     def show(self, frame: StyledFrame) -> None:
-        """Encodes one frame. OutputError if that fails, or before the disk is full; what was recorded before stays."""
+        """Encodes one frame. Raises OutputError if that fails, or before the disk is full; what was recorded before stays."""
         if frame.notice is not None:
             return
         if self._failure is not None:
@@ -163,7 +163,7 @@ class Recording:
 
 
 def check_files(source: str, sinks: Sequence[str]) -> None:
-    """Refuses runs that would lose a file: two sinks that record to one file, or a sink that replaces the source. OutputError."""
+    """Raises OutputError if the run would lose a file: two sinks that record to one file, or a sink that replaces the source."""
     recordings = [address for address in sinks if Path(file_path(address)).suffix.lower() in CONTAINERS and not _is_url(address)]
     paths = [Path(file_path(address)) for address in recordings]
     for index, (address, path) in enumerate(zip(recordings, paths, strict=True)):

@@ -17,7 +17,7 @@ from cyclecast.video.live.sinks.disk_sync import DiskSync
 from cyclecast.video.resize import letterbox
 
 TICKS = 90_000  # per second: the clock of MPEG
-NOMINAL_FPS = 30  # for encoders that ask; the times of the frames are what counts
+NOMINAL_FPS = 30  # for encoders that need one; the frames keep their own times
 FAST_PRESETS = {"h264": "superfast", "hevc": "ultrafast", "av1": "12", "vp9": "8"}  # in software: the model needs the cores
 
 
@@ -29,7 +29,7 @@ class RecordingFile:
     the process crashes or is killed, it stays and lacks the last second and the frames inside the encoder at most; after a power
     cut the last seconds, see `DiskSync`.
 
-    overwrite: may replace an older file. OSError if the temporary file cannot be created.
+    overwrite: may replace an older file. Raises OSError if the temporary file cannot be created.
     """
 
     def __init__(self, path: Path, overwrite: bool) -> None:
@@ -45,7 +45,7 @@ class RecordingFile:
         self._sync: DiskSync | None = None
 
     def write(self, image: Image, at: float) -> None:
-        """Encodes a frame of this time, in seconds. OutputError if that fails; what was written before stays."""
+        """Encodes a frame of this time, in seconds. Raises OutputError if that fails; what was written before stays."""
         try:
             if self._writer is None:
                 self._writer = self._open(image, at)
@@ -79,7 +79,7 @@ class RecordingFile:
     def finish(self) -> None:
         """Finishes the file and gives it its final name, unless writing has failed. A file without a frame is removed.
 
-        OutputError if that fails; the temporary file stays.
+        Raises OutputError if that fails; the temporary file stays.
         """
         with self._file:
             self._finish()
@@ -100,19 +100,19 @@ class RecordingFile:
         if self.failed:  # an older file is not replaced by half a recording
             return
         if not self._has_name():
-            raise OutputError(f"{self.temporary}: somebody else has replaced or removed it; the recording is lost")
+            raise OutputError(f"{self.temporary}: another program has replaced or removed it; the recording is lost")
         self._file.close()  # Windows renames no open file
         try:
             (os.replace if self._overwrite else rename_new)(self.temporary, self.path)
         except FileExistsError as error:
             raise OutputExistsError(
-                f"{self.path}: somebody else has written it meanwhile; the recording is {self.temporary.name}"
+                f"{self.path}: another program has written it meanwhile; the recording is {self.temporary.name}"
             ) from error
         except OSError as error:
             raise OutputError(f"cannot be renamed ({error.strerror}); the recording is {self.temporary.name}") from error
 
     def _has_name(self) -> bool:
-        """Whether the temporary name is still that of the file that was created for it."""
+        """Returns whether the temporary name is still that of the file that was created for it."""
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), os.lstat(self.temporary))
         except OSError:

@@ -15,19 +15,19 @@ SEGMENT_SUFFIX = "-%04d"
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a new file gets another name each time."""
+    """Returns whether a new file gets another name each time."""
     return any(code != "%%" for code in CODE.findall(str(path)))
 
 
 def with_number(path: Path) -> Path:
-    """The pattern of a recording's segments: the path itself if it is a pattern, or else with a number at its end."""
+    """Returns the pattern of a recording's segments: the path itself if it is a pattern, or else with a number at its end."""
     if is_pattern(path):
         return path
     return path.with_name(f"{path.stem}{SEGMENT_SUFFIX}{path.suffix}")
 
 
 def new_path(pattern: Path, now: datetime) -> Path:
-    """The path of a new file: with the time, and with a number above those of all files of this pattern in the folder.
+    """Returns the path of a new file: with the time, and with a number above those of all files of this pattern in the folder.
 
     A pattern without a number gets one at its end if its file exists already, as after a restart within the same second.
     """
@@ -39,7 +39,7 @@ def new_path(pattern: Path, now: datetime) -> Path:
 
 
 def unused(stem: Path, suffix: str) -> Path:
-    """The path `stem + suffix`, with a number between the two if it exists."""
+    """Returns the path `stem + suffix`, with a number between the two if it exists."""
     path, number = Path(f"{stem}{suffix}"), 1
     while os.path.lexists(path):
         path, number = Path(f"{stem}-{number}{suffix}"), number + 1
@@ -56,7 +56,7 @@ def _replace(name: str, number: Callable[[int], str]) -> str:
 
 
 def _last_number(pattern: Path) -> int:
-    """The highest number among the folder's files of this pattern, finished ones or not; 0 if there is none."""
+    """Returns the highest number among the folder's files of this pattern, finished ones or not; 0 if there is none."""
     parts = re.split(r"(%%|%0\d+d)", pattern.stem)
     expression = "".join("%" if part == "%%" else r"(\d+)" if NUMBER_CODE.fullmatch(part) else re.escape(part) for part in parts)
     named = re.compile(rf"{expression}(?:\.recording-[0-9a-f]+)?{re.escape(pattern.suffix)}")

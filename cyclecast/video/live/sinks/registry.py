@@ -44,7 +44,7 @@ SINKS: dict[str, SinkOpener] = {
 def open_sink(address: str, controls: SessionControls, overwrite: bool = False, segments: Segments | None = None) -> Sink:
     """Opens a sink from its address. overwrite: a recording may replace an existing file. segments: when it begins another one.
 
-    MissingSink, another OutputError, or ConfigError in one line if that fails.
+    Raises MissingSink, another OutputError, or ConfigError, in one line, if that fails.
     """
     name = sink_type(address)
     return Recording(address, controls, overwrite, segments) if name == "file" else SINKS[name](address, controls)

@@ -14,7 +14,7 @@ from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 
 class MissingSink(OutputError):
-    """A device, a display or a folder is not there or not free. If other sinks work, the run goes on without this one."""
+    """A device, a display or a folder is missing or in use. If other sinks work, the run continues without this one."""
 
 
 class Sink(Protocol):
@@ -58,7 +58,7 @@ class SessionControls(Protocol):
 
     @property
     def failures(self) -> list[str]:
-        """A line for each sink of this run that is missing or has failed, a recording included."""
+        """Returns a line for each sink of this run that is missing or has failed, a recording included."""
         ...
 
     @property
@@ -67,13 +67,13 @@ class SessionControls(Protocol):
         ...
 
     def snapshot(self) -> Path:
-        """Saves the newest frame as a PNG in the current folder. OutputError if there is none yet or it cannot be written."""
+        """Saves the newest frame as a PNG in the current folder. Raises OutputError if none exists or it cannot be written."""
         ...
 
     def set_recording(self, on: bool) -> Path | None:
         """Starts or stops a recording in the current folder. Does nothing if it already is in that state.
 
-        Returns the file that is being recorded, None when off. OutputError if it cannot be written.
+        Returns the file that is being recorded, None when off. Raises OutputError if it cannot be written.
         """
         ...
 
@@ -87,7 +87,7 @@ class SessionControls(Protocol):
 
 
 def sink_name(address: str) -> str:
-    """What stands before :// or ? in an address: web of web://0.0.0.0:8080 and of web?token=SECRET."""
+    """Returns the part of an address before :// or ?: web of web://0.0.0.0:8080 and of web?token=SECRET."""
     return address.partition("://")[0].partition("?")[0]
 
 

@@ -23,7 +23,7 @@ class VirtualCamera:
     """Sends frames to a virtual camera: `virtual`, or `virtual:///dev/video10` for a certain one.
 
     The first frame sets the size, less a row or column where it is odd; later frames are scaled into it. backend: one of
-    pyvirtualcam's; None: the system's. OutputError if pyvirtualcam or, on Linux, the device is missing; on other systems a
+    pyvirtualcam's; None: the system's. Raises OutputError if pyvirtualcam or, on Linux, the device is missing; on other systems a
     missing camera is found at the first frame.
     """
 
@@ -41,7 +41,7 @@ class VirtualCamera:
         self._size = (0, 0)
 
     def show(self, frame: StyledFrame) -> None:
-        """Sends one frame. OutputError if the camera cannot be opened or refuses it."""
+        """Sends one frame. Raises OutputError if the camera cannot be opened or refuses it."""
         image = frame.image
         try:
             if self._camera is None:
@@ -72,7 +72,7 @@ class VirtualCamera:
 
 
 def fit_to(image: Image, size: tuple[int, int]) -> Image:
-    """The image at (width, height): without its last row or column if that is enough, or else scaled into it."""
+    """Returns the image at (width, height): without its last row or column if that is enough, or else scaled to fit."""
     height, width = image.shape[:2]
     if (width - width % 2, height - height % 2) == size:
         return np.ascontiguousarray(image[: size[1], : size[0]])
@@ -80,7 +80,7 @@ def fit_to(image: Image, size: tuple[int, int]) -> Image:
 
 
 def load_pyvirtualcam() -> Any:
-    """Imports pyvirtualcam. OutputError with the line to type if it is not installed."""
+    """Imports pyvirtualcam. Raises OutputError with the line to type if it is not installed."""
     try:
         import pyvirtualcam
     except ModuleNotFoundError as error:

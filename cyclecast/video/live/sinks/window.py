@@ -53,7 +53,7 @@ KEYS = (
 class Window:
     """Shows frames in an OpenCV window. The first frame sets its size; the user can resize it, and the frame keeps its shape.
 
-    OutputError if no window can open on this machine.
+    Raises OutputError if no window can open on this machine.
     """
 
     name = "window"
@@ -104,7 +104,7 @@ class Window:
         if self._is_closed or not is_open():
             self._quit()
             return
-        # The toolkit would scale it too, but Qt takes the nearest pixel, which makes text unreadable, and draws gray around.
+        # The toolkit would scale it too, but Qt uses the nearest pixel, which makes text unreadable, and draws gray around.
         cv2.imshow(NAME, self._with_overlay(frame, letterbox(frame.image, window_size())))
         while (code := cv2.waitKeyEx(1)) != -1 and not self._is_closed:
             self._press(key_name(code))
@@ -149,7 +149,7 @@ class Window:
             self._show_note(str(error))
 
     def _handle(self, key: str) -> None:
-        """Does what a key stands for. CyclecastError if that fails."""
+        """Does what a key stands for. Raises CyclecastError if that fails."""
         switcher = self._controls.switcher
         match key:
             case "n" | "p":

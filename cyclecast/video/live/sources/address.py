@@ -15,7 +15,7 @@ PROC_PIPE = re.compile(r"/proc/\d+/fd/\d+")  # the same pipe, seen from another 
 LOCAL_SCHEMES = ("screen", "pattern", "csi", "file")  # schemes that are not network protocols
 PLAIN_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]*)(:\d+)?", re.ASCII)
 HOST_AND_PORT = re.compile(r"[^@:/]*(:\d+)?|\[[^@/]*\](:\d+)?")
-HIDDEN = "***"  # in place of a secret
+HIDDEN = "***"  # instead of a secret
 MIN_SECRET_LENGTH = 4  # characters: shorter ones occur in any text
 
 
@@ -42,7 +42,7 @@ def file_path(address: str) -> str:
 
 
 def is_camera(address: str) -> bool:
-    """Whether the address is a camera's index or device, present or not, or a link to a character device."""
+    """Returns whether the address is a camera's index or device, present or not, or a link to a character device."""
     if SHELL_PIPE.fullmatch(address) or PROC_PIPE.fullmatch(address):
         return False
     return bool(CAMERA.fullmatch(address)) or (url_scheme(address) == "" and is_character_device(address))
@@ -74,9 +74,9 @@ def host_address(address: str) -> str:
 
 
 def redacted_address(address: str) -> str:
-    """Returns the address for printing: of one in a network the scheme, the host and the port alone.
+    """Returns the address for printing: only scheme, host and port of a network address.
 
-    A user, a password, a path or a parameter may each be what opens the camera.
+    The user, password, path and parameters may all be secrets.
     """
     if is_camera(address):
         return f"camera {address}"

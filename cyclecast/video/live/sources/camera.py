@@ -27,7 +27,7 @@ GRAB_RETRY_S = 0.02
 def open_camera(address: str, capture_settings: CaptureSettings) -> LiveSource:
     """Opens a camera by index or device and requests MJPG, the size and the rate; the camera picks the nearest it has.
 
-    InputError if the camera cannot be opened. `stated_fps` is what the driver claims.
+    Raises InputError if the camera cannot be opened. `stated_fps` is what the driver claims.
     """
     import cv2
 
@@ -50,7 +50,7 @@ def open_camera(address: str, capture_settings: CaptureSettings) -> LiveSource:
 
 
 def open_csi(address: str, capture_settings: CaptureSettings) -> LiveSource:
-    """Opens a camera on the CSI port of a Jetson, `csi://0`. InputError if OpenCV was built without GStreamer."""
+    """Opens a camera on the CSI port of a Jetson, `csi://0`. Raises InputError if OpenCV was built without GStreamer."""
     import cv2
 
     match = re.fullmatch(r"csi://(\d+)", address)

@@ -25,7 +25,7 @@ REPEAT_S = 1.0  # a still frame is repeated at this interval, which shows that t
 def open_playback(address: str, capture_settings: CaptureSettings) -> LiveSource:
     """Plays a video in real time (looped if `capture_settings.loop`), or repeats an image once a second.
 
-    Skips damaged frames. InputError if the file is neither a video nor an image.
+    Skips damaged frames. Raises InputError if the file is neither a video nor an image.
     """
     path = Path(file_path(address))
     if not path.exists():

@@ -23,5 +23,5 @@ SOURCES: dict[str, Callable[[str, CaptureSettings], LiveSource]] = {
 
 
 def open_source(address: str, capture_settings: CaptureSettings) -> LiveSource:
-    """Opens any live source. May block. InputError, in one line that says what to type, if that fails."""
+    """Opens any live source. May block. Raises InputError, in one line that says what to type, if that fails."""
     return SOURCES[source_type(address)](address, capture_settings)

@@ -1,7 +1,7 @@
-"""Where a stream may lead: through here, FFmpeg connects to nothing that is nearer than the address that the user typed.
+"""Limits where a stream may lead: FFmpeg connects to nothing that is nearer than the address that the user typed.
 
 A server on the internet can redirect FFmpeg, or name addresses in a playlist: of this machine, of a cloud's metadata service,
-of a router. FFmpeg has no option against that. So HTTP goes through a proxy in this process, which looks at each address once
+of a router. FFmpeg has no option to prevent that. So HTTP goes through a proxy in this process, which looks at each address once
 more when it connects, and RTSP through a relay that passes no redirect on. `rtsps` ends here, so that its answers can be read.
 """
 
@@ -36,7 +36,7 @@ class Refused(OSError):
 
 
 def reach(address: Address) -> int:
-    """How near an address is: THIS_MACHINE (and what is linked to it), THIS_NETWORK or INTERNET."""
+    """Returns how near an address is: THIS_MACHINE (and what is linked to it), THIS_NETWORK or INTERNET."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if address in NAT64:
@@ -49,7 +49,7 @@ def reach(address: Address) -> int:
 
 
 def reach_of_host(host: str) -> int | None:
-    """The nearest of a host's addresses; None if its name cannot be resolved."""
+    """Returns the reach of a host's nearest address; None if its name cannot be resolved."""
     try:
         return min(reach(ipaddress.ip_address(info[4][0].partition("%")[0])) for info in socket.getaddrinfo(host, None))  # type: ignore[union-attr]
     except (OSError, ValueError, UnicodeError):
@@ -82,10 +82,10 @@ class Relay:
             except OSError as error:  # the other end finds its connection closed
                 self.failure = self.failure or error
             except ValueError as error:  # no address
-                self.failure = self.failure or Refused(f"the server sends an address that is none ({error})")
+                self.failure = self.failure or Refused(f"the server sent an invalid address ({error})")
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Connects to a host. Refused if one of its addresses is nearer than allowed; OSError if it does not answer."""
+        """Connects to a host. Raises Refused if one of its addresses is nearer than allowed, OSError if it does not answer."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         error: OSError = OSError("no address")
         for _, _, _, _, where in found:
@@ -108,7 +108,7 @@ class Relay:
 
 @cache
 def http_proxy(nearest: int) -> Relay:
-    """The proxy for HTTP and HTTPS; one for a process."""
+    """Returns the proxy for HTTP and HTTPS, one for each process."""
     return Relay(nearest, _serve_http)
 
 
@@ -155,9 +155,9 @@ def _serve_requests(relay: Relay, client: socket.socket, requests: BinaryIO) -> 
 
 
 def guard(address: str) -> tuple[str, dict[str, str], Relay | None]:
-    """(address, options) for FFmpeg, and the relay that they lead through.
+    """Returns (address, options) for FFmpeg, and the relay that they lead through.
 
-    None if there is nothing nearer than the address, if its host has no address, for other protocols, which redirect to nothing,
+    No relay is needed if nothing is nearer than the address, if its host has no address, for protocols that cannot redirect,
     and for HTTP behind the user's own proxy, which decides itself.
     """
     parts = urlsplit(address)
@@ -177,7 +177,7 @@ def guard(address: str) -> tuple[str, dict[str, str], Relay | None]:
 
 
 def rtsp_relay(host: str, port: int, is_tls: bool, nearest: int) -> Relay:
-    """A relay to one RTSP server, whose redirects it refuses."""
+    """Starts a relay to one RTSP server, whose redirects it refuses."""
 
     def serve(relay: Relay, client: socket.socket) -> None:
         with _secured(relay.connect(host, port), host, is_tls) as server:
@@ -195,7 +195,7 @@ def rtsp_relay(host: str, port: int, is_tls: bool, nearest: int) -> Relay:
 
 
 def _secured(server: socket.socket, host: str, is_tls: bool) -> socket.socket:
-    """The connection, with TLS if that is wanted. The certificates of cameras are their own, which FFmpeg accepts as well."""
+    """Returns the connection, with TLS if requested. Accepts the self-signed certificates of cameras, as FFmpeg does."""
     if not is_tls:
         return server
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -226,7 +226,7 @@ def _pass_on_rtsp(answers: BinaryIO, client: socket.socket) -> None:
 
 
 def _read_head(requests: BinaryIO) -> list[bytes]:
-    """The lines of a request's header; an empty list at the end."""
+    """Reads the lines of a request's header; returns an empty list at the end."""
     lines: list[bytes] = []
     size = 0
     while line := requests.readline(MAX_HEAD_BYTES):

@@ -26,8 +26,8 @@ WAYLAND = "the desktop runs on Wayland, which blocks this method of screen captu
 def open_screen(address: str, capture_settings: CaptureSettings) -> LiveSource:
     """Captures at the requested rate, 30 frames per second by default, without the mouse pointer.
 
-    Screens count from 0; a region is relative to the screen's upper left corner. InputError if there is no such screen or region,
-    no display, or no mss, the library that captures.
+    Screens count from 0; a region is relative to the screen's upper left corner. Raises InputError if there is no such screen or
+    region, no display, or no mss, the library that captures.
     """
     number, region = parse_screen(address)
     fps = capture_settings.fps or DEFAULT_FPS
@@ -50,7 +50,7 @@ def open_screen(address: str, capture_settings: CaptureSettings) -> LiveSource:
 
 
 def load_mss() -> Any:
-    """Imports the library. InputError with the command that installs it."""
+    """Imports the library. Raises InputError with the command that installs it."""
     try:
         import mss
     except ModuleNotFoundError as error:
@@ -59,7 +59,7 @@ def load_mss() -> Any:
 
 
 def parse_screen(address: str) -> tuple[int, dict[str, int]]:
-    """Returns the screen's number and those of `REGION_KEYS` that the address sets. InputError for anything else."""
+    """Returns the screen's number and those of `REGION_KEYS` that the address sets. Raises InputError for anything else."""
     match = re.fullmatch(r"screen(?:://(\d*)/?(?:\?(.*))?)?", address)
     pairs = parse_qsl(match[2] or "", keep_blank_values=True) if match else []
     region = {key: int(value) for key, value in pairs if key in REGION_KEYS and re.fullmatch(r"\d{1,6}", value)}
@@ -69,7 +69,7 @@ def parse_screen(address: str) -> tuple[int, dict[str, int]]:
 
 
 def capture_area(address: str, monitor: dict[str, int], region: dict[str, int]) -> dict[str, int]:
-    """Returns mss's rectangle of the region, which by default extends to the edges. InputError if it leaves the screen."""
+    """Returns mss's rectangle of the region, which by default extends to the edges. Raises InputError if it leaves the screen."""
     screen_width, screen_height = monitor["width"], monitor["height"]
     x, y = region.get("x", 0), region.get("y", 0)
     width, height = region.get("width", screen_width - x), region.get("height", screen_height - y)
@@ -100,7 +100,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def bgr_from_screenshot(shot: Any) -> Image:
-    """mss's BGRA screenshot -> (H, W, 3) uint8 BGR. InputError if its size and its data disagree."""
+    """Converts mss's BGRA screenshot to (H, W, 3) uint8 BGR. Raises InputError if its size and its data disagree."""
     try:
         pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
     except ValueError as error:

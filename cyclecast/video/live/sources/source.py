@@ -22,7 +22,7 @@ class CaptureSettings:
     loop: bool = True
     """Play files again when they end."""
     patience: float | None = None
-    """Seconds without a frame after which the source counts as lost; None: 4, or three times the interval between its frames."""
+    """Seconds without a frame after which the source is lost; None: 4, or three times the interval between its frames."""
     wait: bool = False
     """Wait for a source that cannot be opened at first; otherwise that is an error."""
 

@@ -27,7 +27,7 @@ Opener = Callable[[str], OpenModel]
 
 
 def frame_sizes_of(model: FrameFunction) -> tuple[Size, Size] | None:
-    """The smallest and the largest (width, height) that the model takes; None: any from 16x16 up."""
+    """Returns the smallest and the largest (width, height) that the model accepts; None for any size from 16x16 up."""
     sizes: tuple[Size, Size] | None = getattr(model, "frame_sizes", None)
     return sizes
 
@@ -74,14 +74,14 @@ class ActiveModel:
     model: OpenModel
 
     def prepare(self, width: int, height: int) -> None:
-        """Compiles the model for source frames of this size. EngineError if it cannot run at the target's height."""
+        """Compiles the model for source frames of this size. Raises EngineError if it cannot run at the target's height."""
         size, sizes, asked = work_size(width, height, self.target.height), frame_sizes_of(self.model), self.target.height
         if sizes is not None and asked is not None and not sizes[0][1] <= asked <= sizes[1][1]:
             raise EngineError(f"the model takes frames of {_range_text(*sizes)}; it cannot run at height {asked}")
         self.model.prepare(*(size if sizes is None else fit_size(size, *sizes).frame))
 
     def __call__(self, image: Image) -> Image:
-        """(H, W, 3) uint8 BGR -> the styled frame, same shape. Scales it into a model of a fixed size, its aspect ratio kept."""
+        """Styles a (H, W, 3) uint8 BGR frame; same shape. For a model of a fixed size, scales it and keeps its aspect ratio."""
         sizes, height, width = frame_sizes_of(self.model), *image.shape[:2]
         if sizes is None:
             return style_frame(image, self.model, self.target.height)

@@ -71,13 +71,13 @@ class Stream:
         self._temporal_filter, self._governor, self._seconds = temporal_filter, governor, seconds
         self._on_message = suppress_errors(on_message)
         self._switches = 0
-        self._is_working = False  # the model took a frame
-        self._unfit: tuple[int, int] | None = None  # the last size that the model cannot take
+        self._is_working = False  # the model has accepted a frame
+        self._unfit: tuple[int, int] | None = None  # the last size that the model rejected
 
     def next(self) -> StyledFrame | None:
-        """The next frame; None if none came for a moment, if the model was compiled for the size of what came, or cannot take it.
+        """Returns the next frame; None if none came for a moment, or if the model had to be compiled for its size or rejects it.
 
-        EOFError when the source has ended; InputError if it cannot be opened; whatever the model raises.
+        Raises EOFError when the source has ended, InputError if it cannot be opened, and whatever the model raises.
         """
         captured = self.feed.take(POLL_S)
         if captured is None:
@@ -103,7 +103,7 @@ class Stream:
         return StyledFrame(captured.number, captured.at, source, styled, self.switcher.active_model, self.switcher.split)
 
     def _prepare(self, width: int, height: int) -> None:
-        """Compiles the model for frames of this size. If it cannot take them, they are skipped: another size may come again.
+        """Compiles the model for frames of this size. If the model rejects them, they are skipped: another size may follow.
 
         Raises what the model raises if it never worked.
         """
@@ -144,10 +144,10 @@ def open_stream(
     options: LiveOptions | None = None,
     on_message: OnMessage | None = None,
 ) -> Stream:
-    """Opens a source (an address as `cyclecast live` takes it, or a feed) and the first of the models.
+    """Opens a source (an address as for `cyclecast live`, or a feed) and the first of the models.
 
-    ConfigError for "browser", whose frames come through the web page of a `Session`; whatever `opener` raises. A source that
-    cannot be opened raises InputError when its first frame is taken.
+    Raises ConfigError for "browser", whose frames come through the web page of a `Session`; whatever `opener` raises. A source
+    that cannot be opened raises InputError when its first frame is taken.
     """
     if source == BROWSER:
         raise ConfigError("the source 'browser' needs the web page: type cyclecast live browser --sink web")

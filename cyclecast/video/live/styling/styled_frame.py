@@ -10,7 +10,7 @@ import numpy as np
 
 from cyclecast.video.frame import Image
 
-MAX_NOTICE_SHARE = 0.94  # of the width that the text of a notice may take
+MAX_NOTICE_SHARE = 0.94  # of the width that the text of a notice may use
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cyclecast.video.live.sources.address import host_address
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 MIN_TOKEN_LENGTH = 8  # characters
-TOKEN_VARIABLE = "CYCLECAST_TOKEN"  # in place of ?token=, which everybody on the machine can read in the list of processes
+TOKEN_VARIABLE = "CYCLECAST_TOKEN"  # instead of ?token=, which all users of the machine can read in the list of processes
 LISTEN_BACKLOG = 64  # connections that wait to be accepted
 SEND_BUFFER_BYTES = 256 * 1024  # a few frames, so that a slow connection does not show the past
 UNACKNOWLEDGED_TIMEOUT_MS = 20_000  # without an answer from the other end, after which a connection is closed
@@ -43,7 +43,7 @@ class WebAddress:
     origin: str | None = None
     """Scheme, host and port under which a proxy serves the page, as browsers state them; None: there is no proxy."""
     path: str = "/"
-    """The page's path at the proxy, which takes it away."""
+    """The page's path at the proxy, which removes it."""
 
     @property
     def scheme(self) -> str:
@@ -70,7 +70,7 @@ class WebAddress:
 def parse_address(address: str) -> WebAddress:
     """Parses an address; generates a token where one is required and missing.
 
-    A token that the address lacks may be in the environment. ConfigError, without the token, if the address is invalid.
+    A token that the address lacks may be in the environment. Raises ConfigError, without the token, if the address is invalid.
     """
     shown = host_address(address)
     try:
@@ -103,7 +103,7 @@ def parse_address(address: str) -> WebAddress:
 
 
 def parse_origin(url: str) -> tuple[str, str]:
-    """Returns (origin, path) of the URL at which a proxy serves the page: ("https://example.com", "/cam/"). ConfigError."""
+    """Returns (origin, path) of a proxy's URL: ("https://example.com", "/cam/"). Raises ConfigError if it is not valid."""
     match = re.fullmatch(r"(https?://[^/?#@\s\"'<>;]+)(/[\w./~-]*)?", url, re.ASCII)
     try:
         port = urlsplit(url).port

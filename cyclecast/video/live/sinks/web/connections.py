@@ -1,6 +1,6 @@
-"""The connections to the page's server: how many there may be, and how long a client may take to say what it wants.
+"""The connections to the page's server: how many there may be, and how long a client may take to send its request.
 
-Whoever reaches the port can connect without a token. So a request has a deadline, and where there is no room for a new
+Anyone who reaches the port can connect without a token. So a request has a deadline, and where there is no room for a new
 connection, it takes the place of the one that has been without a request for the longest time.
 """
 
@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 128  # at the same time
 MAX_PER_ADDRESS = 64  # of them; a proxy has one address for all viewers
 REQUEST_TIMEOUT_S = 10.0  # from the connection, or from the response before, to the last byte of a request
 MAX_REQUEST_BYTES = 1 << 20  # header and body; what is read of a rejected body
-STALLED_TIMEOUT_S = 20.0  # in which a client must take `LEAST_PROGRESS_BYTES` of a response, or what is left of it
+STALLED_TIMEOUT_S = 20.0  # in which a client must read `LEAST_PROGRESS_BYTES` of a response, or its rest
 LEAST_PROGRESS_BYTES = 64 * 1024
 ACCEPT_RETRY_S = 1.0  # after an error, such as no file descriptor left
 REPORT_INTERVAL_S = 60.0  # between two reports of such errors
@@ -45,7 +45,7 @@ class PageProtocol(H11Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is no complete request that is being answered."""
+        """Returns whether no complete request is being answered."""
         return self.conn.their_state not in (h11.DONE, h11.MUST_CLOSE) or self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -95,7 +95,7 @@ class PageProtocol(H11Protocol):
             self._watch(unsent)
 
     def pause_writing(self) -> None:
-        """Watches whether the client takes what is written."""
+        """Watches whether the client reads what is written."""
         super().pause_writing()
         self._watch(self.transport.get_write_buffer_size())
 
@@ -110,7 +110,7 @@ class PageProtocol(H11Protocol):
             self._watch(size)
 
     def resume_writing(self) -> None:
-        """The client has taken almost everything."""
+        """Stops the deadline once the client has read almost everything."""
         super().resume_writing()
         if self._stalled is not None:
             self._stalled.cancel()

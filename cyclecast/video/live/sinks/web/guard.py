@@ -85,7 +85,7 @@ class Guard:
             await self._answer(rejection, scope, headers)(scope, receive, send_with_headers)
 
     def _answer(self, rejection: Rejection, scope: Scope, headers: Headers) -> Response:
-        """JSON for programs; to a person who opens the page without its token, a page that asks for it."""
+        """Answers programs with JSON, and a person who opens the page without its token with a page that asks for it."""
         is_person = scope["method"] == "GET" and scope["path"] == "/" and "text/html" in headers.get("accept", "")
         if rejection.status == 401 and is_person:
             return HTMLResponse(self._token_page, 401, {"Content-Security-Policy": content_security_policy(self._token_page)})
@@ -116,7 +116,7 @@ class Guard:
         return TOO_LONG if int(length) > MAX_BODY_BYTES else None
 
     def _is_proxy(self, host: str) -> bool:
-        """Whether this Host header names the proxy in front of the page."""
+        """Returns whether this Host header names the proxy in front of the page."""
         return self._address.origin is not None and host.lower() == self._address.origin.partition("://")[2]
 
     def _has_token(self, headers: Headers, query_token: str) -> bool:
@@ -132,7 +132,7 @@ class Guard:
         return token is not None and secrets.compare_digest(value.encode(), token.encode())
 
     def _token_cookie(self, host: str) -> str:
-        """For the page's own path; behind a proxy that hides its Host, for all paths. It outlives the browser and a restart."""
+        """Returns a cookie for the page's own path; behind a proxy that hides its Host, for all paths. It survives restarts."""
         is_proxy = self._is_proxy(host)
         scheme = (self._address.origin or "").partition(":")[0] if is_proxy else self._address.scheme
         path, secure = self._address.path if is_proxy else "/", "; Secure" if scheme == "https" else ""
@@ -142,9 +142,9 @@ class Guard:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """Returns the body; of one that is too long, a little more than `MAX_BODY_BYTES`. ClientDisconnect if the client leaves.
+    """Returns the body; if it is too long, a little more than `MAX_BODY_BYTES`. Raises ClientDisconnect if the client leaves.
 
-    It counts the bytes that arrive: headers may say something else.
+    Counts the bytes that arrive: the header may state another length.
     """
     body, is_complete = b"", False
     while not is_complete and len(body) <= MAX_BODY_BYTES:

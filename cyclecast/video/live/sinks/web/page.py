@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class WebPage:
-    """Serves the live video: `web`, `web://HOST:PORT`, see `address`. OutputError or ConfigError in one line if it cannot."""
+    """Serves the live video: `web`, `web://HOST:PORT`, see `address`. Raises OutputError or ConfigError if that fails."""
 
     in_main_thread = False
 
@@ -66,7 +66,7 @@ class WebPage:
             self._controls.report("browsers allow the camera over https only; type --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
 
     def show(self, frame: StyledFrame) -> None:
-        """Hands over a frame; replaces one that the server has not fetched yet. OutputError if the server has ended."""
+        """Hands over a frame; replaces one that the server has not fetched yet. Raises OutputError if the server has ended."""
         with self._lock:
             is_fetch_due, self._newest = self._newest is None, frame
         if is_fetch_due:
@@ -148,7 +148,7 @@ class WebPage:
 
 
 def check_certificate(address: WebAddress) -> None:
-    """OutputError in one line if the address names a certificate and a key that do not load."""
+    """Raises OutputError if the address names a certificate and a key that do not load."""
     if address.cert is None:
         return
     try:

@@ -1,7 +1,7 @@
 """One VP8 stream for all WebRTC viewers who see the same: a frame is encoded once, and every viewer gets the same packets.
 
 Viewers with another position of the slider have a stream of their own, and so have those whose network is much weaker, or else
-one phone would spoil the video for everybody. A key frame is encoded for the whole stream when one of its viewers needs one.
+one phone would spoil the video for all. A key frame is encoded for the whole stream when one of its viewers needs one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Subscription:
     def offer(self, packet: Packet | None) -> None:
         """Adds a packet, unless this viewer cannot decode it; None: there are no more."""
         if packet is not None:
-            if self._packets.qsize() >= MAX_QUEUED:  # its connection takes none
+            if self._packets.qsize() >= MAX_QUEUED:  # its connection is blocked
                 while not self._packets.empty():
                     self._packets.get_nowait()
                 self.request_key()
@@ -125,7 +125,7 @@ class _Stream:
         data = self.encoder.encode_frame(frame, is_key)
         packet = av.Packet(data)
         packet.pts, packet.time_base = frame.pts, VIDEO_TIME_BASE
-        packet.is_keyframe = bool(data) and not data[0] & 1  # VP8 says so in its first bit
+        packet.is_keyframe = bool(data) and not data[0] & 1  # the first bit of VP8
         return packet
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class SharedVideo:
         return subscription
 
     def count(self) -> int:
-        """The number of encoders."""
+        """Returns the number of encoders."""
         return len(self._streams)
 
     def request_key(self, subscription: Subscription) -> None:
@@ -161,7 +161,7 @@ class SharedVideo:
             stream.has_update.set()
 
     def judge(self, subscription: Subscription) -> None:
-        """Gives a viewer with a much weaker network another stream, and takes it back when the network is better."""
+        """Moves a viewer with a much weaker network to another stream, and back when the network is better."""
         stream = self._stream_of.get(subscription)
         if stream is None or subscription.capacity is None or not is_settled(subscription):
             return
@@ -209,5 +209,5 @@ class SharedVideo:
 
 
 def is_settled(subscription: Subscription) -> bool:
-    """Whether the receiver's estimate of its network can be trusted."""
+    """Returns whether the receiver's estimate of its network can be trusted."""
     return time.monotonic() - subscription.since > JUDGE_AFTER_S

@@ -25,11 +25,11 @@ class View:
         self._encoded: dict[Callable[[StyledFrame], bytes], asyncio.Task[bytes]] = {}
 
     async def jpeg(self) -> bytes:
-        """The frame as JPEG, at most `MAX_SIDE` pixels long."""
+        """Encodes the frame as JPEG, at most `MAX_SIDE` pixels long."""
         return await self._encode(encode_jpeg)
 
     async def png(self) -> bytes:
-        """The frame at full size, as PNG."""
+        """Encodes the frame at full size, as PNG."""
         return await self._encode(encode_png)
 
     async def _encode(self, encode: Callable[[StyledFrame], bytes]) -> bytes:
@@ -52,7 +52,7 @@ class Views:
             self.newest, self._views = frame, {}
 
     def view(self, split: float | None) -> View:
-        """The newest frame at this position of the slider, as `StyledFrame.split`. Call it after the first `put`."""
+        """Returns the newest frame at this position of the slider, as `StyledFrame.split` does. Call it after the first `put`."""
         assert self.newest is not None
         if split not in self._views:
             if len(self._views) >= MAX_VIEWS:

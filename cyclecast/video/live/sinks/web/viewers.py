@@ -54,11 +54,11 @@ class Viewers:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the video has ended."""
+        """Returns whether the video has ended."""
         return self._closed
 
     def is_present(self, viewer: Viewer) -> bool:
-        """Whether this viewer was added and not removed."""
+        """Returns whether this viewer was added and not removed."""
         return viewer in self._viewers
 
     def put(self, frame: StyledFrame) -> None:
@@ -94,7 +94,7 @@ class Viewers:
             viewer.has_update.set()
 
     def remove(self, viewer: Viewer) -> None:
-        """Removes a viewer and ends its video; does nothing if it is not there."""
+        """Removes a viewer and ends its video; does nothing if it is absent."""
         if viewer in self._viewers:
             self._viewers.discard(viewer)
             viewer.wake()

@@ -59,7 +59,7 @@ class LowLatencyVp8Encoder(Vp8Encoder):
         return payloads, convert_timebase(frame.pts, frame.time_base, VIDEO_TIME_BASE)
 
     def encode_frame(self, frame: av.VideoFrame, force_keyframe: bool = False) -> bytes:
-        """A yuv420p frame with its pts -> VP8."""
+        """Encodes a yuv420p frame, with its pts, as VP8."""
         bitrate = self._best_bitrate(frame.width, frame.height)
         codec = self.codec
         if codec is None or (codec.width, codec.height) != (frame.width, frame.height) or self._is_change_due(bitrate):

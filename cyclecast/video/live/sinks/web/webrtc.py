@@ -193,9 +193,9 @@ class PeerConnections:
 
 
 async def accept_offer(connection: RTCPeerConnection, sdp: str) -> RTCRtpTransceiver:
-    """Sets the remote description. InvalidOffer unless it offers exactly one video.
+    """Sets the remote description. Raises InvalidOffer unless it offers exactly one video.
 
-    Only the first `MAX_CANDIDATES` addresses count: the others would get packets as well, whoever they belong to.
+    Uses only the first `MAX_CANDIDATES` addresses: each gets packets, whoever owns it.
     """
     sdp = limit_candidates(sdp)
     await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
@@ -233,7 +233,7 @@ def connect_sender(sender: RTCRtpSender, subscription: Subscription) -> None:
 
 
 def bgr_from_video_frame(frame: av.VideoFrame) -> Image:
-    """Converts a decoded frame to (H, W, 3) uint8 BGR. InputError if it is damaged."""
+    """Converts a decoded frame to (H, W, 3) uint8 BGR. Raises InputError if it is damaged."""
     try:
         if frame.format.name == "yuv420p" and not (frame.width % 2 or frame.height % 2):
             return np.asarray(cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2BGR_I420), np.uint8)
