@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cyclecast.errors import InputError
+from cyclecast.phrases import count_noun
 from cyclecast.training.data.crops import AlignedImages, View
 from cyclecast.training.data.domains import Domain
 from cyclecast.training.data.images import Half, list_images
@@ -145,7 +146,7 @@ def _describe_alone(paths: list[Path]) -> str:
     """Returns, for example, "2 unpaired files skipped (a/3.png, b/4.png)": the number and the first names."""
     names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:NAMED_FILES])
     more = f" and {len(paths) - NAMED_FILES} more" if len(paths) > NAMED_FILES else ""
-    return f"{len(paths)} unpaired file{'s' if len(paths) > 1 else ''} skipped ({names}{more})"
+    return f"{count_noun(len(paths), 'unpaired file')} skipped ({names}{more})"
 
 
 def _by_stem(folder: Path, files: list[Path]) -> dict[Path, Path]:

@@ -27,8 +27,6 @@ from cyclecast.video.scene import Scene
 from tests.video.live.sessions import Collecting, open_session, run, take_frames, wait_for
 from tests.video.live.streams import USER, Sender
 
-LIMIT = 30.0  # seconds for each wait
-
 
 def test_every_character_device_is_a_camera(tmp_path: Path) -> None:
     link = tmp_path / "usb-046d_C920_1234-video-index0"
