@@ -82,13 +82,12 @@ def test_a_viewer_stays_while_silent_clients_come(served: Served) -> None:
             assert next(video)
 
 
-def test_one_address_has_a_share_of_the_connections(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_address_has_a_share_of_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_PER_ADDRESS", 3)
-    clients = [connect(served) for _ in range(4)]
-    assert is_closed(clients[0], 5)
-    assert not any(is_closed(client, 0.1) for client in clients[1:])
-    for client in clients:
-        client.close()
+    with serving() as served, ExitStack() as open_clients:  # a server of its own: no connection of another test counts
+        clients = [open_clients.enter_context(connect(served)) for _ in range(4)]
+        assert is_closed(clients[0], 5)
+        assert not any(is_closed(client, 0.1) for client in clients[1:])
 
 
 @pytest.fixture
@@ -152,19 +151,25 @@ def test_a_slow_client_gets_its_whole_response(impatient: float) -> None:
 
 def test_tls_has_the_same_deadline(tmp_path: Path, impatient: float) -> None:
     cert, key = certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=str(cert))
     with serving(address=f"{LOOPBACK}?cert={cert}&key={key}") as served:
         with connect(served) as silent:
             assert is_closed(silent, 5)
-        trust = ssl.create_default_context(cafile=str(cert))
         with connect(served) as raw, trust.wrap_socket(raw, server_hostname="127.0.0.1") as client:
             assert is_closed(client, 5)
-        with (
-            ExitStack() as open_clients,
-            httpx.Client(base_url=served.origin, verify=trust, timeout=5, trust_env=False) as visitor,
-        ):
-            for _ in range(200):
-                open_clients.enter_context(connect(served))
-            assert visitor.get("/healthz").status_code == 200
+
+
+def test_silent_clients_keep_nobody_out_of_tls(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=str(cert))
+    with (
+        serving(address=f"{LOOPBACK}?cert={cert}&key={key}") as served,
+        ExitStack() as open_clients,
+        httpx.Client(base_url=served.origin, verify=trust, timeout=5, trust_env=False) as visitor,
+    ):
+        for _ in range(200):
+            open_clients.enter_context(connect(served))
+        assert visitor.get("/healthz").status_code == 200
 
 
 def test_a_client_that_takes_no_response_is_disconnected(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
