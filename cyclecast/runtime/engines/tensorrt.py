@@ -137,7 +137,7 @@ class TensorRtEngine:
         """Called after the first frame of a size."""
 
     def _is_capturable(self, context: Any, stream: int) -> bool:
-        """Whether the work can be captured as a CUDA graph."""
+        """Returns whether the work can be captured as a CUDA graph."""
         return True
 
     def prepare(self, width: int, height: int) -> None:
