@@ -271,7 +271,7 @@ def test_train_on_a_folder_of_pairs(side_by_side: Path, tmp_path: Path) -> None:
 
 
 def start_training(domains: Path, out: Path) -> subprocess.Popen[str]:
-    """`cyclecast train` of 14 steps, in the precision of this machine's CPU."""
+    """Starts `cyclecast train` of 14 steps, in the precision of this machine's CPU."""
     small = ["generator=resnet6", "ngf=8", "ndf=8", "load_size=72", "crop_size=64", "upsample=resize", "augment=true"]
     settings = [part for setting in [*small, "log_every=1", "tensorboard=false"] for part in ("--set", setting)]
     command = [str(PROGRAM), "train", "cyclegan", "--data", str(domains), "--steps", "14", *settings, "--out", str(out)]

@@ -31,12 +31,12 @@ OPTIONS = (*SLOW, "--strength", "0.5")
 
 
 def arguments(clip: Path, out: Path, model: Path, *more: str) -> list[str]:
-    """Of `cyclecast`."""
+    """Returns the arguments of a conversion."""
     return ["convert", str(clip), str(out), "-m", str(model), "--json", *OPTIONS, *more]
 
 
 def command(clip: Path, out: Path, model: Path, *more: str) -> list[str]:
-    """The same as a program."""
+    """Returns the command line of a conversion in a separate process."""
     return [sys.executable, "-m", "cyclecast", *arguments(clip, out, model, *more)]
 
 
@@ -50,7 +50,7 @@ def alone(long_clip: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def workers_of(process: int) -> Iterator[int]:
-    """The descendants of this process that are making a part."""
+    """Yields the descendants of this process that are making a part."""
     parents, workers = {}, []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -121,7 +121,7 @@ class Host:
 
     @staticmethod
     def env() -> dict[str, str]:
-        """Ray notices in seconds that a host is gone, and asks for neither a token nor the internet."""
+        """Returns an environment: Ray notices in seconds that a host is gone, and asks for neither a token nor the internet."""
         health_check = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "1000"}
         return {**os.environ, **health_check, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "TMPDIR": "/tmp/ray"}
 
@@ -130,7 +130,7 @@ class Host:
         return subprocess.Popen([*inside, *command], env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def sent(self, name: str = "cyclecast-*") -> list[Path]:
-        """The files that a run sent to this host."""
+        """Lists the files that a run sent to this host."""
         return list(Path(f"/proc/{self.pid}/root/tmp/ray").glob(name))
 
     def kill(self) -> None:
@@ -180,7 +180,7 @@ def test_hosts_without_the_source_receive_it(
     shutil.copy(long_clip, clip)
 
     def start(out: Path) -> tuple[subprocess.Popen[str], int]:
-        """A conversion, and a worker of the second host that has received the source and is making a part."""
+        """Starts a conversion. Returns it and a worker of the second host that has received the source and is making a part."""
         process = one.start(*command(clip, out, tiny_model, "--cluster", "10.77.0.1:6379"))
         while process.poll() is None:
             if two.sent("cyclecast-*/*/*/part.mp4") and (worker := next(workers_of(two.pid), None)):
