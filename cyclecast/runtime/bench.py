@@ -229,7 +229,7 @@ def _precisions(path: Path, engine: Engine, device: str, opener: Opener) -> list
 
 
 def _in_fp32(path: Path, frames: Sequence[Image]) -> list[Image]:
-    """Runs the frames with the first engine that computes the model in fp32 on the CPU; an empty list if there is none."""
+    """Runs the frames through the first engine that computes the model in fp32 on the CPU; an empty list if there is none."""
     try:
         with closing(open_engine(path, "auto", "cpu", "fp32")) as engine:
             return [engine.run(frame) for frame in frames]

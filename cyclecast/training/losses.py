@@ -146,13 +146,13 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def feature_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Averages over layers |generated - real|_1, relative to the layer's mean magnitude (Johnson et al. 2016, section 3.2)."""
+    """Averages |generated - real|_1 over layers, relative to the layer's mean magnitude (Johnson et al. 2016, section 3.2)."""
     pairs = [(a.float(), b.float()) for a, b in zip(generated, real, strict=True)]
     return torch.stack([(a - b).abs().mean() / _scale(a.abs(), b.abs()) for a, b in pairs]).mean()
 
 
 def style_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Averages over layers the squared distance of Gram matrices, relative to their mean square (Gatys et al. 2016)."""
+    """Averages the squared distance of Gram matrices over layers, relative to their mean square (Gatys et al. 2016)."""
     return gram_loss([gram_matrix(maps) for maps in generated], [gram_matrix(maps) for maps in real])
 
 

@@ -16,7 +16,7 @@ CLASSES = ("sky", "road", "building", "tree", "unlabelled")
 
 
 def draw_digits(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draws as many of each digit, thin and bold, large and small, anywhere: (N, S, S) uint8, white on black, and their labels."""
+    """Draws as many of each digit, thin or bold, large or small, anywhere: (N, S, S) uint8, white on black, and the labels."""
     random = np.random.default_rng(seed)
     images, labels = np.zeros((count, 112, 112), np.uint8), np.arange(count) % 10
     for image, label in zip(images, labels, strict=True):

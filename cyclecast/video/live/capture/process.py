@@ -155,7 +155,7 @@ def limit_rate(pending_frames: Iterator[PendingFrame], fps: float | None, out: I
 
 
 def shrink(image: Image, capture_settings: CaptureSettings) -> Image:
-    """Shrinks the frame into the size that was requested. Keeps its aspect ratio; never enlarges it."""
+    """Shrinks the frame to fit the size that was requested. Keeps its aspect ratio; never enlarges it."""
     height, width = image.shape[:2]
     scale = min(1.0, (capture_settings.width or width) / width, (capture_settings.height or height) / height)
     return resize_image(image, (max(2, round(width * scale)), max(2, round(height * scale))))

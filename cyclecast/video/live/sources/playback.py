@@ -79,7 +79,7 @@ def _identity(image: Image) -> Image:
 
 
 def _repeat_image(image: Image, capture_settings: CaptureSettings) -> Iterator[tuple[float, Image | None]]:
-    """Yields the image, with its time in seconds, once a second or at the requested rate; without a loop once, and then None."""
+    """Yields the image, with its time in seconds, once a second or at the requested rate; without a loop, once and then None."""
     number, interval = 0, 1 / (capture_settings.fps or 1 / REPEAT_S)
     while capture_settings.loop or number == 0:
         yield number * interval, image
