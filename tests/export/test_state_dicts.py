@@ -96,7 +96,7 @@ def test_a_batch_norm_from_before_it_counted_batches(tmp_path: Path) -> None:
     ids=["resnet", "resnet-batch", "unet", "unet-batch"],
 )
 def test_only_convolutions_without_a_norm_keep_a_bias(original: Net, biased: list[int], tmp_path: Path) -> None:
-    """In fp16, a large bias that a norm cancels costs precision. A U-Net has no norm at its ends and at its innermost level."""
+    """In fp16 a large bias that a norm cancels costs precision. A U-Net has no norm at its ends and after its innermost layer."""
     overrides = Overrides(batch_norm="running" if any(isinstance(m, nn.BatchNorm2d) for m in original.modules()) else None)
     network = read_generator(saved(with_contrast(original), tmp_path / "g.pth"), overrides=overrides).network
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
