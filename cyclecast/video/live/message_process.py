@@ -85,7 +85,7 @@ class MessageProcess:
 
 
 def open_messages() -> IO[str]:
-    """The child's side: returns the file for `send_message`. Signals to the whole group are ignored: the parent decides."""
+    """Opens the file for `send_message`, in the child. Ignores signals to the whole group: the parent decides."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print is no message
     for name in GROUP_SIGNALS:
@@ -95,7 +95,7 @@ def open_messages() -> IO[str]:
 
 
 def send_message(out: IO[str], **message: Any) -> None:
-    """The child's side: sends one message; ends the process if nobody reads any more."""
+    """Sends one message, in the child; ends the process if nobody reads any more."""
     try:
         out.write(json.dumps(message) + "\n")
     except OSError:

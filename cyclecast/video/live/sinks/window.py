@@ -119,7 +119,7 @@ class Window:
         return message | {"frame": self._number, "slot": slot}
 
     def _changed_state(self) -> dict[str, Any]:
-        """What the overlay shows: the status, and the seconds of a recording; empty if the window has the same."""
+        """Returns the status and the seconds of a recording, for the overlay; empty if the window shows the same."""
         now, recording = time.perf_counter(), self._controls.recording
         if recording != self._recording:
             self._recording, self._recording_since = recording, now
@@ -133,7 +133,7 @@ class Window:
         return dict(state)
 
     def _status_text(self, now: float) -> str:
-        """The model, the rate and the latency; the figures change slowly enough to be read."""
+        """Describes the model, the rate and the latency; the figures change slowly enough to be read."""
         if now >= self._figures_until:
             recent = self._controls.meter.recent()
             self._figures = f"{recent.fps:.1f} fps  latency {recent.latency_ms:.0f} ms"
@@ -145,7 +145,7 @@ class Window:
         return f"{Path(self._model).stem}{strength}  {self._figures}{opening}"
 
     def _read(self) -> None:
-        """The reading thread: handles the window's messages until its process ends."""
+        """Handles the window's messages in a thread of its own, until its process ends."""
         failure = None
         try:
             for message in self._process.messages():
@@ -165,7 +165,7 @@ class Window:
         self._is_shown.set()
 
     def _describe_end(self, code: int | None) -> str:
-        """Why the process ended without a message."""
+        """Describes why the process ended without a message."""
         if any(DISPLAY_IS_GONE.search(line) for line in self._process.printed):
             return "the display is gone"
         if code is not None and code < 0:

@@ -77,14 +77,14 @@ def main() -> None:
 
 
 def read_messages(messages: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """The reading thread. Ends the process when the main process has closed the pipe or is gone, whatever a toolkit waits for."""
+    """Reads messages in a thread of its own; ends the process when the main process is gone, whatever a toolkit waits for."""
     for line in sys.stdin:
         messages.put(json.loads(line))
     os._exit(0)
 
 
 class WindowView:
-    """The window: draws the frame and what is over it, and handles the keys that concern the window alone."""
+    """Draws the frame and the texts over it, and handles the keys that concern the window alone."""
 
     def __init__(self, title: str, out: IO[str]) -> None:
         self._title, self._out = title, out
@@ -111,7 +111,7 @@ class WindowView:
                 send_message(self._out, shown=message["frame"])
 
     def _take(self, message: dict[str, Any]) -> None:
-        """Takes over everything that a message holds."""
+        """Applies everything that a message holds."""
         if "status" in message:
             self._status, self._recording = message["status"], message["recording"]
         if "note" in message:
@@ -148,7 +148,7 @@ class WindowView:
             self._press(key_name(code))
 
     def _with_overlay(self, clean: Image, image: Image) -> Image:
-        """The image with the status, the note, the list of keys and the recording mark; the same image if there are none.
+        """Adds the status, the note, the list of keys and the recording mark; returns the same image if there are none.
 
         clean: the frame, which stays without them.
         """
@@ -202,7 +202,7 @@ def share_x11() -> None:
 
 
 def is_open() -> bool:
-    """Whether the window exists; the user can close it with its close button."""
+    """Returns whether the window exists; the user can close it with its close button."""
     try:
         return cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1
     except cv2.error:  # Qt raises if there is no window at all
@@ -210,7 +210,7 @@ def is_open() -> bool:
 
 
 def window_size() -> tuple[int, int]:
-    """(width, height) in pixels of the window's area for the frame; 0 where the toolkit does not report it."""
+    """Returns (width, height) in pixels of the window's area for the frame; 0 where the toolkit does not report it."""
     if not CAN_ENLARGE:
         return 0, 0
     try:
@@ -221,7 +221,7 @@ def window_size() -> tuple[int, int]:
 
 
 def key_name(code: int) -> str:
-    """The name of a key by its code of `cv2.waitKeyEx`: its character in lower case, or left, right, esc; empty for others."""
+    """Returns the name of a key from its code of `cv2.waitKeyEx`: a character in lower case, or left, right, esc; or nothing."""
     for plain in (code, code & 0xFFFF):  # GTK adds the state of Shift and Num Lock in the upper bits
         if plain in SPECIAL_KEYS:
             return SPECIAL_KEYS[plain]
