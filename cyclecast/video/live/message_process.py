@@ -17,12 +17,8 @@ from cyclecast.isolated import start
 
 log = logging.getLogger(__name__)
 
-GROUP_SIGNALS = (
-    "SIGINT",
-    "SIGHUP",
-    "SIGTERM",
-    "SIGBREAK",
-)  # Ctrl-C, a closed terminal or a service manager reach the whole group
+# Ctrl-C, a closed terminal or a service manager reach the whole group.
+GROUP_SIGNALS = ("SIGINT", "SIGHUP", "SIGTERM", "SIGBREAK")
 
 
 class MessageProcess:
