@@ -9,21 +9,29 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-import cv2
-import numpy as np
 from av.codec.hwaccel import HWAccel
 
 from cyclecast.errors import InputError
 from cyclecast.phrases import count_noun
-from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
+from cyclecast.video.alpha import COMPOSED
+from cyclecast.video.color import HDR_TRANSFERS, orientation, output_color
 from cyclecast.video.files.captions import has_captions
-from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
+from cyclecast.video.files.decoding import (
+    DecodeStats,
+    can_seek,
+    frames_of,
+    has_alpha_additions,
+    main_stream,
+    missing_bytes,
+    packets_of,
+)
 from cyclecast.video.files.deinterlacing import Deinterlacer
 from cyclecast.video.files.flag_check import FlagCheck
 from cyclecast.video.files.opening import open_container
 from cyclecast.video.files.time_range import ResumePoint, TimeRange
 from cyclecast.video.files.timeline import ClockMender, Timeline, read_timeline
-from cyclecast.video.frame import Color, Frame, Image, StreamInfo
+from cyclecast.video.files.upright import UprightFrames, is_transparent
+from cyclecast.video.frame import Color, Frame, StreamInfo
 
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
 FREE_CLOCKS = {"mpeg", "mpegts"}  # containers whose clock begins anywhere: they are always moved to 0
@@ -31,6 +39,8 @@ FREE_CLOCKS = {"mpeg", "mpegts"}  # containers whose clock begins anywhere: they
 
 class VideoFile:
     """The main video stream of a file: `info`, and frames by iterating once. A context manager.
+
+    Frames are composed on black, unless `alpha_notice` is None.
 
     deinterlace: make interlaced frames progressive. Frames that cannot be decoded are skipped; `damage` counts them, completely
     after the last frame. Raises InputError if the file is missing, is no video, has no frame that can be decoded, or if its
@@ -48,6 +58,8 @@ class VideoFile:
         """As `ResumePoint.sequential`, for the frames so far."""
         self.has_captions = False
         """A frame so far came with closed captions."""
+        self.alpha_notice: str | None = COMPOSED
+        """The notice about the first transparent pixel, as frames are composed on black; None: frames keep their alpha."""
         self._time_range = time_range or TimeRange()
         self._resume_point = ResumePoint(0, 0, True)
         self._timeline = Timeline()
@@ -114,7 +126,10 @@ class VideoFile:
         if notice := self._timeline.notice():
             self.notices.append(notice)
             frames = 0  # the header's duration is wrong
-        self._bgr = BgrConverter(color)
+        has_alpha = is_transparent(self._container, stream, first)
+        if has_alpha_additions(stream) and not has_alpha:
+            self.notices.append("transparency was left out: this FFmpeg has no decoder for it")
+        self._upright = UprightFrames(color, (width, height), has_alpha, self.notices.append)
         return StreamInfo(
             width=width,
             height=height,
@@ -125,6 +140,7 @@ class VideoFile:
             pixel_aspect=aspect,
             start=self._start((first.pts or 0) * time_base) + self._time_range.start,
             pix_fmt=first.format.name,
+            has_alpha=has_alpha,
         )
 
     def _start(self, first: Fraction) -> Fraction:
@@ -242,7 +258,11 @@ class VideoFile:
                 continue
             captions = frame if has_captions(frame) else None
             self.has_captions = self.has_captions or captions is not None
-            yield Frame(self._upright(frame), pts, duration, captions)
+            try:
+                image, alpha = self._upright(frame, self.alpha_notice)
+            except InputError as error:
+                raise InputError(f"{self.path}: {error}") from error
+            yield Frame(image, pts, duration, captions, alpha)
 
     def _timed(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int]]:
         """(frame, pts, duration) from `_first` on."""
@@ -265,20 +285,6 @@ class VideoFile:
             last = pts
             yield frame, pts - start, frame.duration or step
             frame = next(self._frames, None)
-
-    def _upright(self, frame: av.VideoFrame) -> Image:
-        """Converts a frame as `BgrConverter` does, and resizes it if it has another size than the first."""
-        try:
-            image = self._bgr(frame)
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}") from error
-        size = (self.info.width, self.info.height)
-        if image.shape[1::-1] != size:
-            note = f"frames that are not of the first one's size, such as {image.shape[1]}x{image.shape[0]}, were resized"
-            if not self.notices or not self.notices[-1].startswith("frames that are not"):
-                self.notices.append(note)
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        return image
 
     def close(self) -> None:
         """Closes the file."""

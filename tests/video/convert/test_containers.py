@@ -14,10 +14,11 @@ from cyclecast.video.convert.containers import codecs_in, output_encoding
 from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.encoders import ENCODERS
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.muxer import assemble
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.time_range import TimeRange
-from cyclecast.video.files.writer import CONTAINERS, Encoding, Part, VideoWriter
+from cyclecast.video.files.writer import CONTAINERS, Part, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Negative, Same, moving_frames
 from tests.video.clips import SoundTrack, make_video

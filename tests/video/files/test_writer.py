@@ -14,8 +14,9 @@ from cyclecast.errors import OutputError
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files import watchdog
 from cyclecast.video.files.encoders import ENCODERS
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.watchdog import Watchdog
-from cyclecast.video.files.writer import Encoding, VideoWriter
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from tests.conftest import moving_frames
 
