@@ -60,9 +60,14 @@ def _alpha_plane(frame: av.VideoFrame) -> NDArray[Any] | None:
     return rows[:, : frame.width * dtype.itemsize].view(dtype)
 
 
-def compose_on_black(image: Image, alpha: Alpha) -> Image:
-    """Returns what a viewer sees of (H, W, 3) uint8 pixels over black; alpha: (H, W) uint8, not multiplied into them."""
-    return np.asarray((image.astype(np.uint16) * alpha[..., None] + np.uint16(127)) // np.uint16(255), np.uint8)
+def compose(image: Image, alpha: Alpha, behind: Image | int = 0) -> Image:
+    """Returns what a viewer sees of (H, W, 3) uint8 pixels over others, or over a gray level; 0 is black.
+
+    alpha: (H, W) uint8, not multiplied into the pixels.
+    """
+    share = alpha[..., None].astype(np.uint16)
+    background = np.asarray(behind, np.uint16) * (np.uint16(255) - share)
+    return np.asarray((image.astype(np.uint16) * share + background + np.uint16(127)) // np.uint16(255), np.uint8)
 
 
 def fill_hidden(image: Image, alpha: Alpha) -> Image:

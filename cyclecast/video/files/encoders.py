@@ -204,7 +204,7 @@ class ChosenEncoder:
         if not listed:
             return ["yuv420p", "nv12"]
         named = [form.name for form in listed if form.components and not form.is_rgb]
-        return [name for name in named if not name.startswith(("yuvj", "yuva"))] or list(UPLOADED)
+        return [name for name in named if not name.startswith(("yuvj", "yuva", "ya", "grayf"))] or list(UPLOADED)
 
     def alpha_formats(self) -> list[str]:
         """Returns the YUV formats with alpha that it accepts and that can be decoded again."""

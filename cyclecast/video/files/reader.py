@@ -76,6 +76,8 @@ class VideoFile:
         self._stats, self._packets_before = DecodeStats(), 0
         try:
             self._stream = main_stream(self._container, self.path)
+            if self._hwaccel and not self._hwaccel.allow_software_fallback and has_alpha_additions(self._stream):
+                raise InputError(f"{self.path}: its transparency is decoded in software only; use --decoder auto")
             # The header also counts frames outside of the edit list, and empty ones, which repeat a frame.
             entries = self._stream.index_entries if self._stream.frames else ()
             self._expected = sum(entry.size > 0 for entry in entries) or self._stream.frames

@@ -11,7 +11,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from cyclecast.video.alpha import compose_on_black, fill_hidden, may_be_transparent, read_alpha
+from cyclecast.video.alpha import compose, fill_hidden, may_be_transparent, read_alpha
 from cyclecast.video.color import BgrConverter, orientation, turn_upright
 from cyclecast.video.frame import Alpha, Color, Image
 
@@ -58,7 +58,7 @@ class UprightFrames:
         if not self._has_composed:
             self._has_composed = True
             self._report(alpha_notice)
-        return compose_on_black(image, alpha), None
+        return compose(image, alpha), None
 
     def _resize(self, image: NDArray[Any]) -> NDArray[np.uint8]:
         """Resizes an image or its alpha if the frame has another size than the first."""
