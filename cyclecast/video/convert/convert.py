@@ -15,6 +15,7 @@ from cyclecast.errors import CyclecastError, EngineError, InputError, Interrupte
 from cyclecast.files import atomic_write, check_output, check_source, write_error
 from cyclecast.image_formats import FORMATS, RAW_SUFFIXES
 from cyclecast.phrases import count_noun
+from cyclecast.video.alpha import fill_hidden
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
 from cyclecast.video.convert.containers import GIF, check_tracks, output_encoding
 from cyclecast.video.convert.job import Job, SourceEnd
@@ -249,7 +250,8 @@ def convert_image(
         started = time.perf_counter()
         still = images.read_still(source)
         decoded = time.perf_counter()
-        styled_image = style_frame(still.image, function, options.work_height, options.strength)
+        image = still.image if still.alpha is None else fill_hidden(still.image, still.alpha)
+        styled_image = style_frame(image, function, options.work_height, options.strength)
         styled = time.perf_counter()
         dropped = images.write_still(partial, replace(still, image=styled_image))
         ended = time.perf_counter()

@@ -40,8 +40,6 @@ FREE_CLOCKS = {"mpeg", "mpegts"}  # containers whose clock begins anywhere: they
 class VideoFile:
     """The main video stream of a file: `info`, and frames by iterating once. A context manager.
 
-    Frames are composed on black, unless `alpha_notice` is None.
-
     deinterlace: make interlaced frames progressive. Frames that cannot be decoded are skipped; `damage` counts them, completely
     after the last frame. Raises InputError if the file is missing, is no video, has no frame that can be decoded, or if its
     clock jumps back and is not mended.
@@ -76,7 +74,8 @@ class VideoFile:
         self._stats, self._packets_before = DecodeStats(), 0
         try:
             self._stream = main_stream(self._container, self.path)
-            if self._hwaccel and not self._hwaccel.allow_software_fallback and has_alpha_additions(self._stream):
+            is_hardware_only = self._hwaccel and not getattr(self._hwaccel, "allow_software_fallback", True)
+            if is_hardware_only and has_alpha_additions(self._stream):
                 raise InputError(f"{self.path}: its transparency is decoded in software only; use --decoder auto")
             # The header also counts frames outside of the edit list, and empty ones, which repeat a frame.
             entries = self._stream.index_entries if self._stream.frames else ()
@@ -207,6 +206,8 @@ class VideoFile:
     def resume_at(self, resume_point: ResumePoint) -> None:
         """Lets iteration begin after this point, where an earlier run with the same time range stopped."""
         self._resume_point = resume_point
+        if self.info.has_alpha and not self._time_range.start:
+            self._upright(self._first, self.alpha_notice)  # reports transparency before this point
 
     def _seek(self, pts: int) -> bool:
         """Goes to the last key frame at or before `pts` of the stream. Returns False, at the start of the file, without one.

@@ -229,6 +229,15 @@ def test_hidden_colors_come_from_the_visible_pixels_around_them() -> None:
     assert fill_hidden(image, np.full_like(alpha, 255)) is image and not fill_hidden(image, np.zeros_like(alpha)).any()
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_hidden_colors_of_images_do_not_appear(tmp_path: Path, suffix: str) -> None:
+    PillowImage.fromarray(pixels_at(0)[..., [2, 1, 0, 3]]).save(tmp_path / "in.png")
+    convert_file(tmp_path / "in.png", tmp_path / f"out{suffix}", Same())
+    with PillowImage.open(tmp_path / f"out{suffix}") as image:
+        written = np.asarray(image)
+    assert written[..., 0].max() < 60 and (suffix == ".jpg" or np.array_equal(written[..., 3], alpha_at(0)))
+
+
 @pytest.mark.parametrize("pix_fmt", ["yuva420p", "yuva422p", "yuva444p10le", "yuva444p12le", "yuva444p16le", "gbrap10le"])
 def test_alpha_is_stored_exactly(pix_fmt: str) -> None:
     alpha = np.arange(62 * 6, dtype=np.int64).reshape(6, 62).astype(np.uint8)
