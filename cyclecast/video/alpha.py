@@ -50,7 +50,7 @@ def write_alpha(frame: av.VideoFrame, alpha: Alpha | None) -> None:
 
 
 def _alpha_plane(frame: av.VideoFrame) -> NDArray[Any] | None:
-    """A view of the frame's alpha, (H, W) uint8, or uint16 above 8 bits; None if it has no such plane."""
+    """Returns a view of the frame's alpha, (H, W) uint8, or uint16 above 8 bits; None if it has no such plane."""
     components = frame.format.components
     if len(components) < 4 or components[3].plane != 3 or not 8 <= components[3].bits <= 16:
         return None

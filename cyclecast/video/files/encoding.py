@@ -36,5 +36,5 @@ class Encoding:
 
     @property
     def part_suffix(self) -> str:
-        """Of the files of a video's parts. MP4 holds neither the alpha of VP9 nor the other codecs."""
+        """The suffix of the files of a video's parts: MP4 holds neither the alpha of VP9 nor the other codecs."""
         return ".mkv" if self.keeps_alpha or self.codec in FIXED_OPTIONS else ".mp4"

@@ -146,7 +146,7 @@ def _opened(part: Part) -> Any:
 
 
 def _frames(parts: Sequence[Part], info: StreamInfo) -> Iterator[tuple[av.VideoFrame, Alpha | None, Fraction]]:
-    """Each frame without the row or column that made its size even, its alpha, and its time in seconds.
+    """Yields each frame without the row or column that made its size even, its alpha, and its time in seconds.
 
     A frame is BGR and its alpha None if it is opaque; otherwise it is BGRA.
     """

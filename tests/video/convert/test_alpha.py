@@ -44,14 +44,14 @@ OUTPUTS = [(".webm", None), (".mkv", "vp9"), (".mov", "prores"), (".mkv", "prore
 
 
 def alpha_at(index: int, opaque: bool = False) -> Levels:
-    """A disc with a soft edge that moves; all of its levels occur."""
+    """Returns a disc with a soft edge that moves; all of its levels occur."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     distance = np.hypot(rows - 24, columns - 24 - 2 * index)
     return np.full((HEIGHT, WIDTH), 255, np.uint8) if opaque else np.clip(420 - 20 * distance, 0, 255).astype(np.uint8)
 
 
 def pixels_at(index: int, opaque: bool = False) -> Levels:
-    """Green that is seen, and red under what is fully transparent: (H, W, 4) uint8 BGRA."""
+    """Returns green that is seen, and red under what is fully transparent: (H, W, 4) uint8 BGRA."""
     alpha = alpha_at(index, opaque)
     shown = np.where(alpha[..., None] > 0, color([20, 200, 20]), color([0, 0, 255]))
     return np.dstack([shown, alpha])
@@ -72,13 +72,13 @@ def encode(path: Path, codec: str, pix_fmt: str, options: dict[str, str], frames
 
 
 def make(folder: Path, name: str, opaque: bool = False, times: Any = None) -> Path:
-    """One of `SOURCES`, as long as `times`."""
+    """Encodes one of `SOURCES`, as long as `times`."""
     frames = [pixels_at(index, opaque) for index in range(len(times or range(FRAMES)))]
     return encode(folder / name, *SOURCES[name], frames, times)
 
 
 def make_gif(path: Path) -> Path:
-    """An animation by Pillow: a square that moves over transparent pixels."""
+    """Writes an animation with Pillow: a square that moves over transparent pixels."""
     frames = []
     for index in range(FRAMES):
         pixels = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
@@ -89,7 +89,7 @@ def make_gif(path: Path) -> Path:
 
 
 def decode(path: Path) -> list[Levels]:
-    """(H, W, 4) BGRA of each frame, by FFmpeg's decoder that knows the alpha."""
+    """Returns (H, W, 4) BGRA of each frame, by FFmpeg's decoder that knows the alpha."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         decoder: Any = stream.codec_context
@@ -105,7 +105,7 @@ def color(bgr: list[int]) -> Levels:
 
 
 def worst(levels: Levels, expected: Levels) -> int:
-    """The largest difference."""
+    """Returns the largest difference."""
     return int(np.abs(levels.astype(int) - expected).max())
 
 
@@ -206,6 +206,16 @@ def test_an_interrupted_run_gives_the_same_file_at_the_same_times(
     assert read_packets(out, "video") == read_packets(whole, "video")
     tick = {".mov": Fraction(1, 12_800), ".gif": Fraction(1, 100)}.get(suffix, Fraction(1, 1000))
     assert frame_times(out) == [round(Fraction(time, 12_800) / tick) * tick for time in times]
+
+
+def test_a_resumed_run_reports_transparency_before_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyclecast.video.convert.parts.PART_FRAMES", 4)
+    frames = [pixels_at(index, opaque=index > 0) for index in range(10)]
+    source, out = encode(tmp_path / "in.mov", "qtrle", "argb", {}, frames), tmp_path / "out.mp4"
+    with pytest.raises(Interrupted):
+        convert_file(source, out, RaisingOnNth(10, KeyboardInterrupt()))
+    report = convert_file(source, out, Negative())
+    assert report.resumed_frames >= 4 and report.notices[-1].endswith(ADVICE)
 
 
 def test_a_pixel_format_with_alpha_needs_a_container_for_it(tmp_path: Path) -> None:
