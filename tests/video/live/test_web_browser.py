@@ -355,13 +355,12 @@ def test_a_viewer_without_room_is_told_and_gets_the_video_later(browser: Browser
         browser.driver.get(served.page.url)
         eventually(lambda: browser.text("overlay-title") == f"{MAX_VIEWERS} people are watching", "the message")
         assert "no room" in browser.text("overlay-detail") and browser.text("status") == "full"
-        browser.run("document.documentElement.style.fontSize = '200%'; showToast('Could not load a-style-with-a-long-name')")
         browser.resize(320, 568)
-        assert browser.run(CUT) == []
-        overlay = browser.run(
-            "const overlay = document.getElementById('overlay'); return [overlay.scrollHeight, overlay.clientHeight]"
-        )
-        assert overlay[0] == overlay[1], "the message has room"
+        browser.run("document.documentElement.style.fontSize = '200%'")
+        room = "const {scrollHeight, clientHeight} = document.getElementById('overlay'); return clientHeight - scrollHeight"
+        assert browser.run(room) == 0, "the message can be read without scrolling in it"
+        browser.run("showToast('Could not load a-style-with-a-long-name; the terminal of cyclecast shows why')")
+        assert browser.run(room) == 0 and browser.run(CUT) == []
         viewers.remove(others[0])
         eventually(lambda: browser.halves() == (False, False), "the video, once there is room")
         browser.errors()  # the answer 503 is one
