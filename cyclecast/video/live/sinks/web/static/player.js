@@ -116,7 +116,7 @@ async function createOffer(peer) {
 function connectMjpeg(thisAttempt) {
   setTransport("MJPEG");
   const image = $("image");
-  image.onload = () => { if (thisAttempt === attempt) showVideo(); };
+  image.onload = () => { if (thisAttempt === attempt && !hasFrame) showVideo(); };  // some browsers call it for each frame
   image.onerror = () => setTimeout(() => {
     if (thisAttempt !== attempt || isServerLost()) return;
     state && state.viewers >= state.max_viewers ? waitForRoom() : connect();
