@@ -24,12 +24,12 @@ class DebugHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def is_debug_requested() -> bool:
-    """Whether the environment asks for the debug log: CYCLECAST_DEBUG is set, and not to 0 or to nothing."""
+    """Returns whether the environment asks for the debug log: CYCLECAST_DEBUG is set, and not to 0 or to nothing."""
     return os.environ.get(VARIABLE, "") not in ("", "0")
 
 
 def is_debug_enabled() -> bool:
-    """Whether this process prints its debug log."""
+    """Returns whether this process prints its debug log."""
     return any(isinstance(handler, DebugHandler) for handler in log.handlers)
 
 
@@ -48,5 +48,5 @@ def disable_debug_log() -> None:
 
 
 def environment_for_child() -> dict[str, str]:
-    """This process's environment; a child process that gets it prints its debug log if this one does."""
+    """Returns this process's environment; a child process that gets it prints its debug log if this one does."""
     return {**os.environ, VARIABLE: "1"} if is_debug_enabled() else dict(os.environ)

@@ -62,7 +62,7 @@ def check_output(output: Path, overwrite: bool = False) -> None:
 
 
 def write_error(error: Exception, output: object | None = None) -> OutputError:
-    """The error to raise when writing failed with `error`: "out.mp4: cannot be written (No space left on device)".
+    """Returns the error to raise when writing failed with `error`: "out.mp4: cannot be written (No space left on device)".
 
     output: left out where the caller adds the name, as `atomic_write` does. Without permission it is an OutputPermissionError.
     """
@@ -72,7 +72,7 @@ def write_error(error: Exception, output: object | None = None) -> OutputError:
 
 
 def read_error(error: OSError, path: object) -> InputError:
-    """The error to raise when reading `path` failed with `error`: MissingInputError, InputPermissionError or InputError."""
+    """Returns the MissingInputError, InputPermissionError or InputError to raise when reading `path` failed with `error`."""
     if isinstance(error, FileNotFoundError):
         return MissingInputError(f"{path}: no such file or folder")
     error_type = InputPermissionError if isinstance(error, PermissionError) else InputError
@@ -132,7 +132,7 @@ def is_hidden(path: Path) -> bool:
 
 
 def digest_of_ends(path: Path) -> str:
-    """The size of a file and a digest of its first and last megabyte: equal for every copy, and fast for the longest video.
+    """Returns a file's size and a digest of its first and last megabyte: equal for every copy, and fast for the longest video.
 
     Raises OSError if it cannot be read.
     """

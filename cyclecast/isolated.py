@@ -67,7 +67,7 @@ def call(function: Callable[..., Any], *arguments: Any, seconds: float) -> CallR
 
 
 def answer_call() -> None:
-    """The child's side of `call`: reads the request from the command line, writes the answer to stdout and exits at once."""
+    """Answers `call` in the child: reads the request from the command line, writes the answer to stdout and exits at once."""
     answers = os.dup(1)
     os.dup2(2, 1)  # a library that prints must not disturb the answer
     module, name, arguments = json.loads(sys.argv[1])
@@ -107,7 +107,7 @@ def start(function: Callable[[], None]) -> subprocess.Popen[str]:
 
 
 def run_child(function: Callable[[], None]) -> None:
-    """The child's side of `start`."""
+    """Runs the function of `start` in the child, with a debug log if the parent has one."""
     if is_debug_requested():
         enable_debug_log()
     function()
@@ -131,7 +131,7 @@ def run(command: Sequence[str], seconds: float) -> ProcessResult:
 
 
 def last_line(output: str) -> str:
-    """The last line that contains a letter or a digit, without terminal colors; empty if there is none."""
+    """Returns the last line that contains a letter or a digit, without terminal colors; empty if there is none."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()]
     return next((line for line in reversed(lines) if any(c.isalnum() for c in line)), "")
 

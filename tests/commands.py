@@ -18,12 +18,12 @@ PROGRAM = Path(sys.executable).parent / "cyclecast"
 
 
 def run_program(*args: object) -> subprocess.CompletedProcess[str]:
-    """The installed program, in a process of its own."""
+    """Runs the installed program in a process of its own."""
     return subprocess.run([str(PROGRAM), *map(str, args)], capture_output=True, text=True, timeout=300)
 
 
 def run_command(*args: object) -> subprocess.CompletedProcess[str]:
-    """The same through `main` in this process. Anything but a SystemExit escapes, as a bug would."""
+    """Runs the command through `main` in this process. Anything but a SystemExit escapes, as a bug would."""
     words = ["cyclecast", *map(str, args)]
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -39,7 +39,7 @@ def run_command(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def json_of(*args: object) -> dict[str, Any]:
-    """The object that a command prints with `--json`; it prints nothing else to stdout."""
+    """Returns the object that a command prints with `--json`; it prints nothing else to stdout."""
     done = run_command(*args, "--json")
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)

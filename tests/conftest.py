@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -59,6 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False
 
 
+def pytest_collection_finish() -> None:
+    """Keeps the garbage collector from walking again and again over what the tests and libraries keep to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sorts `LONGEST_FILES` to the front."""
     ranks = {name: rank for rank, name in enumerate(LONGEST_FILES)}
@@ -73,7 +81,7 @@ SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
 def shared(path: str) -> Path:
-    """A file or folder of the shared data; skips the test if it is missing."""
+    """Returns the path of a file or folder of the shared data; skips the test if it is missing."""
     found = SHARED / path
     if not found.exists():
         pytest.skip(f"shared/{path} is not here")
@@ -135,7 +143,7 @@ def run(build_once: BuildOnce, domains: Path) -> Path:
 
 
 def tiny_config(domains: Path, out: Path, **settings: object):  # type: ignore[no-untyped-def]
-    """The config of a CycleGAN whose steps take a moment.
+    """Builds the config of a CycleGAN whose steps take a moment.
 
     It trains in fp32, because engines compute bf16 in the same process; bf16 and signals are tested through the program.
     """
@@ -213,7 +221,7 @@ def small_config(domains: Path, side_by_side: Path, digits: Path):  # type: igno
 
 
 def leaves(value: object, path: str = "") -> dict[str, object]:
-    """path -> tensor or number, for everything in a nested state."""
+    """Flattens a nested state to path -> tensor or number."""
     if isinstance(value, dict):
         return {k: v for key, item in value.items() for k, v in leaves(item, f"{path}/{key}").items()}
     if isinstance(value, list | tuple):
@@ -222,7 +230,7 @@ def leaves(value: object, path: str = "") -> dict[str, object]:
 
 
 def different(one: Path, other: Path) -> list[str]:
-    """The paths at which the checkpoints of two runs differ, other than their folder and duration."""
+    """Lists the paths at which the checkpoints of two runs differ, other than their folder and duration."""
     import torch
 
     from cyclecast.training import checkpoint
@@ -264,7 +272,7 @@ def family_model(build_once: BuildOnce):  # type: ignore[no-untyped-def]
 
 
 def family_network(family: str):  # type: ignore[no-untyped-def]
-    """A generator of this family whose outputs have contrast: random weights, and norms with the statistics of two frames."""
+    """Builds a generator of this family with contrast: random weights, and norms with the statistics of two frames."""
     import torch
 
     from cyclecast.export.frame_graph import reference
@@ -298,7 +306,7 @@ def tiny_model(build_once: BuildOnce, run: Path) -> Path:
 
 
 def moving_frames(count: int, width: int = 64, height: int = 48) -> list[Image]:
-    """Smooth images, all different: a bright bar that moves over a gradient."""
+    """Draws smooth images, all different: a bright bar that moves over a gradient."""
     y, x = np.mgrid[0:height, 0:width]
     out = []
     for index in range(count):

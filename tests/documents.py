@@ -14,7 +14,7 @@ SHELLS = ("", "sh", "bash", "shell", "console", "text")
 
 
 def code_blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
-    """(language, lines) of each fenced block."""
+    """Yields (language, lines) of each fenced block."""
     language, lines = None, []
     for line in page.read_text("utf-8").splitlines():
         fence = re.match(r"\s*```(.*)", line)
@@ -28,7 +28,7 @@ def code_blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def commands_of(page: Path) -> Iterator[list[str]]:
-    """The words of each cyclecast command of a page, `cyclecast` or `torchrun` first."""
+    """Yields the words of each cyclecast command of a page, from `cyclecast`, `torchrun` or `python` on."""
     for language, lines in code_blocks(page):
         if language in SHELLS:
             text = "\n".join(line.removeprefix("$ ") for line in lines).replace("\\\n", " ")
@@ -39,7 +39,7 @@ def commands_of(page: Path) -> Iterator[list[str]]:
 
 
 def deployed_commands() -> Iterator[tuple[str, list[str]]]:
-    """(file, words) of the commands that systemd and Docker start."""
+    """Yields (file, words) of the commands that systemd and Docker start."""
     for path in sorted((ROOT / "deploy").iterdir()):
         for line in path.read_text("utf-8").splitlines():
             if line.startswith("ExecStart="):
@@ -49,7 +49,7 @@ def deployed_commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def python_of(page: Path) -> Iterator[str]:
-    """The Python code of a page."""
+    """Yields each block of Python code of a page."""
     for language, lines in code_blocks(page):
         if language in ("python", "py"):
             yield "\n".join(lines)

@@ -33,7 +33,7 @@ NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.
 
 
 def run_benchmark(name: str, *args: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `python -m benchmarks.NAME ARGS`, run in this process."""
+    """Runs `python -m benchmarks.NAME ARGS` in this process. Returns exit code, stdout and stderr."""
     stdout, stderr, code, threads = io.StringIO(), io.StringIO(), 0, cv2.getNumThreads()
     main = importlib.import_module(f"benchmarks.{name}").main
     try:
@@ -52,7 +52,7 @@ def export_in_size(module: ModuleType, size: tuple[int, int], monkeypatch: pytes
 
 
 def figures_of(name: str, *args: str) -> dict[str, Any]:
-    """The JSON object that a benchmark prints."""
+    """Returns the JSON object that a benchmark prints."""
     code, stdout, stderr = run_benchmark(name, *args)
     assert code == 0, stderr
     figures = json.loads(stdout)
@@ -92,7 +92,7 @@ def test_hd_frames_are_compared_with_the_papers_generator(tiny_model: Path) -> N
 def teacher(small_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CycleGAN run of one step."""
     run = tmp_path_factory.mktemp("teacher") / "run"
-    train("cyclegan", small_config("cyclegan", run, steps=1, norm="none"))
+    train("cyclegan", small_config("cyclegan", run, steps=1, norm="none", generator="frame", width=8, blocks=3))
     return run
 
 

@@ -49,7 +49,7 @@ VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 
 def parse(words: list[str]) -> tuple[str, list[str], dict[str, Any]]:
-    """The command, its words and its parsed options. Words before `cyclecast` are those of another program."""
+    """Returns the command, its words and its parsed options. Words before `cyclecast` are those of another program."""
     command, *rest = words[words.index("cyclecast") + 1 :]
     if command.startswith("-"):
         return command, [], {}
@@ -57,7 +57,7 @@ def parse(words: list[str]) -> tuple[str, list[str], dict[str, Any]]:
 
 
 def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -> str | None:
-    """Why a documented command is parsed only; None if the test runs it."""
+    """Returns why a documented command is only parsed; None if the test runs it."""
     engines = options.get("engine") or "auto"
     if words[0] == "torchrun":
         return "starts several processes: tests/training/test_processes.py does"
@@ -148,7 +148,7 @@ def provide(
 
 
 def write_foreign(path: Path) -> None:
-    """Somebody's ONNX model: a convolution, float32 NCHW from 0 to 255, RGB as its input's description says."""
+    """Writes another project's ONNX model: a convolution, float32 NCHW from 0 to 255, RGB as its input's description says."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper

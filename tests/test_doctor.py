@@ -47,7 +47,7 @@ def run(*args: str, python: tuple[str, ...] = (), **env: str) -> subprocess.Comp
 
 
 def facts(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The one JSON object on stdout."""
+    """Reads the one JSON object on stdout."""
     assert "Traceback" not in done.stderr, done.stderr
     value = json.loads(done.stdout)
     assert isinstance(value, dict)
@@ -139,7 +139,7 @@ def test_the_report_has_headings_and_marked_lines() -> None:
 
 
 def installation(folder: Path, *absent: str) -> Path:
-    """A site-packages folder with links to all installed packages except these."""
+    """Creates a site-packages folder with links to all installed packages except these."""
     folder.mkdir()
     for entry in Path(cv2.__file__).parent.parent.iterdir():
         if not entry.name.lower().startswith(absent) and not entry.name.endswith(".pth"):
@@ -406,7 +406,7 @@ NO_GPU = Gpus([], None, None, [])
 
 
 def roomy(cache_gib: int = 9, outputs_gib: int = 9) -> System:
-    """This machine, with this much free space on its disks."""
+    """Describes this machine, with this much free space on its disks."""
     here = describe_system()
     cache, outputs = (
         replace(folder, free_bytes=gib << 30) for folder, gib in ((here.cache, cache_gib), (here.outputs, outputs_gib))
@@ -422,7 +422,7 @@ def problems(
     cameras: Cameras | None = None,
     system: System | None = None,
 ) -> list[Problem]:
-    """The problems of a complete machine, except for the arguments."""
+    """Finds the problems of a machine that is complete except for the arguments."""
     names = {engine.name for engine in engines}
     rest = (library(name, []) for name in ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx") if name not in names)
     encoders = [EncoderFacts(encoder.name, codec, None, True, None) for codec, encoder in ENCODERS.items()]

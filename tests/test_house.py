@@ -56,7 +56,7 @@ def test_the_runtime_loads_no_engine_until_a_model_is_opened() -> None:
 
 
 def modules() -> list[str]:
-    """The names of all modules of the package."""
+    """Lists the names of all modules of the package."""
     paths = (path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / "cyclecast").rglob("*.py")))
     names = (".".join(path.parts).removesuffix(".__init__") for path in paths)
     return [name for name in names if name != "cyclecast.__main__"]

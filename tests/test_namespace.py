@@ -15,14 +15,14 @@ from cyclecast.video.live.styling import stream as stream_module
 
 
 def types_in(hint: object) -> set[type]:
-    """Every cyclecast class that a type hint names, at any depth."""
+    """Finds every cyclecast class that a type hint names, at any depth."""
     found = {hint} if isinstance(hint, type) and hint.__module__.startswith("cyclecast") else set()
     parts = [part for argument in typing.get_args(hint) for part in (argument if isinstance(argument, list) else [argument])]
     return found.union(*map(types_in, parts)) if parts else found
 
 
 def named_by(value: object) -> set[type]:
-    """The cyclecast classes in the signature of a function, or in the fields, properties and methods of a class."""
+    """Finds the cyclecast classes in the signature of a function, or in the fields, properties and methods of a class."""
     if not isinstance(value, type):
         return set().union(*map(types_in, typing.get_type_hints(value).values()))
     found = set()

@@ -58,7 +58,7 @@ DebugOption = Annotated[bool, typer.Option("--debug", callback=set_debug, is_eag
 
 
 def with_debug(function: Callable[..., None]) -> Callable[..., None]:
-    """The same command with the option `--debug`, so that it is accepted after the command's name, too."""
+    """Returns the same command with the option `--debug`, so that it is accepted after the command's name, too."""
 
     @functools.wraps(function)
     def command(*args: Any, debug: bool = False, **options: Any) -> None:
@@ -110,7 +110,7 @@ def fail(message: str, code: int, error: BaseException) -> None:
 
 
 def print_version(requested: bool) -> None:
-    """`--version`."""
+    """Prints the version and exits if `--version` was given."""
     if requested:
         print(f"cyclecast {cyclecast.__version__}")
         raise typer.Exit

@@ -197,7 +197,7 @@ def convert(
 
 @contextmanager
 def connect_cluster(address: str | None, model: str, engine: str, device: str, precision: str) -> Iterator[PartMaker | None]:
-    """The cluster at this address, closed at the end; None without an address."""
+    """Connects to the cluster at this address, and closes it at the end. Yields None without an address."""
     if address is None:
         yield None
         return
@@ -211,7 +211,7 @@ def connect_cluster(address: str | None, model: str, engine: str, device: str, p
 
 
 def json_of(outcome: Outcome) -> dict[str, Any]:
-    """A file of a batch as `--json` prints it."""
+    """Returns what `--json` prints for a file of a batch."""
     if outcome.report is not None:
         return dataclasses.asdict(outcome.report)
     names = {"source": str(outcome.source), "output": str(outcome.output)}
@@ -221,7 +221,7 @@ def json_of(outcome: Outcome) -> dict[str, Any]:
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """The result of a file of a batch on stderr."""
+    """Prints the result of a file of a batch on stderr."""
     if outcome.error is not None:
         print_line(f"error: {outcome.error}")
     elif outcome.report is None:
@@ -231,7 +231,7 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def print_report(report: ConversionReport) -> None:
-    """The result of a file on stderr, with a line for everything that was lost or changed."""
+    """Prints the result of a file on stderr, with a line for everything that was lost or changed."""
     from cyclecast.image_formats import FORMATS
 
     if Path(report.output).suffix.lower() in FORMATS:

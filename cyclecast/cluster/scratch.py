@@ -22,7 +22,7 @@ MIN_AGE_S = 60.0  # a younger folder may not be locked yet
 
 @lru_cache(maxsize=1)
 def scratch_folder(name: str) -> Path:
-    """This machine's folder of the run, locked until this process ends. Folders that no process has locked are removed."""
+    """Creates this machine's folder of the run, locked until this process ends. Removes old folders that nobody has locked."""
     parent = Path(tempfile.gettempdir())
     for old in parent.glob(f"{SCRATCH_PREFIX}*"):
         with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ class PartTasks:
                 self._running[self._remote_make_part.remote(self._request_ref, span)] = index, span
 
     def _wait(self) -> list[Any]:
-        """The next finished task; an empty list if none finishes for a while."""
+        """Waits for the next task to finish. Returns it in a list, which is empty if none finishes for a while."""
         finished: list[Any] = ray.wait(list(self._running), num_returns=1, timeout=CHECK_INTERVAL_S)[0]
         if not finished:
             machines = self._usable_machines()
@@ -83,13 +83,13 @@ class PartTasks:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """The machines of the cluster that answer and have CPUs."""
+    """Returns the machines of the cluster that answer and have CPUs."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
 
 
 def _result_of(task: Any) -> PartResult | None:
-    """The result of the task. Raises the CyclecastError that the worker raised; EngineError for an error of Ray."""
+    """Returns the result of the task. Raises the CyclecastError that the worker raised; EngineError for an error of Ray."""
     try:
         result = ray.get(task)
     except ray.exceptions.RayTaskError as error:

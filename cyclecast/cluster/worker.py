@@ -126,7 +126,7 @@ _models: dict[str, Model] = {}  # of this process, by the run's folder
 
 
 def _load_model(request: PartRequest) -> Model:
-    """The model, opened once in each worker."""
+    """Returns the model. Opens it once in each worker."""
     if request.run_folder not in _models:
         path = write_once(scratch_folder(request.run_folder) / f"model{request.suffix}", [request.model])
         _models[request.run_folder] = cyclecast.load(path, request.engine, request.device, request.precision)
@@ -134,7 +134,7 @@ def _load_model(request: PartRequest) -> Model:
 
 
 def _find_source(request: PartRequest, folder: Path) -> Path | None:
-    """The source if this machine has it under the same path, otherwise a copy, fetched once; None if there are no blocks."""
+    """Returns the source if this machine has it under the same path, else a copy, fetched once; None if there are no blocks."""
     path = Path(request.source)
     with contextlib.suppress(OSError):  # a file that cannot be read is as good as absent
         if digest_of_ends(path) == request.digest:

@@ -62,7 +62,7 @@ class Cameras:
 
 
 def find_cameras(measure: bool = True, root: Path = Path("/")) -> Cameras:
-    """The video devices of the system.
+    """Finds the video devices of the system.
 
     measure: open each camera, one after the other, in a separate process. root: the folder that holds Linux's /dev and /sys.
     """
@@ -79,7 +79,7 @@ def find_cameras(measure: bool = True, root: Path = Path("/")) -> Cameras:
 
 
 def measure_modes(camera: Camera) -> Camera:
-    """The camera with the modes that it delivers, or with the reason why it delivers none."""
+    """Returns the camera with the modes that it delivers, or with the reason why it delivers none."""
     if camera.failure is not None or camera.kind in ("csi", "virtual", "other"):
         return camera
     source = int(camera.source) if camera.source.isdigit() else camera.source
@@ -110,7 +110,7 @@ def measure_camera(
 
 
 def receive_frames(source: str | int, size: Sequence[int] | None, seconds: float) -> dict[str, Any]:
-    """The fields of a `Mode`. Raises InputError if no frame comes. Blocks for as long as the camera does."""
+    """Measures the fields of a `Mode`. Raises InputError if no frame comes. Blocks for as long as the camera does."""
     import cv2
 
     started = time.perf_counter()
@@ -135,7 +135,7 @@ def receive_frames(source: str | int, size: Sequence[int] | None, seconds: float
 
 
 def query_nodes(nodes: Sequence[str]) -> list[tuple[str, str, int] | None]:
-    """Driver, name and capabilities of each V4L2 node, from VIDIOC_QUERYCAP; None where the query fails."""
+    """Reads driver, name and capabilities of each V4L2 node with VIDIOC_QUERYCAP; None where the query fails."""
     import fcntl
 
     capabilities: list[tuple[str, str, int] | None] = []
@@ -152,14 +152,14 @@ def query_nodes(nodes: Sequence[str]) -> list[tuple[str, str, int] | None]:
 
 
 def read_capability(data: bytes) -> tuple[str, str, int]:
-    """Driver, name and capabilities of this node, from a `struct v4l2_capability` of 104 bytes."""
+    """Reads driver, name and capabilities of a node from its `struct v4l2_capability` of 104 bytes."""
     driver, card, _, _, device_capabilities, node_capabilities, *_ = struct.unpack("=16s32s32s6I", data)
     texts = [text.split(b"\0")[0].decode("utf-8", "replace") for text in (driver, card)]
     return texts[0], texts[1], node_capabilities if device_capabilities & DEVICE_CAPS else device_capabilities
 
 
 def kind_of(driver: str, capabilities: int) -> str:
-    """The `kind` of a V4L2 node."""
+    """Returns the `kind` of a V4L2 node."""
     if driver == LOOPBACK_DRIVER:
         return "virtual"
     if not capabilities & VIDEO_CAPTURE:
@@ -168,7 +168,7 @@ def kind_of(driver: str, capabilities: int) -> str:
 
 
 def _query_kinds(cameras: list[Camera]) -> list[Camera]:
-    """The cameras with the kinds that their drivers report; one separate process asks all of them."""
+    """Returns the cameras with the kinds that their drivers report. One separate process asks all of them."""
     sources = [camera.source for camera in cameras if camera.failure is None]
     result = call(query_nodes, sources, seconds=CAMERA_TIMEOUT_S) if sources else None
     known = dict(zip(sources, result.value, strict=True)) if result and result.value else {}
@@ -182,6 +182,6 @@ def _query_kinds(cameras: list[Camera]) -> list[Camera]:
 
 
 def _try_indices() -> list[Camera]:
-    """The camera indices that open, on systems that keep no list."""
+    """Finds the camera indices that open, on systems that keep no list."""
     cameras = [measure_modes(Camera(str(index), f"camera {index}", "unknown", None, None)) for index in range(MAX_INDICES)]
     return [camera for camera in cameras if "cannot be opened" not in (camera.failure or "")]

@@ -69,7 +69,7 @@ def try_encoders(names: Sequence[str]) -> list[EncoderFacts]:
 
 
 def codec_facts() -> dict[str, Any]:
-    """What the loaded PyAV reports about itself, as in `Codecs`; encoders: the names of those that it lists."""
+    """Returns what the loaded PyAV reports about itself, as in `Codecs`; encoders: the names of those that it lists."""
     import av
     from av.codec.hwaccel import hwdevices_available
 

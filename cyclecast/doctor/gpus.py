@@ -116,7 +116,7 @@ def _render_nodes(root: Path) -> list[RenderNode]:
 
 
 def _vendors_of_cards(root: Path) -> set[str]:
-    """Vendors of the display controllers on the PCI bus, with or without a driver."""
+    """Finds the vendors of the display controllers on the PCI bus, with or without a driver."""
     devices = (root / "sys/bus/pci/devices").glob("*")
     cards = [device for device in devices if (read_text(device / "class") or "").startswith("0x03")]
     return {VENDORS.get(read_text(card / "vendor") or "", "unknown") for card in cards}

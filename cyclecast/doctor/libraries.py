@@ -73,7 +73,7 @@ class Library:
 
 
 def find_openvino(owners: Owners) -> Library:
-    """OpenVINO and its devices. CPU and GPU each run a frame."""
+    """Finds OpenVINO and its devices. Runs a frame on each CPU and GPU."""
 
     def find_devices(facts: dict[str, Any]) -> list[Device]:
         devices = []
@@ -90,7 +90,7 @@ def find_openvino(owners: Owners) -> Library:
 
 
 def find_onnxruntime(owners: Owners) -> Library:
-    """ONNX Runtime and its execution providers. Each is requested by name; the providers of the opened session count."""
+    """Finds ONNX Runtime and its execution providers. Requests each by name; the providers of the opened session count."""
 
     def find_devices(facts: dict[str, Any]) -> list[Device]:
         devices = []
@@ -109,12 +109,12 @@ def find_onnxruntime(owners: Owners) -> Library:
 
 
 def find_tensorrt(owners: Owners) -> Library:
-    """TensorRT and the CUDA devices. No frame is run, because building a plan can take minutes."""
+    """Finds TensorRT and the CUDA devices. Runs no frame, because building a plan can take minutes."""
     return find_library("tensorrt", ["tensorrt"], owners, module_facts, lambda facts: cuda_devices())
 
 
 def find_tensorrt_rtx(owners: Owners) -> Library:
-    """TensorRT for RTX and the CUDA devices. Each device runs a frame, because building a plan takes a second."""
+    """Finds TensorRT for RTX and the CUDA devices. Runs a frame on each, because building a plan takes only a second."""
 
     def find_devices(facts: dict[str, Any]) -> list[Device]:
         devices = []
@@ -129,7 +129,7 @@ def find_tensorrt_rtx(owners: Owners) -> Library:
 
 
 def find_torch(owners: Owners) -> Library:
-    """PyTorch, which `train` and `export` need, and its devices."""
+    """Finds PyTorch, which `train` and `export` need, and its devices."""
 
     def find_devices(facts: dict[str, Any]) -> list[Device]:
         return [Device(name, description, [], None, None) for name, description in facts["devices"]]
@@ -144,7 +144,7 @@ def find_library(
     read_facts: Callable[[str], dict[str, Any]],
     find_devices: Callable[[dict[str, Any]], list[Device]],
 ) -> Library:
-    """A library, by the first of its `modules` that is installed.
+    """Finds a library by the first of its `modules` that is installed.
 
     read_facts: runs in a separate process with the name of the module. find_devices: gets its result.
     """
@@ -175,7 +175,7 @@ def cuda_devices() -> list[Device]:
 
 
 def openvino_facts(module: str) -> dict[str, Any]:
-    """{version, devices: {name: (full name, capabilities)}}."""
+    """Returns {version, devices: {name: (full name, capabilities)}}."""
     from cyclecast.runtime.onnx_file import import_openvino
 
     openvino = import_openvino()
@@ -188,14 +188,14 @@ def openvino_facts(module: str) -> dict[str, Any]:
 
 
 def onnxruntime_facts(module: str) -> dict[str, Any]:
-    """{version, providers: those that it was built with}."""
+    """Returns {version, providers: those that it was built with}."""
     import onnxruntime
 
     return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
 
 
 def torch_facts(module: str) -> dict[str, Any]:
-    """{version, devices: [(name, description)]}."""
+    """Returns {version, devices: [(name, description)]}."""
     import torch
 
     devices = [(f"cuda:{index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
@@ -205,12 +205,12 @@ def torch_facts(module: str) -> dict[str, Any]:
 
 
 def module_facts(module: str) -> dict[str, Any]:
-    """{version} of any module."""
+    """Returns {version} of any module."""
     return {"version": getattr(importlib.import_module(module), "__version__", None)}
 
 
 def cuda_facts() -> list[str]:
-    """One line for each CUDA device. Raises EngineUnavailable if there is none, or no package to ask."""
+    """Describes each CUDA device in one line. Raises EngineUnavailable if there is none, or no package to ask."""
     from cyclecast.runtime.cuda import Gpu
 
     (count,) = Gpu(0).call("cudaGetDeviceCount")
@@ -229,7 +229,7 @@ def run_frame(engine: str, device: str) -> str:
 
 
 def start_provider(provider: str) -> list[str]:
-    """The providers of a session that requested this one, after a frame went through it."""
+    """Opens a session that requests this provider and runs a frame, unless that is slow. Returns the session's providers."""
     import numpy as np
     import onnxruntime
 
@@ -260,6 +260,6 @@ def _version_of(package: str) -> str | None:
 
 
 def _reason_for_failure(provider: str, output: str) -> str:
-    """The missing library, from the messages that ONNX Runtime prints when it drops a provider."""
+    """Finds the missing library in the messages that ONNX Runtime prints when it drops a provider."""
     missing = re.search(r"with error: (.+)", output)
     return missing[1].strip() if missing else last_line(output) or f"{provider} did not start and gave no reason"

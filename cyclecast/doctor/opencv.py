@@ -56,7 +56,7 @@ def find_opencv(owners: Mapping[str, Sequence[str]]) -> OpenCv:
 
 
 def read_features(build: str) -> dict[str, bool]:
-    """The features that `cv2.getBuildInformation()` lists, and whether each is built in."""
+    """Reads which features `cv2.getBuildInformation()` lists, and whether each is built in."""
     features = {}
     for name, opencv_name in FEATURES.items():
         line = re.search(rf"^ +{re.escape(opencv_name)}: +(\w+)", build, re.MULTILINE)

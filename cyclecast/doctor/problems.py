@@ -30,7 +30,7 @@ class Problem:
 def find_problems(
     system: System, gpus: Gpus, engines: list[Library], torch: Library, video: Codecs, opencv: OpenCv, cameras: Cameras
 ) -> Iterator[Problem]:
-    """The problems of each part, the worst first."""
+    """Yields the problems of each part, the worst first."""
     yield from _engine_problems(gpus, engines, torch)
     yield from _gpu_problems(gpus, engines)
     yield from _codec_problems(video)
@@ -148,13 +148,13 @@ def _disk_problems(system: System) -> Iterator[Problem]:
 
 
 def _may_run(engine: Library) -> bool:
-    """Whether it was not tried on a device, because that takes long, or did not answer in time."""
+    """Returns whether the engine was not tried on a device, because that takes long, or did not answer in time."""
     untried = engine.name == "tensorrt" and any(device.works is None for device in engine.devices)
     return untried or _timed_out(engine.failure) or any(_timed_out(device.failure) for device in engine.devices)
 
 
 def _timed_out(failure: str | None) -> bool:
-    """Whether it took too long, which may also be due to a busy machine or a slow disk."""
+    """Returns whether the failure is a timeout, which may also be due to a busy machine or a slow disk."""
     return failure is not None and failure.startswith(TIMED_OUT)
 
 
@@ -175,7 +175,7 @@ def _nvidia_failure(engine: Library) -> str | None:
 
 
 def _install_for_nvidia(gpus: Gpus, engines: list[Library]) -> str:
-    """The shortest way to use the GPU; for an engine that is partly installed, the rest of it."""
+    """Returns the fewest commands that make the GPU usable; for an engine that is partly installed, those for the rest of it."""
     if gpus.jetson:
         limit = ",<13" if "L4T 36" in gpus.jetson else ""  # version 13 needs a newer driver than JetPack 6 has
         bindings = f"cuda-bindings>=12.6{limit}"

@@ -112,7 +112,7 @@ def check_finite(path: Path, frames: Sequence[Values], sizes: Sequence[tuple[int
 
 
 def _fp16_values(model: onnx.ModelProto) -> set[str]:
-    """Names of fp16 values. On a CPU, ONNX Runtime computes them in fp32, which does not overflow, unless they are outputs."""
+    """Names the fp16 values. On a CPU, ONNX Runtime computes them in fp32, which does not overflow, unless they are outputs."""
     inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
     half = {value.name for value in inferred if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
     return {name for node in model.graph.node if half.intersection([*node.input, *node.output]) for name in node.output}

@@ -117,7 +117,7 @@ def to_gray(x: Tensor, gray: str) -> Tensor:
 
 
 def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
-    """`styled` with its own brightness, and its colors moved by `share` towards the source's; (N, 3, H, W) BGR, both.
+    """Moves the colors of `styled` by `share` towards the source's, but keeps its brightness. Both are (N, 3, H, W) BGR.
 
     At 1 this is luminance-only transfer (Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"). The
     matrix removes the brightness (ITU-R BT.601) from the difference in color.
@@ -129,7 +129,7 @@ def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def fold_colors(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
-    """A copy whose `model` has BGR input and output, and whether its input range is [-127.5, 127.5] (True) or [0, 255].
+    """Returns a copy whose `model` has BGR input and output, and whether its input range is [-127.5, 127.5] or else [0, 255].
 
     conv(x / 127.5 - 1) = conv'(x) with w' = w / 127.5 and b' = b - sum(w): exact where the padding before the first
     convolution is a reflection, as in the ResNet. A U-Net pads with zeros, so that its input must be centered first. The bias
@@ -155,7 +155,7 @@ def fold_colors(generator: ImageGenerator) -> tuple[ImageGenerator, bool]:
 
 
 def _bgr_order(channels: int) -> Tensor:
-    """Channel order from RGB to BGR; several channels of one color (PixelShuffle, PixelUnshuffle) stay together."""
+    """Returns the channel order from RGB to BGR; several channels of one color (PixelShuffle, PixelUnshuffle) stay together."""
     if channels == 1:
         return torch.tensor([0])
     return torch.arange(channels).view(3, -1).flip(0).flatten()

@@ -133,7 +133,7 @@ def measure_engines(
 
 
 def times_ms(run: Callable[[Image], object], frames: Sequence[Image], count: int) -> list[float]:
-    """Milliseconds of each of `count` calls of `run`, with the frames in turn."""
+    """Measures the milliseconds of each of `count` calls of `run`, with the frames in turn."""
     times = []
     for frame in islice(cycle(frames), count):
         started = time.perf_counter()
@@ -149,7 +149,7 @@ def median_ms(run: Callable[[Image], object], frames: Sequence[Image], limit: fl
 
 
 def frames_per_second(submit: Callable[[Image], Future[Image]], frames: Sequence[Image], count: int) -> float:
-    """Frames per second of `count` frames, in turn, with `IN_FLIGHT` of them in flight."""
+    """Measures the frames per second of `count` frames, taken in turn, with `IN_FLIGHT` of them in flight."""
     in_flight: deque[Future[Image]] = deque()
     started = time.perf_counter()
     for frame in islice(cycle(frames), count):
@@ -167,7 +167,7 @@ def percentiles(times: Sequence[float]) -> Percentiles:
 
 
 def psnr_db(expected: Sequence[Image], got: Sequence[Image]) -> float:
-    """PSNR in decibels over all pairs of uint8 images of equal shape; infinite if they are equal, NaN without any."""
+    """Computes the PSNR in decibels over all pairs of uint8 images of equal shape; infinite if all are equal, NaN without any."""
     if not expected:
         return math.nan
     squares = [np.square(one.astype(np.float32) - other).mean(dtype=np.float64) for one, other in zip(expected, got, strict=True)]
@@ -175,7 +175,7 @@ def psnr_db(expected: Sequence[Image], got: Sequence[Image]) -> float:
 
 
 def decibels(mean_square: float) -> float:
-    """PSNR in decibels of a mean square difference in gray levels; infinite for 0."""
+    """Converts a mean square difference in gray levels to a PSNR in decibels; infinite for 0."""
     return 10.0 * math.log10(255.0**2 / mean_square) if mean_square else math.inf
 
 
@@ -229,7 +229,7 @@ def _precisions(path: Path, engine: Engine, device: str, opener: Opener) -> list
 
 
 def _in_fp32(path: Path, frames: Sequence[Image]) -> list[Image]:
-    """The outputs of the first engine that computes the model in fp32 on the CPU; empty if there is none."""
+    """Runs the frames through the first engine that computes the model in fp32 on the CPU; an empty list if there is none."""
     try:
         with closing(open_engine(path, "auto", "cpu", "fp32")) as engine:
             return [engine.run(frame) for frame in frames]

@@ -175,7 +175,7 @@ def _adopt(path: Path) -> str:
 
 
 def check_frame(frame: Image, size: tuple[int, int] | None) -> tuple[int, int]:
-    """(width, height) of the frame; EngineError if a model of this fixed size (None: any) cannot take it."""
+    """Returns the frame's (width, height). Raises EngineError if a model of this fixed size (None: any) cannot take it."""
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise EngineError(f"expected a frame of shape (H, W, 3) uint8 BGR, got {frame.shape} {frame.dtype}")
     height, width = frame.shape[:2]
@@ -184,7 +184,7 @@ def check_frame(frame: Image, size: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def dense(frame: Image) -> Image:
-    """The frame as a writable, C-contiguous array, which libraries can take without a copy; itself if it is one already.
+    """Returns the frame as a writable, C-contiguous array, which libraries take without a copy; itself if it is one already.
 
     Frames may be read-only (`np.frombuffer`, a Pillow image), mirrored or broadcast views, or in Fortran order.
     """

@@ -119,18 +119,18 @@ def processor_name() -> str:
 
 
 def usable_cores() -> int:
-    """Logical cores that this process may run on."""
+    """Counts the logical cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_name() -> str:
-    """CPU, usable logical cores and system, for example "AMD EPYC, 2 cores, Linux x86_64"."""
+    """Returns CPU, usable logical cores and system, for example "AMD EPYC, 2 cores, Linux x86_64"."""
     cores = usable_cores()
     return f"{processor_name()}, {cores} core{'s' * (cores > 1)}, {platform.system()} {platform.machine()}"
 
 
 def board_name(root: Path = Path("/")) -> str | None:
-    """The name of a single-board computer ("NVIDIA Jetson Orin Nano …", "Raspberry Pi 5 …"); None for other machines."""
+    """Reads the name of a single-board computer ("NVIDIA Jetson Orin Nano …", "Raspberry Pi 5 …"); None for other machines."""
     return (read_text(root / "proc/device-tree/model") or "").strip("\0\n ") or None
 
 
@@ -169,7 +169,7 @@ def shrink_cache(folder: Path, limit: int | None = None) -> None:
 
 
 def read_text(path: Path) -> str | None:
-    """The text of a small system file; None if it cannot be read."""
+    """Reads the text of a small system file; None if it cannot be read."""
     try:
         return path.read_text("utf-8", "replace").strip()
     except OSError:

@@ -19,7 +19,7 @@ BUNDLED = Path(__file__).parent.parent / "models"
 
 
 def bundled_models() -> dict[str, Path]:
-    """Name -> ONNX file of the models that ship with cyclecast."""
+    """Returns name -> ONNX file of the models that ship with cyclecast."""
     return {path.stem: path for path in sorted(BUNDLED.glob("*.onnx"))}
 
 

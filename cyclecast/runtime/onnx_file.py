@@ -86,7 +86,7 @@ def read_metadata(path: Path) -> str | None:
 
 
 def metadata_of(model: openvino.Model) -> str | None:
-    """The ModelSpec's JSON of a graph, if it has one."""
+    """Reads the ModelSpec's JSON of a graph; None if it has none."""
     keys = ["framework", METADATA_KEY]
     return str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else None
 

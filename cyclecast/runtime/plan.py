@@ -45,7 +45,7 @@ class PlanFacts:
     """The ModelSpec's JSON, if the model has one."""
 
     def to_json(self) -> str:
-        """One line that starts with `HEADER_START`."""
+        """Returns one line that starts with `HEADER_START`."""
         return HEADER_START + json.dumps(dataclasses.asdict(self)) + "}"
 
 

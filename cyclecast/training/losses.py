@@ -15,12 +15,12 @@ Adversarial = Literal["least_squares", "log", "wasserstein"]
 
 
 def least_squares(scores: Tensor, target: float) -> Tensor:
-    """E[(D(x) - target)^2]; target 1 stands for real, 0 for fake (Mao et al. 2017; CycleGAN, section 4)."""
+    """Computes E[(D(x) - target)^2]; target 1 stands for real, 0 for fake (Mao et al. 2017; CycleGAN, section 4)."""
     return (scores.float() - target).square().mean()
 
 
 def generator_loss(fake_scores: Tensor, loss_type: Adversarial, real: bool = True) -> Tensor:
-    """The generator's adversarial loss, from the discriminator's raw scores of its fakes.
+    """Computes the generator's adversarial loss from the discriminator's raw scores of its fakes.
 
     It rewards scores of real images; with real=False, scores of fake ones (BiGAN's second network). least_squares: scores
     near 1. log: maximizes log D, the non-saturating loss (GAN, section 3). wasserstein: scores as high as possible.
@@ -32,12 +32,12 @@ def generator_loss(fake_scores: Tensor, loss_type: Adversarial, real: bool = Tru
 
 
 def saturating_loss(fake_scores: Tensor) -> Tensor:
-    """E[log(1 - D(G(z)))], the minimax loss (GAN, equation 1): its gradient vanishes where D rejects the fakes."""
+    """Computes E[log(1 - D(G(z)))], the minimax loss (GAN, equation 1): its gradient vanishes where D rejects the fakes."""
     return -functional.softplus(fake_scores.float()).mean()
 
 
 def discriminator_loss(real_scores: Tensor, fake_scores: Tensor, loss_type: Adversarial = "least_squares") -> Tensor:
-    """The discriminator's loss: high scores for real images, low ones for fakes.
+    """Computes the discriminator's loss, which falls with high scores for real images and low ones for fakes.
 
     The mean of both halves, so that D learns more slowly than G (CycleGAN, appendix 7.1). wasserstein: not halved, minus the
     estimate of the distance (WGAN, equation 2).
@@ -50,7 +50,7 @@ def discriminator_loss(real_scores: Tensor, fake_scores: Tensor, loss_type: Adve
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """E[(|gradient of the critic|_2 - 1)^2] between real and fake (Gulrajani et al. 2017, equation 3).
+    """Computes E[(|gradient of the critic|_2 - 1)^2] between real and fake (Gulrajani et al. 2017, equation 3).
 
     real, fake: (N, …). For a critic of patches, the gradient is that of its mean score, as the loss is. Always in fp32, because
     second-order gradients are small. The interpolation points are drawn from torch's generator.
@@ -65,7 +65,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
 
 
 def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1, colors: bool = True) -> Tensor:
-    """|F(G(x)) - x|_1, per value (CycleGAN, equation 2); both are averaged over scale x scale pixels first.
+    """Computes |F(G(x)) - x|_1, per value (CycleGAN, equation 2); both are averaged over scale x scale pixels first.
 
     At scale 1, as in the paper, G hides in fine patterns what F needs to reconstruct x (Chu et al. 2017); a larger scale lets
     paint replace detail. colors=False compares luma alone, so that F need not recover lost colors.
@@ -77,7 +77,7 @@ def cycle_loss(reconstructed: Tensor, real: Tensor, scale: int = 1, colors: bool
 
 
 def color_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
-    """Mean absolute change of the colors of areas of scale x scale pixels, per value.
+    """Computes the mean absolute change of the colors of areas of scale x scale pixels, per value.
 
     Not in the paper: cycle consistency accepts any change of colors that the other generator can undo, so grass may turn to
     earth, and day to night. Texture within an area stays free.
@@ -86,12 +86,12 @@ def color_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
 
 
 def brightness_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
-    """The same for the areas' luma of (N, 3, H, W), RGB: brightness stays, hues are free."""
+    """Computes the mean absolute change of the areas' luma, from (N, 3, H, W) RGB: brightness stays, hues are free."""
     return functional.avg_pool2d(luma(translated.float() - source), scale).abs().mean()
 
 
 def structure_loss(translated: Tensor, source: Tensor, window: int = 15) -> Tensor:
-    """1 - the correlation of both lumas within square windows: levels may shift, but forms neither fade nor invert.
+    """Computes 1 - the correlation of both lumas within square windows: levels may shift, but forms neither fade nor invert.
 
     (N, 3, H, W), RGB, in [-1, 1], sides of `window` or more. 0: every form is kept; 1: no relation; 2: a negative. The structure
     term of SSIM (Wang et al. 2004).
@@ -100,7 +100,7 @@ def structure_loss(translated: Tensor, source: Tensor, window: int = 15) -> Tens
 
 
 def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
-    """Distance of the areas' mean colors from the source's colors under snow; (N, 3, H, W), RGB in [-1, 1].
+    """Computes the distance of the areas' mean colors from the source's colors under snow; (N, 3, H, W), RGB in [-1, 1].
 
     Green moves three quarters of the way to white, so that forms stay visible; other hues (skies, earth, skin) stay. Every
     area may brighten by up to 0.15 more; none may darken.
@@ -119,7 +119,7 @@ def snow_loss(translated: Tensor, source: Tensor, scale: int = 8) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """(N, 3, H, W) RGB -> (N, 1, H, W): luma (ITU-R BT.601)."""
+    """Computes the luma (ITU-R BT.601): (N, 3, H, W) RGB -> (N, 1, H, W)."""
     return (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
@@ -130,29 +130,29 @@ def scale_saturation(images: Tensor, shares: Tensor) -> Tensor:
 
 
 def l1_loss(generated: Tensor, real: Tensor) -> Tensor:
-    """|generated - real|_1, per value: identity (CycleGAN, section 5.2), paired (pix2pix), self-regularization (SimGAN)."""
+    """Computes |generated - real|_1, per value: identity (CycleGAN, 5.2), paired (pix2pix), self-regularization (SimGAN)."""
     return functional.l1_loss(generated.float(), real)
 
 
 def ssim_loss(generated: Tensor, real: Tensor, window: int = WINDOW) -> Tensor:
-    """1 - SSIM of two batches (N, C, H, W) in [-1, 1], sides of `window` or more (Wang et al. 2004), with a square window."""
+    """Computes 1 - SSIM (Wang et al. 2004), in square windows, of two (N, C, H, W) in [-1, 1] with sides of `window` or more."""
     return 1.0 - ssim(generated.float(), real.float(), 2.0, square_window(window))
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of vertical and of horizontal neighbors; (N, C, H, W)."""
+    """Adds the mean absolute differences of vertical and of horizontal neighbors; (N, C, H, W)."""
     images = images.float()
     return images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()
 
 
 def feature_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Mean over layers of |generated - real|_1, relative to the layer's mean magnitude (Johnson et al. 2016, section 3.2)."""
+    """Averages |generated - real|_1 over layers, relative to the layer's mean magnitude (Johnson et al. 2016, section 3.2)."""
     pairs = [(a.float(), b.float()) for a, b in zip(generated, real, strict=True)]
     return torch.stack([(a - b).abs().mean() / _scale(a.abs(), b.abs()) for a, b in pairs]).mean()
 
 
 def style_loss(generated: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Mean over layers of the squared distance of Gram matrices, relative to their mean square (Gatys et al. 2016)."""
+    """Averages the squared distance of Gram matrices over layers, relative to their mean square (Gatys et al. 2016)."""
     return gram_loss([gram_matrix(maps) for maps in generated], [gram_matrix(maps) for maps in real])
 
 
@@ -201,5 +201,5 @@ def _normalize(maps: Tensor) -> Tensor:
 
 
 def _scale(a: Tensor, b: Tensor) -> Tensor:
-    """The mean of both, as a constant without gradient; never 0, so that it can be divided by."""
+    """Returns the mean of both, as a constant without gradient; never 0, so that it can be divided by."""
     return ((a.mean() + b.mean()) / 2).clamp_min(1e-12).detach()

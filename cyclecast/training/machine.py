@@ -63,7 +63,7 @@ def pick_memory_format(name: str, device: torch.device, side: int) -> torch.memo
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Whether the device computes bf16 natively: Ampere and later NVIDIA GPUs, CPUs with AVX512-BF16 or AMX."""
+    """Returns whether the device computes bf16 natively: Ampere and later NVIDIA GPUs, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and bool(cpu_features() & {"avx512_bf16", "amx_bf16"})

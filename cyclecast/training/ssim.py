@@ -42,7 +42,7 @@ class LocalMoments:
 
 
 def ssim(x: Tensor, y: Tensor, data_range: float, blur: Blur) -> Tensor:
-    """Mean SSIM of (N, C, H, W), a scalar, at most 1. data_range: the largest value minus the smallest possible one."""
+    """Computes the mean SSIM of (N, C, H, W), a scalar, at most 1. data_range: the largest possible value minus the smallest."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     m = LocalMoments.measure(x, y, blur)
     luminance = (2 * m.mean_x * m.mean_y + c1) / (m.mean_x.square() + m.mean_y.square() + c1)
@@ -51,7 +51,7 @@ def ssim(x: Tensor, y: Tensor, data_range: float, blur: Blur) -> Tensor:
 
 
 def structure_similarity(x: Tensor, y: Tensor, data_range: float, blur: Blur) -> Tensor:
-    """SSIM's structure term s(x, y) alone: the mean correlation in the windows, a scalar from -1 to 1."""
+    """Computes SSIM's structure term s(x, y) alone: the mean correlation in the windows, a scalar from -1 to 1."""
     c3 = 0.5 * (0.03 * data_range) ** 2
     m = LocalMoments.measure(x, y, blur)
     return ((m.covariance + c3) / ((m.variance_x * m.variance_y).clamp_min(1e-8).sqrt() + c3)).mean()
@@ -69,7 +69,7 @@ def _mean_of_square(x: Tensor, size: int) -> Tensor:
 
 
 def gaussian_window(x: Tensor) -> Tensor:
-    """SSIM's own Gaussian mean of 11x11 pixels: (N, C, H, W) -> (N, C, H - 10, W - 10)."""
+    """Computes SSIM's own Gaussian mean of 11x11 pixels: (N, C, H, W) -> (N, C, H - 10, W - 10)."""
     offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / SIGMA).square())
     weights = (weights / weights.sum()).view(1, 1, 1, WINDOW)

@@ -16,7 +16,7 @@ MARGIN = 8  # pixels at the border that are not compared, because the network se
 
 
 def steadiness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor, outputs: Tensor) -> Tensor:
-    """|network(T(x) + noise) - T(network(x))|_1 per value, with a random motion T for each image.
+    """Computes |network(T(x) + noise) - T(network(x))|_1 per value, with a random motion T for each image.
 
     inputs, outputs: (N, C, H, W) in [-1, 1], outputs = network(inputs). T shifts by whole pixels, or shifts and zooms. The noise
     is Gaussian, its standard deviation uniform up to MAX_NOISE. Random numbers come from torch's generator. No video is needed.

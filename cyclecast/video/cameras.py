@@ -86,7 +86,7 @@ def fourcc_name(code: int) -> str:
 
 
 def _reason_for_failure(source: str | int) -> str:
-    """Why a device cannot be opened, as the end of a sentence."""
+    """Returns the reason why a device cannot be opened, as the end of a sentence."""
     node = Path(f"/dev/video{source}" if isinstance(source, int) else source)
     if platform.system() == "Linux" and not node.exists():
         return f": there is no {node}; `cyclecast doctor` lists the cameras"

@@ -66,7 +66,7 @@ def _mean_of_square(gray: NDArray[np.generic], side: float, row: int, column: in
 
 
 def _crc8(data: bytes) -> int:
-    """CRC-8 with the polynomial x^8 + x^2 + x + 1."""
+    """Computes the CRC-8 with the polynomial x^8 + x^2 + x + 1."""
     crc = 0xFF
     for byte in data:
         crc ^= byte

@@ -16,7 +16,7 @@ OPENCV_TIMEOUT_S = 120.0  # for loading OpenCV, or for opening a window, on a bu
 
 
 def display_name() -> str | None:
-    """The display that the environment names, None if there is none; macOS and Windows always have one."""
+    """Returns the display that the environment names, None if there is none; macOS and Windows always have one."""
     if platform.system() in ("Darwin", "Windows"):
         return platform.system()
     names = ("WAYLAND_DISPLAY", "DISPLAY")
@@ -46,13 +46,13 @@ def try_window(gui: str | None) -> str | None:
 
 
 def gui_in_build(build: str) -> str | None:
-    """The GUI toolkit (QT5, GTK3, COCOA, WIN32UI) that `cv2.getBuildInformation()` names; None for a build without windows."""
+    """Reads the GUI toolkit (QT5, GTK3, COCOA, WIN32UI) from `cv2.getBuildInformation()`; None for a build without windows."""
     gui = re.search(r"^ +GUI: +(\S+)", build, re.MULTILINE)
     return gui[1] if gui and gui[1] != "NONE" else None
 
 
 def opencv_build() -> dict[str, Any]:
-    """{version, build: the text of `cv2.getBuildInformation()`}."""
+    """Returns {version, build: the text of `cv2.getBuildInformation()`}."""
     import cv2
 
     return {"version": cv2.__version__, "build": cv2.getBuildInformation()}

@@ -37,13 +37,13 @@ Nodes = list[onnx.NodeProto]
 
 
 def expected(frame: Image) -> Image:
-    """The output of every `mixer` for a frame, whatever its convention: mixed and brightened colors."""
+    """Computes the output of every `mixer` for a frame, whatever its convention: mixed and brightened colors."""
     mixed = frame[..., ::-1].astype(np.float64) @ MIX.T + 255 * LIFT
     return np.asarray(mixed.clip(0, 255).round()[..., ::-1], np.uint8)
 
 
 def save(path: Path, nodes: Nodes, constants: dict[str, Any], shapes: list[Any], opset: int = 18, **settings: Any) -> Path:
-    """A model of these nodes from `x` to `y`. shapes: of x and y. settings: dtypes, names, docs, metadata."""
+    """Writes a model of these nodes from `x` to `y`. shapes: of x and y. settings: dtypes, names, docs, metadata."""
     dtypes = [DTYPES[dtype] for dtype in settings.get("dtypes", ("float32", "float32"))]
     names = settings.get("names", ("x", "y"))
     docs = settings.get("docs", ("", ""))
@@ -63,7 +63,7 @@ def save(path: Path, nodes: Nodes, constants: dict[str, Any], shapes: list[Any],
 
 
 def mixer(path: Path, layout: str = "nchw", range: str = "0..255", color: str = "rgb", **settings: Any) -> Path:
-    """A model that mixes colors, with this layout, range, color order and dtype. size: (height, width), or two names."""
+    """Writes a model that mixes colors, with this layout, range, color order and dtype. size: (height, width), or two names."""
     low, high = RANGES[range]
     order = slice(None) if color == "rgb" else slice(None, None, -1)
     dtype = settings.get("dtype", "float32")
@@ -96,7 +96,7 @@ def mixer(path: Path, layout: str = "nchw", range: str = "0..255", color: str = 
 
 
 def plain(path: Path, nodes: Nodes, constants: dict[str, Any] | None = None, **settings: Any) -> Path:
-    """A model of these nodes on (1, 3, h, w) float32."""
+    """Writes a model of these nodes on (1, 3, h, w) float32."""
     shape = settings.pop("shape", [1, 3, "h", "w"])
     return save(path, nodes, constants or {}, [shape, settings.pop("output_shape", shape)], **settings)
 
@@ -250,7 +250,7 @@ def test_strong_downscaling_averages_every_pixel(tmp_path: Path) -> None:
 
 
 def strided_twice(path: Path, **settings: Any) -> Path:
-    """Two convolutions of stride 2, then enlarged by 4: 102 pixels become 104."""
+    """Writes a model with two convolutions of stride 2 and then a resize by 4: 102 pixels become 104."""
     weight = np.zeros((3, 3, 3, 3), np.float32)
     weight[:, :, 1, 1] = np.eye(3)
     nodes = [
@@ -311,7 +311,7 @@ def test_the_multiple_can_be_overridden(tmp_path: Path) -> None:
 
 
 def model_of_2018(path: Path, opset: int = 7) -> Path:
-    """A file as converters of 2018 wrote it: ImageScaler, Crop, Affine and Upsample, weights among the inputs, IR 3."""
+    """Writes a file as converters did in 2018: ImageScaler, Crop, Affine and Upsample, weights among the inputs, IR 3."""
     nodes = [
         node("ImageScaler", ["x"], ["centered"], bias=[-123.68, -116.779, -103.939], scale=1.0),
         node("Pad", ["centered"], ["wide"], mode="reflect", pads=[0, 0, 3, 3, 0, 0, 3, 3]),
@@ -352,7 +352,7 @@ def test_a_newer_opset_is_kept(tmp_path: Path) -> None:
 
 
 def half_plus_bias(path: Path, bias: float = 60.0, **settings: Any) -> Path:
-    """y = 0.5 x + bias: its layers give no evidence of a range."""
+    """Writes y = 0.5 x + bias: its layers give no evidence of a range."""
     constants = {"w": np.eye(3, dtype=np.float32)[:, :, None, None] / 2, "b": np.full(3, bias, np.float32)}
     return plain(path, [node("Conv", ["x", "w", "b"], ["y"])], constants, **settings)
 

@@ -113,7 +113,7 @@ def test_a_gray_model_needs_no_color_order(tmp_path: Path) -> None:
 
 
 def with_ports(path: Path) -> Path:
-    """y = sigmoid(x * strength) and a mask, its mean; the input `style` is not used by the first."""
+    """Writes y = sigmoid(x * strength) and a mask, the mean of y; y does not use the input `style`."""
     nodes = [
         node("Mul", ["x", "strength"], ["strong"]),
         node("Sigmoid", ["strong"], ["y"]),
@@ -178,7 +178,7 @@ def test_normalization_outside_the_file(color: str, tmp_path: Path) -> None:
 
 
 def exported_fixed(path: Path, height: int = 64, width: int = 96, position: bool = False) -> Path:
-    """As exporters write a network with a fixed size: the sizes are constants of Reshape, Resize and Slice.
+    """Writes a network of fixed size as exporters do: the sizes are constants of Reshape, Resize and Slice.
 
     position: adds an image of that size, so that the network works at no other one.
     """
@@ -299,7 +299,7 @@ def fused_convolution(path: Path) -> None:
 
 
 def integers(path: Path) -> None:
-    """QLinearConv with a bias, then QLinearAdd."""
+    """Writes a model of a QLinearConv with a bias, then a QLinearAdd."""
     nodes = [
         node("QuantizeLinear", ["x", "s", "z"], ["q"]),
         node("QLinearConv", ["q", "s", "z", "w", "ws", "wz", "s", "z", "b"], ["c"], pads=[1, 1, 1, 1]),

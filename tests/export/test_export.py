@@ -65,7 +65,7 @@ def test_the_graph_agrees_with_the_reference_at_any_size(upsample: str, size: tu
 
 
 def generator_with_contrast(generator: str, **settings: object) -> ImageGenerator:
-    """A generator with weights so large that its outputs have contrast."""
+    """Builds a generator with weights so large that its outputs have contrast."""
     torch.manual_seed(0)
     network = build_generator(generator, **settings).eval()
     for parameter in network.parameters():
@@ -158,7 +158,7 @@ def test_export_reports_three_sizes_within_a_gray_level(run: Path, tmp_path: Pat
 
 
 def exported_with(run: Path, path: Path, **options: Any) -> Path:
-    """The checkpoint as a file at `path`."""
+    """Exports the checkpoint to `path`."""
     export_onnx(read_generator(run, "b2a"), path, **options)
     return path
 

@@ -96,7 +96,7 @@ def test_a_batch_norm_from_before_it_counted_batches(tmp_path: Path) -> None:
     ids=["resnet", "resnet-batch", "unet", "unet-batch"],
 )
 def test_only_convolutions_without_a_norm_keep_a_bias(original: Net, biased: list[int], tmp_path: Path) -> None:
-    """In fp16 a large one that cancels costs precision. Of a U-Net: the outermost and innermost way down, and the last."""
+    """In fp16 a large bias that a norm cancels costs precision. A U-Net has no norm at its ends and after its innermost layer."""
     overrides = Overrides(batch_norm="running" if any(isinstance(m, nn.BatchNorm2d) for m in original.modules()) else None)
     network = read_generator(saved(with_contrast(original), tmp_path / "g.pth"), overrides=overrides).network
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
@@ -177,13 +177,13 @@ def test_a_pickled_module_is_rejected(tmp_path: Path) -> None:
 
 
 def discriminator(*widths: int) -> Net:
-    """The convolutions of that project's PatchGAN, without norms."""
+    """Builds the convolutions of that project's PatchGAN, without norms."""
     layers = [nn.Conv2d(*pair, 4) for pair in zip((3, *widths), (*widths, 1), strict=True)]
     return Net(*layers)
 
 
 def changed(network: nn.Module, **tensors: Tensor | None) -> dict[str, Any]:
-    """The network's state dict with some tensors replaced, or left out (None). Write `__` for dots in their names."""
+    """Returns the network's state dict with some tensors replaced, or left out (None). Write `__` for dots in their names."""
     state = network.state_dict() | {key.replace("__", "."): value for key, value in tensors.items()}
     return {key: value for key, value in state.items() if value is not None}
 

@@ -79,7 +79,7 @@ def test_models_that_triton_cannot_run_are_rejected(tmp_path: Path) -> None:
 
 
 def _plan(path: Path, magic: bytes, engine: str, largest: tuple[int, int]) -> Path:
-    """A file with the facts of a plan and nothing else: TensorRT builds no plan without a GPU."""
+    """Writes the facts of a plan and nothing else: TensorRT builds no plan without a GPU."""
     facts = PlanFacts(
         engine=engine,
         version="10.13.0",

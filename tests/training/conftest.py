@@ -16,7 +16,7 @@ CLASSES = ("sky", "road", "building", "tree", "unlabelled")
 
 
 def draw_digits(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(N, S, S) uint8, white on black, and what they are: as many of each, thin and bold, large and small, anywhere."""
+    """Draws as many of each digit, thin or bold, large or small, anywhere: (N, S, S) uint8, white on black, and the labels."""
     random = np.random.default_rng(seed)
     images, labels = np.zeros((count, 112, 112), np.uint8), np.arange(count) % 10
     for image, label in zip(images, labels, strict=True):
@@ -68,7 +68,7 @@ def drawn_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def street(random: np.random.Generator) -> NDArray[np.uint8]:
-    """(64, 96) uint8 class indices: sky over a road, a house and a tree, and a strip that nobody labelled."""
+    """Draws (64, 96) uint8 class indices: sky over a road, a house and a tree, and a strip that nobody labeled."""
     labels = np.zeros((64, 96), np.uint8)
     horizon, house, tree = random.integers(24, 44), random.integers(18, 40), random.integers(50, 68)
     labels[horizon:] = 1

@@ -22,7 +22,7 @@ SmallConfig = Callable[..., TrainConfig]
 
 
 def unlike_domains() -> tuple[Tensor, Tensor]:
-    """(real_a, real_b): 2 images each, dark ones and bright ones, so that shared statistics would be wrong for both."""
+    """Returns (real_a, real_b): 2 images each, dark ones and bright ones, so that shared statistics would be wrong for both."""
     torch.manual_seed(1)
     noise = torch.rand(4, 3, 32, 32)
     return 0.4 * noise[:2] - 0.9, 0.4 * noise[2:] + 0.5

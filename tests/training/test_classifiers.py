@@ -49,7 +49,7 @@ def test_ignored_pixels_do_not_count_and_other_unknown_labels_are_errors() -> No
 
 
 def stripes(count: int, size: int = 16) -> tuple[Tensor, Tensor]:
-    """Noisy stripes that stand (0) or lie (1), at any place, with any contrast; as many of each."""
+    """Draws noisy stripes, vertical (0) or horizontal (1), at any place, with any contrast; as many of each."""
     random = torch.Generator().manual_seed(count)
     wave = torch.sin(torch.arange(size) * 1.2 + 6.3 * torch.rand(count, 1, generator=random))[:, None, None, :]
     labels = torch.arange(count) % 2
@@ -119,7 +119,7 @@ def test_a_classifier_reads_real_digits_after_seconds_of_training() -> None:
 
 
 def scenes(count: int) -> tuple[Tensor, Tensor]:
-    """Sky over ground (0, 1) with a box (2) on it, 32x40, dim or bright; a column nobody labelled (9)."""
+    """Draws sky over ground (0, 1) with a box (2) on it, 32x40, dim or bright; a column that nobody labeled (9)."""
     random = np.random.default_rng(count)
     labels = np.zeros((count, 32, 40), np.uint8)
     for label in labels:

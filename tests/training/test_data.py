@@ -24,7 +24,7 @@ def unpaired(domains: Path) -> UnpairedData:
 
 
 def gradient(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
-    """(height, width, 3): red grows to the right, green downwards, so that each pixel shows its position."""
+    """Draws (height, width, 3): red grows to the right, green downwards, so that each pixel shows its position."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 3, y * 4, np.full_like(x, 60)], 2).astype(np.uint8)
 

@@ -27,7 +27,7 @@ def extractor() -> ClassifierFeatures:
 
 
 def random_images(count: int, seed: int, brighter: int = 0) -> Tensor:
-    """Smooth random images, (N, 3, 32, 32) uint8."""
+    """Draws smooth random images, (N, 3, 32, 32) uint8."""
     coarse = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     return (110 + brighter + 40 * torch.nn.functional.interpolate(coarse, size=32, mode="bicubic")).clamp(0, 255).byte()
 
@@ -116,7 +116,7 @@ def texture(height: int = 96, width: int = 160) -> Image:
 
 
 def panning(frames: int) -> list[Image]:
-    """A window that slides over a texture, 2 pixels right and 1 down a frame: a motion without any error."""
+    """Slides a window over a texture, 2 pixels right and 1 down a frame: a motion without any error."""
     whole = texture()
     return [np.ascontiguousarray(whole[i : i + 72, 2 * i : 2 * i + 128]) for i in range(frames)]
 

@@ -52,7 +52,7 @@ def brief_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check(figures: dict[str, Any], names: set[str], images: int) -> None:
-    """Exactly these figures, each a number, the shares from 0 to 1."""
+    """Asserts that there are exactly these figures, each a number, the shares from 0 to 1."""
     assert set(figures) == names and figures["images"] == images
     assert all(math.isfinite(value) for value in figures.values())
     shares = names - DISTANCES - OF_DIGITS - ALWAYS
@@ -232,7 +232,7 @@ def test_other_folders_and_unknown_recipes_are_errors(run: Path, domains: Path, 
 
 
 def write_images(folder: Path, count: int, value: int = 0) -> Path:
-    """`count` random images of 48x40 pixels."""
+    """Writes `count` random images of 48x40 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(value)
     for index in range(count):

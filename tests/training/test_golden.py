@@ -95,7 +95,7 @@ def golden_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def unpack(name: str, run: Path) -> Path:
-    """A run's folder with the golden checkpoint of this name."""
+    """Creates a run's folder with the golden checkpoint of this name."""
     run.mkdir(parents=True)
     (run / checkpoint.NAME).write_bytes(lzma.decompress((GOLDEN / f"{name}.pt.xz").read_bytes()))
     return run

@@ -39,7 +39,7 @@ def labels(tmp_path: Path) -> Path:
 
 
 def stripes(shift: int = 0) -> NDArray[np.uint8]:
-    """(40, 50) uint8: upright stripes of the classes 0, 1 and 2."""
+    """Draws (40, 50) uint8: vertical stripes of the classes 0, 1 and 2."""
     return np.tile(((np.arange(50) + shift) // 5 % 3).astype(np.uint8), (40, 1))
 
 

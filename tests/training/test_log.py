@@ -20,7 +20,7 @@ Scalars = dict[str, list[tuple[int, Any]]]
 
 
 def board(run: Path) -> Scalars:
-    """Name -> (step, mean) of each point that TensorBoard shows."""
+    """Reads name -> (step, mean) of each point that TensorBoard shows."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     return {
@@ -30,7 +30,7 @@ def board(run: Path) -> Scalars:
 
 
 def logged(run: Path) -> Scalars:
-    """The same of losses.jsonl."""
+    """Reads name -> (step, mean) of each value in losses.jsonl."""
     out: Scalars = {}
     for line in map(json.loads, (run / "losses.jsonl").read_text().splitlines()):
         for name in line.keys() - {"step"}:

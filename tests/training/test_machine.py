@@ -29,7 +29,7 @@ SmallConfig = Callable[..., TrainConfig]
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, *present: str) -> None:
-    """Torch as it looks on a machine with these devices."""
+    """Makes torch look as it does on a machine with these devices."""
     for name in ("cuda", "mps", "xpu"):
         backend = torch.backends.mps if name == "mps" else getattr(torch, name)
         monkeypatch.setattr(backend, "is_available", lambda name=name: name in present)

@@ -198,7 +198,7 @@ def test_a_gradient_penalty_through_instance_norm_has_the_same_gradient() -> Non
 
 
 def unet_keys(downs: int) -> set[str]:
-    """Of the weights in pytorch-CycleGAN-and-pix2pix, less the biases that norms cancel: outermost, middle levels, innermost."""
+    """Lists pytorch-CycleGAN-and-pix2pix's keys, less the biases that norms cancel: outermost, middle levels, innermost."""
     level = "model.model"
     keys = {f"{level}.0.weight", f"{level}.0.bias", f"{level}.3.weight", f"{level}.3.bias"}
     level += ".1.model"

@@ -20,7 +20,7 @@ from tests.commands import run_command
 
 
 def stripes(seed: int, height: int = 160, width: int = 200) -> Image:
-    """Colored stripes of a random direction."""
+    """Draws colored stripes of a random direction."""
     random = np.random.default_rng(seed)
     angle = random.uniform(0, np.pi)
     y, x = np.mgrid[:height, :width]
@@ -29,7 +29,7 @@ def stripes(seed: int, height: int = 160, width: int = 200) -> Image:
 
 
 def noise(seed: int, height: int = 160, width: int = 200) -> Image:
-    """Gray noise."""
+    """Draws gray noise."""
     gray = np.random.default_rng(seed).integers(0, 256, (height, width, 1), np.uint8)
     return np.repeat(gray, 3, 2)
 

@@ -25,7 +25,7 @@ LONG = 10**6  # steps: longer than any test
 
 
 def start(*args: object) -> subprocess.Popen[str]:
-    """`cyclecast train` in two processes, in fp32 on the CPU."""
+    """Starts `cyclecast train` in two processes, in fp32 on the CPU."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cyclecast"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [*torchrun, "train", *map(str, args)]
@@ -33,7 +33,7 @@ def start(*args: object) -> subprocess.Popen[str]:
 
 
 def lines(run: Path) -> list[dict[str, float]]:
-    """The complete lines of the log."""
+    """Reads the complete lines of the log."""
     path = run / "losses.jsonl"
     return (
         [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []

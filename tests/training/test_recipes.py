@@ -97,7 +97,7 @@ def finished(small_config: SmallConfig, tmp_path_factory: pytest.TempPathFactory
 
 
 def moved(run: Path, config: TrainConfig, recipe: str) -> dict[str, bool]:
-    """Of each network, whether all its layers have left the values that the seed gave them."""
+    """Returns, for each network, whether all its layers have left the values that the seed gave them."""
     torch.manual_seed(config.seed)
     fresh, state = RECIPES[recipe](config).networks, read_state(run)["networks"]
     return {  # biases aside: a critic's last one cancels out of its loss
@@ -201,7 +201,7 @@ class Recording(Learner):
 
 
 def step_once(recipe_name: str, config: TrainConfig) -> list[tuple[Any, ...]]:
-    """(optimizer, tensors ...) of every update of a recipe's first step, and its batch last."""
+    """Returns (optimizer, tensors ...) of every update of a recipe's first step, and its batch last."""
     recipe = RECIPES[recipe_name](config)
     learner = Recording(recipe.networks, recipe.optimizers, torch.device("cpu"))
     batch = recipe.batch(0, Processes())
@@ -314,5 +314,5 @@ def test_every_recipe_writes_its_sample_sheets(finished: Callable[[str], Path]) 
 
 
 def read_state(run: Path) -> dict[str, Any]:
-    """The state in a run's checkpoint."""
+    """Reads the state in a run's checkpoint."""
     return checkpoint.load(run / checkpoint.NAME)

@@ -37,7 +37,7 @@ Calls = list[tuple[str, int, int]]
 
 
 def experiment(out: Path, calls: Calls | None = None, effort: float = 0.0014, **settings: Any) -> Experiment:
-    """An experiment of a few steps; in fp32, because engines compute bf16 in the same process."""
+    """Creates an experiment of a few steps; in fp32, because engines compute bf16 in the same process."""
 
     def record(*stage: Any) -> None:
         if calls is not None:
@@ -70,7 +70,7 @@ def finished(drawn_digits: Path, drawn_streets: Path, tmp_path_factory: pytest.T
 
 
 def tables(page: str) -> list[list[list[str]]]:
-    """The cells of every table of a page, its head left out."""
+    """Reads the cells of every table of a page, its head left out."""
     found = []
     for body in re.findall(r"<tbody>(.*?)</tbody>", page, re.DOTALL):
         rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
@@ -79,7 +79,7 @@ def tables(page: str) -> list[list[list[str]]]:
 
 
 def shows_value(cell: str, value: float | None) -> bool:
-    """Whether a cell shows the value, to all the digits that it has; an empty one shows none."""
+    """Returns whether a cell shows the value, to all the digits that it has; an empty one shows none."""
     if value is None or not cell:
         return value is None and not cell
     digits, _, exponent = cell.partition("e")
@@ -88,7 +88,7 @@ def shows_value(cell: str, value: float | None) -> bool:
 
 
 def figures(out: Path) -> dict[str, Any]:
-    """results.json, which every reader of JSON can read."""
+    """Reads results.json, and asserts that every reader of JSON can."""
 
     def reject(text: str) -> None:
         raise AssertionError(f"{text} is no JSON")
@@ -99,12 +99,12 @@ def figures(out: Path) -> dict[str, Any]:
 
 
 def untimed(value: Any) -> Any:
-    """The same nested figures without how long anything took."""
+    """Returns the same nested figures without how long anything took."""
     return {key: untimed(item) for key, item in value.items() if key not in TIMES} if isinstance(value, dict) else value
 
 
 def kept(out: Path) -> dict[Path, tuple[int, bytes]]:
-    """Of each network that an experiment has trained: when its file was written, and the file."""
+    """Returns, for each network that an experiment has trained, when its file was written, and its content."""
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(out.rglob("*.pt"))}
 
 

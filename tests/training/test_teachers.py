@@ -27,12 +27,12 @@ SMALL: dict[str, Any] = {"width": 8, "blocks": 3, "direction": "b2a"}
 
 
 def state_of(run: Path) -> dict[str, Any]:
-    """The state in a run's checkpoint."""
+    """Reads the state in a run's checkpoint."""
     return checkpoint.load(run / checkpoint.NAME)
 
 
 def changed(run: Path, into: Path, **parts: Any) -> Path:
-    """A copy of a run whose checkpoint holds these `parts` instead."""
+    """Copies the checkpoint of a run, with these `parts` instead of its own."""
     into.mkdir()
     checkpoint.save(into / checkpoint.NAME, state_of(run) | parts)
     return into

@@ -43,7 +43,7 @@ class SoundTrack:
 
 
 def samples_of(track: SoundTrack) -> NDArray[np.int16]:
-    """The samples of the track, (1, samples * channels), interleaved."""
+    """Computes the samples of the track, (1, samples * channels), interleaved."""
     time = np.arange(round(track.seconds * track.rate)) / track.rate
     wave = 12_000 * np.sin(2 * np.pi * track.tone * time) * (np.sin(2 * np.pi * 3.3 * time**2) > 0)
     channels = av.AudioLayout(track.layout).nb_channels
@@ -51,7 +51,7 @@ def samples_of(track: SoundTrack) -> NDArray[np.int16]:
 
 
 def encode_sound(stream: Any, track: SoundTrack) -> Iterable[Any]:
-    """The encoded packets of the track."""
+    """Yields the encoded packets of the track."""
     samples = samples_of(track)
     channels = samples.shape[1] // round(track.seconds * track.rate)
     for start in range(0, samples.shape[1] // channels, track.chunk):
@@ -118,7 +118,7 @@ def convert(source: Path, output: Path, **options: Any) -> ConversionReport:
 
 
 def frame_times(path: Path) -> list[Fraction]:
-    """The exact presentation time of each frame, in seconds."""
+    """Reads the exact presentation time of each frame, in seconds."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert stream.time_base is not None
@@ -131,20 +131,20 @@ def read_frames(path: Path) -> list[Image]:
 
 
 def mean_difference(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Mean absolute difference, in levels."""
+    """Computes the mean absolute difference, in levels."""
     assert image.shape == other.shape
     return float(np.abs(image.astype(int) - other).mean())
 
 
 def psnr(images: list[Image], others: list[Image]) -> float:
-    """PSNR of the luma in dB: 4:2:0 halves the resolution of the colors, and small test images are mostly edges."""
+    """Computes the luma's PSNR in dB: 4:2:0 halves the resolution of the colors, and small test images are mostly edges."""
     weights = np.array([0.114, 0.587, 0.299])
     square = np.mean([(a @ weights - b @ weights) ** 2 for a, b in zip(images, others, strict=True)])
     return float(10 * np.log10(255**2 / max(square, 1e-9)))
 
 
 def read_packets(path: Path, stream_type: str, number: int = 0) -> list[tuple[Fraction, Fraction, bytes]]:
-    """(time, duration, bytes) of each packet of a track; times in seconds."""
+    """Reads (time, duration, bytes) of each packet of a track; times in seconds."""
     with av.open(str(path)) as container:
         stream = [stream for stream in container.streams if stream.type == stream_type][number]
         packets = [packet for packet in container.demux(stream) if packet.size and packet.pts is not None]
@@ -152,7 +152,7 @@ def read_packets(path: Path, stream_type: str, number: int = 0) -> list[tuple[Fr
 
 
 def describe_tracks(path: Path, stream_type: str) -> list[tuple[str, str | None, str | None, Disposition]]:
-    """(codec, language, title, disposition) of each track of this type."""
+    """Reads (codec, language, title, disposition) of each track of this type."""
     with av.open(str(path)) as container:
         found = [stream for stream in container.streams if stream.type == stream_type]
         return [
@@ -167,7 +167,7 @@ def describe_tracks(path: Path, stream_type: str) -> list[tuple[str, str | None,
 
 
 def decode_sound(path: Path) -> NDArray[np.float32]:
-    """The first 3 s of the first sound track from time 0 on, mono at 48 kHz. Gaps of 5 ms or more are silence."""
+    """Decodes the first 3 s of the first sound track from time 0 on, mono at 48 kHz. Gaps of 5 ms or more are silence."""
     out = np.zeros(3 * 48_000, np.float32)
     end = -48_000
     with av.open(str(path)) as container:
@@ -192,7 +192,7 @@ def lag(after: NDArray[np.float32], before: NDArray[np.float32]) -> int:
 
 
 def correlation(after: NDArray[np.float32], before: NDArray[np.float32]) -> float:
-    """Pearson's correlation, 1 for equal waves."""
+    """Computes Pearson's correlation, 1 for equal waves."""
     return float(np.corrcoef(after, before)[0, 1])
 
 

@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def corners() -> Image:
-    """An image with a different color in each corner, dark elsewhere."""
+    """Draws an image with a different color in each corner, dark elsewhere."""
     image = np.full((HEIGHT, WIDTH, 3), 30, np.uint8)
     image[:16, :16], image[:16, -16:], image[-16:, :16] = (30, 30, 220), (40, 200, 40), (220, 60, 40)
     return image
@@ -40,7 +40,7 @@ def set_display_matrix(source: Path, output: Path, matrix: tuple[int, int, int, 
 
 
 def transform(image: Image, matrix: tuple[int, int, int, int]) -> Image:
-    """The image as a player shows it: the pixel at (p, q) moves to (a p + c q, b p + d q)."""
+    """Transforms the image as a player does: the pixel at (p, q) moves to (a p + c q, b p + d q)."""
     a, b, c, d = matrix
     q, p = np.mgrid[0 : image.shape[0], 0 : image.shape[1]]
     m, n = a * p + c * q, b * p + d * q
@@ -93,13 +93,13 @@ def test_conversion_to_bgr_keeps_no_reference_to_the_frame() -> None:
 
 
 def pq_signal(nits: float) -> float:
-    """The signal of a luminance in SMPTE ST 2084 (PQ)."""
+    """Converts a luminance in cd/m² to its signal in SMPTE ST 2084 (PQ)."""
     y = (nits / 10_000) ** 0.1593017578125
     return float(((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375)
 
 
 def hlg_signal(light: float) -> float:
-    """The signal of scene light in [0, 1] in ARIB STD-B67 (HLG)."""
+    """Converts scene light in [0, 1] to its signal in ARIB STD-B67 (HLG)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     return float(np.sqrt(3 * light) if light <= 1 / 12 else a * np.log(12 * light - b) + c)
 

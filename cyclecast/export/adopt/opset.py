@@ -20,7 +20,7 @@ END = 2**31 - 1  # as the end of a Slice: up to the end, however far
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The file's version of the standard operators."""
+    """Returns the file's version of the standard operators."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
@@ -71,7 +71,7 @@ def _replace_experimental(graph: onnx.GraphProto) -> None:
 
 
 def _borders(border: Sequence[int] = (0, 0, 0, 0), scale: Sequence[int] = ()) -> dict[str, Any]:
-    """A Crop's attributes as those of a Slice. border: left, top, right, bottom; scale: the remaining height and width."""
+    """Turns a Crop's attributes into a Slice's. border: left, top, right, bottom; scale: the remaining height and width."""
     left, top, right, bottom = border
     ends = [top + scale[0], left + scale[1]] if scale else [-bottom or END, -right or END]
     return {"axes": [2, 3], "starts": [top, left], "ends": ends}

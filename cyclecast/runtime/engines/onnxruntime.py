@@ -74,7 +74,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         self._sessions = PerSizeCache(self._specialize)
 
     def _open_best_device(self) -> Any:
-        """A session on the first GPU if this onnxruntime has CUDA, or else on the CPU."""
+        """Opens a session on the first GPU with CUDA, or on the CPU if there is none that can be used."""
         if CUDA in self._onnxruntime.get_available_providers():
             try:
                 return self._open_device("gpu")
@@ -103,7 +103,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         return True
 
     def _pick_device(self, device: str) -> tuple[str, int | None, list[Provider]]:
-        """The device for people, the GPU's index, and the providers, the preferred one first."""
+        """Returns the device's name for people, the GPU's index, and the providers, the preferred one first."""
         if device == "cpu":
             return processor_name(), None, [("CPUExecutionProvider", {})]
         name, _, number = device.partition(":")

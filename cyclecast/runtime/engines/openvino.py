@@ -124,7 +124,7 @@ class OpenVinoEngine:
 
 
 def overflows_in_fp16(version: str, model: openvino.Model) -> bool:
-    """Whether a norm may overflow on Intel GPUs: before 2026.3, OpenVINO summed its squares in fp16, which ends at 65,504.
+    """Returns whether a norm may overflow on Intel GPUs: before 2026.3, OpenVINO summed squares in fp16, which ends at 65,504.
 
     We do not require 2026.3, because it has no wheels for Intel Macs.
     """

@@ -134,10 +134,10 @@ class TensorRtEngine:
         return engine.create_execution_context()
 
     def _after_warm_up(self) -> None:
-        """Called after the first frame of a size."""
+        """Does nothing. Called after the first frame of a size."""
 
     def _is_capturable(self, context: Any, stream: int) -> bool:
-        """Whether the work can be captured as a CUDA graph."""
+        """Returns whether the work can be captured as a CUDA graph."""
         return True
 
     def prepare(self, width: int, height: int) -> None:

@@ -111,7 +111,7 @@ class DigitSet:
 
 
 def blank_margin(digits: NDArray[np.uint8]) -> int:
-    """Pixels that can be cropped from each side of (N, S, S) so that 99 % of the ink remains."""
+    """Counts the pixels that can be cropped from each side of (N, S, S) so that 99 % of the ink remains."""
     ink = digits.sum(0, dtype=np.int64)
     margins = range(1, len(ink) // 2)
     kept = [margin for margin in margins if ink[margin:-margin, margin:-margin].sum() >= INK_KEPT * ink.sum()]

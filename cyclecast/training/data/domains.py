@@ -100,5 +100,5 @@ def open_domain(
 
 
 def fixed_set(path: Path, count: int, side: int, half: Half | None = None, tight: bool = False) -> Tensor:
-    """Images that are sampled throughout training: `first` of the domain at `path`, (n, 3, side, side) in [-1, 1]."""
+    """Reads the images that are sampled throughout training, `first` of the domain at `path`: (n, 3, side, side) in [-1, 1]."""
     return open_domain(path, (side, side), side, half=half, tight=tight).first(count, side)

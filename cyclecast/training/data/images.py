@@ -83,7 +83,7 @@ def read_image(path: Path) -> NDArray[np.uint8] | None:
 
 
 def is_tiny(image: NDArray[np.uint8]) -> bool:
-    """Whether a side is shorter than MIN_SIDE pixels."""
+    """Returns whether a side is shorter than MIN_SIDE pixels."""
     return bool(min(image.shape[:2]) < MIN_SIDE)
 
 

@@ -71,7 +71,7 @@ class SegmentationNet(nn.Module):
 
 
 def class_weights(labels: Tensor, classes: int, power: float) -> Tensor:
-    """Class weights, (K,) float32: frequency ** -power, scaled to a mean of 1 per labeled pixel; 0 for an absent class.
+    """Computes class weights, (K,) float32: frequency ** -power, scaled to a mean of 1 per labeled pixel; 0 for absent classes.
 
     labels: any shape, any integer type; values outside [0, classes) do not count.
     """

@@ -44,7 +44,7 @@ class MlpDiscriminator(nn.Module):
 
 
 def factor_side(image_size: int) -> tuple[int, int]:
-    """Stages of stride 2 and the smallest side: halves until the side is odd or below 8: 28 -> (2, 7), 64 -> (4, 4)."""
+    """Halves the side until it is odd or below 8; returns the number of stages and the last side: 28 -> (2, 7), 64 -> (4, 4)."""
     stages = 0
     while image_size > 7 and image_size % 2 == 0:
         image_size, stages = image_size // 2, stages + 1
@@ -52,7 +52,7 @@ def factor_side(image_size: int) -> tuple[int, int]:
 
 
 def is_dcgan_size(image_size: int) -> bool:
-    """Whether the convolutional networks support images of this side: 4 to 7 pixels, doubled once or more."""
+    """Returns whether the convolutional networks support images of this side: 4 to 7 pixels, doubled once or more."""
     stages, side = factor_side(image_size)
     return stages >= 1 and 4 <= side <= 7
 

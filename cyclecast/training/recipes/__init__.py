@@ -62,7 +62,7 @@ class Recipe(Protocol):
         """Returns, for each export, {network: name of its average, architecture: the arguments of `build_generator`}."""
 
     def batch(self, step: int, processes: Processes) -> tuple[Tensor, ...]:
-        """This process's share of the batch of this step, on the CPU: a pure function of the seed and the step."""
+        """Returns this process's share of the batch of this step, on the CPU: a pure function of the seed and the step."""
 
     def step(self, batch: tuple[Tensor, ...], learn: Learner, step: int) -> dict[str, Tensor]:
         """Updates every network once (or as often as the recipe says); returns the losses as detached scalars."""

@@ -130,7 +130,7 @@ class CoGan(RecipeBase):
         return {"a": latents, "b": latents, **self.config.data.fixed_sets(self.config.data.crop_size)}
 
     def data_facts(self) -> dict[str, Any]:
-        """Facts of the data for the run's page."""
+        """Returns the facts of the data for the run's page."""
         return self.config.data.names() | self.data.facts()
 
     def sample(self, name: str, inputs: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class CycleGanConfig(TwoSidedConfig):
         return self.identity_weight if self.variant == "full" else 0.0
 
     def variant_cycles(self) -> tuple[bool, bool]:
-        """Whether this variant has the cycles A -> B -> A and B -> A -> B."""
+        """Returns whether this variant has the cycles A -> B -> A and B -> A -> B."""
         return self.variant in ("full", "cycle_alone", "gan_forward"), self.variant in ("full", "cycle_alone", "gan_backward")
 
 

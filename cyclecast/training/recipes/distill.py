@@ -270,7 +270,7 @@ def _online_teacher(state: Mapping[str, Any], config: DistillConfig) -> CycleGan
 
 
 def _has_weights_of(recipe: Distill, state: Mapping[str, Any]) -> bool:
-    """Whether a frozen teacher has the weights that the run's checkpoint holds; one that trains online has moved on."""
+    """Returns whether the teacher has the weights of the run's checkpoint. True for one that trains online: it has moved on."""
     saved = state["networks"].get("teacher")
     if recipe.config.online or saved is None:
         return True

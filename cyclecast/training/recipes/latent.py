@@ -123,7 +123,7 @@ class Latent(RecipeBase):
         }
 
     def data_facts(self) -> dict[str, Any]:
-        """Facts of the data for the run's page."""
+        """Returns the facts of the data for the run's page."""
         return {"domain": self.config.domain.name, **self.data.facts()}
 
     @torch.no_grad()

@@ -64,7 +64,7 @@ class DataConfig:
         )
 
     def fixed_sets(self, side: int) -> dict[str, Tensor]:
-        """Images of A under `a2b` and images of B under `b2a`: (n, 3, side, side) each."""
+        """Reads the images that are sampled, A's under `a2b` and B's under `b2a`: (n, 3, side, side) each."""
         halves = self.layout == "halves"
         return {
             "a2b": fixed_set(self.samples_a or self.domain_a, FIXED_IMAGES, side, "left" if halves else None, self.tight),

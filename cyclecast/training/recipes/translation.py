@@ -26,7 +26,7 @@ EPOCHS = 200  # of the larger domain: 100 at a constant rate and 100 of decay (C
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether the network normalizes by statistics of the whole batch, so that images in one call affect each other."""
+    """Returns whether the network normalizes by statistics of the whole batch, so that images in one call affect each other."""
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     return any(isinstance(module, norms) for module in network.modules())
 
@@ -104,7 +104,7 @@ class Translation(RecipeBase):
         return {direction: fixed[direction] for direction in self.exports}
 
     def data_facts(self) -> dict[str, Any]:
-        """Facts of the data for the run's page."""
+        """Returns the facts of the data for the run's page."""
         return self.config.data.names() | self.data.facts()
 
     @torch.no_grad()

@@ -42,7 +42,7 @@ def write_page(
 
 
 def group_losses(names: Iterable[str]) -> dict[str, list[str]]:
-    """Losses grouped for charts with one scale each: adversarial_ab and adversarial_ba share one."""
+    """Groups losses into charts with one scale each: adversarial_ab and adversarial_ba share one."""
     groups: dict[str, list[str]] = {}
     for name in names:
         loss = name.split("_")[0]

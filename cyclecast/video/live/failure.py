@@ -6,7 +6,7 @@ from cyclecast.errors import CyclecastError
 
 
 def failure_text(error: BaseException) -> str:
-    """The message of a CyclecastError as it is; of any other exception its type and its message, in one line."""
+    """Returns the message of a CyclecastError, or the type and the message of any other exception, in one line."""
     message = " ".join(str(error).split())
     if isinstance(error, CyclecastError):
         return message

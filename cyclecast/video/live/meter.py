@@ -45,7 +45,7 @@ class Histogram:
         self._longest = max(self._longest, seconds)
 
     def percentiles(self) -> Percentiles:
-        """The percentiles of all durations; 0 if there are none."""
+        """Computes the percentiles of all durations in milliseconds; 0 if there are none."""
         total = np.cumsum(self._counts)
         if not total[-1]:
             return Percentiles(0.0, 0.0, 0.0, 0.0)
@@ -129,7 +129,7 @@ class Meter:
             return float(np.median(self._models)) if self._models else 0.0
 
     def recent(self) -> RecentFigures:
-        """Figures of the last three seconds."""
+        """Computes the figures of the last three seconds."""
         model, now = self.model_seconds, time.perf_counter()
         with self._lock:
             recent = [(at, latency) for at, latency in self._recent if at > now - RECENT_S]
@@ -155,7 +155,7 @@ class Meter:
         return (self.shown - 1) / self.seconds if self.seconds > 0 else 0.0
 
     def quarters(self) -> list[float]:
-        """Mean latency in milliseconds in each quarter of the run, which shows whether it grows."""
+        """Computes the mean latency in milliseconds in each quarter of the run, which shows whether it grows."""
         with self._lock:
             stretches = [tuple(stretch) for stretch in self._stretches]
         pieces = [stretches[len(stretches) * n // 4 : len(stretches) * (n + 1) // 4] for n in range(4)]

@@ -26,7 +26,7 @@ class Newest(Generic[T]):
             return replaced
 
     def take(self, seconds: float) -> T | None:
-        """The newest item, once; None if none comes within `seconds`, or after `close`."""
+        """Waits for the newest item and takes it. None if none comes within `seconds`, or after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._item is not None or self._closed, seconds)
             item, self._item = self._item, None

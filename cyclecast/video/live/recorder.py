@@ -58,5 +58,5 @@ class Recorder:
 
 
 def unused_path(suffix: str) -> Path:
-    """The path of a new file in the current folder, named after the time."""
+    """Returns the path of a new file in the current folder, named after the time."""
     return unused(Path(f"cyclecast-{datetime.now():%Y%m%d-%H%M%S}"), suffix)

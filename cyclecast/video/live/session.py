@@ -144,7 +144,7 @@ class Session:
                 self._on_message(self.status())
 
     def _style(self) -> None:
-        """The styling thread: takes the newest frame through the model to all sinks."""
+        """Runs in the styling thread: takes each newest frame through the model to all sinks."""
         try:
             while not self._stop.is_set():
                 frame = self._stream.next()
@@ -161,7 +161,7 @@ class Session:
             self._stop.set()
 
     def _repeat_frame(self) -> None:
-        """While the source is gone: shows the last frame again, with a notice, every half second."""
+        """Shows the last frame again, with a notice, every half second while the source is gone."""
         outage, now = self.feed.outage, time.perf_counter()
         if outage is None or self.newest is None or now - self._repeated < REPEAT_INTERVAL_S:
             return
@@ -176,7 +176,7 @@ class Session:
             self._stop.set()
 
     def status(self) -> str:
-        """The last seconds in one line."""
+        """Describes the last seconds in one line."""
         recent = self.meter.recent()
         height = "" if self.switcher.work_height is None else f" at height {self.switcher.work_height}"
         strength = "" if self.switcher.strength == 1 else f", strength {self.switcher.strength:g}"

@@ -49,7 +49,7 @@ class Delivery:
             self._decide()
 
     def take(self) -> float:
-        """A sink takes the frame. Returns the latency in seconds."""
+        """Records that a sink takes the frame. Returns the latency in seconds."""
         latency = time.perf_counter() - self.frame.at
         with self._lock:
             first, self._taken = not self._taken, True
@@ -61,7 +61,7 @@ class Delivery:
         return latency
 
     def drop(self) -> None:
-        """A sink will never take the frame."""
+        """Records that a sink will never take the frame."""
         with self._lock:
             self._undecided -= 1
             if not self._undecided:
@@ -156,5 +156,5 @@ class SinkWorker:
             self._set_failure(f"did not finish within {CLOSE_TIMEOUT_S:g} s")
 
     def report(self) -> SinkReport:
-        """What the sink did so far."""
+        """Reports what the sink did so far."""
         return SinkReport(self.sink.name, self._shown, self._latency.percentiles(), self.failure)

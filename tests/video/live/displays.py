@@ -43,7 +43,7 @@ class Display:
         self.environment.pop("WAYLAND_DISPLAY", None)
 
     def screenshot(self) -> Image:
-        """The whole screen, (H, W, 3) uint8 BGR."""
+        """Captures the whole screen, (H, W, 3) uint8 BGR."""
         mss = pytest.importorskip("mss")
         with mss.MSS(display=self.name) as screens:
             shot = screens.grab(screens.monitors[0])
@@ -126,7 +126,7 @@ def open_display(width: int, height: int) -> Iterator[Display]:
 
 
 def quarters(width: int, height: int) -> Image:
-    """An image with a color of its own in each quarter: a flip or an exchange of channels shows."""
+    """Draws an image with a color of its own in each quarter: a flip or an exchange of channels shows."""
     image = np.full((height, width, 3), (10, 120, 240), np.uint8)
     image[: height // 2, : width // 2] = (255, 0, 0)
     image[: height // 2, width // 2 :] = (0, 255, 0)

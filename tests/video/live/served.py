@@ -114,13 +114,13 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = LIMI
 
 
 def age(image: Image) -> float:
-    """Seconds since the capture of the frame, by the clock in it."""
+    """Returns the seconds since the capture of the frame, by the clock in it."""
     clock = read_clock(image)
     assert clock is not None, "the clock cannot be read"
     return seconds_since(clock, time.perf_counter())
 
 
 def is_swapped(image: Image) -> bool:
-    """Whether the sky of the pattern, which is blue, is red."""
+    """Returns whether the sky of the pattern, which is blue, is red."""
     blue, _, red = image[: image.shape[0] // 4].reshape(-1, 3).mean(0)
     return bool(red > blue)

@@ -64,7 +64,7 @@ class Collecting(Null):
 
 
 def open_as(function: Negative) -> Callable[[str], OpenModel]:
-    """An opener that returns this function under every name."""
+    """Returns an opener that opens this function under every name."""
     return lambda name: BorrowedModel(name, function)
 
 
@@ -75,7 +75,7 @@ def open_session(
     messages: list[str] | None = None,
     **options: object,
 ) -> Session:
-    """A session of one second that runs the source through one function into these sinks, or into null."""
+    """Opens a session of one second that runs the source through one function into these sinks, or into null."""
     openers = sinks or {"null": open_sink}
     return Session(
         source,

@@ -71,7 +71,7 @@ class Sender:
         self.port = int(first_line) if first_line.isdigit() else first_line
 
     def address(self, path: str = "", user: str = "") -> str:
-        """The address for a receiver."""
+        """Returns the address for a receiver."""
         scheme = {"udp": "udp://", "pipe": ""}.get(self.protocol, f"{self.protocol}://")
         return str(self.port) if not scheme else f"{scheme}{user}127.0.0.1:{self.port}{path}"
 
@@ -102,7 +102,7 @@ class Sender:
 
 
 def frames(width: int, height: int, fps: float, burst: float = 0.0) -> Iterator[Image]:
-    """Frames at this rate, without end, each with its time in the clock; first `burst` seconds of older frames at once."""
+    """Yields frames at this rate, without end, each with its time in the clock; first `burst` seconds of older frames at once."""
     x = np.linspace(0, 255, 2 * width).astype(np.uint8)
     begin = time.perf_counter() - burst
     for index in itertools.count():
@@ -115,7 +115,7 @@ def frames(width: int, height: int, fps: float, burst: float = 0.0) -> Iterator[
 
 
 def encoder(width: int, height: int, args: argparse.Namespace) -> VideoCodecContext:
-    """H.264 without B-frames, unless `--reordered` requests them."""
+    """Opens an encoder for H.264 without B-frames, unless `--reordered` requests them."""
     context = av.CodecContext.create("libx264", "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.framerate, context.time_base = Fraction(args.fps), 1 / Fraction(args.fps)
@@ -125,7 +125,7 @@ def encoder(width: int, height: int, args: argparse.Namespace) -> VideoCodecCont
 
 
 def transport_stream(write: Callable[[bytes], object], args: argparse.Namespace) -> None:
-    """MPEG-TS, one write per frame, until the receiver disconnects; the size changes after `--change` frames."""
+    """Writes MPEG-TS, once per frame, until the receiver disconnects; the size changes after `--change` frames."""
     out = io.BytesIO()
     with av.open(out, "w", format="mpegts", options={"flush_packets": "1", "pes_payload_size": "0"}) as container:
         stream: Any = container.add_stream("libx264", rate=args.fps)
@@ -192,7 +192,7 @@ class Rtsp(socketserver.StreamRequestHandler):
                     return transport_stream(self._send, options_of(self))
 
     def _request(self) -> tuple[str, str, dict[str, str]]:
-        """Method, address, headers with names in lower case."""
+        """Reads method, address, and headers with names in lower case."""
         method, url, _ = (self.rfile.readline().decode().split() + ["", "", ""])[:3]
         headers = {}
         while line := self.rfile.readline().decode().strip():
@@ -266,7 +266,7 @@ class Http(BaseHTTPRequestHandler):
 
 
 def write_hls(args: argparse.Namespace) -> None:
-    """A live playlist with segments of one second."""
+    """Writes a live playlist with segments of one second."""
     form = {"hls_time": "1", "hls_list_size": "5", "hls_flags": "delete_segments+temp_file"}
     with av.open(f"{args.folder}/live.m3u8", "w", format="hls", options=form) as container:
         stream: Any = container.add_stream(

@@ -37,7 +37,7 @@ class Failing(Collecting):
 
 
 def capturing_process() -> int:
-    """Of the process that the source lives in, its number."""
+    """Returns the id of the process that captures the source."""
     if not Path("/proc/self").exists():
         pytest.skip("needs Linux's /proc")
     for folder in Path("/proc").glob("[0-9]*"):

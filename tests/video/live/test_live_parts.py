@@ -103,7 +103,7 @@ class Timed(Same):
 
 
 def governed(fps: float, work_height: int | None = None) -> tuple[StyleSwitcher, Callable[[float], list[int]]]:
-    """A switcher under a governor, and a function that runs it for so many seconds and returns the heights of its frames."""
+    """Returns a switcher under a governor, and a function that runs it for some seconds and returns the heights of its frames."""
     Timed.now, Timed.per_megapixel = 0.0, 0.060
     function, frame = Timed(), np.zeros((720, 16, 3), np.uint8)
     switcher = StyleSwitcher(["timed"], lambda name: BorrowedModel(name, function), work_height)

@@ -57,7 +57,7 @@ def taken(capture: Capture, count: int) -> Iterator[CapturedFrame]:
 
 
 def lateness(captured: CapturedFrame) -> float:
-    """Seconds from the creation of the frame to its capture."""
+    """Returns the seconds from the creation of the frame to its capture."""
     clock = read_clock(captured.image)
     assert clock is not None, "there is no clock in the frame"
     return seconds_since(clock, captured.at)

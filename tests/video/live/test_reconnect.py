@@ -47,7 +47,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def children(parent: int) -> list[int]:
-    """Capture processes of that process."""
+    """Lists the ids of this process's capture processes."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -60,7 +60,7 @@ def children(parent: int) -> list[int]:
 
 
 def has_exited(process: int) -> bool:
-    """Whether the process has exited, also if its parent has not waited for it yet."""
+    """Returns whether the process has exited, also if its parent has not waited for it yet."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -72,7 +72,7 @@ def handles() -> int:
 
 
 def shared_memory() -> list[str]:
-    """Shared memory that this process has; a name ends in (deleted) where the memory has none any more."""
+    """Lists the names of shared memory that this process has mapped; one ends in (deleted) where the name has been removed."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     return [line.partition("/dev/shm/psm_")[2] for line in lines if "/dev/shm/psm_" in line]
 

@@ -278,7 +278,7 @@ def test_the_governor_tries_again_after_a_height_that_failed() -> None:
         governor = Governor(switcher, 25, clock=lambda: now[0])
 
         def work(seconds: float) -> None:
-            """Frames that take 50 ms each, on the test's clock."""
+            """Styles frames that take 50 ms each, on the test's clock."""
             end = now[0] + seconds
             while now[0] < end:
                 switcher(FRAME)

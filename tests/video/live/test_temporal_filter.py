@@ -27,7 +27,7 @@ def filter_frames(sources: list[Image], styled: list[Image], strength: float = 1
 
 
 def difference(image: Image, other: Image) -> Image:
-    """Absolute difference in levels."""
+    """Computes the absolute difference in levels."""
     return np.asarray(cv2.absdiff(image, other), np.uint8)
 
 

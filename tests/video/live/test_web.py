@@ -55,7 +55,7 @@ def decoded(data: bytes) -> Image:
 
 @contextmanager
 def mjpeg(served: Served, **query: str | float) -> Iterator[Iterator[Image]]:
-    """The frames of /stream.mjpg as they arrive."""
+    """Opens /stream.mjpg, and yields its frames as they arrive."""
 
     def frames(response: httpx.Response) -> Iterator[Image]:
         buffer = b""
@@ -314,7 +314,7 @@ class Sender:
         self.feed, self.taken = served.session.feed, threading.Event()
 
     def send(self, level: int | None) -> None:
-        """A gray frame; None: one that cannot be decoded."""
+        """Sends a gray frame of this level; None: one that cannot be decoded."""
 
         def decode() -> Image:
             self.taken.set()

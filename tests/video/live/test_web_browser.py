@@ -140,12 +140,12 @@ class Browser:
         ActionChains(self.driver).send_keys(keys).perform()
 
     def frame(self) -> Image | None:
-        """What the page shows, (H, W, 3) uint8 BGR; None before the first frame."""
+        """Returns what the page shows, (H, W, 3) uint8 BGR; None before the first frame."""
         data = self.run(FRAME)
         return None if data is None else np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), 1), np.uint8)
 
     def halves(self) -> tuple[bool, bool] | None:
-        """Whether red and blue are swapped in the left and in the right half."""
+        """Returns whether red and blue are swapped in the left and in the right half; None before the first frame."""
         image = self.frame()
         return None if image is None else (is_swapped(image[:, :140]), is_swapped(image[:, 180:]))
 

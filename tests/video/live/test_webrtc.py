@@ -69,7 +69,7 @@ async def connect(served: Served, peer: RTCPeerConnection, path: str, **body: An
 async def watching(
     served: Served, viewer: str = "one", split: float | None = None
 ) -> AsyncIterator[Callable[[], Awaitable[Image]]]:
-    """A viewer; the function returns the next frame that arrives."""
+    """Connects a viewer; the function that it yields returns the next frame that arrives."""
     peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     transceiver = peer.addTransceiver("video", "recvonly")
     await connect(served, peer, "/offer", viewer=viewer, split=split)

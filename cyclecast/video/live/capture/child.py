@@ -36,7 +36,7 @@ class CaptureProcess:
         self._sending = threading.Lock()
 
     def run(self, request: Any, on_message: Callable[[dict[str, Any]], str | None]) -> str:
-        """From the start of the process to its end; why there are no more frames from it.
+        """Starts the process and handles its messages until it ends. Returns why there are no more frames from it.
 
         request: what to capture. on_message: called with each message; it returns a reason if the message announces the end.
         """

@@ -151,7 +151,7 @@ class Capture:
             self._changed.notify_all()
 
     def _run_process(self, first: int) -> str:
-        """One process from its start to its end; why there are no more frames. first: frames captured before it."""
+        """Runs one process until it ends. Returns why there are no more frames. first: number of frames captured before it."""
         process = CaptureProcess(self._patience.to_open, lambda line: redacted_text(line, self._source))
         self._patience.interrupt()
         with self._changed:
@@ -191,7 +191,7 @@ class Capture:
         return None
 
     def _handle_frame(self, message: dict[str, Any], first: int) -> None:
-        """A frame in shared memory, or one that the process skipped."""
+        """Takes a frame in shared memory, or counts one that the process skipped."""
         number = first + int(message.get("frame") or message["skipped"])
         with self._changed:
             self.captured = number
@@ -234,7 +234,7 @@ class Capture:
             return memory.name
 
     def _release_memory(self) -> None:
-        """The caller holds the lock."""
+        """Gives up the newest frame, then the shared memory. The caller holds the lock."""
         self._skip_newest()
         self._unlink_memory()
         if self._slots is not None:

@@ -78,7 +78,7 @@ class ParentMessages:
         os._exit(0)
 
     def next(self) -> Any:
-        """The next message that is no release; waits for it."""
+        """Waits for the next message that is not a release, and returns it."""
         return self._messages.get()
 
 
@@ -121,7 +121,7 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], messa
 
 
 def check_rate(source: LiveSource, out: IO[str]) -> Iterator[PendingFrame]:
-    """All frames; if the source's rate is only stated, reports once what it really is where that is less."""
+    """Yields all frames. Reports the measured rate once if the driver states none, or one that is much higher."""
     stated, count, start = source.stated_fps, 0, math.inf
     for pending_frame in source.pending_frames:
         if stated is not None:
@@ -139,7 +139,7 @@ def check_rate(source: LiveSource, out: IO[str]) -> Iterator[PendingFrame]:
 
 
 def limit_rate(pending_frames: Iterator[PendingFrame], fps: float | None, out: IO[str]) -> Iterator[PendingFrame]:
-    """At most `fps` frames a second, as evenly as they come. Sends a sign of life while others are left out."""
+    """Yields at most `fps` frames a second, as evenly as they come. Sends a sign of life while it leaves others out."""
     due: float | None = None
     sent = -math.inf
     for pending_frame in pending_frames:
@@ -155,7 +155,7 @@ def limit_rate(pending_frames: Iterator[PendingFrame], fps: float | None, out: I
 
 
 def shrink(image: Image, capture_settings: CaptureSettings) -> Image:
-    """The frame, shrunk into the size that was requested. Keeps its shape; never enlarges it."""
+    """Shrinks the frame to fit the size that was requested. Keeps its aspect ratio; never enlarges it."""
     height, width = image.shape[:2]
     scale = min(1.0, (capture_settings.width or width) / width, (capture_settings.height or height) / height)
     return resize_image(image, (max(2, round(width * scale)), max(2, round(height * scale))))
@@ -170,7 +170,7 @@ def send(out: IO[str], **message: Any) -> None:
 
 
 def attach(name: str) -> shared_memory.SharedMemory:
-    """Shared memory that the reader created and will remove."""
+    """Opens the shared memory that the reader created and will remove."""
     if sys.version_info >= (3, 13):
         return shared_memory.SharedMemory(name, track=False)
     register = resource_tracker.register

@@ -21,7 +21,7 @@ HEADER = 64  # bytes: `time.perf_counter()` until which the reader is busy (floa
 
 
 def bytes_needed(width: int, height: int) -> int:
-    """Size of the shared memory for frames of this size."""
+    """Computes the size of the shared memory for frames of this size."""
     return HEADER + SLOTS * width * height * 3
 
 
@@ -43,7 +43,7 @@ class Slots:
         self._busy[0] = seconds
 
     def read(self, slot: int) -> Image:
-        """A copy of the frame in a slot that this side owns."""
+        """Copies the frame in a slot that this side owns."""
         image: Image = self._frames[slot].copy()
         return image
 

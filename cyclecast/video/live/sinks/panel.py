@@ -47,7 +47,7 @@ def draw_panel(image: Image, rows: Sequence[Row], top: int = 0, corner: bool = F
 
 
 def _column_widths(rows: Sequence[Row], scale: float) -> list[int]:
-    """The width of each column in pixels."""
+    """Measures the width of each column in pixels."""
     columns = max(len(row) for row in rows)
     texts = [[row[column][0] for row in rows if column < len(row)] for column in range(columns)]
     return [max(cv2.getTextSize(text, FONT, scale, 1)[0][0] for text in column) for column in texts]

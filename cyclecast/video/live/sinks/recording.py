@@ -174,7 +174,7 @@ def check_files(source: str, sinks: Sequence[str]) -> None:
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether two paths name the same file, also through links and where the file does not exist yet."""
+    """Returns whether two paths name the same file, also through links and where the file does not exist yet."""
     with suppress(OSError):
         if os.path.samefile(one, other):
             return True

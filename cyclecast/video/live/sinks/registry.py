@@ -51,6 +51,6 @@ def open_sink(address: str, controls: SessionControls, overwrite: bool = False, 
 
 
 def sink_type(address: str) -> str:
-    """The key of `SINKS` for an address."""
+    """Returns the key of `SINKS` for an address."""
     name = sink_name(address)
     return name if name in SINKS else "file"

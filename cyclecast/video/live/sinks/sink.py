@@ -34,7 +34,7 @@ class Sink(Protocol):
         ...
 
     def idle(self) -> None:
-        """Called several times a second while no frame comes."""
+        """Does what is due while no frame comes. Called several times a second."""
         ...
 
     def close(self) -> None:

@@ -91,7 +91,7 @@ def load_pyvirtualcam() -> Any:
 
 
 def find_camera_problem(device: str | None, root: Path = Path("/")) -> str | None:
-    """Why this Linux has no virtual camera for us, and what to type; None if it has one. root: of /dev and /sys."""
+    """Returns why this Linux has no virtual camera for us, and what to type; None if it has one. root: of /dev and /sys."""
     cameras = [camera for camera in list_video_devices(root) if camera.kind == "virtual"]
     wanted = [camera for camera in cameras if device in (None, camera.source)]
     if any(camera.failure is None for camera in wanted):

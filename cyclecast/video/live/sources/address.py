@@ -49,7 +49,7 @@ def is_camera(address: str) -> bool:
 
 
 def is_pipe(address: str) -> bool:
-    """Whether the address is a named pipe, or a pipe that the shell opened."""
+    """Returns whether the address is a named pipe, or a pipe that the shell opened."""
     try:
         return stat.S_ISFIFO(os.stat(file_path(address)).st_mode)
     except (OSError, ValueError):

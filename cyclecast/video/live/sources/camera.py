@@ -93,7 +93,7 @@ def describe_mode(capture: cv2.VideoCapture) -> str:
 
 
 def _pending_frames(name: str, capture: cv2.VideoCapture) -> Iterator[PendingFrame]:
-    """Frames until `FAILED_GRABS` grabs in a row fail."""
+    """Yields frames until `FAILED_GRABS` grabs in a row fail; then raises InputError."""
     frames = failed = 0
     while failed < FAILED_GRABS:
         if _grab(capture):

@@ -190,7 +190,7 @@ class _Scanner:
         self._is_in_scan = False  # in compressed data, where segments have no length
 
     def find(self, buffer: bytearray) -> tuple[int, int] | None:
-        """(begin, end) of the image; end = begin: there is nothing but waste before it. None if more bytes are needed."""
+        """Finds the image's (begin, end); end = begin: there is nothing but waste before it. None if more bytes are needed."""
         if self._begin is None:
             found = buffer.find(b"\xff\xd8\xff", self._at)
             if found < 0:

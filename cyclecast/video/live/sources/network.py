@@ -101,7 +101,7 @@ def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
 
 
 def open_images(answer: Answer, address: str, capture_settings: CaptureSettings) -> LiveSource:
-    """The source of an address that sends JPEG images. InputError if it ends before one can be decoded."""
+    """Opens an address that sends JPEG images. Raises InputError if it ends before one can be decoded."""
     name = redacted_address(address)
     if answer.is_jpeg_stream:
         form, jpegs = "MJPEG", streamed_jpegs(answer, name)
@@ -211,7 +211,7 @@ def _with_stream_time(frames: Iterator[TimedFrame], stream: av.VideoStream) -> I
 
 
 def _pending_frames(frames: Iterator[TimedFrame], to_bgr: partial[Image], end: str | None) -> Iterator[PendingFrame]:
-    """end: the message of an InputError, if the stream must not end."""
+    """Yields a PendingFrame for each frame. end: the message of an InputError, if the stream must not end."""
     for at, frame in frames:
         yield PendingFrame(at, partial(to_bgr, frame))
     if end is not None:

@@ -79,7 +79,7 @@ def _identity(image: Image) -> Image:
 
 
 def _repeat_image(image: Image, capture_settings: CaptureSettings) -> Iterator[tuple[float, Image | None]]:
-    """The image once a second or at the requested rate, with its time in seconds; just once without a loop."""
+    """Yields the image, with its time in seconds, once a second or at the requested rate; without a loop, once and then None."""
     number, interval = 0, 1 / (capture_settings.fps or 1 / REPEAT_S)
     while capture_settings.loop or number == 0:
         yield number * interval, image
@@ -88,7 +88,7 @@ def _repeat_image(image: Image, capture_settings: CaptureSettings) -> Iterator[t
 
 
 def _video_frames(path: Path, loop: bool) -> Iterator[tuple[float, Image | None]]:
-    """Each frame with its time in seconds since the start of the first playback; at the end None, when the last frame ends."""
+    """Yields each frame with its time in seconds since the first playback began; at the end None, when the last frame ends."""
     start = 0.0
     while True:
         end, frames = 0.0, 0

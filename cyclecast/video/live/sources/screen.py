@@ -79,7 +79,7 @@ def capture_area(address: str, monitor: dict[str, int], region: dict[str, int]) 
 
 
 def _pending_frames(address: str, mss: Any, screens: Any, area: dict[str, int], fps: float) -> Iterator[PendingFrame]:
-    """A frame at each due time. A failed capture (while the resolution changes) is a frame that cannot be decoded."""
+    """Yields a frame at each due time. A failed capture (while the resolution changes) is a frame that cannot be decoded."""
     due = time.perf_counter()
     while True:
         now = time.perf_counter()

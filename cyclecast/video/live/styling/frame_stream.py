@@ -20,7 +20,7 @@ class FrameStream(Iterator[StyledFrame]):
         self._frames = iter(stream)
 
     def __next__(self) -> StyledFrame:
-        """The next frame; waits for it. Raises InputError if the source cannot be opened, and what the model raises."""
+        """Returns the next frame; waits for it. Raises InputError if the source cannot be opened, and what the model raises."""
         if self._stream is None:
             raise StopIteration
         try:

@@ -77,11 +77,11 @@ class Governor:
         return self._restart(now)
 
     def _fits(self, mean: float, scale: float) -> bool:
-        """Whether a frame would leave time to spare, if its time grows with its pixels."""
+        """Returns whether a frame would leave time to spare, if its time grows with its pixels."""
         return mean * scale**2 <= SPARE * self._frame_seconds
 
     def _is_waiting(self, now: float) -> bool:
-        """Whether a request is still open, or has failed and is not due again."""
+        """Returns whether a request is still open, or has failed and is not due again."""
         active = self._switcher.work_height
         if active != self._target:
             if self._switcher.requested_height == self._target:
@@ -96,7 +96,7 @@ class Governor:
         return now < self._retry_at
 
     def _steps(self, height: int) -> list[int]:
-        """The heights to choose from, the highest first."""
+        """Returns the heights to choose from, the highest first."""
         top = min(self._max_height or height, height)
         lower = {max(MIN_HEIGHT, round(share * top / MULTIPLE) * MULTIPLE) for share in STEPS[1:]}
         return [top, *sorted((step for step in lower if step < top), reverse=True)]

@@ -119,7 +119,7 @@ class Stream:
             self._on_message(f"frames of {width}x{height} cannot be shown and are skipped: {error}")
 
     def __iter__(self) -> Iterator[StyledFrame]:
-        """Frames until the source ends or the time is over; each counts as shown when it is handed over."""
+        """Yields frames until the source ends or the time is over; each counts as shown when it is handed over."""
         while self._seconds is None or self.meter.elapsed < self._seconds:
             try:
                 frame = self.next()
@@ -165,5 +165,5 @@ def open_stream(
 
 
 def flip_horizontally(image: Image) -> Image:
-    """A new image, left and right exchanged."""
+    """Returns a new image with left and right exchanged."""
     return np.asarray(cv2.flip(image, 1), np.uint8)

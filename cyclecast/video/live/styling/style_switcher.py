@@ -169,12 +169,12 @@ class StyleSwitcher:
             raise
 
     def __call__(self, image: Image) -> Image:
-        """(H, W, 3) uint8 BGR -> the same shape, styled by the newest model that is ready. Raises whatever the model raises."""
+        """Styles (H, W, 3) uint8 BGR -> the same shape, with the newest model that is ready. Raises whatever the model raises."""
         self._activate_ready()
         return self._active(image)
 
     def _activate_ready(self) -> None:
-        """READY -> IDLE. Takes no time: the worker thread closes the old model."""
+        """Activates a model that is ready: READY -> IDLE. Takes no time: the worker thread closes the old model."""
         with self._changed:
             if self._state is not State.READY or self._ready is None:
                 return
@@ -184,13 +184,13 @@ class StyleSwitcher:
             self._set_state(State.IDLE)
 
     def _set_state(self, state: State) -> None:
-        """The only place where the state changes. The caller holds the lock."""
+        """Changes the state; nothing else does. The caller holds the lock."""
         assert state in TRANSITIONS[self._state], f"{self._state} -> {state}"
         self._state = state
         self._changed.notify_all()
 
     def _work(self) -> None:
-        """The worker thread: closes replaced models and opens requested ones, until the switcher is closed."""
+        """Runs in the worker thread: closes replaced models and opens requested ones, until the switcher is closed."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._retired or self._state is State.CLOSED or self._has_request())
@@ -210,7 +210,7 @@ class StyleSwitcher:
         return self._state is State.IDLE and bool(self._requests)
 
     def _take_request(self) -> Target | None:
-        """IDLE -> OPENING: takes the newest request out of the queue; None if there is none or it is already active."""
+        """Takes the newest request out of the queue: IDLE -> OPENING. None if there is none or it is already active."""
         if not self._has_request():
             return None
         target = self._requests[-1]
@@ -221,7 +221,7 @@ class StyleSwitcher:
         return target
 
     def _open(self, target: Target) -> None:
-        """OPENING -> READY, or IDLE with a message if anything failed."""
+        """Opens the requested model: OPENING -> READY, or IDLE with a message if anything failed."""
         try:
             opened = self._open_for_size(target)
         except BaseException as error:  # libraries raise whatever they like, and this thread must continue
@@ -259,7 +259,7 @@ class StyleSwitcher:
             raise
 
     def _give_up(self, target: Target, reason: str) -> None:
-        """OPENING -> IDLE after a failure: takes the failed part out of the last request and keeps the rest of it."""
+        """Takes the failed part out of the last request and keeps the rest of it: OPENING -> IDLE. Reports the failure."""
         active = self._active.target
         with self._changed:
             requested = self._requested

@@ -39,7 +39,7 @@ class StyledFrame:
 
 
 def split_view(source: Image, styled: Image, split: float) -> Image:
-    """The source at the left of `split`, a share of the width, the styled frame at its right, and a white line between them."""
+    """Draws the source left of `split`, a share of the width, the styled frame right of it, and a white line between them."""
     image: Image = styled.copy()
     height, width = image.shape[:2]
     edge = min(max(round(split * width), 0), width)
@@ -50,7 +50,7 @@ def split_view(source: Image, styled: Image, split: float) -> Image:
 
 
 def with_notice(image: Image, notice: str) -> Image:
-    """The image, darkened, with a line of text in its center."""
+    """Darkens the image and writes a line of text in its center."""
     dark: Image = np.asarray(image >> 1, np.uint8)
     height, width = dark.shape[:2]
     font, scale, thickness = cv2.FONT_HERSHEY_SIMPLEX, height / 720, max(1, round(1.5 * height / 720))

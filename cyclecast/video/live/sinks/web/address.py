@@ -117,7 +117,7 @@ def parse_origin(url: str) -> tuple[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or an IP address is a loopback address."""
+    """Returns whether a host name or an IP address is a loopback address."""
     if host == "localhost":
         return True
     try:

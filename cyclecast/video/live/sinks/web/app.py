@@ -74,7 +74,7 @@ def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnection
 
 
 def add_page(app: FastAPI) -> None:
-    """GET / is the page."""
+    """Adds GET /, the page."""
     page = inlined_page()
     headers = {"Content-Security-Policy": content_security_policy(page)}
 
@@ -84,7 +84,7 @@ def add_page(app: FastAPI) -> None:
 
 
 def add_state(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> None:
-    """GET /api/state for the page, /metrics for Prometheus, /healthz for whoever watches the process."""
+    """Adds GET /api/state for the page, /metrics for Prometheus, /healthz for whoever watches the process."""
     metrics = Metrics(controls, viewers)
 
     @app.get("/api/state")
@@ -102,7 +102,7 @@ def add_state(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
 
 
 def add_controls(app: FastAPI, controls: SessionControls, viewers: Viewers) -> None:
-    """POST /api/...: each request says what is wanted, never `toggle`."""
+    """Adds POST /api/...: each request says what is wanted, never `toggle`."""
 
     @app.post("/api/model", status_code=204)
     async def model(request: ModelRequest) -> None:
@@ -127,7 +127,7 @@ def add_controls(app: FastAPI, controls: SessionControls, viewers: Viewers) -> N
 
 
 def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> None:
-    """POST /offer and GET /stream.mjpg send the video, POST /camera receives one, GET /snapshot.png is one frame."""
+    """Adds POST /offer and GET /stream.mjpg, which send the video, POST /camera, which receives one, and GET /snapshot.png."""
 
     @app.post("/offer")
     async def offer(request: OfferRequest) -> dict[str, str]:

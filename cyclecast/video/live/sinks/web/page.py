@@ -98,7 +98,7 @@ class WebPage:
             raise OutputError(f"{self.name}: its server has ended ({self._failure or error})") from error
 
     def _run(self, listening: socket.socket) -> None:
-        """The server's thread."""
+        """Runs in the server's thread: serves the page until it is closed."""
         for name in ("aioice", "aiortc"):  # the page itself reports failed connections
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:

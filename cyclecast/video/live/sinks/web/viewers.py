@@ -76,7 +76,7 @@ class Viewers:
             event.set()
 
     def is_watching(self, id: str) -> bool:
-        """Whether a viewer of this id is connected."""
+        """Returns whether a viewer of this id is connected."""
         return any(viewer.id == id for viewer in self._viewers)
 
     def count(self, transport: Transport) -> int:

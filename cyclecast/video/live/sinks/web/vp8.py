@@ -52,7 +52,7 @@ class LowLatencyVp8Encoder(Vp8Encoder):
         return 0 if self.codec is None else round(_ideal_bitrate(self.codec.width, self.codec.height))
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
-        """As in aiortc: a yuv420p frame with its pts -> RTP payloads, and the time in 1/90,000 s."""
+        """Encodes a yuv420p frame with its pts, as in aiortc. Returns the RTP payloads, and the time in 1/90,000 s."""
         assert isinstance(frame, av.VideoFrame) and frame.pts is not None and frame.time_base is not None
         payloads = self._packetize(self.encode_frame(frame, force_keyframe), self.picture_id)
         self.picture_id = (self.picture_id + 1) % (1 << 15)
