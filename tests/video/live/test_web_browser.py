@@ -34,7 +34,8 @@ FLAGS = (
 )
 NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
 FRAME = """
-const [video, image] = ["video", "image"].map(id => document.getElementById(id)), by = image.hidden ? video : image;
+const [video, image] = ["video", "image"].map(id => document.getElementById(id)), by = image?.hidden ? video : image;
+if (!video || !image) return null;  // the page is loading
 const canvas = document.createElement("canvas");
 canvas.width = video.videoWidth || image.naturalWidth;
 canvas.height = video.videoHeight || image.naturalHeight;
