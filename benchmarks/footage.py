@@ -70,7 +70,7 @@ class Clip:
     size: tuple[str, str] = ("", "")
     """As displayed."""
     colors: tuple[str, str] = ("", "")
-    """Returns the pixel format, then H.273's matrix, range, primaries and transfer."""
+    """Pixel format, then H.273's matrix, range, primaries and transfer."""
     damage: str | None = None
     dropped: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)

@@ -16,10 +16,11 @@ import pytest
 from filelock import FileLock
 
 from cyclecast.video.convert.parts import PART_FRAMES
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.muxer import assemble
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.time_range import TimeRange
-from cyclecast.video.files.writer import Encoding, VideoWriter
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.scene import Scene, write_sound
 

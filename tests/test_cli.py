@@ -27,7 +27,8 @@ from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene
 from cyclecast.runtime.model import bundled_models
 from cyclecast.video.convert.options import ConvertOptions
-from cyclecast.video.files.writer import Encoding, VideoWriter
+from cyclecast.video.files.encoding import Encoding
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Color, Frame, StreamInfo
 from cyclecast.video.scene import Scene
 from tests.commands import PROGRAM, json_of, run_command, run_program
