@@ -21,7 +21,7 @@ check: $(VENV)/.dev
 	done; \
 	wait $$audit || failed=1; cat $(VENV)/audit.txt; exit $$failed
 
-# `make models` learns the bundled looks again: about two hours on two cores; run it again to resume. DATA is the folder
+# `make models` learns the bundled looks again, which takes hours on two cores; run it again to resume. DATA is the folder
 # with the image sets that CONTRIBUTING.md lists. Other numbers of steps give other models.
 STYLE = $(BIN)/cyclecast style --footage $(DATA)/photos
 learn = $(STYLE) $(2) -o runs/$(1).onnx --steps $(3) --overwrite && cp runs/$(1).onnx cyclecast/models/ && $(call draw_sample,$(1))
@@ -30,8 +30,8 @@ draw_sample = $(BIN)/cyclecast demo --model $(1) --out runs/$(1)-demo --overwrit
 models: $(VENV)/.dev runs/ukiyoe-prints runs/pencil-pairs
 	$(call learn,monet,$(DATA)/monet2photo/trainA,1000)
 	$(call learn,cezanne,$(DATA)/cezanne2photo/trainA,900)
-	$(call learn,ukiyoe,runs/ukiyoe-prints,1000)
-	$(call learn,starry-night,$(DATA)/paintings/starry-night.jpg,1000)
+	$(call learn,ukiyoe,runs/ukiyoe-prints,4000)
+	$(call learn,starry-night,$(DATA)/paintings/starry-night.jpg,4000)
 	$(call learn,great-wave,$(DATA)/paintings/great-wave.jpg,1000)
 	$(call learn,the-scream,$(DATA)/paintings/the-scream.jpg,1000)
 	$(call learn,water-lilies,$(DATA)/paintings/water-lilies.jpg,1000)
