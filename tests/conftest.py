@@ -248,6 +248,7 @@ FAMILIES: dict[str, dict[str, Any]] = {  # settings for `build_generator`: one s
 # depend on no size, and what depends on one is the same in fp16, so that the others have `FIXED_SIZE`.
 ANY_SIZE = (("resnet", "fp32"), ("resnet-resize", "fp32"), ("unet", "fp32"), ("frame", "fp32"), ("frame", "fp16"))
 FIXED_SIZE = (192, 108)  # width, height
+EXPORTED = [(family, "fp32") for family in FAMILIES] + [(family, "fp16") for family in FAMILIES if family != "frame-skip"]
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.verify import Reference
 from cyclecast.training.networks import ImageGenerator
 from cyclecast.video.frame import Image
+from cyclecast.video.scene import Scene
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "instance": nn.InstanceNorm2d,
@@ -239,6 +240,12 @@ def output_of(original: nn.Module, frame: Image) -> Image:
 def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Computes the PSNR in dB."""
     return cv2.PSNR(one, other)
+
+
+def frame_options(folder: Path) -> tuple[object, ...]:
+    """Writes an image of 320x180, and returns the options of `verify` for it: drawing the demo's frames takes longer."""
+    cv2.imwrite(str(folder / "frame.png"), Scene(320, 180).draw(1.0))
+    return ("--frames", folder / "frame.png")
 
 
 class CachedReference(Reference):

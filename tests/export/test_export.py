@@ -199,6 +199,7 @@ def test_a_strength_is_the_blend_with_the_source(small: TrainedGenerator, tmp_pa
     assert_strength(weak, 0.3, lambda engine, precision: cyclecast.open_engine(whole, engine, "cpu", precision).run(frame))
     spec = spec_of(weak)
     assert (spec.strength, spec.keep_colors) == (0.3, options.get("keep_colors", 0.0))
+    assert onnx.load(str(weak)).opset_import[0].version == options.get("opset", 18)
 
 
 def test_verify_applies_the_strength_of_the_file(small: TrainedGenerator, tmp_path: Path) -> None:
@@ -225,7 +226,8 @@ def test_strength_1_adds_nothing_to_the_file(small: TrainedGenerator, tmp_path: 
 
 
 def test_the_command_exports_a_strength(run: Path, tmp_path: Path) -> None:
-    done = run_command("export", run, "-o", tmp_path / "m.onnx", "--direction", "b2a", "--strength", 0, "--size", "64x48")
+    options = ("--direction", "b2a", "--strength", 0, "--size", "64x48", "--no-verify")
+    done = run_command("export", run, "-o", tmp_path / "m.onnx", *options)
     assert done.returncode == 0, done.stderr
     frame = moving_frames(1, 64, 48)[0]
     assert np.array_equal(open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu").run(frame), frame)
@@ -244,10 +246,9 @@ def test_engines_agree_on_real_photos(tiny_model: Path, run: Path) -> None:
         assert len(report) == 2 and all(a.passed for a in report)
 
 
-@pytest.mark.parametrize("opset", [19, 20])
-def test_opsets_19_and_20_and_a_fixed_size_are_exported(opset: int, small: TrainedGenerator, tmp_path: Path) -> None:
-    export_onnx(small, tmp_path / "m.onnx", opset=opset, size=(50, 38))
-    assert onnx.load(str(tmp_path / "m.onnx")).opset_import[0].version == opset
+def test_opset_19_and_a_fixed_size_are_exported(small: TrainedGenerator, tmp_path: Path) -> None:
+    export_onnx(small, tmp_path / "m.onnx", opset=19, size=(50, 38))
+    assert onnx.load(str(tmp_path / "m.onnx")).opset_import[0].version == 19
     engine = open_engine(tmp_path / "m.onnx", "onnxruntime")
     assert engine.size == (50, 38)
     assert engine.run(moving_frames(1, 50, 38)[0]).shape == (38, 50, 3)

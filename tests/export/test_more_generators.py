@@ -25,7 +25,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
 from tests.commands import json_of, run_command
 from tests.conftest import moving_frames, tiny_config
-from tests.export.originals import psnr, pytorch_gan, resnet, saved, with_contrast
+from tests.export.originals import frame_options, psnr, pytorch_gan, resnet, saved, with_contrast
 from tests.export.test_generators import LEAST_DB, assert_same_output, styled
 
 
@@ -59,9 +59,10 @@ def test_export_and_verify_take_both_generators_of_pytorch_gan(tmp_path: Path) -
     torch.save({name: network.state_dict() for name, network in originals.items()} | {"epoch": 4}, path)
     report = json_of("export", path, "-o", model, "--key", "G_BA", "--size", "64x48")
     assert report["direction"] == "b2a" and all(row["passed"] for row in report["verified"])
-    assert json_of("verify", model, "--against", path, "--key", "G_BA")["passed"]
-    assert json_of("verify", model, "--against", path)["passed"]  # by the direction
-    assert run_command("verify", model, "--against", path, "--key", "G_AB").returncode == 1
+    against = ("--against", path, *frame_options(tmp_path))
+    assert json_of("verify", model, *against, "--key", "G_BA")["passed"]
+    assert json_of("verify", model, *against)["passed"]  # by the direction
+    assert run_command("verify", model, *against, "--key", "G_AB").returncode == 1
 
 
 def test_verify_lists_the_keys_where_the_direction_does_not_choose(tmp_path: Path) -> None:
@@ -69,12 +70,13 @@ def test_verify_lists_the_keys_where_the_direction_does_not_choose(tmp_path: Pat
     path, model = tmp_path / "last.pth", tmp_path / "m.onnx"
     torch.save({"gen_first": network.state_dict(), "gen_second": network.state_dict()}, path)
     json_of("export", path, "-o", model, "--key", "gen_second", "--size", "64x48", "--no-verify")
-    refused = run_command("verify", model, "--against", path)
+    frames = frame_options(tmp_path)
+    refused = run_command("verify", model, "--against", path, *frames)
     (line,) = refused.stderr.splitlines()
     assert refused.returncode == 1
     assert f"{path}: holds 2 generators, gen_first, gen_second: choose one with --key, such as --key gen_first" in line
-    assert json_of("verify", model, "--against", path, "--key", "gen_second")["passed"]
-    refused = run_command("verify", model, "--against", model, "--key", "gen_second")
+    assert json_of("verify", model, "--against", path, *frames, "--key", "gen_second")["passed"]
+    refused = run_command("verify", model, "--against", model, *frames, "--key", "gen_second")
     assert refused.returncode == 1 and "--key is for an --against that is a checkpoint" in refused.stderr
 
 
@@ -241,9 +243,11 @@ def test_a_trained_generator_saved_by_hand_is_exported(domains: Path, tmp_path: 
 
     train("cyclegan", tiny_config(domains, tmp_path / "run", steps=1, upsample="pixelshuffle", norm="none", ngf=2))
     _, network = generator_from_checkpoint(load(tmp_path / "run"), "b2a")
-    for name, state in (("G_BA.pth", network.state_dict()), ("keys_BA.pth", dict(network.state_dict()))):
-        torch.save(state, tmp_path / name)
-        report = json_of("export", tmp_path / name, "-o", tmp_path / f"{name}.onnx", "--size", "64x48")
-        assert report["direction"] == "b2a" and all(row["passed"] for row in report["verified"])
-        done = json_of("verify", tmp_path / f"{name}.onnx", "--against", tmp_path / "run", "--engine", "onnxruntime")
+    recorded, keys_only, model = tmp_path / "G_BA.pth", tmp_path / "keys_BA.pth", tmp_path / "m.onnx"
+    torch.save(network.state_dict(), recorded)
+    torch.save(dict(network.state_dict()), keys_only)
+    report = json_of("export", recorded, "-o", model, "--size", "64x48")
+    assert report["direction"] == "b2a" and [row["passed"] for row in report["verified"]] == [True]
+    for path in (tmp_path / "run", keys_only):
+        done = json_of("verify", model, "--against", path, *frame_options(tmp_path), "--engine", "onnxruntime")
         assert done["passed"] and done["max_abs"] <= 1

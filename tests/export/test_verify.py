@@ -33,7 +33,7 @@ from cyclecast.training.networks import ConvGenerator, build_generator
 from cyclecast.video.files.images import read_image
 from cyclecast.video.frame import Image
 from tests.commands import run_command
-from tests.conftest import ANY_SIZE, FAMILIES, FIXED_SIZE, family_network, moving_frames, shared
+from tests.conftest import ANY_SIZE, EXPORTED, FAMILIES, FIXED_SIZE, family_network, moving_frames, shared
 from tests.export.originals import CachedReference, resnet, saved, with_contrast
 
 FamilyModel = Callable[[str, str], Path]
@@ -50,13 +50,11 @@ def references() -> Callable[[str], CachedReference]:
     return functools.cache(lambda family: CachedReference(family_network(family)))
 
 
-EXPORTED = [
-    pytest.param((family, precision), id=f"{family}-{precision}") for family in FAMILIES for precision in ("fp32", "fp16")
-]
+each_exported = pytest.mark.parametrize("exported", EXPORTED, ids="-".join)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
-@pytest.mark.parametrize("exported", EXPORTED)
+@each_exported
 def test_every_family_has_the_same_output_in_every_engine(
     exported: tuple[str, str], name: str, family_model: FamilyModel, references: Callable[[str], CachedReference]
 ) -> None:
@@ -77,7 +75,7 @@ def test_every_family_has_the_same_output_in_every_engine(
 NORMS = ("InstanceNormalization", "BatchNormalization")
 
 
-@pytest.mark.parametrize("exported", EXPORTED)
+@each_exported
 def test_norms_compute_in_fp32_and_follow_convolutions_without_a_bias(
     exported: tuple[str, str], family_model: FamilyModel
 ) -> None:

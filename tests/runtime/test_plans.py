@@ -24,14 +24,14 @@ from cyclecast.runtime.plan_builder import build_plan, convolutions_not_in
 from cyclecast.spec import ModelSpec
 from cyclecast.training.networks import build_latent_generator
 from tests.commands import run_command
-from tests.conftest import ANY_SIZE, FAMILIES, FIXED_SIZE, moving_frames
+from tests.conftest import ANY_SIZE, EXPORTED, FIXED_SIZE, moving_frames
+from tests.export.originals import frame_options
 from tests.runtime.test_engines import resizing_model
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "precision"), EXPORTED)
 def test_every_family_builds_for_every_gpu_in_its_own_precision(
     family: str, precision: str, family_model: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
@@ -154,8 +154,8 @@ def test_build_rejects_plans_and_models_with_nan_in_one_line(tiny_model: Path, t
         ),
     ],
 )
-def test_verify_names_the_expected_values(arguments: tuple[str, ...], message: str) -> None:
-    done = run_command("verify", "monet", *arguments)
+def test_verify_names_the_expected_values(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = run_command("verify", "monet", *arguments, *frame_options(tmp_path))
     assert done.returncode == 1 and message in " ".join(done.stderr.split())
 
 
