@@ -169,7 +169,7 @@ def own_picture(network: ImageGenerator, frame: Image) -> Image:
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 @pytest.mark.parametrize("upsample", UPSAMPLES)
 def test_bare_state_dicts_of_our_trainer_are_read(upsample: str, norm: str, tmp_path: Path) -> None:
-    frame = Scene(96, 96).draw(1.0)
+    frame = Scene(64, 64).draw(1.0)
     for skip in (False, True):
         architecture: dict[str, Any] = {"generator": "resnet6", "ngf": 4, "upsample": upsample, "norm": norm, "skip": skip}
         network = with_wide_output(build_generator(**architecture))

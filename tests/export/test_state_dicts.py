@@ -238,7 +238,6 @@ def test_damaged_files_are_rejected(tmp_path: Path) -> None:
 
 
 FAMILIES = {  # the others are read as the networks that test_verify.py exports
-    "resnet-bilinear": (resnet(1, 4, up="bilinear", dropout=True), None),
     "resnet-nearest-batch": (resnet(1, 4, "batch", "nearest", bias=True), "nearest"),
     "unet-batch": (unet(6, 4, dropout=True), None),
 }

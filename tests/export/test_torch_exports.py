@@ -136,7 +136,6 @@ def with_norm(network: nn.Module, norm: type[nn.Module]) -> nn.Module:
 CONVOLUTIONAL: dict[str, Callable[[], nn.Module]] = {
     "resnet-instance": lambda: with_contrast(resnet(6, 4)),
     "resnet-resize": lambda: with_contrast(resnet(1, 4, up="bilinear")),
-    "resnet-none": lambda: with_contrast(resnet(1, 4, "none")),
     "norm-of-means": lambda: with_norm(with_contrast(resnet(1, 4)), AveragedNorm),
     "unet-instance": lambda: with_contrast(unet(7, 4, "instance")),
     "unet-batch": lambda: with_contrast(unet(8, 4)),
