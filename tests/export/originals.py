@@ -1,4 +1,4 @@
-"""The generators of pytorch-CycleGAN-and-pix2pix, CUT, pix2pixHD and PyTorch-GAN, as references.
+"""References for exported models: the generators of pytorch-CycleGAN-and-pix2pix, CUT, pix2pixHD and PyTorch-GAN.
 
 They are written anew with the same modules, in the same order, in place where those projects work in place.
 """
@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclecast.export.checkpoints import TrainedGenerator
+from cyclecast.export.verify import Reference
+from cyclecast.training.networks import ImageGenerator
 from cyclecast.video.frame import Image
+from cyclecast.video.scene import Scene
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "instance": nn.InstanceNorm2d,
@@ -237,3 +240,23 @@ def output_of(original: nn.Module, frame: Image) -> Image:
 def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Computes the PSNR in dB."""
     return cv2.PSNR(one, other)
+
+
+def frame_options(folder: Path) -> tuple[object, ...]:
+    """Writes an image of 320x180, and returns the options of `verify` for it: drawing the demo's frames takes longer."""
+    cv2.imwrite(str(folder / "frame.png"), Scene(320, 180).draw(1.0))
+    return ("--frames", folder / "frame.png")
+
+
+class CachedReference(Reference):
+    """Computes each frame once, for the comparisons of several engines with it."""
+
+    def __init__(self, network: ImageGenerator) -> None:
+        super().__init__(network)
+        self._outputs: dict[bytes, Image] = {}
+
+    def run(self, frame: Image) -> Image:
+        key = str(frame.shape).encode() + frame.tobytes()
+        if key not in self._outputs:
+            self._outputs[key] = super().run(frame)
+        return self._outputs[key]

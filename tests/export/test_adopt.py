@@ -123,7 +123,7 @@ def test_every_convention_has_the_same_output_on_every_engine(layout: str, range
     adopted = adopt(theirs, tmp_path / "ours.onnx", FRAMES, Overrides(color=color))
     found = findings_of(adopted)
     assert (found["layout"][0], found["range"][0], found["output range"][0]) == (layout, range, range)
-    assert [a.size for a in adopted.agreements] == [(131, 97), (256, 256), (640, 360)]
+    assert [a.size for a in adopted.agreements] == [(131, 97), (64, 48)]
     assert all(a.max_abs <= 1 for a in adopted.agreements)
     for size, engine in (((16, 16), "onnxruntime"), ((131, 97), "onnxruntime"), ((131, 97), "openvino")):
         frame = moving_frames(3, *size)[1]
@@ -560,7 +560,7 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
     assert out.is_file()
     table = python(start.replace("'--json'", "'--overwrite'") + main)
     assert table.returncode == 0 and table.stdout == ""
-    assert "131x97" in table.stderr and "color rgb: as requested" in table.stderr
+    assert all(size in table.stderr for size in ("131x97", "256x256", "640x360", "color rgb: as requested"))
     again = python(start + main)
     assert (again.returncode, again.stderr) == (1, f"error: {out}: exists already; --overwrite replaces it\n")
     without = python(f"{start}sys.modules['onnx'] = None\n{main}")
@@ -574,7 +574,7 @@ def test_tensorrt_builds_adopted_models(size: tuple[object, object], dtype: str,
     pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
     from cyclecast.runtime.plan_builder import build_plan
 
-    adopt(mixer(tmp_path / "theirs.onnx", "nhwc", dtype=dtype, size=size), tmp_path / "ours.onnx", FRAMES, RGB)
+    adopt(mixer(tmp_path / "theirs.onnx", "nhwc", dtype=dtype, size=size), tmp_path / "ours.onnx", FRAMES, RGB, check=False)
     between = ((16, 16), (640, 360))
     plan, facts = build_plan(tmp_path / "ours.onnx", "tensorrt-rtx", (131, 97), between=between, sm=(89,))
     assert plan and facts.precision == ("fp16" if dtype == "float16" else "fp32")
@@ -599,9 +599,9 @@ PUBLISHED = [  # one of each architecture
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_models_are_adopted(name: str, tmp_path: Path) -> None:
     path, photo = shared(f"models/{name}"), read_image(shared("media/images/Landscape_1.jpg"))
-    frame = np.asarray(cv2.resize(photo, (320, 240), interpolation=cv2.INTER_AREA), np.uint8)
+    frame = np.asarray(cv2.resize(photo, (160, 120), interpolation=cv2.INTER_AREA), np.uint8)
     is_winml = name.startswith("winml")
-    if not is_winml:
+    if "nc8" in name:
         with pytest.raises(ConfigError, match="its color cannot be detected: add --color bgr or --color rgb"):
             adopt(path, tmp_path / "ours.onnx", [frame])
     adopted = adopt(path, tmp_path / "ours.onnx", [frame], None if is_winml else RGB)
@@ -609,8 +609,9 @@ def test_published_models_are_adopted(name: str, tmp_path: Path) -> None:
     assert (found["layout"][0], found["range"][0], found["output range"][0]) == ("nchw", "0..255", "0..255")
     assert found["color"][0] == ("bgr" if is_winml else "rgb")
     sizes = {"candy": (256, 256), "mosai": (128, 128), "udnie": (720, 720)}
-    assert found["size"][0] == "any" and adopted.agreements[0].size == sizes[path.stem[:5]]  # compared with the file there
+    own = sizes[path.stem[:5]]  # compared with the file there
+    assert found["size"][0] == "any" and [a.size for a in adopted.agreements] == [own, (131, 97), (64, 48)]
     assert all(a.max_abs <= 1 for a in adopted.agreements)
     one, other = (styled(tmp_path / "ours.onnx", frame, engine) for engine in ("onnxruntime", "openvino"))
-    assert compare((320, 240), [(one, other)], "fp32").psnr_db > 55
+    assert compare((160, 120), [(one, other)], "fp32").psnr_db > 55
     assert one.shape == frame.shape and one.std() > 30

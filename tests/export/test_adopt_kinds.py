@@ -78,8 +78,9 @@ def test_a_patch_of_14_is_found_and_other_multiples_are_named_in_the_error(tmp_p
     adopt(tmp_path / "nine.onnx", tmp_path / "p.onnx", FRAMES, Overrides(color="rgb", multiple=9))
 
 
-@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-@pytest.mark.parametrize(("inside", "outside"), [(1, 1), (1, 3), (3, 1)])
+@pytest.mark.parametrize(
+    ("inside", "outside", "layout"), [(1, 1, "nchw"), (1, 3, "nchw"), (1, 3, "nhwc"), (3, 1, "nhwc")], ids=str
+)
 def test_gray_inputs_and_outputs(inside: int, outside: int, layout: str, tmp_path: Path) -> None:
     weight = np.random.default_rng(0).uniform(0.1, 0.3, (outside, inside, 1, 1)).astype(np.float32)
     before, after = [], "wide"

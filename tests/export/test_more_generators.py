@@ -5,6 +5,7 @@ Their pictures are compared with those of the original networks.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from torch import nn
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import reference
+from cyclecast.export.onnx import export_onnx
 from cyclecast.export.state_dicts import Overrides
-from cyclecast.training.networks import ImageGenerator, build_generator
+from cyclecast.export.verify import verify
+from cyclecast.runtime.engines import open_engine
+from cyclecast.training.networks import ImageGenerator, ResnetGenerator, build_generator
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
 from tests.commands import json_of, run_command
-from tests.conftest import tiny_config
-from tests.export.originals import psnr, pytorch_gan, resnet, saved, with_contrast
+from tests.conftest import moving_frames, tiny_config
+from tests.export.originals import frame_options, psnr, pytorch_gan, resnet, saved, with_contrast
 from tests.export.test_generators import LEAST_DB, assert_same_output, styled
 
 
@@ -53,24 +57,26 @@ def test_export_and_verify_take_both_generators_of_pytorch_gan(tmp_path: Path) -
     originals = {"G_AB": with_contrast(pytorch_gan(1, 2), seed=1), "G_BA": with_contrast(pytorch_gan(1, 2), seed=2)}
     path, model = tmp_path / "last.pth", tmp_path / "m.onnx"
     torch.save({name: network.state_dict() for name, network in originals.items()} | {"epoch": 4}, path)
-    report = json_of("export", path, "-o", model, "--key", "G_BA")
+    report = json_of("export", path, "-o", model, "--key", "G_BA", "--size", "64x48")
     assert report["direction"] == "b2a" and all(row["passed"] for row in report["verified"])
-    assert json_of("verify", model, "--against", path, "--key", "G_BA")["passed"]
-    assert json_of("verify", model, "--against", path)["passed"]  # by the direction
-    assert run_command("verify", model, "--against", path, "--key", "G_AB").returncode == 1
+    against = ("--against", path, *frame_options(tmp_path))
+    assert json_of("verify", model, *against, "--key", "G_BA")["passed"]
+    assert json_of("verify", model, *against)["passed"]  # by the direction
+    assert run_command("verify", model, *against, "--key", "G_AB").returncode == 1
 
 
 def test_verify_lists_the_keys_where_the_direction_does_not_choose(tmp_path: Path) -> None:
     network = with_contrast(resnet(1, 2))
     path, model = tmp_path / "last.pth", tmp_path / "m.onnx"
     torch.save({"gen_first": network.state_dict(), "gen_second": network.state_dict()}, path)
-    json_of("export", path, "-o", model, "--key", "gen_second")
-    refused = run_command("verify", model, "--against", path)
+    json_of("export", path, "-o", model, "--key", "gen_second", "--size", "64x48", "--no-verify")
+    frames = frame_options(tmp_path)
+    refused = run_command("verify", model, "--against", path, *frames)
     (line,) = refused.stderr.splitlines()
     assert refused.returncode == 1
     assert f"{path}: holds 2 generators, gen_first, gen_second: choose one with --key, such as --key gen_first" in line
-    assert json_of("verify", model, "--against", path, "--key", "gen_second")["passed"]
-    refused = run_command("verify", model, "--against", model, "--key", "gen_second")
+    assert json_of("verify", model, "--against", path, *frames, "--key", "gen_second")["passed"]
+    refused = run_command("verify", model, "--against", model, *frames, "--key", "gen_second")
     assert refused.returncode == 1 and "--key is for an --against that is a checkpoint" in refused.stderr
 
 
@@ -86,11 +92,13 @@ def test_generators_of_pix2pixhd_are_read(halvings: int, norm: str, keys_only: b
 
 
 def test_a_model_of_pix2pixhd_takes_frames_from_16_pixels_up(tmp_path: Path) -> None:
-    path = saved(with_contrast(resnet(1, 2, bias=True, halvings=4)), tmp_path / "latest_net_G.pth")
-    report = json_of("export", path, "-o", tmp_path / "m.onnx")
-    assert [row["passed"] for row in report["verified"]] == [True] * 3
-    for size in ("16x16", "17x40"):
-        assert json_of("verify", tmp_path / "m.onnx", "--against", path, "--size", size, "--engine", "onnxruntime")["passed"]
+    path, frames = saved(with_contrast(resnet(1, 2, bias=True, halvings=4)), tmp_path / "latest_net_G.pth"), moving_frames(2)
+    trained = read_generator(path)
+    assert isinstance(trained.network, ResnetGenerator)
+    export_onnx(trained, tmp_path / "m.onnx", check=False)
+    with closing(open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu")) as engine:
+        sizes = ((16, 16), (17, 40), (131, 97), (320, 180))
+        assert [agreement.passed for agreement in verify(engine, trained.network, frames, sizes)] == [True] * 4
 
 
 class Local(nn.Module):
@@ -161,7 +169,7 @@ def own_picture(network: ImageGenerator, frame: Image) -> Image:
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 @pytest.mark.parametrize("upsample", UPSAMPLES)
 def test_bare_state_dicts_of_our_trainer_are_read(upsample: str, norm: str, tmp_path: Path) -> None:
-    frame = Scene(96, 96).draw(1.0)
+    frame = Scene(64, 64).draw(1.0)
     for skip in (False, True):
         architecture: dict[str, Any] = {"generator": "resnet6", "ngf": 4, "upsample": upsample, "norm": norm, "skip": skip}
         network = with_wide_output(build_generator(**architecture))
@@ -235,9 +243,11 @@ def test_a_trained_generator_saved_by_hand_is_exported(domains: Path, tmp_path: 
 
     train("cyclegan", tiny_config(domains, tmp_path / "run", steps=1, upsample="pixelshuffle", norm="none", ngf=2))
     _, network = generator_from_checkpoint(load(tmp_path / "run"), "b2a")
-    for name, state in (("G_BA.pth", network.state_dict()), ("keys_BA.pth", dict(network.state_dict()))):
-        torch.save(state, tmp_path / name)
-        report = json_of("export", tmp_path / name, "-o", tmp_path / f"{name}.onnx")
-        assert report["direction"] == "b2a" and all(row["passed"] for row in report["verified"])
-        done = json_of("verify", tmp_path / f"{name}.onnx", "--against", tmp_path / "run", "--engine", "onnxruntime")
+    recorded, keys_only, model = tmp_path / "G_BA.pth", tmp_path / "keys_BA.pth", tmp_path / "m.onnx"
+    torch.save(network.state_dict(), recorded)
+    torch.save(dict(network.state_dict()), keys_only)
+    report = json_of("export", recorded, "-o", model, "--size", "64x48")
+    assert report["direction"] == "b2a" and [row["passed"] for row in report["verified"]] == [True]
+    for path in (tmp_path / "run", keys_only):
+        done = json_of("verify", model, "--against", path, *frame_options(tmp_path), "--engine", "onnxruntime")
         assert done["passed"] and done["max_abs"] <= 1

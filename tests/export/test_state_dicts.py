@@ -237,12 +237,9 @@ def test_damaged_files_are_rejected(tmp_path: Path) -> None:
             read_generator(path)
 
 
-FAMILIES = {
-    "resnet": (resnet(2, 4), None),
-    "resnet-bilinear": (resnet(1, 4, up="bilinear", dropout=True), None),
+FAMILIES = {  # the others are read as the networks that test_verify.py exports
     "resnet-nearest-batch": (resnet(1, 4, "batch", "nearest", bias=True), "nearest"),
     "unet-batch": (unet(6, 4, dropout=True), None),
-    "unet-instance": (unet(5, 4, "instance"), None),
 }
 
 
@@ -251,9 +248,9 @@ def test_the_exported_file_agrees_with_the_original_network(family: str, tmp_pat
     original, upsample = with_contrast(FAMILIES[family][0]), FAMILIES[family][1]
     overrides = Overrides(upsample=upsample, batch_norm="running" if "batch" in family else None)
     trained = read_generator(saved(original, tmp_path / "latest_net_G_B.pth"), overrides=overrides)
-    export_onnx(trained, tmp_path / "m.onnx", size=(256, 128), check=False)
+    export_onnx(trained, tmp_path / "m.onnx", size=(128, 64), check=False)
     engine = open_engine(tmp_path / "m.onnx", "onnxruntime", "cpu", "fp32")
-    for frame in moving_frames(2, 256, 128):
+    for frame in moving_frames(2, 128, 64):
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)[None] / 127.5 - 1
         with torch.no_grad():
             expected = ((original(rgb)[0] + 1) * 127.5).permute(1, 2, 0).numpy()[..., ::-1].round()
@@ -272,8 +269,8 @@ def test_export_of_a_state_dict_needs_frames_to_check_on(tmp_path: Path) -> None
 
 def test_the_command_checks_a_state_dict_on_the_demo_scene(tmp_path: Path) -> None:
     path = saved(with_contrast(resnet(1, 2, up="bilinear")), tmp_path / "latest_net_G_B.pth")
-    done = run_command("export", path, "-o", tmp_path / "m.onnx", "--json")
+    done = run_command("export", path, "-o", tmp_path / "m.onnx", "--size", "64x48", "--json")
     assert done.returncode == 0, done.stderr
-    assert [(report["frames"], report["passed"]) for report in json.loads(done.stdout)["verified"]] == [(3, True)] * 3
+    assert [(report["frames"], report["passed"]) for report in json.loads(done.stdout)["verified"]] == [(3, True)]
     assert "latest_net_G_B.pth: b2a, generator resnet, blocks 1, ngf 2, upsample resize, norm instance\n" in done.stderr
     assert re.search(r"upsample +│ bilinear │ assumed", done.stderr) and "--upsample nearest" in done.stderr

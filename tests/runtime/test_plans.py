@@ -22,42 +22,38 @@ from cyclecast.runtime.model import find_model
 from cyclecast.runtime.plan import PlanFacts, engine_of_plan, read_facts
 from cyclecast.runtime.plan_builder import build_plan, convolutions_not_in
 from cyclecast.spec import ModelSpec
-from cyclecast.training.networks import build_generator, build_latent_generator
+from cyclecast.training.networks import build_latent_generator
 from tests.commands import run_command
-from tests.conftest import FAMILIES, moving_frames
+from tests.conftest import ANY_SIZE, EXPORTED, FIXED_SIZE, moving_frames
+from tests.export.originals import frame_options
 from tests.runtime.test_engines import resizing_model
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt-rtx is not installed")
 
 
-@pytest.mark.parametrize("between", [None, ((64, 64), (640, 480))], ids=["one size", "a range"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "precision"), EXPORTED)
 def test_every_family_builds_for_every_gpu_in_its_own_precision(
-    family: str,
-    precision: str,
-    between: tuple[tuple[int, int], tuple[int, int]] | None,
-    family_model: Callable[[str, str], Path],
-    tmp_path: Path,
+    family: str, precision: str, family_model: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     path = family_model(family, precision)
-    plan, facts = build_plan(path, "tensorrt-rtx", (256, 144), between=between, sm=RTX_TARGETS)
+    between = ((64, 64), (640, 480)) if (family, precision) in ANY_SIZE else None
+    plan, facts = build_plan(path, "tensorrt-rtx", FIXED_SIZE, between=between, sm=RTX_TARGETS)
     (tmp_path / "m.plan").write_bytes(plan)
     assert (facts.sm, facts.precision) == (RTX_TARGETS, precision)
-    assert facts.sizes == (((64, 64), (256, 144), (640, 480)) if between else ((256, 144),) * 3)
+    assert facts.sizes == (((64, 64), FIXED_SIZE, (640, 480)) if between else (FIXED_SIZE,) * 3)
     assert engine_of_plan(tmp_path / "m.plan") == "tensorrt-rtx"
     assert read_facts(tmp_path / "m.plan") == facts
     assert facts.metadata is not None and ModelSpec.from_json(facts.metadata).precision == precision
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize(("generator", "recipe"), [("conv", "dcgan"), ("mlp", "gan")])
+@pytest.mark.parametrize(("generator", "recipe", "precision"), [("conv", "dcgan", "fp16"), ("mlp", "gan", "fp32")])
 def test_latent_generators_build_for_every_gpu(generator: str, recipe: str, precision: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    trained = TrainedGenerator(build_latent_generator(generator).eval(), recipe, "sample", {"generator": generator}, 0, [])
+    architecture: dict[str, Any] = {"generator": generator, "ngf": 8} if generator == "conv" else {"generator": generator}
+    trained = TrainedGenerator(build_latent_generator(**architecture).eval(), recipe, "sample", architecture, 0, [])
     export_onnx(trained, tmp_path / "m.onnx", precision=precision, check=False)
     targets: tuple[int, ...] = RTX_TARGETS
-    if (generator, precision) == ("mlp", "fp32"):
+    if generator == "mlp":
         with pytest.raises(EngineError, match="SM75.*FP32 GEMM is not supported"):
             build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=(75,))
         targets = tuple(target for target in targets if target != 75)
@@ -88,13 +84,11 @@ def test_progress_rises_to_one_and_can_stop_the_build(tiny_model: Path) -> None:
         build_plan(tiny_model, "tensorrt-rtx", (64, 48), sm=(89,), on_build=stop)
 
 
-def test_a_fixed_model_needs_no_size(tmp_path: Path) -> None:
-    architecture: dict[str, Any] = {"generator": "frame", "width": 8, "blocks": 1}
-    trained = TrainedGenerator(build_generator(**architecture).eval(), "distill", "a2b", architecture, 0, [])
-    export_onnx(trained, tmp_path / "m.onnx", size=(64, 48), check=False)
-    assert build_plan(tmp_path / "m.onnx", "tensorrt-rtx", sm=(89,))[1].sizes == ((64, 48),) * 3
-    with pytest.raises(EngineError, match="fixed to 64x48, got a frame of 128x96"):
-        build_plan(tmp_path / "m.onnx", "tensorrt-rtx", (128, 96), sm=(89,))
+def test_a_fixed_model_needs_no_size(family_model: Callable[[str, str], Path]) -> None:
+    path = family_model("frame-skip", "fp32")
+    assert build_plan(path, "tensorrt-rtx", sm=(89,))[1].sizes == (FIXED_SIZE,) * 3
+    with pytest.raises(EngineError, match="fixed to 192x108, got a frame of 128x96"):
+        build_plan(path, "tensorrt-rtx", (128, 96), sm=(89,))
 
 
 def test_invalid_sizes_targets_and_models_are_rejected(tiny_model: Path, tmp_path: Path) -> None:
@@ -158,8 +152,8 @@ def test_build_rejects_plans_and_models_with_nan_in_one_line(tiny_model: Path, t
         ),
     ],
 )
-def test_verify_names_the_expected_values(arguments: tuple[str, ...], message: str) -> None:
-    done = run_command("verify", "monet", *arguments)
+def test_verify_names_the_expected_values(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = run_command("verify", "monet", *arguments, *frame_options(tmp_path))
     assert done.returncode == 1 and message in " ".join(done.stderr.split())
 
 
