@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def is_gpu(device: torch.device) -> bool:
-    """Whether the device is a CUDA GPU."""
+    """Returns whether the device is a CUDA GPU."""
     return device.type == "cuda"
 
 

@@ -79,7 +79,7 @@ class Clip:
 
 
 def luma(frame: av.VideoFrame) -> NDArray[np.float32]:
-    """(H, W) upright luma as stored, clipped to the displayed range, on the scale of 8 bits; RGB by BT.601."""
+    """Returns (H, W) upright luma as stored, clipped to the displayed range, on the scale of 8 bits; RGB by BT.601."""
     form = frame.format
     if form.is_rgb or form.has_palette:
         return np.asarray(frame.to_ndarray(format="bgr24") @ BGR_TO_LUMA, np.float32)
@@ -92,7 +92,7 @@ def luma(frame: av.VideoFrame) -> NDArray[np.float32]:
 
 
 def luma_error(source: av.VideoFrame, output: av.VideoFrame) -> float:
-    """Mean square difference of the luma, without the row or column that pads an output to an even size."""
+    """Computes the mean square difference of the luma, without the row or column that pads an output to an even size."""
     one = luma(source)
     rgb = source.format.is_rgb or source.format.has_palette
     other = np.asarray(output.to_ndarray(format="bgr24") @ BGR_TO_LUMA, np.float32) if rgb else luma(output)
@@ -100,7 +100,7 @@ def luma_error(source: av.VideoFrame, output: av.VideoFrame) -> float:
 
 
 def psnr_from_mse(mse: float) -> float:
-    """PSNR in dB on the scale of 8 bits."""
+    """Returns the PSNR in dB on the scale of 8 bits."""
     return round(float(10 * np.log10(255**2 / max(mse, 1e-9))), 2)
 
 
@@ -117,7 +117,7 @@ def timed_frames(container: Any) -> Iterator[tuple[av.VideoFrame, Fraction]]:
 
 
 def audio_packets(video: Path) -> list[tuple[Fraction, Fraction]]:
-    """Start and duration, in seconds, of each packet of the first audio track."""
+    """Lists start and duration, in seconds, of each packet of the first audio track."""
     with av.open(str(video)) as container:
         if not container.streams.audio:
             return []
@@ -160,7 +160,7 @@ def compare_sound(source: Path, output: Path, result: Clip) -> None:
 
 
 def colors(stream: Any) -> str:
-    """Pixel format, then H.273's code points, of a stream of which a frame was decoded. Without a range: limited."""
+    """Returns the pixel format, then H.273's code points, of a stream of which a frame was decoded. Without a range: limited."""
     context = stream.codec_context
     tags = (context.colorspace, context.color_range or 1, context.color_primaries, context.color_trc)
     return f"{context.pix_fmt} {'/'.join(str(int(tag)) for tag in tags)}"
@@ -237,7 +237,7 @@ def failed_checks(result: Clip, suffix: str) -> list[str]:
 
 
 def table(clips: list[Clip]) -> Table:
-    """The comparison as a table for the terminal."""
+    """Returns the comparison as a table for the terminal."""
     out = Table("clip", "frames", "times", "sound", "packets", "seconds", "sync", "dB", "worst", "size", "colors", "remarks")
     for clip in clips:
         remarks = [*clip.broken, *clip.dropped, *clip.notices, *([clip.damage] if clip.damage else [])]

@@ -35,7 +35,7 @@ def time_in_turns(
     turns: int,
     counts: tuple[int, int],
 ) -> tuple[list[float], list[float]]:
-    """Median milliseconds of each turn, for ours and for the reference. counts: frames per turn of each."""
+    """Measures the median milliseconds of each turn, for ours and for the reference. counts: frames per turn of each."""
     ours_ms, reference_ms = [], []
     times_ms(reference, frames, 1)  # a frame takes seconds, so one warm-up is enough
     for _ in range(turns):

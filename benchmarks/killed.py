@@ -40,7 +40,7 @@ def content(video: Path) -> str:
 
 
 def command(source: Path, output: Path, model: str, preset: str) -> list[str]:
-    """The command line of the conversion."""
+    """Returns the command line of the conversion."""
     return [sys.executable, "-m", "cyclecast", "convert", str(source), str(output), "--model", model, "--preset", preset]
 
 

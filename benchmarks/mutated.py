@@ -96,7 +96,7 @@ def draw_case(files: Sequence[Path], seed: int, number: int) -> Case:
 
 
 def is_image(path: Path) -> bool:
-    """Whether it is an image by its suffix, as `convert_file` decides it."""
+    """Returns whether it is an image by its suffix, as `convert_file` decides it."""
     return path.suffix.lower() in images.SUFFIXES
 
 

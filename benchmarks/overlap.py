@@ -64,7 +64,7 @@ def time_stages(clip: Path, folder: Path, model: Model) -> dict[str, Seconds]:
 
 
 def ratio(wholes: list[Seconds], separate: list[dict[str, Seconds]], clock: str) -> float:
-    """Median over the rounds of the time of `convert` divided by the sum of the stages' times. clock: wall or cpu."""
+    """Returns the median over the rounds of the time of `convert` divided by the sum of the stages' times. clock: wall or cpu."""
     sums = [sum(getattr(stage, clock) for stage in stages.values()) for stages in separate]
     ratios: list[float] = [getattr(whole, clock) / of for whole, of in zip(wholes, sums, strict=True)]
     return round(statistics.median(ratios), 3)

@@ -60,7 +60,7 @@ def at_scale(paint: Paint, scale: float) -> Paint:
 def figures(
     paint: Paint, on_frames: Paint, photos: list[Image], real: torch.Tensor, clips: list[Path], seconds: float
 ) -> dict[str, Any]:
-    """KID (mean and deviation over its subsets), SSIM to the photo, warping error of each clip and their mean."""
+    """Computes KID (mean and deviation over its subsets), SSIM to the photo, warping error of each clip and their mean."""
     outputs = [paint(photo) for photo in photos]
     images = torch.from_numpy(np.stack(outputs)[..., ::-1].copy()).permute(0, 3, 1, 2)
     distance = fid_kid(real, images, ImageNetFeatures())
@@ -77,7 +77,7 @@ def figures(
 
 
 def sheet(photos: list[Image], painters: dict[str, Paint], clips: list[Path], on_frames: dict[str, Paint]) -> Image:
-    """Eight photos with the outputs of each model, then four frames of each clip."""
+    """Shows eight photos with the outputs of each model, then four frames of each clip."""
     rows = [add_caption(np.concatenate(photos[:8], 1), "photo")]
     rows += [add_caption(np.concatenate([paint(photo) for photo in photos[:8]], 1), name) for name, paint in painters.items()]
     width = rows[0].shape[1]

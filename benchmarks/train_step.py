@@ -36,7 +36,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 def plain_step(networks: dict[str, nn.Module]) -> Callable[[Batch], None]:
-    """The step as written from the paper: one generator call for each batch of images, everything in fp32."""
+    """Builds the step as written from the paper: one generator call for each batch of images, everything in fp32."""
     generator_ab, generator_ba = networks["generator_ab"], networks["generator_ba"]
     discriminator_a, discriminator_b = networks["discriminator_a"], networks["discriminator_b"]
     generator_optimizer = torch.optim.Adam(
@@ -76,7 +76,7 @@ def plain_step(networks: dict[str, nn.Module]) -> Callable[[Batch], None]:
 
 
 def ours(recipe: CycleGan, device: torch.device) -> Callable[[Batch], None]:
-    """The recipe's step as the training loop calls it, including the average of the weights, which the plain step lacks."""
+    """Builds the recipe's step as the training loop calls it, with the average of the weights, which the plain step lacks."""
     layout = pick_memory_format("auto", device, 128)
     learner = Learner(recipe.networks, recipe.optimizers, device, pick_precision("auto", device))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -15,10 +16,11 @@ import pytest
 from filelock import FileLock
 
 from cyclecast.video.convert.parts import PART_FRAMES
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.muxer import assemble
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.time_range import TimeRange
-from cyclecast.video.files.writer import Encoding, VideoWriter
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.scene import Scene, write_sound
 
@@ -57,6 +59,13 @@ LONGEST_FILES = (  # the longest first: no worker of pytest-xdist gets one of th
 def pytest_configure(config: pytest.Config) -> None:
     """Keeps pytest-xdist from sorting the files by their number of tests, which puts a few long tests last."""
     config.option.loadscopereorder = False
+
+
+def pytest_collection_finish() -> None:
+    """Keeps the garbage collector from walking again and again over what the tests and libraries keep to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

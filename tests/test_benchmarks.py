@@ -92,7 +92,7 @@ def test_hd_frames_are_compared_with_the_papers_generator(tiny_model: Path) -> N
 def teacher(small_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CycleGAN run of one step."""
     run = tmp_path_factory.mktemp("teacher") / "run"
-    train("cyclegan", small_config("cyclegan", run, steps=1, norm="none"))
+    train("cyclegan", small_config("cyclegan", run, steps=1, norm="none", generator="frame", width=8, blocks=3))
     return run
 
 

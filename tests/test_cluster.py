@@ -26,8 +26,7 @@ from tests.commands import run_command
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
 
-SLOW = ("--work-height", "288", "--preset", "ultrafast")  # a part takes longer than the second host needs to start a worker
-OPTIONS = (*SLOW, "--strength", "0.5")
+OPTIONS = ("--work-height", "96", "--preset", "ultrafast", "--strength", "0.5")
 
 
 def arguments(clip: Path, out: Path, model: Path, *more: str) -> list[str]:
@@ -47,6 +46,16 @@ def alone(long_clip: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFa
     done = run_command(*arguments(long_clip, out, tiny_model))
     assert done.returncode == 0, done.stderr
     return out
+
+
+def stop_worker(process: int) -> int | None:
+    """Stops a descendant of this process while it is making a part, and returns it; None if there is none at the moment."""
+    for worker in workers_of(process):
+        os.kill(worker, signal.SIGSTOP)
+        if worker in workers_of(process):
+            return worker
+        os.kill(worker, signal.SIGCONT)  # its part was finished a moment ago
+    return None
 
 
 def workers_of(process: int) -> Iterator[int]:
@@ -78,8 +87,8 @@ def test_a_worker_that_dies_is_replaced_and_the_output_is_the_same(
     killed = None
     while killed is None and process.poll() is None:
         if list(folder_of(out).glob("0*.mp4")):
-            killed = next(workers_of(process.pid), None)
-        time.sleep(0.005)
+            killed = stop_worker(process.pid)
+        time.sleep(0.01)
     assert killed is not None, process.communicate()
     os.kill(killed, signal.SIGKILL)
     printed, errors = process.communicate(timeout=120)
@@ -180,12 +189,18 @@ def test_hosts_without_the_source_receive_it(
     shutil.copy(long_clip, clip)
 
     def start(out: Path) -> tuple[subprocess.Popen[str], int]:
-        """Starts a conversion. Returns it and a worker of the second host that has received the source and is making a part."""
-        process = one.start(*command(clip, out, tiny_model, "--cluster", "10.77.0.1:6379"))
+        """Starts a conversion. Returns it and a worker of the second host, stopped while it is making a part.
+
+        The first host's worker waits for that, however long the second one takes to start.
+        """
+        process, waiting = one.start(*command(clip, out, tiny_model, "--cluster", "10.77.0.1:6379")), None
         while process.poll() is None:
-            if two.sent("cyclecast-*/*/*/part.mp4") and (worker := next(workers_of(two.pid), None)):
+            waiting = waiting or stop_worker(one.pid)
+            if two.sent("cyclecast-*/*/*/part.mp4") and (worker := stop_worker(two.pid)):
+                if waiting:
+                    os.kill(waiting, signal.SIGCONT)
                 return process, worker
-            time.sleep(0.005)
+            time.sleep(0.01)
         raise AssertionError(process.communicate())
 
     def is_same(process: subprocess.Popen[str], out: Path) -> bool:
@@ -200,8 +215,9 @@ def test_hosts_without_the_source_receive_it(
     assert is_same(process, tmp_path / "worker.mp4")
     assert not one.sent() and not two.sent()
 
-    process, _ = start(tmp_path / "changed.mp4")
+    process, worker = start(tmp_path / "changed.mp4")
     os.utime(clip)
+    os.kill(worker, signal.SIGCONT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in errors
     assert f"error: {clip}: was changed while it was converted" in errors.splitlines()[-1]

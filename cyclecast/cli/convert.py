@@ -57,7 +57,8 @@ def convert(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     codec: Annotated[
-        str | None, typer.Option(help="Video codec: h264, hevc (H.265), av1 or vp9. Default: vp9 for .webm, otherwise h264.")
+        str | None,
+        typer.Option(help="Video codec: h264, hevc (H.265), av1, vp9, prores or ffv1. Default: vp9 for .webm, otherwise h264."),
     ] = None,
     crf: Annotated[
         int | None,

@@ -30,9 +30,9 @@ from cyclecast.video.convert.job import Job, SourceEnd
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PART_FRAMES
 from cyclecast.video.convert.pipeline import StageSeconds
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.time_range import TimeRange
-from cyclecast.video.files.writer import Encoding
 
 CONNECT_TIMEOUT_S = 5.0
 QUEUED_PER_WORKER = 2  # parts given to Ray for each that is converted: all stay busy, and memory stays flat
@@ -88,8 +88,8 @@ class Cluster:
         spans = list(_spans(video))
         missing = deque((index, span) for index, span in enumerate(spans) if not job.has_part(index))
         total = sum(span.packets for span in spans)
-        work, notices = StageSeconds(), []
-        request = self._request(source, time_range, options, encoding)
+        work, notices = StageSeconds(), list(video.notices)
+        request = self._request(source, time_range, options, encoding, video.alpha_notice)
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(_remove_everywhere, request.video_folder)
             tasks = PartTasks(request, source, missing, self._cpus_per_part, QUEUED_PER_WORKER * self._concurrent_parts)
@@ -107,7 +107,9 @@ class Cluster:
         job.finish_source(SourceEnd(notices, f"damaged: {lost} of {total} frames cannot be decoded" if lost > 0 else None))
         return work
 
-    def _request(self, source: SourceFile, time_range: TimeRange, options: ConvertOptions, encoding: Encoding) -> PartRequest:
+    def _request(
+        self, source: SourceFile, time_range: TimeRange, options: ConvertOptions, encoding: Encoding, alpha_notice: str | None
+    ) -> PartRequest:
         return PartRequest(
             versions=VERSIONS,
             run_folder=self._run_folder,
@@ -125,6 +127,7 @@ class Cluster:
             work_height=options.work_height,
             strength=options.strength,
             encoding=encoding,
+            alpha_notice=alpha_notice,
         )
 
     def __enter__(self) -> Cluster:

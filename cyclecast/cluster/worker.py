@@ -21,9 +21,10 @@ from cyclecast.files import digest_of_ends
 from cyclecast.runtime.model import Model
 from cyclecast.video.convert.pipeline import StageSeconds
 from cyclecast.video.convert.styling import style_frames
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.time_range import ResumePoint, TimeRange
-from cyclecast.video.files.writer import Encoding, Part, VideoWriter
+from cyclecast.video.files.writer import Part, VideoWriter
 from cyclecast.video.frame import Frame
 
 VERSIONS = f"cyclecast {cyclecast.__version__} and PyAV {av.__version__}"  # all machines need the same
@@ -54,6 +55,8 @@ class PartRequest:
     work_height: int | None
     strength: float
     encoding: Encoding
+    alpha_notice: str | None
+    """As `VideoFile.alpha_notice`."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,19 @@ def make_part(request: PartRequest, span: Span) -> PartResult | None:
     except OSError as error:
         raise OutputError(f"{host}: the model and the source cannot be stored there ({error.strerror})") from error
     with part_folder as name:
-        return _convert_part(request, span, source, model, Path(name) / "part.mp4")
+        return _convert_part(request, span, source, model, Path(name) / f"part{request.encoding.part_suffix}")
 
 
 def _convert_part(request: PartRequest, span: Span, source: Path, model: Model, path: Path) -> PartResult:
     """Converts the part into a file at `path`."""
     with VideoFile(source, request.time_range, deinterlace=request.deinterlace) as video:
+        video.alpha_notice = request.alpha_notice
         video.resume_at(ResumePoint(1, span.first - 1, sequential=True))
         frames = _frames_before(span.end, video)
         first = next(frames, None)
         if first is None:
             return PartResult(b"", None, video.notices, StageSeconds())
-        with VideoWriter(path, video.info, request.encoding, first=first.pts) as writer:
+        with VideoWriter(path, video.info, request.encoding, first=first.pts, is_part=True) as writer:
             frames = itertools.chain([first], frames)
             stages = style_frames(frames, model, request.work_height, request.strength, writer.write)
         return PartResult(path.read_bytes(), writer.part(), video.notices, stages)

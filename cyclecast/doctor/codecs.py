@@ -20,7 +20,7 @@ class EncoderFacts:
 
     name: str
     codec: str
-    """h264, hevc, av1 or vp9."""
+    """One of `encoders.ENCODERS`."""
     hardware: str | None
     """One of `encoders.HARDWARE`; None: software."""
     works: bool

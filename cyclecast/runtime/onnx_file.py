@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cyclecast.errors import EngineNotInstalled, MissingModelError, ModelError
 from cyclecast.runtime.engine import EXPECTED_MODEL, TensorSpec, UnreadableModel, frame_size, frame_spec
 from cyclecast.runtime.file_type import how_to_convert
+from cyclecast.runtime.model_sizes import describe_excess
 from cyclecast.spec import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -53,11 +54,14 @@ def openvino_core() -> openvino.Core:
 
 
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
-    """Reads the graph in `path`. Raises ModelError if the file is not a model, UnreadableModel if another library may read it."""
+    """Reads the graph in `path`. Raises UnreadableModel if another library may read it.
+
+    Raises ModelError if the file is not a model, or if the model's constants take too much memory (see `model_sizes`).
+    """
     if found := how_to_convert(path):  # OpenVINO would try other formats, whose libraries print errors
         raise ModelError(f"{path}: not a model cyclecast can run: openvino cannot read it: {found}")
     try:
-        return core.read_model(str(path))
+        model = core.read_model(str(path))
     except RuntimeError as error:
         if not path.is_file():
             raise MissingModelError(f"{path}: no such model") from error
@@ -65,6 +69,20 @@ def read_model(core: openvino.Core, path: Path) -> openvino.Model:
         raise UnreadableModel(
             f"{path}: not a model cyclecast can run: openvino cannot read it (expected {EXPECTED_MODEL})"
         ) from error
+    if excess := describe_excess(model):
+        raise ModelError(f"{path}: not a model cyclecast can run: {excess}")
+    return model
+
+
+def find_excess(path: Path) -> str | None:
+    """Returns that the model's constants take too much memory; None if they do not, or if OpenVINO cannot read the file."""
+    if how_to_convert(path):
+        return None
+    try:
+        return describe_excess(openvino_core().read_model(str(path)))
+    except (EngineNotInstalled, RuntimeError):
+        log.debug("openvino cannot read %s", path, exc_info=True)
+        return None
 
 
 def describe(path: Path, model: openvino.Model | None = None) -> tuple[tuple[int, int] | None, str | None]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from cyclecast.errors import InputError
 from cyclecast.files import is_hidden
 from cyclecast.training.data import list_images
+from cyclecast.video.alpha import compose
 from cyclecast.video.files.images import read_still
 from cyclecast.video.frame import Image
 
@@ -23,9 +22,8 @@ def read_opaque(path: Path, background: Image | None = None) -> Image:
         raise InputError(f"{path}: cannot be read as an image: {still.damage}")
     if still.alpha is None:
         return still.image
-    alpha = still.alpha[..., None].astype(np.float32) / 255
-    behind = np.float32(255) if background is None or background.shape != still.image.shape else background
-    return np.asarray(np.rint(alpha * still.image + (1 - alpha) * behind), np.uint8)
+    behind = 255 if background is None or background.shape != still.image.shape else background
+    return compose(still.image, still.alpha, behind)
 
 
 def list_visible(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer, Type
+from numpy.typing import NDArray
 
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Color, Image
@@ -58,14 +59,19 @@ class BgrConverter:
         matrix = frame.colorspace = FALLBACKS.get(frame.colorspace, frame.colorspace)
         if matrix not in SWSCALE_MATRICES and matrix not in (RGB, UNSPECIFIED):
             raise InputError(f"its color matrix is not supported (matrix {matrix} of ITU-T H.273)")
-        transposed, flipped_x, flipped_y = orientation(frame)
+        turned = orientation(frame)
         if self._tone_mapping is not None:
             frame = self._tone_mapping(frame)
         image = np.asarray(frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOR_FLAGS), np.uint8)
-        if transposed:
-            image = image.transpose(1, 0, 2)
-        image = image[:: -1 if flipped_y else 1, :: -1 if flipped_x else 1]
-        return np.ascontiguousarray(image)
+        return turn_upright(image, turned)
+
+
+def turn_upright(image: NDArray[np.uint8], turned: tuple[bool, bool, bool]) -> NDArray[np.uint8]:
+    """Applies the result of `orientation` to (H, W, 3) or (H, W)."""
+    transposed, flipped_x, flipped_y = turned
+    if transposed:
+        image = image.swapaxes(0, 1)
+    return np.ascontiguousarray(image[:: -1 if flipped_y else 1, :: -1 if flipped_x else 1])
 
 
 class ToneMapping:

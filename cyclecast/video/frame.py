@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import av
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
+Alpha = NDArray[np.uint8]  # (H, W), from 0, fully transparent, to 255; not multiplied into the colors
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class StreamInfo:
     """Seconds subtracted from every timestamp, for sources whose clock starts late, such as recordings of broadcasts."""
     pix_fmt: str = "yuv420p"
     """FFmpeg's name of the source's pixel format."""
+    has_alpha: bool = False
+    """Frames may have transparent pixels."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Frame:
     """Display time in ticks; 0 if the stream does not state it."""
     captions: av.VideoFrame | None = None
     """The decoded frame, if closed captions (CEA-608 or 708) come with it."""
+    alpha: Alpha | None = None
+    """The transparency of the image; None: it is opaque, or composed on black."""
 
 
 class FrameFunction(Protocol):

@@ -5,6 +5,10 @@ from __future__ import annotations
 import gzip
 import struct
 import sys
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +125,7 @@ def test_the_test_split_of_an_idx_file_is_its_t10k_sibling(tmp_path: Path) -> No
         (lambda whole: whole[:9], "starts with 00000803"),
         (lambda whole: whole[:-5], "holds only"),
         (lambda whole: whole + b"more", "holds more"),
-        (lambda whole: whole[:4] + b"\xff" * 12 + whole[16:], "holds only"),
+        (lambda whole: whole[:4] + b"\xff" * 12 + whole[16:], "takes .* GB; at most 0.02 GB are read"),
         (lambda whole: gzip.compress(whole)[:-20], "damaged"),
         (lambda whole: idx(digits(5, 28)[0]), "5 images, but labels of shape"),
         (lambda whole: idx(digits(0, 28)[0]), "expected .* square images"),
@@ -257,3 +261,78 @@ def test_a_folder_with_images_stays_a_folder_of_images(domains: Path, tmp_path: 
     (tmp_path / "0.png").write_bytes((domains / "trainA" / "0.png").read_bytes())
     assert isinstance(open_domain(tmp_path, (40, 40), 32), ImageFolder) and find_digits(tmp_path) == tmp_path
     assert find_digits(tmp_path / "none") == tmp_path / "none"
+
+
+def hostile_npz(path: Path, header: tuple[int, ...], zeros: int) -> None:
+    """Writes images whose header announces a shape, followed by compressed zeros, with 3 labels."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        with archive.open("x_train.npy", "w") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": header})
+            for _ in range(zeros >> 20):
+                file.write(bytes(1 << 20))
+        with archive.open("y_train.npy", "w") as file:
+            np.lib.format.write_array(file, np.zeros(3, np.uint8))
+
+
+def huge_hdf5(path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("train/data", (4_000_000, 256), np.uint8, chunks=(1, 256), fillvalue=7)
+        file["train/target"] = np.zeros(3)
+
+
+def hdf5_with_a_huge_chunk(path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("train/data", (3, 256), np.uint8, chunks=(1_000_000, 256), maxshape=(None, 256))
+        file["train/target"] = np.zeros(3)
+        data.resize(4, axis=0)
+
+
+def hdf5_with_a_chunk_that_unpacks(path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("train/data", (3, 256), np.uint8, chunks=(3, 256), compression="gzip")
+        data.id.write_direct_chunk((0, 0), zlib.compress(bytes(64 << 20)))
+        file["train/target"] = np.zeros(3)
+
+
+def hdf5_of_another_file(path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("train/data", (3, 256), np.uint8, external=[("/dev/zero", 0, 3 * 256)])
+        file["train/target"] = np.zeros(3)
+
+
+def hostile_gzip(path: Path) -> None:
+    images = struct.pack(">HBB3I", 0, 8, 3, 1 << 20, 16, 16) + bytes(64 << 20)
+    path.write_bytes(gzip.compress(images, 9))
+    path.with_name("train-labels-idx1-ubyte").write_bytes(idx(np.zeros(3, np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "message"),
+    [
+        (lambda path: hostile_npz(path, (3, 16, 16), 64 << 20), "zeros.npz", "x_train takes 0.07 GB; at most 0.02 GB are read"),
+        (lambda path: hostile_npz(path, (4_000_000, 16, 16), 0), "header.npz", "x_train takes 1.02 GB; at most 0.02 GB"),
+        (huge_hdf5, "huge.h5", "/train/data takes 1.02 GB; at most 0.02 GB"),
+        (hdf5_with_a_huge_chunk, "chunk.h5", "a chunk of /train/data takes 0.26 GB"),
+        (hdf5_with_a_chunk_that_unpacks, "unpacks.h5", "a chunk of /train/data unpacks to more than its size"),
+        (hdf5_of_another_file, "other.h5", "/train/data is stored in another file"),
+        (hostile_gzip, "train-images-idx3-ubyte.gz", "the array of train-images-idx3-ubyte.gz takes 0.27 GB; at most 0.02 GB"),
+    ],
+    ids=["npz", "npz header", "hdf5 fill value", "hdf5 chunk", "hdf5 gzip", "hdf5 external", "idx gzip"],
+)
+def test_a_small_file_that_asks_for_much_memory_is_refused(
+    write: Callable[[Path], None], name: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    write(path)
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=rf"^{path}: cannot be read as digits \(train\): {message}"):
+            read_digits(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

@@ -16,6 +16,7 @@ from cyclecast.export.adopt.foreign import EXPECTED, Array, ForeignModel, Tensor
 from cyclecast.export.adopt.standard import standardize
 from cyclecast.runtime.engine import LATENT_MODEL, spec_from_metadata
 from cyclecast.runtime.file_type import describe_wrong_type, how_to_convert
+from cyclecast.runtime.onnx_file import find_excess
 from cyclecast.spec import METADATA_KEY
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ def _load(path: Path) -> onnx.ModelProto:
         log.debug("onnx cannot read %s", path, exc_info=True)
         raise ModelError(f"cannot be read as an ONNX model{_file_type(path)}") from error
     _reject_our_models(model)
+    if excess := find_excess(path):  # before its weights are read
+        raise ModelError(f"not a model that cyclecast can adopt: {excess}")
     try:
         load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # onnx raises many types

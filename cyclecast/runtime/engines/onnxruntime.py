@@ -27,6 +27,7 @@ from cyclecast.runtime.engine import (
 from cyclecast.runtime.file_type import how_to_convert
 from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.runtime.model_file import ModelFile, as_model_file
+from cyclecast.runtime.onnx_file import find_excess
 from cyclecast.spec import METADATA_KEY
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ class OnnxRuntimeEngine(SynchronousEngine):
         self._onnxruntime = onnxruntime
         self._file = as_model_file(model)
         self._path = path = self._file.path
+        with self._file.on_disk() as file:
+            if excess := find_excess(file):
+                raise ModelError(f"{path}: not a model cyclecast can run: {excess}")
         session = self._open_best_device() if device == "auto" else self._open_device(device)
         self.metadata: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.precision = frame_spec(path, self.metadata).precision

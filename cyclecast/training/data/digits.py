@@ -30,7 +30,10 @@ IDX_IMAGES = re.compile(r"(.*)images([-.])idx3-ubyte(\.gz)?", re.IGNORECASE)
 INK_KEPT = 0.99  # share of a set's ink that remains after its border is cropped
 GZIP_MAGIC = b"\x1f\x8b"
 READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
-MAX_IDX_BYTES = 1 << 30  # a damaged header may announce any size
+MAX_BYTES = 1 << 30  # of one array; a damaged header may announce any size
+EXPANSION = 100  # bytes of an array for each byte of its file; compressed MNIST has 5, as 64-bit floats 40
+ALLOWANCE = 16 << 20  # bytes beside that
+GZIP_FILTER, SAME_SIZE_FILTERS = 1, (2, 3)  # HDF5's numbers; shuffled bytes, and a checksum behind them
 
 
 def list_digit_files(folder: Path) -> list[Path]:
@@ -172,6 +175,14 @@ def _classes(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
+def _check_size(path: Path, what: str, size: int) -> None:
+    """Raises _Malformed if an array of `size` bytes is larger than the file can reasonably hold; call it before reading it."""
+    held = path.stat().st_size
+    limit = min(MAX_BYTES, EXPANSION * held + ALLOWANCE)
+    if size > limit:
+        raise _Malformed(f"{what} takes {size / 1e9:.2f} GB; at most {limit / 1e9:.2f} GB are read from {held / 1e9:.4f} GB")
+
+
 def _read_npz(path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise _Malformed("not an archive of arrays, as np.savez writes them")
@@ -179,9 +190,22 @@ def _read_npz(path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
         for keys in NPZ_KEYS:
             images, labels = (key.format(split) for key in keys)
             if images in archive.files and labels in archive.files:
+                for key in (images, labels):
+                    _check_npz_array(path, archive.zip, key)
                 return archive[images], archive[labels]
         expected = " or ".join(" and ".join(key.format(split) for key in keys) for keys in NPZ_KEYS)
         raise _Malformed(f"expected {expected}, got {', '.join(archive.files) or 'nothing'}")
+
+
+def _check_npz_array(path: Path, archive: zipfile.ZipFile, key: str) -> None:
+    """Checks an array's size in the archive and in its header, which may differ."""
+    entry = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    _check_size(path, key, entry.file_size)
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+    _check_size(path, key, math.prod(shape) * dtype.itemsize)
 
 
 def _read_hdf5(path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -193,7 +217,30 @@ def _read_hdf5(path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
         found = [file.get(f"{split}/{name}") for name in ("data", "target")]
         if not all(isinstance(dataset, h5py.Dataset) for dataset in found):
             raise _Malformed(f"expected {split}/data and {split}/target, got {', '.join(file) or 'nothing'}")
+        for dataset in found:
+            if dataset.file.filename != file.filename:
+                raise _Malformed(f"{dataset.name} is stored in another file")
+            _check_hdf5_dataset(path, dataset)
         return np.asarray(found[0]), np.asarray(found[1])
+
+
+def _check_hdf5_dataset(path: Path, dataset: Any) -> None:
+    """Checks what a dataset takes once read: all values, one chunk, which may be larger, and what its chunks unpack to."""
+    if dataset.is_virtual or dataset.external:
+        raise _Malformed(f"{dataset.name} is stored in another file")
+    if dataset.dtype.kind not in "iuf":
+        raise _Malformed(f"expected numbers in {dataset.name}, got {dataset.dtype}")
+    _check_size(path, dataset.name, math.prod(dataset.shape or ()) * dataset.dtype.itemsize)
+    chunk_size = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    _check_size(path, f"a chunk of {dataset.name}", chunk_size)
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
+    if not set(filters) <= {GZIP_FILTER, *SAME_SIZE_FILTERS} or filters.count(GZIP_FILTER) > 1:
+        raise _Malformed(f"{dataset.name} is compressed; expected gzip or no compression")
+    for index in range(dataset.id.get_num_chunks() if GZIP_FILTER in filters else 0):
+        _, packed = dataset.id.read_direct_chunk(dataset.id.get_chunk_info(index).chunk_offset)
+        if len(zlib.decompressobj().decompress(packed, chunk_size + 1)) > chunk_size:  # HDF5 would unpack all of it
+            raise _Malformed(f"a chunk of {dataset.name} unpacks to more than its size")
 
 
 def _read_idx_pair(path: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -221,7 +268,8 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             raise _Malformed(f"{path.name} starts with {header[:4].hex() or 'nothing'}, not with 000008{dimensions:02x}")
         shape = struct.unpack(f">{dimensions}I", header[4:])
         size = math.prod(shape)
-        values = file.read(min(size, MAX_IDX_BYTES) + 1)
+        _check_size(path, f"the array of {path.name}", size)
+        values = file.read(size + 1)
     if len(values) != size:
         found = "more" if len(values) > size else f"only {len(values)}"
         raise _Malformed(f"the header of {path.name} announces {size} values, the file holds {found}")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyclecast.errors import InputError, MissingExtraError, MissingInputError
+from cyclecast.training.checkpoint_sizes import check_sizes
 from cyclecast.training.evaluate.classifier import SmallClassifier, device_of, to_unit
 from cyclecast.training.networks.features import EfficientNetFeatures, FrozenConvolution, load_pretrained
 
@@ -116,6 +117,7 @@ def inception_features(path: Path) -> InceptionFeatures:
     _import_or_explain("torch_fidelity")
     fid = _import_or_explain("torchmetrics.image.fid")
     try:
+        check_sizes(path)
         torch.load(path, map_location="meta", weights_only=True)  # torch-fidelity unpickles, and so runs, anything
         network = fid.NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
     except Exception as error:  # unpickling and load_state_dict raise errors of any type

@@ -12,10 +12,11 @@ from cyclecast.errors import ConfigError, OutputError
 from cyclecast.image_formats import FORMATS
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.encoders import ENCODERS
-from cyclecast.video.files.pixel_formats import UNREADABLE
+from cyclecast.video.files.encoding import Encoding
+from cyclecast.video.files.pixel_formats import ALPHA_CONTAINERS, UNREADABLE, holds_alpha
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.time_range import TimeRange
-from cyclecast.video.files.writer import CONTAINERS, Encoding, reason
+from cyclecast.video.files.writer import CONTAINERS, reason
 from cyclecast.video.frame import StreamInfo
 
 GIF = ".gif"
@@ -52,8 +53,10 @@ def check_tracks(source: Path, output: Path, info: StreamInfo, time_range: TimeR
         raise OutputError(f"{output}: {suffix} cannot hold the tracks of {source} ({reason(error)}){hint}") from error
 
 
-def output_encoding(output: Path, options: ConvertOptions) -> Encoding:
+def output_encoding(output: Path, options: ConvertOptions, has_alpha: bool = False) -> Encoding:
     """Returns the encoding of a video with this name. A GIF is assembled from frames that were encoded without loss.
+
+    has_alpha: of the source.
 
     Raises OutputError if the suffix is unknown or the container cannot hold the codec or its pixel format; ConfigError for an
     unknown codec, and for an option that a GIF does not have.
@@ -63,6 +66,8 @@ def output_encoding(output: Path, options: ConvertOptions) -> Encoding:
         for name in ("codec", "crf", "preset", "pix_fmt"):
             if getattr(options, name) is not None:
                 raise ConfigError(f"{output}: a GIF has no {name}; leave out --{name.replace('_', '-')}")
+        if has_alpha:
+            return Encoding("ffv1", pix_fmt="yuva444p")
         return Encoding("h264", crf=0, preset="ultrafast", pix_fmt="yuv444p")
     if suffix in FORMATS:
         names = ", ".join([*CONTAINERS, GIF])
@@ -77,7 +82,11 @@ def output_encoding(output: Path, options: ConvertOptions) -> Encoding:
     _check_container(output, suffix, codec)
     if (codec, options.pix_fmt) in UNREADABLE:
         raise OutputError(f"{output}: {codec} with {options.pix_fmt} pixels cannot be stored; use --pix-fmt yuv444p or yuv420p")
-    return Encoding(codec, options.crf, options.preset, options.pix_fmt)
+    encoding = Encoding(codec, options.crf, options.preset, options.pix_fmt)
+    if encoding.keeps_alpha and not holds_alpha(codec, suffix):
+        others = " and ".join(f"{name} in {' and '.join(suffixes)}" for name, suffixes in ALPHA_CONTAINERS.items())
+        raise OutputError(f"{output}: {codec} in {suffix} cannot hold the transparency of {options.pix_fmt}; {others} can")
+    return encoding
 
 
 def _check_container(output: Path, suffix: str, codec: str) -> None:

@@ -15,6 +15,7 @@ from cyclecast.errors import CyclecastError, EngineError, InputError, Interrupte
 from cyclecast.files import atomic_write, check_output, check_source, write_error
 from cyclecast.image_formats import FORMATS, RAW_SUFFIXES
 from cyclecast.phrases import count_noun
+from cyclecast.video.alpha import fill_hidden
 from cyclecast.video.convert.callbacks import OnFrame, OnMessage
 from cyclecast.video.convert.containers import GIF, check_tracks, output_encoding
 from cyclecast.video.convert.job import Job, SourceEnd
@@ -29,12 +30,19 @@ from cyclecast.video.files.captions import CAPTIONED
 from cyclecast.video.files.codecs import choose_encoder, is_listed
 from cyclecast.video.files.decoders import choose_decoder
 from cyclecast.video.files.encoders import HARDWARE
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.muxer import assemble, assemble_gif
-from cyclecast.video.files.pixel_formats import COMMON, closest_pix_fmt, describe_change
+from cyclecast.video.files.pixel_formats import (
+    COMMON,
+    closest_alpha_pix_fmt,
+    closest_pix_fmt,
+    describe_change,
+    describe_lost_alpha,
+)
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.time_range import ResumePoint, TimeRange
-from cyclecast.video.files.writer import Encoding, even
+from cyclecast.video.files.writer import even
 from cyclecast.video.frame import FrameFunction, StreamInfo
 from cyclecast.video.resize import style_frame, work_size
 
@@ -106,10 +114,11 @@ def convert_video(
     started = time.perf_counter()
     time_range, decoder = TimeRange(options.start, options.duration, options.mend_clock), choose_decoder(options.decoder)
     with VideoFile(source, time_range, decoder.hwaccel(), options.deinterlace == "auto") as video:
-        info, encoding = video.info, output_encoding(output, options)
+        info, encoding = video.info, output_encoding(output, options, video.info.has_alpha)
         hardware = "software" if output.suffix.lower() == GIF else options.encoder
         if encoding.pix_fmt is None:
-            encoding = _follow_source(encoding, hardware, video)
+            encoding = _follow_source(encoding, hardware, video, output.suffix.lower())
+        video.alpha_notice = None if encoding.keeps_alpha else describe_lost_alpha(encoding.codec, output.suffix.lower())
         encoder = choose_encoder(encoding.codec, hardware, pix_fmt=encoding.pix_fmt, size=(even(info.width), even(info.height)))
         encoding = replace(encoding, hardware=encoder.hardware)
         check_tracks(source, output, info, time_range, options.audio)
@@ -156,10 +165,13 @@ def convert_video(
     )
 
 
-def _follow_source(encoding: Encoding, hardware: str, video: VideoFile) -> Encoding:
+def _follow_source(encoding: Encoding, hardware: str, video: VideoFile, suffix: str) -> Encoding:
     """Returns the encoding with the pixel format closest to the source's; adds a notice to the video for what is lost."""
     named = replace(encoding, hardware=hardware if hardware in HARDWARE else None).encoder
-    pix_fmt = closest_pix_fmt(named, video.info.pix_fmt) if is_listed(named.name) else COMMON
+    pix_fmt = COMMON
+    if is_listed(named.name):
+        alpha_pix_fmt = closest_alpha_pix_fmt(named, video.info.pix_fmt, suffix) if video.info.has_alpha else None
+        pix_fmt = alpha_pix_fmt or closest_pix_fmt(named, video.info.pix_fmt)
     if change := describe_change(video.info.pix_fmt, pix_fmt):
         video.notices.append(change)
     return replace(encoding, pix_fmt=pix_fmt)
@@ -238,7 +250,8 @@ def convert_image(
         started = time.perf_counter()
         still = images.read_still(source)
         decoded = time.perf_counter()
-        styled_image = style_frame(still.image, function, options.work_height, options.strength)
+        image = still.image if still.alpha is None else fill_hidden(still.image, still.alpha)
+        styled_image = style_frame(image, function, options.work_height, options.strength)
         styled = time.perf_counter()
         dropped = images.write_still(partial, replace(still, image=styled_image))
         ended = time.perf_counter()

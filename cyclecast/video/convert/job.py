@@ -38,8 +38,8 @@ from cyclecast.video.files.writer import Part
 
 LIST_NAME = "parts.jsonl"
 LOCK_NAME = "lock"
-PART_NAME = re.compile(r"\d{6,}\.mp4")
-UNFINISHED_NAME = re.compile(r"open-\d{6,}\.mp4|assembled\.\w+")
+PART_NAME = re.compile(r"\d{6,}\.(mp4|mkv)")
+UNFINISHED_NAME = re.compile(r"open-\d{6,}\.(mp4|mkv)|assembled\.\w+")
 # What jobs write, but the lock. The list comes last in alphabetical order: parts without it would look damaged.
 OWN_NAMES = re.compile(f"{PART_NAME.pattern}|{UNFINISHED_NAME.pattern}|{re.escape(LIST_NAME)}")
 MAX_NAME_BYTES = 200  # of the 255 that file systems allow
@@ -113,9 +113,9 @@ class Job:
         last, sequential = self._parts[count - 1]
         return ResumePoint(self.frames, last.last, sequential)
 
-    def open_path(self, index: int) -> Path:
+    def open_path(self, index: int, suffix: str = ".mp4") -> Path:
         """Creates the file of a part that is not finished. Raises OutputError if that fails."""
-        return self.new_file(f"open-{index:06d}.mp4")
+        return self.new_file(f"open-{index:06d}{suffix}")
 
     def new_file(self, name: str) -> Path:
         """Creates an empty file in the folder, in place of any older one. Raises OutputError if that fails."""
@@ -130,7 +130,7 @@ class Job:
 
         sequential: as `ResumePoint` has it, up to the end of this part.
         """
-        path = self.folder / f"{index:06d}.mp4"
+        path = self.folder / f"{index:06d}{part.path.suffix}"
         try:
             _sync(part.path)
             os.replace(part.path, path)
@@ -142,7 +142,7 @@ class Job:
 
     def add_part_from_bytes(self, index: int, data: bytes, part: Part) -> None:
         """Keeps a part that was encoded on another machine. Raises OutputError if that fails."""
-        path = self.open_path(index)
+        path = self.open_path(index, part.path.suffix)
         try:
             path.write_bytes(data)
         except OSError as error:
@@ -273,7 +273,7 @@ def _part_from_json(line: dict[str, Any], folder: Path) -> tuple[int, Part, bool
     index, frames, first, last, end, reordered = numbers
     if leads_outside(line["path"]):
         raise OutputError(f"{folder / LIST_NAME} names a file outside of its folder ({line['path']}); --no-resume starts over")
-    if line["path"] != f"{index:06d}.mp4":
+    if line["path"] not in (f"{index:06d}.mp4", f"{index:06d}.mkv"):
         raise TypeError(line)
     return index, Part(folder / line["path"], frames, first, last, end, reordered), line["steady"]
 

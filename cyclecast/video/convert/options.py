@@ -19,7 +19,7 @@ class ConvertOptions:
     """
 
     codec: str | None = None
-    """h264, hevc, av1 or vp9, also by other names, such as H.265; None: vp9 for .webm, h264 for the other containers."""
+    """h264, hevc, av1, vp9, prores or ffv1, also by other names, such as H.265; None: vp9 for .webm, otherwise h264."""
     crf: int | None = None
     """Constant quality on the encoder's own scale; a lower value is better."""
     preset: str | None = None

@@ -10,9 +10,10 @@ from cyclecast.video.convert.callbacks import OnFrame
 from cyclecast.video.convert.job import Job
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.pipeline import StageSeconds
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.time_range import TimeRange
-from cyclecast.video.files.writer import Encoding, VideoWriter
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Frame, StreamInfo
 
 PART_FRAMES = 120  # frames in a part; each part begins with a key frame
@@ -49,7 +50,8 @@ class PartWriter:
         """Encodes one frame. Raises OutputError if it cannot be written."""
         if self._writer is None:
             first = frame.pts if self._last is None else max(frame.pts, self._last + 1)
-            self._writer = VideoWriter(self._job.open_path(self._index), self._info, self._encoding, first)
+            path = self._job.open_path(self._index, self._encoding.part_suffix)
+            self._writer = VideoWriter(path, self._info, self._encoding, first, is_part=True)
         self._writer.write(frame)
         if self._writer.frames == PART_FRAMES:
             self._finish_part()

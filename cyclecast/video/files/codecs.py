@@ -14,7 +14,15 @@ from pathlib import Path
 
 from cyclecast.errors import ConfigError, CyclecastError, EngineUnavailable
 from cyclecast.isolated import call
-from cyclecast.video.files.encoders import ENCODERS, HARDWARE, ChosenEncoder, hardware_of, known_encoders, ordinary_priority
+from cyclecast.video.files.encoders import (
+    ENCODERS,
+    FIXED_OPTIONS,
+    HARDWARE,
+    ChosenEncoder,
+    hardware_of,
+    known_encoders,
+    ordinary_priority,
+)
 
 SOFTWARE_TIMEOUT_S = 120.0  # to load PyAV and to run the software encoders, on a busy machine
 HARDWARE_TIMEOUT_S = 20.0  # to run the encoders or decoders of one type of hardware: a driver may hang
@@ -40,7 +48,7 @@ OTHER_SYSTEMS = {  # system -> hardware that only a test run can find there
 def choose_encoder(
     codec: str, hardware: str = "auto", *, pix_fmt: str | None = None, size: tuple[int, int] = TEST_SIZE
 ) -> ChosenEncoder:
-    """Returns the encoder for h264, hevc, av1 or vp9.
+    """Returns the encoder for a codec of `ENCODERS`.
 
     hardware: "auto" takes the first hardware that encodes frames of this pix_fmt and size (width, height) on this machine,
     and software where there is none; "software"; or one of `HARDWARE`, which must work. Hardware is tested in another
@@ -52,10 +60,12 @@ def choose_encoder(
         raise ConfigError(f"no codec named {codec!r}; there are: {', '.join(ENCODERS)}")
     if hardware not in ("auto", "software", *HARDWARE):
         raise ConfigError(f"no encoders named {hardware!r}; there are: auto, software, {', '.join(HARDWARE)}")
+    if codec in FIXED_OPTIONS and hardware not in ("auto", "software"):
+        raise ConfigError(f"{codec} is encoded in software; leave out --encoder")
     if hardware not in ("auto", "software"):
         return _choose_hardware(ChosenEncoder(codec, f"{codec}_{hardware}", hardware), pix_fmt, size)
     rejected: list[str] = []
-    for name in HARDWARE if hardware == "auto" else ():
+    for name in HARDWARE if hardware == "auto" and codec not in FIXED_OPTIONS else ():
         chosen = ChosenEncoder(codec, f"{codec}_{name}", name, tuple(rejected))
         if may_be_present(name) and is_listed(chosen.name):
             failure = _failure(chosen, pix_fmt, size)

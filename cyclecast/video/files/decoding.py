@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.codec.codec import UnknownCodecError
 from av.container import InputContainer
 from av.stream import Disposition
 
@@ -22,6 +23,7 @@ LARGEST = 1 << 27  # pixels; a damaged header can ask for more memory than there
 TIMED_AS_DECODED = {("avi", "h264"), ("avi", "hevc")}  # container, codec: packets have decoding times only
 LONGEST_GAP = 100_000  # packets; a longer gap is a jump of the clock
 NEAR = 4  # packets; when FFmpeg marks one as corrupt in a transport stream, the gap is up to so many packets away
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codec -> FFmpeg's decoder that also decodes the alpha
 TOLERANCE = 1024  # bytes that an AVI file may lack: not all writers count alike
 INFERRED = {"mpeg"}  # containers in which FFmpeg infers most times, counting from where it begins to read
 PACKED = re.compile(rb"\x00\x00\x01\xb2DivX\d+(Build|b)\d+p")  # MPEG-4's user data, in the first packet of a video
@@ -86,6 +88,26 @@ def main_stream(container: InputContainer, path: Path) -> av.VideoStream:
     return stream
 
 
+def has_alpha_additions(stream: av.VideoStream) -> bool:
+    """Returns whether packets of VP8 or VP9 come with those of an alpha plane, which FFmpeg's own decoders leave out."""
+    says_so = any(name.lower() == "alpha_mode" and value == "1" for name, value in stream.metadata.items())
+    return says_so and stream.codec_context.codec.canonical_name in ALPHA_DECODERS
+
+
+def open_alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
+    """Returns a decoder for a stream of `has_alpha_additions`; None for other streams, or if this FFmpeg has none."""
+    if not has_alpha_additions(stream):
+        return None
+    usual = stream.codec_context
+    try:
+        decoder = av.CodecContext.create(ALPHA_DECODERS[usual.codec.canonical_name], "r")
+    except UnknownCodecError:
+        return None
+    assert isinstance(decoder, av.VideoCodecContext)
+    decoder.extradata, decoder.options, decoder.thread_count = usual.extradata, usual.options, usual.thread_count
+    return decoder
+
+
 def packets_of(container: InputContainer, stream: av.VideoStream, stats: DecodeStats) -> Iterator[av.Packet[Any] | None]:
     """The stream's packets that are not empty, then None, which makes a decoder output the rest."""
     try:
@@ -109,6 +131,7 @@ def frames_of(
     clock: puts the packets on one clock. is_damaged: confirms the flag of a corrupt frame, see `FlagCheck.is_damaged`; None: the
     flag decides.
     """
+    decoder = open_alpha_decoder(stream) or stream
     is_sorted_here = times_follow_decoding(container, stream)
     is_seekable = can_seek(container, stream) and not (clock and clock.mends)
     times: list[int] = []  # a heap: times of packets whose frames the decoder has not output yet
@@ -130,7 +153,7 @@ def frames_of(
             if (is_sorted_here or stats.packed) and time is not None:
                 heapq.heappush(times, time)
         try:
-            frames = stream.decode(packet)
+            frames = decoder.decode(packet)
         except (av.FFmpegError, MemoryError):
             stats.undecodable.append(before or 0)
             if times:

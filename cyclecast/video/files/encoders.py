@@ -20,6 +20,8 @@ SOFTWARE = {
     "hevc": ("libx265",),
     "av1": ("libsvtav1", "libaom-av1", "librav1e"),
     "vp9": ("libvpx-vp9",),
+    "prores": ("prores_ks",),
+    "ffv1": ("ffv1",),
 }
 HARDWARE = (
     "nvenc",
@@ -44,10 +46,10 @@ LOW_DELAY = {  # encoder or hardware -> options with which it holds few frames b
 
 @dataclass(frozen=True)
 class Encoder:
-    """An FFmpeg encoder and its defaults: crf is its quality scale, lower is better."""
+    """An FFmpeg encoder and its defaults: crf is its quality scale, lower is better. None: it has no such setting."""
 
     name: str
-    crf: int
+    crf: int | None
     preset: str | None
 
 
@@ -56,10 +58,18 @@ ENCODERS = {  # codec -> the software encoder that `convert` uses
     "hevc": Encoder("libx265", 22, "veryfast"),
     "av1": Encoder("libsvtav1", 30, "10"),
     "vp9": Encoder("libvpx-vp9", 31, "5"),
+    "prores": Encoder("prores_ks", None, None),
+    "ffv1": Encoder("ffv1", None, None),
+}
+FIXED_OPTIONS = {  # codec of one quality, encoded in software only -> FFmpeg's options
+    "prores": {"vendor": "apl0"},  # as Apple's encoder; FFmpeg chooses the profile by the pixel format: 422 HQ or 4444
+    "ffv1": {"level": "3", "slices": "4", "slicecrc": "1"},  # always: by default they depend on the number of threads
 }
 OTHER_NAMES = {"h265": "hevc", "x265": "hevc", "avc": "h264", "x264": "h264"}  # without capitals, dots and hyphens
 WORST = {"h264": 51, "hevc": 51, "av1": 63, "vp9": 63}  # the highest crf of the codec
 BITS_PER_PIXEL = {"h264": 0.2, "hevc": 0.12}  # at the default crf, for encoders that have a bit rate only: chosen, not measured
+DEFAULT_FORMATS = {"prores": "yuv422p10le"}  # codec -> pixel format; yuv420p for the others
+ALPHA_OPTIONS = {"libvpx-vp9": {"auto-alt-ref": "0"}}  # frames that are not shown have no alpha
 SMALL_SIDE = 64  # pixels; the shorter side of frames in which an encoder needs an option of `SMALL_FRAMES`
 SMALL_FRAMES = {  # encoder -> FFmpeg's option, and a value that avoids a bug of the encoder
     "libsvtav1": ("svtav1-params", "lp=1"),  # its threads deadlock
@@ -89,7 +99,7 @@ class ChosenEncoder:
     """An encoder, and how to configure it."""
 
     codec: str
-    """h264, hevc, av1 or vp9."""
+    """h264, hevc, av1, vp9, prores or ffv1."""
     name: str
     """FFmpeg's: libx264, h264_nvenc, …"""
     hardware: str | None = None
@@ -106,9 +116,15 @@ class ChosenEncoder:
         another encoder. preset: the encoder's own name; hardware that has presets also accepts x264's. width, height, rate: in
         pixels and frames per second, for encoders that have a bit rate only. Raises ConfigError for a crf or preset out of range.
         """
-        default = ENCODERS[self.codec]
-        quality = self._checked(default.crf if crf is None else crf)
-        bits = BITS_PER_PIXEL.get(self.codec, 0.1) * 2 ** ((default.crf - quality) / 6) * width * height * float(rate)
+        if self.codec in FIXED_OPTIONS:
+            for name, value in (("crf", crf), ("preset", preset)):
+                if value is not None:
+                    raise ConfigError(f"{self.codec} has no {name}; leave out --{name}")
+            return dict(FIXED_OPTIONS[self.codec])
+        usual = ENCODERS[self.codec].crf
+        assert usual is not None
+        quality = self._checked(usual if crf is None else crf)
+        bits = BITS_PER_PIXEL.get(self.codec, 0.1) * 2 ** ((usual - quality) / 6) * width * height * float(rate)
         options = self._quality(quality, str(round(bits))) | self._speed(preset)
         if min(width, height) < SMALL_SIDE and self.name in SMALL_FRAMES:
             name, value = SMALL_FRAMES[self.name]
@@ -169,11 +185,12 @@ class ChosenEncoder:
         raise ConfigError(f"{self.name} has no preset {preset!r}; {there}")
 
     def pix_fmt(self, pix_fmt: str | None = None) -> str:
-        """Returns the encoder's pixel format: `pix_fmt` (None: yuv420p), or the same samples in the order that it accepts.
+        """Returns the encoder's pixel format: `pix_fmt` (None: the codec's default), or the same samples in its own order.
 
         Raises ConfigError, with a list, if it accepts neither.
         """
-        name, accepted = pix_fmt or "yuv420p", self.accepted_formats()
+        name = pix_fmt or DEFAULT_FORMATS.get(self.codec, "yuv420p")
+        accepted = [*self.accepted_formats(), *self.alpha_formats()]
         for form in (name, OTHER_LAYOUT.get(name)):
             if form in accepted:
                 return form
@@ -187,7 +204,16 @@ class ChosenEncoder:
         if not listed:
             return ["yuv420p", "nv12"]
         named = [form.name for form in listed if form.components and not form.is_rgb]
-        return [name for name in named if not name.startswith(("yuvj", "yuva"))] or list(UPLOADED)
+        return [name for name in named if not name.startswith(("yuvj", "yuva", "ya", "grayf"))] or list(UPLOADED)
+
+    def alpha_formats(self) -> list[str]:
+        """Returns the YUV formats with alpha that it accepts and that can be decoded again."""
+        import av
+
+        names = [form.name for form in av.Codec(self.name, "w").video_formats or () if form.name.startswith("yuva")]
+        if self.codec == "vp9":  # the alpha of other formats is not decoded
+            return [name for name in names if name == "yuva420p"]
+        return names if self.codec in FIXED_OPTIONS else []
 
     def hwaccel(self) -> HWAccel | None:
         """For `add_stream(…, hwaccel=…)`: PyAV uploads each frame to the device. None for encoders that take frames in memory."""
@@ -226,7 +252,8 @@ def hardware_of(name: str) -> str | None:
 def known_encoders() -> Iterable[tuple[str, str]]:
     """(codec, name) of all encoders that cyclecast knows."""
     for codec, names in SOFTWARE.items():
-        yield from ((codec, name) for name in (*names, *(f"{codec}_{hardware}" for hardware in HARDWARE)))
+        hardware = () if codec in FIXED_OPTIONS else HARDWARE
+        yield from ((codec, name) for name in (*names, *(f"{codec}_{each}" for each in hardware)))
 
 
 @contextlib.contextmanager

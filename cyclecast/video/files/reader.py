@@ -9,21 +9,29 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-import cv2
-import numpy as np
 from av.codec.hwaccel import HWAccel
 
 from cyclecast.errors import InputError
 from cyclecast.phrases import count_noun
-from cyclecast.video.color import HDR_TRANSFERS, BgrConverter, orientation, output_color
+from cyclecast.video.alpha import COMPOSED
+from cyclecast.video.color import HDR_TRANSFERS, orientation, output_color
 from cyclecast.video.files.captions import has_captions
-from cyclecast.video.files.decoding import DecodeStats, can_seek, frames_of, main_stream, missing_bytes, packets_of
+from cyclecast.video.files.decoding import (
+    DecodeStats,
+    can_seek,
+    frames_of,
+    has_alpha_additions,
+    main_stream,
+    missing_bytes,
+    packets_of,
+)
 from cyclecast.video.files.deinterlacing import Deinterlacer
 from cyclecast.video.files.flag_check import FlagCheck
 from cyclecast.video.files.opening import open_container
 from cyclecast.video.files.time_range import ResumePoint, TimeRange
 from cyclecast.video.files.timeline import ClockMender, Timeline, read_timeline
-from cyclecast.video.frame import Color, Frame, Image, StreamInfo
+from cyclecast.video.files.upright import UprightFrames, is_transparent
+from cyclecast.video.frame import Color, Frame, StreamInfo
 
 LATEST_START = Fraction(1)  # second; a file whose clock begins later is moved to 0 in the output
 FREE_CLOCKS = {"mpeg", "mpegts"}  # containers whose clock begins anywhere: they are always moved to 0
@@ -48,6 +56,8 @@ class VideoFile:
         """As `ResumePoint.sequential`, for the frames so far."""
         self.has_captions = False
         """A frame so far came with closed captions."""
+        self.alpha_notice: str | None = COMPOSED
+        """The notice about the first transparent pixel, as frames are composed on black; None: frames keep their alpha."""
         self._time_range = time_range or TimeRange()
         self._resume_point = ResumePoint(0, 0, True)
         self._timeline = Timeline()
@@ -64,6 +74,9 @@ class VideoFile:
         self._stats, self._packets_before = DecodeStats(), 0
         try:
             self._stream = main_stream(self._container, self.path)
+            is_hardware_only = self._hwaccel and not getattr(self._hwaccel, "allow_software_fallback", True)
+            if is_hardware_only and has_alpha_additions(self._stream):
+                raise InputError(f"{self.path}: its transparency is decoded in software only; use --decoder auto")
             # The header also counts frames outside of the edit list, and empty ones, which repeat a frame.
             entries = self._stream.index_entries if self._stream.frames else ()
             self._expected = sum(entry.size > 0 for entry in entries) or self._stream.frames
@@ -114,7 +127,10 @@ class VideoFile:
         if notice := self._timeline.notice():
             self.notices.append(notice)
             frames = 0  # the header's duration is wrong
-        self._bgr = BgrConverter(color)
+        has_alpha = is_transparent(self._container, stream, first)
+        if has_alpha_additions(stream) and not has_alpha:
+            self.notices.append("transparency was left out: this FFmpeg has no decoder for it")
+        self._upright = UprightFrames(color, (width, height), has_alpha, self.notices.append)
         return StreamInfo(
             width=width,
             height=height,
@@ -125,6 +141,7 @@ class VideoFile:
             pixel_aspect=aspect,
             start=self._start((first.pts or 0) * time_base) + self._time_range.start,
             pix_fmt=first.format.name,
+            has_alpha=has_alpha,
         )
 
     def _start(self, first: Fraction) -> Fraction:
@@ -189,6 +206,8 @@ class VideoFile:
     def resume_at(self, resume_point: ResumePoint) -> None:
         """Lets iteration begin after this point, where an earlier run with the same time range stopped."""
         self._resume_point = resume_point
+        if self.info.has_alpha and not self._time_range.start:
+            self._upright(self._first, self.alpha_notice)  # reports transparency before this point
 
     def _seek(self, pts: int) -> bool:
         """Goes to the last key frame at or before `pts` of the stream. Returns False, at the start of the file, without one.
@@ -242,7 +261,11 @@ class VideoFile:
                 continue
             captions = frame if has_captions(frame) else None
             self.has_captions = self.has_captions or captions is not None
-            yield Frame(self._upright(frame), pts, duration, captions)
+            try:
+                image, alpha = self._upright(frame, self.alpha_notice)
+            except InputError as error:
+                raise InputError(f"{self.path}: {error}") from error
+            yield Frame(image, pts, duration, captions, alpha)
 
     def _timed(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int]]:
         """(frame, pts, duration) from `_first` on."""
@@ -265,20 +288,6 @@ class VideoFile:
             last = pts
             yield frame, pts - start, frame.duration or step
             frame = next(self._frames, None)
-
-    def _upright(self, frame: av.VideoFrame) -> Image:
-        """Converts a frame as `BgrConverter` does, and resizes it if it has another size than the first."""
-        try:
-            image = self._bgr(frame)
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}") from error
-        size = (self.info.width, self.info.height)
-        if image.shape[1::-1] != size:
-            note = f"frames that are not of the first one's size, such as {image.shape[1]}x{image.shape[0]}, were resized"
-            if not self.notices or not self.notices[-1].startswith("frames that are not"):
-                self.notices.append(note)
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        return image
 
     def close(self) -> None:
         """Closes the file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 # Tags that the container writes itself, or that are true for the source only.
 OWN_TAGS = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id", "bps", "number_of_frames"}
-    | {"number_of_bytes", "filename", "mimetype", "rotate", "timecode"}
+    | {"number_of_bytes", "filename", "mimetype", "rotate", "timecode", "alpha_mode"}
 )
 # Tags that QuickTime and MP4 hold in boxes of their own, by FFmpeg's names, apart from sort_*. Others need a list of keys.
 MP4_TAGS = frozenset(

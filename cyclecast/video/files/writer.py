@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +17,14 @@ import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from cyclecast.errors import ConfigError, CyclecastError, OutputError
+from cyclecast.video.alpha import has_alpha, write_alpha
 from cyclecast.video.color import frame_from_bgr
 from cyclecast.video.files.captions import with_captions
-from cyclecast.video.files.encoders import ENCODERS, ChosenEncoder, ordinary_priority
+from cyclecast.video.files.encoders import ALPHA_OPTIONS, ENCODERS, ordinary_priority
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.watchdog import Watchdog
 from cyclecast.video.frame import Frame, StreamInfo
 
@@ -31,31 +35,10 @@ CONTAINERS = {
     ".mkv": "h264",
     ".webm": "vp9",
 }  # suffix -> codec by default
+MILLISECOND = Fraction(1, 1000)  # Matroska's tick
 MP4_FAMILY = (".mp4", ".m4v", ".mov")
 GROWING_MP4 = {"flush_packets": "1", "movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}  # µs
 GROWING_MATROSKA = {"flush_packets": "1", "cluster_time_limit": "1000"}  # ms
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How frames are encoded; None: the encoder's default."""
-
-    codec: str
-    """h264, hevc, av1 or vp9."""
-    crf: int | None = None
-    """The encoder's quality scale, lower is better."""
-    preset: str | None = None
-    """The encoder's own name for its speed."""
-    pix_fmt: str | None = None
-    """FFmpeg's name of the pixel format; None: yuv420p."""
-    hardware: str | None = None
-    """The hardware that encodes, one of `encoders.HARDWARE`; None: software."""
-
-    @property
-    def encoder(self) -> ChosenEncoder:
-        """FFmpeg's encoder."""
-        name = f"{self.codec}_{self.hardware}" if self.hardware else ENCODERS[self.codec].name
-        return ChosenEncoder(self.codec, name, self.hardware)
 
 
 @dataclass(frozen=True)
@@ -72,12 +55,18 @@ class Part:
     reordered: int
     """The most places by which a frame is decoded later than it is shown."""
 
+    @property
+    def counts_ticks(self) -> bool:
+        """Times in the file are ticks of the video's time base, whatever its own says."""
+        return self.path.suffix == ".mkv"
+
 
 class VideoWriter:
     """Encodes frames of one size into a file. A context manager; `close` finishes the file.
 
-    first: the pts that becomes 0. growing: the file can be played while it is written, also if it is never finished: the encoder
-    holds few frames back, and every packet goes to the system at once.
+    first: the pts that becomes 0. is_part: of a longer video; Matroska counts milliseconds, but a part in it counts ticks of the
+    time base instead, so that times stay exact. growing: the file can be played while it is written, also if it is never
+    finished: the encoder holds few frames back, and every packet goes to the system at once.
     file: `path`, open for writing, which the caller closes; only for a growing one.
     Raises OutputError if the container cannot hold the codec or the file cannot be written,
     ConfigError for settings that the encoder does not accept.
@@ -91,6 +80,7 @@ class VideoWriter:
         first: int = 0,
         growing: bool = False,
         file: FileIO | None = None,
+        is_part: bool = False,
     ) -> None:
         suffix = path.suffix.lower()
         if suffix not in CONTAINERS:
@@ -102,6 +92,7 @@ class VideoWriter:
         self.frames = 0
         self.last = first
         """The pts of the last frame."""
+        self._counts_ticks = is_part and suffix == ".mkv"
         self._end = 0  # of the frame shown last, in ticks after `first`
         self._size = 0  # bytes of all packets
         self._order: list[int] = []  # pts in the order in which the encoder output them
@@ -129,6 +120,8 @@ class VideoWriter:
         options = encoder.options(encoding.crf, encoding.preset, width=info.width, height=info.height, rate=info.rate)
         if growing:
             options |= encoder.low_delay()
+        if encoding.keeps_alpha:
+            options |= ALPHA_OPTIONS.get(encoder.name, {})
         hwaccel = encoder.hwaccel()
         extra: dict[str, Any] = {"hwaccel": hwaccel} if hwaccel else {}
         rate = encoder.accepted_rate(info.rate)
@@ -155,13 +148,16 @@ class VideoWriter:
     def write(self, frame: Frame) -> None:
         """Encodes one frame. A time that is not later than the one before becomes a tick later, as a player would show it."""
         pts = max(frame.pts, self.last + 1 if self.frames else self._first)
-        image = frame.image
+        image, alpha = frame.image, frame.alpha
         height, width = image.shape[:2]
         if (width, height) != (self.info.width, self.info.height):
             raise OutputError(f"a frame of {width}x{height} in a video of {self.info.width}x{self.info.height}")
         if width % 2 or height % 2:
-            image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+            image = pad_to_even(image)
+            alpha = None if alpha is None else pad_to_even(alpha)
         encodable = frame_from_bgr(image, self.info.color, self._pix_fmt)
+        if has_alpha(self._pix_fmt):
+            write_alpha(encodable, alpha)
         if frame.captions is not None:
             encodable = with_captions(encodable, frame.captions)
         encodable.pts, encodable.time_base = pts - self._first, self.info.time_base
@@ -196,6 +192,8 @@ class VideoWriter:
         return Part(self.path, self.frames, self._first, self.last, self._end, reordering(self._order))
 
     def _mux(self, packets: Sequence[av.Packet[Any]]) -> None:
+        for packet in packets if self._counts_ticks else ():
+            packet.time_base = MILLISECOND
         self._size += sum(packet.size for packet in packets)
         try:
             self._container.mux(packets)
@@ -271,6 +269,12 @@ def extend_last(last: av.Packet[Any], end: int, delay: int) -> None:
 def reason(error: Exception) -> str:
     """FFmpeg's or the system's description of the error."""
     return str(getattr(error, "strerror", None) or error)
+
+
+def pad_to_even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeats the last row or column of an image, or of its alpha, if its height or width is odd."""
+    height, width = image.shape[:2]
+    return np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def even(length: int) -> int:

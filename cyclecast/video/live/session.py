@@ -118,7 +118,7 @@ class Session:
         try:
             styling.start()
             try:
-                self._run_main_thread()
+                self._watch_clock()
             except KeyboardInterrupt:
                 self._on_message("stopping")
             self._stop.set()
@@ -131,12 +131,10 @@ class Session:
             raise self._failure
         return self._report()
 
-    def _run_main_thread(self) -> None:
-        """Feeds windows, which belong to the main thread, and watches the clock."""
+    def _watch_clock(self) -> None:
+        """Returns when the run must end."""
         reported = time.perf_counter()
-        while not self._stop.is_set():
-            if not self._sinks.pump(WAIT_INTERVAL_S):
-                self._stop.wait(WAIT_INTERVAL_S)
+        while not self._stop.wait(WAIT_INTERVAL_S):
             if self._options.seconds is not None and self.meter.elapsed >= self._options.seconds:
                 return
             if self._options.verbose and time.perf_counter() - reported >= 1:

@@ -61,14 +61,6 @@ class SinkGroup:
         if self._last is not None:
             self._last.wait(seconds)
 
-    def pump(self, seconds: float) -> bool:
-        """Shows frames in the sinks of the main thread for so long; False, at once, if none of them works."""
-        with self._lock:
-            workers = [worker for worker in self._workers if worker.sink.in_main_thread and worker.failure is None]
-        for worker in workers:
-            worker.pump(seconds / len(workers))
-        return bool(workers)
-
     def _report_failure(self, worker: SinkWorker) -> None:
         self._on_message(f"{worker.sink.name} failed and gets no more frames: {worker.failure}")
         self._check_rest()

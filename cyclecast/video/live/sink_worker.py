@@ -88,10 +88,8 @@ class SinkWorker:
         self._newest: Newest[Delivery] = Newest()
         self._latency = Histogram()
         self._shown = 0
-        self._finished = False
-        self._thread = None if sink.in_main_thread else threading.Thread(target=self._work, name=sink.name, daemon=True)
-        if self._thread is not None:
-            self._thread.start()
+        self._thread = threading.Thread(target=self._work, name=sink.name, daemon=True)
+        self._thread.start()
 
     def put(self, delivery: Delivery) -> None:
         """Offers a frame to the sink. Never waits."""
@@ -99,9 +97,9 @@ class SinkWorker:
         if replaced is not None:
             replaced.drop()
 
-    def pump(self, seconds: float) -> None:
-        """Shows a frame if one comes in that time. For sinks of the main thread; not to be called after a failure."""
-        delivery = self._newest.take(seconds)
+    def _pump(self) -> None:
+        """Shows a frame if one comes soon."""
+        delivery = self._newest.take(IDLE_INTERVAL_S)
         try:
             if delivery is None:
                 self.sink.idle()
@@ -113,19 +111,10 @@ class SinkWorker:
             self.sink.show(delivery.frame)
         except Exception as error:
             self._fail(error)
-            if self.sink.in_main_thread:
-                self._finish()
 
     def _work(self) -> None:
         while not self._newest.closed:
-            self.pump(IDLE_INTERVAL_S)
-        self._finish()
-
-    def _finish(self) -> None:
-        """Closes the sink, once."""
-        if self._finished:
-            return
-        self._finished = True
+            self._pump()
         try:
             self.sink.close()
         except Exception as error:
@@ -149,8 +138,6 @@ class SinkWorker:
     def close(self) -> None:
         """Lets the sink finish; one that needs longer than 10 seconds is abandoned."""
         self._drop_rest()
-        if self._thread is None:
-            return self._finish()
         self._thread.join(CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
             self._set_failure(f"did not finish within {CLOSE_TIMEOUT_S:g} s")

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from cyclecast.errors import ConfigError, CyclecastError, InputError, OutputError
 from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.options import ConvertOptions
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.images import write_image
 from cyclecast.video.files.reader import VideoFile
-from cyclecast.video.files.writer import Encoding, VideoWriter
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Negative, Same, moving_frames, shared
 from tests.video.clips import SoundTrack, encode_sound, frame_times, psnr, read_frames

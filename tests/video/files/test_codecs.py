@@ -31,7 +31,7 @@ from cyclecast.video.files.encoders import (
 )
 
 SIZE: dict[str, Any] = {"width": 320, "height": 240, "rate": Fraction(30)}
-SOFTWARE = {codec: encoder.name for codec, encoder in ENCODERS.items()}
+SOFTWARE = {codec: ENCODERS[codec].name for codec in WORST}  # those with a crf and presets
 LISTED = [
     ChosenEncoder(codec, name, hardware_of(name))
     for codec, name in known_encoders()

@@ -13,12 +13,13 @@ import pytest
 
 from cyclecast.errors import OutputError
 from cyclecast.video.convert.size_buckets import SizeBuckets
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.image_encoding import Still
 from cyclecast.video.files.images import write_image, write_still
 from cyclecast.video.files.muxer import assemble, assemble_gif
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.time_range import TimeRange
-from cyclecast.video.files.writer import Encoding, VideoWriter
+from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.resize import resize_image, style_frame
 from tests.conftest import Negative

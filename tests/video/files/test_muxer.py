@@ -13,11 +13,12 @@ import pytest
 from cyclecast.video.convert.convert import convert_file
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.convert.parts import PART_FRAMES
+from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.muxer import assemble
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.files.side_streams import SideStreams
 from cyclecast.video.files.time_range import TimeRange
-from cyclecast.video.files.writer import Encoding, Part, VideoWriter
+from cyclecast.video.files.writer import Part, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from tests.conftest import Same, moving_frames
 from tests.video.clips import SoundTrack, convert, frame_times, make_video, psnr, read_frames

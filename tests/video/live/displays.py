@@ -37,10 +37,15 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 class Display:
     """An X server. environment: the environment of programs that use it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, server: subprocess.Popen[bytes]) -> None:
+        self.name, self._server = name, server
         self.environment = {**os.environ, "DISPLAY": name} | {"XAUTHORITY": "/dev/null"}
         self.environment.pop("WAYLAND_DISPLAY", None)
+
+    def kill(self) -> None:
+        """Ends the X server at once, as when a remote desktop goes away."""
+        self._server.kill()
+        self._server.wait(LIMIT)
 
     def screenshot(self) -> Image:
         """Captures the whole screen, (H, W, 3) uint8 BGR."""
@@ -118,7 +123,7 @@ def open_display(width: int, height: int) -> Iterator[Display]:
         assert select.select([read_end], [], [], LIMIT)[0], "Xvfb does not start"
         number = os.read(read_end, 16).decode().strip()
         assert number, "Xvfb ended"
-        yield Display(f":{number}")
+        yield Display(f":{number}", server)
     finally:
         os.close(read_end)
         server.terminate()

@@ -19,7 +19,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.capture import process
 from cyclecast.video.live.capture.client import Capture
 from cyclecast.video.live.capture.push_feed import PushFeed
-from cyclecast.video.live.capture.slots import SLOTS, Slots, SlotWriter, bytes_needed
+from cyclecast.video.live.slots import SLOTS, Slots, SlotWriter, bytes_needed
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 from tests.video.live.sessions import LIMIT, wait_for
 

@@ -131,22 +131,6 @@ def test_a_failed_sink_is_named_and_the_others_continue() -> None:
     assert "failing failed and gets no more frames: the device went away" in messages
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_failed_windows_cost_no_time(count: int) -> None:
-    """Sinks of the main thread fail at their third frame; then the main thread sleeps."""
-
-    class FailingWindow(Failing):
-        in_main_thread = True
-
-    windows, good = [FailingWindow() for _ in range(count)], Collecting()
-    start = time.thread_time()
-    report = run(sinks={f"window {number}": one.open for number, one in enumerate(windows)} | {"good": good.open})
-    assert time.thread_time() - start < 0.4
-    assert [one.failure is None for one in report.sinks] == [False] * count + [True]
-    assert all(window.closed and len(window.frames) == 3 for window in windows)
-    assert len(good.frames) > 10
-
-
 def test_the_run_ends_when_every_sink_has_failed() -> None:
     with pytest.raises(OutputError, match="failing: the device went away"):
         run(sinks={"failing": Failing().open}, seconds=LIMIT)

@@ -22,7 +22,7 @@ from tests.video.live.displays import Display, eventually, open_display, quarter
 WIDTH, HEIGHT = 640, 400
 SHOW = """
 import cv2
-from cyclecast.video.live.sinks.window import share_x11
+from cyclecast.video.live.sinks.window_process import share_x11
 from tests.video.live.displays import quarters
 share_x11()
 cv2.namedWindow("quarters", cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)

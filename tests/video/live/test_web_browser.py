@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import pytest
 
 from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
-from tests.video.live.served import LIMIT, LOOPBACK, MAX_VIEWERS, Served, age, eventually, is_swapped, serving
+from tests.video.live.served import LIMIT, LOOPBACK, MAX_VIEWERS, STYLES, Served, age, eventually, is_swapped, serving
 
 selenium = pytest.importorskip("selenium", reason="needs selenium")
 
@@ -33,13 +34,59 @@ FLAGS = (
 )
 NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
 FRAME = """
-const [video, image] = ["video", "image"].map(id => document.getElementById(id)), by = image.hidden ? video : image;
+const [video, image] = ["video", "image"].map(id => document.getElementById(id)), by = image?.hidden ? video : image;
+if (!video || !image) return null;  // the page is loading
 const canvas = document.createElement("canvas");
 canvas.width = video.videoWidth || image.naturalWidth;
 canvas.height = video.videoHeight || image.naturalHeight;
 if (!canvas.width) return null;
 canvas.getContext("2d").drawImage(by, 0, 0);
 return canvas.toDataURL("image/png").split(",")[1];
+"""
+CUT = """
+const found = [], texts = [], root = document.querySelector("dialog[open]") || document.body;
+const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT), range = document.createRange();
+while (walker.nextNode()) {
+  const {data, parentElement: element} = walker.currentNode, isOverVideo = element.closest("main");
+  if (!data.trim() || !element.checkVisibility({opacityProperty: true}) || element.clientWidth === 1) continue;  // read aloud
+  range.selectNodeContents(walker.currentNode);
+  const text = range.getBoundingClientRect();
+  if (text.left < 0 || text.right > innerWidth) found.push(`${data} leaves the page`);
+  for (let box = element; box !== document.body; box = box.parentElement) {
+    const around = box.getBoundingClientRect(), overflow = getComputedStyle(box).overflowY;
+    if (overflow === "auto" || (overflow === "visible" && !box.matches("button, label, .toast, .side"))) continue;
+    if (text.left < around.left || text.right > around.right || text.top < around.top || text.bottom > around.bottom)
+      found.push(`${data} is cut by ${box.id || box.className}`);
+  }
+  if (isOverVideo) continue;
+  for (const [other, its] of texts) {
+    if (Math.min(text.right, its.right) - Math.max(text.left, its.left) > 1
+      && Math.min(text.bottom, its.bottom) - Math.max(text.top, its.top) > 1) found.push(`${data} overlaps ${other}`);
+  }
+  texts.push([data, text]);
+}
+for (const button of root.querySelectorAll("button"))
+  if (button.scrollWidth > button.clientWidth) found.push(`${button.textContent} is wider than its button`);
+return found;
+"""  # the texts that do not fit
+LIVE = "return document.getElementById('status')?.textContent === 'live'"  # false while the page loads
+ANNOUNCED = """
+[window.announced, window.polls] = [[], 0];
+new MutationObserver(() => announced.push(document.getElementById("status").textContent))
+  .observe(document.getElementById("status"), {childList: true, characterData: true, subtree: true});
+new MutationObserver(() => polls++).observe(document.getElementById("fps"), {childList: true});
+"""  # lists what a screen reader announces from now on
+LOCKS = """
+window.locks = [];
+if (navigator.wakeLock) {
+  const request = navigator.wakeLock.request.bind(navigator.wakeLock);
+  navigator.wakeLock.request = type => request(type).then(lock => { locks.push(lock); return lock; });
+}
+"""  # lists the locks that keep the screen on
+RELEASED = "return locks.map(lock => lock.released)"
+NO_STORAGE = """
+Object.defineProperty(window, "localStorage", {get() { throw new DOMException("blocked", "SecurityError"); }});
+if (navigator.wakeLock) navigator.wakeLock.request = () => Promise.reject(new DOMException("refused", "NotAllowedError"));
 """
 
 
@@ -69,6 +116,14 @@ class Browser:
         yield
         assert self.errors() == []
         self.driver.get("about:blank")
+
+    @contextmanager
+    def loading(self, script: str) -> Iterator[None]:
+        """Runs a script in each page that is loaded, before the page's own."""
+        script = f"(() => {{{script}}})()"
+        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        yield
+        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -188,7 +243,9 @@ def test_the_strength_has_a_slider_and_keys(browser: Browser) -> None:
         ActionChains(browser.driver).drag_and_drop_by_offset(slider, -int(slider.rect["width"] / 2) - 20, 0).perform()
         eventually(lambda: switcher.strength == 0, "the strength that was set by dragging")
         eventually(lambda: browser.halves() == (False, False), "the source")
-        assert browser.text("strength-value") == "0 %"
+        assert browser.text("strength-value") == "0 %" and slider.get_attribute("aria-valuetext") == "0 %"
+        assert slider.accessible_name == "Strength"
+        assert browser.driver.find_element(By.ID, "strength-value").aria_role != "status", "the value is not announced twice"
         browser.type("]]]")
         eventually(lambda: switcher.strength == 0.3, "the strength after three keys")
         browser.type("[")
@@ -215,6 +272,7 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
         browser.press("mirror")
         eventually(lambda: served.session.switcher.mirror, "the mirror")
         eventually(lambda: browser.is_pressed("mirror"), "the state of the button")
+        assert browser.text("mirror") == "Mirror"
         browser.type("m")
         eventually(lambda: not served.session.switcher.mirror, "the mirror off, by its key")
         browser.type("h")
@@ -223,14 +281,53 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
         eventually(lambda: not browser.driver.find_element(By.ID, "keys").is_displayed(), "the dialog closes")
         browser.press("record")
         eventually(lambda: served.session.recording is not None, "a recording")
-        eventually(lambda: browser.text("record") == "Stop", "the label of the button")
+        eventually(lambda: browser.text("record") == "Stop recording", "the label of the button")
+        assert browser.driver.find_element(By.ID, "record").get_attribute("aria-pressed") is None
+        assert browser.text("recording") == "recording"
         name = served.session.recording
         # A page that has not heard of the recording yet: its click wants one as well, and so does a double click.
         browser.run("state.recording = null; const button = document.getElementById('record'); button.click(); button.click()")
         eventually(lambda: browser.run("return !document.getElementById('record').disabled"), "the answer")
-        assert served.session.recording == name and browser.text("record") == "Stop"
-        browser.press("record")
-        eventually(lambda: served.session.recording is None, "the recording's end")
+        assert served.session.recording == name and browser.text("record") == "Stop recording"
+        served.post("/api/record", on=False)  # by another viewer
+        eventually(lambda: name is not None and f"Recorded {name.name}" in browser.text("toasts"), "the recording's end")
+        assert browser.text("record") == "Record" and not browser.text("recording")
+
+
+def test_shortcuts_can_be_switched_off(browser: Browser) -> None:
+    def switch() -> None:
+        browser.press("help")
+        browser.press("keys-on")
+        browser.driver.find_element(By.CSS_SELECTOR, "#keys button").click()
+
+    def is_comparing_after(keys: str) -> bool:
+        browser.type(keys)
+        return browser.is_pressed("compare")
+
+    hint = "return document.getElementById('compare').title"
+    with serving() as served, browser.visiting(served):
+        eventually(lambda: browser.text("status") == "live", "the video")
+        assert is_comparing_after("s") and not is_comparing_after("s") and browser.run(hint) == "Shortcut: s"
+        for element in browser.driver.find_elements(By.CSS_SELECTOR, "button, input"):
+            assert not element.accessible_name or element.accessible_name not in str(element.get_attribute("title"))
+        browser.run("const field = document.createElement('input'); document.body.append(field); field.focus()")
+        assert not is_comparing_after("s") and browser.run("return document.activeElement.value") == "s"
+        browser.run("document.activeElement.remove()")
+        switch()
+        assert not is_comparing_after("s,") and browser.run(hint) == ""
+        browser.driver.refresh()
+        eventually(lambda: browser.run(LIVE), "the page again")
+        assert not is_comparing_after("s.") and browser.run(hint) == ""
+        browser.run("document.getElementById('strength').focus()")
+        assert is_comparing_after(webdriver.Keys.TAB + webdriver.Keys.ENTER)
+        assert not is_comparing_after(webdriver.Keys.SPACE)
+        browser.run("localStorage.clear()")
+        with browser.loading(NO_STORAGE):
+            browser.driver.refresh()
+            eventually(lambda: browser.run(LIVE), "the video without storage and without a wake lock")
+            assert is_comparing_after("s")
+            switch()
+            assert is_comparing_after("s")
 
 
 def test_the_page_reports_a_recording_that_fails(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,10 +335,11 @@ def test_the_page_reports_a_recording_that_fails(browser: Browser, tmp_path: Pat
     with serving() as served, browser.visiting(served):
         eventually(lambda: browser.frame() is not None, "a frame")
         browser.press("record")
-        eventually(lambda: browser.text("record") == "Stop", "a recording")
+        eventually(lambda: browser.text("record") == "Stop recording", "a recording")
         monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=100 << 30, free=1 << 20))
         eventually(lambda: "the disk is almost full (1 MiB free)" in browser.text("toasts"), "the message on the page")
         eventually(lambda: browser.text("record") == "Record", "the label of the button")
+        assert browser.text("recording") == "recording failed" and "Recorded" not in browser.text("toasts")
         browser.driver.refresh()
         eventually(lambda: "the disk is almost full (1 MiB free)" in browser.text("toasts"), "the message for another viewer")
 
@@ -257,7 +355,13 @@ def test_a_viewer_without_room_is_told_and_gets_the_video_later(browser: Browser
             viewers.add(other)
         browser.driver.get(served.page.url)
         eventually(lambda: browser.text("overlay-title") == f"{MAX_VIEWERS} people are watching", "the message")
-        assert "no room" in browser.text("overlay-detail")
+        assert "no room" in browser.text("overlay-detail") and browser.text("status") == "full"
+        browser.resize(320, 568)
+        browser.run("document.documentElement.style.fontSize = '200%'")
+        room = "const {scrollHeight, clientHeight} = document.getElementById('overlay'); return clientHeight - scrollHeight"
+        assert browser.run(room) == 0, "the message can be read without scrolling in it"
+        browser.run("showToast('Could not load a-style-with-a-long-name; the terminal of cyclecast shows why')")
+        assert browser.run(room) == 0 and browser.run(CUT) == []
         viewers.remove(others[0])
         eventually(lambda: browser.halves() == (False, False), "the video, once there is room")
         browser.errors()  # the answer 503 is one
@@ -268,9 +372,16 @@ def test_the_token_can_be_typed(browser: Browser) -> None:
         browser.driver.get(f"{served.origin}/")
         field = browser.driver.find_element(By.ID, "token")
         assert browser.run("return document.activeElement.id") == "token"
+        assert browser.text("error") == ""
         field.send_keys("wrong", webdriver.Keys.ENTER)
-        empty = "return document.getElementById('token')?.value === ''"  # false while the page loads
-        eventually(lambda: browser.run(empty), "the same page again")
+        is_visible = "return Boolean(document.getElementById('error')?.checkVisibility())"  # false while the page loads
+        eventually(lambda: browser.run(is_visible), "the page again, with an error")
+        assert browser.text("error") == "That is not the token of this run."
+        browser.resize(320, 568)
+        browser.run("document.documentElement.style.fontSize = '200%'")
+        assert browser.run("return getComputedStyle(document.querySelector('label')).fontSize") == "32px"
+        assert browser.run(CUT) == []
+        browser.resize(1440, 900)
         browser.driver.find_element(By.ID, "token").send_keys("a-token-of-mine", webdriver.Keys.ENTER)
         eventually(lambda: browser.frame() is not None, "a frame")
         assert "token" not in browser.driver.current_url
@@ -280,17 +391,29 @@ def test_the_token_can_be_typed(browser: Browser) -> None:
         browser.errors()
 
 
-def test_everything_fits_on_a_phone_and_on_a_desktop(browser: Browser) -> None:
-    with serving(styles=("same", "swapped", "negative")) as served, browser.visiting(served):
+def test_everything_fits_on_a_phone_and_on_a_desktop(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "expressive-watercolor-of-the-northern-sea"
+    monkeypatch.setitem(STYLES, name, STYLES["same"])
+    with serving(styles=("same", name, "negative"), split=0.0) as served, browser.visiting(served):
         eventually(lambda: browser.frame() is not None, "a frame")
-        for width, height in ((1440, 900), (844, 390), (390, 844), (320, 568)):
+        served.post("/api/record", on=True)
+        eventually(lambda: browser.text("record") == "Stop recording", "the longest labels")
+        sizes = ((1440, 900), (844, 390), (390, 844), (360, 740), (320, 568))
+        for zoom, (width, height) in itertools.product((100, 200), sizes):
+            browser.run("document.documentElement.style.fontSize = `${arguments[0]}%`", zoom)
             browser.resize(width, height)
             assert browser.run("return [innerWidth, innerHeight]") == [width, height]
             assert browser.run("return document.documentElement.scrollWidth") == width
-            if height != 568:
+            assert browser.run("return getComputedStyle(document.querySelector('.style')).fontSize") == f"{0.15 * zoom:g}px"
+            assert browser.run(CUT) == []
+            browser.run("document.getElementById('keys').showModal()")
+            assert browser.run(CUT) == []
+            browser.run("document.getElementById('keys').close()")
+            if zoom == 100 and width > 360:
                 assert browser.run("return document.documentElement.scrollHeight") == height
-            sizes = browser.run("return [...document.querySelectorAll('button')].map(b => b.getBoundingClientRect().toJSON())")
-            seen = [size for size in sizes if size["width"]]
+            boxes = "return [...document.querySelectorAll('button, #handle')].map(b => b.getBoundingClientRect().toJSON())"
+            seen = [size for size in browser.run(boxes) if size["width"]]
             assert len(seen) >= 8 and all(size["height"] >= 44 and size["left"] >= 0 and size["right"] <= width for size in seen)
             frame = browser.run("return document.getElementById('frame').getBoundingClientRect().toJSON()")
             assert frame["width"] / frame["height"] == pytest.approx(4 / 3, abs=0.02) and frame["height"] >= 0.4 * min(
@@ -324,13 +447,15 @@ def test_the_page_shows_the_browser_s_own_camera_styled(browser: Browser) -> Non
     with serving("browser", styles=("negative", "same")) as served, browser.visiting(served):
         push_feed = served.session.feed
         eventually(lambda: browser.text("overlay-title") == "Waiting for a camera", "the page waits")
+        assert browser.text("status") == "waiting"
         browser.press("camera")
         eventually(is_magenta, "the camera's negative")
         eventually(lambda: browser.text("camera") == "Stop this camera", "the label of the button")
         assert served.state()["captured"] > 0 and push_feed.outage is None
         browser.press("camera")
         eventually(lambda: push_feed.outage is not None, "the camera is disconnected")
-        eventually(lambda: "is disconnected" in browser.text("source"), "the message on the page")
+        eventually(lambda: browser.text("status") == "disconnected", "the message on the page")
+        assert push_feed.outage is not None and push_feed.outage[0] in browser.text("source")
         browser.press("camera")
         eventually(lambda: push_feed.outage is None, "the camera again")
         browser.driver.get("about:blank")
@@ -338,11 +463,24 @@ def test_the_page_shows_the_browser_s_own_camera_styled(browser: Browser) -> Non
 
 
 def test_the_page_reports_the_end_of_the_run_and_reconnects_to_the_next(browser: Browser) -> None:
-    with serving() as served:
+    with browser.loading(LOCKS), serving() as served:
         browser.driver.get(served.page.url)
-        eventually(lambda: browser.frame() is not None, "a frame")
+        eventually(lambda: browser.text("status") == "live", "a frame")
+        eventually(lambda: browser.run(RELEASED) == [False], "the screen stays on")
+        window = browser.driver.current_window_handle
+        browser.driver.switch_to.new_window("tab")
+        browser.driver.close()
+        browser.driver.switch_to.window(window)
+        eventually(lambda: browser.run(RELEASED)[::-1][:2] == [False, True], "the screen stays on again after another tab")
+        browser.run(ANNOUNCED)
+        eventually(lambda: browser.run("return polls") > 1, "two answers")
     eventually(lambda: browser.text("overlay-title") == "cyclecast has ended", "the message on the page")
+    assert browser.run("return announced")[-1] == "ended"
+    eventually(lambda: all(browser.run(RELEASED)), "the screen may turn off")
     with serving(address=served.page.url.replace("http", "web")):
         eventually(lambda: browser.run("return document.getElementById('overlay').hidden"), "the video without the overlay")
         eventually(lambda: browser.halves() == (False, False), "the video of the next run")
+        eventually(lambda: browser.text("status") == "live", "the word for it")
+        announced = browser.run("return announced")
+        assert announced[-1] == "live" and all(now != then for then, now in itertools.pairwise(announced)), "each state once"
         browser.driver.get("about:blank")

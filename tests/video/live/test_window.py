@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
@@ -19,11 +23,15 @@ from cyclecast.errors import OutputError
 from cyclecast.video.clock import read_clock, seconds_since
 from cyclecast.video.files.reader import VideoFile
 from cyclecast.video.frame import Image
+from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.panel import AMBER, WHITE, draw_panel
 from cyclecast.video.live.sinks.registry import open_sink
-from cyclecast.video.live.sinks.window import KEYS, key_name
+from cyclecast.video.live.sinks.sink import SessionControls
+from cyclecast.video.live.sinks.window import Window
+from cyclecast.video.live.sinks.window_process import KEYS, key_name
 from cyclecast.video.live.styling.open_model import BorrowedModel
+from cyclecast.video.live.styling.styled_frame import StyledFrame
 from cyclecast.video.resize import letterbox
 from tests.conftest import Same
 from tests.video.live.displays import LIMIT, Display, eventually, open_display, quarters, require_programs
@@ -43,7 +51,9 @@ class LiveProcess:
         self.folder.mkdir()
         with self._log.open("w") as log:
             command = [*LIVE, *arguments, "--sink", "window"]
-            self.process = subprocess.Popen(command, env=display.environment, cwd=self.folder, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, env=display.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
         self.size = (320, 240)
         self.window = ""
 
@@ -230,15 +240,120 @@ def test_the_window_responds_while_no_frame_arrives(display: Display, tmp_path: 
         eventually(lambda: live.is_dark(HELP_AREA), "the list of keys")
         free = slice(60, 180), slice(220, 320)  # without text
         assert np.array_equal(live.screenshot()[free], before[free]), "the list appeared only with a new frame"
-        live.press("q")
+        os.killpg(live.process.pid, signal.SIGINT)  # Ctrl-C in a terminal reaches all processes of the run
         assert live.exit_code() == 0, live.log_text()
+        assert "failed" not in live.log_text()
+
+
+def test_when_the_display_goes_away_only_the_window_fails(tmp_path: Path) -> None:
+    require_programs("xdotool")
+    arguments = ("pattern://320x240@15", "--model", "monet", "--sink", "show.mp4")
+    with open_display(800, 600) as display, start_live(display, tmp_path, *arguments) as live:
+        (temporary,) = live.folder.glob("show.recording-*.mp4")
+        display.kill()
+        gone_at = time.perf_counter()
+        live.wait_for_log("window failed and gets no more frames: the display is gone\n")
+        size = temporary.stat().st_size
+        eventually(lambda: temporary.stat().st_size > size + 10_000, "more frames in the recording")
+        seconds_without = time.perf_counter() - gone_at
+        live.process.send_signal(signal.SIGINT)
+        assert live.exit_code() == 1, live.log_text()
+        with VideoFile(live.folder / "show.mp4") as video:
+            frames = list(video)
+        seconds = float(frames[-1].pts * video.info.time_base)
+        assert seconds > 0.7 * seconds_without, "the recording ended with the window"
+        assert len(frames) > 5 * seconds
+        assert "window" not in live.log_text().partition("the display is gone")[2], "one line only"
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def window_processes() -> list[int]:
+    """Those that this process started."""
+    ids = map(int, Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+    return [one for one in ids if is_running(one) and b"window_process" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def named_memory() -> list[str]:
+    """Shared memory of this process that has a name."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in lines if "/dev/shm/psm_" in line and "(deleted)" not in line]
+
+
+def make_window(monkeypatch: pytest.MonkeyPatch, display: Display) -> Window:
+    """A window on this display without a run."""
+    monkeypatch.setenv("DISPLAY", display.name)
+    monkeypatch.setenv("XAUTHORITY", "/dev/null")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    switcher = SimpleNamespace(requested_model="same", active_model="same", strength=1.0)
+    feed = SimpleNamespace(name="a test")
+    controls = SimpleNamespace(switcher=switcher, meter=Meter(), feed=feed, recording=None)
+    return Window("window", cast(SessionControls, controls))
+
+
+def make_frame(width: int, height: int, gray: int) -> StyledFrame:
+    image = np.full((height, width, 3), gray, np.uint8)
+    return StyledFrame(1, time.perf_counter(), image, image, "same")
+
+
+def test_the_process_of_a_window_may_stop_and_die(display: Display, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = make_window(monkeypatch, display)
+
+    def shows(gray: int) -> Callable[[], bool]:
+        return lambda: tuple(display.screenshot()[180, 250]) == (gray,) * 3
+
+    def becomes_idle(condition: Callable[[], bool]) -> bool:
+        window.idle()
+        return condition()
+
+    try:
+        window.show(make_frame(320, 240, 100))
+        eventually(shows(100), "the first frame")
+        window.show(make_frame(640, 480, 110))  # another size, the same window
+        eventually(shows(110), "a larger frame")
+        assert not named_memory(), "the memory has no name as soon as both processes have it"
+        (process,) = window_processes()
+        os.kill(process, signal.SIGINT)  # Ctrl-C in the terminal reaches it too
+
+        os.kill(process, signal.SIGSTOP)
+        for gray in (120, 130, 140):
+            window.show(make_frame(640, 480, gray))  # returns
+        assert shows(110)()
+        os.kill(process, signal.SIGCONT)
+        eventually(lambda: becomes_idle(shows(140)), "the newest frame")
+
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(OutputError, match=r"^its process was killed \(SIGKILL\)$"):
+            eventually(lambda: becomes_idle(lambda: False), "an error")
+    finally:
+        window.close()
+    assert not window_processes() and not named_memory()
+
+
+def test_the_process_of_a_window_ends_with_a_killed_run() -> None:
+    code = (
+        "import time; from cyclecast.video.live.message_process import MessageProcess as P; from cyclecast.video.live.sinks."
+        "window_process import main; p = P(main, 'window'); print(p._process.pid, flush=True); time.sleep(99)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        window = int(run.stdout.readline())
+        assert is_running(window)
+        run.kill()
+    eventually(lambda: not is_running(window), "the end of the window's process")
 
 
 def test_opencv_loads_before_pyav() -> None:
     """With the opposite order, OpenCV's wheel uses PyAV's libxcb, and `cv2.namedWindow` never returns."""
-    code = "import sys, cyclecast.video.live.session; print([name for name in sys.modules if name in ('av', 'cv2')])"
+    loaded = "print([name for name in sys.modules if name in ('av', 'cv2')])"
+    code = f"import sys, cyclecast.video.live.sinks.window_process; {loaded}; import cyclecast.video.live.session; {loaded}"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
-    assert process.stdout == "['cv2', 'av']\n", process.stderr
+    assert process.stdout == "['cv2']\n['cv2', 'av']\n", process.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have a display")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import suppress
@@ -14,8 +13,8 @@ from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.child import EXIT_TIMEOUT_S, CaptureProcess
 from cyclecast.video.live.capture.patience import Patience
-from cyclecast.video.live.capture.slots import Slots, bytes_needed
 from cyclecast.video.live.messages import OnMessage, suppress_errors
+from cyclecast.video.live.slots import Slots, bytes_needed, create_memory
 from cyclecast.video.live.sources.address import address_for_child, redacted_address, redacted_text
 from cyclecast.video.live.sources.source import CaptureSettings
 
@@ -226,11 +225,9 @@ class Capture:
             self._release_memory()
             if self._closing.is_set():
                 raise OSError("closed")
-            memory = self._memory = SharedMemory(create=True, size=bytes_needed(width, height))
+            memory = self._memory = create_memory(bytes_needed(width, height))
             self._linked = True
             self._slots = Slots(memory, width, height)
-            if hasattr(os, "posix_fallocate"):  # or a process that finds no room later would die of SIGBUS
-                os.posix_fallocate(memory._fd, 0, memory.size)  # type: ignore[attr-defined]
             return memory.name
 
     def _release_memory(self) -> None:

@@ -3,7 +3,7 @@
 It sends lines of JSON: {"open": description}, {"size": [width, height]}, {"frame": number, "slot": slot, "at": seconds},
 {"skipped": number}, {"alive": true}, {"message": line}, {"end": true}, {"error": line}. It receives the request,
 [address, settings], then {"memory": name} after each size, and {"release": number} when a frame is needed no more. See
-`capture.slots` for who owns which slot.
+`live.slots` for who owns which slot.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import logging
 import math
 import os
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Iterator
-from multiprocessing import resource_tracker, shared_memory
 from typing import IO, Any
 
 from cyclecast.errors import InputError
 from cyclecast.video.frame import Image
-from cyclecast.video.live.capture.slots import SlotWriter
 from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.message_process import open_messages, send_message
+from cyclecast.video.live.slots import SlotWriter, attach
 from cyclecast.video.live.sources.registry import open_source
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
 from cyclecast.video.resize import resize_image
@@ -39,20 +38,16 @@ HEADROOM = 1.5  # intervals between frames: if the reader is busy for longer, a 
 
 def main() -> None:
     """Reads the request, then captures until the source ends or the reader does."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no message
-    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal reach the whole group: the reader decides
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    out = open_messages()
     messages = ParentMessages()
     threading.Thread(target=messages.read, daemon=True).start()
     address, capture_settings = messages.next()
     try:
         capture(address, CaptureSettings(**capture_settings), out, messages)
-        send(out, end=True)
+        send_message(out, end=True)
     except Exception as error:
         log.debug("capturing %s failed", address, exc_info=True)
-        send(out, error=failure_text(error))
+        send_message(out, error=failure_text(error))
     out.flush()
     os._exit(0)  # drivers may hang or crash when they are taken down
 
@@ -85,7 +80,7 @@ class ParentMessages:
 def capture(address: str, capture_settings: CaptureSettings, out: IO[str], messages: ParentMessages) -> None:
     """Captures every frame of the source into the slots, until it ends."""
     source = open_source(address, capture_settings)
-    send(out, open=source.description)
+    send_message(out, open=source.description)
     size: tuple[int, int] | None = None
     number, before, interval, undecodable = 0, None, 0.0, 0
     for pending_frame in limit_rate(check_rate(source, out), capture_settings.fps, out):
@@ -95,7 +90,7 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], messa
         before = pending_frame.at
         if messages.slots is not None and messages.slots.busy_until > pending_frame.at + HEADROOM * interval:
             number += 1
-            send(out, skipped=number)
+            send_message(out, skipped=number)
             continue
         try:
             image = shrink(pending_frame.decode(), capture_settings)
@@ -107,7 +102,7 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], messa
         number, undecodable = number + 1, 0
         if size != image.shape[1::-1]:
             width, height = size = image.shape[1::-1]
-            send(out, size=[width, height])
+            send_message(out, size=[width, height])
             memory = attach(messages.next()["memory"])
             if messages.slots is not None:
                 messages.slots.close()
@@ -115,9 +110,9 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], messa
         assert messages.slots is not None
         slot = messages.slots.write(image, number)
         if slot is None:
-            send(out, skipped=number)
+            send_message(out, skipped=number)
         else:
-            send(out, frame=number, slot=slot, at=pending_frame.at)
+            send_message(out, frame=number, slot=slot, at=pending_frame.at)
 
 
 def check_rate(source: LiveSource, out: IO[str]) -> Iterator[PendingFrame]:
@@ -131,9 +126,9 @@ def check_rate(source: LiveSource, out: IO[str]) -> Iterator[PendingFrame]:
             if seconds >= MEASURE_S:
                 fps = (count - 1) / seconds
                 if fps < LOW_RATE * stated:
-                    send(out, message=f"delivers {fps:.1f} fps, not {stated:g}; in poor light, cameras expose for longer")
+                    send_message(out, message=f"delivers {fps:.1f} fps, not {stated:g}; in poor light, cameras expose for longer")
                 elif not stated:
-                    send(out, message=f"delivers {fps:.1f} fps")
+                    send_message(out, message=f"delivers {fps:.1f} fps")
                 stated = None
         yield pending_frame
 
@@ -148,7 +143,7 @@ def limit_rate(pending_frames: Iterator[PendingFrame], fps: float | None, out: I
             if pending_frame.at < due - 0.5 / fps:
                 if pending_frame.at - sent > ALIVE_INTERVAL_S:
                     sent = pending_frame.at
-                    send(out, alive=True)
+                    send_message(out, alive=True)
                 continue
             due += 1 / fps
         yield pending_frame
@@ -159,23 +154,3 @@ def shrink(image: Image, capture_settings: CaptureSettings) -> Image:
     height, width = image.shape[:2]
     scale = min(1.0, (capture_settings.width or width) / width, (capture_settings.height or height) / height)
     return resize_image(image, (max(2, round(width * scale)), max(2, round(height * scale))))
-
-
-def send(out: IO[str], **message: Any) -> None:
-    """Sends one message; ends the process if nobody reads any more."""
-    try:
-        out.write(json.dumps(message) + "\n")
-    except OSError:
-        os._exit(0)
-
-
-def attach(name: str) -> shared_memory.SharedMemory:
-    """Opens the shared memory that the reader created and will remove."""
-    if sys.version_info >= (3, 13):
-        return shared_memory.SharedMemory(name, track=False)
-    register = resource_tracker.register
-    resource_tracker.register = lambda name, rtype: None  # or Python's tracker would remove it when this process ends
-    try:
-        return shared_memory.SharedMemory(name)
-    finally:
-        resource_tracker.register = register

@@ -65,8 +65,6 @@ class Recording:
     Raises OutputError if the file exists (unless `overwrite`) or has another suffix, MissingSink if it cannot be written.
     """
 
-    in_main_thread = False
-
     def __init__(
         self, address: str, controls: SessionControls, overwrite: bool = False, segments: Segments | None = None
     ) -> None:

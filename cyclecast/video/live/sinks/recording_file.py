@@ -11,7 +11,8 @@ from pathlib import Path
 from cyclecast.errors import OutputError, OutputExistsError
 from cyclecast.files import rename_new
 from cyclecast.video.files.codecs import choose_encoder
-from cyclecast.video.files.writer import CONTAINERS, Encoding, VideoWriter
+from cyclecast.video.files.encoding import Encoding
+from cyclecast.video.files.writer import CONTAINERS, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.live.sinks.disk_sync import DiskSync
 from cyclecast.video.resize import letterbox

@@ -13,7 +13,6 @@ class Null:
     """Discards every frame: for measurements."""
 
     name = "null"
-    in_main_thread = False
 
     def __init__(self, address: str, controls: SessionControls) -> None: ...
 

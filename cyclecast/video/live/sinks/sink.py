@@ -26,8 +26,6 @@ class Sink(Protocol):
 
     name: str
     """For messages."""
-    in_main_thread: bool
-    """Whether the main thread must call `show`, `idle` and `close`: windows need that."""
 
     def show(self, frame: StyledFrame) -> None:
         """Takes one frame."""

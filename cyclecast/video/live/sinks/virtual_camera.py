@@ -28,7 +28,6 @@ class VirtualCamera:
     """
 
     name = "virtual camera"
-    in_main_thread = False
 
     def __init__(self, address: str, controls: SessionControls, backend: str | None = None) -> None:
         self._address, self._controls, self._backend = address, controls, backend

@@ -1,63 +1,48 @@
-"""A window on the screen, with keys."""
+"""A window on the screen, with keys, in a process of its own: window toolkits end their process when the display goes away."""
 
 from __future__ import annotations
 
-import ctypes
-import platform
+import logging
+import re
+import signal
+import threading
 import time
 from contextlib import suppress
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-
-import cv2
-import numpy as np
+from typing import Any
 
 from cyclecast.errors import CyclecastError, OutputError
+from cyclecast.isolated import last_line
 from cyclecast.video.display import find_window_problem
 from cyclecast.video.frame import Image
-from cyclecast.video.live.sinks.panel import AMBER, RED, WHITE, draw_panel
+from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.message_process import MessageProcess
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls
+from cyclecast.video.live.sinks.window_process import QUIT_KEYS, RIGHT, WINDOW_SLOTS, main
+from cyclecast.video.live.slots import SlotWriter, bytes_needed, create_memory
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-from cyclecast.video.resize import letterbox
 
-NAME = "cyclecast"  # of the window, for OpenCV
-CAN_ENLARGE = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 12)  # opencv#26180: earlier, Qt never enlarges
-MAX_SIZE = (1280, 720)  # (width, height) of a new window: most screens have room for it
+log = logging.getLogger(__name__)
+
+ANSWER_TIMEOUT_S = 0.5  # that `show` waits for the window; one that is slower skips frames
+EXIT_TIMEOUT_S = 2.0  # that a killed process may take to end
 STATUS_INTERVAL_S = 0.5  # between two updates of the rate, so that it can be read
-NOTE_S = 3.0  # that a note stays
-HELP_S = 12.0  # that the list of keys stays
 STRENGTH_STEP = 0.1  # by which a key changes the strength
 SPLIT_STEP = 0.02  # of the width, by which an arrow key moves the line of the split view
-LEFT, RIGHT, ESCAPE = "left", "right", "esc"
-QUIT_KEYS = ("q", ESCAPE)
-SPECIAL_KEYS = {  # codes of `cv2.waitKeyEx`: Qt and GTK, Windows, macOS
-    **dict.fromkeys((0xFF51, 0x250000, 0xF702), LEFT),
-    **dict.fromkeys((0xFF53, 0x270000, 0xF703), RIGHT),
-    0x1B: ESCAPE,
-}
-KEYS = (
-    ("n  p", "next, previous model"),
-    ("1 - 9", "choose a model"),
-    ("[  ]", "lower, raise the strength (also - +)"),
-    ("s", "split view"),
-    ("<-  ->", "move its line (also , .)"),
-    ("m", "mirror"),
-    ("space", "snapshot (also c)"),
-    ("r", "record, stop"),
-    ("o", "overlay on, off"),
-    ("f", "full screen"),
-    ("h", "these keys"),
-    ("q", "quit (also esc)"),
-)
+DISPLAY_IS_GONE = re.compile(
+    r"connection broke|fatal IO error|lost connection to", re.IGNORECASE
+)  # Qt; Xlib, GTK; GTK on Wayland
 
 
 class Window:
-    """Shows frames in an OpenCV window. The first frame sets its size; the user can resize it, and the frame keeps its shape.
+    """Shows frames in a window of a separate process. The first frame sets its size; the user can resize it.
 
+    Each frame is written into shared memory when the window has shown the one before, so the window shows the newest frame.
     Raises OutputError if no window can open on this machine.
     """
 
     name = "window"
-    in_main_thread = True
 
     def __init__(self, address: str, controls: SessionControls) -> None:
         if address != "window":
@@ -67,79 +52,131 @@ class Window:
             reason, fix = problem
             raise MissingSink(f"no window can open here ({reason}); {fix}, or use --sink web or --sink null")
         self._controls = controls
-        self._frame: StyledFrame | None = None
-        self._is_closed = False
-        self._is_full_screen = False
-        self._has_overlay = True
-        self._status, self._status_until = "", 0.0
-        self._note, self._note_until = "", 0.0
-        self._help_until = 0.0
+        self._waiting: StyledFrame | None = None  # the newest frame, until the window takes it
+        self._number = 0  # of the last frame that the window got
+        self._size: tuple[int, int] | None = None  # (width, height) of the frames in memory
+        self._memory: SharedMemory | None = None
+        self._slots: SlotWriter | None = None
+        self._model = ""
+        self._state: dict[str, Any] = {}
+        self._figures, self._figures_until = "", 0.0
         self._recording: Path | None = None
         self._recording_since = 0.0
         self._split = 0.5  # where the split view will be when it is turned on
+        self._is_closed = False
+        self._failure: str | None = None
+        self._is_shown = threading.Event()  # the window has shown every frame that it got
+        self._is_shown.set()
+        try:
+            self._process = MessageProcess(main, "window")
+        except OSError as error:
+            raise MissingSink(f"the process of the window cannot be started ({error.strerror})") from error
+        self._process.send({"title": f"cyclecast: {controls.feed.name}"})
+        self._reader = threading.Thread(target=self._read, name="window-messages", daemon=True)
+        self._reader.start()
 
     def show(self, frame: StyledFrame) -> None:
-        """Shows one frame and handles the keys. Ends the run if the window has been closed."""
-        if self._frame is None:
-            self._open(frame.image)
-        self._frame = frame
-        self._draw(frame)
+        """Shows one frame, waiting until it is on the screen. Raises OutputError if the display or the process is gone."""
+        self._waiting = frame
+        self.idle()
 
     def idle(self) -> None:
-        """Keeps the window responsive."""
-        if self._frame is not None:
-            self._draw(self._frame)
+        """Updates the status; shows a frame that the window was too slow for. Raises what `show` raises."""
+        if self._is_shown.wait(ANSWER_TIMEOUT_S) and self._failure is None and not self._is_closed:
+            self._update()
+            self._is_shown.wait(ANSWER_TIMEOUT_S)
+        if self._failure is not None and not self._is_closed:
+            raise OutputError(self._failure)
 
-    def _open(self, image: Image) -> None:
+    def _update(self) -> None:
+        """Sends the waiting frame, and the state if it has changed. The window must have shown the frame before."""
+        frame, self._waiting = self._waiting, None
+        if frame is not None:
+            self._model = frame.model
+        message = self._changed_state()
+        if frame is not None:
+            message |= self._write(frame.image)
+        if message:
+            self._process.send(message)
+
+    def _write(self, image: Image) -> dict[str, Any]:
+        """Writes a frame into shared memory; returns its message. Raises OutputError if there is no room for it."""
         height, width = image.shape[:2]
-        scale = min(1.0, MAX_SIZE[0] / width, MAX_SIZE[1] / height)
-        ratio = cv2.WINDOW_FREERATIO if CAN_ENLARGE else cv2.WINDOW_KEEPRATIO  # with the former, `letterbox` keeps the shape
-        share_x11()
-        cv2.namedWindow(NAME, cv2.WINDOW_NORMAL | ratio | cv2.WINDOW_GUI_NORMAL)
-        cv2.resizeWindow(NAME, round(width * scale), round(height * scale))
-        cv2.setWindowTitle(NAME, f"cyclecast: {self._controls.feed.name}")
-        self._show_note("h lists the keys")
+        message: dict[str, Any] = {}
+        if self._size != (width, height):
+            self._release_memory()
+            size = bytes_needed(width, height, WINDOW_SLOTS)
+            try:
+                self._memory = create_memory(size)
+            except OSError as error:
+                raise OutputError(f"no shared memory for its frames, {size >> 20} MB ({error.strerror})") from error
+            self._slots, self._size = SlotWriter(self._memory, width, height, WINDOW_SLOTS), (width, height)
+            message = {"memory": self._memory.name, "size": [width, height]}
+        assert self._slots is not None
+        self._number += 1
+        slot = self._slots.write(image, self._number)
+        self._is_shown.clear()
+        return message | {"frame": self._number, "slot": slot}
 
-    def _draw(self, frame: StyledFrame) -> None:
-        if self._is_closed or not is_open():
-            self._quit()
-            return
-        # The toolkit would scale it too, but Qt uses the nearest pixel, which makes text unreadable, and draws gray around.
-        cv2.imshow(NAME, self._with_overlay(frame, letterbox(frame.image, window_size())))
-        while (code := cv2.waitKeyEx(1)) != -1 and not self._is_closed:
-            self._press(key_name(code))
-
-    def _with_overlay(self, frame: StyledFrame, image: Image) -> Image:
-        """The image with the status, the note, the list of keys and the recording mark; the same image if there are none."""
+    def _changed_state(self) -> dict[str, Any]:
+        """Returns the status and the seconds of a recording, for the overlay; empty if the window shows the same."""
         now, recording = time.perf_counter(), self._controls.recording
         if recording != self._recording:
             self._recording, self._recording_since = recording, now
-        rows = [[(self._status_text(frame, now), WHITE)]] if self._has_overlay else []
-        if now < self._note_until:
-            rows.append([(self._note, AMBER)])
-        if not rows and recording is None and now >= self._help_until:
-            return image
-        if np.may_share_memory(image, frame.image):
-            image = image.copy()
-        below = draw_panel(image, rows) if rows else 0
-        if now < self._help_until:
-            draw_panel(image, [[(key, AMBER), (meaning, WHITE)] for key, meaning in KEYS], top=below)
-        if recording is not None:
-            seconds = int(now - self._recording_since)
-            draw_panel(image, [[("REC", RED), (f"{seconds // 60}:{seconds % 60:02d}", WHITE)]], corner=True)
-        return image
+        state = {
+            "status": self._status_text(now),
+            "recording": None if recording is None else int(now - self._recording_since),
+        }
+        if state == self._state:
+            return {}
+        self._state = state
+        return dict(state)
 
-    def _status_text(self, frame: StyledFrame, now: float) -> str:
-        """The model, the rate and the latency; the figures change slowly enough to be read."""
-        if now >= self._status_until:
+    def _status_text(self, now: float) -> str:
+        """Describes the model, the rate and the latency; the figures change slowly enough to be read."""
+        if now >= self._figures_until:
             recent = self._controls.meter.recent()
-            self._status = f"{recent.fps:.1f} fps  latency {recent.latency_ms:.0f} ms"
-            self._status_until = now + STATUS_INTERVAL_S
+            self._figures = f"{recent.fps:.1f} fps  latency {recent.latency_ms:.0f} ms"
+            self._figures_until = now + STATUS_INTERVAL_S
         switcher = self._controls.switcher
         is_opening = switcher.requested_model != switcher.active_model
         opening = f"  opening {Path(switcher.requested_model).stem} ..." if is_opening else ""
         strength = f"  strength {switcher.strength:.2g}" if switcher.strength < 1 else ""
-        return f"{Path(frame.model).stem}{strength}  {self._status}{opening}"
+        return f"{Path(self._model).stem}{strength}  {self._figures}{opening}"
+
+    def _read(self) -> None:
+        """Handles the window's messages in a thread of its own, until its process ends."""
+        failure = None
+        try:
+            for message in self._process.messages():
+                if "shown" in message:
+                    self._note_shown(message["shown"])
+                elif "key" in message:
+                    self._press(message["key"])
+                elif "closed" in message:
+                    self._quit()
+                elif "error" in message:
+                    failure = message["error"]
+        except Exception as error:  # the process died in the middle of a message, or an action failed unexpectedly
+            log.debug("reading the window's messages failed", exc_info=True)
+            failure = failure_text(error)
+        code = self._process.end(EXIT_TIMEOUT_S)
+        self._failure = failure or self._describe_end(code)
+        self._is_shown.set()
+
+    def _describe_end(self, code: int | None) -> str:
+        """Describes why the process ended without a message."""
+        if any(DISPLAY_IS_GONE.search(line) for line in self._process.printed):
+            return "the display is gone"
+        if code is not None and code < 0:
+            return f"its process was killed ({signal.Signals(-code).name})"
+        return last_line("\n".join(self._process.printed)) or f"its process ended with exit code {code}"
+
+    def _note_shown(self, number: int) -> None:
+        if self._slots is not None:
+            self._slots.release(number)
+        self._unlink_memory()
+        self._is_shown.set()
 
     def _press(self, key: str) -> None:
         try:
@@ -178,66 +215,32 @@ class Window:
             case "r":
                 path = self._controls.set_recording(self._controls.recording is None)
                 self._show_note(f"recording to {path.name}" if path else "recorded")
-            case "o":
-                self._has_overlay = not self._has_overlay
-            case "f":
-                self._is_full_screen = not self._is_full_screen
-                mode = cv2.WINDOW_FULLSCREEN if self._is_full_screen else cv2.WINDOW_NORMAL
-                cv2.setWindowProperty(NAME, cv2.WND_PROP_FULLSCREEN, mode)
-            case "h":
-                now = time.perf_counter()
-                self._help_until = now + HELP_S if now >= self._help_until else now
-                self._note_until = now
             case key if key in QUIT_KEYS:
                 self._quit()
 
     def _show_note(self, note: str) -> None:
-        self._note, self._note_until = note, time.perf_counter() + NOTE_S
+        self._process.send({"note": note})
 
     def _quit(self) -> None:
         self._is_closed = True
         self._controls.quit()
 
     def close(self) -> None:
-        """Closes the window."""
-        if self._frame is not None and is_open():
-            cv2.destroyWindow(NAME)
-            cv2.waitKeyEx(1)
+        """Closes the window and ends its process."""
+        self._is_closed = True
+        self._process.kill()
+        self._reader.join(2 * EXIT_TIMEOUT_S)
+        self._release_memory()
 
+    def _release_memory(self) -> None:
+        self._unlink_memory()
+        if self._slots is not None:
+            self._slots.close()
+            self._slots = None
 
-def share_x11() -> None:
-    """Loads the system's libX11-xcb. Call it before a window opens: without it, a window on a busy machine may stay black.
-
-    OpenCV's wheels bring their own libX11-xcb to the system's libX11. If the two have different versions, libX11 never learns
-    that Qt reads the events, and both of them read. If the system's library is loaded first, OpenCV uses it too.
-    """
-    if platform.system() == "Linux":
-        with suppress(OSError):
-            ctypes.CDLL("libX11-xcb.so.1", mode=ctypes.RTLD_GLOBAL)
-
-
-def is_open() -> bool:
-    """Whether the window exists; the user can close it with its close button."""
-    try:
-        return cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1
-    except cv2.error:  # Qt raises if there is no window at all
-        return False
-
-
-def window_size() -> tuple[int, int]:
-    """(width, height) in pixels of the window's area for the frame; 0 where the toolkit does not report it."""
-    if not CAN_ENLARGE:
-        return 0, 0
-    try:
-        _, _, width, height = cv2.getWindowImageRect(NAME)
-    except cv2.error:
-        return 0, 0
-    return max(width, 0), max(height, 0)
-
-
-def key_name(code: int) -> str:
-    """The name of a key by its code of `cv2.waitKeyEx`: its character in lower case, or left, right, esc; empty for others."""
-    for plain in (code, code & 0xFFFF):  # GTK adds the state of Shift and Num Lock in the upper bits
-        if plain in SPECIAL_KEYS:
-            return SPECIAL_KEYS[plain]
-    return chr(plain).lower() if plain < 128 else ""
+    def _unlink_memory(self) -> None:
+        """Removes the memory's name once both processes have the memory: nothing is left behind, however they end."""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            with suppress(FileNotFoundError):
+                memory.unlink()

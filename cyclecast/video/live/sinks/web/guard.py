@@ -82,13 +82,14 @@ class Guard:
         if rejection is None:
             await self._app(scope, with_body(body, receive), send_with_headers)
         else:
-            await self._answer(rejection, scope, headers)(scope, receive, send_with_headers)
+            await self._answer(rejection, scope, headers, bool(query_token))(scope, receive, send_with_headers)
 
-    def _answer(self, rejection: Rejection, scope: Scope, headers: Headers) -> Response:
+    def _answer(self, rejection: Rejection, scope: Scope, headers: Headers, is_wrong_token: bool) -> Response:
         """Answers programs with JSON, and a person who opens the page without its token with a page that asks for it."""
         is_person = scope["method"] == "GET" and scope["path"] == "/" and "text/html" in headers.get("accept", "")
         if rejection.status == 401 and is_person:
-            return HTMLResponse(self._token_page, 401, {"Content-Security-Policy": content_security_policy(self._token_page)})
+            page = self._token_page.replace(' role="alert" hidden', ' role="alert"') if is_wrong_token else self._token_page
+            return HTMLResponse(page, 401, {"Content-Security-Policy": content_security_policy(page)})
         return JSONResponse({"error": rejection.reason}, rejection.status)
 
     def _check(self, scope: Scope, headers: Headers, query_token: str) -> Rejection | None:

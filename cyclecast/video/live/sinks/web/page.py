@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 class WebPage:
     """Serves the live video: `web`, `web://HOST:PORT`, see `address`. Raises OutputError or ConfigError if that fails."""
 
-    in_main_thread = False
-
     def __init__(self, address: str, controls: SessionControls) -> None:
         self._address, self._controls = parse_address(address), controls
         check_certificate(self._address)

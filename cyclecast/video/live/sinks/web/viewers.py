@@ -10,7 +10,7 @@ from typing import Literal
 from cyclecast.video.live.sinks.web.view import View, Views
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-MAX_VIEWERS = 16  # at the same time
+MAX_VIEWERS = 32  # at the same time; those that see the same share one encoder
 
 Transport = Literal["webrtc", "mjpeg"]
 

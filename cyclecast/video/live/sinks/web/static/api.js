@@ -17,6 +17,8 @@ function fetchState() { return request(`api/state?viewer=${viewerId}`); }
 
 function errorText(error) { return error instanceof TypeError ? "cyclecast does not answer" : error.message; }
 
+function setText(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }  // screen readers announce each write
+
 function showToast(text, milliseconds = 5000) {
   for (const other of $("toasts").children) if (other.textContent === text) other.remove();
   const toast = document.createElement("div");

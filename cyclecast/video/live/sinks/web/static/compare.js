@@ -2,6 +2,10 @@
 /* The slider between the source and the styled video. Every viewer has its own. */
 
 const KEY_STEP = 0.02;             // of the width, for one arrow key
+const HANDLE_KEYS = {              // where each key moves the focused slider
+  ArrowLeft: () => split - KEY_STEP, ArrowRight: () => split + KEY_STEP, Home: () => 0,
+  ArrowDown: () => split - KEY_STEP, ArrowUp: () => split + KEY_STEP, End: () => 1,
+};
 
 let split = 0.5, comparing = false;
 let sendingSplit = false, splitChanged = false;
@@ -44,6 +48,14 @@ function toggleCompare() {
   renderSlider();
   sendSplit();
 }
+
+$("handle").addEventListener("keydown", event => {
+  const target = HANDLE_KEYS[event.key];
+  if (!target || hasModifier(event)) return;
+  event.preventDefault();
+  event.stopPropagation();         // it is no shortcut
+  moveSlider(target());
+});
 
 function pointerShare(event) {
   const box = $("frame").getBoundingClientRect();

@@ -8,6 +8,7 @@ let state = null;                  // the last answer of /api/state
 let requestedModel = null;         // the style that was selected here and is not active yet
 let missedPolls = 0;               // polls since then in which the run did not know of it: an answer may be older than the request
 let failedPolls = 0, unwatchedPolls = 0;
+let isTokenMissing = false;
 let seenFailures = 0;              // how many of the run's failures this page has shown
 
 if (location.search) history.replaceState(null, "", location.pathname);  // the token is in a cookie by now
@@ -21,6 +22,7 @@ async function poll() {
     const wasLost = isServerLost();
     const answer = await fetchState();
     failedPolls = 0;
+    isTokenMissing = false;
     render(answer);
     if (wasLost) connect();
     else if (transport && !document.hidden) {
@@ -35,11 +37,12 @@ async function poll() {
 }
 
 function showServerLost(error) {
+  isTokenMissing = error.status === 401;
+  recording = undefined;           // the next run has its own
   disconnect();
-  if (error.status === 401) showOverlay("This page needs its token", "Load it again to type the token.");
+  if (isTokenMissing) showOverlay("This page needs its token", "Load it again to type the token.");
   else showOverlay("cyclecast has ended", "The page reconnects when it runs again.");
   for (const id of ["fps", "latency", "skipped", "transport"]) $(id).textContent = "–";
-  $("status-light").className = "status-light off";
 }
 
 function render(answer) {
@@ -47,9 +50,8 @@ function render(answer) {
   state = answer;
   if (isFirst && state.split !== null) { comparing = true; split = state.split; }
   if (isFirst) connect();
-  $("status-light").className = `status-light ${state.outage ? "off" : state.captured ? "on" : ""}`;
-  $("source").textContent = state.outage ? `${state.source} is disconnected: ${state.outage.reason}` : state.source;
-  $("source").title = $("source").textContent;
+  renderStatus();
+  setText("source", state.outage ? `${state.source}: ${state.outage.reason}` : state.source);
   $("fps").textContent = state.fps.toFixed(1);
   $("latency").textContent = state.latency_ms ? Math.round(state.latency_ms) : "–";
   $("skipped").textContent = state.skipped;
@@ -58,11 +60,10 @@ function render(answer) {
   renderStyles();
   renderStrength();
   setPressed("mirror", state.mirror);
-  setPressed("record", state.recording !== null);
-  $("record").lastElementChild.textContent = state.recording === null ? "Record" : "Stop";
-  $("record").title = state.recording === null ? "Shortcut: r" : `Recording to ${state.recording}. Shortcut: r`;
+  renderRecording();
   if (isFull && state.viewers < state.max_viewers) connect();
   renderFailures();
+  renderTitles();
   renderCamera();
   renderOverlay();
   renderSlider();
@@ -103,7 +104,9 @@ function renderStyles() {
       const button = document.createElement("button");
       button.className = "style";
       button.textContent = model.split(/[\\/]/).pop().replace(/\.(onnx|plan|engine)$/i, "");
-      button.title = index < 9 ? `${model}. Shortcut: ${index + 1}` : model;
+      button.classList.toggle("long", button.textContent.length > 16);
+      if (button.textContent !== model) button.dataset.about = model;
+      if (index < 9) button.dataset.key = index + 1;
       button.onclick = () => selectModel(model);
       return button;
     }));
@@ -158,13 +161,7 @@ async function sendSwitch(id, path, on) {
 
 function toggleMirror() { if (state) sendSwitch("mirror", "api/mirror", !state.mirror); }
 
-async function toggleRecording() {
-  if (!state) return;
-  const previous = state.recording, on = previous === null;
-  if (!await sendSwitch("record", "api/record", on)) return;
-  if (state.recording !== null) showToast(`Recording to ${state.recording} on cyclecast's machine`);
-  else if (previous !== null) showToast(`Recorded ${previous}`);
-}
+function toggleRecording() { if (state) sendSwitch("record", "api/record", state.recording === null); }
 
 async function saveSnapshot() {
   try {
@@ -199,27 +196,5 @@ $("snapshot").onclick = saveSnapshot;
 $("record").onclick = toggleRecording;
 $("full").onclick = toggleFullScreen;
 $("help").onclick = toggleHelp;
-
-/* ---- keys ---- */
-
-const SHORTCUTS = {
-  n: () => selectNextModel(1), p: () => selectNextModel(-1), s: toggleCompare, m: toggleMirror, c: saveSnapshot,
-  r: toggleRecording, f: toggleFullScreen, h: toggleHelp,
-  ArrowLeft: () => moveSlider(split - KEY_STEP), ArrowRight: () => moveSlider(split + KEY_STEP),
-  "[": () => stepStrength(-STRENGTH_STEP), "]": () => stepStrength(STRENGTH_STEP),
-  "-": () => stepStrength(-STRENGTH_STEP), "+": () => stepStrength(STRENGTH_STEP), "=": () => stepStrength(STRENGTH_STEP),
-  ",": () => moveSlider(split - KEY_STEP), ".": () => moveSlider(split + KEY_STEP),
-};
-addEventListener("keydown", event => {
-  if (event.ctrlKey || event.metaKey || event.altKey || ($("keys").open && event.key !== "h")) return;
-  if (document.activeElement === $("handle") && (event.key === "Home" || event.key === "End")) {
-    event.preventDefault();
-    return moveSlider(event.key === "Home" ? 0 : 1);
-  }
-  if (event.key >= "1" && event.key <= "9" && state && state.models[event.key - 1]) return selectModel(state.models[event.key - 1]);
-  if (document.activeElement === $("strength") && event.key.startsWith("Arrow")) return;  // they move that slider
-  const action = SHORTCUTS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (action && !(event.repeat && !/^(Arrow|[,.[\]+=-]$)/.test(event.key))) { event.preventDefault(); action(); }
-});
 
 poll();

@@ -24,11 +24,21 @@ function disconnect() {
   $("image").removeAttribute("src");
   hasFrame = isFull = false;
   setTransport(null);
+  renderStatus();
+  renderWakeLock();
+}
+
+function showVideo() {
+  hasFrame = true;
+  hideOverlay();
+  renderStatus();
+  renderWakeLock();
 }
 
 function waitForRoom() {           // `render` connects when somebody has left
   disconnect();
   isFull = true;
+  renderStatus();
   if (state) renderOverlay();
 }
 
@@ -72,7 +82,7 @@ async function connectWebRTC(thisAttempt) {
 
 function watchForFirstFrame(isCurrent, fail) {
   const video = $("video");
-  const onFrame = () => { if (isCurrent()) { hasFrame = true; webrtcFailures = 0; hideOverlay(); } };
+  const onFrame = () => { if (isCurrent()) { webrtcFailures = 0; showVideo(); } };
   if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(onFrame);
   else video.ontimeupdate = () => { if (video.currentTime > 0) onFrame(); };
   const start = performance.now();
@@ -106,7 +116,7 @@ async function createOffer(peer) {
 function connectMjpeg(thisAttempt) {
   setTransport("MJPEG");
   const image = $("image");
-  image.onload = () => { if (thisAttempt === attempt) { hasFrame = true; hideOverlay(); } };
+  image.onload = () => { if (thisAttempt === attempt && !hasFrame) showVideo(); };  // some browsers call it for each frame
   image.onerror = () => setTimeout(() => {
     if (thisAttempt !== attempt || isServerLost()) return;
     state && state.viewers >= state.max_viewers ? waitForRoom() : connect();
