@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
+import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from cyclecast.cli import main
 from cyclecast.cli.training_progress import LogLines, format_duration, progress_line, progress_view
 from cyclecast.training.loop import Progress
-from tests.commands import PROGRAM, run_command
+from tests.commands import run_command
 
 LOSSES = {
     f"{name}_{direction}": 12345.6789 for name in ("adversarial", "identity", "discriminator") for direction in ("ab", "ba")
@@ -63,25 +67,34 @@ def test_a_short_run_without_a_terminal_prints_no_progress(digits: Path, tmp_pat
     ]
 
 
-def test_a_terminal_of_80_columns_is_never_overrun(digits: Path, tmp_path: Path) -> None:
+def read_all(master: int, parts: list[bytes]) -> None:
+    """Reads what a terminal shows, until the program closes it."""
+    with suppress(OSError):  # the other end is closed
+        while part := os.read(master, 65536):
+            parts.append(part)
+
+
+def test_a_terminal_of_80_columns_is_never_overrun(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = [part for setting in ("batch_size=4", "image_size=8", "latent=4", "precision=fp32") for part in ("--set", setting)]
-    command = [str(PROGRAM), "train", "gan", "--data", str(digits), "--out", "r", "--steps", "300", *small]
+    command = ["cyclecast", "train", "gan", "--data", str(digits), "--out", "r", "--steps", "100", *small]
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
     master, slave = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
-    process = subprocess.Popen(command, stderr=slave, stdout=slave, stdin=slave, cwd=tmp_path, env=environment)
-    os.close(slave)
-    output = b""
-    while True:
-        try:
-            part = os.read(master, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        output += part
+    parts: list[bytes] = []
+    reader = threading.Thread(target=read_all, args=(master, parts))
+    reader.start()
+    with os.fdopen(slave, "w") as terminal:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, terminal)
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        monkeypatch.undo()
+    reader.join()
     os.close(master)
-    assert process.wait(timeout=60) == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
+    assert not ended.value.code
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(parts).decode())
     lines = re.split(r"[\r\n]+", text)
-    assert any(re.search(r"step \d+/300 .*left.*generator \d", line) for line in lines), lines
+    assert any(re.search(r"step \d+/100 .*left.*generator \d", line) for line in lines), lines
     assert max(len(line) for line in lines) <= 80, max(lines, key=len)

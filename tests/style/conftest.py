@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from cyclecast.style import result
+from cyclecast.style import plan, result, stages
+from cyclecast.style.plan import training_config
+from cyclecast.training.config import TrainConfig
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
 
 
+def small_training_config(*arguments: Any, **settings: Any) -> TrainConfig:
+    """Returns the settings of a run with two images in a batch instead of eight, which would take most of the time."""
+    return training_config(*arguments, **settings | {"batch_size": 2})
+
+
 @pytest.fixture(scope="session", autouse=True)
-def few_timed_frames() -> Iterator[None]:
-    """Times a finished style on two frames instead of twelve."""
+def small_work() -> Iterator[None]:
+    """Trains on small batches, and times a finished style on two frames instead of twelve."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(result, "TIMED_FRAMES", 2)
+        for module in (plan, stages):
+            patch.setattr(module, "training_config", small_training_config)
         yield
 
 

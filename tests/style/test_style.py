@@ -13,34 +13,66 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 
 import cyclecast
 from cyclecast.errors import Interrupted
-from cyclecast.style import StyleOptions, StyleReport, crops, make_style, plan, stages
+from cyclecast.style import StyleOptions, crops, make_style, plan, stages
 from cyclecast.style.folder import StyleFolder
-from cyclecast.style.plan import training_config
+from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.machine import pick_device
 from tests.commands import run_command
-from tests.style.conftest import read
-
-
-def weights(model: Path) -> list[bytes]:
-    return [tensor.raw_data for tensor in onnx.load(str(model)).graph.initializer]
+from tests.conftest import different
+from tests.style.conftest import read, small_training_config
 
 
 def options(**settings: Any) -> StyleOptions:
-    return StyleOptions(**{"steps": 6, "preset": "nano", **settings})
+    return StyleOptions(**{"steps": 2, "preset": "nano", **settings})
+
+
+class Killed(BaseException):
+    """What ends a run at once."""
+
+
+def kill(*_: object, **__: object) -> None:
+    raise Killed
+
+
+def kill_at(stage: str, done: int) -> Callable[..., None]:
+    """Returns an `on_progress` that kills the run there."""
+
+    def on_progress(*at: object) -> None:
+        if at[:2] == (stage, done):
+            raise Killed
+
+    return on_progress
+
+
+def save_often(*arguments: Any) -> TrainConfig:
+    return dataclasses.replace(small_training_config(*arguments), save_every=2)
 
 
 @pytest.fixture(scope="module")
 def finished(photos: Path, negatives: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The report of a finished command, and where it began."""
-    output = tmp_path_factory.mktemp("finished") / "negative.onnx"
-    arguments = ["--pairs", photos, negatives, "--steps", 8, "--preset", "nano", "--json"]
-    done = run_command("style", *arguments, "-o", output)
+    """The report of a finished command, after runs that were killed in the middle of cutting, of training and of the export."""
+
+    def write_half(trained: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise Killed
+
+    output = tmp_path_factory.mktemp("finished") / "cut 1.0 é.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "training_config", save_often)
+        for place in (("cutting pairs", 3), ("training", 3)):
+            with pytest.raises(Killed):
+                make_style([], output, pairs=(photos, negatives), options=options(steps=4), on_progress=kill_at(*place))
+            assert not output.exists()
+        with patch.context() as export_patch, pytest.raises(Killed):
+            export_patch.setattr(stages, "export_onnx", write_half)
+            make_style([], output, pairs=(photos, negatives), options=options(steps=4))
+        assert output.exists()
+        done = run_command("style", "--pairs", photos, negatives, "--steps", 4, "--preset", "nano", "--json", "-o", output)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
@@ -50,52 +82,25 @@ def test_a_command_writes_model_card_sheet_and_page(finished: dict[str, Any], ph
     frame = read(photos / "0.png")
     with cyclecast.load(finished["output"]) as model:
         assert model(frame).shape == frame.shape
-    assert "6 pairs" in Path(finished["card"]).read_text("utf-8")
+    card = Path(finished["card"]).read_text("utf-8")
+    assert "6 pairs" in card and "![Before and after](<cut 1.0 é.jpg>)" in card
     assert read(Path(finished["sheet"])).shape[1] > 600  # before and after, side by side
     assert Path(finished["page"]).is_file()
-    assert (finished["steps"], finished["pairs"], finished["recipe"]) == (8, 6, "supervised")
+    assert (finished["steps"], finished["pairs"], finished["recipe"]) == (4, 6, "supervised")
     assert finished["figures"]["ms_per_frame"] > 1
 
 
-class Killed(BaseException):
-    """What ends a run at once."""
-
-
-def test_a_killed_run_resumes_to_the_same_model(
+def test_a_killed_run_resumes_to_the_same_weights(
     finished: dict[str, Any], photos: Path, negatives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the middle of cutting, of training, and of the export."""
-
-    def kill_at(stage: str, done: int) -> Callable[..., None]:
-        def on_progress(*at: object) -> None:
-            if at[:2] == (stage, done):
-                raise Killed
-
-        return on_progress
-
-    def write_half(trained: object, path: Path, **_: object) -> None:
-        path.write_bytes(b"half")
-        raise Killed
-
-    def save_often(*arguments: Any) -> TrainConfig:
-        return dataclasses.replace(training_config(*arguments), save_every=2)
-
-    def make(**arguments: Any) -> StyleReport:
-        return make_style([], cut, pairs=(photos, negatives), options=options(steps=8), **arguments)
-
-    cut = tmp_path / "cut 1.0 é.onnx"
     monkeypatch.setattr(stages, "training_config", save_often)
-    for place in (("cutting pairs", 3), ("training", 5)):
-        with pytest.raises(Killed):
-            make(on_progress=kill_at(*place))
-        assert not cut.exists()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(stages, "export_onnx", write_half)
-        make()
-    assert cut.exists()
-    make()
-    assert weights(cut) == weights(Path(finished["output"]))
-    assert "![Before and after](<cut 1.0 é.jpg>)" in cut.with_suffix(".md").read_text("utf-8")
+    monkeypatch.setattr(stages, "export_onnx", kill)
+    with pytest.raises(Killed):
+        make_style([], tmp_path / "n.onnx", pairs=(photos, negatives), options=options(steps=4))
+    folders = Path(finished["output"]).with_suffix(".style"), tmp_path / "n.style"
+    assert set(different(*(folder / "run" for folder in folders))) == {"/config/domain_a", "/config/domain_b"}
+    cut, uncut = ({path.name: path.read_bytes() for path in (folder / "pairs").rglob("*.png")} for folder in folders)
+    assert cut == uncut and len(cut) == 6 * 2
 
 
 def test_a_finished_run_is_written_again_without_training(finished: dict[str, Any], photos: Path, negatives: Path) -> None:
@@ -103,29 +108,35 @@ def test_a_finished_run_is_written_again_without_training(finished: dict[str, An
     output = Path(finished["output"])
     folder = output.with_suffix(".style")
     with pytest.raises(cyclecast.OutputExistsError, match="finished already"):
-        make_style([], output, pairs=(photos, negatives), options=options(steps=8))
+        make_style([], output, pairs=(photos, negatives), options=options(steps=4))
     shutil.rmtree(folder / "pairs")
     messages: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(photos.parent)
         pairs = Path(photos.name), Path("..") / negatives.relative_to(photos.parent.parent)
-        again = options(steps=8, strength=0.0, overwrite=True)
+        again = options(steps=4, strength=0.0, overwrite=True)
         make_style([], output, pairs=pairs, options=again, on_message=messages.append)
-    assert "training: all 8 steps are done" in messages
+    assert "training: all 4 steps are done" in messages
     frame = read(photos / "0.png")
     with cyclecast.load(output) as model:
         assert np.array_equal(model(frame), frame)
     assert len(list((folder / "pairs" / "before").iterdir())) == 6 * 2
 
 
-def test_one_image_becomes_a_model(photos: Path, tmp_path: Path) -> None:
+def test_one_image_becomes_a_model_and_files_of_somebody_else_are_kept(photos: Path, tmp_path: Path) -> None:
     image, output = tmp_path / "dots.png", tmp_path / "dots.onnx"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (160, 200, 3), np.uint8))
+    theirs = output.with_suffix(".style") / "mine" / "thesis.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("precious")
+    (output.with_suffix(".style") / "plan.json").write_text("damaged")
     messages: list[str] = []
-    report = make_style([image], output, footage=[photos], options=options(steps=3), on_message=messages.append)
+    settings = options(steps=3, overwrite=True)
+    report = make_style([image], output, footage=[photos], options=settings, on_message=messages.append)
     assert report.recipe == "style_transfer" and report.frames == 6
     assert "dots.png" in output.with_suffix(".md").read_text("utf-8")
     assert any("3 steps" in message for message in messages)
+    assert theirs.read_text() == "precious"
 
 
 def test_a_teacher_is_imitated_through_its_engine(photos: Path, tmp_path: Path) -> None:
@@ -149,22 +160,25 @@ def test_steps_are_planned_again_by_the_time_that_the_first_ones_took(
     monkeypatch.setattr(stages, "measure_step_seconds", lambda *_: 100.0)
     messages: list[str] = []
 
-    def make(on_progress: Callable[..., None] | None = None) -> StyleReport:
-        settings = options(steps=None, minutes=5.0)
-        return make_style(
-            [], output, pairs=(photos, negatives), options=settings, on_message=messages.append, on_progress=on_progress
-        )
+    monkeypatch.setattr(stages, "export_onnx", kill)
 
-    def kill(stage: str, done: int, total: int) -> None:
+    def make(on_progress: Callable[..., None] | None = None) -> None:
+        settings = options(steps=None, minutes=5.0)
+        with pytest.raises(Killed):
+            make_style(
+                [], output, pairs=(photos, negatives), options=settings, on_message=messages.append, on_progress=on_progress
+            )
+
+    def kill_second_part(stage: str, done: int, total: int) -> None:
         if (stage, total) == ("training", 12):
             raise Killed
 
     output = tmp_path / "n.onnx"
-    with pytest.raises(Killed):
-        make(kill)
+    make(kill_second_part)
     assert any(f"training on {pick_device('auto')}: 8 steps of 100.00 s" in message for message in messages)
     assert any(message.endswith("12 steps in place of 8") for message in messages)
-    assert make().steps == 12
+    make()
+    assert checkpoint.load(output.with_suffix(".style") / "run" / checkpoint.NAME)["step"] == 12
 
 
 @pytest.fixture
@@ -259,12 +273,3 @@ def test_links_that_somebody_else_put_into_the_folder_are_refused(
     with pytest.raises(cyclecast.OutputError, match="is a symbolic link; remove it|without this command's plan"):
         make_style([], output, pairs=(photos, negatives), options=options(overwrite=True))
     assert [path.name for path in home.iterdir()] == ["thesis.txt"] and (home / "thesis.txt").read_text() == "precious"
-
-
-def test_files_of_somebody_else_in_the_folder_are_kept(photos: Path, negatives: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "negative.style"
-    (folder / "mine").mkdir(parents=True)
-    (folder / "mine" / "thesis.txt").write_text("precious")
-    (folder / "plan.json").write_text("damaged")
-    make_style([], folder.with_suffix(".onnx"), pairs=(photos, negatives), options=options(steps=1, overwrite=True))
-    assert (folder / "mine" / "thesis.txt").read_text() == "precious"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import av
@@ -14,7 +15,9 @@ import torch
 
 import cyclecast
 from cyclecast.cli.style import log_progress
+from cyclecast.export.onnx import export_onnx
 from cyclecast.style import StyleOptions, make_style
+from cyclecast.style import teacher as style_teacher
 from cyclecast.style.footage import count_packets, extract_frames, list_footage, sample_frames
 from cyclecast.style.looks import Pairs, Teacher, read_look
 from cyclecast.style.stills import read_opaque
@@ -92,7 +95,8 @@ def test_a_classifier_and_a_latent_model_are_refused_as_teachers(photos: Path, t
     assert not (tmp_path / "out.style").exists()
 
 
-def test_of_several_generators_a_key_chooses_the_teacher(photos: Path, tmp_path: Path) -> None:
+def test_of_several_generators_a_key_chooses_the_teacher(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style_teacher, "export_onnx", partial(export_onnx, size=(96, 96)))  # faster than for any size
     originals = [with_contrast(resnet(1, 2), seed=seed) for seed in (1, 2)]
     path, frame = tmp_path / "last.ckpt", Scene(96, 96).draw(1.0)
     torch.save({name: network.state_dict() for name, network in zip(("G_AB", "G_BA"), originals, strict=True)}, path)

@@ -24,6 +24,7 @@ from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig, data_settings
 from cyclecast.training.data import DigitSet, PairedData, open_domain, to_bytes
 from cyclecast.training.evaluate import translation
+from cyclecast.training.evaluate.distribution import ImageNetFeatures
 from cyclecast.training.evaluate.domains import DomainPaths, replace_domains
 from cyclecast.training.evaluate.flicker import warping_error
 from cyclecast.training.evaluate.run import evaluate_run
@@ -45,8 +46,9 @@ DIGITS = ALWAYS | OF_DIGITS | {"digit_accuracy", "digit_accuracy_untranslated", 
 
 
 @pytest.fixture(autouse=True)
-def brief_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second of training for each classifier, not half a minute."""
+def brief_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of training for each classifier, not half a minute, and features of small images."""
+    monkeypatch.setattr(ImageNetFeatures, "side", 64)
     for name, steps in (("CLASSIFIER_STEPS", 10), ("DIGIT_STEPS", 45), ("SEGMENTATION_STEPS", 14)):
         monkeypatch.setattr(translation, name, steps)
 

@@ -123,13 +123,16 @@ def test_a_golden_checkpoint_resumes_with_the_losses_of_its_version(name: str, g
     assert all(line.keys() == STEP_6[name].keys() | {"step"} for line in lines)  # the old lines have the current names too
 
 
-@pytest.mark.parametrize("name", STEP_6)
-def test_a_golden_checkpoint_is_exported(name: str, tmp_path: Path) -> None:
-    run = unpack(name, tmp_path / "run")
-    generator = read_generator(run)
-    assert (generator.recipe, generator.steps) == (name.partition("-")[0], 3)
-    size = (32, 32) if isinstance(generator.network, ImageGenerator) else None
-    assert all(agreement.passed for agreement in export_onnx(generator, tmp_path / "m.onnx", size=size))
+def test_golden_checkpoints_are_exported(tmp_path: Path) -> None:
+    exported: list[dict[str, Any]] = []
+    for name in STEP_6:
+        generator = read_generator(unpack(name, tmp_path / name))
+        assert (generator.recipe, generator.steps) == (name.partition("-")[0], 3)
+        if generator.architecture not in exported:  # two of them share that of the first, and so the graph
+            exported.append(generator.architecture)
+            size = (32, 32) if isinstance(generator.network, ImageGenerator) else None
+            assert all(agreement.passed for agreement in export_onnx(generator, tmp_path / f"{name}.onnx", size=size))
+    assert len(exported) == 3
 
 
 def test_a_golden_run_of_distill_without_its_teacher_is_an_error_with_the_setting_to_type(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cyclecast import measure_style
 from cyclecast.errors import InputError
+from cyclecast.training.evaluate.distribution import ImageNetFeatures
 from cyclecast.training.evaluate.patch_classifier import PATCH, fit_logistic_regression, mean_chroma, train_patch_classifier
 from cyclecast.video.frame import Image
 from tests.commands import run_command
@@ -92,11 +93,17 @@ def test_opposite_quarters_of_a_single_image_are_held_out(tmp_path: Path) -> Non
     assert int(quarters.training.max()) < 10 and int(quarters.held_out.min()) > 245
 
 
-def test_evaluate_judges_frames_with_both_controls(
-    tiny_model: Path, sets: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def brief_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judges few patches, and their distance by features of small images."""
     for name, value in (("KID_PATCHES", 8), ("SET_PATCHES", 16), ("QUARTER_PATCHES", 8), ("FRAME_PATCHES", 4)):
         monkeypatch.setattr(measure_style, name, value)
+    monkeypatch.setattr(measure_style, "TIMED_SIZE", (64, 48))
+    monkeypatch.setattr(ImageNetFeatures, "side", 64)
+
+
+@pytest.mark.usefixtures("brief_work")
+def test_evaluate_judges_frames_with_both_controls(tiny_model: Path, sets: Path, clip: Path) -> None:
     common = ("--height", 256, "--engine", "onnxruntime", "--json")
     target, photos = sets / "target", sets / "photos"
     done = run_command("evaluate", tiny_model, "--judge", target, photos, "--frames", sets / "stills", "--frames", clip, *common)
@@ -108,10 +115,8 @@ def test_evaluate_judges_frames_with_both_controls(
     assert figures["patch_kid_of_photos"] > 0
 
 
-def test_a_run_is_judged_in_each_direction_on_the_photos_held_out(run: Path, sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("KID_PATCHES", 8), ("SET_PATCHES", 16), ("QUARTER_PATCHES", 8), ("FRAME_PATCHES", 4)):
-        monkeypatch.setattr(measure_style, name, value)
-    monkeypatch.setattr(measure_style, "TIMED_SIZE", (64, 48))
+@pytest.mark.usefixtures("brief_work")
+def test_a_run_is_judged_in_each_direction_on_the_photos_held_out(run: Path, sets: Path) -> None:
     done = run_command("evaluate", run, "--judge", sets / "target" / "0.png", sets / "photos", "--height", 256, "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from cyclecast.training import checkpoint
 from cyclecast.training.config import TrainConfig
 from cyclecast.training.loop import train
 
-SETTINGS = {"log_every": 1, "save_every": 10**6, "sample_every": 10**6, "ema_decay": 0.5}
+SETTINGS = {"log_every": 1, "save_every": 10**6, "sample_every": 10**6, "ema_decay": 0.5, "device": "cpu"}
 LONG = 10**6  # steps: longer than any test
 
 
@@ -46,11 +49,22 @@ def files(run: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def two_processes_run(small_config: Callable[..., TrainConfig], domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of two processes with one image each, stopped after 3 steps."""
+    """The folder of a run of two processes with one image each, stopped after 3 steps. This process is the first of them."""
     out = tmp_path_factory.mktemp("processes") / "run"
     config = small_config("cyclegan", out, steps=LONG, **SETTINGS)
     settings = {key: value for key, value in config.to_dict().items() if value is not None and key != "out"}
-    process = start("cyclegan", "--out", out, "--until", 3, *(f"--set={key}={value}" for key, value in settings.items()))
+    with socket.create_server(("localhost", 0)) as server:
+        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(server.getsockname()[1])}
+    command = [sys.executable, "-m", "cyclecast", "train", "cyclegan", "--out", str(out), "--until", "3"]
+    command += [f"--set={key}={value}" for key, value in settings.items()]
+    second = {**os.environ, **group, "RANK": "1", "LOCAL_RANK": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=second)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**group, "RANK": "0", "LOCAL_RANK": "0"}.items():
+            patch.setenv(name, value)
+        join = torch.distributed.init_process_group
+        patch.setattr(torch.distributed, "init_process_group", partial(join, timeout=timedelta(seconds=120)))
+        train("cyclegan", config, until=3)
     output = process.communicate(timeout=120)
     assert process.returncode == 0, output
     return out

@@ -38,7 +38,9 @@ CYCLE = ["cycle_a", "cycle_b"]
 IDENTITY = ["identity_a", "identity_b"]
 DISCRIMINATORS = ["discriminator_a", "discriminator_b"]
 FASTCUT = {"nce_weight": 10, "identity_weight": 0, "flip_equivariance": True}
-UNET = {"generator": "unet128", "load_size": 128, "crop_size": 128, "steps": 2}
+UNET = {"generator": "unet32"}
+FRAME = {"generator": "frame", "width": 4, "blocks": 3}
+STEPS = 2
 
 # name -> recipe, settings, the losses that it logs
 CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
@@ -74,22 +76,22 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "cut": ("cut", {}, ["adversarial", "discriminator", "nce", "nce_identity"]),
     "fastcut": ("cut", FASTCUT | {"direction": "b2a"}, ["adversarial", "discriminator", "nce"]),
     "pix2pix-a2b": ("pix2pix", {}, ["adversarial", "discriminator", "paired"]),
-    "pix2pix-b2a": ("pix2pix", {"direction": "b2a"}, ["adversarial", "discriminator", "paired"]),
+    "pix2pix-b2a": ("pix2pix", FRAME | {"direction": "b2a"}, ["adversarial", "discriminator", "paired"]),
     "cogan": ("cogan", {"upsample": "pixelshuffle"}, ["adversarial_a", "adversarial_b", *DISCRIMINATORS]),
-    "bigan": ("bigan", {}, [*ADVERSARIAL, "discriminator"]),
+    "bigan": ("bigan", FRAME, [*ADVERSARIAL, "discriminator"]),
     "simgan": ("simgan", {}, [*ADVERSARIAL, "regularization_a", "regularization_b", *DISCRIMINATORS]),
 }
 
 
 @pytest.fixture(scope="module")
 def finished(small_config: SmallConfig, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a case's whole run, trained once."""
+    """The folder of a case's whole run of `STEPS` steps, trained once."""
     folder = tmp_path_factory.mktemp("finished")
 
     def run(name: str) -> Path:
         recipe, settings, losses = CASES[name]
         if not (folder / name).exists():
-            report = train(recipe, small_config(recipe, folder / name, **settings))
+            report = train(recipe, small_config(recipe, folder / name, steps=STEPS, **settings))
             assert sorted(report.losses) == sorted(losses)
         return folder / name
 
@@ -111,7 +113,7 @@ def test_a_resumed_run_of_each_recipe_equals_an_uninterrupted_one_bit_for_bit(
     name: str, finished: Callable[[str], Path], small_config: SmallConfig, tmp_path: Path
 ) -> None:
     recipe, settings, _ = CASES[name]
-    whole, parts = finished(name), small_config(recipe, tmp_path / "parts", **settings)
+    whole, parts = finished(name), small_config(recipe, tmp_path / "parts", steps=STEPS, **settings)
     untouched = set(DISCRIMINATORS) if name == "cycle_alone" else set()
     assert {network for network, has in moved(whole, parts, recipe).items() if not has} == untouched
 
@@ -128,9 +130,8 @@ def test_a_resumed_run_of_each_recipe_equals_an_uninterrupted_one_bit_for_bit(
         ("pixelshuffle", "a2b", ResnetGenerator),
         ("projected", "b2a", FrameGenerator),
         ("no-norm", "a2b", ResnetGenerator),
-        ("cut", "a2b", ResnetGenerator),
-        ("pix2pix-b2a", None, ResnetGenerator),
-        ("bigan", "a2b", ResnetGenerator),
+        ("pix2pix-b2a", None, FrameGenerator),
+        ("bigan", "a2b", FrameGenerator),
         ("simgan", "b2a", ResnetGenerator),
     ],
 )
@@ -170,7 +171,7 @@ def test_a_latent_recipe_becomes_a_latent_model_for_any_batch_size(
     assert (latent.name, latent.type, latent.shape) == ("latent", "tensor(float)", ["count", 4])
     assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["count", side, side, 3])
     spec = ModelSpec.from_json(session.get_modelmeta().custom_metadata_map["cyclecast"])
-    assert (spec.model_type, spec.recipe, spec.direction, spec.steps) == ("latent", name, direction, 4)
+    assert (spec.model_type, spec.recipe, spec.direction, spec.steps) == ("latent", name, direction, STEPS)
     latents = torch.randn(7, 4)
     expected = LatentGraph(trained.network)(latents).detach().numpy()  # type: ignore[arg-type]
     for count in (1, 7):
@@ -241,7 +242,7 @@ def test_the_critic_is_trained_more_often_than_the_generator(
     finished: Callable[[str], Path], small_config: SmallConfig, tmp_path: Path
 ) -> None:
     optimizers = read_state(finished("wgan"))["optimizers"]
-    assert [int(optimizers[name]["state"][0]["step"]) for name in ("generator", "discriminator")] == [4, 8]
+    assert [int(optimizers[name]["state"][0]["step"]) for name in ("generator", "discriminator")] == [STEPS, 2 * STEPS]
 
     warm = Wgan(small_config("wgan", tmp_path, warm_up=True, critic_steps=5))  # type: ignore[arg-type]
     assert [warm.discriminator_steps(step) for step in (0, 24, 25, 499, 500, 501)] == [100, 100, 5, 5, 100, 5]
@@ -253,8 +254,8 @@ def test_the_critic_is_trained_more_often_than_the_generator(
 def test_cogans_shared_layers_stay_equal_and_the_others_differ(
     finished: Callable[[str], Path], small_config: SmallConfig, tmp_path: Path
 ) -> None:
-    config = small_config("cogan", tmp_path / "parts", upsample="pixelshuffle")
-    train("cogan", config, until=2)
+    config = small_config("cogan", tmp_path / "parts", upsample="pixelshuffle", steps=STEPS)
+    train("cogan", config, until=1)
     train("cogan", config, resume=True)
     layers = {role: len(RECIPES["cogan"](config).networks[f"{role}_a"].model) for role in ("generator", "discriminator")}
     for state in (read_state(finished("cogan")), read_state(tmp_path / "parts")):
