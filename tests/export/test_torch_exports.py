@@ -167,8 +167,8 @@ def test_a_fully_convolutional_file_has_the_modules_output_at_other_sizes(name: 
 def test_a_file_that_holds_its_size_in_another_way_keeps_it(name: str, tmp_path: Path) -> None:
     path = export_fixed(OTHERS[name](), tmp_path / "t.onnx", SIDE, SIDE)
     overrides = Overrides(color="rgb", range="-1..1", output_range="-1..1")
-    adopted = adopt(path, tmp_path / "o.onnx", FRAMES, overrides, check=False)
-    assert findings_of(adopted)["size"][0] == f"{SIDE}x{SIDE}"
+    adopted = adopt(path, tmp_path / "o.onnx", FRAMES, overrides)
+    assert findings_of(adopted)["size"][0] == f"{SIDE}x{SIDE}" and all(a.max_abs <= 1 for a in adopted.agreements)
     assert styled(tmp_path / "o.onnx", Scene(320, 180).draw(1.0)).shape == (180, 320, 3)
 
 
