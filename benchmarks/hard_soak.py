@@ -115,17 +115,14 @@ def hard_soak(minutes: float, model: str, record: str | None, mjpeg: int, webrtc
         (after["shown"] - before["shown"]) / (after["at"] - before["at"])
         for before, after in zip(settled, settled[1:], strict=False)
     ]
+    stretches = [settled[len(settled) * n // 5 : len(settled) * (n + 1) // 5] for n in range(5)]
     elapsed = settled[-1]["at"] - settled[0]["at"]
     return {
         "minutes": minutes,
         "exit_code": run.returncode,
         "fps": {"least": round(min(rates), 1), "mean": round((settled[-1]["shown"] - settled[0]["shown"]) / elapsed, 1)},
         "viewers": {"least": min(one["viewers"] for one in settled), "last": settled[-1]["viewers"]},
-        "mib": {
-            "after_a_minute": round(settled[0]["mib"]),
-            "most": round(max(one["mib"] for one in settled)),
-            "last": round(settled[-1]["mib"]),
-        },
+        "mib": [round(max(one["mib"] for one in stretch)) for stretch in stretches],
         **{name: {"after_a_minute": settled[0][name], "last": settled[-1][name]} for name in ("threads", "handles")},
         "cores": round((settled[-1]["cpu"] - settled[0]["cpu"]) / elapsed, 2),
         "messages": [line for line in messages if " fps" not in line][-20:],

@@ -1,7 +1,7 @@
 """Measures what viewers of the live page cost: CPU time and memory of `cyclecast live`, without its capture process.
 
 Runs a test pattern through a model that returns its input, lets a number of viewers watch, and compares with the same run without
-any. The viewers are a process of their own and decode nothing. Linux only: it reads /proc.
+any. The viewers are a process of their own. Linux only: it reads /proc.
 
     python -m benchmarks.viewers --source pattern://1280x720@30 --mjpeg 16 --webrtc 3 --seconds 10
 """
@@ -62,10 +62,12 @@ async def watch_mjpeg(port: int, viewer: int) -> None:
 
 
 async def watch_webrtc(port: int, viewer: int) -> None:
-    """Receives the video over WebRTC and decodes nothing."""
+    """Receives the video over WebRTC and throws it away."""
     from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+    from aiortc.contrib.media import MediaBlackhole
 
-    peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    peer, unused = RTCPeerConnection(RTCConfiguration(iceServers=[])), MediaBlackhole()
+    peer.on("track", unused.addTrack)
     peer.addTransceiver("video", "recvonly")
     await peer.setLocalDescription(await peer.createOffer())
     offer = {"sdp": peer.localDescription.sdp, "type": "offer", "viewer": f"w{viewer}"}
@@ -73,7 +75,8 @@ async def watch_webrtc(port: int, viewer: int) -> None:
     request = urllib.request.Request(f"http://localhost:{port}/offer", json.dumps(offer).encode(), headers)
     answer = json.loads((await asyncio.to_thread(urllib.request.urlopen, request)).read())
     await peer.setRemoteDescription(RTCSessionDescription(**answer))
-    await asyncio.sleep(3600)
+    await unused.start()
+    await asyncio.sleep(24 * 3600)
 
 
 async def watch(port: int, mjpeg: int, webrtc: int) -> None:

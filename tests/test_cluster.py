@@ -183,49 +183,47 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host
 def test_hosts_without_the_source_receive_it(
     hosts: tuple[Host, Host], alone: Path, long_clip: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """First a worker of the second host dies, then the source changes, then the second host dies."""
+    """First the source changes. Then, in another run, a worker of the second host dies, and later that host."""
     one, two = hosts
     clip = tmp_path / "clip.mp4"
     shutil.copy(long_clip, clip)
 
-    def start(out: Path) -> tuple[subprocess.Popen[str], int]:
-        """Starts a conversion. Returns it and a worker of the second host, stopped while it is making a part.
+    def start(out: Path) -> subprocess.Popen[str]:
+        return one.start(*command(clip, out, tiny_model, "--cluster", "10.77.0.1:6379"))
 
-        The first host's worker waits for that, however long the second one takes to start.
-        """
-        process, waiting = one.start(*command(clip, out, tiny_model, "--cluster", "10.77.0.1:6379")), None
+    def stop_both(process: subprocess.Popen[str], first: int | None = None) -> tuple[int | None, int]:
+        """Stops a worker of each host while it is making a part; the first host's waits, however late the second's starts."""
         while process.poll() is None:
-            waiting = waiting or stop_worker(one.pid)
-            if two.sent("cyclecast-*/*/*/part.mp4") and (worker := stop_worker(two.pid)):
-                if waiting:
-                    os.kill(waiting, signal.SIGCONT)
-                return process, worker
+            first = first or stop_worker(one.pid)
+            if two.sent("cyclecast-*/*/*/part.mp4") and (second := stop_worker(two.pid)):
+                return first, second
             time.sleep(0.01)
         raise AssertionError(process.communicate())
 
-    def is_same(process: subprocess.Popen[str], out: Path) -> bool:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0 and "Ray, 2 machines" in errors, errors
-        return out.read_bytes() == alone.read_bytes()
+    def go_on(*workers: int | None) -> None:
+        for worker in filter(None, workers):
+            os.kill(worker, signal.SIGCONT)
 
-    process, worker = start(tmp_path / "worker.mp4")
+    process = start(tmp_path / "changed.mp4")
+    stopped = stop_both(process)
     assert [path.read_bytes() == clip.read_bytes() for path in two.sent("cyclecast-*/*/source.mp4")] == [True]
     assert not one.sent("cyclecast-*/*/source.mp4")
-    os.kill(worker, signal.SIGKILL)
-    assert is_same(process, tmp_path / "worker.mp4")
-    assert not one.sent() and not two.sent()
-
-    process, worker = start(tmp_path / "changed.mp4")
     os.utime(clip)
-    os.kill(worker, signal.SIGCONT)
+    go_on(*stopped)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in errors
     assert f"error: {clip}: was changed while it was converted" in errors.splitlines()[-1]
     assert not one.sent() and not two.sent()
 
-    process, _ = start(tmp_path / "host.mp4")
+    process = start(tmp_path / "out.mp4")
+    first, second = stop_both(process)
+    os.kill(second, signal.SIGKILL)
+    first, second = stop_both(process, first)
     two.kill()
-    assert is_same(process, tmp_path / "host.mp4")
+    go_on(first)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and "Ray, 2 machines" in errors, errors
+    assert (tmp_path / "out.mp4").read_bytes() == alone.read_bytes()
     assert not one.sent()
 
 
