@@ -9,9 +9,9 @@ DATA ?= ../shared/data
 demo: $(VENV)/.base
 	$(BIN)/cyclecast demo --out demo --overwrite
 
-# Three workers for two cores: live tests wait more than they compute. Bytecode is kept: the tests start many programs.
+# Four workers for two cores: live tests wait more than they compute. Bytecode is kept: the tests start many programs.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 4 --dist loadfile
 
 # The audit waits for the network most of the time, so it runs beside the others; its lines come last.
 check: $(VENV)/.dev

@@ -64,9 +64,15 @@ def encode_sound(stream: Any, track: SoundTrack) -> Iterable[Any]:
 
 
 def make_video(
-    path: Path, sounds: Sequence[SoundTrack] = (), text: Sequence[str] = (), frames: int = 50, start: int = 0, **tags: Any
+    path: Path,
+    sounds: Sequence[SoundTrack] = (),
+    text: Sequence[str] = (),
+    frames: int = 50,
+    start: int = 0,
+    rate: int = 25,
+    **tags: Any,
 ) -> Path:
-    """Writes a 64x48 video at 25 frames per second with these sound tracks and tags.
+    """Writes a 64x48 video with these sound tracks and tags. rate: frames per second.
 
     text: the language of each subtitle track. start: timestamp of the first frame, in frames.
     """
@@ -77,7 +83,7 @@ def make_video(
         out.metadata.update({key: value for key, value in tags.items() if key != "chapters"})
         if "chapters" in tags:
             out.set_chapters(tags["chapters"])
-        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "10"})
+        stream = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "g": "10"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         sound_streams: list[Any] = []
         for number, sound in enumerate(sounds):
@@ -94,7 +100,7 @@ def make_video(
         encoded: list[Any] = []
         for index, image in enumerate(moving_frames(frames), start):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
+            frame.pts, frame.time_base = index, Fraction(1, rate)
             encoded += stream.encode(frame)
         encoded += stream.encode(None)
         for track, sound in zip(sound_streams, sounds, strict=True):
