@@ -58,12 +58,18 @@ def at_scale(paint: Paint, scale: float) -> Paint:
 
 
 def figures(
-    paint: Paint, on_frames: Paint, photos: list[Image], real: torch.Tensor, clips: list[Path], seconds: float
+    paint: Paint,
+    on_frames: Paint,
+    photos: list[Image],
+    real: torch.Tensor,
+    features: ImageNetFeatures,
+    clips: list[Path],
+    seconds: float,
 ) -> dict[str, Any]:
     """Computes KID (mean and deviation over its subsets), SSIM to the photo, warping error of each clip and their mean."""
     outputs = [paint(photo) for photo in photos]
     images = torch.from_numpy(np.stack(outputs)[..., ::-1].copy()).permute(0, 3, 1, 2)
-    distance = fid_kid(real, images, ImageNetFeatures())
+    distance = fid_kid(real, images, features)
     errors = {}
     for clip in clips:
         errors[clip.stem] = warping_error(first_frames(clip, seconds), map(on_frames, first_frames(clip, seconds))).mean
@@ -108,6 +114,7 @@ def main() -> None:
         parser.error(f"the table already has a row of this name, so rename the folder: {', '.join(sorted(taken))}")
     args.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
+    features = ImageNetFeatures()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
 
         @functools.cache  # several students may have one teacher
@@ -130,10 +137,11 @@ def main() -> None:
                 paint = load_model(subject, direction)
                 painters[name], on_frames[name] = at_scale(paint, own), at_scale(paint, own * scale)
             results[run.name] = {
-                name: figures(paint, on_frames[name], frames, real, args.clips, args.seconds) for name, paint in painters.items()
+                name: figures(paint, on_frames[name], frames, real, features, args.clips, args.seconds)
+                for name, paint in painters.items()
             }
             identity = at_scale(lambda frame: frame, 1)
-            results[run.name]["photo itself"] = figures(identity, identity, frames, real, args.clips, args.seconds)
+            results[run.name]["photo itself"] = figures(identity, identity, frames, real, features, args.clips, args.seconds)
             cv2.imwrite(str(args.out / f"{run.name}.jpg"), sheet(frames, painters, args.clips, on_frames))
     print(json.dumps(results))
 

@@ -308,14 +308,14 @@ def test_training_that_is_stopped_and_resumed_ends_with_the_same_weights(domains
 
 
 def test_demo(tiny_model: Path, tmp_path: Path) -> None:
-    got = json_of("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.4)
-    assert (got["frames"], got["audio"]) == (10, "copied")
+    got = json_of("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.2)
+    assert (got["frames"], got["audio"]) == (5, "copied")
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["before-after.jpg", "lake-tiny.mp4", "lake.mp4"]
     image = cv2.imread(str(got["before_after"]))
     assert image is not None and image.shape == (540, 1920, 3)
     again = run_command("demo", "--out", tmp_path / "d", "--model", tiny_model)
     assert again.returncode == 1 and "exists already" in again.stderr
-    table = run_command("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.4, "--overwrite").stdout
+    table = run_command("demo", "--out", tmp_path / "d", "--model", tiny_model, "--seconds", 0.2, "--overwrite").stdout
     for row in ("engine", "openvino", "960x540", "frames per second", "before and after"):
         assert row in table
 
@@ -347,11 +347,11 @@ def test_the_build_of_a_plan_is_reported(capsys: pytest.CaptureFixture[str], tin
 
 
 def test_models_lists_times_and_describes(monkeypatch: pytest.MonkeyPatch) -> None:
-    two = {name: path for name, path in bundled_models().items() if name in ("monet", "pencil")}  # one takes a second to time
-    monkeypatch.setattr("cyclecast.runtime.model.bundled_models", lambda: two)
+    one = {"pencil": bundled_models()["pencil"]}  # each takes a second to time
+    monkeypatch.setattr("cyclecast.runtime.model.bundled_models", lambda: one)
     rows = json_of("models")["models"]
-    assert [row["name"] for row in rows] == ["monet", "pencil"] and all(row["ms_at_1280x720"] > 1 for row in rows)
-    assert "# monet" in run_command("models", "monet").stdout
+    assert [row["name"] for row in rows] == ["pencil"] and rows[0]["ms_at_1280x720"] > 1
+    assert "# pencil" in run_command("models", "pencil").stdout
 
 
 def test_models_shows_a_line_of_each_card() -> None:

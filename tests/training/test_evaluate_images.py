@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from cyclecast.errors import CyclecastError, InputError
 from cyclecast.training.evaluate.classifier import SmallClassifier
@@ -178,6 +177,8 @@ def test_clips_that_do_not_match_are_errors() -> None:
 
 
 def test_structure_kept_is_ssim() -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes a second
+
     source = panning(1)[0]
     random = np.random.default_rng(0)
     noisy = np.clip(source + random.normal(0, 25, source.shape), 0, 255).astype(np.uint8)
