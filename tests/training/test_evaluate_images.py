@@ -14,7 +14,13 @@ from torch import Tensor
 
 from cyclecast.errors import CyclecastError, InputError
 from cyclecast.training.evaluate.classifier import SmallClassifier
-from cyclecast.training.evaluate.distribution import ClassifierFeatures, DistributionScores, fid_kid, inception_features
+from cyclecast.training.evaluate.distribution import (
+    ClassifierFeatures,
+    DistributionScores,
+    fid_kid,
+    fid_kid_of_features,
+    inception_features,
+)
 from cyclecast.training.evaluate.flicker import Image, structure_kept, warping_error
 from tests.conftest import shared
 
@@ -55,6 +61,15 @@ def test_fid_and_kid_equal_the_formulas_of_their_papers(extractor: ClassifierFea
     kernels = [(a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((y, y), (x[:50], x[:50]), (y, x[:50]))]
     within = sum((k.sum() - np.trace(k)) / (50 * 49) for k in kernels[:2])
     assert kid.kid_mean == pytest.approx(within - 2 * kernels[2].mean(), rel=1e-4)
+
+
+def test_fid_of_fewer_images_than_dimensions_is_that_of_the_dimensions_they_span() -> None:
+    generator = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(count, 20, generator=generator).double() + shift for count, shift in ((15, 0.0), (12, 0.5)))
+    directions = torch.linalg.qr(torch.randn(400, 20, generator=generator).double())[0].T
+    expected = fid_kid_of_features(real, fake, "imagenet")
+    got = fid_kid_of_features(real @ directions, fake @ directions, "imagenet")
+    assert got.fid == pytest.approx(expected.fid, rel=1e-6) and expected.fid > 4
 
 
 def test_kid_depends_on_the_seed_and_keeps_the_random_state(extractor: ClassifierFeatures) -> None:

@@ -159,31 +159,50 @@ def fid_kid_of_features(
 ) -> DistributionScores:
     """Computes `fid_kid` from features (N, D) and (M, D) in float64, so that those of one set can be used several times."""
     smallest = min(len(real), len(fake))
-    metrics: list[Any] = _metrics(real.shape[1], subset_size or min(1000, smallest // 2), subsets)
-    for features, is_real in ((real, True), (fake, False)):
-        for metric in metrics:
-            metric.update(features, real=is_real)
+    rotated_real, rotated_fake = _rotate_into_span(real, fake)
+    fid_metric, kid_metric = _metrics(rotated_real.shape[1], real.shape[1], subset_size or min(1000, smallest // 2), subsets)
+    for metric, of_real, of_fake in ((fid_metric, rotated_real, rotated_fake), (kid_metric, real, fake)):
+        metric.update(of_real, real=True)
+        metric.update(of_fake, real=False)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        fid, (kid_mean, kid_std) = (metric.compute() for metric in metrics)
+        fid, (kid_mean, kid_std) = fid_metric.compute(), kid_metric.compute()
     return DistributionScores(
         fid=float(fid), kid_mean=float(kid_mean), kid_std=float(kid_std), features=space, real=len(real), fake=len(fake)
     )
 
 
-def _metrics(num_features: int, subset_size: int, subsets: int) -> list[Any]:
-    """Returns torchmetrics' FID and KID for extracted features: so both metrics share one pass of the extractor."""
-    identity = nn.Identity()
-    identity.num_features = num_features  # type: ignore[assignment]
+def _rotate_into_span(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the features with one dimension for each image at most: FID does not change, and small sets are quick.
+
+    A rotation and a shift of all features change neither the distance of the means nor the covariances' eigenvalues, and a
+    dimension in which all are equal adds nothing.
+    """
+    if len(real) + len(fake) >= real.shape[1]:
+        return real, fake
+    both = torch.cat([real, fake])
+    both = both - both.mean(0)
+    rotated = both @ torch.linalg.qr(both.T)[0]
+    return rotated[: len(real)], rotated[len(real) :]
+
+
+def _metrics(fid_features: int, kid_features: int, subset_size: int, subsets: int) -> tuple[Any, Any]:
+    """Returns torchmetrics' FID and KID for features that are extracted already, with so many dimensions."""
+
+    def identity(num_features: int) -> nn.Identity:
+        network = nn.Identity()
+        network.num_features = num_features  # type: ignore[assignment]
+        return network
+
     fid, kid = _import_or_explain("torchmetrics.image.fid"), _import_or_explain("torchmetrics.image.kid")
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Metric `Kernel Inception Distance` will save", UserWarning
         )  # about memory: it keeps all features
-        return [
-            fid.FrechetInceptionDistance(feature=identity),
-            kid.KernelInceptionDistance(feature=identity, subset_size=subset_size, subsets=subsets),
-        ]
+        return (
+            fid.FrechetInceptionDistance(feature=identity(fid_features)),
+            kid.KernelInceptionDistance(feature=identity(kid_features), subset_size=subset_size, subsets=subsets),
+        )
 
 
 @torch.no_grad()
