@@ -115,7 +115,8 @@ def convert_video(
     time_range, decoder = TimeRange(options.start, options.duration, options.mend_clock), choose_decoder(options.decoder)
     with VideoFile(source, time_range, decoder.hwaccel(), options.deinterlace == "auto") as video:
         info, encoding = video.info, output_encoding(output, options, video.info.has_alpha)
-        hardware = "software" if output.suffix.lower() == GIF else options.encoder
+        is_gif = output.suffix.lower() == GIF  # its parts are encoded by another encoder
+        hardware = "software" if is_gif else options.encoder
         if encoding.pix_fmt is None:
             encoding = _follow_source(encoding, hardware, video, output.suffix.lower())
         video.alpha_notice = None if encoding.keeps_alpha else describe_lost_alpha(encoding.codec, output.suffix.lower())
@@ -127,7 +128,8 @@ def convert_video(
         signature |= {"encoder": encoder.name, "place of work": part_maker is None}
         signature |= {} if encoding.pix_fmt in (COMMON, options.pix_fmt) else {"pixel format": encoding.pix_fmt}
         with _open_job(output, signature, options.resume) as job, _one_line_errors(output, job):
-            for message in (job.message, f"encoder {encoder.description()}, decoder {decoder.description()}"):
+            used = "gif in software" if is_gif else encoder.description()
+            for message in (job.message, f"encoder {used}, decoder {decoder.description()}"):
                 if message and on_message:
                     on_message(f"{output.name}: {message}")
             resume_point = job.resume_point() if part_maker is None else None

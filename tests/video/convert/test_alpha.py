@@ -148,9 +148,10 @@ def test_alpha_is_turned_and_padded_with_its_frame(tmp_path: Path) -> None:
 
 
 def test_a_gif_keeps_its_transparent_pixels(tmp_path: Path) -> None:
-    source, out = make_gif(tmp_path / "in.gif"), tmp_path / "out.gif"
-    report = convert(source, out, preset=None)
+    source, out, messages = make_gif(tmp_path / "in.gif"), tmp_path / "out.gif", list[str]()
+    report = convert_file(source, out, Same(), on_message=messages.append)
     assert report.notices == report.dropped == []
+    assert messages[0].startswith("out.gif: encoder gif in software, decoder")
     with PillowImage.open(source) as before, PillowImage.open(out) as after:
         pairs = zip(ImageSequence.Iterator(before), ImageSequence.Iterator(after), strict=True)
         for one, other in ((np.asarray(a.convert("RGBA")), np.asarray(b.convert("RGBA"))) for a, b in pairs):
