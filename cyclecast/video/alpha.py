@@ -85,7 +85,7 @@ def fill_hidden(image: Image, alpha: Alpha) -> Image:
 
 
 def _spread(colors: FloatImage, weights: FloatImage) -> FloatImage:
-    """colors: (H, W, 3), multiplied by weights (H, W). Returns the colors, without gaps where a weight is 0."""
+    """Returns the colors (H, W, 3), which come multiplied by weights (H, W), without gaps where a weight is 0."""
     height, width = weights.shape
     own = colors / np.maximum(weights, 1e-20)[..., None]
     if height * width == 1 or bool((weights > 0).all()):

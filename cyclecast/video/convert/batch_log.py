@@ -52,7 +52,7 @@ class BatchLog:
             on_message(f"{self._path}: lines that cannot be read: {unreadable}; files named there count as not converted")
 
     def has(self, output: Path, signature: dict[str, Any]) -> bool:
-        """Whether an earlier run made this output, which still exists, from the same source with the same model and options."""
+        """Returns whether an earlier run made this output, which exists, from the same source with the same model and options."""
         return os.path.exists(output) and self._finished.get(self._name(output)) == signature
 
     def add(self, output: Path, signature: dict[str, Any]) -> str | None:

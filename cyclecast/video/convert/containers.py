@@ -26,7 +26,7 @@ LISTED_BUT_REFUSED = {".mov": ("av1", "vp9")}  # FFmpeg's mov muxer lists these,
 
 @lru_cache
 def codecs_in(suffix: str) -> tuple[str, ...]:
-    """The codecs, of those that we encode, that this container holds. It asks FFmpeg's muxer without writing a file."""
+    """Lists the codecs, of those that we encode, that this container holds. Asks FFmpeg's muxer without writing a file."""
     name = MUXER_NAMES.get(suffix, suffix.removeprefix("."))
     with av.open(io.BytesIO(), "w", format=name) as container:
         listed = container.supported_codecs

@@ -207,7 +207,7 @@ def _write_parts(
 
 
 def _assemble(source: Path, info: StreamInfo, options: ConvertOptions, job: Job) -> tuple[Path, SideStreams]:
-    """The finished file, still in the job's folder, and the streams that were added to the video."""
+    """Joins the parts. Returns the finished file, still in the job's folder, and the streams that were added to the video."""
     suffix = job.output.suffix.lower()
     path = job.new_file(f"assembled{suffix}")
     time_range = TimeRange(options.start, options.duration, options.mend_clock)

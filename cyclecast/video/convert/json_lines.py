@@ -59,7 +59,7 @@ class JsonLines:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The object in this line; None if it holds something else."""
+    """Returns the object in this line; None if it holds something else."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError

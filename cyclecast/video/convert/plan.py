@@ -133,7 +133,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _another(folder: Path) -> Path:
-    """A folder beside this one, to suggest."""
+    """Returns a folder beside this one, to suggest."""
     named = folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
     return named.with_name(f"{named.name}-styled") if named.name else Path("styled")
 

@@ -36,5 +36,5 @@ class ConversionReport:
 
 
 def milliseconds_per_frame(work: StageSeconds, frames: int) -> dict[str, float]:
-    """`ConversionReport.stages_ms` of a run over that many frames."""
+    """Returns `ConversionReport.stages_ms` of a run over that many frames."""
     return {stage: round(1000 * seconds / max(frames, 1), 3) for stage, seconds in vars(work).items()}

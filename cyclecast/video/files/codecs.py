@@ -96,7 +96,7 @@ def _choose_hardware(chosen: ChosenEncoder, pix_fmt: str | None, size: tuple[int
 
 
 def _failure(chosen: ChosenEncoder, pix_fmt: str | None, size: tuple[int, int]) -> str | None:
-    """Why the encoder does not encode such frames; None if it does."""
+    """Returns why the encoder does not encode such frames; None if it does."""
     try:
         chosen.pix_fmt(pix_fmt)
     except ConfigError as error:
@@ -106,12 +106,12 @@ def _failure(chosen: ChosenEncoder, pix_fmt: str | None, size: tuple[int, int]) 
 
 @lru_cache
 def _test_once(name: str, pix_fmt: str | None, size: tuple[int, int]) -> str | None:
-    """`encoder_failures` of one encoder, once for each process."""
+    """Returns `encoder_failures` of one encoder, once for each process."""
     return encoder_failures([name], pix_fmt, size)[0]
 
 
 def av_requirement() -> str:
-    """The versions of PyAV that cyclecast needs, as pip takes them: "av<19,>=17.1". From the installed package's metadata."""
+    """Returns the versions of PyAV that the installed package needs, as pip takes them: "av<19,>=17.1"."""
     try:
         requirements = metadata.requires("cyclecast") or []
     except metadata.PackageNotFoundError:  # run from a source folder
@@ -120,7 +120,7 @@ def av_requirement() -> str:
 
 
 def may_be_present(hardware: str, root: Path = Path("/")) -> bool:
-    """True if the system shows signs of this hardware; a quick look at the file system.
+    """Returns whether the system shows signs of this hardware; a quick look at the file system.
 
     root: the folder that holds Linux's /dev and /sys.
     """
@@ -133,7 +133,7 @@ def may_be_present(hardware: str, root: Path = Path("/")) -> bool:
 
 
 def is_listed(name: str) -> bool:
-    """True if this FFmpeg was built with the encoder."""
+    """Returns whether this FFmpeg was built with the encoder."""
     import av
 
     try:
@@ -143,7 +143,7 @@ def is_listed(name: str) -> bool:
 
 
 def encoder_failures(names: Sequence[str], pix_fmt: str | None = None, size: tuple[int, int] = TEST_SIZE) -> list[str | None]:
-    """Why each encoder of one type of hardware (or of software) fails to encode five frames; None for one that works.
+    """Returns why each encoder of one type of hardware (or software) fails to encode five frames; None for one that works.
 
     The encoders run in another process, and each in a process of its own if that one dies.
     pix_fmt, size: of the frames; pix_fmt None is the default of `ChosenEncoder.pix_fmt`.
@@ -156,7 +156,7 @@ def encoder_failures(names: Sequence[str], pix_fmt: str | None = None, size: tup
 
 
 def encode_each(names: Sequence[str], pix_fmt: str | None = None, size: Sequence[int] = TEST_SIZE) -> list[str | None]:
-    """As `encoder_failures`, in this process; a failure is in FFmpeg's own words. May hang or crash."""
+    """Does what `encoder_failures` does, in this process; a failure is in FFmpeg's own words. May hang or crash."""
     import av
 
     codecs = {name: codec for codec, name in known_encoders()}

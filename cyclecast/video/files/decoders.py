@@ -31,7 +31,7 @@ class ChosenDecoder:
     """Hardware that was tested first, each with the reason why it is not used."""
 
     def hwaccel(self) -> HWAccel | None:
-        """For `av.open(path, hwaccel=…)`, which opens the device once for each stream; None for software.
+        """Returns the argument for `av.open(path, hwaccel=…)`, which opens the device once for each stream; None for software.
 
         With a required device, `av.open` raises RuntimeError for a file without a stream that the device decodes, and
         decoding raises FFmpegError for frames that it cannot decode. Frames are nv12, p010le, …, not yuv420p.
@@ -43,7 +43,7 @@ class ChosenDecoder:
         return HWAccel(self.hardware, allow_software_fallback=not self.is_required)
 
     def description(self) -> str:
-        """For reports: `cuda, or software for what it cannot decode`."""
+        """Returns, for reports, `cuda, or software for what it cannot decode`."""
         why = f" ({'; '.join(self.rejected)})" if self.rejected else ""
         if self.hardware is None:
             return f"software{why}"
@@ -82,7 +82,7 @@ def choose_decoder(hardware: str = "auto") -> ChosenDecoder:
 
 
 def _supported_devices() -> list[str]:
-    """The devices that this FFmpeg was built to decode on."""
+    """Lists the devices that this FFmpeg was built to decode on."""
     import av
 
     configs = [config for name in TEST_CODECS for config in av.Codec(name, "r").hardware_configs if config.is_supported]
@@ -92,13 +92,13 @@ def _supported_devices() -> list[str]:
 
 @lru_cache
 def decoder_failure(device: str) -> str | None:
-    """Why this device does not decode a few test frames, found in another process; None if it does."""
+    """Returns why this device does not decode a few test frames, found in another process; None if it does."""
     answer = call(run_test_decode, device, seconds=HARDWARE_TIMEOUT_S)
     return answer.failure or cast("str | None", answer.value)
 
 
 def run_test_decode(device: str) -> str | None:
-    """Why this device decodes neither H.264 nor HEVC, in FFmpeg's own words; None if it does. May hang or crash."""
+    """Returns why this device decodes neither H.264 nor HEVC, in FFmpeg's words; None if it does. May hang or crash."""
     import av
     from av.codec.hwaccel import HWAccel
 
@@ -118,7 +118,7 @@ def run_test_decode(device: str) -> str | None:
 
 
 def encode_test_video(encoder: str) -> bytes:
-    """An MP4 file of five gray frames of 320x240, each brighter than the one before."""
+    """Encodes an MP4 file of five gray frames of 320x240, each brighter than the one before."""
     import av
 
     file = io.BytesIO()

@@ -58,7 +58,7 @@ class DecodeStats:
         return bool(self.undecodable or self.torn_packets or self.patched_frames)
 
     def problems(self) -> list[str]:
-        """A phrase for each type of damage."""
+        """Returns a phrase for each type of damage."""
         phrases = {
             f"{count_noun(len(self.undecodable), 'packet')} cannot be decoded": len(self.undecodable),
             f"{count_noun(self.gaps, 'frame', 'are')} lost": self.gaps,
@@ -109,7 +109,7 @@ def open_alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
 
 
 def packets_of(container: InputContainer, stream: av.VideoStream, stats: DecodeStats) -> Iterator[av.Packet[Any] | None]:
-    """The stream's packets that are not empty, then None, which makes a decoder output the rest."""
+    """Yields the stream's packets that are not empty, then None, which makes a decoder output the rest."""
     try:
         yield from (packet for packet in container.demux(stream) if packet.size)  # an empty one would end the decoder's work
     except av.FFmpegError:  # unreadable from here on
@@ -169,7 +169,7 @@ def frames_of(
 
 
 def _gap(packet: av.Packet[Any], before: int | None) -> int:
-    """How many packets are missing between the one with decoding time `before` and this one."""
+    """Returns how many packets are missing between the one with decoding time `before` and this one."""
     if before is None or packet.dts is None or not packet.duration:
         return 0
     missing = round((packet.dts - before) / packet.duration) - 1
@@ -177,17 +177,17 @@ def _gap(packet: av.Packet[Any], before: int | None) -> int:
 
 
 def can_seek(container: InputContainer, stream: av.VideoStream) -> bool:
-    """True if frames after a seek have the same times as in a run from the start."""
+    """Returns whether frames after a seek have the same times as in a run from the start."""
     return container.format.name not in INFERRED and not times_follow_decoding(container, stream)
 
 
 def times_follow_decoding(container: InputContainer, stream: av.VideoStream) -> bool:
-    """True if packets have decoding times only; in sorted order these are the presentation times."""
+    """Returns whether packets have decoding times only; in sorted order these are the presentation times."""
     return (container.format.name, stream.codec_context.codec.canonical_name) in TIMED_AS_DECODED
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes a Matroska, WebM or AVI file is shorter than its header says; 0 if it says nothing."""
+    """Returns how many bytes a Matroska, WebM or AVI file is shorter than its header says; 0 if it says nothing."""
     with open(path, "rb") as file:
         head = file.read(4096)
     end = 0
@@ -203,7 +203,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _ebml_size(data: bytes, at: int) -> tuple[int | None, int]:
-    """(a length in EBML's coding (RFC 8794, section 6), where it ends); None for an unknown length."""
+    """Reads a length in EBML's coding (RFC 8794, section 6). Returns it and where it ends; None for an unknown length."""
     first = data[at] if at < len(data) else 0
     length = 9 - first.bit_length()
     value = int.from_bytes(data[at : at + length], "big") & ((1 << 7 * length) - 1)

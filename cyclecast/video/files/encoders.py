@@ -216,7 +216,7 @@ class ChosenEncoder:
         return names if self.codec in FIXED_OPTIONS else []
 
     def hwaccel(self) -> HWAccel | None:
-        """For `add_stream(…, hwaccel=…)`: PyAV uploads each frame to the device. None for encoders that take frames in memory."""
+        """Returns the argument of `add_stream(…, hwaccel=…)`, which uploads frames; None if the encoder takes them in memory."""
         import av
         from av.codec.hwaccel import HWAccel
 
@@ -231,7 +231,7 @@ class ChosenEncoder:
         return min(rate, SVT_HIGHEST_RATE) if self.name == "libsvtav1" else rate
 
     def description(self) -> str:
-        """For reports: `libx264 in software (nvenc: Cannot load libcuda.so.1)`."""
+        """Returns, for reports, `libx264 in software (nvenc: Cannot load libcuda.so.1)`."""
         why = f" ({'; '.join(self.rejected)})" if self.rejected else ""
         return f"{self.name} in {'hardware' if self.hardware else 'software'}{why}"
 
@@ -244,13 +244,13 @@ def codec_of(name: str) -> str:
 
 
 def hardware_of(name: str) -> str | None:
-    """nvenc for h264_nvenc; None for software."""
+    """Returns nvenc for h264_nvenc; None for software."""
     hardware = name.rpartition("_")[2]
     return hardware if hardware in HARDWARE else None
 
 
 def known_encoders() -> Iterable[tuple[str, str]]:
-    """(codec, name) of all encoders that cyclecast knows."""
+    """Yields (codec, name) of all encoders that cyclecast knows."""
     for codec, names in SOFTWARE.items():
         hardware = () if codec in FIXED_OPTIONS else HARDWARE
         yield from ((codec, name) for name in (*names, *(f"{codec}_{each}" for each in hardware)))
@@ -273,7 +273,7 @@ def ordinary_priority() -> Iterator[None]:
 
 
 def _real_time() -> set[int]:
-    """Linux's ids of this process's threads that are scheduled as SCHED_FIFO."""
+    """Lists Linux's ids of this process's threads that are scheduled as SCHED_FIFO."""
     if not hasattr(os, "sched_getscheduler") or not os.path.isdir("/proc/self/task"):
         return set()
     found = set()

@@ -160,7 +160,7 @@ def reason_not_held(suffix: str, name: str, size: int) -> str | None:
 
 
 def orientation(exif: bytes | None) -> int:
-    """1 to 8 as EXIF counts them; 1 where the file says nothing or nothing known."""
+    """Returns 1 to 8 as EXIF counts them; 1 where the file says nothing or nothing known."""
     try:
         value = _value(exif, _directory(exif)[0].get(ORIENTATION)) if exif else None
     except struct.error:
@@ -169,7 +169,7 @@ def orientation(exif: bytes | None) -> int:
 
 
 def upright_exif(exif: bytes) -> bytes:
-    """The same for an image that was turned upright: orientation 1, and no thumbnail, which would show the original."""
+    """Returns it as for an image that was turned upright: orientation 1, and no thumbnail, which would show the original."""
     out, order = bytearray(exif), _order(exif)
     try:
         entries, link = _directory(exif)
@@ -194,7 +194,7 @@ def _order(data: bytes) -> str:
 
 
 def _directory(data: bytes, at: int | None = None) -> tuple[dict[int, Entry], int]:
-    """(tag -> entry, where the offset of the next directory is written). at: 0 is an empty directory, None the first one."""
+    """Reads (tag -> entry, where the next offset is written). at: 0 is an empty directory, None the first one."""
     order = _order(data)
     at = struct.unpack_from(order + "I", data, 4)[0] if at is None else at
     end = at + 2 + 12 * struct.unpack_from(order + "H", data, at)[0] if at else 2
@@ -203,6 +203,6 @@ def _directory(data: bytes, at: int | None = None) -> tuple[dict[int, Entry], in
 
 
 def _value(data: bytes, entry: Entry | None) -> int | None:
-    """The first number of an entry that has one or two."""
+    """Returns the first number of an entry that has one or two."""
     form = _order(data) + ("I" if entry and entry[1] == LONG else "H")
     return int(struct.unpack_from(form, data, entry[0] + 8)[0]) if entry else None

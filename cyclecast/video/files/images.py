@@ -127,7 +127,7 @@ def _decode_with_pillow(path: Path, data: bytes) -> tuple[NDArray[np.uint8], Met
 
 
 def _decode_straight_tiff(data: bytes) -> NDArray[np.uint8] | None:
-    """(H, W, 4) uint8 BGRA, upright, of a TIFF with transparency; None if Pillow cannot decode it.
+    """Decodes (H, W, 4) uint8 BGRA, upright, of a TIFF with transparency; None if Pillow cannot decode it.
 
     OpenCV would multiply the colors by the transparency, so that transparent parts lose theirs.
     """
@@ -141,7 +141,7 @@ def _decode_straight_tiff(data: bytes) -> NDArray[np.uint8] | None:
 
 
 def _decode(path: Path, data: bytes, found: Metadata) -> tuple[Pixels, str | None]:
-    """The pixels as they are stored, and what is damaged. From memory: OpenCV fails on file names that are not UTF-8."""
+    """Returns the pixels as they are stored, and what is damaged. From memory: OpenCV fails on file names that are not UTF-8."""
     pixels, damage = _decode_with_opencv(path, data), None
     if pixels is None and found.is_jpeg:
         pixels = _decode_with_opencv(path, data + END_MARKER)  # with it, libjpeg fills in gray for what is missing
@@ -193,7 +193,7 @@ def _eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
 
 
 def _split(pixels: NDArray[np.uint8]) -> tuple[Image, NDArray[np.uint8] | None]:
-    """Color and alpha of an image with 1, 3 or 4 channels; no alpha for an opaque image."""
+    """Returns color and alpha of an image with 1, 3 or 4 channels; no alpha for an opaque image."""
     if pixels.ndim == 2:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8), None
     if pixels.shape[2] == 3:

@@ -65,7 +65,7 @@ def assemble(parts: Sequence[Part], info: StreamInfo, path: Path, side_streams: 
 
 
 def _packets(parts: Sequence[Part], time_base: Fraction, sums_durations: bool) -> Iterator[av.Packet[Any]]:
-    """Every packet with its times in the whole video; decoding times are those that one encoder would have set.
+    """Yields each packet with its times in the whole video; decoding times are those that one encoder would have set.
 
     sums_durations: the container takes the end of the last frame from the sum of all durations, as MP4 does.
     """

@@ -145,7 +145,7 @@ class VideoFile:
         )
 
     def _start(self, first: Fraction) -> Fraction:
-        """What is subtracted from all times: 0 for most files; otherwise the time at which the file begins."""
+        """Returns what is subtracted from all times: 0 for most files; otherwise the time at which the file begins."""
         if first < 0:
             return first
         begin = Fraction(self._container.start_time or 0, 1_000_000)
@@ -153,7 +153,7 @@ class VideoFile:
         return begin if is_free or begin >= LATEST_START else Fraction(0)
 
     def _progressive(self) -> Iterator[av.VideoFrame]:
-        """As `_decode`, deinterlaced."""
+        """Yields the frames of `_decode`, deinterlaced."""
         return self._deinterlacer(self._decode()) if self._deinterlacer else self._decode()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -192,7 +192,7 @@ class VideoFile:
         self._stats.undecodable = known + stats.undecodable[count_noun:]
 
     def times(self) -> list[int]:
-        """The pts of each frame in the time range, as in `Frame.pts`, from the packets; nothing is decoded."""
+        """Returns the pts of each frame in the time range, as in `Frame.pts`, from the packets; nothing is decoded."""
         start = round(self.info.start / self.info.time_base)
         end = None if self._time_range.duration is None else round(self._time_range.duration / self.info.time_base)
         with open_container(self.path) as container:
@@ -238,7 +238,7 @@ class VideoFile:
         return True
 
     def __iter__(self) -> Iterator[Frame]:
-        """Every frame of the time range that can be decoded, at its own time less `info.start`."""
+        """Yields every frame of the time range that can be decoded, at its own time less `info.start`."""
         info, done = self.info, self._resume_point
         start = round(info.start / info.time_base)
         end = None if self._time_range.duration is None else round(self._time_range.duration / info.time_base)
@@ -268,7 +268,7 @@ class VideoFile:
             yield Frame(image, pts, duration, captions, alpha)
 
     def _timed(self, start: int) -> Iterator[tuple[av.VideoFrame, int, int]]:
-        """(frame, pts, duration) from `_first` on."""
+        """Yields (frame, pts, duration) from `_first` on."""
         info = self.info
         step = max(1, round(1 / (info.rate * info.time_base)))  # ticks, for frames without a time or duration
         longest_step_back = round(1 / info.time_base)

@@ -144,7 +144,7 @@ class SideStreams:
         self.sound = "transcoded"
 
     def _moved(self, chapter: Any) -> Any:
-        """The chapter on the output's clock, cut to the time range; None if nothing of it is left."""
+        """Returns the chapter on the output's clock, cut to the time range; None if nothing of it is left."""
         tick = chapter["time_base"]
         start, end = chapter["start"] * tick - self._start, chapter["end"] * tick - self._start
         if end <= 0 or (self._time_range.duration is not None and start >= self._time_range.duration):
@@ -157,7 +157,7 @@ class SideStreams:
         return chapter | {"metadata": metadata, "start": round(max(Fraction(0), start) / tick), "end": round(end / tick)}
 
     def _packets(self) -> Iterator[Packet]:
-        """The packets to write, in the source's order, as far as the source can be read."""
+        """Yields the packets to write, in the source's order, as far as the source can be read."""
         if not self._tracks:
             return
         for packet in self._read():
@@ -203,7 +203,7 @@ class SideStreams:
         self.damage = f"{self.damage}; {what}" if self.damage else what
 
     def _fits(self, packet: Packet) -> bool:
-        """True if a part of the packet lies in the time range; text is cut to it."""
+        """Returns whether a part of the packet lies in the time range; text is cut to it."""
         if self._time_range == TimeRange():
             return True
         begin, tick = packet.pts or 0, packet.time_base

@@ -183,7 +183,7 @@ class Sound:
         return [self._retimed(part) for part in self._resampler.resample(None) if part is not None]
 
     def _retimed(self, part: av.AudioFrame) -> av.AudioFrame:
-        """The same frame with its time in the encoder's ticks."""
+        """Returns the same frame with its time in the encoder's ticks."""
         if part.pts is not None and part.time_base is not None:
             part.pts = round(part.pts * part.time_base * self._rate)
         part.time_base = Fraction(1, self._rate)
@@ -220,7 +220,7 @@ def choose_layout(codec: str, layout: av.AudioLayout) -> str:
 
 
 def layout_name(layout: av.AudioLayout) -> str:
-    """FFmpeg's name of the layout; of channels without positions ("6 channels"), the usual layout of so many.
+    """Returns FFmpeg's name of the layout; of channels without positions ("6 channels"), the usual layout of so many.
 
     ValueError where there is no usual one.
     """
@@ -230,7 +230,7 @@ def layout_name(layout: av.AudioLayout) -> str:
 
 
 def speakers(layout: str) -> set[str]:
-    """FFmpeg's names of a layout's speaker positions: FL, FR, FC, LFE, ..."""
+    """Returns FFmpeg's names of a layout's speaker positions: FL, FR, FC, LFE, ..."""
     return {channel.name for channel in av.AudioLayout(layout).channels}
 
 

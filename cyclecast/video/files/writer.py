@@ -267,7 +267,7 @@ def extend_last(last: av.Packet[Any], end: int, delay: int) -> None:
 
 
 def reason(error: Exception) -> str:
-    """FFmpeg's or the system's description of the error."""
+    """Returns FFmpeg's or the system's description of the error."""
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -278,5 +278,5 @@ def pad_to_even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def even(length: int) -> int:
-    """The smallest even number that is not below `length`."""
+    """Returns the smallest even number that is not below `length`."""
     return length + length % 2
