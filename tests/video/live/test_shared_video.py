@@ -126,9 +126,15 @@ def test_viewers_who_see_the_same_get_the_same_packets(encoded: list[str]) -> No
         late = Receiver(streams, viewers, "late")  # no new frame comes, and it still sees the last one
         packet, image = await late.next()
         assert packet.is_keyframe and is_like(image, shown[-1].styled) and streams.count() == 1
+        encoder = streams._stream_of[late.subscription].encoder
+        assert encoder.codec is not None
         for receiver in (*receivers, late):
             viewers.remove(receiver.viewer)
         assert streams.count() == 0 and not viewers.listeners
+        deadline = time.monotonic() + LIMIT
+        while encoder.codec is not None and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        assert encoder.codec is None, "its memory is freed at once, not by the garbage collector"
         with pytest.raises(NoMoreFrames):
             while True:
                 await late.subscription.next_packet()

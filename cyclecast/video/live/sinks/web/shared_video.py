@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -87,6 +88,7 @@ class _Stream:
         self.has_update, self.wants_key = asyncio.Event(), False
         self.encoder = LowLatencyVp8Encoder()
         self._viewers, self._start, self._pts, self._key_at = viewers, start, -1, 0.0
+        self._thread = ThreadPoolExecutor(1, "vp8")
         viewers.listeners.add(self.has_update)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -100,11 +102,12 @@ class _Stream:
                 if self._viewers.views.newest is None:
                     continue
                 frame = self._viewers.views.view(self.key[0]).frame
-                packet = await asyncio.to_thread(self._encode, frame, self._is_key_due())
+                loop = asyncio.get_running_loop()
+                packet = await loop.run_in_executor(self._thread, self._encode, frame, self._is_key_due())
                 if packet.is_keyframe:
                     self.wants_key, self._key_at = False, time.monotonic()
                 elif self.wants_key:
-                    asyncio.get_running_loop().call_later(KEY_INTERVAL_S, self.has_update.set)  # also if no frame comes
+                    loop.call_later(KEY_INTERVAL_S, self.has_update.set)  # also if no frame comes
                 for member in list(self.members) if packet.size else ():
                     member.offer(packet)
         except Exception:
@@ -129,9 +132,11 @@ class _Stream:
         return packet
 
     def close(self) -> None:
-        """Ends the encoder."""
+        """Ends the encoder, after the frame that it may be encoding."""
         self._viewers.listeners.discard(self.has_update)
         self._task.cancel()
+        self._thread.submit(self.encoder.close)
+        self._thread.shutdown(wait=False)
 
 
 class SharedVideo:

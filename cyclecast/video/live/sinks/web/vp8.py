@@ -69,6 +69,10 @@ class LowLatencyVp8Encoder(Vp8Encoder):
             frame.pict_type = av.video.frame.PictureType.I
         return b"".join(bytes(packet) for packet in codec.encode(frame))
 
+    def close(self) -> None:
+        """Frees libvpx's memory, tens of megabytes, which would wait for the garbage collector otherwise."""
+        self.codec = None
+
     def _best_bitrate(self, width: int, height: int) -> int:
         ideal = _ideal_bitrate(width, height)
         if self._capacity is None:
