@@ -176,7 +176,7 @@ def agreement_table(agreements: Sequence[Agreement], title: str) -> Table:
 
 
 def findings_table(findings: Sequence[Finding], title: str) -> Table:
-    """Builds a table of what was found in a file, or assumed, with the reasons."""
+    """Builds the table of findings: what was read from a file or assumed, and why."""
     table = Table("setting", "value", "why", title=title)
     for finding in findings:
         table.add_row(Text(finding.what), Text(finding.value), Text(finding.why))

@@ -110,7 +110,7 @@ def sample_images(path: Path, count: int) -> Iterator[Image]:
 
 
 def sample_frames(path: Path, count: int) -> Iterator[Image]:
-    """Yields up to `count` evenly spaced frames of a video, (H, W, 3) uint8 BGR. Raises InputError if it is no video."""
+    """Yields up to `count` evenly spaced frames of a video, (H, W, 3) uint8 BGR. Raises InputError if the file is not a video."""
     with VideoFile(path) as video:
         total, rate = video.info.frames or count_packets(path), video.info.rate
         if total <= 20 * count:  # decoding all of it is as fast as seeking

@@ -44,7 +44,7 @@ class TrainReport:
     checkpoint: str
     page: str
     stop_requested: bool
-    """Whether Ctrl-C or SIGTERM came after the last step had begun: the run is complete, but the caller should stop here."""
+    """Whether Ctrl-C or SIGTERM came during the last step: the run is complete, but the caller should stop now."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def train(
     until: stops after this step and saves, with the schedule of the whole run; None: trains to the end. Under `torchrun` each
     process takes its share of a batch of batch_size x processes, and process 0 writes. The first Ctrl-C or SIGTERM stops after
     the current step and saves; a second one ends at once. If that step is the last one, the run is complete and `train` returns.
-    on_message: called with each line for the user. Torch's global random state is left as it was.
+    on_message: called with each line for the user. Does not change torch's global random state.
 
     Raises InputError (data), ConfigError, OutputError (the folder holds a run already, or cannot be written), ModelError (a
     checkpoint that cannot be resumed), Interrupted (after saving) and TrainingDiverged (a loss or weight that is not finite).

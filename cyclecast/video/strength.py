@@ -19,7 +19,7 @@ def blend_with_source(source: Image, styled: Image, strength: float) -> Image:
     """Returns source + strength * (styled - source), rounded. Both are (H, W, 3) uint8 BGR of one size; strength: 0 to 1.
 
     The result is a new image, or `styled` itself at strength 1, which costs nothing. Below 1 it takes 0.3 ms at 1280x720 (two
-    cores of an AMD EPYC).
+    cores of an AMD EPYC, 2026-11-28).
     """
     if strength == 1:
         return styled

@@ -43,7 +43,7 @@ class JsonLines:
         return objects, unreadable
 
     def append(self, value: dict[str, Any]) -> None:
-        """Adds one object. Raises OSError if it cannot be written; the file is then as it was before."""
+        """Adds one object. Raises OSError, and leaves the file unchanged, if it cannot be written."""
         line = json.dumps(value).encode() + b"\n"
         with open(self.path, "ab", buffering=0, opener=own_opener) as file:
             size = os.fstat(file.fileno()).st_size

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class PushFeed:
-    """A `Feed` that holds one frame. Whoever fills it calls `put` and `lose`; every method may be called from any thread.
+    """A `Feed` that holds one frame. The code that fills it calls `put` and `lose`; every method may be called from any thread.
 
     patience: as in `CaptureSettings`.
     """

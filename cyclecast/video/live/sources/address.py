@@ -88,7 +88,7 @@ def redacted_address(address: str) -> str:
 
 
 def redacted_text(text: str, address: str) -> str:
-    """Returns a text, such as a library's message, with each part of the address that must not be printed taken out."""
+    """Removes the secret parts of the address from a text, such as a library's message."""
     scheme = url_scheme(address)
     if not scheme or scheme in LOCAL_SCHEMES:
         return text

@@ -84,7 +84,7 @@ def add_page(app: FastAPI) -> None:
 
 
 def add_state(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> None:
-    """Adds GET /api/state for the page, /metrics for Prometheus, /healthz for whoever watches the process."""
+    """Adds GET /api/state for the page, /metrics for Prometheus, /healthz for a supervisor of the process."""
     metrics = Metrics(controls, viewers)
 
     @app.get("/api/state")

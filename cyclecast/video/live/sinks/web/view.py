@@ -33,7 +33,7 @@ class View:
         return await self._encode(encode_png)
 
     async def _encode(self, encode: Callable[[StyledFrame], bytes]) -> bytes:
-        """Encodes in a thread; whoever asks later, or at the same time, gets the same result."""
+        """Encodes in a thread, once: all calls get the same result."""
         if encode not in self._encoded:
             self._encoded[encode] = asyncio.get_running_loop().create_task(asyncio.to_thread(encode, self.frame))
         return await asyncio.shield(self._encoded[encode])  # a viewer who leaves must not cancel it for the others

@@ -195,7 +195,7 @@ class PeerConnections:
 async def accept_offer(connection: RTCPeerConnection, sdp: str) -> RTCRtpTransceiver:
     """Sets the remote description. Raises InvalidOffer unless it offers exactly one video.
 
-    Uses only the first `MAX_CANDIDATES` addresses: each gets packets, whoever owns it.
+    Uses only the first `MAX_CANDIDATES` addresses: packets are sent to each, even if it is not the browser's.
     """
     sdp = limit_candidates(sdp)
     await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
