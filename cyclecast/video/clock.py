@@ -1,11 +1,14 @@
 """Draws the capture time of a frame into its image, as squares that remain readable after a generator and an encoder.
 
-The clock is at the lower left, 8 squares wide and 5 high. A square's side is 1/24 of the image's height. The first row
+The clock is at the lower left, 8 squares wide and 6 high. A square's side is 1/24 of the image's height. The first row
 alternates white and black and sets the threshold for the others; three rows hold the time in milliseconds (24 bits, which
-wrap around after 4.6 hours); the last row holds their CRC-8.
+wrap around after 4.6 hours); the last two hold their CRC-16, so that squares which a style painted over give a wrong time
+once in 65,536 times.
 """
 
 from __future__ import annotations
+
+import binascii
 
 import cv2
 import numpy as np
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from cyclecast.video.frame import Image
 
-COLUMNS, ROWS = 8, 5
+COLUMNS, ROWS = 8, 6
 SQUARES_PER_HEIGHT = 24  # the side of a square is the image's height divided by this
 WRAP_MS = 1 << 24  # the clock restarts at 0 after this many milliseconds
 MIN_HEIGHT_PX = 96  # of the image; its squares are 4 pixels wide
@@ -23,7 +26,7 @@ def draw_clock(image: Image, seconds: float) -> None:
     """Draws the time, rounded to a millisecond, into an (H, W, 3) uint8 BGR image at least 96 pixels high."""
     ticks = round(seconds * 1000) % WRAP_MS
     data = ticks.to_bytes(3, "big")
-    rows = [0b10101010, *data, _crc8(data)]
+    rows = [0b10101010, *data, *_checksum(data)]
     bits = np.unpackbits(np.array(rows, np.uint8)[:, None], axis=1)  # (ROWS, COLUMNS)
     height = image.shape[0]
     side = height / SQUARES_PER_HEIGHT
@@ -45,7 +48,7 @@ def read_clock(image: Image) -> float | None:
         return None
     rows = np.packbits((values > (white + black) / 2).astype(np.uint8), axis=1)[:, 0]
     data = bytes(rows[1:4])
-    if rows[0] != 0b10101010 or _crc8(data) != rows[4]:
+    if rows[0] != 0b10101010 or _checksum(data) != bytes(rows[4:]):
         return None
     return int.from_bytes(data, "big") / 1000
 
@@ -65,11 +68,6 @@ def _mean_of_square(gray: NDArray[np.generic], side: float, row: int, column: in
     return float(gray[rows, columns].mean())
 
 
-def _crc8(data: bytes) -> int:
-    """Computes the CRC-8 with the polynomial x^8 + x^2 + x + 1."""
-    crc = 0xFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x07 if crc & 0x80 else crc << 1) & 0xFF
-    return crc
+def _checksum(data: bytes) -> bytes:
+    """Returns the 2 bytes of the CRC-16 with the polynomial x^16 + x^12 + x^5 + 1."""
+    return binascii.crc_hqx(data, 0xFFFF).to_bytes(2, "big")

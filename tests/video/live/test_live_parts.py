@@ -49,6 +49,18 @@ def test_a_picture_without_a_clock_is_not_read_as_one() -> None:
     assert read_clock(np.zeros((16, 16, 3), np.uint8)) is None
 
 
+def test_a_clock_that_a_style_painted_over_is_not_read_as_another_time() -> None:
+    random = np.random.default_rng(4)
+    for _ in range(2000):
+        image = np.full((96, 160, 3), 90, np.uint8)
+        draw_clock(image, random.uniform(0, WRAP_MS / 1000))
+        for square in random.choice(32, random.integers(4, 17), replace=False):
+            row, column = divmod(int(square), 8)
+            bottom = 96 - 4 * row  # squares of 4 pixels; those of the first row, which set the threshold, stay
+            image[bottom - 4 : bottom, 4 * column : 4 * column + 4] ^= 0xFF
+        assert read_clock(image) is None
+
+
 def test_the_clock_turns_over() -> None:
     assert seconds_since(WRAP_MS / 1000 - 0.5, 0.25) == pytest.approx(0.75)
     assert seconds_since(0.25, WRAP_MS / 1000 - 0.5) == pytest.approx(-0.75)
