@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cyclecast.errors import EngineError, ModelError
 from cyclecast.future import Completed, Future
+from cyclecast.runtime.threads import ThreadsRefused
 from cyclecast.spec import SMALLEST_FRAME, ModelSpec
 
 Image = NDArray[np.uint8]
@@ -52,6 +53,13 @@ class Engine(Protocol):
     """Called while the engine builds for a frame size, which may take minutes; an exception from it ends the build. None
     after construction."""
 
+    def limit_threads(self, threads: int) -> None:
+        """Computes with this many CPU threads, instead of as many as the engine chooses. Call it before the first frame.
+
+        Raises ConfigError if the engine does not compute on the CPU.
+        """
+        ...
+
     def prepare(self, width: int, height: int) -> None:
         """Compiles for this frame size now, instead of at the first frame of this size."""
         ...
@@ -80,10 +88,19 @@ class _HasRun(Protocol):
     def run(self, frame: Image) -> Image: ...
 
 
+class _HasDevice(Protocol):
+    name: str
+    device: str
+
+
 class SynchronousEngine:
     """Mixin for an engine that computes in the caller's thread and compiles quickly."""
 
     on_build: OnBuild | None = None
+
+    def limit_threads(self: _HasDevice, threads: int) -> None:
+        """See `Engine`. This one refuses; an engine that computes on the CPU overrides it."""
+        raise ThreadsRefused(self.name, self.device)
 
     def submit(self: _HasRun, frame: Image) -> Future[Image]:
         """See `Engine`."""

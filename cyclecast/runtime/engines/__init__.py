@@ -15,10 +15,12 @@ from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.plan import engine_of_plan
+from cyclecast.runtime.threads import ThreadsRefused, check_threads
 
 log = logging.getLogger(__name__)
 
-Opener = Callable[[Path | ModelFile, str, str, str], Engine]  # arguments as in `open_engine`: model, engine, device, precision
+# Arguments as in `open_engine`: model, engine, device, precision, threads.
+Opener = Callable[[Path | ModelFile, str, str, str, int | None], Engine]
 
 ENGINES: dict[str, Callable[[Path | ModelFile, str, str], Engine]] = {
     "tensorrt": TensorRtEngine,
@@ -40,36 +42,40 @@ BEST_FIRST = (
 TRIAL_SIZE = (64, 64)  # (width, height) of the frame on which `auto` tries a model
 
 
-def open_engine(model: Path | ModelFile, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
+def open_engine(
+    model: Path | ModelFile, engine: str = "auto", device: str = "auto", precision: str = "auto", threads: int | None = None
+) -> Engine:
     """Opens the frame model or plan at `model`. The engine's name, device and precision show what `auto` has chosen.
 
     It reads the file once: a file that is replaced or deleted later changes nothing.
 
     engine: "auto" or a key of `ENGINES`; a plan runs on its own engine only. device: "auto" (the best device present), "cpu",
-    "gpu" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16".
+    "gpu" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16". threads: the number of CPU threads that compute; None: the
+    engine's choice.
 
     "auto" tries a model that cyclecast did not export on a small frame, and uses the next precision or engine if that fails. It
     logs a warning then.
 
-    Raises EngineUnavailable if this machine lacks the engine or device, ConfigError for an unknown engine, and ModelError if
-    the file is not a frame model.
+    Raises EngineUnavailable if this machine lacks the engine or device, ConfigError for an unknown engine, for more threads than
+    logical cores and for threads on a GPU, and ModelError if the file is not a frame model.
     """
     if engine != "auto" and engine not in ENGINES:
         known = ["auto", *ENGINES, "torch"]  # `cyclecast.open_engine` adds torch
         raise ConfigError(f"no engine named {engine!r}; expected one of: {', '.join(known)}")
+    check_threads(threads)
     file = as_model_file(model)
     own = engine_of_plan(file)
     if own is not None and engine not in ("auto", own):
         raise ConfigError(f"{file.path}: a plan of {own}, which {engine} cannot run; use --engine {own}")
     engine = own or engine
     if engine != "auto":
-        return ENGINES[engine](file, device, precision)
+        return _open(engine, file, device, precision, threads)
     reasons: list[str] = []
     failures: list[EngineError | ModelError] = []
     failing: list[tuple[str, str]] = []
     for name, its_device in _candidates(device):
         try:
-            opened = _open_working(name, file, its_device, precision, failures)
+            opened = _open_working(name, file, its_device, precision, threads, failures)
         except EngineUnavailable as error:
             level = logging.WARNING if isinstance(error, DeviceFailed) else logging.DEBUG
             log.log(level, "%s; trying the next engine", error)
@@ -83,21 +89,33 @@ def open_engine(model: Path | ModelFile, engine: str = "auto", device: str = "au
                 return opened
             failing.append((name, its_device))
     if failing:  # its frames may have to be larger
-        return ENGINES[failing[0][0]](file, failing[0][1], precision)
+        return _open(failing[0][0], file, failing[0][1], precision, threads)
     if failures:
         raise failures[0]
     raise EngineUnavailable("no engine can run it here: " + "; ".join(dict.fromkeys(reasons)))
 
 
+def _open(name: str, model: ModelFile, device: str, precision: str, threads: int | None) -> Engine:
+    """Opens an engine, with a limited number of CPU threads unless `threads` is None."""
+    engine = ENGINES[name](model, device, precision)
+    if threads is not None:
+        try:
+            engine.limit_threads(threads)
+        except ThreadsRefused:
+            engine.close()
+            raise
+    return engine
+
+
 def _open_working(
-    name: str, model: ModelFile, device: str, precision: str, failures: list[EngineError | ModelError]
+    name: str, model: ModelFile, device: str, precision: str, threads: int | None, failures: list[EngineError | ModelError]
 ) -> Engine | None:
     """Opens an engine in this precision, or in fp32 if it fails on a frame in the one that it chooses.
 
     None if it fails in all; adds its errors to `failures`. TensorRT is not tried, because it builds a plan for each size.
     """
     for tried in (precision, "fp32") if precision == "auto" else (precision,):
-        engine = ENGINES[name](model, device, tried)
+        engine = _open(name, model, device, tried, threads)
         spec = spec_from_metadata(model.path, engine.metadata)
         if name.startswith("tensorrt") or (engine.metadata and spec.recipe != "adopted"):
             return engine

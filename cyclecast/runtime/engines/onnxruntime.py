@@ -28,6 +28,7 @@ from cyclecast.runtime.file_type import how_to_convert
 from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import find_excess
+from cyclecast.runtime.threads import ThreadsRefused
 from cyclecast.spec import METADATA_KEY
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
                 "onnxruntime is not installed: pip install onnxruntime, or for NVIDIA GPUs cyclecast[gpu]; never both"
             ) from error
         self._onnxruntime = onnxruntime
+        self._threads = 0  # as many as onnxruntime chooses
         self._file = as_model_file(model)
         self._path = path = self._file.path
         with self._file.on_disk() as file:
@@ -138,6 +140,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
 
     def _open(self, dimensions: dict[str, int], cuda_graph: bool = False) -> Any:
         options = self._onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
         options.log_severity_level = 3  # errors only: warnings about shapes would appear on the user's terminal
         # Threads that spin between frames take the cores from decoder and encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -178,6 +181,11 @@ class OnnxRuntimeEngine(SynchronousEngine):
         except ModelError:  # part of this model runs on the CPU, which a CUDA graph cannot record
             session = self._open(fixed)
         return in_place(session, (1, height, width, 3), "cuda", self._gpu)
+
+    def limit_threads(self, threads: int) -> None:
+        if self._gpu is not None:
+            raise ThreadsRefused(self.name, self.device)
+        self._threads = threads
 
     def prepare(self, width: int, height: int) -> None:
         self._sessions.get(width, height)

@@ -18,6 +18,7 @@ from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, ch
 from cyclecast.runtime.machine import cache_folder, shrink_cache
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import describe, openvino_core, openvino_library, read_model
+from cyclecast.runtime.threads import ThreadsRefused
 
 if TYPE_CHECKING:
     import openvino
@@ -48,6 +49,7 @@ class OpenVinoEngine:
             graph = read_model(self._core, path)
         self.size, self.metadata = describe(self._path, graph)
         self.precision = self._pick_precision(precision, graph, frame_spec(self._path, self.metadata).auto_precision)
+        self._threads: int | None = None
         self._requests = PerSizeCache(self._compile, release=_wait_for_all)
 
     def _pick_device(self, device: str) -> str:
@@ -104,7 +106,14 @@ class OpenVinoEngine:
 
     def _properties(self, folder: Path | None) -> dict[str, str]:
         properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
+        if self._threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = str(self._threads)
         return properties if folder is None else properties | {"CACHE_DIR": str(folder)}
+
+    def limit_threads(self, threads: int) -> None:
+        if self._target != "CPU":
+            raise ThreadsRefused(self.name, self.device)
+        self._threads = threads
 
     def prepare(self, width: int, height: int) -> None:
         self._requests.get(width, height)
