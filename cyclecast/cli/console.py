@@ -40,8 +40,8 @@ EngineOption = Annotated[
 DeviceOption = Annotated[
     str,
     typer.Option(
-        help="Device: auto (the best one present: an NVIDIA GPU, else a discrete Intel GPU, else the CPU), cpu, gpu or cuda:N; "
-        "with onnxruntime also tensorrt:N."
+        help="Device: auto (the first one that works of: NVIDIA GPU, Intel GPU, Intel NPU, GPU of a Mac, CPU), cpu, gpu, gpu:N, "
+        "npu, coreml or cuda:N; with onnxruntime also tensorrt:N."
     ),
 ]
 PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, fp32, bf16 or fp16.")]

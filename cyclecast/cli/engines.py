@@ -173,7 +173,8 @@ def verify(
     device: Annotated[
         str,
         typer.Option(
-            help="Device of the first engine: auto (the best one present), cpu, gpu or cuda:N; with onnxruntime also tensorrt:N."
+            help="Device of the first engine: auto (the best one present), cpu, gpu, gpu:N, npu, coreml or cuda:N; with "
+            "onnxruntime also tensorrt:N."
         ),
     ] = "auto",
     precision: Annotated[

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclecast.errors import EngineError, ModelError
+from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.future import Completed, Future
 from cyclecast.runtime.threads import ThreadsRefused
 from cyclecast.spec import SMALLEST_FRAME, ModelSpec
@@ -32,11 +32,16 @@ class UnreadableModel(ModelError):
     """The library of an engine cannot read a file; that of another engine may."""
 
 
+class DeviceFailed(EngineUnavailable):
+    """A device that the library of an engine lists but that does not start."""
+
+
 class Engine(Protocol):
     """Runs a frame model: opens it, compiles it for each frame size that it meets, turns frames into frames, and closes.
 
-    The constructor takes (path, device, precision). Device and precision are "auto" or a name. It raises EngineUnavailable if
-    this machine lacks them, and ModelError if the file is not a frame model. Use one engine from one thread at a time.
+    The constructor takes (path, device, precision). The device is a name, as in `--device`; `open_engine` chooses it for "auto".
+    The precision is "auto" or a name. It raises EngineUnavailable if this machine lacks them, and ModelError if the file is not a
+    frame model. Use one engine from one thread at a time.
     """
 
     name: str
