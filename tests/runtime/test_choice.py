@@ -338,6 +338,8 @@ def test_one_line_in_the_table_adds_an_engine_that_is_tried_first(
     monkeypatch.setattr(candidates, "CANDIDATES", (row, *CANDIDATES))
     assert name_of(open_engine(tiny_model)) == (("webgpu", "a new GPU", "fp32") if reason is None else on_cpu)
     assert NewEngine.requested == [("gpu", "fp32")]
+    assert open_engine(tiny_model, "webgpu").name == "webgpu"  # requested, and it has one device: there is nothing to choose
+    assert NewEngine.requested[1:] == [("gpu", "auto")]
     lines = warnings_of(caplog)
     assert len(lines) == (reason is not None) and all(re.search(str(reason), line) for line in lines)
 

@@ -57,9 +57,11 @@ def open_engine(
     own = engine_of_plan(file)
     if own is not None and engine not in ("auto", own):
         raise ConfigError(f"{file.path}: a plan of {own}, which {engine} cannot run; use --engine {own}")
+    engine = own or engine
     candidates = find_candidates(ENGINES if engine == "auto" else (engine,), device)
-    if own is not None or (engine != "auto" and (device != "auto" or len(candidates) < 2)):  # there is no choice
-        return _open(own or engine, file, device, precision, threads)
+    if engine != "auto" and (device != "auto" or len(candidates) < 2):  # there is no choice
+        device = candidates[0].device if device == "auto" and candidates else device
+        return _open(engine, file, device, precision, threads)
     return _choose(candidates, file, precision, threads, has_engine=engine != "auto")
 
 
