@@ -31,19 +31,20 @@ CANDIDATES = (
     Candidate("openvino", "cpu", "the faster engine on CPUs, in bf16 where the CPU computes it"),
     Candidate("onnxruntime", "cpu", "CPUs and models that OpenVINO does not support"),
 )
+OWN_ROWS = ("cpu", "npu", "coreml")  # devices that only the engines with a row for them have
 
 
 def find_candidates(engines: Container[str], device: str) -> list[Candidate]:
     """Returns the candidates of these engines for the requested device, the best first.
 
-    A requested device replaces a candidate's own, and each engine is then returned once. For "cpu", only those on the CPU are
-    returned. An empty list: `auto` chooses none of the engines.
+    For a device of `OWN_ROWS`, these are the rows with it. Any other one replaces a candidate's own, and each engine is then
+    returned once. An empty list: `auto` chooses none of the engines.
     """
     found = [candidate for candidate in CANDIDATES if candidate.engine in engines]
     if device == "auto":
         return found
-    if device == "cpu":
-        return [candidate for candidate in found if candidate.device == "cpu"]
+    if device in OWN_ROWS:
+        return [candidate for candidate in found if candidate.device == device]
     by_engine: dict[str, Candidate] = {}
     for candidate in found:
         by_engine.setdefault(candidate.engine, replace(candidate, device=device))

@@ -143,8 +143,9 @@ def test_a_requested_device_that_is_absent_is_an_error(device: str, core: StandI
     core.types = {"GPU": "DISCRETE"} if device == "gpu:1" else {}
     with pytest.raises(EngineUnavailable, match=r"openvino finds no \S+ here, only: CPU|openvino runs on cpu, gpu, gpu:N or npu"):
         open_engine(tiny_model, "openvino", device)
-    with pytest.raises(EngineUnavailable, match="no engine can run it here: "):
+    with pytest.raises(EngineUnavailable, match="no engine can run it here: ") as error:
         open_engine(tiny_model, "auto", device)
+    assert ("tensorrt" in str(error.value)) == (device != "npu")  # which no other engine has
     assert core.compiled == []
 
 
