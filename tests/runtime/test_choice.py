@@ -31,10 +31,11 @@ from tests.runtime.test_engines import model_file
 
 @pytest.fixture(autouse=True)
 def only_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No trial of another test counts, and there is no TensorRT."""
+    """No trial of another test counts, and no GPU of this machine."""
     monkeypatch.setattr(trial, "verdicts", {})
-    for library in ("tensorrt", "tensorrt_rtx_bindings"):
+    for library in ("tensorrt", "tensorrt_rtx_bindings", "onnxruntime_ep_webgpu"):
         monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CPU])
 
 
 def name_of(engine: Engine) -> tuple[str, str, str]:
@@ -105,7 +106,7 @@ def core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInCore:
 
 
 @pytest.fixture
-def on_cpu(tiny_model: Path) -> tuple[str, str, str]:
+def on_cpu(core: StandInCore, tiny_model: Path) -> tuple[str, str, str]:
     """What `auto` chooses without any other device."""
     return name_of(open_engine(tiny_model, "auto", "cpu"))
 
@@ -293,7 +294,7 @@ def test_a_broken_model_is_a_model_error_even_with_a_gpu(tmp_path: Path, provide
 class NewEngine(OnnxRuntimeEngine):
     """An engine that one more line of the table adds. returns: what it makes of the right output."""
 
-    name = "webgpu"
+    name = "new"
     requested: list[tuple[str, str]] = []
 
     def __init__(self, model: Any, device: str, precision: str) -> None:
@@ -320,7 +321,7 @@ def lose_the_device(styled: Image) -> Image:
         (lambda styled: (styled // 2 * 2).astype(np.uint8), None),  # the rounding of fp16 or bf16 is less
         (lambda styled: np.clip(styled.astype(int) + 4, 0, 255).astype(np.uint8), r"another frame than the CPU: 3\d\.\d dB"),
         (lambda styled: np.zeros_like(styled), r"another frame than the CPU: \d\.\d dB"),
-        (lose_the_device, r"webgpu failed on a new GPU: Device lost\. Try again; using openvino"),
+        (lose_the_device, r"new failed on a new GPU: Device lost\. Try again; using openvino"),
     ],
     ids=["equal", "rounded", "lighter", "black", "raises"],
 )
@@ -332,24 +333,24 @@ def test_one_line_in_the_table_adds_an_engine_that_is_tried_first(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setitem(ENGINES, "webgpu", NewEngine)
+    monkeypatch.setitem(ENGINES, "new", NewEngine)
     monkeypatch.setattr(NewEngine, "returns", staticmethod(returns))
     monkeypatch.setattr(NewEngine, "requested", [])
-    row = Candidate("webgpu", "gpu", "other GPUs", precision="fp32")
+    row = Candidate("new", "gpu", "other GPUs", precision="fp32")
     monkeypatch.setattr(candidates, "CANDIDATES", (row, *CANDIDATES))
-    assert name_of(open_engine(tiny_model)) == (("webgpu", "a new GPU", "fp32") if reason is None else on_cpu)
+    assert name_of(open_engine(tiny_model)) == (("new", "a new GPU", "fp32") if reason is None else on_cpu)
     assert NewEngine.requested == [("gpu", "fp32")]
-    assert open_engine(tiny_model, "webgpu").name == "webgpu"  # requested, and it has one device: there is nothing to choose
+    assert open_engine(tiny_model, "new").name == "new"  # requested, and it has one device: there is nothing to choose
     assert NewEngine.requested[1:] == [("gpu", "auto")]
     lines = warnings_of(caplog)
     assert len(lines) == (reason is not None) and all(re.search(str(reason), line) for line in lines)
 
 
 def test_without_an_engine_on_the_cpu_a_frame_that_runs_is_enough(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cyclecast.runtime.engines.ENGINES", {"webgpu": NewEngine})
+    monkeypatch.setattr("cyclecast.runtime.engines.ENGINES", {"new": NewEngine})
     monkeypatch.setattr(NewEngine, "returns", staticmethod(np.zeros_like))
-    monkeypatch.setattr(candidates, "CANDIDATES", (Candidate("webgpu", "gpu", "other GPUs"), *CANDIDATES))
-    assert open_engine(tiny_model).name == "webgpu"
+    monkeypatch.setattr(candidates, "CANDIDATES", (Candidate("new", "gpu", "other GPUs"), *CANDIDATES))
+    assert open_engine(tiny_model).name == "new"
 
 
 def test_tensorrt_is_not_tried(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
