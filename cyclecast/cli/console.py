@@ -44,7 +44,7 @@ DeviceOption = Annotated[
         "npu, coreml or cuda:N; with onnxruntime also tensorrt:N."
     ),
 ]
-PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, fp32, bf16 or fp16.")]
+PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, int8, bf16, fp16 or fp32.")]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,13 +20,16 @@ import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import reference
+from cyclecast.runtime.bench import psnr_db
 from cyclecast.runtime.engine import Engine, PerSizeCache
 from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import in_place
 from cyclecast.runtime.engines.openvino import OpenVinoEngine, overflows_in_fp16
+from cyclecast.runtime.machine import is_x86
 from cyclecast.runtime.model import Model, bundled_models, load
 from cyclecast.runtime.onnx_file import openvino_core, openvino_library, read_model
 from cyclecast.spec import ModelSpec
+from cyclecast.video.files.images import read_image
 from cyclecast.video.scene import Scene
 from tests.conftest import moving_frames
 
@@ -450,6 +454,23 @@ def test_bundled_models_are_small_have_cards_and_run() -> None:
             styled = model(frame)
         assert styled.shape == frame.shape
         assert styled.std() > 5 and np.abs(styled.astype(int) - frame).mean() > 3  # neither flat nor the input
+
+
+@pytest.mark.skipif(not is_x86(), reason="auto chooses int8 on x86 only")
+def test_auto_runs_bundled_models_in_int8(tmp_path: Path) -> None:
+    frame = read_image(Path(__file__).parents[2] / "docs" / "street.jpg")
+    for name in bundled_models():
+        with load(name) as chosen, load(name, "openvino", "cpu", "fp32") as exact:
+            assert (chosen.engine.name, chosen.engine.precision, exact.engine.precision) == ("openvino", "int8", "fp32")
+            assert chosen.spec.name == exact.spec.name == name and chosen.identity != exact.identity
+            assert 40 < psnr_db([exact(frame)], [chosen(frame)]) < 90, name  # one image; 44 over the photos of `quantize`
+    with load("pencil", "onnxruntime") as engine:
+        assert engine.engine.precision == "fp32"  # int8 is not faster there
+    shutil.copy(bundled_models()["pencil"], tmp_path / "mine.onnx")
+    with load(tmp_path / "mine.onnx", "openvino", "cpu") as mine:
+        assert mine.engine.precision in ("bf16", "fp32")
+    with pytest.raises(EngineUnavailable, match="in fp32, not in int8; `cyclecast quantize` writes it in int8"):
+        load(tmp_path / "mine.onnx", precision="int8")
 
 
 def test_an_unknown_name_lists_the_bundled_models() -> None:

@@ -19,6 +19,7 @@ from cyclecast.runtime.engine import (
     TensorSpec,
     UnreadableModel,
     check_frame,
+    check_precision,
     check_shape,
     check_size,
     dense,
@@ -71,8 +72,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         inputs, outputs = session.get_inputs(), session.get_outputs()
         self.size = frame_size(path, _tensors(inputs), _tensors(outputs))
         self._free = [name if isinstance(name, str) else None for name in inputs[0].shape[1:3]]  # symbols of H and W
-        if precision not in ("auto", self.precision):
-            raise EngineUnavailable(f"onnxruntime computes this model in {self.precision}, not in {precision}")
+        check_precision(self.name, self.precision, precision)
         self._input = inputs[0].name
         self._sessions = PerSizeCache(self._specialize)
 
