@@ -13,6 +13,7 @@ from cyclecast.runtime.engine import Engine, UnreadableModel, spec_from_metadata
 from cyclecast.runtime.engines.onnxruntime import DeviceFailed, OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
+from cyclecast.runtime.engines.webgpu import WebGpuEngine
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.plan import engine_of_plan
 
@@ -25,6 +26,7 @@ ENGINES: dict[str, Callable[[Path | ModelFile, str, str], Engine]] = {
     "tensorrt-rtx": TensorRtRtxEngine,
     "openvino": OpenVinoEngine,
     "onnxruntime": OnnxRuntimeEngine,
+    "webgpu": WebGpuEngine,
 }
 
 # The engines and devices that `--engine auto --device auto` tries, the fastest first: NVIDIA GPUs, then OpenVINO on a discrete

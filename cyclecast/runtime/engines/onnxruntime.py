@@ -73,7 +73,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         self.size = frame_size(path, _tensors(inputs), _tensors(outputs))
         self._free = [name if isinstance(name, str) else None for name in inputs[0].shape[1:3]]  # symbols of H and W
         if precision not in ("auto", self.precision):
-            raise EngineUnavailable(f"onnxruntime computes this model in {self.precision}, not in {precision}")
+            raise EngineUnavailable(f"{self.name} computes this model in {self.precision}, not in {precision}")
         self._input = inputs[0].name
         self._sessions = PerSizeCache(self._specialize)
 
@@ -94,8 +94,12 @@ class OnnxRuntimeEngine(SynchronousEngine):
         except ModelError as error:
             if self._gpu is None or not self._opens_on_cpu():
                 raise
-            reason = " ".join(str(error.__cause__).split())[:200]
-            raise DeviceFailed(f"onnxruntime could not start {self._providers[0][0]}: {reason}") from error
+            reason = self._reason(" ".join(str(error.__cause__).split()))
+            raise DeviceFailed(f"{self.name} could not start {self._providers[0][0]}: {reason}") from error
+
+    def _reason(self, message: str) -> str:
+        """Returns the part of ONNX Runtime's message that says why a device did not start."""
+        return message[:200]
 
     def _opens_on_cpu(self) -> bool:
         try:
@@ -134,7 +138,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         """Raises DeviceFailed if the session lacks the requested provider: onnxruntime silently drops one that fails to load."""
         expected, got = self._providers[0][0], session.get_providers()
         if expected not in got:
-            raise DeviceFailed(f"onnxruntime could not start {expected} and would have run on {', '.join(got)}")
+            raise DeviceFailed(f"{self.name} could not start {expected} and would have run on {', '.join(got)}")
 
     def _open(self, dimensions: dict[str, int], cuda_graph: bool = False) -> Any:
         options = self._onnxruntime.SessionOptions()
@@ -143,9 +147,6 @@ class OnnxRuntimeEngine(SynchronousEngine):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         for name, value in dimensions.items():
             options.add_free_dimension_override_by_name(name, value)
-        providers = [
-            (name, values | (CUDA_GRAPH_OPTIONS.get(name, {}) if cuda_graph else {})) for name, values in self._providers
-        ]
         try:
             with self._file.on_disk() as path:
                 if found := how_to_convert(path):
@@ -153,7 +154,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
                 session = self._onnxruntime.InferenceSession(
                     str(path),
                     options,
-                    providers=providers,
+                    providers=self._add_providers(options, cuda_graph),
                     enable_fallback=0,  # a fallback would print to stdout and run without the GPU
                 )
         except CyclecastError:
@@ -166,10 +167,18 @@ class OnnxRuntimeEngine(SynchronousEngine):
         self._require_provider(session)
         return session
 
+    def _add_providers(self, options: Any, cuda_graph: bool) -> list[Provider]:
+        """Returns the providers for a session; an engine may add its own to the session's options instead."""
+        return [(name, values | (CUDA_GRAPH_OPTIONS.get(name, {}) if cuda_graph else {})) for name, values in self._providers]
+
     def _specialize(self, width: int, height: int) -> Run:
         check_size(width, height, self.size)
         sizes = zip(self._free, (height, width), strict=True)
         fixed = {name: value for name, value in sizes if name is not None}
+        return self._open_for_size(fixed, (1, height, width, 3))
+
+    def _open_for_size(self, fixed: dict[str, int], shape: tuple[int, ...]) -> Run:
+        """Opens a session whose free dimensions have these values, for frames of this shape."""
         if self._gpu is None:
             session = self._open(fixed)
             return lambda batch: np.asarray(session.run(None, {self._input: batch})[0], np.uint8)
@@ -177,7 +186,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
             session = self._open(fixed, cuda_graph=True)
         except ModelError:  # part of this model runs on the CPU, which a CUDA graph cannot record
             session = self._open(fixed)
-        return in_place(session, (1, height, width, 3), "cuda", self._gpu)
+        return in_place(session, shape, "cuda", self._gpu)
 
     def prepare(self, width: int, height: int) -> None:
         self._sessions.get(width, height)
@@ -188,8 +197,8 @@ class OnnxRuntimeEngine(SynchronousEngine):
         try:
             styled = run(dense(frame)[None])
         except Exception as error:  # as above
-            log.debug("onnxruntime failed on a frame", exc_info=True)
-            raise EngineError(f"onnxruntime failed on a frame of {width}x{height}: {error}") from error
+            log.debug("%s failed on a frame", self.name, exc_info=True)
+            raise EngineError(f"{self.name} failed on a frame of {width}x{height}: {error}") from error
         check_shape(styled.shape[1:], frame.shape)
         output: Image = styled[0]
         return output
