@@ -73,7 +73,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         self.size = frame_size(path, _tensors(inputs), _tensors(outputs))
         self._free = [name if isinstance(name, str) else None for name in inputs[0].shape[1:3]]  # symbols of H and W
         if precision not in ("auto", self.precision):
-            raise EngineUnavailable(f"{self.name} computes this model in {self.precision}, not in {precision}")
+            raise EngineUnavailable(f"onnxruntime computes this model in {self.precision}, not in {precision}")
         self._input = inputs[0].name
         self._sessions = PerSizeCache(self._specialize)
 
@@ -94,12 +94,8 @@ class OnnxRuntimeEngine(SynchronousEngine):
         except ModelError as error:
             if self._gpu is None or not self._opens_on_cpu():
                 raise
-            reason = self._reason(" ".join(str(error.__cause__).split()))
-            raise DeviceFailed(f"{self.name} could not start {self._providers[0][0]}: {reason}") from error
-
-    def _reason(self, message: str) -> str:
-        """Returns the part of ONNX Runtime's message that says why a device did not start."""
-        return message[:200]
+            reason = " ".join(str(error.__cause__).split())[:200]
+            raise DeviceFailed(f"onnxruntime could not start {self._providers[0][0]}: {reason}") from error
 
     def _opens_on_cpu(self) -> bool:
         try:
@@ -138,7 +134,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         """Raises DeviceFailed if the session lacks the requested provider: onnxruntime silently drops one that fails to load."""
         expected, got = self._providers[0][0], session.get_providers()
         if expected not in got:
-            raise DeviceFailed(f"{self.name} could not start {expected} and would have run on {', '.join(got)}")
+            raise DeviceFailed(f"onnxruntime could not start {expected} and would have run on {', '.join(got)}")
 
     def _open(self, dimensions: dict[str, int], cuda_graph: bool = False) -> Any:
         options = self._onnxruntime.SessionOptions()
@@ -197,8 +193,8 @@ class OnnxRuntimeEngine(SynchronousEngine):
         try:
             styled = run(dense(frame)[None])
         except Exception as error:  # as above
-            log.debug("%s failed on a frame", self.name, exc_info=True)
-            raise EngineError(f"{self.name} failed on a frame of {width}x{height}: {error}") from error
+            log.debug("onnxruntime failed on a frame", exc_info=True)
+            raise EngineError(f"onnxruntime failed on a frame of {width}x{height}: {error}") from error
         check_shape(styled.shape[1:], frame.shape)
         output: Image = styled[0]
         return output

@@ -8,14 +8,14 @@ import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cyclecast.errors import EngineNotInstalled, EngineUnavailable
-from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine, Provider, Run
+from cyclecast.errors import EngineNotInstalled, EngineUnavailable, ModelError
+from cyclecast.runtime.engines.onnxruntime import DeviceFailed, OnnxRuntimeEngine, Provider, Run
 from cyclecast.runtime.model_file import ModelFile
 from cyclecast.runtime.vulkan import Adapter, list_adapters
 
@@ -49,10 +49,7 @@ class WebGpuEngine(OnnxRuntimeEngine):
             needs = "webgpu needs Python 3.11 or later, and" if sys.version_info < (3, 11) else "webgpu is not installed:"
             raise EngineNotInstalled(f"{needs} pip install 'cyclecast[webgpu]'") from error
         self._plugin = onnxruntime_ep_webgpu
-        super().__init__(model, device, precision)
-
-    def _open_best_device(self) -> Any:
-        return self._open_device("gpu")
+        super().__init__(model, "gpu" if device == "auto" else device, precision)
 
     def _pick_device(self, device: str) -> tuple[str, int | None, list[Provider]]:
         if device != "gpu":
@@ -71,22 +68,23 @@ class WebGpuEngine(OnnxRuntimeEngine):
         return []
 
     def _open(self, dimensions: dict[str, int], cuda_graph: bool = False) -> Any:
-        with _lock:
-            if WebGpuEngine._has_started:
-                return super()._open(dimensions)
-            with _without_software_drivers():
+        try:
+            with _lock, _without_software_drivers() if not WebGpuEngine._has_started else nullcontext():
                 session = super()._open(dimensions)
-            WebGpuEngine._has_started = True
+                WebGpuEngine._has_started = True
             return session
+        except ModelError as error:
+            if not self._opens_on_cpu():
+                raise
+            # Without the plugin's source file and function, which come first.
+            reason = re.split(r" was false\. |\.cc:\d+ \w+ ", " ".join(str(error.__cause__).split()))[-1][:200]
+            raise DeviceFailed(f"webgpu cannot run this model on {self.device}: {reason}") from error
 
     def _open_for_size(self, fixed: dict[str, int], shape: tuple[int, ...]) -> Run:
         session = self._open(fixed)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("webgpu runs on the CPU at %dx%d: %s", shape[2], shape[1], ", ".join(cpu_nodes(session)) or "no node")
         return lambda batch: np.asarray(session.run(None, {self._input: batch})[0], np.uint8)
-
-    def _reason(self, message: str) -> str:
-        return re.split(r" was false\. |\.cc:\d+ \w+ ", message)[-1][:200]  # without the plugin's source file and function
 
 
 def find_vulkan_adapter() -> Adapter:
