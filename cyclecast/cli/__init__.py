@@ -16,15 +16,17 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import cyclecast
+from cyclecast.cli.adopt import adopt
 from cyclecast.cli.bench import bench
 from cyclecast.cli.console import messages
 from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import build, verify
-from cyclecast.cli.export import adopt, export
+from cyclecast.cli.export import export
 from cyclecast.cli.live import live
 from cyclecast.cli.models import models
+from cyclecast.cli.quantize import quantize
 from cyclecast.cli.stderr import discard_unwritten
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
@@ -73,7 +75,23 @@ def with_debug(function: Callable[..., None]) -> Callable[..., None]:
 
 
 # In the order of `--help`.
-for command in (demo, convert, live, style, train, evaluate, export, adopt, verify, build, bench, models, doctor, reproduce):
+for command in (
+    demo,
+    convert,
+    live,
+    style,
+    train,
+    evaluate,
+    export,
+    adopt,
+    quantize,
+    verify,
+    build,
+    bench,
+    models,
+    doctor,
+    reproduce,
+):
     app.command()(with_debug(command))
 
 

@@ -41,6 +41,8 @@ class TorchEngine(SynchronousEngine):
         with file.on_disk() as found:
             self.size, self.metadata = describe(found)
         spec = spec_from_metadata(path, self.metadata)
+        if spec.precision == "int8":
+            raise EngineUnavailable(f"{path}: an int8 model, which torch does not run; use openvino or onnxruntime")
         generator = spec.architecture.get("generator")
         if not isinstance(generator, str) or generator not in IMAGE_GENERATORS:
             raise EngineUnavailable(f"torch runs models that cyclecast exported; the metadata of {path} name no network")
