@@ -34,7 +34,8 @@ def open_or_skip(model: Path, device: str = "gpu", precision: str = "auto") -> E
 def test_the_output_equals_the_recorded_one_and_the_debug_log_names_the_nodes_on_the_cpu(
     software_gpu: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = np.load(GOLDEN / "expected.npz")
+    with np.load(GOLDEN / "expected.npz") as arrays:
+        expected = dict(arrays)
     with caplog.at_level(logging.DEBUG):
         engine = open_or_skip(GOLDEN / "frame-fp32.onnx")
         styled = engine.run(expected["frame"])
