@@ -26,7 +26,7 @@ from tests.commands import run_command
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
 
-OPTIONS = ("--work-height", "96", "--preset", "ultrafast", "--strength", "0.5")
+OPTIONS = ("--work-height", "96", "--preset", "ultrafast", "--strength", "0.5", "--threads", "1")
 
 
 def arguments(clip: Path, out: Path, model: Path, *more: str) -> list[str]:

@@ -33,6 +33,7 @@ from cyclecast.cli.train import evaluate, reproduce, train
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
 from cyclecast.phrases import printable
+from cyclecast.priority import lower_priority
 
 INTERRUPTED = 130  # exit code after Ctrl-C, SIGTERM or SIGHUP
 DEBUG_HELP = f"Print tracebacks and details to stderr. Same as {VARIABLE}=1."
@@ -59,21 +60,41 @@ def set_debug(enabled: bool) -> bool:
 DebugOption = Annotated[bool, typer.Option("--debug", callback=set_debug, is_eager=True, help=DEBUG_HELP)]
 
 
-def with_debug(function: Callable[..., None]) -> Callable[..., None]:
-    """Returns the same command with the option `--debug`, so that it is accepted after the command's name, too."""
+BackgroundOption = Annotated[
+    bool,
+    typer.Option(
+        "--background",
+        help="Run at a low priority, with all processes it starts, so that other programs get the cores first. "
+        "Default: normal priority.",
+    ),
+]
+
+
+def with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Returns the same command with `--debug`, so that it is accepted after the command's name, too.
+
+    Commands that compute for long also get `--background`.
+    """
 
     @functools.wraps(function)
-    def command(*args: Any, debug: bool = False, **options: Any) -> None:
+    def command(*args: Any, debug: bool = False, background: bool = False, **options: Any) -> None:
+        if background:
+            lower_priority()
         function(*args, **options)
 
+    shared = {"background": BackgroundOption, "debug": DebugOption} if function in LONG_COMMANDS else {"debug": DebugOption}
     hints = get_type_hints(function, include_extras=True)
     parameters = [parameter.replace(annotation=hints[name]) for name, parameter in inspect.signature(function).parameters.items()]
-    debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=DebugOption)
-    command.__signature__ = inspect.Signature([*parameters, debug])  # type: ignore[attr-defined]
-    command.__annotations__ = {**hints, "debug": DebugOption}
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+        for name, option in shared.items()
+    ]
+    command.__signature__ = inspect.Signature([*parameters, *added])  # type: ignore[attr-defined]
+    command.__annotations__ = hints | shared
     return command
 
 
+LONG_COMMANDS = (convert, live, style, train, evaluate, reproduce)  # those that run beside other programs
 # In the order of `--help`.
 for command in (
     demo,
@@ -92,7 +113,7 @@ for command in (
     doctor,
     reproduce,
 ):
-    app.command()(with_debug(command))
+    app.command()(with_shared_options(command))
 
 
 def main() -> None:

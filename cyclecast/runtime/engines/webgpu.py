@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from cyclecast.errors import EngineNotInstalled, EngineUnavailable, ModelError
-from cyclecast.runtime.engines.onnxruntime import DeviceFailed, OnnxRuntimeEngine, Provider, Run
+from cyclecast.runtime.engine import DeviceFailed
+from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine, Provider, Run
 from cyclecast.runtime.model_file import ModelFile
 from cyclecast.runtime.vulkan import Adapter, list_adapters
 
@@ -49,10 +50,10 @@ class WebGpuEngine(OnnxRuntimeEngine):
             needs = "webgpu needs Python 3.11 or later, and" if sys.version_info < (3, 11) else "webgpu is not installed:"
             raise EngineNotInstalled(f"{needs} pip install 'cyclecast[webgpu]'") from error
         self._plugin = onnxruntime_ep_webgpu
-        super().__init__(model, "gpu" if device == "auto" else device, precision)
+        super().__init__(model, device, precision)
 
     def _pick_device(self, device: str) -> tuple[str, int | None, list[Provider]]:
-        if device != "gpu":
+        if device not in ("auto", "gpu"):
             raise EngineUnavailable(f"webgpu runs on gpu, which is the one that its library chooses, not on {device!r}")
         adapter = find_vulkan_adapter() if sys.platform == "linux" else None
         devices = register_plugin(self._onnxruntime, self._plugin.get_library_path())
