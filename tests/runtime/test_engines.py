@@ -25,6 +25,7 @@ from cyclecast.runtime.engine import Engine, PerSizeCache
 from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import in_place
 from cyclecast.runtime.engines.openvino import OpenVinoEngine, overflows_in_fp16
+from cyclecast.runtime.engines.webgpu import is_software_allowed
 from cyclecast.runtime.machine import is_x86
 from cyclecast.runtime.model import Model, bundled_models, load
 from cyclecast.runtime.onnx_file import openvino_core, openvino_library, read_model
@@ -35,10 +36,10 @@ from tests.conftest import moving_frames
 
 
 @pytest.fixture(params=list(ENGINES))
-def name(request: pytest.FixtureRequest, tiny_model: Path) -> str:
+def name(request: pytest.FixtureRequest, small_model: Path, software_gpu: None) -> str:
     """The name of each engine; skips those that this machine lacks."""
     try:
-        open_engine(tiny_model, request.param).close()
+        open_engine(small_model, request.param).close()
     except EngineUnavailable as error:
         pytest.skip(str(error))
     return str(request.param)
@@ -47,9 +48,27 @@ def name(request: pytest.FixtureRequest, tiny_model: Path) -> str:
 DEVICES = [("openvino", "gpu"), ("onnxruntime", "cuda:0"), ("onnxruntime", "tensorrt:0"), ("torch", "cuda:0")]
 
 
+@pytest.fixture
+def small_model(tmp_path: Path) -> Path:
+    """A frame model of three nodes for SwiftShader, on which a frame through `tiny_model` takes a second: 255 - frame."""
+    ports = [helper.make_tensor_value_info(port, TensorProto.UINT8, [1, "h", "w", 3]) for port in "xy"]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["white", "values"], ["inverted"]),
+        helper.make_node("Cast", ["inverted"], ["y"], to=TensorProto.UINT8),
+    ]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [helper.make_tensor("white", TensorProto.FLOAT, [], [255.0])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, {"cyclecast": ModelSpec(recipe="cyclegan").to_json()})
+    onnx.save(model, str(tmp_path / "small.onnx"))
+    return tmp_path / "small.onnx"
+
+
 @pytest.fixture(params=[*((engine, "auto") for engine in (*ENGINES, "torch")), *DEVICES], ids="-".join)
-def engine(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """The tiny model in fp32 on each engine, torch too, with device `auto` and with `DEVICES`.
+def engine(
+    request: pytest.FixtureRequest, tiny_model: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, software_gpu: None
+) -> Engine:
+    """The tiny model in fp32 on each engine, torch too, with device `auto` and with `DEVICES`; on SwiftShader the small one.
 
     Skips engines and devices that this machine lacks.
     """
@@ -57,9 +76,14 @@ def engine(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest
     if device.startswith("tensorrt"):
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # the only way to turn TF32 off in this provider
     try:
-        return cyclecast.open_engine(tiny_model, name, device, "fp32")
+        return cyclecast.open_engine(small_model if on_software(name) else tiny_model, name, device, "fp32")
     except EngineUnavailable as error:
         pytest.skip(str(error))
+
+
+def on_software(engine: str) -> bool:
+    """Returns whether this engine computes on SwiftShader in place of a GPU."""
+    return engine == "webgpu" and is_software_allowed()
 
 
 def test_an_engine_reports_its_name_device_and_precision(engine: Engine) -> None:
@@ -75,6 +99,8 @@ def test_the_output_equals_pytorchs_within_a_gray_level(engine: Engine, run: Pat
 
     from cyclecast.training.networks import ResnetGenerator
 
+    if on_software(engine.name):
+        pytest.skip("takes seconds on SwiftShader; test_webgpu.py compares a faster model")
     frame = moving_frames(3, *size)[1]
     styled = engine.run(frame)
     assert styled.shape == frame.shape and styled.dtype == np.uint8
@@ -338,7 +364,9 @@ BROKEN_METADATA = ["[]", "not json", '{"size": "64x48"}', '{"architecture": "res
 
 
 @pytest.mark.parametrize("name", [*ENGINES, "torch", "auto"])
-def test_malformed_metadata_are_a_model_error_in_every_engine(name: str, tmp_path: Path, tiny_model: Path) -> None:
+def test_malformed_metadata_are_a_model_error_in_every_engine(
+    name: str, tmp_path: Path, tiny_model: Path, software_gpu: None
+) -> None:
     model = onnx.load(str(tiny_model))
     for text in BROKEN_METADATA:
         helper.set_model_props(model, {"cyclecast": text})

@@ -13,6 +13,7 @@ from cyclecast.runtime.engine import DeviceFailed, Engine, Image, UnreadableMode
 from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
+from cyclecast.runtime.engines.webgpu import WebGpuEngine
 from cyclecast.runtime.machine import is_x86
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.plan import engine_of_plan
@@ -29,6 +30,7 @@ ENGINES: dict[str, Callable[[Path | ModelFile, str, str], Engine]] = {
     "tensorrt-rtx": TensorRtRtxEngine,
     "openvino": OpenVinoEngine,
     "onnxruntime": OnnxRuntimeEngine,
+    "webgpu": WebGpuEngine,
 }
 
 
