@@ -11,6 +11,7 @@ two per multiply-add. Engines that this machine lacks are named on stderr and sk
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
 import sys
@@ -33,6 +34,7 @@ from cyclecast.export.frame_graph import FrameGraph
 from cyclecast.export.onnx import export_onnx
 from cyclecast.runtime.bench import frames_per_second, percentiles, times_ms
 from cyclecast.runtime.machine import machine_name
+from cyclecast.runtime.onnx_file import openvino_core, openvino_library
 from cyclecast.training.networks import ImageGenerator, build_generator
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
@@ -201,6 +203,31 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
             torch.cuda.synchronize(device)
         rates.append(2 * side**3 / (time.perf_counter() - started) / 1e12)
     return statistics.median(rates[3:])
+
+
+def int8_matrix_rate(side: int = 2048, count: int = 10) -> float:
+    """Measures 10^12 operations per second of a large matrix product in int8 on the CPU, in OpenVINO, the median of several."""
+    openvino = openvino_library()
+    op = importlib.import_module("openvino.opset13")
+    random = np.random.default_rng(0)
+    left = op.parameter([side, side], np.float32)
+    low, high = op.constant(np.float32(-1.28)), op.constant(np.float32(1.27))
+    right = op.convert(op.constant(random.integers(-127, 127, (side, side)).astype(np.int8)), np.float32)
+    product = op.matmul(
+        op.fake_quantize(left, low, high, low, high, 256), op.multiply(right, op.constant(np.float32(0.01))), False, True
+    )
+    network = openvino.Model([op.reduce_max(product, op.constant(np.array([0, 1])), False)], [left])
+    request = (
+        openvino_core().compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": "YES"}).create_infer_request()
+    )
+    values = random.uniform(-1, 1, (side, side)).astype(np.float32)
+    seconds = []
+    for _ in range(count + 2):  # the first two warm up
+        request.infer([values])
+        layers = {layer.node_type: layer for layer in request.profiling_info}
+        assert "i8" in layers["FullyConnected"].exec_type.lower()  # not in a floating-point format
+        seconds.append(layers["FullyConnected"].real_time.total_seconds())
+    return float(2 * side**3 / statistics.median(seconds[2:]) / 1e12)
 
 
 if __name__ == "__main__":

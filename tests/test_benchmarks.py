@@ -84,10 +84,13 @@ def test_hd_frames_are_compared_with_the_papers_generator(tiny_model: Path) -> N
     assert figures["device"].endswith(", 1 threads")
     assert (figures["model"], figures["frames"]) == ("tiny", {"ours": 2, "reference": 1})
     assert [row["size"] for row in figures["sizes"]] == ["64x48", "32x32"]
-    for row in figures["sizes"]:
-        assert len(row["ours_ms"]) == len(row["reference_ms"]) == 2
-        assert min(row["reference_ms"]) > max(row["ours_ms"])  # 4 channels against 64
-        assert row["ratio_of_medians"] > 1
+    for size in figures["sizes"]:
+        assert len(size["reference_ms"]) == 2
+        assert size["rows"][-1]["precision"] == "fp32" and size["rows"][-1]["psnr_db"] > 60
+        for row in size["rows"]:
+            assert row["precision"] in figures["matrix_rate_tera"] and len(row["ms"]) == 2
+            assert min(size["reference_ms"]) > max(row["ms"])  # 4 channels against 64
+            assert row["ratio_of_medians"] > 1
 
 
 @pytest.fixture(scope="module")
