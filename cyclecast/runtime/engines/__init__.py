@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.runtime.cuda import has_driver
 from cyclecast.runtime.engine import Engine, UnreadableModel, spec_from_metadata
 from cyclecast.runtime.engines.onnxruntime import DeviceFailed, OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
@@ -118,6 +119,8 @@ def _open_working(
 def _candidates(device: str) -> list[tuple[str, str]]:
     """Returns (engine, device) pairs to try in turn; engines use no other device than a requested one."""
     pairs = [(name, own if device == "auto" else device) for name, own in BEST_FIRST if name in ENGINES]
+    if device == "auto" and not has_driver():  # a quarter of a second, for TensorRT to find that out
+        pairs = [pair for pair in pairs if not pair[0].startswith("tensorrt")]
     if device == "cpu":  # OpenVINO is the faster one there
         pairs.sort(key=lambda pair: pair[0] != "openvino")
     return list(dict.fromkeys(pairs))
