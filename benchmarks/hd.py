@@ -20,6 +20,7 @@ import torch
 import cyclecast
 from benchmarks.plain_loop import plain_frame
 from cyclecast.runtime.bench import times_ms
+from cyclecast.torch_threads import torch_threads
 from cyclecast.training.networks.resnet import ResnetGenerator
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
@@ -53,11 +54,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--frames", type=int, default=30, help="timed frames of ours per turn (default 30)")
     parser.add_argument("--reference-frames", type=int, default=1, help="timed frames of the reference per turn (default 1)")
+    parser.add_argument("--threads", type=int, help="CPU threads of both (default: their own choice)")
     args = parser.parse_args()
     torch.manual_seed(0)
     reference = partial(plain_frame, ResnetGenerator(blocks=9, ngf=64).eval())
     sizes = []
-    with cyclecast.load(args.model) as model:
+    with torch_threads(args.threads), cyclecast.load(args.model, threads=args.threads) as model:
         for size in args.sizes:
             scene = Scene(*map(int, size.split("x")))
             frames = [scene.draw(index / 2) for index in range(8)]  # four seconds of it

@@ -29,9 +29,10 @@ from cyclecast.video.clock import WRAP_MS, read_clock, seconds_since
 from cyclecast.video.live.meter import Histogram
 
 
-def live(pattern: str, model: str, seconds: float) -> dict[str, Any]:
+def live(pattern: str, model: str, seconds: float, threads: int | None) -> dict[str, Any]:
     """Runs `cyclecast live` into the sink null; returns its JSON."""
     command = [sys.executable, "-m", "cyclecast", "live", pattern, "--model", model, "--sink", "null"]
+    command += [] if threads is None else ["--threads", str(threads)]
     finished = subprocess.run([*command, "--seconds", str(seconds), "--json"], capture_output=True, text=True, check=True)
     report = json.loads(finished.stdout)
     assert isinstance(report, dict)
@@ -57,11 +58,11 @@ def compare_with_limit(report: dict[str, Any], fps: float) -> dict[str, Any]:
     }
 
 
-def compare_with_clock(pattern: str, model: str, seconds: float) -> dict[str, Any]:
+def compare_with_clock(pattern: str, model: str, seconds: float, threads: int | None) -> dict[str, Any]:
     """Compares the latency by the clock in the frame with that by the reported time of capture, in milliseconds."""
     by_report, by_clock, largest_difference, unread = Histogram(), Histogram(), 0.0, 0
     begin = time.perf_counter()
-    for frame in cyclecast.stream(pattern, model):
+    for frame in cyclecast.stream(pattern, model, threads=threads):
         now = time.perf_counter()
         drawn_time = read_clock(frame.image)
         if drawn_time is None:  # the style made the clock unreadable
@@ -95,18 +96,20 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=30, help="frames per second of the pattern (default 30)")
     parser.add_argument("--seconds", type=float, default=20, help="length of each run (default 20)")
     parser.add_argument("--slow-ngf", type=int, default=24, help="channels of the slow ResNet-9 at full resolution (default 24)")
+    parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: the engine's choice)")
     args = parser.parse_args()
     pattern = f"pattern://{args.size}@{args.fps:g}"
     with tempfile.TemporaryDirectory() as folder:
         slow = export_slow_model(Path(folder), args.slow_ngf)
-        rows = [compare_with_limit(live(pattern, model, args.seconds), args.fps) for model in ("monet", str(slow))]
+        reports = [live(pattern, model, args.seconds, args.threads) for model in ("monet", str(slow))]
     print(
         json.dumps(
             {
                 "pattern": pattern,
                 "seconds": args.seconds,
-                "rows": rows,
-                "clock": compare_with_clock(pattern, "monet", args.seconds / 4),
+                "threads": args.threads,
+                "rows": [compare_with_limit(report, args.fps) for report in reports],
+                "clock": compare_with_clock(pattern, "monet", args.seconds / 4, args.threads),
             }
         )
     )

@@ -126,34 +126,44 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     on_build: Callable[[float], None] | None = None,
+    threads: int | None = None,
 ) -> Model:
     """Opens a bundled model by name ("monet"), or an ONNX frame model or a TensorRT plan by path, or one already in memory.
 
     The file is read once: if it is replaced or deleted later, the model stays what it was.
     engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime" or "torch".
-    device: "auto" (the best one present), "cpu", "gpu" or "cuda:N".
+    device: "auto" (the best one present), "cpu", "gpu", "gpu:N", "npu", "coreml" or "cuda:N".
     precision: "auto", "fp32", "bf16" or "fp16".
     on_build: called with the completed share, 0 to 1, while TensorRT builds a plan for a frame size, which may take minutes.
+    threads: number of CPU threads that compute; None: the engine's choice.
 
-    Raises ModelError (not a frame model), EngineUnavailable (requested, but not on this machine).
+    Raises ModelError (not a frame model), EngineUnavailable (requested, but not on this machine), ConfigError (an unknown
+    engine; more threads than logical cores; threads for an engine on a GPU).
     """
     from cyclecast.runtime import model as runtime
 
-    return runtime.load(model, engine, device, precision, on_build, open_engine)
+    return runtime.load(model, engine, device, precision, on_build, open_engine, threads)
 
 
-def open_engine(path: Path | ModelFile, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
+def open_engine(
+    path: Path | ModelFile, engine: str = "auto", device: str = "auto", precision: str = "auto", threads: int | None = None
+) -> Engine:
     """Opens a model on an engine, without the `Model` around it. Parameters and errors are those of `load`.
 
     "torch", the reference, needs the extra `train`.
     """
     if engine == "torch":
-        from cyclecast.export.torch_engine import TorchEngine
+        from cyclecast.runtime.threads import check_threads
+        from cyclecast.torch_threads import LimitedTorchEngine
 
-        return TorchEngine(path, device, precision)
+        check_threads(threads)
+        opened = LimitedTorchEngine(path, device, precision)
+        if threads is not None:
+            opened.limit_threads(threads)
+        return opened
     from cyclecast.runtime import engines
 
-    return engines.open_engine(path, engine, device, precision)
+    return engines.open_engine(path, engine, device, precision, threads)
 
 
 def convert(
@@ -162,20 +172,24 @@ def convert(
     model: Model | str | Path,
     options: ConvertOptions | None = None,
     on_frame: OnFrame | None = None,
+    threads: int | None = None,
 ) -> ConversionReport:
     """Runs one video or image through a model. The output file appears complete or not at all.
 
     model: the result of `load`, or the name or path of a model.
     on_frame: called with the number of finished frames and their total (None if unknown).
+    threads: number of CPU threads that compute a model opened here; None: the engine's choice. Decoder and encoder have their
+    own.
 
     Raises InputError (the source is missing or unreadable), OutputError (the output exists, or cannot be written or hold the
-    streams), ConfigError (options that do not fit), Interrupted (Ctrl-C), and what `load` raises.
+    streams), ConfigError (options that do not fit; `threads` with an open model), Interrupted (Ctrl-C), and what `load` raises.
     """
     from cyclecast.video.convert.convert import convert_file
 
     if isinstance(model, str | Path):
-        with load(model) as opened:
+        with load(model, threads=threads) as opened:
             return convert_file(Path(source), Path(output), opened, options, on_frame)
+    _refuse_threads(threads)
     return convert_file(Path(source), Path(output), model, options, on_frame)
 
 
@@ -185,6 +199,7 @@ def stream(
     capture_settings: CaptureSettings | None = None,
     options: LiveOptions | None = None,
     on_message: Callable[[str], None] | None = None,
+    threads: int | None = None,
 ) -> FrameStream:
     """Opens a live source and a model, and returns an iterator over the styled frames. Late frames are skipped.
 
@@ -192,12 +207,13 @@ def stream(
     model: the result of `load`, or the name or path of a model.
     capture_settings: size and rate to request from the source.
     on_message: called with one-line messages, such as a source that is lost and reopened.
+    threads: number of CPU threads that compute a model opened here; None: the engine's choice.
 
     Each `StyledFrame` has its `image`, (H, W, 3) uint8 BGR, the `source` image, and `at`, the time of its capture. The iterator
     ends with the source, or after `options.seconds`.
 
-    Raises at once: ConfigError ("browser" as a source, which only `cyclecast live` has; `target_fps` with an open model: it
-    needs a name or a path to open a second copy), MissingInputError (there is no such file), and what `load` raises. The
+    Raises at once: ConfigError ("browser" as a source, which only `cyclecast live` has; `target_fps` or `threads` with an
+    open model: they need a name or a path), MissingInputError (there is no such file), and what `load` raises. The
     iterator raises InputError if the source cannot be opened.
     """
     from cyclecast.runtime.model import find_model
@@ -214,8 +230,19 @@ def stream(
         raise MissingInputError(f"{address}: no such file; expected a camera (0, 1 …), an address such as rtsp://…, or a file")
     if isinstance(model, str | Path):
         file = read_model_file(find_model(model))  # read once, although `target_fps` opens the model again and again
-        return FrameStream(open_stream(address, [str(model)], lambda name: load(file), capture_settings, options, on_message))
+
+        def load_file(name: str) -> Model:
+            return load(file, threads=threads)
+
+        return FrameStream(open_stream(address, [str(model)], load_file, capture_settings, options, on_message))
+    _refuse_threads(threads)
     if options is not None and options.target_fps is not None:
         raise ConfigError("target_fps needs the name or path of a model, not an open model")
     borrowed = BorrowedModel(model.name, model)
     return FrameStream(open_stream(address, [model.name], lambda name: borrowed, capture_settings, options, on_message))
+
+
+def _refuse_threads(threads: int | None) -> None:
+    """Raises ConfigError for a number of threads that comes too late: with a model that is open already."""
+    if threads is not None:
+        raise ConfigError("threads needs the name or path of a model, not an open model: pass threads to cyclecast.load")

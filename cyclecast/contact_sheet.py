@@ -23,11 +23,13 @@ CELL = 960  # pixels, the longer side of a frame in the sheet, at most
 CAPTION = 40  # pixels, the height of a caption
 
 
-def write_contact_sheet(source: Path, output: Path, models: Sequence[str], overwrite: bool = False) -> None:
+def write_contact_sheet(
+    source: Path, output: Path, models: Sequence[str], overwrite: bool = False, threads: int | None = None
+) -> None:
     """Writes an image, or the first frame of a video, and the output of each model for it to one image file.
 
-    models: names or paths. Raises InputError if the source cannot be read, OutputError if the sheet exists (unless
-    `overwrite`) or cannot be written.
+    models: names or paths. threads: as in `cyclecast.load`. Raises InputError if the source cannot be read, OutputError if the
+    sheet exists (unless `overwrite`) or cannot be written.
     """
     check_output(output, overwrite)
     if output.suffix.lower() not in FORMATS:
@@ -37,7 +39,7 @@ def write_contact_sheet(source: Path, output: Path, models: Sequence[str], overw
     frame = _shrink(frame, MAX_SHORT_SIDE / min(height, width))
     cells = [add_caption(_cell(frame), "source")]
     for name in models:
-        with cyclecast.load(name) as model:
+        with cyclecast.load(name, threads=threads) as model:
             cells.append(add_caption(_cell(model(frame)), name))
     with atomic_write(output, overwrite) as partial:
         write_image(partial, arrange(cells))

@@ -79,7 +79,9 @@ def test_the_training_step_is_compared_with_the_plain_one() -> None:
 
 
 def test_hd_frames_are_compared_with_the_papers_generator(tiny_model: Path) -> None:
-    figures = figures_of("hd", "--model", str(tiny_model), "--sizes", "64x48", "32x32", "--turns", "2", "--frames", "2")
+    small = ["--sizes", "64x48", "32x32", "--turns", "2", "--frames", "2", "--threads", "1"]
+    figures = figures_of("hd", "--model", str(tiny_model), *small)
+    assert figures["device"].endswith(", 1 threads")
     assert (figures["model"], figures["frames"]) == ("tiny", {"ours": 2, "reference": 1})
     assert [row["size"] for row in figures["sizes"]] == ["64x48", "32x32"]
     for row in figures["sizes"]:
@@ -143,7 +145,8 @@ def test_a_run_with_the_name_of_a_row_is_an_error() -> None:
 
 def test_latency_is_compared_with_the_models_time_and_the_clock_in_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     export_in_size(latency, (160, 120), monkeypatch)
-    figures = figures_of("latency", "--size", "160x120", "--fps", "20", "--seconds", "1.2", "--slow-ngf", "4")
+    figures = figures_of("latency", "--size", "160x120", "--fps", "20", "--seconds", "1.2", "--slow-ngf", "4", "--threads", "1")
+    assert figures["threads"] == 1
     assert [row["model"].rpartition("/")[2] for row in figures["rows"]] == ["monet", "resnet9-4.onnx"]
     for row in figures["rows"]:
         assert 0 < row["shown"] <= row["captured"] <= 1.2 * 20 * 1.5

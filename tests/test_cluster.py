@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc"),
 ]
 
-OPTIONS = ("--work-height", "96", "--preset", "ultrafast", "--strength", "0.5")
+OPTIONS = ("--work-height", "96", "--preset", "ultrafast", "--strength", "0.5", "--threads", "1")
 
 
 def arguments(clip: Path, out: Path, model: Path, *more: str) -> list[str]:

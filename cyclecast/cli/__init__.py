@@ -16,21 +16,24 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import cyclecast
+from cyclecast.cli.adopt import adopt
 from cyclecast.cli.bench import bench
 from cyclecast.cli.console import messages
 from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import build, verify
-from cyclecast.cli.export import adopt, export
+from cyclecast.cli.export import export
 from cyclecast.cli.live import live
 from cyclecast.cli.models import models
+from cyclecast.cli.quantize import quantize
 from cyclecast.cli.stderr import discard_unwritten
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
 from cyclecast.phrases import printable
+from cyclecast.priority import lower_priority
 
 INTERRUPTED = 130  # exit code after Ctrl-C, SIGTERM or SIGHUP
 DEBUG_HELP = f"Print tracebacks and details to stderr. Same as {VARIABLE}=1."
@@ -57,24 +60,60 @@ def set_debug(enabled: bool) -> bool:
 DebugOption = Annotated[bool, typer.Option("--debug", callback=set_debug, is_eager=True, help=DEBUG_HELP)]
 
 
-def with_debug(function: Callable[..., None]) -> Callable[..., None]:
-    """Returns the same command with the option `--debug`, so that it is accepted after the command's name, too."""
+BackgroundOption = Annotated[
+    bool,
+    typer.Option(
+        "--background",
+        help="Run at a low priority, with all processes it starts, so that other programs get the cores first. "
+        "Default: normal priority.",
+    ),
+]
+
+
+def with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Returns the same command with `--debug`, so that it is accepted after the command's name, too.
+
+    Commands that compute for long also get `--background`.
+    """
 
     @functools.wraps(function)
-    def command(*args: Any, debug: bool = False, **options: Any) -> None:
+    def command(*args: Any, debug: bool = False, background: bool = False, **options: Any) -> None:
+        if background:
+            lower_priority()
         function(*args, **options)
 
+    shared = {"background": BackgroundOption, "debug": DebugOption} if function in LONG_COMMANDS else {"debug": DebugOption}
     hints = get_type_hints(function, include_extras=True)
     parameters = [parameter.replace(annotation=hints[name]) for name, parameter in inspect.signature(function).parameters.items()]
-    debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=DebugOption)
-    command.__signature__ = inspect.Signature([*parameters, debug])  # type: ignore[attr-defined]
-    command.__annotations__ = {**hints, "debug": DebugOption}
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+        for name, option in shared.items()
+    ]
+    command.__signature__ = inspect.Signature([*parameters, *added])  # type: ignore[attr-defined]
+    command.__annotations__ = hints | shared
     return command
 
 
+LONG_COMMANDS = (convert, live, style, train, evaluate, reproduce)  # those that run beside other programs
 # In the order of `--help`.
-for command in (demo, convert, live, style, train, evaluate, export, adopt, verify, build, bench, models, doctor, reproduce):
-    app.command()(with_debug(command))
+for command in (
+    demo,
+    convert,
+    live,
+    style,
+    train,
+    evaluate,
+    export,
+    adopt,
+    quantize,
+    verify,
+    build,
+    bench,
+    models,
+    doctor,
+    reproduce,
+):
+    app.command()(with_shared_options(command))
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from cyclecast.cli.console import (
     DeviceOption,
     JsonOption,
     ModelOption,
+    ThreadsOption,
     console,
     print_json,
     print_warnings,
@@ -34,6 +35,7 @@ def bench(
         typer.Option(help="Engine to time, as in `convert`. Repeatable. Default: all on this machine except torch."),
     ] = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     frames: Annotated[int, typer.Option(min=1, help="Number of frames to time for each engine and precision.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,7 +54,7 @@ def bench(
     images = [scene.draw(index / 2) for index in range(8)]  # four seconds of the scene
     with print_warnings():
         report = measure_engines(
-            model, images, engine or (), device, frames, on_message, report_build(model), cyclecast.open_engine
+            model, images, engine or (), device, frames, on_message, report_build(model), cyclecast.open_engine, threads
         )
     if as_json:
         return print_json(dataclasses.asdict(report))

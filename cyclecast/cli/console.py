@@ -40,11 +40,19 @@ EngineOption = Annotated[
 DeviceOption = Annotated[
     str,
     typer.Option(
-        help="Device: auto (the best one present: an NVIDIA GPU, else a discrete Intel GPU, else the CPU), cpu, gpu or cuda:N; "
-        "with onnxruntime also tensorrt:N."
+        help="Device: auto (the first one that works of: NVIDIA GPU, Intel GPU, Intel NPU, GPU of a Mac, CPU), cpu, gpu, gpu:N, "
+        "npu, coreml or cuda:N; with onnxruntime also tensorrt:N."
     ),
 ]
 PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, fp32, bf16 or fp16.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of CPU threads that the engine computes with, at most the logical cores of this machine. Default: the "
+        "engine's choice.",
+    ),
+]
 WorkHeightOption = Annotated[
     int | None,
     typer.Option(
@@ -62,10 +70,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 @contextmanager
-def open_model(model: str, engine: str, device: str, precision: str) -> Iterator[Model]:
+def open_model(model: str, engine: str, device: str, precision: str, threads: int | None = None) -> Iterator[Model]:
     """Opens a model and prints the engine, precision and device that run it, which `auto` may have chosen."""
     with print_warnings():
-        opened = cyclecast.load(model, engine, device, precision, report_build(model))
+        opened = cyclecast.load(model, engine, device, precision, report_build(model), threads)
     with opened as loaded:
         facts = engine_facts(loaded)
         print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")

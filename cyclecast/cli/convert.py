@@ -18,6 +18,7 @@ from cyclecast.cli.console import (
     OverwriteOption,
     PrecisionOption,
     StrengthOption,
+    ThreadsOption,
     WorkHeightOption,
     bars,
     engine_facts,
@@ -56,6 +57,7 @@ def convert(
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
     codec: Annotated[
         str | None,
         typer.Option(help="Video codec: h264, hevc (H.265), av1, vp9, prores or ffv1. Default: vp9 for .webm, otherwise h264."),
@@ -155,8 +157,8 @@ def convert(
     is_batch = len(planned) > 1 or planned[0][0] != Path(sources[0])  # a folder or glob is a batch, even of one file
     results: list[dict[str, Any]] = []
     with (
-        open_model(model, engine, device, precision) as opened_model,
-        connect_cluster(cluster, model, engine, device, precision) as part_maker,
+        open_model(model, engine, device, precision, threads) as opened_model,
+        connect_cluster(cluster, model, engine, device, precision, threads) as part_maker,
         bars() as bar,
     ):
         facts = engine_facts(opened_model)
@@ -197,7 +199,9 @@ def convert(
 
 
 @contextmanager
-def connect_cluster(address: str | None, model: str, engine: str, device: str, precision: str) -> Iterator[PartMaker | None]:
+def connect_cluster(
+    address: str | None, model: str, engine: str, device: str, precision: str, threads: int | None
+) -> Iterator[PartMaker | None]:
     """Connects to the cluster at this address, and closes it at the end. Yields None without an address."""
     if address is None:
         yield None
@@ -206,7 +210,7 @@ def connect_cluster(address: str | None, model: str, engine: str, device: str, p
 
     with extra("cluster"):
         from cyclecast.cluster import Cluster
-    with Cluster(address, find_model(model), engine, device, precision) as part_maker:
+    with Cluster(address, find_model(model), engine, device, precision, threads) as part_maker:
         print_line(part_maker.description)
         yield part_maker
 

@@ -18,6 +18,7 @@ from cyclecast.cli.console import (
     OverwriteOption,
     PrecisionOption,
     StrengthOption,
+    ThreadsOption,
     WorkHeightOption,
     bars,
     engine_facts,
@@ -34,6 +35,7 @@ def demo(
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
     work_height: WorkHeightOption = None,
     strength: StrengthOption = 1.0,
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of the clip in seconds.")] = 4.0,
@@ -46,7 +48,7 @@ def demo(
     """
     from cyclecast.demo import run_demo
 
-    with open_model(model, engine, device, precision) as opened_model, bars() as bar:
+    with open_model(model, engine, device, precision, threads) as opened_model, bars() as bar:
         result = run_demo(
             out,
             opened_model,

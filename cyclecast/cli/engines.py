@@ -13,6 +13,7 @@ import cyclecast
 from cyclecast.cli.console import (
     JsonOption,
     OverwriteOption,
+    ThreadsOption,
     agreement_table,
     bars,
     console,
@@ -172,12 +173,14 @@ def verify(
     device: Annotated[
         str,
         typer.Option(
-            help="Device of the first engine: auto (the best one present), cpu, gpu or cuda:N; with onnxruntime also tensorrt:N."
+            help="Device of the first engine: auto (the best one present), cpu, gpu, gpu:N, npu, coreml or cuda:N; with "
+            "onnxruntime also tensorrt:N."
         ),
     ] = "auto",
     precision: Annotated[
         str, typer.Option(help="Precision of the first engine's arithmetic: auto, fp32, bf16 or fp16.")
     ] = "auto",
+    threads: ThreadsOption = None,
     frames: Annotated[
         list[Path] | None, typer.Option(help="Image file to compare on. Repeatable. Default: three frames of the demo's scene.")
     ] = None,
@@ -212,16 +215,18 @@ def verify(
     images = [read_image(frame) for frame in frames or []] or scene_frames()
     sizes = [required_size(one) for one in size or []] or SIZES
     with ExitStack() as stack:
-        subject = stack.enter_context(closing(cyclecast.open_engine(path, names[0] if names else "auto", device, precision)))
+        subject = stack.enter_context(
+            closing(cyclecast.open_engine(path, names[0] if names else "auto", device, precision, threads))
+        )
         if against is not None and against.suffix.lower() == ".onnx":
-            other: Engine = cyclecast.open_engine(against, "onnxruntime", "cpu")
+            other: Engine = cyclecast.open_engine(against, "onnxruntime", "cpu", threads=threads)
         elif against is not None:
             with extra("train"):
                 from cyclecast.export.verify import reference_from_checkpoint
             other = reference_from_checkpoint(against, subject.metadata, key)
         else:
             named = names[1] if len(names) > 1 else "onnxruntime"
-            other = cyclecast.open_engine(path, named, "auto" if len(names) > 1 else "cpu")
+            other = cyclecast.open_engine(path, named, "auto" if len(names) > 1 else "cpu", threads=threads)
         stack.enter_context(closing(other))
         report = compare_engines(subject, other, images, sizes)
         sides = [f"{side.name} {side.precision}" for side in (subject, other)]

@@ -1,8 +1,11 @@
-"""The commands that write model files: `export`, `adopt`."""
+"""The command `export`."""
 
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,15 +19,16 @@ from cyclecast.cli.console import (
     console,
     extra,
     findings_table,
-    parse_numbers,
-    parse_settings,
     parse_size,
     print_json,
     print_line,
 )
+from cyclecast.cli.quantize import read_photos
 
 if TYPE_CHECKING:
+    from cyclecast.export.agreement import Agreement
     from cyclecast.export.checkpoints import TrainedGenerator
+    from cyclecast.video.frame import Image
 
 
 def export(
@@ -90,8 +94,14 @@ def export(
         bool, typer.Option("--skip", help="For a .pth of a run of `train` with skip = true: add the output to the input.")
     ] = False,
     precision: Annotated[
-        str, typer.Option(help="Precision of the weights: fp32, or fp16 for GPUs, which halves the file size.")
+        str,
+        typer.Option(
+            help="Precision of the weights: fp32, fp16 for GPUs (half the file size), or int8 for CPUs (as `cyclecast quantize`)."
+        ),
     ] = "fp32",
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photos that set the ranges of int8. Default: images of the run.")
+    ] = None,
     size: Annotated[str, typer.Option(help="Frame size in pixels: dynamic (any size), or WIDTHxHEIGHT (fixed).")] = "dynamic",
     opset: Annotated[int, typer.Option(help="ONNX opset: 18, 19 or 20.")] = 18,
     keep_colors: Annotated[
@@ -118,12 +128,14 @@ def export(
     if output is None and triton is None:
         raise typer.BadParameter("expected --output FILE.onnx, or --triton FOLDER for a model repository")
     if triton is not None and output is None:
-        of_file = (direction, key, norm, batch_norm, gray, upsample, border, skip or None)
-        if (*of_file, precision, size, opset, keep_colors, strength) != (*[None] * 8, "fp32", "dynamic", 18, 0.0, 1.0):
+        of_file = (direction, key, norm, batch_norm, gray, upsample, border, skip or None, photos)
+        if (*of_file, precision, size, opset, keep_colors, strength) != (*[None] * 9, "fp32", "dynamic", 18, 0.0, 1.0):
             raise typer.BadParameter("the export options need --output: without it, a finished model is added unchanged")
         config = _add_to_repository(str(checkpoint), triton, overwrite)
         return print_json({"output": str(config), "verified": []}) if as_json else None
     assert output is not None
+    if photos is not None and precision != "int8":
+        raise typer.BadParameter("--photos sets the ranges of int8: add --precision int8, or leave it out")
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
@@ -141,18 +153,20 @@ def export(
         print_line(f"{checkpoint}: {trained.direction}, {describe_architecture(trained.architecture)}")
         console.print(findings_table(trained.findings, checkpoint.name))
         trained = dataclasses.replace(trained, frames=[frame.image for frame in Scene(640, 360, seconds=3, rate=1)])
-    agreements = export_onnx(
+    write = partial(
+        export_onnx,
         trained,
-        output,
         size=parse_size(size),
-        precision=precision,
         opset=opset,
         keep_colors=keep_colors,
         strength=strength,
         check=not no_verify,
-        overwrite=overwrite,
         on_message=print_line,
     )
+    if precision == "int8":
+        agreements = _export_int8(write, output, read_photos(photos) if photos else trained.frames, overwrite)
+    else:
+        agreements = write(output, precision=precision, overwrite=overwrite)
     if triton is not None:
         _add_to_repository(str(output), triton, overwrite)
     if as_json:
@@ -160,6 +174,23 @@ def export(
         return print_json({"output": str(output), "direction": trained.direction, "found": found, "verified": verified})
     title = f"{output} in ONNX Runtime against PyTorch, gray levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
+
+
+def _export_int8(
+    write: Callable[[Path], list[Agreement]], output: Path, photos: Iterable[Image], overwrite: bool
+) -> list[Agreement]:
+    """Writes the model in fp32 to a folder of its own, and quantizes that file to `output`. Returns the comparisons of both."""
+    with extra("quantize"):
+        from cyclecast.export.quantize import quantize
+    from cyclecast.files import check_output
+
+    check_output(output, overwrite)
+    with tempfile.TemporaryDirectory(prefix="cyclecast-") as folder:
+        exact = Path(folder) / output.name
+        agreements = write(exact)
+        written = quantize(exact, output, photos, overwrite=overwrite, on_message=print_line)
+    print_line(f"{output}: int8; in floating point: {', '.join(written.kept) or 'nothing'}")
+    return [*agreements, written.agreement]
 
 
 def _print_direction(checkpoint: Path, trained: TrainedGenerator, requested: str | None) -> None:
@@ -192,91 +223,3 @@ def _add_to_repository(model: str, folder: Path, overwrite: bool) -> Path:
     config = write_repository(path, path.stem, folder, overwrite)
     console.print(f"{config}: tritonserver --model-repository {folder} serves it as {path.stem}", markup=False)
     return config
-
-
-def adopt(
-    foreign: Annotated[Path, typer.Argument(help="An image-to-image ONNX model from another project.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX frame model to write.")],
-    layout: Annotated[str | None, typer.Option(help="Layout of its input: nchw or nhwc. Default: detected.")] = None,
-    range: Annotated[
-        str | None, typer.Option(help="Value range of its input: 0..255, 0..1, -1..1 or imagenet. Default: detected.")
-    ] = None,
-    output_range: Annotated[
-        str | None, typer.Option(help="Value range of its output: 0..255, 0..1, -1..1 or imagenet. Default: detected.")
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="Mean R,G,B that its input is normalized with: (x - mean) / std, for x from 0 to 1, or from 0 to 255 if one of "
-            "the six numbers is greater than 1. Needs --std. Default: --range."
-        ),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(help="Standard deviation R,G,B that its input is normalized with. Needs --mean. Default: --range."),
-    ] = None,
-    color: Annotated[
-        str | None,
-        typer.Option("--color", "--colour", help="Color order of its input and output: bgr or rgb. Default: detected."),
-    ] = None,
-    multiple: Annotated[
-        int | None, typer.Option(help="Pad width and height to multiples of this many pixels. Default: detected.")
-    ] = None,
-    gray: Annotated[
-        str, typer.Option(help="Conversion of frames for a gray input: luma (BT.601) or mean (of the colors).")
-    ] = "luma",
-    keep_size: Annotated[
-        bool, typer.Option("--keep-size", help="Keep the fixed size of a model, even if it works at any size.")
-    ] = False,
-    output_name: Annotated[
-        str | None, typer.Option(help="Name of the output that is the image. Required if it has several outputs.")
-    ] = None,
-    set_input: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=VALUE of an input that is not the image: a number, or numbers with commas between them. Repeatable."
-        ),
-    ] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the frame model with the original.")] = False,
-    overwrite: OverwriteOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Turn another project's ONNX model into a frame model: raw frames in, raw frames out. Needs the extra `adopt`.
-
-    Layout, range, color order and size are read from the file or found by trial, and printed with the reason. If one of them
-    cannot be found, the error names the option to add.
-
-    Example: cyclecast adopt candy.onnx -o candy-frames.onnx --color rgb
-    """
-    with extra("adopt"):
-        from cyclecast.export.adopt import adopt as adopt_model
-        from cyclecast.export.adopt.overrides import Overrides
-    from cyclecast.video.scene import Scene
-
-    adopted = adopt_model(
-        foreign,
-        output,
-        [Scene(640, 360).draw(0.0)],
-        Overrides(
-            layout=layout,
-            range=range,
-            output_range=output_range,
-            color=color,
-            multiple=multiple,
-            mean=parse_numbers("--mean", mean),
-            std=parse_numbers("--std", std),
-            gray=gray,
-            keep_size=keep_size,
-            output_name=output_name,
-            set_inputs=parse_settings(set_input or [], "--set-input"),
-        ),
-        check=not no_verify,
-        overwrite=overwrite,
-        on_finding=lambda finding: print_line(str(finding)),
-        on_message=print_line,
-    )
-    if as_json:
-        found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (adopted.findings, adopted.agreements))
-        return print_json({"output": str(output), "found": found, "verified": verified})
-    title = f"{output} against {foreign}, gray levels"
-    console.print(agreement_table(adopted.agreements, title) if adopted.agreements else f"{output}: written, not verified")

@@ -19,6 +19,7 @@ from cyclecast.cli.console import (
     OverwriteOption,
     PrecisionOption,
     StrengthOption,
+    ThreadsOption,
     WorkHeightOption,
     engine_facts,
     print_json,
@@ -59,6 +60,7 @@ def live(
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
     sink: Annotated[
         list[str] | None,
         typer.Option(
@@ -143,7 +145,7 @@ def live(
         verbose=verbose,
     )
     models = model or ["monet"]
-    opener, facts = open_models(models, engine, device, precision)
+    opener, facts = open_models(models, engine, device, precision, threads)
     session = Session(
         source_address(source, source_file),
         models,
@@ -163,7 +165,9 @@ def live(
         raise typer.Exit(1)
 
 
-def open_models(names: Sequence[str], engine: str, device: str, precision: str) -> tuple[Callable[[str], Model], dict[str, str]]:
+def open_models(
+    names: Sequence[str], engine: str, device: str, precision: str, threads: int | None = None
+) -> tuple[Callable[[str], Model], dict[str, str]]:
     """Reads all models into memory: a file that is replaced or deleted during the run changes nothing.
 
     Returns the function that opens one, and a dict for the facts about the engine of the first. Raises ModelError if one is
@@ -177,7 +181,7 @@ def open_models(names: Sequence[str], engine: str, device: str, precision: str) 
 
     def load(name: str) -> Model:
         with print_warnings():
-            loaded = cyclecast.load(files[name], engine, device, precision, report_build(name))
+            loaded = cyclecast.load(files[name], engine, device, precision, report_build(name), threads)
         if not facts:
             facts.update(engine_facts(loaded))
             print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")

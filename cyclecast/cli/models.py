@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cyclecast
-from cyclecast.cli.console import JsonOption, OverwriteOption, console, print_json
+from cyclecast.cli.console import JsonOption, OverwriteOption, ThreadsOption, console, print_json
 from cyclecast.errors import ConfigError, EngineError
 
 NO_LICENSE = "see card"
@@ -27,6 +27,7 @@ def models(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The image file of that sheet.")] = None,
     no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not time the models on this machine.")] = False,
+    threads: ThreadsOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,16 +50,16 @@ def models(
         from cyclecast.contact_sheet import write_contact_sheet
 
         chosen = [name] if name else list(bundled)
-        write_contact_sheet(image, output, chosen, overwrite)
+        write_contact_sheet(image, output, chosen, overwrite, threads)
         return print_json({"output": str(output), "models": chosen}) if as_json else print(f"{output}: {', '.join(chosen)}")
     if name is not None:
         text = card.read_text("utf-8")
         return print_json({"name": name, "path": str(bundled[name]), "card": text}) if as_json else print(text, end="")
-    rows = [_facts(key, path, timed=not no_bench) for key, path in bundled.items()]
+    rows = [_facts(key, path, not no_bench, threads) for key, path in bundled.items()]
     return print_json({"models": rows}) if as_json else _print_gallery(rows)
 
 
-def _facts(name: str, path: Path, timed: bool) -> dict[str, Any]:
+def _facts(name: str, path: Path, timed: bool, threads: int | None) -> dict[str, Any]:
     """Returns the fields of a model in the list; some are empty without its card, or if it cannot be timed."""
     card = path.with_suffix(".md")
     text = card.read_text("utf-8") if card.is_file() else ""
@@ -68,7 +69,7 @@ def _facts(name: str, path: Path, timed: bool) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "description": description_from_card(text),
         "license": license_from_card(text),
-        "ms_at_1280x720": _time_model(name) if timed else None,
+        "ms_at_1280x720": _time_model(name, threads) if timed else None,
     }
 
 
@@ -87,14 +88,14 @@ def license_from_card(card: str) -> str | None:
     return found[1] if found else None
 
 
-def _time_model(name: str) -> float | None:
+def _time_model(name: str, threads: int | None) -> float | None:
     """Measures the median milliseconds for a frame of 1280x720; prints a line and returns None if no engine runs the model."""
     from cyclecast.runtime.bench import median_ms
     from cyclecast.video.scene import Scene
 
     scene = Scene(1280, 720)
     try:
-        with cyclecast.load(name) as model:
+        with cyclecast.load(name, threads=threads) as model:
             return median_ms(model, [scene.draw(0), scene.draw(2)])
     except EngineError as error:
         console.print(f"{name}: not timed: {error}", markup=False)

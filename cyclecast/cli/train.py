@@ -181,6 +181,9 @@ def evaluate(
     engine: EngineOption = "auto",
     device: Annotated[str, typer.Option(help=EVALUATE_DEVICE)] = "auto",
     precision: PrecisionOption = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Number of CPU threads of the engine and of PyTorch. Default: their own choice.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the classifiers that the evaluation trains, and of the patches.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -193,11 +196,15 @@ def evaluate(
     with extra("train"):
         from cyclecast.measure import measure_model
         from cyclecast.measure_style import measure_style, models_of_run, prepare_reference
+        from cyclecast.runtime.threads import check_threads
+        from cyclecast.torch_threads import torch_threads
         from cyclecast.training.evaluate.run import evaluate_run
         from cyclecast.training.machine import pick_device
     names_data = any(path is not None for path in (data, domain_a, domain_b))
+    check_threads(threads)
     with ExitStack() as stack:
         stack.enter_context(print_warnings())
+        stack.enter_context(torch_threads(threads))
         models = {}
         if Path(subject).is_dir() or subject.endswith((".pt", ".pth")):
             if clip is not None:
@@ -213,7 +220,7 @@ def evaluate(
         elif not names_data and clip is None and judge is None:
             raise ConfigError("nothing to measure a frame model on: name --judge, --data, --domain-a and --domain-b, or --clip")
         else:
-            model = stack.enter_context(open_model(subject, engine, device, precision))
+            model = stack.enter_context(open_model(subject, engine, device, precision, threads))
             figures = measure_model(model, data, clip, seconds, side, inception, seed, domain_a, domain_b)
             models = dict.fromkeys(figures, model)
         if judge is not None:

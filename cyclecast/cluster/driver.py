@@ -48,9 +48,18 @@ class Cluster:
     this machine. The other arguments: as in `cyclecast.load`. Raises EngineUnavailable if there is no cluster at the address.
     """
 
-    def __init__(self, address: str, model: Path, engine: str = "auto", device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self,
+        address: str,
+        model: Path,
+        engine: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._model, self._engine, self._device, self._precision = model, engine, device, precision
+        self._threads = threads
         self._run_folder = f"{SCRATCH_PREFIX}{secrets.token_hex(8)}"
         self._resources = contextlib.ExitStack()
         self._resources.enter_context(contextlib.redirect_stdout(sys.stderr))  # stdout is for results, and Ray prints
@@ -119,6 +128,7 @@ class Cluster:
             engine=self._engine,
             device=self._device,
             precision=self._precision,
+            threads=self._threads,
             source=os.path.abspath(source.path),
             digest=source.digest,
             blocks=None,

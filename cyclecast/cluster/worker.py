@@ -45,6 +45,7 @@ class PartRequest:
     engine: str
     device: str
     precision: str
+    threads: int | None
     source: str
     digest: str
     """The source's `digest_of_ends`."""
@@ -133,7 +134,9 @@ def _load_model(request: PartRequest) -> Model:
     """Returns the model. Opens it once in each worker."""
     if request.run_folder not in _models:
         path = write_once(scratch_folder(request.run_folder) / f"model{request.suffix}", [request.model])
-        _models[request.run_folder] = cyclecast.load(path, request.engine, request.device, request.precision)
+        _models[request.run_folder] = cyclecast.load(
+            path, request.engine, request.device, request.precision, threads=request.threads
+        )
     return _models[request.run_folder]
 
 

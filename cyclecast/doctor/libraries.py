@@ -73,14 +73,15 @@ class Library:
 
 
 def find_openvino(owners: Owners) -> Library:
-    """Finds OpenVINO and its devices. Runs a frame on each CPU and GPU."""
+    """Finds OpenVINO and its devices. Runs a frame on each CPU, GPU and NPU."""
 
     def find_devices(facts: dict[str, Any]) -> list[Device]:
         devices = []
         for name, (description, capabilities) in facts["devices"].items():
-            device_type = name.partition(".")[0].lower()
-            runs_frames = device_type in ("cpu", "gpu")
-            result = call(run_frame, "openvino", device_type, seconds=LIBRARY_TIMEOUT_S) if runs_frames else None
+            kind, _, number = name.lower().partition(".")
+            device = f"gpu:{number}" if kind == "gpu" and number else kind  # as for `--device`
+            runs_frames = kind in ("cpu", "gpu", "npu")
+            result = call(run_frame, "openvino", device, seconds=LIBRARY_TIMEOUT_S) if runs_frames else None
             precisions = [word for word in ("fp32", "bf16", "fp16", "int8") if word.upper() in capabilities]
             works, failure = (None, None) if result is None else (result.failure is None, result.failure)
             devices.append(Device(name, description, precisions, works, failure))

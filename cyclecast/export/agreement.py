@@ -26,7 +26,7 @@ Values = NDArray[Any]  # an image, or a latent
 FP16_CHECK_PIXELS = 256 * 256  # up to this size NaN are searched in true fp16, with all values in memory: 1.2 GiB for a ResNet-9
 SIZES = ((131, 97), (256, 256), (640, 360))  # (width, height): odd, square, wide
 # Maximum difference in gray levels, minimum PSNR in dB. mixed: convolutions of two precisions, in adopted models.
-TOLERANCE = {"fp32": (1, 0.0), "bf16": (255, 45.0), "fp16": (255, 45.0), "mixed": (255, 45.0)}
+TOLERANCE = {"fp32": (1, 0.0), "bf16": (255, 45.0), "fp16": (255, 45.0), "mixed": (255, 45.0), "int8": (255, 44.0)}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from cyclecast.export.gray import GRAY_WEIGHTS
 from cyclecast.spec import SMALLEST_FRAME
-from cyclecast.training.networks import ImageGenerator, LatentGenerator
+from cyclecast.training.networks import FrameGenerator, ImageGenerator, LatentGenerator
 
 MID_GRAY = 127.5  # gray levels: an image in [-1, 1] is (x - MID_GRAY) / MID_GRAY
 
@@ -161,6 +161,12 @@ def _bgr_order(channels: int) -> Tensor:
     return torch.arange(channels).view(3, -1).flip(0).flatten()
 
 
+def without_padding(convolution: nn.Module) -> None:
+    """Makes a convolution leave out its padding, in place. Its weights stay as they are."""
+    assert isinstance(convolution, nn.Conv2d)
+    convolution.padding, convolution.padding_mode = (0, 0), "zeros"
+
+
 @torch.no_grad()
 def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0, strength: float = 1.0) -> Tensor:
     """Computes what the graph computes, by the plain formula in fp32: (H, W, 3) uint8 BGR -> the same."""
@@ -169,8 +175,17 @@ def reference(generator: ImageGenerator, frame: Tensor, keep_colors: float = 0.0
     if generator.in_channels == 1:
         x = to_gray(x.flip(1), generator.gray)
     x = x / MID_GRAY - 1.0
-    x = generator.float().eval().forward(pad(x, generator.stride, margin, generator.least_side))[0]
-    x = x[:, margin : margin + height, margin : margin + width]
+    generator.float().eval()
+    out: Tensor
+    if isinstance(generator, FrameGenerator):  # as in `BlockGraph`: a block more, and no padding in the first convolution
+        layers = copy.deepcopy(generator.model)
+        without_padding(layers[1])
+        out = layers(pad(x, generator.stride, margin + generator.stride, generator.least_side))
+        out = out[:, :, margin : margin + height, margin : margin + width]
+        out = x + out if generator.skip else out
+    else:
+        out = generator(pad(x, generator.stride, 0, generator.least_side))
+    x = out[0, :, :height, :width]
     styled = ((x + 1.0) * MID_GRAY).expand(3, -1, -1).permute(1, 2, 0).flip(2)  # (H, W, 3) BGR
     blue, green, red = (frame.float() - styled).unbind(2)
     brightness = 0.114 * blue + 0.587 * green + 0.299 * red

@@ -16,6 +16,7 @@ import torch
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.agreement import SIZES, Agreement, check_finite, default_precision
+from cyclecast.export.block_graph import BlockGraph, frame_graph
 from cyclecast.export.checkpoints import TrainedGenerator
 from cyclecast.export.frame_graph import FrameGraph, LatentGraph
 from cyclecast.export.save import save_model
@@ -85,7 +86,7 @@ def export_onnx(
     if isinstance(trained.network, LatentGenerator):
         model = _trace_latent(trained.network, precision == "fp16", opset)
     else:
-        model = _trace_frame(FrameGraph(trained.network, keep_colors, precision == "fp16", strength), size, opset)
+        model = _trace_frame(frame_graph(trained.network, keep_colors, precision == "fp16", strength), size, opset)
     _tidy(model, spec)
     onnx.checker.check_model(model, full_check=True)
     with atomic_write(output, overwrite) as partial:
@@ -119,7 +120,7 @@ def _verify(path: Path, trained: TrainedGenerator, spec: ModelSpec) -> list[Agre
     return report
 
 
-def _trace_frame(graph: FrameGraph, size: tuple[int, int] | None, opset: int) -> onnx.ModelProto:
+def _trace_frame(graph: FrameGraph | BlockGraph, size: tuple[int, int] | None, opset: int) -> onnx.ModelProto:
     width, height = size or (96, 64)
     any_size = {
         1: torch.export.Dim("height", min=SMALLEST_FRAME, max=16384),
@@ -135,7 +136,7 @@ def _trace_latent(generator: LatentGenerator, half: bool, opset: int) -> onnx.Mo
 
 
 def _trace(
-    graph: FrameGraph | LatentGraph,
+    graph: FrameGraph | BlockGraph | LatentGraph,
     example: torch.Tensor,
     input_name: str,
     output_name: str,

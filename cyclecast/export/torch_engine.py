@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from cyclecast.errors import EngineError, EngineUnavailable, ModelError
+from cyclecast.export.block_graph import BlockGraph, frame_graph
 from cyclecast.export.frame_graph import FrameGraph
 from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, check_size, dense, spec_from_metadata
 from cyclecast.runtime.machine import processor_name
@@ -26,7 +27,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 class TorchEngine(SynchronousEngine):
-    """Runs models that `cyclecast export` wrote: `FrameGraph` in eager mode, with the weights in the file.
+    """Runs models that `cyclecast export` wrote: `frame_graph` in eager mode, with the weights in the file.
 
     Device "auto" is the best one that torch sees, as in `train`: CUDA, MPS, XPU or the CPU. Precision "auto" is the model's
     own; bf16, and fp16 for an fp32 model, use autocast.
@@ -40,6 +41,8 @@ class TorchEngine(SynchronousEngine):
         with file.on_disk() as found:
             self.size, self.metadata = describe(found)
         spec = spec_from_metadata(path, self.metadata)
+        if spec.precision == "int8":
+            raise EngineUnavailable(f"{path}: an int8 model, which torch does not run; use openvino or onnxruntime")
         generator = spec.architecture.get("generator")
         if not isinstance(generator, str) or generator not in IMAGE_GENERATORS:
             raise EngineUnavailable(f"torch runs models that cyclecast exported; the metadata of {path} name no network")
@@ -55,11 +58,13 @@ class TorchEngine(SynchronousEngine):
             network = build_generator(**spec.architecture)
         except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:  # settings of another version
             raise ModelError(f"{path}: this version cannot build its network ({error}); use another engine") from error
-        graph = FrameGraph(network, spec.keep_colors, spec.precision == "fp16", spec.strength)
+        # Export wrote a `FrameGraph` of every network at first.
+        build = FrameGraph if any(name.startswith("generator.") for name in stored) else frame_graph
+        graph = build(network, spec.keep_colors, spec.precision == "fp16", spec.strength)
         if not any(name.endswith(".running_var") for name in stored):
             _remove_batch_norms(graph)  # export has folded them into the convolutions
         _load_weights(graph, stored, path)
-        self._graph: FrameGraph | None = graph.to(self._device).eval().requires_grad_(False)
+        self._graph: FrameGraph | BlockGraph | None = graph.to(self._device).eval().requires_grad_(False)
 
     def _pick_device(self, device: str) -> torch.device:
         name, _, index = device.partition(":")
@@ -131,7 +136,7 @@ def _remove_batch_norms(network: nn.Module) -> None:
                 setattr(module, name, nn.Identity())
 
 
-def _load_weights(graph: FrameGraph, stored: dict[str, torch.Tensor], path: Path) -> None:
+def _load_weights(graph: FrameGraph | BlockGraph, stored: dict[str, torch.Tensor], path: Path) -> None:
     """Loads stored weights, into which export has folded the colors. Zero biases and norms' batch counts are not stored."""
     state = graph.state_dict()
     for key, value in state.items():

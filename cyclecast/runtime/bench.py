@@ -21,6 +21,7 @@ from cyclecast.runtime.engines import ENGINES, Opener, open_engine
 from cyclecast.runtime.machine import machine_name
 from cyclecast.runtime.model import find_model
 from cyclecast.runtime.plan import engine_of_plan
+from cyclecast.runtime.threads import ThreadsRefused
 
 log = logging.getLogger(__name__)
 
@@ -85,17 +86,18 @@ def measure_engines(
     on_message: OnMessage | None = None,
     on_build: OnBuild | None = None,
     opener: Opener = open_engine,
+    threads: int | None = None,
 ) -> Bench:
     """Times `count` frames through `model` on each engine, in its `auto` precision and, if that differs, in fp32.
 
     model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they repeat in
     turn. engines: keys of `ENGINES` or "auto"; none: all engines of this machine, or a plan's own. device: as in `load`.
     on_message: called with a line before each row, and with one for each engine left out. on_build: see `Engine`. opener: opens
-    the engines; `cyclecast.open_engine` knows torch too.
+    the engines; `cyclecast.open_engine` knows torch too. threads: as in `open_engine`; engines on a GPU are then left out.
 
     An engine that fails is left out, and `failed` records why. Raises ModelError (not a frame model), EngineError (the model
     cannot take such frames, or every engine fails), EngineUnavailable (a requested engine is missing, or all are),
-    and ConfigError (no frames, frames of several sizes, an unknown engine).
+    and ConfigError (no frames, frames of several sizes, an unknown engine, threads for a requested engine on a GPU).
     """
     on_message = on_message or (lambda line: None)
     path = find_model(model)
@@ -110,12 +112,15 @@ def measure_engines(
         on_message(f"left out: {name} {precision}: {error}")
         failed.append(FailedRow(name, precision, str(error)))
 
-    for name, precisions in _available_engines(path, frames[0], engines, device, on_message, opener, leave_out).items():
+    def open_engine_of(name: str, precision: str) -> Engine:
+        return opener(path, name, device, precision, threads)
+
+    for name, precisions in _available_engines(path, frames[0], engines, on_message, open_engine_of, leave_out).items():
         timed = {}
         for precision in precisions:
             on_message(f"{name} {precision}: {len(frames)} frames to warm up, {count} timed")
             try:
-                with closing(opener(path, name, device, precision)) as engine:
+                with closing(open_engine_of(name, precision)) as engine:
                     engine.on_build = on_build
                     engine.prepare(width, height)
                     outputs = [engine.run(frame) for frame in frames]
@@ -183,14 +188,14 @@ def _available_engines(
     path: Path,
     frame: Image,
     names: Sequence[str],
-    device: str,
     on_message: OnMessage,
-    opener: Opener,
+    open_engine_of: Callable[[str, str], Engine],
     leave_out: Callable[[str, str, UnreadableModel], None],
 ) -> dict[str, list[str]]:
     """Maps each engine to its precisions, fp32 last. Opens each once, before any is timed, and checks that it accepts the frame.
 
-    leave_out: called with an engine whose library cannot read the file, "auto" and the error.
+    open_engine_of: opens an engine in a precision. leave_out: called with an engine whose library cannot read the file, "auto"
+    and the error.
     """
     found: dict[str, list[str]] = {}
     reasons: list[str] = []
@@ -198,10 +203,10 @@ def _available_engines(
     own = engine_of_plan(path)
     for name in names or ([own] if own else ENGINES):
         try:
-            with closing(opener(path, name, device, "auto")) as engine:
+            with closing(open_engine_of(name, "auto")) as engine:
                 check_frame(frame, engine.size)
-                found[engine.name] = _precisions(path, engine, device, opener)
-        except EngineUnavailable as error:
+                found[engine.name] = _precisions(engine, open_engine_of)
+        except (EngineUnavailable, ThreadsRefused) as error:
             if names:
                 raise
             reasons.append(str(error))
@@ -216,12 +221,12 @@ def _available_engines(
     return found
 
 
-def _precisions(path: Path, engine: Engine, device: str, opener: Opener) -> list[str]:
+def _precisions(engine: Engine, open_engine_of: Callable[[str, str], Engine]) -> list[str]:
     """Returns the precision that `auto` chose, and fp32 if the engine computes that too."""
     if engine.precision == "fp32":
         return ["fp32"]
     try:
-        opener(path, engine.name, device, "fp32").close()
+        open_engine_of(engine.name, "fp32").close()
     except EngineUnavailable as error:
         log.debug("no fp32: %s", error)
         return [engine.precision]

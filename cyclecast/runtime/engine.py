@@ -10,8 +10,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclecast.errors import EngineError, ModelError
+from cyclecast.errors import EngineError, EngineUnavailable, ModelError
 from cyclecast.future import Completed, Future
+from cyclecast.runtime.threads import ThreadsRefused
 from cyclecast.spec import SMALLEST_FRAME, ModelSpec
 
 Image = NDArray[np.uint8]
@@ -31,11 +32,16 @@ class UnreadableModel(ModelError):
     """The library of an engine cannot read a file; that of another engine may."""
 
 
+class DeviceFailed(EngineUnavailable):
+    """A device that the library of an engine lists but that does not start."""
+
+
 class Engine(Protocol):
     """Runs a frame model: opens it, compiles it for each frame size that it meets, turns frames into frames, and closes.
 
-    The constructor takes (path, device, precision). Device and precision are "auto" or a name. It raises EngineUnavailable if
-    this machine lacks them, and ModelError if the file is not a frame model. Use one engine from one thread at a time.
+    The constructor takes (path, device, precision). The device is a name, as in `--device`; `open_engine` chooses it for "auto".
+    The precision is "auto" or a name. It raises EngineUnavailable if this machine lacks them, and ModelError if the file is not a
+    frame model. Use one engine from one thread at a time.
     """
 
     name: str
@@ -51,6 +57,13 @@ class Engine(Protocol):
     on_build: OnBuild | None
     """Called while the engine builds for a frame size, which may take minutes; an exception from it ends the build. None
     after construction."""
+
+    def limit_threads(self, threads: int) -> None:
+        """Computes with this many CPU threads, instead of as many as the engine chooses. Call it before the first frame.
+
+        Raises ConfigError if the engine does not compute on the CPU.
+        """
+        ...
 
     def prepare(self, width: int, height: int) -> None:
         """Compiles for this frame size now, instead of at the first frame of this size."""
@@ -80,10 +93,19 @@ class _HasRun(Protocol):
     def run(self, frame: Image) -> Image: ...
 
 
+class _HasDevice(Protocol):
+    name: str
+    device: str
+
+
 class SynchronousEngine:
     """Mixin for an engine that computes in the caller's thread and compiles quickly."""
 
     on_build: OnBuild | None = None
+
+    def limit_threads(self: _HasDevice, threads: int) -> None:
+        """See `Engine`. This one refuses; an engine that computes on the CPU overrides it."""
+        raise ThreadsRefused(self.name, self.device)
 
     def submit(self: _HasRun, frame: Image) -> Future[Image]:
         """See `Engine`."""

@@ -95,12 +95,13 @@ def load(
     precision: str = "auto",
     on_build: OnBuild | None = None,
     opener: Opener = open_engine,
+    threads: int | None = None,
 ) -> Model:
     """Opens a bundled model by name ("monet"), or an ONNX frame model or a plan by path, or one that is already in memory.
 
     on_build: see `Engine`. The other arguments and the errors: see `open_engine`.
     """
     file = model if isinstance(model, ModelFile) else read_model_file(find_model(model))
-    opened = opener(file, engine, device, precision)
+    opened = opener(file, engine, device, precision, threads)
     opened.on_build = on_build
     return Model(file.path.stem, opened, file.digest)

@@ -16,8 +16,9 @@ import torch
 import cyclecast
 from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.export.agreement import center_crop_resize, compare, compare_engines
+from cyclecast.export.block_graph import frame_graph
 from cyclecast.export.checkpoints import TrainedGenerator, read_generator
-from cyclecast.export.frame_graph import FrameGraph, reference, with_colors_of
+from cyclecast.export.frame_graph import reference, with_colors_of
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.verify import verify
 from cyclecast.runtime.engines import open_engine
@@ -61,7 +62,7 @@ def test_the_graph_agrees_with_the_reference_at_any_size(upsample: str, size: tu
     generator = build_generator("resnet6", ngf=8, upsample=upsample, skip=skip).eval()
     frame = torch.from_numpy(moving_frames(3, *size)[1])
     with torch.no_grad():
-        styled = {share: FrameGraph(generator, share)(frame[None])[0] for share in (0.0, 0.7)}
+        styled = {share: frame_graph(generator, share)(frame[None])[0] for share in (0.0, 0.7)}
     assert styled[0.0].shape == frame.shape and styled[0.0].dtype == torch.uint8
     for share, output in styled.items():
         assert (output.int() - reference(generator, frame, share).int()).abs().max() <= 1
@@ -83,7 +84,7 @@ def test_a_unets_graph_agrees_with_the_reference_although_it_pads_with_zeros(ups
     for size in ((16, 16), (131, 97)):
         frame = torch.from_numpy(moving_frames(3, *size)[1])
         with torch.no_grad():
-            output = FrameGraph(generator, 0.3)(frame[None])[0]
+            output = frame_graph(generator, 0.3)(frame[None])[0]
         expected = reference(generator, frame, 0.3)
         assert output.shape == frame.shape and expected.float().std() > 10
         assert (output.int() - expected.int()).abs().max() <= 1
@@ -128,7 +129,7 @@ def test_a_frame_generators_graph_agrees_with_the_reference_at_any_size(factor: 
     generator = generator_with_contrast("frame", width=8, blocks=2, factor=factor)
     frame = torch.from_numpy(moving_frames(3, *size)[1])
     with torch.no_grad():
-        output = FrameGraph(generator)(frame[None])[0]
+        output = frame_graph(generator)(frame[None])[0]
     assert output.shape == frame.shape and output.float().std() > 10
     assert (output.int() - reference(generator, frame).int()).abs().max() <= 1
 
@@ -255,11 +256,7 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     trained = TrainedGenerator(generator_with_contrast("frame", width=8, blocks=1), "distill", "a2b", {}, 0, moving_frames(1))
     other = build_generator("frame", width=8, blocks=2)
 
-    class Wrong(FrameGraph):
-        def __init__(self, generator: object, *options: Any) -> None:
-            super().__init__(other, *options)
-
-    monkeypatch.setattr("cyclecast.export.onnx.FrameGraph", Wrong)
+    monkeypatch.setattr("cyclecast.export.onnx.frame_graph", lambda generator, *options: frame_graph(other, *options))
     with pytest.raises(ModelError, match="differs from PyTorch by"):
         export_onnx(trained, tmp_path / "m.onnx", size=(64, 48))
     assert list(tmp_path.iterdir()) == []

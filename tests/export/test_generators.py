@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from cyclecast.errors import ConfigError, ModelError
+from cyclecast.export.block_graph import frame_graph
 from cyclecast.export.checkpoints import read_generator
-from cyclecast.export.frame_graph import FrameGraph
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.state_dicts import Overrides
 from cyclecast.export.torch_engine import TorchEngine
@@ -37,7 +37,7 @@ def styled(path: Path, frame: Image, overrides: Overrides | None = None) -> Imag
     """Computes the output of the graph that export writes."""
     network = read_generator(path, overrides=overrides).network
     assert not isinstance(network, LatentGenerator)
-    output: Image = FrameGraph(network)(torch.from_numpy(frame)[None])[0].numpy()
+    output: Image = frame_graph(network)(torch.from_numpy(frame)[None])[0].numpy()
     return output
 
 

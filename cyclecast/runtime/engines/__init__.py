@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from cyclecast.runtime.candidates import Candidate, find_candidates
 from cyclecast.runtime.cuda import has_driver
-from cyclecast.runtime.engine import Engine, UnreadableModel, spec_from_metadata
-from cyclecast.runtime.engines.onnxruntime import DeviceFailed, OnnxRuntimeEngine
+from cyclecast.runtime.engine import DeviceFailed, Engine, Image, UnreadableModel, spec_from_metadata
+from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.plan import engine_of_plan
+from cyclecast.runtime.threads import ThreadsRefused, check_threads
+from cyclecast.runtime.trial import find_failure
 
 log = logging.getLogger(__name__)
 
-Opener = Callable[[Path | ModelFile, str, str, str], Engine]  # arguments as in `open_engine`: model, engine, device, precision
+# Arguments as in `open_engine`: model, engine, device, precision, threads.
+Opener = Callable[[Path | ModelFile, str, str, str, int | None], Engine]
 
 ENGINES: dict[str, Callable[[Path | ModelFile, str, str], Engine]] = {
     "tensorrt": TensorRtEngine,
@@ -28,99 +31,120 @@ ENGINES: dict[str, Callable[[Path | ModelFile, str, str], Engine]] = {
     "onnxruntime": OnnxRuntimeEngine,
 }
 
-# The engines and devices that `--engine auto --device auto` tries, the fastest first: NVIDIA GPUs, then OpenVINO on a discrete
-# Intel GPU or else on the CPU, then ONNX Runtime on the CPU.
-BEST_FIRST = (
-    ("tensorrt", "auto"),
-    ("tensorrt-rtx", "auto"),
-    ("onnxruntime", "gpu"),
-    ("openvino", "auto"),
-    ("onnxruntime", "cpu"),
-)
 
-TRIAL_SIZE = (64, 64)  # (width, height) of the frame on which `auto` tries a model
-
-
-def open_engine(model: Path | ModelFile, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Engine:
+def open_engine(
+    model: Path | ModelFile, engine: str = "auto", device: str = "auto", precision: str = "auto", threads: int | None = None
+) -> Engine:
     """Opens the frame model or plan at `model`. The engine's name, device and precision show what `auto` has chosen.
 
     It reads the file once: a file that is replaced or deleted later changes nothing.
 
     engine: "auto" or a key of `ENGINES`; a plan runs on its own engine only. device: "auto" (the best device present), "cpu",
-    "gpu" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16".
+    "gpu", "gpu:N", "npu", "coreml" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16". threads: the number of CPU threads
+    that compute; None: the engine's choice.
 
-    "auto" tries a model that cyclecast did not export on a small frame, and uses the next precision or engine if that fails. It
-    logs a warning then.
+    If the engine or the device is "auto", the first of `CANDIDATES` that works is chosen. Other devices than the CPU first
+    compute a small frame, which is compared with the CPU's. A model that cyclecast did not export is tried on the CPU, too. If
+    a trial fails, the next precision or candidate is used, and a warning is logged.
 
-    Raises EngineUnavailable if this machine lacks the engine or device, ConfigError for an unknown engine, and ModelError if
-    the file is not a frame model.
+    Raises EngineUnavailable if this machine lacks the engine or device, ConfigError for an unknown engine, for more threads than
+    logical cores and for threads on a GPU, and ModelError if the file is not a frame model.
     """
     if engine != "auto" and engine not in ENGINES:
         known = ["auto", *ENGINES, "torch"]  # `cyclecast.open_engine` adds torch
         raise ConfigError(f"no engine named {engine!r}; expected one of: {', '.join(known)}")
+    check_threads(threads)
     file = as_model_file(model)
     own = engine_of_plan(file)
     if own is not None and engine not in ("auto", own):
         raise ConfigError(f"{file.path}: a plan of {own}, which {engine} cannot run; use --engine {own}")
     engine = own or engine
-    if engine != "auto":
-        return ENGINES[engine](file, device, precision)
-    reasons: list[str] = []
+    candidates = find_candidates(ENGINES if engine == "auto" else (engine,), device)
+    if engine == device == "auto" and not has_driver():  # TensorRT would import for a tenth of a second to find that out
+        candidates = [candidate for candidate in candidates if not candidate.engine.startswith("tensorrt")]
+    if engine != "auto" and (device != "auto" or len(candidates) < 2):  # there is no choice
+        device = candidates[0].device if device == "auto" and candidates else device
+        return _open(engine, file, device, precision, threads)
+    return _choose(candidates, file, precision, threads, has_engine=engine != "auto")
+
+
+def _choose(candidates: Sequence[Candidate], file: ModelFile, precision: str, threads: int | None, *, has_engine: bool) -> Engine:
+    """Opens the first candidate that works. has_engine: the user requested the engine; only its device is to be chosen."""
+    unavailable: list[EngineUnavailable] = []
     failures: list[EngineError | ModelError] = []
-    failing: list[tuple[str, str]] = []
-    for name, its_device in _candidates(device):
+    failing: list[Candidate] = []
+    for candidate in candidates:
         try:
-            opened = _open_working(name, file, its_device, precision, failures)
+            opened = _open_working(candidate, file, precision, threads, failures, has_engine)
         except EngineUnavailable as error:
             level = logging.WARNING if isinstance(error, DeviceFailed) else logging.DEBUG
             log.log(level, "%s; trying the next engine", error)
-            reasons.append(str(error))
+            unavailable.append(error)
         except UnreadableModel as error:
             failures.append(error)
         else:
             if opened is not None:
                 for failure in dict.fromkeys(map(str, failures)):
-                    log.warning("%s; using %s %s", failure, opened.name, opened.precision)
+                    log.warning("%s; using %s %s on %s", failure, opened.name, opened.precision, opened.device)
                 return opened
-            failing.append((name, its_device))
-    if failing:  # its frames may have to be larger
-        return ENGINES[failing[0][0]](file, failing[0][1], precision)
+            failing += [candidate] if candidate.device == "cpu" else []
+    if failing:  # its frames may have to be larger than in the trial
+        return _open(failing[0].engine, file, failing[0].device, precision, threads)
     if failures:
         raise failures[0]
-    raise EngineUnavailable("no engine can run it here: " + "; ".join(dict.fromkeys(reasons)))
+    if has_engine:
+        raise unavailable[-1]
+    raise EngineUnavailable("no engine can run it here: " + "; ".join(dict.fromkeys(map(str, unavailable))))
+
+
+def _open(name: str, file: ModelFile, device: str, precision: str, threads: int | None) -> Engine:
+    """Opens an engine, with a limited number of CPU threads unless `threads` is None."""
+    engine = ENGINES[name](file, device, precision)
+    if threads is not None:
+        try:
+            engine.limit_threads(threads)
+        except ThreadsRefused:
+            engine.close()
+            raise
+    return engine
 
 
 def _open_working(
-    name: str, model: ModelFile, device: str, precision: str, failures: list[EngineError | ModelError]
+    candidate: Candidate,
+    file: ModelFile,
+    precision: str,
+    threads: int | None,
+    failures: list[EngineError | ModelError],
+    has_engine: bool,
 ) -> Engine | None:
-    """Opens an engine in this precision, or in fp32 if it fails on a frame in the one that it chooses.
+    """Opens a candidate in this precision, or in fp32 if it fails its trial in the one that it chooses.
 
-    None if it fails in all; adds its errors to `failures`. TensorRT is not tried, because it builds a plan for each size.
+    None if it fails in all; adds its errors to `failures`.
     """
-    for tried in (precision, "fp32") if precision == "auto" else (precision,):
-        engine = ENGINES[name](model, device, tried)
-        spec = spec_from_metadata(model.path, engine.metadata)
-        if name.startswith("tensorrt") or (engine.metadata and spec.recipe != "adopted"):
-            return engine
-        width, height = engine.size or TRIAL_SIZE
-        try:
-            engine.run(np.zeros((height, width, 3), np.uint8))
-        except EngineError as error:
-            log.debug("%s %s cannot run %s", name, engine.precision, model.path, exc_info=True)
-            failures.append(error)
-            engine.close()
-            if engine.precision == "fp32":
-                break
+    wanted = candidate.precision if precision == "auto" else precision
+    for tried in (wanted, "fp32") if wanted == "auto" else (wanted,):
+        engine = _open(candidate.engine, file, candidate.device, tried, threads)
+        if candidate.device == "cpu":
+            is_ours = bool(engine.metadata) and spec_from_metadata(file.path, engine.metadata).recipe != "adopted"
+            failure = None if is_ours or has_engine else find_failure(engine, file, None)
         else:
+            failure = find_failure(engine, file, _run_on_cpu) if candidate.is_tried else None
+        if failure is None:
             return engine
+        failures.append(EngineError(failure))
+        engine.close()
+        if engine.precision == "fp32":
+            break
     return None
 
 
-def _candidates(device: str) -> list[tuple[str, str]]:
-    """Returns (engine, device) pairs to try in turn; engines use no other device than a requested one."""
-    pairs = [(name, own if device == "auto" else device) for name, own in BEST_FIRST if name in ENGINES]
-    if device == "auto" and not has_driver():  # a quarter of a second, for TensorRT to find that out
-        pairs = [pair for pair in pairs if not pair[0].startswith("tensorrt")]
-    if device == "cpu":  # OpenVINO is the faster one there
-        pairs.sort(key=lambda pair: pair[0] != "openvino")
-    return list(dict.fromkeys(pairs))
+def _run_on_cpu(file: ModelFile, frame: Image) -> Image | None:
+    """Runs a frame on the CPU, in fp32 where an engine has that; None if no engine can."""
+    for candidate in find_candidates(ENGINES, "cpu"):
+        for precision in ("fp32", "auto"):
+            try:
+                with closing(ENGINES[candidate.engine](file, "cpu", precision)) as engine:
+                    return engine.run(frame)
+            except (EngineError, ModelError):
+                log.debug("%s %s cannot run %s on the CPU", candidate.engine, precision, file.path, exc_info=True)
+    return None

@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs wherever Python does, and on NVIDIA GPUs with the package onnxruntime-gpu."""
+"""ONNX Runtime: runs wherever Python does, on NVIDIA GPUs with the package onnxruntime-gpu, and on Macs with Core ML."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from cyclecast.errors import CyclecastError, EngineError, EngineNotInstalled, EngineUnavailable, ModelError
 from cyclecast.runtime.engine import (
     EXPECTED_MODEL,
+    DeviceFailed,
     Image,
     PerSizeCache,
     SynchronousEngine,
@@ -28,12 +29,15 @@ from cyclecast.runtime.file_type import how_to_convert
 from cyclecast.runtime.machine import cache_folder, processor_name
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import find_excess
+from cyclecast.runtime.threads import ThreadsRefused
 from cyclecast.spec import METADATA_KEY
 
 log = logging.getLogger(__name__)
 
 Provider = tuple[str, dict[str, Any]]  # name, options
-CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+COREML = "CoreMLExecutionProvider"
+COREML_OPTIONS = {"ModelFormat": "MLProgram", "MLComputeUnits": "ALL", "RequireStaticInputShapes": "1"}
 CUDA_GRAPH_OPTIONS = {  # let a provider record a frame's work as a CUDA graph, which one call starts
     CUDA: {"enable_cuda_graph": "1"},
     TENSORRT: {"trt_cuda_graph_enable": "1"},
@@ -41,15 +45,8 @@ CUDA_GRAPH_OPTIONS = {  # let a provider record a frame's work as a CUDA graph, 
 Run = Callable[[Image], Image]  # (1, H, W, 3) uint8 -> a new array of the same shape
 
 
-class DeviceFailed(EngineUnavailable):
-    """A device that onnxruntime lists but that does not start."""
-
-
 class OnnxRuntimeEngine(SynchronousEngine):
-    """Keeps one session for each frame size, with the graph's free dimensions fixed to it.
-
-    Device "auto" is the first NVIDIA GPU if this onnxruntime has CUDA and CUDA starts, or else the CPU.
-    """
+    """Keeps one session for each frame size, with the graph's free dimensions fixed to it."""
 
     name = "onnxruntime"
 
@@ -61,12 +58,14 @@ class OnnxRuntimeEngine(SynchronousEngine):
                 "onnxruntime is not installed: pip install onnxruntime, or for NVIDIA GPUs cyclecast[gpu]; never both"
             ) from error
         self._onnxruntime = onnxruntime
+        self._threads = 0  # as many as onnxruntime chooses
+        self.device, self._gpu, self._providers = self._pick_device(device)
         self._file = as_model_file(model)
         self._path = path = self._file.path
         with self._file.on_disk() as file:
             if excess := find_excess(file):
                 raise ModelError(f"{path}: not a model cyclecast can run: {excess}")
-        session = self._open_best_device() if device == "auto" else self._open_device(device)
+        session = self._open_first()
         self.metadata: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.precision = frame_spec(path, self.metadata).precision
         inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -77,30 +76,23 @@ class OnnxRuntimeEngine(SynchronousEngine):
         self._input = inputs[0].name
         self._sessions = PerSizeCache(self._specialize)
 
-    def _open_best_device(self) -> Any:
-        """Opens a session on the first GPU with CUDA, or on the CPU if there is none that can be used."""
-        if CUDA in self._onnxruntime.get_available_providers():
-            try:
-                return self._open_device("gpu")
-            except EngineUnavailable as error:
-                log.warning("%s; using the CPU", error)
-        return self._open_device("cpu")
-
-    def _open_device(self, device: str) -> Any:
-        """Opens a session on this device; sets `device`, `_gpu` and `_providers`."""
-        self.device, self._gpu, self._providers = self._pick_device(device)
+    def _open_first(self) -> Any:
+        """Opens the first session. Raises DeviceFailed if the CPU can open the model and the device cannot."""
         try:
             return self._open({})
         except ModelError as error:
-            if self._gpu is None or not self._opens_on_cpu():
+            if self._is_on_cpu() or not self._opens_on_cpu():
                 raise
             reason = " ".join(str(error.__cause__).split())[:200]
             raise DeviceFailed(f"onnxruntime could not start {self._providers[0][0]}: {reason}") from error
 
+    def _is_on_cpu(self) -> bool:
+        return self._providers[0][0] == CPU
+
     def _opens_on_cpu(self) -> bool:
         try:
             with self._file.on_disk() as path:
-                self._onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+                self._onnxruntime.InferenceSession(str(path), providers=[CPU])
         except Exception:  # as in `_open`
             log.debug("onnxruntime cannot open %s on the CPU either", self._path, exc_info=True)
             return False
@@ -109,10 +101,15 @@ class OnnxRuntimeEngine(SynchronousEngine):
     def _pick_device(self, device: str) -> tuple[str, int | None, list[Provider]]:
         """Returns the device's name for people, the GPU's index, and the providers, the preferred one first."""
         if device == "cpu":
-            return processor_name(), None, [("CPUExecutionProvider", {})]
+            return processor_name(), None, [(CPU, {})]
+        present = self._onnxruntime.get_available_providers()
+        if device == "coreml" or (device == "gpu" and COREML in present):  # no build has both Core ML and CUDA
+            if COREML not in present:
+                raise EngineUnavailable("this onnxruntime has no Core ML: only that of Macs has")
+            return f"{processor_name()}, Core ML", None, [(COREML, COREML_OPTIONS)]
         name, _, number = device.partition(":")
         if name not in ("gpu", "cuda", "tensorrt") or not (number or "0").isdigit():
-            raise EngineUnavailable(f"onnxruntime runs on cpu, gpu, cuda:N or tensorrt:N, not on {device!r}")
+            raise EngineUnavailable(f"onnxruntime runs on cpu, gpu, cuda:N, tensorrt:N or coreml, not on {device!r}")
         index = int(number or 0)
         # use_tf32=0: fp32 stays fp32, as verify and bench expect. TensorRT's provider has no such option; set
         # NVIDIA_TF32_OVERRIDE=0 for it.
@@ -122,7 +119,6 @@ class OnnxRuntimeEngine(SynchronousEngine):
             folder = cache_folder("onnxruntime-tensorrt")
             cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)} if folder else {}
             providers = [(TENSORRT, {"device_id": index, **cache}), cuda]
-        present = self._onnxruntime.get_available_providers()
         if CUDA not in present:
             raise EngineUnavailable("this onnxruntime has no CUDA: pip uninstall onnxruntime, then pip install cyclecast[gpu]")
         if providers[0][0] not in present:
@@ -138,6 +134,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
 
     def _open(self, dimensions: dict[str, int], cuda_graph: bool = False) -> Any:
         options = self._onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
         options.log_severity_level = 3  # errors only: warnings about shapes would appear on the user's terminal
         # Threads that spin between frames take the cores from decoder and encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -179,14 +176,21 @@ class OnnxRuntimeEngine(SynchronousEngine):
             session = self._open(fixed)
         return in_place(session, (1, height, width, 3), "cuda", self._gpu)
 
+    def limit_threads(self, threads: int) -> None:
+        if not self._is_on_cpu():
+            raise ThreadsRefused(self.name, self.device)
+        self._threads = threads
+
     def prepare(self, width: int, height: int) -> None:
         self._sessions.get(width, height)
 
     def run(self, frame: Image) -> Image:
         width, height = check_frame(frame, self.size)
-        run = self._sessions.get(width, height)
         try:
+            run = self._sessions.get(width, height)
             styled = run(dense(frame)[None])
+        except CyclecastError:
+            raise
         except Exception as error:  # as above
             log.debug("onnxruntime failed on a frame", exc_info=True)
             raise EngineError(f"onnxruntime failed on a frame of {width}x{height}: {error}") from error

@@ -1,23 +1,34 @@
-"""OpenVINO: the fastest engine on CPUs, above all on those that compute bf16. Also runs on Intel GPUs."""
+"""OpenVINO: the fastest engine on CPUs, above all on those that compute bf16. Also runs on Intel GPUs and NPUs."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable
 from cyclecast.future import Completed, Deferred, Future
-from cyclecast.runtime.engine import IN_FLIGHT, Image, OnBuild, PerSizeCache, check_frame, check_size, dense, frame_spec
+from cyclecast.runtime.engine import (
+    IN_FLIGHT,
+    DeviceFailed,
+    Image,
+    OnBuild,
+    PerSizeCache,
+    check_frame,
+    check_size,
+    dense,
+    frame_spec,
+)
 from cyclecast.runtime.machine import cache_folder, shrink_cache
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import describe, openvino_core, openvino_library, read_model
+from cyclecast.runtime.threads import ThreadsRefused
 
 if TYPE_CHECKING:
     import openvino
@@ -30,8 +41,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # our name of a precisio
 class OpenVinoEngine:
     """Compiles the graph once for each frame size, and caches the result on disk.
 
-    Device "auto" is a discrete Intel GPU if there is one, or else the CPU. An integrated GPU shares memory and power with the
-    CPU and is often no faster than a CPU with bf16; "gpu" selects it.
+    Device "gpu" is a discrete Intel GPU if there is one, or else an integrated one; "gpu:N" is GPU.N in OpenVINO's list.
     """
 
     name = "openvino"
@@ -40,7 +50,7 @@ class OpenVinoEngine:
         self._openvino = openvino_library()
         self._core = openvino_core()
         self._target = self._pick_device(device)
-        self.device = str(self._core.get_property(self._target, "FULL_DEVICE_NAME")).strip()
+        self.device = str(self._property("FULL_DEVICE_NAME")).strip()
         self._file = as_model_file(model)
         self._path = self._file.path
         self.on_build: OnBuild | None = None  # never called, because a size compiles in well under a second
@@ -48,44 +58,58 @@ class OpenVinoEngine:
             graph = read_model(self._core, path)
         self.size, self.metadata = describe(self._path, graph)
         self.precision = self._pick_precision(precision, graph, frame_spec(self._path, self.metadata).auto_precision)
+        self._threads: int | None = None
         self._requests = PerSizeCache(self._compile, release=_wait_for_all)
 
     def _pick_device(self, device: str) -> str:
-        present = list(self._core.available_devices)
-        if device == "auto":
-            return next((name for name in present if name.startswith("GPU") and self._is_discrete(name)), "CPU")
-        target = {"cpu": "CPU", "gpu": "GPU"}.get(device)
-        if target is None:
-            raise EngineUnavailable(f"openvino runs on cpu or gpu (Intel), not on {device!r}")
-        if target not in {name.split(".")[0] for name in present}:
-            raise EngineUnavailable(f"openvino finds no {target} here, only: {', '.join(present)}")
-        return target
+        """Returns OpenVINO's name for the device, such as CPU, GPU.1 or NPU."""
+        kind, _, number = device.partition(":")
+        if kind not in ("cpu", "gpu", "npu") or (number and (kind != "gpu" or not number.isdigit())):
+            raise EngineUnavailable(f"openvino runs on cpu, gpu, gpu:N or npu (Intel's), not on {device!r}")
+        present: list[str] = list(self._core.available_devices)
+        of_kind = [name for name in present if name.partition(".")[0] == kind.upper()]
+        found = [
+            name for name in of_kind if not number or (name.partition(".")[2] or "0") == number
+        ]  # a single GPU has no number
+        if not found:
+            raise EngineUnavailable(f"openvino finds no {device.upper()} here, only: {', '.join(present)}")
+        return next((name for name in found if kind == "gpu" and self._is_discrete(name)), found[0])
 
     def _is_discrete(self, name: str) -> bool:
         try:
             return bool(self._core.get_property(name, "DEVICE_TYPE") == self._openvino.properties.device.Type.DISCRETE)
         except RuntimeError:
-            log.warning("openvino lists %s but cannot use it", name, exc_info=True)
+            log.debug("openvino does not know the type of %s", name, exc_info=True)
             return False
+
+    def _property(self, name: str) -> Any:
+        """Asks the device for a property. Raises DeviceFailed if it does not answer."""
+        try:
+            return self._core.get_property(self._target, name)
+        except RuntimeError as error:
+            raise DeviceFailed(f"openvino lists {self._target} but cannot use it: {_last_line(error)}") from error
 
     def _pick_precision(self, precision: str, model: openvino.Model, recorded: str) -> str:
         """Returns the precision to compute in. recorded: the `auto_precision` of the model's metadata."""
-        native = self._core.get_property(self._target, "OPTIMIZATION_CAPABILITIES")
-        if precision == "auto":
-            # Never fp16 on a CPU: one that computes bf16 runs fp16 ten times slower.
-            fast = "BF16" if self._target == "CPU" else "FP16"
-            overflows = self._target != "CPU" and overflows_in_fp16(self._openvino.__version__, model)
-            if fast not in native or overflows:
-                return "fp32"
-            if recorded == "fp32" and fast == "BF16":
-                log.warning("%s: bf16 costs this model too much accuracy, as its file says: computing in fp32", self._path.stem)
-                return "fp32"
-            return fast.lower()
-        if precision not in HINTS:
-            raise ConfigError(f"no precision named {precision!r}; expected one of: auto, {', '.join(HINTS)}")
-        if precision != "fp32" and precision.upper() not in native:
-            raise EngineUnavailable(f"{self.device} does not compute {precision}")
-        return precision
+        native = self._property("OPTIMIZATION_CAPABILITIES")
+        picked = self._fastest_precision(native, model, recorded) if precision == "auto" else precision
+        if picked not in HINTS:
+            raise ConfigError(f"no precision named {picked!r}; expected one of: auto, {', '.join(HINTS)}")
+        if picked.upper() not in native and (picked != "fp32" or self._target.startswith("NPU")):
+            raise EngineUnavailable(f"{self.device} does not compute {picked}")
+        return picked
+
+    def _fastest_precision(self, native: Sequence[str], model: openvino.Model, recorded: str) -> str:
+        """Returns the fastest precision that is accurate enough. native: those of the device. recorded: as above."""
+        # Never fp16 on a CPU: one that computes bf16 runs fp16 ten times slower.
+        fast = "BF16" if self._target == "CPU" else "FP16"
+        overflows = self._target != "CPU" and overflows_in_fp16(self._openvino.__version__, model)
+        if fast not in native or overflows:
+            return "fp32"
+        if recorded == "fp32" and fast == "BF16":
+            log.warning("%s: bf16 costs this model too much accuracy, as its file says: computing in fp32", self._path.stem)
+            return "fp32"
+        return fast.lower()
 
     def _compile(self, width: int, height: int) -> deque[_Request]:
         check_size(width, height, self.size)
@@ -104,7 +128,14 @@ class OpenVinoEngine:
 
     def _properties(self, folder: Path | None) -> dict[str, str]:
         properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
+        if self._threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = str(self._threads)
         return properties if folder is None else properties | {"CACHE_DIR": str(folder)}
+
+    def limit_threads(self, threads: int) -> None:
+        if self._target != "CPU":
+            raise ThreadsRefused(self.name, self.device)
+        self._threads = threads
 
     def prepare(self, width: int, height: int) -> None:
         self._requests.get(width, height)

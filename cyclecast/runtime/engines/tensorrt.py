@@ -25,6 +25,7 @@ from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.plan import PlanFacts, Size, engine_of_plan, read_facts
 from cyclecast.runtime.plan_builder import cached_plan
 from cyclecast.runtime.tensorrt_library import import_tensorrt
+from cyclecast.runtime.threads import ThreadsRefused
 
 
 class TensorRtEngine:
@@ -139,6 +140,9 @@ class TensorRtEngine:
     def _is_capturable(self, context: Any, stream: int) -> bool:
         """Returns whether the work can be captured as a CUDA graph."""
         return True
+
+    def limit_threads(self, threads: int) -> None:
+        raise ThreadsRefused(self.name, self.device)
 
     def prepare(self, width: int, height: int) -> None:
         self._slots.get(width, height)

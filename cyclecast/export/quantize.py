@@ -1,0 +1,181 @@
+"""Quantizes frame models to int8 after training, for CPUs. Needs onnx, onnxruntime and nncf, not torch.
+
+Nagel et al. 2021, "A White Paper on Neural Network Quantization" (arXiv 2106.08295): symmetric, weights per channel, with bias
+correction (section 3). Quantizers are pairs of QuantizeLinear and DequantizeLinear, which all engines read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import nncf  # type: ignore[import-untyped]
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from cyclecast.errors import ConfigError, ModelError
+from cyclecast.export.agreement import TOLERANCE, Agreement, center_crop_resize, check_finite, compare_engines
+from cyclecast.export.save import save_model
+from cyclecast.files import atomic_write, check_output
+from cyclecast.runtime.engine import Image, frame_spec
+from cyclecast.runtime.engines import open_engine
+from cyclecast.runtime.onnx_file import describe
+from cyclecast.runtime.plan import engine_of_plan
+from cyclecast.spec import METADATA_KEY
+
+CALIBRATION_SIZE = (640, 360)  # (width, height) that photos are cropped and resized to, for models of any size
+MOST_CALIBRATED = 40  # photos that set the ranges; more change little
+LEAST_PHOTOS = 8
+HELD_OUT = 4  # each fourth photo sets no range, and measures what quantization costs
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+# What stays in floating point, the fastest first. The sums of residual blocks cost most: each adds its rounding to one signal.
+ATTEMPTS = (
+    (),
+    ("sums",),
+    ("sums", "first convolution"),
+    ("sums", "first convolution", "last convolution"),
+)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What `quantize` wrote."""
+
+    agreement: Agreement
+    """The difference from the model that was quantized, on photos that set no range."""
+    calibrated: int
+    """Number of photos that set the ranges."""
+    kept: tuple[str, ...]
+    """The parts that stay in floating point: sums (of residual blocks), first convolution, last convolution."""
+
+
+def quantize(
+    model: Path,
+    output: Path,
+    photos: Iterable[Image],
+    *,
+    overwrite: bool = False,
+    on_message: Callable[[str], None] | None = None,
+) -> Quantized:
+    """Writes the frame model as int8 to `output`, atomically.
+
+    The first of `ATTEMPTS` is kept whose output has at least 44 dB PSNR against the fp32 model's, over all photos that set no
+    range. photos: (H, W, 3) uint8 BGR of any size, like what will be styled; three of four set the ranges. on_message: called
+    with one line for each attempt that was not kept.
+
+    Raises ConfigError for fewer than 8 photos or a model that is not fp32, OutputError if the file exists or cannot be written,
+    and ModelError if the model cannot be quantized or no attempt reaches 44 dB.
+    """
+    check_output(output, overwrite)
+    if engine_of_plan(model) is not None:
+        raise ConfigError(f"{model}: a plan; quantize the ONNX model that it was built from")
+    size, metadata = describe(model)
+    spec = frame_spec(model, metadata)
+    source = onnx.load(str(model))
+    if spec.precision != "fp32" or any(node.op_type == "QuantizeLinear" for node in source.graph.node):
+        has = "quantized already" if spec.precision == "fp32" else spec.precision
+        raise ConfigError(f"{model}: {has}; quantize a model that was exported with --precision fp32")
+    _name_nodes(source)
+    fitted = [center_crop_resize(photo, *(size or CALIBRATION_SIZE)) for photo in photos]
+    if len(fitted) < LEAST_PHOTOS:
+        raise ConfigError(f"found {len(fitted)} photos to quantize with; expected at least {LEAST_PHOTOS}, better 50")
+    held_out = fitted[::HELD_OUT]
+    calibration = [photo for index, photo in enumerate(fitted) if index % HELD_OUT][:MOST_CALIBRATED]
+    spec = dataclasses.replace(spec, precision="int8", auto_precision="auto")
+    agreement = None
+    with atomic_write(output, overwrite) as partial, closing(open_engine(model, "onnxruntime", "cpu")) as exact:
+        for kept in ATTEMPTS:
+            quantized = _quantize_graph(model, source, calibration, kept)
+            helper.set_model_props(quantized, {METADATA_KEY: spec.to_json()})
+            save_model(quantized, partial)
+            check_finite(partial, held_out[:1], [None], "int8")
+            with closing(open_engine(partial, "onnxruntime", "cpu")) as engine:
+                (agreement,) = compare_engines(engine, exact, held_out, [size or CALIBRATION_SIZE])
+            if agreement.passed:
+                return Quantized(agreement, len(calibration), kept)
+            (on_message or (lambda line: None))(f"{agreement.psnr_db:.1f} dB PSNR with {_describe(kept)}: trying less in int8")
+        assert agreement is not None
+        raise ModelError(
+            f"{output}: not written: int8 has {agreement.psnr_db:.1f} dB PSNR against fp32 at best, expected at least "
+            f"{TOLERANCE['int8'][1]:g} dB; photos that are more like the footage may help"
+        )
+
+
+def _describe(kept: Sequence[str]) -> str:
+    return f"{', '.join(kept)} in floating point" if kept else "everything in int8"
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Gives each node a name of its own, in place."""
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{index}:{node.op_type}"
+
+
+def _quantize_graph(path: Path, source: onnx.ModelProto, photos: Sequence[Image], kept: Sequence[str]) -> onnx.ModelProto:
+    """Quantizes a graph except for `kept` and what follows its last convolution. Raises ModelError if that fails."""
+    nodes = list(source.graph.node)
+    convolutions = [index for index, node in enumerate(nodes) if node.op_type in CONVOLUTIONS]
+    if not convolutions:
+        raise ModelError(f"{path}: has no convolution, so int8 would make nothing faster")
+    ignored = [node.name for node in nodes[convolutions[-1] + 1 :]]
+    if "sums" in kept:
+        ignored += [node.name for node in nodes if node.op_type == "Add"]
+    if "first convolution" in kept:
+        ignored.append(nodes[convolutions[0]].name)
+    if "last convolution" in kept:
+        ignored.append(nodes[convolutions[-1]].name)
+    input_name = source.graph.input[0].name
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # nncf draws bars
+            quantized = nncf.quantize(
+                source,
+                nncf.Dataset(photos, lambda photo: {input_name: photo[None]}),
+                preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric, also for activations, as TensorRT needs them
+                subset_size=len(photos),
+                fast_bias_correction=False,  # layer after layer, each with the errors of those before it: gains 0.5 to 1 dB
+                ignored_scope=nncf.IgnoredScope(names=sorted(set(ignored)), validate=False),
+            )
+    except Exception as error:  # whatever nncf and ONNX Runtime raise for graphs that they cannot handle
+        logging.getLogger(__name__).debug("%s cannot be quantized", path, exc_info=True)
+        raise ModelError(f"{path}: cannot be quantized ({' '.join(str(error).split())[:200]})") from error
+    assert isinstance(quantized, onnx.ModelProto)
+    _keep_bytes(quantized)
+    return quantized
+
+
+def _keep_bytes(model: onnx.ModelProto) -> None:
+    """Gives frames and the styled image, whose values are whole numbers from 0 to 255, quantizers of scale 1, in place.
+
+    A frame's own range would clip the photos that are brighter than those that set it. A quantizer in place of the last Round
+    computes the same, and lets engines write bytes from the last convolution.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        source = producers.get(node.input[0])
+        if node.op_type == "QuantizeLinear" and source is not None and source.input[0] == model.graph.input[0].name:
+            scale = constants[node.input[1]]
+            scale.CopyFrom(numpy_helper.from_array(np.ones_like(numpy_helper.to_array(scale)), scale.name))
+    nodes = list(model.graph.node)
+    rounds = [index for index, node in enumerate(nodes) if node.op_type == "Round"]
+    if not rounds:
+        return
+    last = nodes[rounds[-1]]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "byte_scale"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), "byte_zero"))
+    pair = [
+        helper.make_node("QuantizeLinear", [last.input[0], "byte_scale", "byte_zero"], ["bytes"]),
+        helper.make_node("DequantizeLinear", ["bytes", "byte_scale", "byte_zero"], [last.output[0]]),
+    ]
+    nodes[rounds[-1] : rounds[-1] + 1] = pair
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
