@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer, Type
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from cyclecast.errors import InputError
@@ -132,7 +132,7 @@ def frame_from_bgr(image: Image, color: Color, pix_fmt: str, reformatter: VideoR
     frame = (reformatter or VideoReformatter()).reformat(
         av.VideoFrame.from_ndarray(image, format="bgr24"),
         format=pix_fmt,
-        dst_colorspace=SWSCALE_MATRICES.get(color.matrix, "ITU601"),
+        dst_colorspace=Colorspace[SWSCALE_MATRICES.get(color.matrix, "ITU601")],
         dst_color_range="JPEG" if color.range == FULL_RANGE else "MPEG",
         interpolation=EXACT_COLOR_FLAGS,
     )

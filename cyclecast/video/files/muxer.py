@@ -156,7 +156,7 @@ def _frames(parts: Sequence[Part], info: StreamInfo) -> Iterator[tuple[av.VideoF
         with _opened(part) as container:
             for frame in container.decode(video=0):
                 converted = reformatter.reformat(frame, format="bgr24", interpolation=EXACT_COLOR_FLAGS)
-                image = converted.to_ndarray()[: info.height, : info.width]
+                image = np.asarray(converted.to_ndarray(), np.uint8)[: info.height, : info.width]
                 tick = info.time_base if part.counts_ticks else frame.time_base or 0
                 seconds = part.first * info.time_base + (frame.pts or 0) * tick
                 alpha = read_alpha(frame)
