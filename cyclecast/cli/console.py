@@ -35,7 +35,7 @@ console = Console(file=messages, highlight=False, soft_wrap=True)
 MODEL = "A bundled model (`cyclecast models` lists them), or the path of an ONNX frame model or plan."
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
 EngineOption = Annotated[
-    str, typer.Option(help="Engine that runs the model: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime or torch.")
+    str, typer.Option(help="Engine that runs the model: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime, webgpu or torch.")
 ]
 DeviceOption = Annotated[
     str,
@@ -44,7 +44,7 @@ DeviceOption = Annotated[
         "npu, coreml or cuda:N; with onnxruntime also tensorrt:N."
     ),
 ]
-PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, fp32, bf16 or fp16.")]
+PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, int8, bf16, fp16 or fp32.")]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(

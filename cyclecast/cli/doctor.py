@@ -24,6 +24,7 @@ COLORS = {OK: "green", MISSING: "yellow", ERROR: "bold red"}
 GIB, MIB = 2**30, 2**20
 SYSTEM_OPENCV = "sudo apt install python3-opencv, and a venv with --system-site-packages"
 NOTES = {  # for engines that are not installed
+    "webgpu": "    # for a GPU of AMD, Intel or Apple",
     "tensorrt": "    # for an NVIDIA GPU",
     "tensorrt-rtx": "    # for an NVIDIA RTX GPU",
     "torch": "    # to train and export",

@@ -178,7 +178,7 @@ def verify(
         ),
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(help="Precision of the first engine's arithmetic: auto, fp32, bf16 or fp16.")
+        str, typer.Option(help="Precision of the first engine's arithmetic: auto, int8, bf16, fp16 or fp32.")
     ] = "auto",
     threads: ThreadsOption = None,
     frames: Annotated[

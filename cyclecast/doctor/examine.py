@@ -17,6 +17,7 @@ from cyclecast.doctor.libraries import (
     find_tensorrt,
     find_tensorrt_rtx,
     find_torch,
+    find_webgpu,
 )
 from cyclecast.doctor.opencv import OpenCv, find_opencv
 from cyclecast.doctor.problems import Problem, find_problems
@@ -54,7 +55,7 @@ def examine(cameras: bool = True) -> Health:
     """
     system = describe_system()  # before the checks, which may fill the cache
     owners = metadata.packages_distributions()
-    finders = (find_openvino, find_onnxruntime, find_tensorrt, find_tensorrt_rtx)
+    finders = (find_openvino, find_onnxruntime, find_webgpu, find_tensorrt, find_tensorrt_rtx)
     pool = ThreadPoolExecutor(PARALLEL_CHECKS)
     try:
         video, gpus = pool.submit(find_codecs), pool.submit(find_gpus)

@@ -20,6 +20,7 @@ INSTALL = {
     "onnxruntime on NVIDIA": "pip install 'cyclecast[gpu]'",
     "tensorrt": "pip install 'cyclecast[tensorrt]'",
     "tensorrt-rtx": "pip install 'cyclecast[tensorrt-rtx]'",
+    "webgpu": "pip install 'cyclecast[webgpu]'",
     "torch": "pip install 'cyclecast[train]'",
 }
 AZURE_PROVIDER = "AzureExecutionProvider"  # calls a service on the network; models without its operators run on the CPU
@@ -107,6 +108,17 @@ def find_onnxruntime(owners: Owners) -> Library:
         return devices
 
     return find_library("onnxruntime", ["onnxruntime"], owners, onnxruntime_facts, find_devices)
+
+
+def find_webgpu(owners: Owners) -> Library:
+    """Finds ONNX Runtime's plugin for WebGPU, and the GPU that it chooses. Runs a frame on it."""
+
+    def find_devices(facts: dict[str, Any]) -> list[Device]:
+        result = call(run_frame, "webgpu", "gpu", seconds=LIBRARY_TIMEOUT_S)
+        description, precision = result.value or ("", "")
+        return [Device("gpu", description, [precision] if precision else [], result.failure is None, result.failure)]
+
+    return find_library("webgpu", ["onnxruntime_ep_webgpu"], owners, module_facts, find_devices)
 
 
 def find_tensorrt(owners: Owners) -> Library:
@@ -218,15 +230,15 @@ def cuda_facts() -> list[str]:
     return [f"{gpu.name}, SM {gpu.capability}" for gpu in map(Gpu, range(count))]
 
 
-def run_frame(engine: str, device: str) -> str:
-    """Runs one frame through the bundled model; the precision it ran in. Raises what `load` and the engine raise."""
+def run_frame(engine: str, device: str) -> tuple[str, str]:
+    """Runs one frame through the bundled model. Returns the engine's device and precision; raises what `load` and `run` raise."""
     import numpy as np
 
     from cyclecast.runtime.model import load
 
     with load("monet", engine, device) as model:
         model(np.zeros((32, 32, 3), np.uint8))
-        return model.engine.precision
+        return model.engine.device, model.engine.precision
 
 
 def start_provider(provider: str) -> list[str]:

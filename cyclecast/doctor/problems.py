@@ -78,7 +78,11 @@ def _gpu_problems(gpus: Gpus, engines: list[Library]) -> Iterator[Problem]:
     for node in gpus.render_nodes:
         if not node.accessible:
             yield Problem(f"no permission for {node.path} ({node.maker})", _join_group("render"), False)
-    openvino = next(engine for engine in engines if engine.name == "openvino")
+    openvino, webgpu = (next(engine for engine in engines if engine.name == name) for name in ("openvino", "webgpu"))
+    if any(node.maker == "AMD" and node.accessible for node in gpus.render_nodes) and not (webgpu.runs or _may_run(webgpu)):
+        failure = webgpu.failure or next((device.failure for device in webgpu.devices), None)
+        fix = "sudo apt install libvulkan1 mesa-vulkan-drivers" if webgpu.loads else webgpu.install
+        yield Problem(f"no engine here can use the AMD GPU{f' ({failure})' if failure else ''}", fix, False)
     has_intel = any(node.maker == "Intel" and node.accessible for node in gpus.render_nodes)
     if has_intel and openvino.loads and not any(device.name.startswith("GPU") for device in openvino.devices):
         what = "openvino does not find the Intel GPU: its compute driver is missing"

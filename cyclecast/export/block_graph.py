@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cyclecast.export.frame_graph import MID_GRAY, FrameGraph, fold_colors, to_fp16, with_colors_of, without_padding
+from cyclecast.export.frame_graph import MID_GRAY, FrameGraph, fold_colors, round_levels, to_fp16, with_colors_of, without_padding
 from cyclecast.training.networks import FrameGenerator, ImageGenerator
 
 
@@ -53,7 +53,7 @@ class BlockGraph(nn.Module):
         out = self.network(channels.to(self.dtype)).float()
         changes_later = self.skip or self.keep_colors or self.strength != 1
         if not changes_later:
-            out = torch.clamp(out, 0.0, 255.0).round()
+            out = round_levels(torch.clamp(out, 0.0, 255.0))
         rows, columns = rows - 2, columns - 2
         blocks = out.permute(0, 2, 3, 1).reshape(1, rows, columns, factor, 3 * factor).permute(0, 1, 3, 2, 4)
         styled = blocks.reshape(1, rows * factor, columns * factor, 3)
@@ -71,7 +71,7 @@ class BlockGraph(nn.Module):
             x_first, styled_first = x.permute(0, 3, 1, 2), styled.permute(0, 3, 1, 2)
             styled = with_colors_of(x_first, styled_first, self.keep_colors).permute(0, 2, 3, 1)
         styled = torch.clamp(styled, 0.0, 255.0)
-        return torch.round(x + self.strength * (styled - x))
+        return round_levels(x + self.strength * (styled - x))
 
 
 def frame_graph(

@@ -53,7 +53,7 @@ class FrameGraph(nn.Module):
         out = torch.clamp(out, 0.0, 255.0)
         if self.strength != 1:
             out = x + self.strength * (out - x)
-        return out.round().permute(0, 2, 3, 1).to(torch.uint8)
+        return round_levels(out).permute(0, 2, 3, 1).to(torch.uint8)
 
 
 class LatentGraph(nn.Module):
@@ -69,7 +69,7 @@ class LatentGraph(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         images = self.generator(latent.to(self.dtype)).float().flip(1)  # (N, C, H, W) in [-1, 1], BGR
-        levels = torch.clamp((images + 1.0) * MID_GRAY, 0.0, 255.0).round().permute(0, 2, 3, 1)
+        levels = round_levels(torch.clamp((images + 1.0) * MID_GRAY, 0.0, 255.0)).permute(0, 2, 3, 1)
         return levels.expand(-1, -1, -1, 3).to(torch.uint8)
 
 
@@ -113,7 +113,12 @@ def to_gray(x: Tensor, gray: str) -> Tensor:
     """Converts (N, 3, H, W) BGR in [0, 255] to gray (N, 1, H, W). The luma is rounded, as in an image file."""
     weights = torch.tensor(GRAY_WEIGHTS[gray], dtype=x.dtype)
     out = functional.conv2d(x, weights[None, :, None, None])
-    return out.round() if gray == "luma" else out
+    return round_levels(out) if gray == "luma" else out
+
+
+def round_levels(x: Tensor) -> Tensor:
+    """Rounds gray levels, halves up. ONNX's Round, halves to even, would run on the CPU in WebGPU, which has no kernel for it."""
+    return torch.floor(x + 0.5)
 
 
 def with_colors_of(source: Tensor, styled: Tensor, share: float) -> Tensor:

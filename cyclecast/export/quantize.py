@@ -155,7 +155,7 @@ def _quantize_graph(path: Path, source: onnx.ModelProto, photos: Sequence[Image]
 def _keep_bytes(model: onnx.ModelProto) -> None:
     """Gives frames and the styled image, whose values are whole numbers from 0 to 255, quantizers of scale 1, in place.
 
-    A frame's own range would clip the photos that are brighter than those that set it. A quantizer in place of the last Round
+    A frame's own range would clip the photos that are brighter than those that set it. A quantizer in place of the last rounding
     computes the same, and lets engines write bytes from the last convolution.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
@@ -166,14 +166,15 @@ def _keep_bytes(model: onnx.ModelProto) -> None:
             scale = constants[node.input[1]]
             scale.CopyFrom(numpy_helper.from_array(np.ones_like(numpy_helper.to_array(scale)), scale.name))
     nodes = list(model.graph.node)
-    rounds = [index for index, node in enumerate(nodes) if node.op_type == "Round"]
+    rounds = [index for index, node in enumerate(nodes) if node.op_type in ("Round", "Floor")]
     if not rounds:
         return
     last = nodes[rounds[-1]]
+    exact = last.input[0] if last.op_type == "Round" else producers[last.input[0]].input[0]  # Floor follows an addition of 0.5
     model.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "byte_scale"))
     model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), "byte_zero"))
     pair = [
-        helper.make_node("QuantizeLinear", [last.input[0], "byte_scale", "byte_zero"], ["bytes"]),
+        helper.make_node("QuantizeLinear", [exact, "byte_scale", "byte_zero"], ["bytes"]),
         helper.make_node("DequantizeLinear", ["bytes", "byte_scale", "byte_zero"], [last.output[0]]),
     ]
     nodes[rounds[-1] : rounds[-1] + 1] = pair

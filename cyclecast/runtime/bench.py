@@ -88,7 +88,7 @@ def measure_engines(
     opener: Opener = open_engine,
     threads: int | None = None,
 ) -> Bench:
-    """Times `count` frames through `model` on each engine, in its `auto` precision and, if that differs, in fp32.
+    """Times `count` frames through `model` on each engine, in its `auto` precision, int8, bf16 and fp32.
 
     model: a bundled name or a path. frames: (H, W, 3) uint8 BGR, all of one size; each runs once to warm up, then they repeat in
     turn. engines: keys of `ENGINES` or "auto"; none: all engines of this machine, or a plan's own. device: as in `load`.
@@ -222,15 +222,18 @@ def _available_engines(
 
 
 def _precisions(engine: Engine, open_engine_of: Callable[[str, str], Engine]) -> list[str]:
-    """Returns the precision that `auto` chose, and fp32 if the engine computes that too."""
-    if engine.precision == "fp32":
-        return ["fp32"]
-    try:
-        open_engine_of(engine.name, "fp32").close()
-    except EngineUnavailable as error:
-        log.debug("no fp32: %s", error)
-        return [engine.precision]
-    return [engine.precision, "fp32"]
+    """Returns the precision that `auto` chose, then int8, bf16 and fp32 if the engine computes those too."""
+    found = [engine.precision]
+    for precision in ("int8", "bf16", "fp32"):
+        if precision == engine.precision:
+            continue
+        try:
+            open_engine_of(engine.name, precision).close()
+        except EngineUnavailable as error:
+            log.debug("no %s: %s", precision, error)
+        else:
+            found.append(precision)
+    return sorted(found, key="fp32".__eq__)
 
 
 def _in_fp32(path: Path, frames: Sequence[Image]) -> list[Image]:

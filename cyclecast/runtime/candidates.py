@@ -28,7 +28,10 @@ CANDIDATES = (
     Candidate("openvino", "gpu", "Intel GPUs, a discrete one before an integrated one; leaves the CPU to other programs"),
     Candidate("openvino", "npu", "Intel NPUs; leaves CPU and GPU to other programs"),
     Candidate("onnxruntime", "coreml", "Macs: their GPU and Neural Engine"),
-    Candidate("openvino", "cpu", "the faster engine on CPUs, in bf16 where the CPU computes it"),
+    Candidate("webgpu", "gpu", "GPUs of AMD, Apple and others, where the extra `webgpu` is installed"),
+    Candidate(
+        "openvino", "cpu", "the fastest engine on CPUs: bundled models in int8 (x86), others in bf16 where the CPU computes it"
+    ),
     Candidate("onnxruntime", "cpu", "CPUs and models that OpenVINO does not support"),
 )
 OWN_ROWS = ("cpu", "npu", "coreml")  # devices that only the engines with a row for them have

@@ -49,7 +49,7 @@ class Engine(Protocol):
     device: str
     """The device that computes, for people."""
     precision: str
-    """Precision of the arithmetic: fp32, bf16 or fp16."""
+    """Precision of the arithmetic: int8, fp32, bf16 or fp16."""
     size: tuple[int, int] | None
     """(width, height) that the model is fixed to; None: any size from 16x16 up."""
     metadata: str | None
@@ -164,6 +164,14 @@ def frame_spec(model: str | Path, metadata: str | None) -> ModelSpec:
     if spec.model_type == "latent":
         raise ModelError(f"{model}: {LATENT_MODEL}")
     return spec
+
+
+def check_precision(engine: str, own: str, requested: str) -> None:
+    """Raises EngineUnavailable unless `requested` is "auto" or the precision that the file itself has, with what to type."""
+    if requested in ("auto", own):
+        return
+    remedy = "`cyclecast quantize` writes it in int8" if requested == "int8" else f"export it in {requested}"
+    raise EngineUnavailable(f"{engine} computes this model in {own}, not in {requested}; {remedy}")
 
 
 TensorSpec = tuple[str, Sequence[int | None]]  # dtype as the library names it; dimensions, None for any

@@ -118,6 +118,11 @@ def processor_name() -> str:
     return _cpuinfo(Path("/"), "model name") or platform.processor() or platform.machine()
 
 
+def is_x86() -> bool:
+    """Returns whether the CPU is one of Intel's or AMD's, with 64 bits."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
 def usable_cores() -> int:
     """Counts the logical cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

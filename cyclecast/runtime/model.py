@@ -11,11 +11,9 @@ from cyclecast.future import Future
 from cyclecast.runtime.engine import Engine, Image, OnBuild, spec_from_metadata
 from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.runtime.file_type import how_to_convert
-from cyclecast.runtime.model_file import ModelFile, read_model_file
+from cyclecast.runtime.model_file import BUNDLED, ModelFile, read_model_file
 from cyclecast.runtime.plan import Size, engine_of_plan
 from cyclecast.spec import ModelSpec
-
-BUNDLED = Path(__file__).parent.parent / "models"
 
 
 def bundled_models() -> dict[str, Path]:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from cyclecast.errors import EngineError, MissingModelError, ModelError
 
+BUNDLED = Path(__file__).parent.parent / "models"
+"""The folder of the models that ship with cyclecast; in its folder `int8` are the same models in int8."""
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -25,6 +28,12 @@ class ModelFile:
     def digest(self) -> str:
         """Returns the SHA-256 of the content, in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
+
+    @cached_property
+    def in_int8(self) -> ModelFile | None:
+        """Returns a bundled model in int8, with at least 44 dB PSNR against this file; None for other models."""
+        path = BUNDLED / "int8" / self.path.name
+        return read_model_file(path) if self.path.parent == BUNDLED and path.is_file() else None
 
     @contextmanager
     def on_disk(self) -> Iterator[Path]:

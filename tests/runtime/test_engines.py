@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,22 +20,26 @@ import cyclecast
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.frame_graph import reference
+from cyclecast.runtime.bench import psnr_db
 from cyclecast.runtime.engine import Engine, PerSizeCache
 from cyclecast.runtime.engines import ENGINES, open_engine
 from cyclecast.runtime.engines.onnxruntime import in_place
 from cyclecast.runtime.engines.openvino import OpenVinoEngine, overflows_in_fp16
+from cyclecast.runtime.engines.webgpu import is_software_allowed
+from cyclecast.runtime.machine import is_x86
 from cyclecast.runtime.model import Model, bundled_models, load
 from cyclecast.runtime.onnx_file import openvino_core, openvino_library, read_model
 from cyclecast.spec import ModelSpec
+from cyclecast.video.files.images import read_image
 from cyclecast.video.scene import Scene
 from tests.conftest import moving_frames
 
 
 @pytest.fixture(params=list(ENGINES))
-def name(request: pytest.FixtureRequest, tiny_model: Path) -> str:
+def name(request: pytest.FixtureRequest, small_model: Path, software_gpu: None) -> str:
     """The name of each engine; skips those that this machine lacks."""
     try:
-        open_engine(tiny_model, request.param).close()
+        open_engine(small_model, request.param).close()
     except EngineUnavailable as error:
         pytest.skip(str(error))
     return str(request.param)
@@ -43,9 +48,27 @@ def name(request: pytest.FixtureRequest, tiny_model: Path) -> str:
 DEVICES = [("openvino", "gpu"), ("onnxruntime", "cuda:0"), ("onnxruntime", "tensorrt:0"), ("torch", "cuda:0")]
 
 
+@pytest.fixture
+def small_model(tmp_path: Path) -> Path:
+    """A frame model of three nodes for SwiftShader, on which a frame through `tiny_model` takes a second: 255 - frame."""
+    ports = [helper.make_tensor_value_info(port, TensorProto.UINT8, [1, "h", "w", 3]) for port in "xy"]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["white", "values"], ["inverted"]),
+        helper.make_node("Cast", ["inverted"], ["y"], to=TensorProto.UINT8),
+    ]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [helper.make_tensor("white", TensorProto.FLOAT, [], [255.0])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, {"cyclecast": ModelSpec(recipe="cyclegan").to_json()})
+    onnx.save(model, str(tmp_path / "small.onnx"))
+    return tmp_path / "small.onnx"
+
+
 @pytest.fixture(params=[*((engine, "auto") for engine in (*ENGINES, "torch")), *DEVICES], ids="-".join)
-def engine(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """The tiny model in fp32 on each engine, torch too, with device `auto` and with `DEVICES`.
+def engine(
+    request: pytest.FixtureRequest, tiny_model: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, software_gpu: None
+) -> Engine:
+    """The tiny model in fp32 on each engine, torch too, with device `auto` and with `DEVICES`; on SwiftShader the small one.
 
     Skips engines and devices that this machine lacks.
     """
@@ -53,9 +76,14 @@ def engine(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest
     if device.startswith("tensorrt"):
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # the only way to turn TF32 off in this provider
     try:
-        return cyclecast.open_engine(tiny_model, name, device, "fp32")
+        return cyclecast.open_engine(small_model if on_software(name) else tiny_model, name, device, "fp32")
     except EngineUnavailable as error:
         pytest.skip(str(error))
+
+
+def on_software(engine: str) -> bool:
+    """Returns whether this engine computes on SwiftShader in place of a GPU."""
+    return engine == "webgpu" and is_software_allowed()
 
 
 def test_an_engine_reports_its_name_device_and_precision(engine: Engine) -> None:
@@ -71,6 +99,8 @@ def test_the_output_equals_pytorchs_within_a_gray_level(engine: Engine, run: Pat
 
     from cyclecast.training.networks import ResnetGenerator
 
+    if on_software(engine.name):
+        pytest.skip("takes seconds on SwiftShader; test_webgpu.py compares a faster model")
     frame = moving_frames(3, *size)[1]
     styled = engine.run(frame)
     assert styled.shape == frame.shape and styled.dtype == np.uint8
@@ -334,7 +364,9 @@ BROKEN_METADATA = ["[]", "not json", '{"size": "64x48"}', '{"architecture": "res
 
 
 @pytest.mark.parametrize("name", [*ENGINES, "torch", "auto"])
-def test_malformed_metadata_are_a_model_error_in_every_engine(name: str, tmp_path: Path, tiny_model: Path) -> None:
+def test_malformed_metadata_are_a_model_error_in_every_engine(
+    name: str, tmp_path: Path, tiny_model: Path, software_gpu: None
+) -> None:
     model = onnx.load(str(tiny_model))
     for text in BROKEN_METADATA:
         helper.set_model_props(model, {"cyclecast": text})
@@ -450,6 +482,23 @@ def test_bundled_models_are_small_have_cards_and_run() -> None:
             styled = model(frame)
         assert styled.shape == frame.shape
         assert styled.std() > 5 and np.abs(styled.astype(int) - frame).mean() > 3  # neither flat nor the input
+
+
+@pytest.mark.skipif(not is_x86(), reason="auto chooses int8 on x86 only")
+def test_auto_runs_bundled_models_in_int8(tmp_path: Path) -> None:
+    frame = read_image(Path(__file__).parents[2] / "docs" / "street.jpg")
+    for name in bundled_models():
+        with load(name) as chosen, load(name, "openvino", "cpu", "fp32") as exact:
+            assert (chosen.engine.name, chosen.engine.precision, exact.engine.precision) == ("openvino", "int8", "fp32")
+            assert chosen.spec.name == exact.spec.name == name and chosen.identity != exact.identity
+            assert 40 < psnr_db([exact(frame)], [chosen(frame)]) < 90, name  # one image; 44 over the photos of `quantize`
+    with load("pencil", "onnxruntime") as engine:
+        assert engine.engine.precision == "fp32"  # int8 is not faster there
+    shutil.copy(bundled_models()["pencil"], tmp_path / "mine.onnx")
+    with load(tmp_path / "mine.onnx", "openvino", "cpu") as mine:
+        assert mine.engine.precision in ("bf16", "fp32")
+    with pytest.raises(EngineUnavailable, match="in fp32, not in int8; `cyclecast quantize` writes it in int8"):
+        load(tmp_path / "mine.onnx", precision="int8")
 
 
 def test_an_unknown_name_lists_the_bundled_models() -> None:

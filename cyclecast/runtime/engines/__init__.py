@@ -14,6 +14,8 @@ from cyclecast.runtime.engine import DeviceFailed, Engine, Image, UnreadableMode
 from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
 from cyclecast.runtime.engines.tensorrt import TensorRtEngine, TensorRtRtxEngine
+from cyclecast.runtime.engines.webgpu import WebGpuEngine
+from cyclecast.runtime.machine import is_x86
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.plan import engine_of_plan
 from cyclecast.runtime.threads import ThreadsRefused, check_threads
@@ -29,6 +31,7 @@ ENGINES: dict[str, Callable[[Path | ModelFile, str, str], Engine]] = {
     "tensorrt-rtx": TensorRtRtxEngine,
     "openvino": OpenVinoEngine,
     "onnxruntime": OnnxRuntimeEngine,
+    "webgpu": WebGpuEngine,
 }
 
 
@@ -40,8 +43,8 @@ def open_engine(
     It reads the file once: a file that is replaced or deleted later changes nothing.
 
     engine: "auto" or a key of `ENGINES`; a plan runs on its own engine only. device: "auto" (the best device present), "cpu",
-    "gpu", "gpu:N", "npu", "coreml" or "cuda:N". precision: "auto", "fp32", "bf16" or "fp16". threads: the number of CPU threads
-    that compute; None: the engine's choice.
+    "gpu", "gpu:N", "npu", "coreml" or "cuda:N". precision: "auto", "int8", "fp32", "bf16" or "fp16". threads: the number of CPU
+    threads that compute; None: the engine's choice.
 
     If the engine or the device is "auto", the first of `CANDIDATES` that works is chosen. Other devices than the CPU first
     compute a small frame, which is compared with the CPU's. A model that cyclecast did not export is tried on the CPU, too. If
@@ -98,7 +101,12 @@ def _choose(candidates: Sequence[Candidate], file: ModelFile, precision: str, th
 
 
 def _open(name: str, file: ModelFile, device: str, precision: str, threads: int | None) -> Engine:
-    """Opens an engine, with a limited number of CPU threads unless `threads` is None."""
+    """Opens an engine, with a limited number of CPU threads unless `threads` is None.
+
+    Opens a bundled model in int8 if that is requested, or if `auto` may choose the precision and int8 is the fastest.
+    """
+    if precision == "int8" or (precision == "auto" and (name, device) == ("openvino", "cpu") and is_x86()):
+        file = file.in_int8 or file
     engine = ENGINES[name](file, device, precision)
     if threads is not None:
         try:

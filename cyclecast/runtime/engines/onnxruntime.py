@@ -19,6 +19,7 @@ from cyclecast.runtime.engine import (
     TensorSpec,
     UnreadableModel,
     check_frame,
+    check_precision,
     check_shape,
     check_size,
     dense,
@@ -71,8 +72,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
         inputs, outputs = session.get_inputs(), session.get_outputs()
         self.size = frame_size(path, _tensors(inputs), _tensors(outputs))
         self._free = [name if isinstance(name, str) else None for name in inputs[0].shape[1:3]]  # symbols of H and W
-        if precision not in ("auto", self.precision):
-            raise EngineUnavailable(f"onnxruntime computes this model in {self.precision}, not in {precision}")
+        check_precision(self.name, self.precision, precision)
         self._input = inputs[0].name
         self._sessions = PerSizeCache(self._specialize)
 
@@ -140,9 +140,6 @@ class OnnxRuntimeEngine(SynchronousEngine):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         for name, value in dimensions.items():
             options.add_free_dimension_override_by_name(name, value)
-        providers = [
-            (name, values | (CUDA_GRAPH_OPTIONS.get(name, {}) if cuda_graph else {})) for name, values in self._providers
-        ]
         try:
             with self._file.on_disk() as path:
                 if found := how_to_convert(path):
@@ -150,7 +147,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
                 session = self._onnxruntime.InferenceSession(
                     str(path),
                     options,
-                    providers=providers,
+                    providers=self._add_providers(options, cuda_graph),
                     enable_fallback=0,  # a fallback would print to stdout and run without the GPU
                 )
         except CyclecastError:
@@ -163,10 +160,18 @@ class OnnxRuntimeEngine(SynchronousEngine):
         self._require_provider(session)
         return session
 
+    def _add_providers(self, options: Any, cuda_graph: bool) -> list[Provider]:
+        """Returns the providers for a session; an engine may add its own to the session's options instead."""
+        return [(name, values | (CUDA_GRAPH_OPTIONS.get(name, {}) if cuda_graph else {})) for name, values in self._providers]
+
     def _specialize(self, width: int, height: int) -> Run:
         check_size(width, height, self.size)
         sizes = zip(self._free, (height, width), strict=True)
         fixed = {name: value for name, value in sizes if name is not None}
+        return self._open_for_size(fixed, (1, height, width, 3))
+
+    def _open_for_size(self, fixed: dict[str, int], shape: tuple[int, ...]) -> Run:
+        """Opens a session whose free dimensions have these values, for frames of this shape."""
         if self._gpu is None:
             session = self._open(fixed)
             return lambda batch: np.asarray(session.run(None, {self._input: batch})[0], np.uint8)
@@ -174,7 +179,7 @@ class OnnxRuntimeEngine(SynchronousEngine):
             session = self._open(fixed, cuda_graph=True)
         except ModelError:  # part of this model runs on the CPU, which a CUDA graph cannot record
             session = self._open(fixed)
-        return in_place(session, (1, height, width, 3), "cuda", self._gpu)
+        return in_place(session, shape, "cuda", self._gpu)
 
     def limit_threads(self, threads: int) -> None:
         if not self._is_on_cpu():

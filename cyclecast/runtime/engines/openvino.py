@@ -21,6 +21,7 @@ from cyclecast.runtime.engine import (
     OnBuild,
     PerSizeCache,
     check_frame,
+    check_precision,
     check_size,
     dense,
     frame_spec,
@@ -29,6 +30,7 @@ from cyclecast.runtime.machine import cache_folder, shrink_cache
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import describe, openvino_core, openvino_library, read_model
 from cyclecast.runtime.threads import ThreadsRefused
+from cyclecast.spec import ModelSpec
 
 if TYPE_CHECKING:
     import openvino
@@ -57,7 +59,8 @@ class OpenVinoEngine:
         with self._file.on_disk() as path:
             graph = read_model(self._core, path)
         self.size, self.metadata = describe(self._path, graph)
-        self.precision = self._pick_precision(precision, graph, frame_spec(self._path, self.metadata).auto_precision)
+        spec = frame_spec(self._path, self.metadata)
+        self.precision = self._pick_precision(precision, graph, spec)
         self._threads: int | None = None
         self._requests = PerSizeCache(self._compile, release=_wait_for_all)
 
@@ -89,18 +92,25 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise DeviceFailed(f"openvino lists {self._target} but cannot use it: {_last_line(error)}") from error
 
-    def _pick_precision(self, precision: str, model: openvino.Model, recorded: str) -> str:
-        """Returns the precision to compute in. recorded: the `auto_precision` of the model's metadata."""
+    def _pick_precision(self, precision: str, model: openvino.Model, spec: ModelSpec) -> str:
+        """Returns the precision to compute in, and sets that of the parts of an int8 model that are not in int8."""
         native = self._property("OPTIMIZATION_CAPABILITIES")
-        picked = self._fastest_precision(native, model, recorded) if precision == "auto" else precision
-        if picked not in HINTS:
-            raise ConfigError(f"no precision named {picked!r}; expected one of: auto, {', '.join(HINTS)}")
+        fastest = self._fastest_precision(native, model, spec.auto_precision)
+        self._hint = HINTS[fastest]
+        if precision not in ("auto", "int8", *HINTS):
+            raise ConfigError(f"no precision named {precision!r}; expected one of: auto, int8, {', '.join(HINTS)}")
+        if "int8" in (precision, spec.precision):
+            check_precision(self.name, spec.precision, precision)
+            return "int8"
+        picked = fastest if precision == "auto" else precision
+        self._hint = HINTS[picked]
         if picked.upper() not in native and (picked != "fp32" or self._target.startswith("NPU")):
             raise EngineUnavailable(f"{self.device} does not compute {picked}")
         return picked
 
     def _fastest_precision(self, native: Sequence[str], model: openvino.Model, recorded: str) -> str:
-        """Returns the fastest precision that is accurate enough. native: those of the device. recorded: as above."""
+        """Returns the fastest precision that is accurate enough. native: those of the device. recorded: the
+        `auto_precision` of the model's metadata."""
         # Never fp16 on a CPU: one that computes bf16 runs fp16 ten times slower.
         fast = "BF16" if self._target == "CPU" else "FP16"
         overflows = self._target != "CPU" and overflows_in_fp16(self._openvino.__version__, model)
@@ -127,7 +137,7 @@ class OpenVinoEngine:
         return deque(_Request(self._openvino, compiled) for _ in range(IN_FLIGHT))
 
     def _properties(self, folder: Path | None) -> dict[str, str]:
-        properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
+        properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._hint}
         if self._threads is not None:
             properties["INFERENCE_NUM_THREADS"] = str(self._threads)
         return properties if folder is None else properties | {"CACHE_DIR": str(folder)}

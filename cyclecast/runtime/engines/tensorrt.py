@@ -14,6 +14,7 @@ from cyclecast.runtime.engine import (
     OnBuild,
     PerSizeCache,
     check_frame,
+    check_precision,
     check_shape,
     check_size,
     frame_spec,
@@ -56,10 +57,7 @@ class TensorRtEngine:
             with self._file.on_disk() as found:
                 self.size, self.metadata = describe(found)
             self.precision = spec_from_metadata(path, self.metadata).precision
-        if precision not in ("auto", self.precision):
-            raise EngineUnavailable(
-                f"{self.name} computes this model in {self.precision}, not in {precision}; export it in {precision}"
-            )
+        check_precision(self.name, self.precision, precision)
         self._slots = PerSizeCache(self._open, release=ExecutionSlots.close)
 
     def _index(self, device: str) -> int:
