@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import io
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,17 +166,29 @@ def _keep_bytes(model: onnx.ModelProto) -> None:
             scale = constants[node.input[1]]
             scale.CopyFrom(numpy_helper.from_array(np.ones_like(numpy_helper.to_array(scale)), scale.name))
     nodes = list(model.graph.node)
-    rounds = [index for index, node in enumerate(nodes) if node.op_type in ("Round", "Floor")]
+    exact = {index: _unrounded(node, producers, constants) for index, node in enumerate(nodes)}
+    rounds = [(index, name) for index, name in exact.items() if name is not None]
     if not rounds:
         return
-    last = nodes[rounds[-1]]
-    exact = last.input[0] if last.op_type == "Round" else producers[last.input[0]].input[0]  # Floor follows an addition of 0.5
+    index, unrounded = rounds[-1]
     model.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "byte_scale"))
     model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), "byte_zero"))
     pair = [
-        helper.make_node("QuantizeLinear", [exact, "byte_scale", "byte_zero"], ["bytes"]),
-        helper.make_node("DequantizeLinear", ["bytes", "byte_scale", "byte_zero"], [last.output[0]]),
+        helper.make_node("QuantizeLinear", [unrounded, "byte_scale", "byte_zero"], ["bytes"]),
+        helper.make_node("DequantizeLinear", ["bytes", "byte_scale", "byte_zero"], [nodes[index].output[0]]),
     ]
-    nodes[rounds[-1] : rounds[-1] + 1] = pair
+    nodes[index : index + 1] = pair
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def _unrounded(
+    node: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
+) -> str | None:
+    """Returns the name of the values that a node rounds to whole numbers, by Round or by Floor after + 0.5; None for others."""
+    if node.op_type == "Round":
+        return str(node.input[0])
+    half = producers.get(node.input[0]) if node.op_type == "Floor" else None
+    if half is None or half.op_type != "Add" or half.input[1] not in constants:
+        return None
+    return str(half.input[0]) if np.all(numpy_helper.to_array(constants[half.input[1]]) == 0.5) else None
