@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
@@ -28,7 +29,7 @@ from cyclecast.runtime.machine import machine_name
 from cyclecast.training.checkpoint import generator_from_checkpoint, translators_from_checkpoint
 from cyclecast.training.config import data_settings
 from cyclecast.training.data import open_domain, to_bytes
-from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
+from cyclecast.training.evaluate.distribution import ImageNetFeatures, extract_features, fid_kid_of_features
 from cyclecast.training.recipes.distill import DistillConfig
 from cyclecast.training.report import Page
 from cyclecast.training.reproduce.experiment import Experiment, load_state
@@ -72,6 +73,11 @@ def main() -> None:
     torch.manual_seed(0)  # for the random shifts of the teacher's grid
     targets = to_bytes(torch.cat([shift_averaged(teacher, photo, shifts=4) for photo in photos.split(1)])).float()
     experiment, extractor, rows = Experiment(args.out), ImageNetFeatures(), list[dict[str, Any]]()
+    of_real = extract_features(real, extractor)
+
+    def kid(images: Tensor) -> float:
+        return round(fid_kid_of_features(of_real, extract_features(images, extractor), extractor.space).kid_mean, 4)
+
     settings = data_paths | {"teacher": args.teacher, "direction": args.direction, "steps": args.steps}
     teacher_settings = load_state(args.teacher)["config"]
     settings |= {key: teacher_settings[key] for key in ("load_size", "load_size_max", "crop_size", "batch_size")}
@@ -87,16 +93,15 @@ def main() -> None:
                 "ms": round(model_ms, 2),
                 "bytes": size,
                 "psnr_db": round(decibels(float((outputs.float() - targets).square().mean())), 2),
-                "kid": round(fid_kid(real, outputs, extractor).kid_mean, 4),
+                "kid": kid(outputs),
             }
         )
-    kid = round(fid_kid(real, targets.byte(), extractor).kid_mean, 4)
     results = {
         "machine": machine_name(),
         "engine": engine,
         "size": args.size,
         "steps": args.steps,
-        "teacher_kid": kid,
+        "teacher_kid": kid(targets.byte()),
         "rows": rows,
     }
     page = Page("Shapes of the frame generator", f"{args.steps} steps of imitation each; {engine}, {args.size}")

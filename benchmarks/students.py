@@ -30,7 +30,7 @@ from cyclecast.export.checkpoints import read_generator
 from cyclecast.export.onnx import export_onnx
 from cyclecast.measure import first_frames
 from cyclecast.training.data import open_domain, to_bytes
-from cyclecast.training.evaluate.distribution import ImageNetFeatures, fid_kid
+from cyclecast.training.evaluate.distribution import ImageNetFeatures, extract_features, fid_kid_of_features
 from cyclecast.training.evaluate.domains import DomainPaths
 from cyclecast.training.evaluate.flicker import structure_kept, warping_error
 from cyclecast.training.report import add_caption
@@ -66,10 +66,13 @@ def figures(
     clips: list[Path],
     seconds: float,
 ) -> dict[str, Any]:
-    """Computes KID (mean and deviation over its subsets), SSIM to the photo, warping error of each clip and their mean."""
+    """Computes KID (mean and deviation over its subsets), SSIM to the photo, warping error of each clip and their mean.
+
+    real: the features of real images.
+    """
     outputs = [paint(photo) for photo in photos]
     images = torch.from_numpy(np.stack(outputs)[..., ::-1].copy()).permute(0, 3, 1, 2)
-    distance = fid_kid(real, images, features)
+    distance = fid_kid_of_features(real, extract_features(images, features), features.space)
     errors = {}
     for clip in clips:
         errors[clip.stem] = warping_error(first_frames(clip, seconds), map(on_frames, first_frames(clip, seconds))).mean
@@ -129,7 +132,8 @@ def main() -> None:
             train, test, _ = paths.splits(direction[0])
             photos = to_bytes(open_domain(test or train, (SIDE, SIDE), SIDE).first(args.photos, SIDE))
             frames = list(photos.permute(0, 2, 3, 1).flip(3).contiguous().numpy())
-            real = to_bytes(open_domain(args.real or paths.splits(direction[2])[0], (SIDE, SIDE), SIDE).first(500, SIDE))
+            target = to_bytes(open_domain(args.real or paths.splits(direction[2])[0], (SIDE, SIDE), SIDE).first(500, SIDE))
+            real = extract_features(target, features)
             subjects = {"teacher": (Path(settings["teacher"]), 1.0), "student": (run, 1 / scale)}
             subjects |= {other.name: (other, 1.0) for other in args.others}
             painters, on_frames = {}, {}

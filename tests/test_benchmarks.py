@@ -187,6 +187,7 @@ def test_temporal_smoothing_is_compared_with_none(clip: Path, tiny_model: Path) 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=[pytest.mark.gpu, on_cuda])])
 def test_engines_are_compared_with_the_devices_matrix_rate(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     export_in_size(engines, (64, 48), monkeypatch)
+    monkeypatch.setattr(engines, "matrix_rate", partial(engines.matrix_rate, seconds=0.1))
     figures = figures_of("engines", "--device", device, "--generator", "frame", "--sizes", "64x48", "--frames", "2")
     assert {row["engine"] for row in figures["rows"]} >= {"torch eager", "onnxruntime"}
     assert set(figures["tera_operations_per_second"]) == {"fp32", "bf16" if device == "cpu" else "fp16"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -26,6 +27,7 @@ from cyclecast.contact_sheet import CAPTION, read_first_frame
 from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene
 from cyclecast.runtime.model import bundled_models
+from cyclecast.training.log import LossLog
 from cyclecast.video.convert.options import ConvertOptions
 from cyclecast.video.files.encoding import Encoding
 from cyclecast.video.files.writer import VideoWriter
@@ -278,26 +280,45 @@ def training_of(domains: Path, out: Path) -> list[str]:
     return ["train", "cyclegan", "--data", str(domains), "--steps", "14", *settings, "--out", str(out)]
 
 
-def stop_after(steps: int, arguments: list[str], out: Path, number: int) -> None:
-    """Starts the program, sends it the signal after this step and checks its end."""
+STOPPED = re.compile(r"error: stopped at step \d+ of 14, saved; .*--resume")
+
+
+def stop_program_after(steps: int, arguments: list[str], out: Path) -> None:
+    """Starts the program, sends it Ctrl-C after this step and checks its end."""
     process = subprocess.Popen([str(PROGRAM), *arguments], stderr=subprocess.PIPE, text=True)
     log, deadline = out / "losses.jsonl", time.monotonic() + 60
     while (not log.exists() or log.read_text().count("\n") < steps) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert re.fullmatch(r"error: stopped at step \d+ of 14, saved; .*--resume", errors.splitlines()[-1])
+    assert process.returncode == 130 and STOPPED.fullmatch(errors.splitlines()[-1])
+
+
+def stop_command_after(steps: int, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the command in this process, sends it SIGTERM after so many steps and checks its end."""
+    add, count = LossLog.add, itertools.count(1)
+
+    def add_and_stop(log: LossLog, step: int, losses: dict[str, float]) -> None:
+        add(log, step, losses)
+        if next(count) == steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LossLog, "add", add_and_stop)
+        done = run_command(*arguments)
+    assert done.returncode == 130 and STOPPED.fullmatch(done.stderr.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_training_that_is_stopped_and_resumed_ends_with_the_same_weights(domains: Path, tmp_path: Path) -> None:
+def test_training_that_is_stopped_and_resumed_ends_with_the_same_weights(
+    domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     resume = ["train", "cyclegan", "--out", str(parts), "--resume"]
-    stop_after(4, training_of(domains, parts), parts, signal.SIGINT)
-    stop_after(8, resume, parts, signal.SIGTERM)
+    stop_program_after(4, training_of(domains, parts), parts)
+    stop_command_after(2, resume, monkeypatch)
     assert json_of(*resume)["steps"] == 14
     assert json_of(*training_of(domains, whole))["steps"] == 14
 

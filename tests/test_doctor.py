@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,7 @@ from cyclecast import isolated
 from cyclecast.doctor import cameras, gpus
 from cyclecast.doctor.cameras import Camera, Cameras, find_cameras, measure_camera
 from cyclecast.doctor.codecs import Codecs, EncoderFacts, try_encoders
+from cyclecast.doctor.examine import examine
 from cyclecast.doctor.gpus import Gpus, NvidiaGpu, find_gpus
 from cyclecast.doctor.libraries import INSTALL, Device, Library
 from cyclecast.doctor.opencv import OpenCv, find_opencv
@@ -34,6 +36,7 @@ from cyclecast.doctor.problems import Problem, find_problems
 from cyclecast.errors import InputError
 from cyclecast.runtime.machine import System, describe_system
 from cyclecast.video.files.encoders import ENCODERS, known_encoders
+from tests.commands import run_command
 
 PROGRAM = Path(sys.executable).parent / "cyclecast"
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="of Linux's files")
@@ -55,9 +58,17 @@ def facts(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def here() -> dict[str, Any]:
-    """The facts of this machine, cameras included."""
-    done = run("--json")
+def doctor() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """doctor(*args): the command in this process. It examines this machine once for all tests, cameras included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cyclecast.doctor.examine.examine", functools.cache(examine))
+        yield lambda *args: run_command("doctor", *args)
+
+
+@pytest.fixture(scope="module")
+def here(doctor: Callable[..., subprocess.CompletedProcess[str]]) -> dict[str, Any]:
+    """The facts of this machine."""
+    done = doctor("--json")
     value = facts(done)
     assert done.returncode == any(problem["broken"] for problem in value["problems"]), done.stderr
     assert all(set(problem) == {"what", "fix", "broken"} for problem in value["problems"])
@@ -123,8 +134,8 @@ def test_opencv_matches_its_own_build_information(here: dict[str, Any]) -> None:
     assert opencv["window"] or opencv["window_failure"]
 
 
-def test_the_report_has_headings_and_marked_lines() -> None:
-    done = run("--no-cameras")
+def test_the_report_has_headings_and_marked_lines(doctor: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = doctor()
     assert "Traceback" not in done.stderr
     parts = {part.splitlines()[0]: part.splitlines()[1:] for part in done.stdout.strip().split("\n\n")}
     assert list(parts) == ["System", "GPUs", "Engines", "Video", "OpenCV", "Cameras", "To do"]
@@ -176,6 +187,7 @@ def test_broken_libraries_and_doubled_packages_are_errors_with_the_command_that_
         ("openvino", "libopenvino.so.9: cannot open shared object file"),
         ("av", "undefined symbol: av_malloc"),
         ("cv2", "libGL.so.1: cannot open shared object file: No such file or directory"),
+        ("torch", "libtorch.so: cannot open shared object file"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"raise ImportError({message!r})")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +16,16 @@ import numpy as np
 from cyclecast.errors import EngineError, EngineNotInstalled, EngineUnavailable
 from cyclecast.future import Deferred, Future
 from cyclecast.runtime.engine import IN_FLIGHT, Image
+
+
+@functools.cache
+def has_driver() -> bool:
+    """Returns whether NVIDIA's driver is installed: without it, no package for its GPUs need be imported to ask for one."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 class Gpu:

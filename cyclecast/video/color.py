@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer, Type
+from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from cyclecast.errors import InputError
@@ -50,6 +51,7 @@ class BgrConverter:
 
     def __init__(self, color: Color) -> None:
         self._tone_mapping = ToneMapping() if color.transfer in HDR_TRANSFERS else None
+        self._reformatter = VideoReformatter()  # a frame's own one would compute swscale's tables anew
 
     def __call__(self, frame: av.VideoFrame) -> Image:
         """Uses the frame's own matrix and range, applies its display matrix, and maps HDR to BT.709.
@@ -62,7 +64,8 @@ class BgrConverter:
         turned = orientation(frame)
         if self._tone_mapping is not None:
             frame = self._tone_mapping(frame)
-        image = np.asarray(frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOR_FLAGS), np.uint8)
+        converted = self._reformatter.reformat(frame, format="bgr24", interpolation=EXACT_COLOR_FLAGS)
+        image = np.asarray(converted.to_ndarray(), np.uint8)
         return turn_upright(image, turned)
 
 
@@ -120,14 +123,16 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-def frame_from_bgr(image: Image, color: Color, pix_fmt: str) -> av.VideoFrame:
+def frame_from_bgr(image: Image, color: Color, pix_fmt: str, reformatter: VideoReformatter | None = None) -> av.VideoFrame:
     """Converts an image to a frame in this pixel format, with the matrix and range of `color`, and tags it with them.
 
-    The size must suit the pixel format: 4:2:0 needs an even width and height.
+    The size must suit the pixel format: 4:2:0 needs an even width and height. reformatter: one for all frames of a video keeps
+    the tables of the conversion.
     """
-    frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(
+    frame = (reformatter or VideoReformatter()).reformat(
+        av.VideoFrame.from_ndarray(image, format="bgr24"),
         format=pix_fmt,
-        dst_colorspace=SWSCALE_MATRICES.get(color.matrix, "ITU601"),
+        dst_colorspace=Colorspace[SWSCALE_MATRICES.get(color.matrix, "ITU601")],
         dst_color_range="JPEG" if color.range == FULL_RANGE else "MPEG",
         interpolation=EXACT_COLOR_FLAGS,
     )

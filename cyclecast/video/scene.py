@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +125,8 @@ class Scene:
 
 def write_sound(path: Path, seconds: float, seed: int = 7) -> None:
     """Writes waves on the shore and a slow arpeggio as stereo AAC at 48 kHz. The suffix of `path` (.m4a) sets the container."""
+    import av  # the scene itself, which is also the test pattern of a live source, needs no FFmpeg
+
     count = int(seconds * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
     random = np.random.default_rng(seed)

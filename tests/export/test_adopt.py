@@ -26,6 +26,7 @@ from cyclecast.video.files.images import read_image
 from cyclecast.video.scene import Scene
 from tests.conftest import moving_frames, shared
 
+pytestmark = pytest.mark.usefixtures("without_trial")
 FRAMES = [Scene(160, 120).draw(0.0)]
 RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
 MIX = np.array([[0.6, 0.3, 0.0], [0.1, 0.5, 0.2], [0.0, 0.2, 0.5]])  # of red, green, blue

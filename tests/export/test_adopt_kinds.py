@@ -20,6 +20,8 @@ from tests.commands import json_of, run_command
 from tests.conftest import moving_frames, shared
 from tests.export.test_adopt import FRAMES, RGB, Image, findings_of, node, plain, save, styled
 
+without_trial = pytest.mark.usefixtures("without_trial")
+
 IDENTITY = np.zeros((3, 3, 3, 3), np.float32)
 IDENTITY[:, :, 1, 1] = np.eye(3)
 BLUR = np.zeros((3, 3, 3, 3), np.float32)
@@ -63,12 +65,14 @@ def u_net(path: Path, depth: int) -> Path:
 
 
 @pytest.mark.parametrize(("depth", "multiple"), [(7, 128), (8, 256), (9, 512)])
+@without_trial
 def test_multiples_of_deep_u_nets_are_found(depth: int, multiple: int, tmp_path: Path) -> None:
     adopted = adopt(u_net(tmp_path / "t.onnx", depth), tmp_path / "o.onnx", FRAMES, RGB)
     assert findings_of(adopted)["multiple"][0] == str(multiple)
     assert styled(tmp_path / "o.onnx", moving_frames(1, 97, 51)[0]).shape == (51, 97, 3)
 
 
+@without_trial
 def test_a_patch_of_14_is_found_and_other_multiples_are_named_in_the_error(tmp_path: Path) -> None:
     adopted = adopt(blocks(tmp_path / "t.onnx", 14), tmp_path / "o.onnx", FRAMES, RGB)
     assert findings_of(adopted)["multiple"][0] == "14"
@@ -81,6 +85,7 @@ def test_a_patch_of_14_is_found_and_other_multiples_are_named_in_the_error(tmp_p
 @pytest.mark.parametrize(
     ("inside", "outside", "layout"), [(1, 1, "nchw"), (1, 3, "nchw"), (1, 3, "nhwc"), (3, 1, "nhwc")], ids=str
 )
+@without_trial
 def test_gray_inputs_and_outputs(inside: int, outside: int, layout: str, tmp_path: Path) -> None:
     weight = np.random.default_rng(0).uniform(0.1, 0.3, (outside, inside, 1, 1)).astype(np.float32)
     before, after = [], "wide"
@@ -130,6 +135,7 @@ def with_ports(path: Path) -> Path:
     return path
 
 
+@without_trial
 def test_extra_inputs_are_set_and_an_output_is_chosen(tmp_path: Path) -> None:
     path, frame = with_ports(tmp_path / "t.onnx"), moving_frames(3, 64, 48)[1]
     refused = run_command("adopt", path, "-o", tmp_path / "o.onnx")
@@ -158,6 +164,7 @@ def test_extra_inputs_are_set_and_an_output_is_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
+@without_trial
 def test_normalization_outside_the_file(color: str, tmp_path: Path) -> None:
     path = plain(tmp_path / "t.onnx", [node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])], {"w": BLUR * np.float32(0.9)})
     frame, order = moving_frames(3, 64, 48)[1], slice(None, None, -1 if color == "rgb" else 1)
@@ -211,6 +218,7 @@ def exported_fixed(path: Path, height: int = 64, width: int = 96, position: bool
     return plain(path, nodes, constants, shape=[1, 3, height, width])
 
 
+@without_trial
 def test_a_fixed_size_is_freed_where_the_output_stays_the_same(tmp_path: Path) -> None:
     path, frame = exported_fixed(tmp_path / "t.onnx"), moving_frames(3, 96, 64)[1]
     adopted = adopt(path, tmp_path / "o.onnx", FRAMES, RGB)
@@ -226,6 +234,7 @@ def test_a_fixed_size_is_freed_where_the_output_stays_the_same(tmp_path: Path) -
     assert findings_of(kept)["size"] == ("96x64", "as requested: frames are scaled to fit into it, with their aspect ratio")
 
 
+@without_trial
 def test_a_size_in_the_arithmetic_is_not_freed(tmp_path: Path) -> None:
     nodes = [
         node("ReduceSum", ["x", "axes"], ["sum"]),
@@ -239,6 +248,7 @@ def test_a_size_in_the_arithmetic_is_not_freed(tmp_path: Path) -> None:
     assert findings_of(adopted)["size"][0] == "64x48"
 
 
+@without_trial
 def test_a_fixed_portrait_keeps_the_aspect_ratio_of_wide_frames(tmp_path: Path) -> None:
     path = exported_fixed(tmp_path / "t.onnx", 192, 108, position=True)
     adopted = adopt(path, tmp_path / "o.onnx", FRAMES, RGB)
@@ -324,6 +334,7 @@ def integers(path: Path) -> None:
 
 
 @pytest.mark.parametrize("build", [one_element_clip, unsorted_half, local_function, fused_convolution, integers])
+@without_trial
 def test_other_ways_to_write_a_graph(build: Any, tmp_path: Path) -> None:
     build(tmp_path / "t.onnx")
     done = run_command("adopt", tmp_path / "t.onnx", "-o", tmp_path / "o.onnx", "--color", "rgb", "--range", "0..1")
@@ -382,6 +393,7 @@ ONE_ELEMENT: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {  # opera
 
 
 @pytest.mark.parametrize("name", ONE_ELEMENT)
+@without_trial
 def test_tensors_of_one_element_where_an_operator_expects_one_value(name: str, tmp_path: Path) -> None:
     nodes, constants = ONE_ELEMENT[name]
     path = plain(tmp_path / "t.onnx", nodes, {key: np.asarray(value) for key, value in constants.items()}, opset=17)
@@ -450,6 +462,7 @@ SHARED: list[tuple[str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "options"), SHARED)
+@without_trial
 def test_shared_files_are_adopted(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
     path = shared(f"faults/models/{name}")
     report = json_of("adopt", path, "-o", tmp_path / "o.onnx", "--color", "rgb", *options)

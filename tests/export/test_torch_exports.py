@@ -25,6 +25,7 @@ from tests.conftest import shared
 from tests.export.originals import output_of, psnr, resnet, unet, with_contrast
 from tests.export.test_adopt import FRAMES, RGB, findings_of, styled
 
+pytestmark = pytest.mark.usefixtures("without_trial")
 LEAST_DB = 48
 SIDE = 192  # pixels: the shortest that `is_same_network` repeats as a whole
 

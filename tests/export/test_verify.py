@@ -266,7 +266,9 @@ def test_verify_compares_a_model_with_its_checkpoint(tiny_model: Path, run: Path
 
 def test_verify_compares_two_model_files(family_model: FamilyModel) -> None:
     one, other = (family_model("frame", precision) for precision in ("fp16", "fp32"))
-    done = run_command("verify", one, "--engine", "onnxruntime", "--against", other, "--size", "131x97", "--json")
+    done = run_command(
+        "verify", one, "--engine", "onnxruntime", "--against", other, "--size", f"{FIXED_SIZE[0]}x{FIXED_SIZE[1]}", "--json"
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["sides"] == ["onnxruntime fp16", "onnxruntime fp32"] and report["passed"] and report["psnr_db"] > 45

@@ -357,7 +357,21 @@ def test_tensorrt_is_not_tried(tiny_model: Path, monkeypatch: pytest.MonkeyPatch
     """Its plan for the frame of a trial would take minutes to build."""
     monkeypatch.setitem(ENGINES, "tensorrt", NewEngine)
     monkeypatch.setattr(NewEngine, "returns", staticmethod(lose_the_device))
+    monkeypatch.setattr("cyclecast.runtime.engines.has_driver", lambda: True)
     assert open_engine(tiny_model).device == "a new GPU"
+
+
+def test_tensorrt_is_not_opened_without_nvidias_driver_unless_it_is_requested(
+    tiny_model: Path, on_cpu: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tensorrt", "tensorrt-rtx"):
+        monkeypatch.setitem(ENGINES, name, NewEngine)
+    monkeypatch.setattr(NewEngine, "requested", [])
+    monkeypatch.setattr("cyclecast.runtime.engines.has_driver", lambda: False)
+    assert name_of(open_engine(tiny_model)) == on_cpu and NewEngine.requested == []
+    open_engine(tiny_model, "tensorrt")
+    open_engine(tiny_model, "tensorrt-rtx")
+    assert NewEngine.requested == [("gpu", "auto")] * 2
 
 
 def test_the_trial_frame_has_the_contrast_and_the_texture_of_a_photo() -> None:

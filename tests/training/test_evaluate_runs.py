@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from torch import Tensor
+from torch import Tensor, nn
 
 import cyclecast
 from cyclecast.errors import ConfigError, InputError, ModelError
@@ -51,6 +54,27 @@ def brief_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageNetFeatures, "side", 64)
     for name, steps in (("CLASSIFIER_STEPS", 10), ("DIGIT_STEPS", 45), ("SEGMENTATION_STEPS", 14)):
         monkeypatch.setattr(translation, name, steps)
+    for name in ("train_classifier", "train_segmentation"):
+        monkeypatch.setattr(translation, name, partial(trained_once, getattr(translation, name)))
+    monkeypatch.setattr(translation, "ImageNetFeatures", imagenet_features)
+
+
+@functools.cache
+def imagenet_features() -> ImageNetFeatures:
+    """Loads the network once; its weights never change."""
+    return ImageNetFeatures()
+
+
+TRAINED: dict[tuple[object, ...], nn.Module] = {}
+
+
+def trained_once(train_network: Callable[..., nn.Module], images: Tensor, labels: Tensor, **settings: object) -> nn.Module:
+    """Trains a network, or returns the one that the same data and settings, seed included, have given before."""
+    digests = (hashlib.sha256(tensor.cpu().numpy().tobytes()).digest() for tensor in (images, labels))
+    key = (train_network, str(images.device), *digests, *settings.items())
+    if key not in TRAINED:
+        TRAINED[key] = train_network(images, labels, **settings)
+    return TRAINED[key]
 
 
 def check(figures: dict[str, Any], names: set[str], images: int) -> None:

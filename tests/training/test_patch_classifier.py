@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from cyclecast import measure_style
@@ -62,6 +61,8 @@ def test_a_classifier_tells_stripes_from_noise_that_it_has_not_seen() -> None:
 
 
 def test_the_regression_is_that_of_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression  # half a second, which no other test needs
+
     random = np.random.default_rng(0)
     features, labels = random.normal(size=(90, 5)), np.arange(90) % 3 == 0
     features[labels] += 0.7

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cyclecast.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from cyclecast.runtime.candidates import Candidate, find_candidates
+from cyclecast.runtime.cuda import has_driver
 from cyclecast.runtime.engine import DeviceFailed, Engine, Image, UnreadableModel, spec_from_metadata
 from cyclecast.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from cyclecast.runtime.engines.openvino import OpenVinoEngine
@@ -62,6 +63,8 @@ def open_engine(
         raise ConfigError(f"{file.path}: a plan of {own}, which {engine} cannot run; use --engine {own}")
     engine = own or engine
     candidates = find_candidates(ENGINES if engine == "auto" else (engine,), device)
+    if engine == device == "auto" and not has_driver():  # TensorRT would import for a tenth of a second to find that out
+        candidates = [candidate for candidate in candidates if not candidate.engine.startswith("tensorrt")]
     if engine != "auto" and (device != "auto" or len(candidates) < 2):  # there is no choice
         device = candidates[0].device if device == "auto" and candidates else device
         return _open(engine, file, device, precision, threads)

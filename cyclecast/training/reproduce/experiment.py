@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,8 +110,15 @@ class Experiment:
 
 
 def load_state(run: Path) -> dict[str, Any]:
-    """Loads the state in a run's checkpoint."""
-    return checkpoint.load(run / checkpoint.NAME)
+    """Loads the state in a run's checkpoint. Keeps the last one that was read, because several functions ask for it in turn."""
+    path = run / checkpoint.NAME
+    return _load_version(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_version(path: Path, modified: int) -> dict[str, Any]:
+    """Loads the checkpoint that was written at this time."""
+    return checkpoint.load(path)
 
 
 def training_seconds(run: Path) -> float:

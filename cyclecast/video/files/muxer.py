@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.filter import Graph
+from av.video.reformatter import VideoReformatter
 
 from cyclecast.errors import OutputError
 from cyclecast.phrases import count_noun
@@ -150,10 +151,12 @@ def _frames(parts: Sequence[Part], info: StreamInfo) -> Iterator[tuple[av.VideoF
 
     A frame is BGR and its alpha None if it is opaque; otherwise it is BGRA.
     """
+    reformatter = VideoReformatter()
     for part in parts:
         with _opened(part) as container:
             for frame in container.decode(video=0):
-                image = frame.to_ndarray(format="bgr24", interpolation=EXACT_COLOR_FLAGS)[: info.height, : info.width]
+                converted = reformatter.reformat(frame, format="bgr24", interpolation=EXACT_COLOR_FLAGS)
+                image = np.asarray(converted.to_ndarray(), np.uint8)[: info.height, : info.width]
                 tick = info.time_base if part.counts_ticks else frame.time_base or 0
                 seconds = part.first * info.time_base + (frame.pts or 0) * tick
                 alpha = read_alpha(frame)

@@ -16,6 +16,7 @@ import av
 import cv2
 import numpy as np
 from av.container import OutputContainer
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -96,6 +97,7 @@ class VideoWriter:
         self._end = 0  # of the frame shown last, in ticks after `first`
         self._size = 0  # bytes of all packets
         self._order: list[int] = []  # pts in the order in which the encoder output them
+        self._reformatter = VideoReformatter()
         self._durations: dict[int, int] = {}  # of frames inside the encoder, by pts: most encoders forget them
         self._delay: int | None = None  # of the first frame, between decoding and showing, in ticks
         self._open = contextlib.ExitStack()
@@ -155,7 +157,7 @@ class VideoWriter:
         if width % 2 or height % 2:
             image = pad_to_even(image)
             alpha = None if alpha is None else pad_to_even(alpha)
-        encodable = frame_from_bgr(image, self.info.color, self._pix_fmt)
+        encodable = frame_from_bgr(image, self.info.color, self._pix_fmt, self._reformatter)
         if has_alpha(self._pix_fmt):
             write_alpha(encodable, alpha)
         if frame.captions is not None:

@@ -122,18 +122,6 @@ def start_live(display: Display, folder: Path, *arguments: str) -> Iterator[Live
         live.process.wait()
 
 
-def test_the_window_shows_recent_frames(display: Display, tmp_path: Path) -> None:
-    with start_live(display, tmp_path, "pattern://320x240@15", "--model", "monet", "--split") as live:
-        first, now = live.clock(), time.perf_counter()
-        assert 0 < seconds_since(first, now) < 1.0
-        eventually(lambda: seconds_since(first, live.clock()) > 0.2, "a later frame")
-        assert live.display.xdotool("getwindowname", live.window).startswith("cyclecast: pattern://320x240@15")
-        assert re.search(r"Geometry: 320x240", live.display.xdotool("getwindowgeometry", live.window))
-        live.press("q")
-        assert live.exit_code() == 0, live.log_text()
-        assert "frames shown" in live.log_text()
-
-
 def test_keys(display: Display, tmp_path: Path) -> None:
     with start_live(display, tmp_path, "pattern://320x240@15", "--model", "monet", "--model", "pencil") as live:
         # models
@@ -197,15 +185,22 @@ def test_keys(display: Display, tmp_path: Path) -> None:
         assert live.exit_code() == 0, live.log_text()
 
 
-def test_keys_change_the_strength(display: Display, tmp_path: Path) -> None:
-    arguments = ("pattern://320x240@15", "--model", "monet", "--strength", "0.15", "--verbose")
+def test_the_window_shows_recent_frames_and_keys_change_the_strength(display: Display, tmp_path: Path) -> None:
+    arguments = ("pattern://320x240@15", "--model", "monet", "--strength", "0.15", "--split", "--verbose")
     with start_live(display, tmp_path, *arguments) as live:
+        first, now = live.clock(), time.perf_counter()
+        assert 0 < seconds_since(first, now) < 1.0
+        eventually(lambda: seconds_since(first, live.clock()) > 0.2, "a later frame")
+        assert live.display.xdotool("getwindowname", live.window).startswith("cyclecast: pattern://320x240@15")
+        assert re.search(r"Geometry: 320x240", live.display.xdotool("getwindowgeometry", live.window))
+
         for key, strength in (("", "0.15"), ("bracketleft", "0.05"), ("minus", "0"), ("bracketright", "0.1"), ("plus", "0.2")):
             if key:
                 live.press(key)
             live.wait_for_log(f", strength {strength},")
         live.press("q")
         assert live.exit_code() == 0, live.log_text()
+        assert "frames shown" in live.log_text()
 
 
 def _is_red(image: Image) -> bool:

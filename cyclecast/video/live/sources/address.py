@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from urllib.request import url2pathname
 
 from cyclecast.video.cameras import is_character_device
 
@@ -38,7 +37,11 @@ def url_scheme(address: str) -> str:
 
 def file_path(address: str) -> str:
     """Returns the path of a file that is written as a path or as file://…"""
-    return url2pathname(address[len("file://") :]) if url_scheme(address) == "file" else address
+    if url_scheme(address) != "file":
+        return address
+    from urllib.request import url2pathname  # loads HTTP and TLS, which no other source needs
+
+    return url2pathname(address[len("file://") :])
 
 
 def is_camera(address: str) -> bool:

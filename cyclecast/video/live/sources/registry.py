@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 from cyclecast.video.live.sources.address import source_type
-from cyclecast.video.live.sources.camera import open_camera, open_csi
-from cyclecast.video.live.sources.network import open_stream
-from cyclecast.video.live.sources.pattern import open_pattern
-from cyclecast.video.live.sources.playback import open_playback
-from cyclecast.video.live.sources.screen import open_screen
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource
 
-SOURCES: dict[str, Callable[[str, CaptureSettings], LiveSource]] = {
-    "camera": open_camera,  # 0, /dev/video0
-    "csi": open_csi,  # csi://0
-    "stream": open_stream,  # rtsp://, http://, udp://, srt://, rtmp://, tcp://, a named pipe, -
-    "screen": open_screen,  # screen, screen://1
-    "pattern": open_pattern,  # pattern://1280x720@30
-    "file": open_playback,  # a video or an image
+Opener = Callable[[str, CaptureSettings], LiveSource]
+
+
+def from_module(name: str, function: str) -> Opener:
+    """Returns a function of a module in this folder. Imports the module at its first call: a camera needs no FFmpeg."""
+
+    def open_its_source(address: str, capture_settings: CaptureSettings) -> LiveSource:
+        opener: Opener = getattr(import_module(f"cyclecast.video.live.sources.{name}"), function)
+        return opener(address, capture_settings)
+
+    return open_its_source
+
+
+SOURCES: dict[str, Opener] = {
+    "camera": from_module("camera", "open_camera"),  # 0, /dev/video0
+    "csi": from_module("camera", "open_csi"),  # csi://0
+    "stream": from_module("network", "open_stream"),  # rtsp://, http://, udp://, srt://, rtmp://, tcp://, a named pipe, -
+    "screen": from_module("screen", "open_screen"),  # screen, screen://1
+    "pattern": from_module("pattern", "open_pattern"),  # pattern://1280x720@30
+    "file": from_module("playback", "open_playback"),  # a video or an image
 }
 
 
