@@ -148,7 +148,7 @@ def test_build_rejects_plans_and_models_with_nan_in_one_line(tiny_model: Path, t
         (("--size", "abc"), "a size is WIDTHxHEIGHT, got 'abc'"),
         (
             ("--engine", "nope"),
-            "no engine named 'nope'; expected one of: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime, torch",
+            "no engine named 'nope'; expected one of: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime, webgpu, torch",
         ),
     ],
 )

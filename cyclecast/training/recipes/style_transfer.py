@@ -59,16 +59,16 @@ class StyleTransferConfig(TranslationConfig):
     """First steps, which learn to copy the source. They are fast, and the generator learns a style sooner from there."""
     style_weight: float = 25.0
     """Weight of the distance of the batch's Gram matrices to the style's, half of them at full and half at half scale."""
-    content_weight: float = 1.0
+    content_weight: float = 0.1
     """Weight of 1 - the correlation of features of output and source: forms stay where they are."""
-    palette_weight: float = 4.0
+    palette_weight: float = 3.0
     """Weight of the distance of the output's colors from the source's colors in the style's palette, over 16x16 pixels."""
-    smoothness_weight: float = 0.05
+    smoothness_weight: float = 0.02
     """Weight of the total variation of the output."""
-    steadiness_weight: float = 40.0
+    steadiness_weight: float = 20.0
     """Weight at the end of the steadiness loss: output motion that differs from the input motion, and visible noise. Reduces
     flicker. It rises from 0 in proportion to the steps, so that strokes are learned first."""
-    flatness_weight: float = 10.0
+    flatness_weight: float = 5.0
     """Weight at the end of patterns that the generator draws on images of one color. It rises as steadiness_weight does."""
     adversarial_weight: float = 0.0
     """Weight of a discriminator of the style images; for collections of 20 and more."""

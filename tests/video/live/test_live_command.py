@@ -51,7 +51,7 @@ def test_json_has_the_fields_that_scripts_rely_on() -> None:
     assert report["shown"] >= 10 and report["fps"] > 5
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p95"] <= report["latency_ms"]["p99"]
     assert report["reconnects"] == 0
-    assert report["engine"] == "openvino" and report["precision"] in ("bf16", "fp32") and report["device"]
+    assert report["engine"] == "openvino" and report["precision"] in ("int8", "bf16", "fp32") and report["device"]
     assert "monet on openvino" in done.stderr
     assert "fps, latency" in done.stderr and "pattern: 320x240 at 20 fps" in done.stderr
 
