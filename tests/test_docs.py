@@ -17,6 +17,7 @@ import typer
 
 import cyclecast
 from cyclecast.cli import app
+from cyclecast.video.scene import Scene
 from tests.commands import run_command
 from tests.conftest import moving_frames
 from tests.documents import PAGES, ROOT, commands_of, deployed_commands, python_of
@@ -99,7 +100,14 @@ def test_a_documented_command_is_accepted(page: str, words: list[str]) -> None:
 
 @pytest.fixture
 def provide(
-    clip: Path, tiny_model: Path, run: Path, domains: Path, side_by_side: Path, digits: Path, tmp_path: Path
+    clip: Path,
+    tiny_model: Path,
+    family_model: Callable[[str, str], Path],
+    run: Path,
+    domains: Path,
+    side_by_side: Path,
+    digits: Path,
+    tmp_path: Path,
 ) -> Callable[[str, dict[str, Any]], None]:
     """provide(command, options): puts small files where the command expects the reader's, below `tmp_path`."""
 
@@ -140,11 +148,19 @@ def provide(
         elif command == "models":
             if options["image"] is not None:
                 video(str(options["image"]))
+        elif command == "quantize":
+            shutil.copyfile(family_model("frame-skip", "fp32"), tmp_path / options["model"])
+            photographs(options["photos"])
         elif command == "adopt":
             write_foreign(tmp_path / options["foreign"])
         else:
             for name in ("model", "against"):
                 model(options.get(name))
+
+    def photographs(folder: Path) -> None:
+        (tmp_path / folder).mkdir()
+        for index in range(8):
+            cv2.imwrite(str(tmp_path / folder / f"{index}.png"), Scene(96, 64).draw(index / 2))
 
     return provide
 
@@ -197,7 +213,20 @@ def test_a_documented_command_runs(
 
 def test_commands_of_each_part_are_documented_and_run() -> None:
     run = {command for command, _, options in (parse(shlex.split(line)) for line in TO_RUN) if options}
-    assert run >= {"convert", "live", "train", "export", "adopt", "build", "verify", "bench", "evaluate", "reproduce", "doctor"}
+    assert run >= {
+        "convert",
+        "live",
+        "train",
+        "export",
+        "adopt",
+        "quantize",
+        "build",
+        "verify",
+        "bench",
+        "evaluate",
+        "reproduce",
+        "doctor",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))

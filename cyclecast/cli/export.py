@@ -181,9 +181,11 @@ def _export_int8(
 ) -> list[Agreement]:
     """Writes the model in fp32 to a folder of its own, and quantizes that file to `output`. Returns the comparisons of both."""
     with extra("quantize"):
-        from cyclecast.export.quantize import quantize
+        from cyclecast.export.quantize import LEAST_PHOTOS, quantize
     from cyclecast.files import check_output
 
+    if isinstance(photos, list) and len(photos) < LEAST_PHOTOS:
+        raise typer.BadParameter(f"the run has {len(photos)} images, too few for int8: add --photos FOLDER")
     check_output(output, overwrite)
     with tempfile.TemporaryDirectory(prefix="cyclecast-") as folder:
         exact = Path(folder) / output.name

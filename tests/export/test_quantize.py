@@ -118,6 +118,21 @@ def test_the_command_reads_a_folder_of_photos_and_reports_the_difference(command
         cyclecast.open_engine(in_int8, "torch")
 
 
+def test_export_quantizes_with_a_folder_of_photos_or_the_images_of_the_run(
+    run: Path, command: CompletedProcess[str], exact: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "m.onnx"
+    arguments = ("export", str(run), "-o", str(output), "--direction", "a2b", "--size", "96x64")
+    done = run_command(*arguments, "--precision", "int8", "--photos", str(exact.with_name("photos")))
+    assert done.returncode == 0, done.stderr
+    with closing(open_engine(output)) as engine:
+        assert (engine.precision, engine.size) == ("int8", (96, 64))
+    few = run_command(*arguments, "--precision", "int8", "--overwrite")
+    assert few.returncode == 2 and "too few for int8: add --photos FOLDER" in few.stderr
+    useless = run_command(*arguments, "--photos", str(tmp_path))
+    assert useless.returncode == 2 and "--photos sets the ranges of int8" in useless.stderr
+
+
 def test_what_cannot_be_quantized_is_refused_in_one_line(exact: Path, in_int8: Path, photos: list[Image], tmp_path: Path) -> None:
     output = tmp_path / "q.onnx"
     with pytest.raises(ConfigError, match="found 7 photos to quantize with; expected at least 8"):
