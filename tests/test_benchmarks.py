@@ -152,7 +152,7 @@ def test_latency_is_compared_with_the_models_time_and_the_clock_in_the_frames(mo
     assert figures["threads"] == 1
     assert [row["model"].rpartition("/")[2] for row in figures["rows"]] == ["monet", "resnet9-4.onnx"]
     for row in figures["rows"]:
-        assert 0 < row["shown"] <= row["captured"] <= 1.2 * 20 * 1.5
+        assert 0 < row["shown"] <= row["captured"] and row["fps"] <= 20 * 1.5
         assert row["allowed_p99_ms"] == pytest.approx(row["model_ms"]["p99"] + 100, abs=0.1)
     assert figures["clock"]["largest_difference_ms"] < 50  # a frame
 
