@@ -1,6 +1,6 @@
 """Compares our CycleGAN step with a plain one in fp32 with six generator calls, as in the paper's code.
 
-ResNet-6, ngf 32, 70x70 PatchGANs with ndf 64, 128x128 crops. Both steps use the same networks and
+ResNet-6, ngf 32, 70x70 PatchGANs with ndf 64, crops of 128x128 (--side). Both steps use the same networks and
 batches, the identity loss and image pools. The batches are loaded before the timing starts.
 
     python -m benchmarks.train_step [--device cuda] [--batch 4]
@@ -75,9 +75,9 @@ def plain_step(networks: dict[str, nn.Module]) -> Callable[[Batch], None]:
     return step
 
 
-def ours(recipe: CycleGan, device: torch.device) -> Callable[[Batch], None]:
+def ours(recipe: CycleGan, device: torch.device, side: int) -> Callable[[Batch], None]:
     """Builds the recipe's step as the training loop calls it, with the average of the weights, which the plain step lacks."""
-    layout = pick_memory_format("auto", device, 128)
+    layout = pick_memory_format("auto", device, side)
     learner = Learner(recipe.networks, recipe.optimizers, device, pick_precision("auto", device))
 
     def step(batch: Batch) -> None:
@@ -93,6 +93,7 @@ def main() -> None:
     """Alternates both steps and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--side", type=int, default=128, help="of the crops, pixels (default 128)")
     parser.add_argument("--steps", type=int, default=8, help="steps per turn (default 8)")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="auto")
@@ -102,20 +103,23 @@ def main() -> None:
         for domain, random in zip("ab", np.random.default_rng(0).spawn(2), strict=True):
             Path(folder, domain).mkdir()
             for index in range(4):
-                image = cv2.resize(random.integers(0, 256, (9, 9, 3), np.uint8), (160, 160))
+                image = cv2.resize(
+                    random.integers(0, 256, (9, 9, 3), np.uint8), (round(args.side * 1.25), round(args.side * 1.25))
+                )
                 cv2.imwrite(f"{folder}/{domain}/{index}.png", image)
-        settings = {"out": folder, "domain_a": f"{folder}/a", "domain_b": f"{folder}/b", "load_size": 143, "crop_size": 128}
+        sizes = {"load_size": round(args.side * 1.12), "crop_size": args.side}
+        settings = {"out": folder, "domain_a": f"{folder}/a", "domain_b": f"{folder}/b"} | sizes
         networks = {"generator": "resnet6", "ngf": 32, "batch_size": args.batch}
         recipes = [CycleGan(load_config(CycleGanConfig, settings=settings | networks)) for _ in range(2)]
         for recipe in recipes:
             for network in recipe.networks.values():
                 network.to(device)
-        layout = pick_memory_format("auto", device, 128)
+        layout = pick_memory_format("auto", device, args.side)
         for network in recipes[0].networks.values():
             network.to(memory_format=layout)  # type: ignore[call-overload]
         batches = [recipes[0].batch(step, Processes()) for step in range(args.steps)]
         on_device = [(a.to(device), b.to(device)) for a, b in batches]
-        steps = {"ours": ours(recipes[0], device), "straight": plain_step(recipes[1].networks)}
+        steps = {"ours": ours(recipes[0], device, args.side), "straight": plain_step(recipes[1].networks)}
         speeds: dict[str, list[float]] = {name: [] for name in steps}
         for turn in range(args.turns + 1):
             for name, step in steps.items():
@@ -129,7 +133,7 @@ def main() -> None:
     ratio = statistics.median(speeds["ours"]) / statistics.median(speeds["straight"])
     rounded = {f"{name}_pairs_per_second": [round(s, 2) for s in values] for name, values in speeds.items()}
     facts = {"device": str(device), "precision": pick_precision("auto", device), "threads": torch.get_num_threads()}
-    print(json.dumps({**facts, "batch": args.batch, **rounded, "ratio_of_medians": round(ratio, 2)}))
+    print(json.dumps({**facts, "side": args.side, "batch": args.batch, **rounded, "ratio_of_medians": round(ratio, 2)}))
 
 
 if __name__ == "__main__":
