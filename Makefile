@@ -33,7 +33,7 @@ models: $(VENV)/.dev runs/ukiyoe-prints runs/pencil-pairs
 	$(call learn,cezanne,$(DATA)/cezanne2photo/trainA,900)
 	$(call learn,ukiyoe,runs/ukiyoe-prints,4000)
 	$(call learn,starry-night,$(DATA)/paintings/starry-night.jpg,4600)
-	$(call learn,great-wave,$(DATA)/paintings/great-wave.jpg,1000)
+	$(call learn,great-wave,$(DATA)/paintings/great-wave.jpg,3500)
 	$(call learn,the-scream,$(DATA)/paintings/the-scream.jpg,4800)
 	$(call learn,water-lilies,$(DATA)/paintings/water-lilies.jpg,1000)
 	$(call learn,pencil,--pairs runs/pencil-pairs/before runs/pencil-pairs/after,1100)
