@@ -24,8 +24,8 @@ check: $(VENV)/.dev
 # `make models` learns the bundled looks again, which takes hours on two cores; run it again to resume. DATA is the folder
 # with the image sets that CONTRIBUTING.md lists. Other numbers of steps give other models.
 STYLE = $(BIN)/cyclecast style --footage $(DATA)/photos
-learn = $(STYLE) $(2) -o runs/$(1).onnx --steps $(3) --overwrite && cp runs/$(1).onnx cyclecast/models/ && $(call in_int8,$(1)) && $(call draw_sample,$(1))
-in_int8 = $(BIN)/cyclecast quantize $(1) --photos $(DATA)/photos -o cyclecast/models/int8/$(1).onnx --overwrite
+learn = $(STYLE) $(2) -o runs/$(1).onnx --steps $(3) --overwrite && $(call in_int8,$(1)) && cp runs/$(1).onnx cyclecast/models/ && $(call draw_sample,$(1))
+in_int8 = $(BIN)/cyclecast quantize runs/$(1).onnx --photos $(DATA)/photos -o cyclecast/models/int8/$(1).onnx --overwrite
 draw_sample = $(BIN)/cyclecast demo --model $(1) --out runs/$(1)-demo --overwrite && $(BIN)/python -c "import cv2; cv2.imwrite( \
 	'cyclecast/models/$(1).jpg', cv2.resize(cv2.imread('runs/$(1)-demo/before-after.jpg'), (1280, 360), interpolation=cv2.INTER_AREA))"
 models: $(VENV)/.dev runs/ukiyoe-prints runs/pencil-pairs

@@ -205,7 +205,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
     return statistics.median(rates[3:])
 
 
-def int8_matrix_rate(side: int = 2048, count: int = 10) -> float:
+def int8_matrix_rate(threads: int | None = None, side: int = 2048, count: int = 10) -> float:
     """Measures 10^12 operations per second of a large matrix product in int8 on the CPU, in OpenVINO, the median of several."""
     openvino = openvino_library()
     op = importlib.import_module("openvino.opset13")
@@ -217,9 +217,10 @@ def int8_matrix_rate(side: int = 2048, count: int = 10) -> float:
         op.fake_quantize(left, low, high, low, high, 256), op.multiply(right, op.constant(np.float32(0.01))), False, True
     )
     network = openvino.Model([op.reduce_max(product, op.constant(np.array([0, 1])), False)], [left])
-    request = (
-        openvino_core().compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": "YES"}).create_infer_request()
-    )
+    settings = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": "YES"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    request = openvino_core().compile_model(network, "CPU", settings).create_infer_request()
     values = random.uniform(-1, 1, (side, side)).astype(np.float32)
     seconds = []
     for _ in range(count + 2):  # the first two warm up

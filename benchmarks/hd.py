@@ -76,7 +76,7 @@ def main() -> None:
                 )
             except EngineUnavailable as error:  # a CPU without bf16, a model without an int8 file
                 print(error, file=sys.stderr)
-        rates = matrix_rates(list(models))
+        rates = matrix_rates(list(models), args.threads)
         exact = stack.enter_context(cyclecast.load(args.model, "onnxruntime", "cpu", "fp32"))
         for size in args.sizes:
             width, height = map(int, size.split("x"))
@@ -105,10 +105,10 @@ def main() -> None:
     print(json.dumps({"device": device, "model": exact.name, "matrix_rate_tera": found, **counts, "sizes": sizes}))
 
 
-def matrix_rates(precisions: Sequence[str]) -> dict[str, float]:
+def matrix_rates(precisions: Sequence[str], threads: int | None) -> dict[str, float]:
     """Measures 10^12 operations per second of a large matrix product on the CPU in each precision."""
     cpu = torch.device("cpu")
-    return {one: int8_matrix_rate() if one == "int8" else matrix_rate(cpu, DTYPES[one]) for one in precisions}
+    return {one: int8_matrix_rate(threads) if one == "int8" else matrix_rate(cpu, DTYPES[one]) for one in precisions}
 
 
 if __name__ == "__main__":

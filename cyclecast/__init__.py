@@ -158,8 +158,12 @@ def open_engine(
 
         check_threads(threads)
         opened = LimitedTorchEngine(path, device, precision)
-        if threads is not None:
-            opened.limit_threads(threads)
+        try:
+            if threads is not None:
+                opened.limit_threads(threads)
+        except ConfigError:
+            opened.close()
+            raise
         return opened
     from cyclecast.runtime import engines
 

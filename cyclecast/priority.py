@@ -8,7 +8,7 @@ import os
 import sys
 from ctypes import wintypes
 
-NICENESS = 10  # from -20 (the highest priority) over 0 (the normal one) to 19
+NICENESS = 10  # from -20 (the highest priority) through 0 (the normal one) to 19
 BELOW_NORMAL = 0x4000  # the priority class of Windows
 
 log = logging.getLogger(__name__)

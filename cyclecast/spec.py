@@ -28,7 +28,7 @@ class ModelSpec:
     architecture: dict[str, Any] = field(default_factory=dict)
     """The generator's name and settings."""
     precision: str = "fp32"
-    """Precision of the weights and of the graph's arithmetic: fp32, fp16 or mixed."""
+    """Precision of the weights and of the graph's arithmetic: fp32, fp16, int8 or mixed."""
     size: tuple[int, int] | None = None
     """(width, height) of a graph with a fixed frame size; None: any size from 16x16 up."""
     keep_colors: float = 0.0

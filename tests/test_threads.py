@@ -84,10 +84,10 @@ def test_a_torch_engine_limits_only_its_own_frames(tiny_model: Path) -> None:
 @pytest.mark.parametrize("threads", [0, -1, CORES + 1])
 @pytest.mark.parametrize("name", ["auto", "onnxruntime", "torch"])
 def test_more_threads_than_cores_and_less_than_one_are_refused(threads: int, name: str, tiny_model: Path) -> None:
-    with pytest.raises(ConfigError, match=f"--threads {threads}: expected 1"):
+    with pytest.raises(ConfigError, match=f"{threads} CPU threads: expected 1"):
         cyclecast.load(tiny_model, name, threads=threads)
     for call in (cyclecast.stream, lambda *args, **more: cyclecast.convert(args[0], "out.mp4", args[1], **more)):
-        with pytest.raises(ConfigError, match=f"--threads {threads}: expected 1"):
+        with pytest.raises(ConfigError, match=f"{threads} CPU threads: expected 1"):
             call("pattern://64x48@20", tiny_model, threads=threads)
 
 
@@ -167,7 +167,7 @@ def test_every_command_that_runs_a_model_has_threads(
     assert requested == [(engine, 1) for engine in COMMANDS[words]]
     requested.clear()
     done = run_command(*typed, "--overwrite" if typed[0] in ("convert", "demo", "models", "live") else "--json", "--threads", 999)
-    assert done.returncode == 1 and "error: --threads 999: expected 1" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "error: 999 CPU threads: expected 1" in done.stderr.splitlines()[-1]
     assert run_command(*typed, "--threads", 0).returncode == 2
 
 

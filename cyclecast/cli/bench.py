@@ -39,7 +39,7 @@ def bench(
     frames: Annotated[int, typer.Option(min=1, help="Number of frames to time for each engine and precision.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Time a model on this machine, from frame in to frame out: each engine in each precision that it has.
+    """Time a model on this machine, from frame in to frame out: each engine in its own precision, int8, bf16 and fp32.
 
     Example: cyclecast bench --model monet --size 1280x720
     """

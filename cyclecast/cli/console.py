@@ -40,8 +40,8 @@ EngineOption = Annotated[
 DeviceOption = Annotated[
     str,
     typer.Option(
-        help="Device: auto (the first one that works of: NVIDIA GPU, Intel GPU, Intel NPU, GPU of a Mac, CPU), cpu, gpu, gpu:N, "
-        "npu, coreml or cuda:N; with onnxruntime also tensorrt:N."
+        help="Device: auto (the first one that works of: NVIDIA GPU, Intel GPU, Intel NPU, GPU of a Mac, other GPU, CPU), cpu, "
+        "gpu, gpu:N, npu, coreml or cuda:N; with onnxruntime also tensorrt:N."
     ),
 ]
 PrecisionOption = Annotated[str, typer.Option(help="Precision of the arithmetic: auto, int8, bf16, fp16 or fp32.")]

@@ -193,12 +193,14 @@ def verify(
     """Compare an engine's output with PyTorch's or another engine's: maximum and mean difference, PSNR, NaN.
 
     The reference is ONNX Runtime on the CPU unless --against or a second --engine names another. The exit code is 1 if the
-    outputs differ by more than one gray level (fp32), or if their PSNR is below 45 dB (bf16, fp16). Needs the extra `adopt`;
-    with a checkpoint, the extra `train`.
+    outputs differ by more than one gray level (fp32), or if their PSNR is below 45 dB (bf16, fp16) or 44 dB (int8). Needs the
+    extra `adopt`; with a checkpoint, the extra `train`.
 
     Example: cyclecast verify monet --engine openvino --engine onnxruntime
     """
+    from cyclecast.runtime.engine import spec_from_metadata
     from cyclecast.runtime.model import find_model
+    from cyclecast.runtime.onnx_file import read_metadata
     from cyclecast.runtime.plan import engine_of_plan
     from cyclecast.video.files.images import read_image
 
@@ -226,7 +228,9 @@ def verify(
             other = reference_from_checkpoint(against, subject.metadata, key)
         else:
             named = names[1] if len(names) > 1 else "onnxruntime"
-            other = cyclecast.open_engine(path, named, "auto" if len(names) > 1 else "cpu", threads=threads)
+            stored = spec_from_metadata(path, read_metadata(path)).precision if named == "openvino" else ""
+            own = "fp32" if named == "openvino" and stored == "fp32" else "auto"  # not a bundled model's int8 file
+            other = cyclecast.open_engine(path, named, "auto" if len(names) > 1 else "cpu", own, threads)
         stack.enter_context(closing(other))
         report = compare_engines(subject, other, images, sizes)
         sides = [f"{side.name} {side.precision}" for side in (subject, other)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,12 +23,12 @@ from cyclecast.cli.console import (
     print_json,
     print_line,
 )
-from cyclecast.cli.quantize import read_photos
+from cyclecast.cli.quantize import print_quantized, read_photos
 
 if TYPE_CHECKING:
     from cyclecast.export.agreement import Agreement
     from cyclecast.export.checkpoints import TrainedGenerator
-    from cyclecast.video.frame import Image
+    from cyclecast.export.quantize import Quantized
 
 
 def export(
@@ -100,7 +100,7 @@ def export(
         ),
     ] = "fp32",
     photos: Annotated[
-        Path | None, typer.Option(help="Folder of photos that set the ranges of int8. Default: images of the run.")
+        Path | None, typer.Option(help="Folder of at least 8 photos that set the ranges of int8. Required for --precision int8.")
     ] = None,
     size: Annotated[str, typer.Option(help="Frame size in pixels: dynamic (any size), or WIDTHxHEIGHT (fixed).")] = "dynamic",
     opset: Annotated[int, typer.Option(help="ONNX opset: 18, 19 or 20.")] = 18,
@@ -136,6 +136,10 @@ def export(
     assert output is not None
     if photos is not None and precision != "int8":
         raise typer.BadParameter("--photos sets the ranges of int8: add --precision int8, or leave it out")
+    if precision == "int8" and photos is None:
+        raise typer.BadParameter("--precision int8 needs photos that set its ranges: add --photos FOLDER")
+    if precision not in ("fp32", "fp16", "int8"):
+        raise typer.BadParameter(f"--precision: expected fp32, fp16 or int8, got {precision}")
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
@@ -164,35 +168,39 @@ def export(
         on_message=print_line,
     )
     if precision == "int8":
-        agreements = _export_int8(write, output, read_photos(photos) if photos else trained.frames, overwrite)
+        assert photos is not None
+        agreements, quantized = _export_int8(write, output, photos, overwrite)
     else:
-        agreements = write(output, precision=precision, overwrite=overwrite)
+        agreements, quantized = write(output, precision=precision, overwrite=overwrite), None
     if triton is not None:
         _add_to_repository(str(output), triton, overwrite)
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (trained.findings, agreements))
-        return print_json({"output": str(output), "direction": trained.direction, "found": found, "verified": verified})
+        report = {"output": str(output), "direction": trained.direction, "found": found, "verified": verified}
+        return print_json(report | ({"quantized": dataclasses.asdict(quantized)} if quantized else {}))
     title = f"{output} in ONNX Runtime against PyTorch, gray levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
+    if quantized:
+        print_quantized(quantized, output)
 
 
 def _export_int8(
-    write: Callable[[Path], list[Agreement]], output: Path, photos: Iterable[Image], overwrite: bool
-) -> list[Agreement]:
-    """Writes the model in fp32 to a folder of its own, and quantizes that file to `output`. Returns the comparisons of both."""
+    write: Callable[[Path], list[Agreement]], output: Path, photos: Path, overwrite: bool
+) -> tuple[list[Agreement], Quantized]:
+    """Writes the model in fp32 to a folder of its own, and quantizes that file to `output`.
+
+    Returns the comparisons of the fp32 file with PyTorch, and what `quantize` wrote.
+    """
     with extra("quantize"):
-        from cyclecast.export.quantize import LEAST_PHOTOS, quantize
+        from cyclecast.export.quantize import quantize
     from cyclecast.files import check_output
 
-    if isinstance(photos, list) and len(photos) < LEAST_PHOTOS:
-        raise typer.BadParameter(f"the run has {len(photos)} images, too few for int8: add --photos FOLDER")
     check_output(output, overwrite)
+    read = read_photos(photos)
     with tempfile.TemporaryDirectory(prefix="cyclecast-") as folder:
         exact = Path(folder) / output.name
         agreements = write(exact)
-        written = quantize(exact, output, photos, overwrite=overwrite, on_message=print_line)
-    print_line(f"{output}: int8; in floating point: {', '.join(written.kept) or 'nothing'}")
-    return [*agreements, written.agreement]
+        return agreements, quantize(exact, output, read, overwrite=overwrite, on_message=print_line)
 
 
 def _print_direction(checkpoint: Path, trained: TrainedGenerator, requested: str | None) -> None:

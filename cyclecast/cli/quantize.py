@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +13,10 @@ from cyclecast.cli.console import JsonOption, OverwriteOption, agreement_table, 
 from cyclecast.errors import CyclecastError, InputError, MissingInputError
 
 if TYPE_CHECKING:
+    from cyclecast.export.quantize import Quantized
     from cyclecast.video.frame import Image
 
-MOST_PHOTOS = 56  # of which three quarters set the ranges
+MOST_PHOTOS = 54  # of which three quarters set the ranges
 
 
 def quantize(
@@ -38,23 +39,29 @@ def quantize(
         from cyclecast.export.quantize import quantize as quantize_model
     from cyclecast.runtime.model import find_model
 
-    print_line(f"{model}: int8 ranges from the photos in {photos}, which takes a minute or two")
-    path = find_model(model)
-    written = quantize_model(path, output, read_photos(photos), overwrite=overwrite, on_message=print_line)
-    kept = ", ".join(written.kept) or "nothing"
+    path, read = find_model(model), read_photos(photos)
+    print_line(f"{model}: quantizing to int8 with the photos in {photos}; this takes a minute or two")
+    written = quantize_model(path, output, read, overwrite=overwrite, on_message=print_line)
     if as_json:
         return print_json({"output": str(output), **dataclasses.asdict(written)})
+    print_quantized(written, output)
+
+
+def print_quantized(written: Quantized, output: Path) -> None:
+    """Prints what stays in floating point, and the table of the difference from fp32."""
+    kept = ", ".join(written.kept) or "nothing"
     console.print(f"{output}: int8; in floating point: {kept}; ranges from {written.calibrated} photos", markup=False)
-    console.print(agreement_table([written.agreement], f"{output} against {path.name} in fp32, gray levels"))
+    console.print(agreement_table([written.agreement], f"{output} in int8 against fp32, gray levels"))
 
 
 def read_photos(folder: Path) -> Iterator[Image]:
     """Reads evenly spaced photos of a folder, at most `MOST_PHOTOS`, one after the other: (H, W, 3) uint8 BGR.
 
-    Unreadable ones are reported and skipped. Raises InputError if there is no folder or none of its files is an image.
+    Unreadable ones are reported and skipped. Raises InputError, before the first is read, if there is no folder or none of its
+    files is an image.
     """
     from cyclecast.files import is_hidden
-    from cyclecast.video.files.images import SUFFIXES, read_image
+    from cyclecast.video.files.images import SUFFIXES
 
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: no such folder; --photos expects a folder of photos")
@@ -63,8 +70,14 @@ def read_photos(folder: Path) -> Iterator[Image]:
     if not found:
         raise InputError(f"{folder}: no photos in it; --photos expects photos like the footage that will be styled")
     step = max(1, len(found) / MOST_PHOTOS)
-    for index in range(min(len(found), MOST_PHOTOS)):
+    return _read_each([found[int(index * step)] for index in range(min(len(found), MOST_PHOTOS))])
+
+
+def _read_each(paths: Sequence[Path]) -> Iterator[Image]:
+    from cyclecast.video.files.images import read_image
+
+    for path in paths:
         try:
-            yield read_image(found[int(index * step)])
+            yield read_image(path)
         except CyclecastError as error:
             print_line(f"skipped {error}")

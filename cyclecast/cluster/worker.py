@@ -18,7 +18,7 @@ import cyclecast
 from cyclecast.cluster.scratch import scratch_folder, write_once
 from cyclecast.errors import CyclecastError, EngineError, OutputError
 from cyclecast.files import digest_of_ends
-from cyclecast.runtime.model import Model
+from cyclecast.runtime.model import Model, bundled_models
 from cyclecast.video.convert.pipeline import StageSeconds
 from cyclecast.video.convert.styling import style_frames
 from cyclecast.video.files.encoding import Encoding
@@ -134,6 +134,8 @@ def _load_model(request: PartRequest) -> Model:
     """Returns the model. Opens it once in each worker."""
     if request.run_folder not in _models:
         path = write_once(scratch_folder(request.run_folder) / f"model{request.suffix}", [request.model])
+        # A bundled model is opened from its own place, where its int8 file is.
+        path = next((own for own in bundled_models().values() if own.read_bytes() == request.model), path)
         _models[request.run_folder] = cyclecast.load(
             path, request.engine, request.device, request.precision, threads=request.threads
         )

@@ -70,12 +70,18 @@ def compare_engines(
     fixed = {one.size for one in (engine, other) if one.size is not None}
     if len(fixed) > 1:
         raise ConfigError("the two models are fixed to different sizes, so their outputs cannot be compared")
-    coarser = max(engine.precision, other.precision, key=lambda precision: TOLERANCE.get(precision, TOLERANCE["mixed"])[0])
+    coarser = max(engine.precision, other.precision, key=_tolerance_of)
     report = []
     for width, height in fixed or sizes:
         fitted = [center_crop_resize(frame, width, height) for frame in frames]
         report.append(compare((width, height), ((engine.run(frame), other.run(frame)) for frame in fitted), coarser))
     return report
+
+
+def _tolerance_of(precision: str) -> tuple[int, float]:
+    """Returns a key that orders precisions, the one with the larger tolerance last."""
+    levels, min_psnr = TOLERANCE.get(precision, TOLERANCE["mixed"])
+    return levels, -min_psnr
 
 
 def count_nan(path: Path, frames: Sequence[Values], size: tuple[int, int] | None = None) -> int:

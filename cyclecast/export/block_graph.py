@@ -11,13 +11,13 @@ from cyclecast.training.networks import FrameGenerator, ImageGenerator
 
 
 class BlockGraph(nn.Module):
-    """(1, H, W, 3) uint8 BGR -> (1, H, W, 3) uint8 BGR, any H and W from 16 up: what `FrameGraph` computes, in fewer passes.
+    """(1, H, W, 3) uint8 BGR -> (1, H, W, 3) uint8 BGR, any H and W from 16 up: as `FrameGraph`, in fewer passes.
 
     PixelUnshuffle and PixelShuffle become one transposition each, of rows of a block: 3 * factor values that are neighbors in
-    memory. For that, the first convolution takes, and the last one gives, the channels of a block row by row, with the colors of
-    a pixel together. The limits of a byte and the rounding come before the transposition, so that engines compute them inside the
-    last convolution, and an int8 model transposes bytes. The frame is padded by one more block, and the first convolution does
-    not pad. keep_colors, half and strength: see `FrameGraph`.
+    memory. For that, the first convolution's input and the last one's output have the channels of a block row by row, with the
+    colors of a pixel together. The limits of a byte and the rounding come before the transposition, so that engines compute
+    them inside the last convolution, and an int8 model transposes bytes. The frame is padded by one more block, and the first
+    convolution does not pad, which changes the output near the border. keep_colors, half and strength: see `FrameGraph`.
     """
 
     def __init__(self, generator: FrameGenerator, keep_colors: float = 0.0, half: bool = False, strength: float = 1.0) -> None:
@@ -71,7 +71,7 @@ class BlockGraph(nn.Module):
             x_first, styled_first = x.permute(0, 3, 1, 2), styled.permute(0, 3, 1, 2)
             styled = with_colors_of(x_first, styled_first, self.keep_colors).permute(0, 2, 3, 1)
         styled = torch.clamp(styled, 0.0, 255.0)
-        return round_levels(x + self.strength * (styled - x))
+        return round_levels(styled if self.strength == 1 else x + self.strength * (styled - x))
 
 
 def frame_graph(

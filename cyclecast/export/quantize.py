@@ -1,7 +1,7 @@
 """Quantizes frame models to int8 after training, for CPUs. Needs onnx, onnxruntime and nncf, not torch.
 
 Nagel et al. 2021, "A White Paper on Neural Network Quantization" (arXiv 2106.08295): symmetric, weights per channel, with bias
-correction (section 3). Quantizers are pairs of QuantizeLinear and DequantizeLinear, which all engines read.
+correction (section 3). Quantizers are pairs of QuantizeLinear and DequantizeLinear, which OpenVINO and ONNX Runtime read.
 """
 
 from __future__ import annotations
@@ -89,22 +89,22 @@ def quantize(
         raise ConfigError(f"found {len(fitted)} photos to quantize with; expected at least {LEAST_PHOTOS}, better 50")
     held_out = fitted[::HELD_OUT]
     calibration = [photo for index, photo in enumerate(fitted) if index % HELD_OUT][:MOST_CALIBRATED]
-    spec = dataclasses.replace(spec, precision="int8", auto_precision="auto")
-    agreement = None
+    spec = dataclasses.replace(spec, precision="int8")
+    best = 0.0
     with atomic_write(output, overwrite) as partial, closing(open_engine(model, "onnxruntime", "cpu")) as exact:
+        check_finite(model, held_out[:1], [None], "fp32")  # in int8, quantizers would hide NaN
         for kept in ATTEMPTS:
             quantized = _quantize_graph(model, source, calibration, kept)
             helper.set_model_props(quantized, {METADATA_KEY: spec.to_json()})
             save_model(quantized, partial)
-            check_finite(partial, held_out[:1], [None], "int8")
             with closing(open_engine(partial, "onnxruntime", "cpu")) as engine:
                 (agreement,) = compare_engines(engine, exact, held_out, [size or CALIBRATION_SIZE])
             if agreement.passed:
                 return Quantized(agreement, len(calibration), kept)
-            (on_message or (lambda line: None))(f"{agreement.psnr_db:.1f} dB PSNR with {_describe(kept)}: trying less in int8")
-        assert agreement is not None
+            best = max(best, agreement.psnr_db)
+            (on_message or (lambda line: None))(f"{agreement.psnr_db:.1f} dB PSNR with {_describe(kept)}: not enough")
         raise ModelError(
-            f"{output}: not written: int8 has {agreement.psnr_db:.1f} dB PSNR against fp32 at best, expected at least "
+            f"{output}: not written: int8 has {best:.1f} dB PSNR against fp32 at best, expected at least "
             f"{TOLERANCE['int8'][1]:g} dB; photos that are more like the footage may help"
         )
 
@@ -122,10 +122,16 @@ def _name_nodes(model: onnx.ModelProto) -> None:
 def _quantize_graph(path: Path, source: onnx.ModelProto, photos: Sequence[Image], kept: Sequence[str]) -> onnx.ModelProto:
     """Quantizes a graph except for `kept` and what follows its last convolution. Raises ModelError if that fails."""
     nodes = list(source.graph.node)
-    convolutions = [index for index, node in enumerate(nodes) if node.op_type in CONVOLUTIONS]
+    shapes = {tensor.name: list(tensor.dims) for tensor in source.graph.initializer}
+    convolutions = [
+        index
+        for index, node in enumerate(nodes)
+        if node.op_type in CONVOLUTIONS and not _mixes_colors(shapes.get(node.input[1], []))
+    ]
     if not convolutions:
         raise ModelError(f"{path}: has no convolution, so int8 would make nothing faster")
     ignored = [node.name for node in nodes[convolutions[-1] + 1 :]]
+    ignored += [node.name for index, node in enumerate(nodes) if node.op_type in CONVOLUTIONS and index not in convolutions]
     if "sums" in kept:
         ignored += [node.name for node in nodes if node.op_type == "Add"]
     if "first convolution" in kept:
@@ -152,6 +158,11 @@ def _quantize_graph(path: Path, source: onnx.ModelProto, photos: Sequence[Image]
     return quantized
 
 
+def _mixes_colors(shape: Sequence[int]) -> bool:
+    """Returns whether weights of this shape mix the colors of each pixel, as for `keep_colors` and for gray networks."""
+    return len(shape) == 4 and max(shape[:2]) <= 3 and list(shape[2:]) == [1, 1]
+
+
 def _keep_bytes(model: onnx.ModelProto) -> None:
     """Gives frames and the styled image, whose values are whole numbers from 0 to 255, quantizers of scale 1, in place.
 
@@ -161,8 +172,9 @@ def _keep_bytes(model: onnx.ModelProto) -> None:
     producers = {name: node for node in model.graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        source = producers.get(node.input[0])
-        if node.op_type == "QuantizeLinear" and source is not None and source.input[0] == model.graph.input[0].name:
+        if node.op_type != "QuantizeLinear" or node.input[0] not in producers:
+            continue
+        if list(producers[node.input[0]].input) == [model.graph.input[0].name]:
             scale = constants[node.input[1]]
             scale.CopyFrom(numpy_helper.from_array(np.ones_like(numpy_helper.to_array(scale)), scale.name))
     nodes = list(model.graph.node)

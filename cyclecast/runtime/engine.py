@@ -170,7 +170,8 @@ def check_precision(engine: str, own: str, requested: str) -> None:
     """Raises EngineUnavailable unless `requested` is "auto" or the precision that the file itself has, with what to type."""
     if requested in ("auto", own):
         return
-    remedy = "`cyclecast quantize` writes it in int8" if requested == "int8" else f"export it in {requested}"
+    remedies = {"int8": "`cyclecast quantize` writes it in int8", "bf16": "openvino computes bf16 on CPUs that have it"}
+    remedy = remedies.get(requested, f"export it in {requested}")
     raise EngineUnavailable(f"{engine} computes this model in {own}, not in {requested}; {remedy}")
 
 

@@ -102,4 +102,4 @@ def load(
     file = model if isinstance(model, ModelFile) else read_model_file(find_model(model))
     opened = opener(file, engine, device, precision, threads)
     opened.on_build = on_build
-    return Model(file.path.stem, opened, file.digest)
+    return Model(file.path.stem, opened, file.in_precision(opened.precision).digest)

@@ -35,6 +35,10 @@ class ModelFile:
         path = BUNDLED / "int8" / self.path.name
         return read_model_file(path) if self.path.parent == BUNDLED and path.is_file() else None
 
+    def in_precision(self, precision: str) -> ModelFile:
+        """Returns the file that an engine opens to compute in this precision: `in_int8`, or the file itself."""
+        return (self.in_int8 if precision == "int8" else None) or self
+
     @contextmanager
     def on_disk(self) -> Iterator[Path]:
         """Yields a file with this content, for libraries that read files: the file itself if it has not changed, or else a copy.

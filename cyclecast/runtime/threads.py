@@ -20,5 +20,4 @@ def check_threads(threads: int | None) -> None:
     """Raises ConfigError if this process has fewer logical cores than `threads`, or if that is less than 1. None: no limit."""
     cores = usable_cores()
     if threads is not None and not 1 <= threads <= cores:
-        expected = f"1 to {cores}, the logical cores of this machine" if cores > 1 else "1: this machine has one logical core"
-        raise ConfigError(f"--threads {threads}: expected {expected}")
+        raise ConfigError(f"{threads} CPU threads: expected 1 to {cores}, the logical cores that this process may use")

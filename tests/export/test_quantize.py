@@ -100,8 +100,8 @@ def test_parts_that_cost_too_much_stay_in_floating_point(
     with pytest.raises(ModelError, match=r"m.onnx: not written: int8 has [\d.]+ dB PSNR against fp32 at best"):
         quantize(exact, tmp_path / "m.onnx", photos, on_message=lines.append)
     assert [line.split(" with ")[1] for line in lines] == [
-        "everything in int8: trying less in int8",
-        "sums, first convolution, last convolution in floating point: trying less in int8",
+        "everything in int8: not enough",
+        "sums, first convolution, last convolution in floating point: not enough",
     ]
     decibels = [float(line.split()[0]) for line in lines]
     assert decibels[1] > decibels[0] + 1
@@ -128,7 +128,7 @@ def test_export_quantizes_with_a_folder_of_photos_or_the_images_of_the_run(
     with closing(open_engine(output)) as engine:
         assert (engine.precision, engine.size) == ("int8", (96, 64))
     few = run_command(*arguments, "--precision", "int8", "--overwrite")
-    assert few.returncode == 2 and "too few for int8: add --photos FOLDER" in few.stderr
+    assert few.returncode == 2 and "--precision int8 needs photos" in few.stderr
     useless = run_command(*arguments, "--photos", str(tmp_path))
     assert useless.returncode == 2 and "--photos sets the ranges of int8" in useless.stderr
 

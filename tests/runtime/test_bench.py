@@ -144,4 +144,4 @@ def test_percentiles_and_psnr_have_the_expected_values() -> None:
 @pytest.mark.parametrize("command", ["bench", "convert"])
 def test_the_help_names_the_order_in_which_auto_chooses_a_device(command: str) -> None:
     words = " ".join(run_command(command, "--help").stdout.replace("│", " ").split())
-    assert "auto (the first one that works of: NVIDIA GPU, Intel GPU, Intel NPU, GPU of a Mac, CPU)" in words
+    assert "auto (the first one that works of: NVIDIA GPU, Intel GPU, Intel NPU, GPU of a Mac, other GPU, CPU)" in words

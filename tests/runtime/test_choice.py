@@ -180,7 +180,7 @@ def test_a_device_that_does_not_compile_or_answer_is_passed_over_in_one_line(
     for engine in ("auto", "openvino"):
         assert name_of(open_engine(tiny_model, engine)) == on_cpu
         unanswered, uncompiled = warnings_of(caplog)
-        assert unanswered == "openvino lists GPU but cannot use it: no driver for it; trying the next engine"
+        assert unanswered == "openvino lists GPU but cannot use it: no driver for it; trying the next candidate"
         assert uncompiled.endswith(f"for 64x64: out of memory on the device; using openvino {on_cpu[2]} on {on_cpu[1]}")
     with pytest.raises(EngineUnavailable, match="openvino lists GPU but cannot use it: no driver for it"):
         open_engine(tiny_model, "openvino", "gpu")

@@ -81,7 +81,7 @@ def _choose(candidates: Sequence[Candidate], file: ModelFile, precision: str, th
             opened = _open_working(candidate, file, precision, threads, failures, has_engine)
         except EngineUnavailable as error:
             level = logging.WARNING if isinstance(error, DeviceFailed) else logging.DEBUG
-            log.log(level, "%s; trying the next engine", error)
+            log.log(level, "%s; trying the next candidate", error)
             unavailable.append(error)
         except UnreadableModel as error:
             failures.append(error)
@@ -92,6 +92,8 @@ def _choose(candidates: Sequence[Candidate], file: ModelFile, precision: str, th
                 return opened
             failing += [candidate] if candidate.device == "cpu" else []
     if failing:  # its frames may have to be larger than in the trial
+        for failure in dict.fromkeys(map(str, failures)):
+            log.warning("%s; no engine passed its trial, using %s on the CPU", failure, failing[0].engine)
         return _open(failing[0].engine, file, failing[0].device, precision, threads)
     if failures:
         raise failures[0]
@@ -106,7 +108,7 @@ def _open(name: str, file: ModelFile, device: str, precision: str, threads: int 
     Opens a bundled model in int8 if that is requested, or if `auto` may choose the precision and int8 is the fastest.
     """
     if precision == "int8" or (precision == "auto" and (name, device) == ("openvino", "cpu") and is_x86()):
-        file = file.in_int8 or file
+        file = file.in_precision("int8")
     engine = ENGINES[name](file, device, precision)
     if threads is not None:
         try:

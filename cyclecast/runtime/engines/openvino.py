@@ -95,22 +95,23 @@ class OpenVinoEngine:
     def _pick_precision(self, precision: str, model: openvino.Model, spec: ModelSpec) -> str:
         """Returns the precision to compute in, and sets that of the parts of an int8 model that are not in int8."""
         native = self._property("OPTIMIZATION_CAPABILITIES")
-        fastest = self._fastest_precision(native, model, spec.auto_precision)
-        self._hint = HINTS[fastest]
         if precision not in ("auto", "int8", *HINTS):
             raise ConfigError(f"no precision named {precision!r}; expected one of: auto, int8, {', '.join(HINTS)}")
         if "int8" in (precision, spec.precision):
             check_precision(self.name, spec.precision, precision)
+            self._hint = HINTS[self._fastest_precision(native, model, spec.auto_precision)]
             return "int8"
-        picked = fastest if precision == "auto" else precision
+        picked = self._fastest_precision(native, model, spec.auto_precision) if precision == "auto" else precision
         self._hint = HINTS[picked]
         if picked.upper() not in native and (picked != "fp32" or self._target.startswith("NPU")):
             raise EngineUnavailable(f"{self.device} does not compute {picked}")
         return picked
 
     def _fastest_precision(self, native: Sequence[str], model: openvino.Model, recorded: str) -> str:
-        """Returns the fastest precision that is accurate enough. native: those of the device. recorded: the
-        `auto_precision` of the model's metadata."""
+        """Returns the fastest precision of floating point that is accurate enough.
+
+        native: those of the device. recorded: the `auto_precision` of the model's metadata.
+        """
         # Never fp16 on a CPU: one that computes bf16 runs fp16 ten times slower.
         fast = "BF16" if self._target == "CPU" else "FP16"
         overflows = self._target != "CPU" and overflows_in_fp16(self._openvino.__version__, model)
