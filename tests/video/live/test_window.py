@@ -123,7 +123,15 @@ def start_live(display: Display, folder: Path, *arguments: str) -> Iterator[Live
 
 
 def test_keys(display: Display, tmp_path: Path) -> None:
-    with start_live(display, tmp_path, "pattern://320x240@15", "--model", "monet", "--model", "pencil") as live:
+    models = (
+        "--model",
+        "monet",
+        "--model",
+        "pencil",
+        "--strength",
+        "0.55",
+    )  # so that the clock is readable, and no red of the pattern is left
+    with start_live(display, tmp_path, "pattern://320x240@15", *models) as live:
         # models
         live.press("2")
         live.wait_for_log("switched from monet to pencil")
