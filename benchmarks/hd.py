@@ -23,8 +23,8 @@ import cyclecast
 from benchmarks.engines import DTYPES, int8_matrix_rate, matrix_rate, operations
 from benchmarks.plain_loop import plain_frame
 from cyclecast.errors import EngineUnavailable
+from cyclecast.export.torch_engine import torch_threads
 from cyclecast.runtime.bench import psnr_db, times_ms
-from cyclecast.torch_threads import torch_threads
 from cyclecast.training.networks import build_generator
 from cyclecast.training.networks.resnet import ResnetGenerator
 from cyclecast.video.frame import Image

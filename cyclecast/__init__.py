@@ -153,18 +153,12 @@ def open_engine(
     "torch", the reference, needs the extra `train`.
     """
     if engine == "torch":
+        from cyclecast.export.torch_engine import TorchEngine
+        from cyclecast.runtime.engines import limit_threads
         from cyclecast.runtime.threads import check_threads
-        from cyclecast.torch_threads import LimitedTorchEngine
 
         check_threads(threads)
-        opened = LimitedTorchEngine(path, device, precision)
-        try:
-            if threads is not None:
-                opened.limit_threads(threads)
-        except ConfigError:
-            opened.close()
-            raise
-        return opened
+        return limit_threads(TorchEngine(path, device, precision), threads)
     from cyclecast.runtime import engines
 
     return engines.open_engine(path, engine, device, precision, threads)

@@ -34,7 +34,6 @@ NEED_EXTRAS = (  # what these import needs an extra; everything else works with 
     "cyclecast.measure",  # torch
     "cyclecast.measure_style",  # torch
     "cyclecast.style",  # torch
-    "cyclecast.torch_threads",  # torch
     "cyclecast.training",  # torch
     "cyclecast.video.live.sinks.web",  # fastapi, aiortc
 )

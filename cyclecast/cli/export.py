@@ -28,7 +28,7 @@ from cyclecast.cli.quantize import print_quantized, read_photos
 if TYPE_CHECKING:
     from cyclecast.export.agreement import Agreement
     from cyclecast.export.checkpoints import TrainedGenerator
-    from cyclecast.export.quantize import Quantized
+    from cyclecast.export.quantize import QuantizationResult
 
 
 def export(
@@ -186,7 +186,7 @@ def export(
 
 def _export_int8(
     write: Callable[[Path], list[Agreement]], output: Path, photos: Path, overwrite: bool
-) -> tuple[list[Agreement], Quantized]:
+) -> tuple[list[Agreement], QuantizationResult]:
     """Writes the model in fp32 to a folder of its own, and quantizes that file to `output`.
 
     Returns the comparisons of the fp32 file with PyTorch, and what `quantize` wrote.

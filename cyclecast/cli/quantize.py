@@ -13,7 +13,7 @@ from cyclecast.cli.console import JsonOption, OverwriteOption, agreement_table, 
 from cyclecast.errors import CyclecastError, InputError, MissingInputError
 
 if TYPE_CHECKING:
-    from cyclecast.export.quantize import Quantized
+    from cyclecast.export.quantize import QuantizationResult
     from cyclecast.video.frame import Image
 
 MOST_PHOTOS = 54  # of which three quarters set the ranges
@@ -47,7 +47,7 @@ def quantize(
     print_quantized(written, output)
 
 
-def print_quantized(written: Quantized, output: Path) -> None:
+def print_quantized(written: QuantizationResult, output: Path) -> None:
     """Prints what stays in floating point, and the table of the difference from fp32."""
     kept = ", ".join(written.kept) or "nothing"
     console.print(f"{output}: int8; in floating point: {kept}; ranges from {written.calibrated} photos", markup=False)

@@ -194,10 +194,10 @@ def evaluate(
     if frames and judge is None:
         raise ConfigError("--frames needs --judge TARGET PHOTOS")
     with extra("train"):
+        from cyclecast.export.torch_engine import torch_threads
         from cyclecast.measure import measure_model
         from cyclecast.measure_style import measure_style, models_of_run, prepare_reference
         from cyclecast.runtime.threads import check_threads
-        from cyclecast.torch_threads import torch_threads
         from cyclecast.training.evaluate.run import evaluate_run
         from cyclecast.training.machine import pick_device
     names_data = any(path is not None for path in (data, domain_a, domain_b))

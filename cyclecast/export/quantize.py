@@ -46,7 +46,7 @@ ATTEMPTS = (
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizationResult:
     """What `quantize` wrote."""
 
     agreement: Agreement
@@ -64,7 +64,7 @@ def quantize(
     *,
     overwrite: bool = False,
     on_message: Callable[[str], None] | None = None,
-) -> Quantized:
+) -> QuantizationResult:
     """Writes the frame model as int8 to `output`, atomically.
 
     The first of `ATTEMPTS` is kept whose output has at least 44 dB PSNR against the fp32 model's, over all photos that set no
@@ -100,7 +100,7 @@ def quantize(
             with closing(open_engine(partial, "onnxruntime", "cpu")) as engine:
                 (agreement,) = compare_engines(engine, exact, held_out, [size or CALIBRATION_SIZE])
             if agreement.passed:
-                return Quantized(agreement, len(calibration), kept)
+                return QuantizationResult(agreement, len(calibration), kept)
             best = max(best, agreement.psnr_db)
             (on_message or (lambda line: None))(f"{agreement.psnr_db:.1f} dB PSNR with {_describe(kept)}: not enough")
         raise ModelError(

@@ -20,6 +20,7 @@ from cyclecast.runtime.engine import Image, SynchronousEngine, check_frame, chec
 from cyclecast.runtime.machine import processor_name
 from cyclecast.runtime.model_file import ModelFile, as_model_file
 from cyclecast.runtime.onnx_file import describe
+from cyclecast.runtime.threads import ThreadsRefused
 from cyclecast.training.machine import best_device
 from cyclecast.training.networks import IMAGE_GENERATORS, build_generator
 
@@ -36,6 +37,7 @@ class TorchEngine(SynchronousEngine):
     name = "torch"
 
     def __init__(self, model: Path | ModelFile, device: str, precision: str) -> None:
+        self._threads: int | None = None
         file = as_model_file(model)
         path = file.path
         with file.on_disk() as found:
@@ -88,6 +90,11 @@ class TorchEngine(SynchronousEngine):
             return torch.xpu.get_device_name(self._device)
         return processor_name() if self._device.type == "cpu" else f"{processor_name()}, mps"
 
+    def limit_threads(self, threads: int) -> None:
+        if self._device.type != "cpu":
+            raise ThreadsRefused(self.name, self.device)
+        self._threads = threads
+
     def prepare(self, width: int, height: int) -> None:
         check_size(width, height, self.size)
 
@@ -97,12 +104,24 @@ class TorchEngine(SynchronousEngine):
         if self._graph is None:
             raise EngineError("the engine is closed")
         sent = torch.from_numpy(dense(frame))[None].to(self._device)
-        with _disable_tf32(), torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self._autocast):
+        limit = torch_threads(self._threads)
+        with limit, _disable_tf32(), torch.autocast(self._device.type, PRECISIONS[self.precision], enabled=self._autocast):
             styled: torch.Tensor = self._graph(sent)[0]
         return np.asarray(styled.cpu().numpy(), np.uint8)
 
     def close(self) -> None:
         self._graph = None
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Lets PyTorch compute with this many CPU threads inside; None: as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

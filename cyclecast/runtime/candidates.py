@@ -15,8 +15,6 @@ class Candidate:
     device: str
     """As in `--device`."""
     reason: str
-    precision: str = "auto"
-    """The precision to open it in, if the user requests none; "auto": the engine's choice."""
     is_tried: bool = True
     """Whether `auto` compares a frame of it with the CPU's before it chooses it. The CPU itself is not compared."""
 

@@ -336,10 +336,10 @@ def test_one_line_in_the_table_adds_an_engine_that_is_tried_first(
     monkeypatch.setitem(ENGINES, "new", NewEngine)
     monkeypatch.setattr(NewEngine, "returns", staticmethod(returns))
     monkeypatch.setattr(NewEngine, "requested", [])
-    row = Candidate("new", "gpu", "other GPUs", precision="fp32")
+    row = Candidate("new", "gpu", "other GPUs")
     monkeypatch.setattr(candidates, "CANDIDATES", (row, *CANDIDATES))
     assert name_of(open_engine(tiny_model)) == (("new", "a new GPU", "fp32") if reason is None else on_cpu)
-    assert NewEngine.requested == [("gpu", "fp32")]
+    assert NewEngine.requested == [("gpu", "auto")]
     assert open_engine(tiny_model, "new").name == "new"  # requested, and it has one device: there is nothing to choose
     assert NewEngine.requested[1:] == [("gpu", "auto")]
     lines = warnings_of(caplog)

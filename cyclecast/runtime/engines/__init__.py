@@ -109,7 +109,11 @@ def _open(name: str, file: ModelFile, device: str, precision: str, threads: int 
     """
     if precision == "int8" or (precision == "auto" and (name, device) == ("openvino", "cpu") and is_x86()):
         file = file.in_precision("int8")
-    engine = ENGINES[name](file, device, precision)
+    return limit_threads(ENGINES[name](file, device, precision), threads)
+
+
+def limit_threads(engine: Engine, threads: int | None) -> Engine:
+    """Returns the engine, limited to this number of CPU threads; None: unchanged. Closes it if it refuses, and raises that."""
     if threads is not None:
         try:
             engine.limit_threads(threads)
@@ -131,8 +135,7 @@ def _open_working(
 
     None if it fails in all; adds its errors to `failures`.
     """
-    wanted = candidate.precision if precision == "auto" else precision
-    for tried in (wanted, "fp32") if wanted == "auto" else (wanted,):
+    for tried in (precision, "fp32") if precision == "auto" else (precision,):
         engine = _open(candidate.engine, file, candidate.device, tried, threads)
         if candidate.device == "cpu":
             is_ours = bool(engine.metadata) and spec_from_metadata(file.path, engine.metadata).recipe != "adopted"
