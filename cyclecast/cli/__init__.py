@@ -73,7 +73,7 @@ BackgroundOption = Annotated[
 def with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
     """Returns the same command with `--debug`, so that it is accepted after the command's name, too.
 
-    Commands that compute for long also get `--background`.
+    Long-running commands also get `--background`.
     """
 
     @functools.wraps(function)

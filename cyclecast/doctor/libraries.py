@@ -79,9 +79,9 @@ def find_openvino(owners: Owners) -> Library:
     def find_devices(facts: dict[str, Any]) -> list[Device]:
         devices = []
         for name, (description, capabilities) in facts["devices"].items():
-            kind, _, number = name.lower().partition(".")
-            device = f"gpu:{number}" if kind == "gpu" and number else kind  # as for `--device`
-            runs_frames = kind in ("cpu", "gpu", "npu")
+            device_type, _, number = name.lower().partition(".")
+            device = f"gpu:{number}" if device_type == "gpu" and number else device_type  # as for `--device`
+            runs_frames = device_type in ("cpu", "gpu", "npu")
             result = call(run_frame, "openvino", device, seconds=LIBRARY_TIMEOUT_S) if runs_frames else None
             precisions = [word for word in ("fp32", "bf16", "fp16", "int8") if word.upper() in capabilities]
             works, failure = (None, None) if result is None else (result.failure is None, result.failure)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
+import os
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -70,15 +72,21 @@ class _Properties(ctypes.Structure):
 def list_adapters(loader: str = LOADER) -> list[Adapter]:
     """Lists the adapters of all Vulkan drivers, the one that WebGPU's library prefers first; none without a driver.
 
-    loader: the file name of Vulkan's loader. Raises OSError if it is not installed.
+    Asks the drivers once for each setting of the loader's variables (VK_…), because each is loaded for that. loader: the file
+    name of Vulkan's loader. Raises OSError if it is not installed.
     """
+    return list(_ask_drivers(loader, tuple(sorted(item for item in os.environ.items() if item[0].startswith("VK_")))))
+
+
+@functools.cache
+def _ask_drivers(loader: str, variables: tuple[tuple[str, str], ...]) -> tuple[Adapter, ...]:
     vulkan = ctypes.CDLL(loader)
     application = _ApplicationInfo(application=b"cyclecast", api_version=VERSION_1_1)
     settings = _InstanceCreateInfo(type=1, application=ctypes.pointer(application))  # VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO
     instance = ctypes.c_void_p()
     if result := vulkan.vkCreateInstance(ctypes.byref(settings), None, ctypes.byref(instance)):
         log.debug("vkCreateInstance: %d", result)  # VK_ERROR_INCOMPATIBLE_DRIVER, -9: there is no driver
-        return []
+        return ()
     try:
         count = ctypes.c_uint32()
         vulkan.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), None)
@@ -87,7 +95,7 @@ def list_adapters(loader: str = LOADER) -> list[Adapter]:
         adapters = [_describe(vulkan, handle) for handle in handles[: count.value] if handle]
     finally:
         vulkan.vkDestroyInstance(instance, None)
-    return sorted(adapters, key=lambda adapter: BEST_FIRST.index(adapter.type))
+    return tuple(sorted(adapters, key=lambda adapter: BEST_FIRST.index(adapter.type)))
 
 
 def _describe(vulkan: ctypes.CDLL, handle: int) -> Adapter:

@@ -102,7 +102,7 @@ def test_vulkan_lists_the_adapters_of_its_drivers_the_fastest_first(monkeypatch:
         vkDestroyInstance=lambda *arguments: None,
     )
     monkeypatch.setattr("ctypes.CDLL", lambda name: handles)
-    assert [adapter.type for adapter in list_adapters()] == ["discrete", "integrated", "software", "virtual"]
+    assert [adapter.type for adapter in list_adapters("a loader of four")] == ["discrete", "integrated", "software", "virtual"]
 
 
 def fill(count: object, array: object, length: int) -> None:

@@ -66,17 +66,17 @@ class OpenVinoEngine:
 
     def _pick_device(self, device: str) -> str:
         """Returns OpenVINO's name for the device, such as CPU, GPU.1 or NPU."""
-        kind, _, number = device.partition(":")
-        if kind not in ("cpu", "gpu", "npu") or (number and (kind != "gpu" or not number.isdigit())):
+        device_type, _, number = device.partition(":")
+        if device_type not in ("cpu", "gpu", "npu") or (number and (device_type != "gpu" or not number.isdigit())):
             raise EngineUnavailable(f"openvino runs on cpu, gpu, gpu:N or npu (Intel's), not on {device!r}")
         present: list[str] = list(self._core.available_devices)
-        of_kind = [name for name in present if name.partition(".")[0] == kind.upper()]
+        of_type = [name for name in present if name.partition(".")[0] == device_type.upper()]
         found = [
-            name for name in of_kind if not number or (name.partition(".")[2] or "0") == number
+            name for name in of_type if not number or (name.partition(".")[2] or "0") == number
         ]  # a single GPU has no number
         if not found:
             raise EngineUnavailable(f"openvino finds no {device.upper()} here, only: {', '.join(present)}")
-        return next((name for name in found if kind == "gpu" and self._is_discrete(name)), found[0])
+        return next((name for name in found if device_type == "gpu" and self._is_discrete(name)), found[0])
 
     def _is_discrete(self, name: str) -> bool:
         try:

@@ -139,8 +139,8 @@ def register_plugin(onnxruntime: Any, path: str) -> list[Any]:
 
 def hardware_name(hardware: Any) -> str:
     """Returns the name of a device of ONNX Runtime, for people. Linux and macOS do not report one."""
-    kind = str(hardware.type).rpartition(".")[2]  # CPU stands for software adapters
-    return hardware.metadata.get("Description") or f"{hardware.vendor} {'GPU' if kind == 'GPU' else 'software adapter'}"
+    device_type = str(hardware.type).rpartition(".")[2]  # CPU stands for software adapters
+    return hardware.metadata.get("Description") or f"{hardware.vendor} {'GPU' if device_type == 'GPU' else 'software adapter'}"
 
 
 def cpu_nodes(session: Any) -> Sequence[str]:
