@@ -266,9 +266,13 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
     with serving() as served, browser.visiting(served):
         eventually(lambda: browser.frame() is not None, "a frame")
         browser.press("snapshot")
-        eventually(lambda: list(downloads.glob("cyclecast-*.png")), "the snapshot")
-        image = cv2.imread(str(next(downloads.glob("*.png"))))
-        assert image is not None and read_clock(np.asarray(image, np.uint8)) is not None
+
+        def saved() -> list[Image]:  # the browser creates the file before it writes it
+            images = [cv2.imread(str(path)) for path in downloads.glob("cyclecast-*.png")]
+            return [np.asarray(image, np.uint8) for image in images if image is not None]
+
+        eventually(saved, "the snapshot")
+        assert read_clock(saved()[0]) is not None
         browser.press("mirror")
         eventually(lambda: served.session.switcher.mirror, "the mirror")
         eventually(lambda: browser.is_pressed("mirror"), "the state of the button")
