@@ -1,0 +1,28 @@
+/* The styles, each with an image of what it does. */
+
+import {$, setPressed} from "./dom.js";
+
+/* models: of models.json. onselect(name) */
+export function fillGallery(models, onselect) {
+  $("styles").replaceChildren(...models.map((model, index) => {
+    const button = document.createElement("button"), image = document.createElement("img"), title = document.createElement("span");
+    button.className = "style";
+    button.dataset.model = model.name;
+    button.dataset.about = [model.about, model.author && `By ${model.author}`, model.license].filter(Boolean).join(". ").replace(/\.\./g, ".");
+    if (index < 9) button.dataset.key = index + 1;
+    Object.assign(image, {src: model.thumbnail, alt: "", width: 96, height: 54, decoding: "async"});
+    title.textContent = model.title;
+    button.append(image, title);
+    button.onclick = () => onselect(model.name);
+    return button;
+  }));
+}
+
+/* active, wanted: names; they differ while a style is being prepared. */
+export function renderGallery(active, wanted) {
+  for (const button of $("styles").children) {
+    const {model} = button.dataset;
+    setPressed(button, model === active);
+    button.setAttribute("aria-busy", String(model === wanted && model !== active));
+  }
+}

@@ -1,0 +1,26 @@
+/* ONNX Runtime in a worker: one session for one model at one size. */
+
+import * as ort from "./ort/ort.webgpu.bundle.min.mjs";
+
+export const OUTPUT = "styled", INPUT = "frame";
+
+export function frameTensor(data, {width, height}) { return new ort.Tensor("uint8", data, [1, height, width, 3]); }
+
+export function frameTensorOnGpu(buffer, {width, height}) {
+  return ort.Tensor.fromGpuBuffer(buffer, {dataType: "uint8", dims: [1, height, width, 3]});
+}
+
+export function gpuDevice() { return ort.env.webgpu.device; }  // of ONNX Runtime, once a session is open
+
+/* provider: "webgpu" or "wasm". WebGPU has to compute every node: one on the CPU would copy each frame there and back. */
+export async function openSession(url, {width, height, provider, threads}) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url}: the server answered ${response.status}`);
+  ort.env.logLevel = "error";
+  ort.env.wasm.numThreads = provider === "wasm" ? threads : 1;
+  return ort.InferenceSession.create(await response.arrayBuffer(), {
+    executionProviders: [provider],
+    freeDimensionOverrides: {height, width},
+    extra: provider === "webgpu" ? {session: {disable_cpu_ep_fallback: "1"}} : {},
+  });
+}
