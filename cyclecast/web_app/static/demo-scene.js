@@ -30,21 +30,31 @@ function fill(context, from, to, colors, x, y, width, height) {
   context.fillRect(x, y, width, height);
 }
 
+const puffs = new Map();           // soft discs by color
+
+function glow(context, x, y, radius, color, alpha) {
+  if (!puffs.has(color)) {
+    const disc = Object.assign(document.createElement("canvas"), {width: 64, height: 64}), drawing = disc.getContext("2d");
+    const gradient = drawing.createRadialGradient(32, 32, 0, 32, 32, 32);
+    for (const [stop, opacity] of [[0, "ff"], [0.3, "b0"], [0.65, "38"], [1, "00"]]) gradient.addColorStop(stop, color + opacity);
+    drawing.fillStyle = gradient;
+    drawing.fillRect(0, 0, 64, 64);
+    puffs.set(color, disc);
+  }
+  context.globalAlpha = alpha;
+  context.drawImage(puffs.get(color), x - 1.6 * radius, y - radius, 3.2 * radius, 2 * radius);
+  context.globalAlpha = 1;
+}
+
 function drawSky(context, width, height, seconds) {
   fill(context, 0, height, ["#4a7dbf", "#93b7dc", "#f5d9ad"], 0, 0, width, height);
-  const sun = context.createRadialGradient(0.7 * width, 0.62 * height, 0, 0.7 * width, 0.62 * height, 0.34 * width);
-  for (const [stop, color] of [[0, "#fff6dcf0"], [0.12, "#ffe9bccc"], [1, "#ffdf9c00"]]) sun.addColorStop(stop, color);
-  context.fillStyle = sun;
-  context.fillRect(0, 0, width, height);
-  for (let index = 0; index < 90; index++) {  // puffs, in nine clouds
-    const cloud = index % 9, span = 1.5 * width;
-    const x = (random(cloud) * span + (random(index + 50) - 0.5) * 0.24 * width + seconds * (7 + cloud)) % span - 0.2 * width;
-    const y = height * (0.1 + 0.5 * random(cloud + 20) + 0.09 * (random(index + 90) - 0.5));
-    const radius = width * (0.018 + 0.034 * random(index + 130));
-    context.fillStyle = index % 3 ? "#fff6e838" : "#b9b3c838";
-    context.beginPath();
-    context.ellipse(x, y, 1.7 * radius, 0.55 * radius, 0, 0, 7);
-    context.fill();
+  glow(context, 0.7 * width, 0.66 * height, 0.34 * width, "#ffedc4", 0.5);
+  glow(context, 0.7 * width, 0.66 * height, 0.08 * width, "#fffaea", 1);
+  for (let index = 0; index < 170; index++) {  // puffs, in nine clouds
+    const cloud = index % 9, span = 1.5 * width, height01 = random(index + 90) - 0.5;
+    const x = (random(cloud) * span + (random(index + 50) - 0.5) * 0.26 * width + seconds * (7 + cloud)) % span - 0.2 * width;
+    const y = height * (0.12 + 0.5 * random(cloud + 20) + 0.13 * height01);
+    glow(context, x, y, width * (0.022 + 0.03 * random(index + 130)), height01 > 0.12 ? "#a9a8c4" : "#fff8ec", 0.42);
   }
 }
 
@@ -61,12 +71,12 @@ function drawRidges(context, width, height, seconds) {
     context.fill();
     const first = Math.floor(offset / 9);
     for (let tree = first; tree < first + width / 9 + 2; tree++) {  // crowns, in light and in shadow
-      for (let layer = 0; layer < 4; layer++) {
+      for (let layer = 0; layer < 7; layer++) {
         const seed = 7 * tree + layer + 500 * row, x = tree * 9 - offset + 9 * random(seed);
-        const y = edge(x) + (HORIZON * height - edge(x)) * random(seed + 3) ** 1.5 + 3, size = (3 + 5 * random(seed + 5)) * (1 + row) / 2;
+        const y = edge(x) + (HORIZON * height - edge(x)) * random(seed + 3) ** 1.5 + 3, size = (1.2 + 2.6 * random(seed + 5)) * (1 + row);
         context.fillStyle = random(seed + 9) > 0.5 ? `rgb(255 240 180 / ${grain})` : `rgb(12 30 24 / ${grain})`;
         context.beginPath();
-        context.ellipse(x, Math.min(y, HORIZON * height - size), size, 0.8 * size, 0, 0, 7);
+        context.ellipse(x, Math.min(y, HORIZON * height - size), 0.7 * size, size, 0, 0, 7);
         context.fill();
       }
     }

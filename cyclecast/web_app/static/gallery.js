@@ -21,7 +21,8 @@ export function fillGallery(models, onselect) {
 /* active, wanted: names; they differ while a style is being prepared. */
 export function renderGallery(active, wanted) {
   for (const button of $("styles").children) {
-    const {model} = button.dataset;
+    const {model} = button.dataset, wasActive = button.getAttribute("aria-pressed") === "true";
+    if (model === active && !wasActive) button.scrollIntoView({block: "nearest", inline: "center"});
     setPressed(button, model === active);
     button.setAttribute("aria-busy", String(model === wanted && model !== active));
   }

@@ -1,8 +1,8 @@
 /* One model at one size, in a worker of its own. */
 
 export class Renderer {
-  /* plan: {key, model, url, width, height, path, threads} */
-  constructor(plan) {
+  /* plan: {key, model, url, width, height, path, threads}. hasToWarmUp: whether another video runs until this one is ready */
+  constructor(plan, hasToWarmUp) {
     Object.assign(this, {plan, runs: 0, isReady: false, isClosing: false, onrepainted: null, onlost: null});
     this.pending = new Map();      // what waits for an answer, by its number
     this.worker = new Worker("worker.js", {type: "module"});
@@ -10,7 +10,7 @@ export class Renderer {
     this.worker.onerror = event => this.fail(new Error(event.message || "its script could not be loaded"));
     this.ready = new Promise((resolve, reject) => this.pending.set("open", {resolve, reject}));
     const {url, width, height, path, threads} = plan;
-    this.worker.postMessage({type: "open", url: new URL(url, document.baseURI).href, width, height, path, threads});
+    this.worker.postMessage({type: "open", url: new URL(url, document.baseURI).href, width, height, path, threads, hasToWarmUp});
   }
 
   /* Returns {bitmap, ms, isZeroCopy}; the frame, a VideoFrame or an ImageBitmap, moves to the worker. */

@@ -2,8 +2,6 @@
 
 import * as ort from "./ort/ort.webgpu.bundle.min.mjs";
 
-export const OUTPUT = "styled", INPUT = "frame";
-
 export function frameTensor(data, {width, height}) { return new ort.Tensor("uint8", data, [1, height, width, 3]); }
 
 export function frameTensorOnGpu(buffer, {width, height}) {
@@ -11,6 +9,12 @@ export function frameTensorOnGpu(buffer, {width, height}) {
 }
 
 export function gpuDevice() { return ort.env.webgpu.device; }  // of ONNX Runtime, once a session is open
+
+/* Runs the model: its one input and its one output are frames. output: the tensor to write to, if it exists already. */
+export async function runModel(session, input, output = null) {
+  const {inputNames: [from], outputNames: [to]} = session;
+  return (await (output ? session.run({[from]: input}, {[to]: output}) : session.run({[from]: input})))[to];
+}
 
 /* provider: "webgpu" or "wasm". WebGPU has to compute every node: one on the CPU would copy each frame there and back. */
 export async function openSession(url, {width, height, provider, threads}) {

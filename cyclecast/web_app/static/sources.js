@@ -37,7 +37,7 @@ export async function openFile(file) {
     const bitmap = await createImageBitmap(file).catch(() => { throw new Error(`${file.name} is no image that this browser can read`); });
     return {
       name: file.name, ratio: bitmap.width / bitmap.height, isStill: true,
-      watch: onframe => onframe(), grab: () => createImageBitmap(bitmap), close: () => bitmap.close(),
+      watch: onframe => onframe(), grab: () => frameOf(bitmap), close: () => bitmap.close(),
     };
   }
   const url = URL.createObjectURL(file), close = () => URL.revokeObjectURL(url);

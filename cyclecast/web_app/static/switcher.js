@@ -26,7 +26,7 @@ export class Switcher {
   }
 
   open(plan) {
-    const renderer = new Renderer(plan);
+    const renderer = new Renderer(plan, this.active !== null);
     renderer.onlost = reason => this.recover(renderer, reason);
     this.pool.push(renderer);
     return renderer;

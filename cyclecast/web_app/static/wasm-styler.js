@@ -1,7 +1,7 @@
 /* Styles frames on the CPU: canvas pixels, model, canvas pixels. */
 
 import {coveredPart, frameSize, halfLine} from "./geometry.js";
-import {INPUT, OUTPUT, frameTensor} from "./session.js";
+import {frameTensor, runModel} from "./session.js";
 
 export class WasmStyler {
   /* size: {width, height} */
@@ -19,7 +19,7 @@ export class WasmStyler {
   /* Styles a frame and closes it. Returns whether it was read without a copy. */
   async style(frame, isMirrored) {
     try { this.pack(frame, isMirrored); } finally { frame.close(); }
-    const output = (await this.session.run({[INPUT]: this.input}))[OUTPUT];
+    const output = await runModel(this.session, this.input);
     this.styled = output.data;
     output.dispose();
     return false;

@@ -1,7 +1,7 @@
 /* Styles frames on the GPU: texture, compute pass, model, render pass. No pixel passes through the CPU. */
 
 import {coveredPart, frameSize, halfLine} from "./geometry.js";
-import {INPUT, OUTPUT, frameTensorOnGpu, gpuDevice} from "./session.js";
+import {frameTensorOnGpu, gpuDevice, runModel} from "./session.js";
 import {packShader, VIEW_SHADER} from "./shaders.js";
 
 const PIXELS_PER_GROUP = 4 * 64;
@@ -36,7 +36,7 @@ export class WebGpuStyler {
   async style(frame, isMirrored) {
     let isZeroCopy;
     try { isZeroCopy = this.pack(frame, isMirrored); } finally { frame.close(); }
-    await this.session.run({[INPUT]: this.input}, {[OUTPUT]: this.output});
+    await runModel(this.session, this.input, this.output);
     await this.device.queue.onSubmittedWorkDone();  // it measures the time, and no queue builds up
     return isZeroCopy;
   }

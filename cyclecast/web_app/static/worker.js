@@ -6,16 +6,17 @@ import {WebGpuStyler} from "./webgpu-styler.js";
 
 let styler = null, look = null, isStyling = false, hasFrame = false;
 
-async function open({url, width, height, path, threads}) {
+async function open({url, width, height, path, threads, hasToWarmUp}) {
   const size = {width, height}, provider = path === "wasm" ? "wasm" : "webgpu";
   const session = await openSession(url, {...size, provider, threads});
   if (provider === "webgpu") {
     gpuDevice().lost.then(({message}) => postMessage({type: "lost", reason: message}));
     styler = new WebGpuStyler(session, size, path === "webgpu");
   } else styler = new WasmStyler(session, size);
-  const warmUp = new OffscreenCanvas(width, height);  // the first frame is slow: shaders are compiled, memory is allocated
-  warmUp.getContext("2d");
-  await styler.style(await createImageBitmap(warmUp), false);
+  if (!hasToWarmUp) return;
+  const blank = new OffscreenCanvas(width, height);  // the first frame is slow: shaders are compiled, memory is allocated
+  blank.getContext("2d");
+  await styler.style(await createImageBitmap(blank), false);
   styler.paint({split: null, strength: 1}).close();
 }
 
