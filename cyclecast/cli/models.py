@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 import cyclecast
 from cyclecast.cli.console import JsonOption, OverwriteOption, ThreadsOption, console, print_json
 from cyclecast.errors import ConfigError, EngineError
+from cyclecast.model_card import description_from_card, license_from_card
 
 NO_LICENSE = "see card"
 
@@ -71,21 +71,6 @@ def _facts(name: str, path: Path, timed: bool, threads: int | None) -> dict[str,
         "license": license_from_card(text),
         "ms_at_1280x720": _time_model(name, threads) if timed else None,
     }
-
-
-def description_from_card(card: str) -> str:
-    """Returns the first sentence of a card that is no heading, image or table; an empty text if there is none."""
-    for paragraph in re.split(r"\n\s*\n", card.strip()):
-        line = " ".join(paragraph.split())
-        if line and line[0] not in "#!|*-`<":
-            return re.split(r"(?<=[.!?])\s", line)[0]
-    return ""
-
-
-def license_from_card(card: str) -> str | None:
-    """Returns the license that a card names in a row of its table or in a line of its own; None if it names none."""
-    found = re.search(r"^\W*licen[cs]e\W*[:|][\s*]*([^|\n]*[^|\s])", card, re.IGNORECASE | re.MULTILINE)
-    return found[1] if found else None
 
 
 def _time_model(name: str, threads: int | None) -> float | None:
