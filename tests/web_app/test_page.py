@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from cyclecast.web_app.runtime import find_runtime
-from cyclecast.web_app.site import write_site
 
 from cyclecast.video.frame import Image
+from cyclecast.web_app.runtime import find_runtime
+from cyclecast.web_app.site import write_site
 from tests.browser import CUT, WEBGPU, Browser, browsing
 from tests.waiting import eventually
 from tests.web_app.served_site import serving
