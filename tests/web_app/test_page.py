@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 from cyclecast.video.frame import Image
 from cyclecast.web_app.runtime import find_runtime
@@ -45,13 +46,20 @@ import(new URL("renderer.js", document.baseURI)).then(({Renderer}) => {
   Renderer.prototype.style = function (...args) { window.renderer = this; return style.apply(this, args); };
 });
 """  # keeps the active renderer in window.renderer
-OFFLINE = """
-const [done] = arguments, root = new URL("./", location.href).href;
+INSTALLED = """
+const [done] = arguments;
 navigator.serviceWorker.ready.then(({active}) => {
-  if (active.state === "activated") return done(true);
-  active.onstatechange = () => { if (active.state === "activated") done(true); };
+  const check = () => { if (active.state === "activated") done(true); };
+  active.onstatechange = check;
+  check();
 });
-"""
+"""  # waits until the service worker has all files
+STATUS = """
+const [wanted, done] = arguments, status = document.getElementById("status");
+const check = () => { if (status.textContent === wanted) done(true); };
+new MutationObserver(check).observe(status, {childList: true});
+check();
+"""  # waits for a status
 
 
 @dataclass
@@ -78,10 +86,19 @@ class Page:
         """Returns what the page shows, (H, W, 3) uint8 BGR."""
         return self.browser.image(self.browser.run(PIXELS))
 
+    def wait_for(self, script: str, *arguments: object) -> None:
+        """Waits for a script without asking again and again, which would take the CPU time that the page needs."""
+        assert self.browser.driver.execute_async_script(script, *arguments) is True
+
+    def pixels_after(self, action: Callable[[], object]) -> Image:
+        """Returns what the page shows once it has drawn again after an action."""
+        painted = self.data("painted")
+        action()
+        eventually(lambda: self.data("painted") != painted, "another image")
+        return self.pixels()
+
     def set_strength(self, strength: float) -> None:
-        script = (
-            "const slider = document.getElementById('strength'); slider.value = arguments[0]; slider.oninput({target: slider})"
-        )
+        script = "const it = document.getElementById('strength'); it.value = arguments[0]; it.dispatchEvent(new Event('input'))"
         self.browser.run(script, strength)
 
 
@@ -90,12 +107,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if RUNTIME is None:
         pytest.skip("needs onnxruntime-web in the cache: cyclecast web-app downloads it")
     return write_site(tmp_path_factory.mktemp("site") / "site", STYLES, precision="fp32", runtime=RUNTIME).output
-
-
-@pytest.fixture(scope="module")
-def wasm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory) as browser:
-        yield browser
 
 
 def photo(folder: Path, width: int, height: int) -> tuple[Path, Image]:
@@ -113,9 +124,9 @@ def styled_on_cpu(model: Path, image: Image) -> Image:
     return np.asarray(session.run(None, {session.get_inputs()[0].name: image[None]})[0][0], np.uint8)
 
 
-def difference(a: Image, b: Image) -> int:
+def difference(a: Image, b: NDArray[Any]) -> float:
     assert a.shape == b.shape
-    return int(np.abs(a.astype(int) - b).max())
+    return float(np.abs(a.astype(float) - b).max())
 
 
 def test_pixels_on_webgpu_equal_those_of_onnx_runtime(
@@ -125,120 +136,116 @@ def test_pixels_on_webgpu_equal_those_of_onnx_runtime(
     with serving(site) as url, browsing(tmp_path_factory, *WEBGPU) as browser:
         page = Page(browser, url)
         page.open("model=monet&size=256x144&path=webgpu")
-        eventually(lambda: page.browser.text("source") == "demo scene", "the page is ready")
+        eventually(lambda: browser.text("source") == "demo scene", "the page is ready")
         page.open_file(path)  # before the first frame, which takes seconds
-        eventually(lambda: page.status() == "image", "the styled image")
+        page.wait_for(STATUS, "image")
         assert browser.text("path") == "WebGPU, zero copy" and "is a program on the CPU" in browser.text("notice")
-        assert difference(page.pixels(), styled_on_cpu(site / "models/monet.onnx", image)) <= 2
-        browser.press("compare")
-        eventually(lambda: difference(page.pixels()[:, :126], image[:, :126]) == 0, "the source on the left, exactly")
+        styled = page.pixels()
+        assert difference(styled, styled_on_cpu(site / "models/monet.onnx", image)) <= 2
+        compared = page.pixels_after(lambda: browser.press("compare"))
+        assert difference(compared[:, :127], image[:, :127]) == 0 and difference(compared[:, 129:], styled[:, 129:]) == 0
+        page.wait_for(INSTALLED)
         assert browser.errors() == []
 
 
-def test_pixels_on_wasm_equal_those_of_onnx_runtime_and_the_controls_mix_them(site: Path, wasm: Browser, tmp_path: Path) -> None:
-    path, image = photo(tmp_path, 64, 48)
-    with serving(site) as url:
-        page = Page(wasm, url)
-        page.open("model=monet&size=64x48&path=wasm")
-        eventually(lambda: page.status() == "live", "the demo scene")
-        page.open_file(path)
-        eventually(lambda: page.status() == "image" and difference(page.pixels(), image) > 0, "the styled image")
-        styled = styled_on_cpu(site / "models/monet.onnx", image)
-        eventually(lambda: difference(page.pixels(), styled) <= 2, "the model's pixels")
-        styled = page.pixels()
-        page.set_strength(0.5)
-        eventually(lambda: difference(page.pixels(), (0.5 * image + 0.5 * styled).round().astype(np.uint8)) <= 1, "half of each")
-        wasm.type("[[[[[")
-        eventually(lambda: difference(page.pixels(), image) == 0, "the source, exactly")
-        assert wasm.text("strength-value") == "0 %"
-        page.set_strength(1)
-        wasm.press("compare")
-        half = np.concatenate([image[:, :32], styled[:, 32:]], axis=1)
-        eventually(
-            lambda: (
-                np.abs(page.pixels()[:, [*range(31), *range(33, 64)]].astype(int) - half[:, [*range(31), *range(33, 64)]]).max()
-                == 0
-            ),
-            "the source on the left",
-        )
-        wasm.run("document.getElementById('handle').focus()")
-        wasm.type(webdriver.Keys.HOME)
-        eventually(lambda: difference(page.pixels()[:, 1:], styled[:, 1:]) == 0, "the style, by a key")
-        assert wasm.driver.find_element(By.ID, "handle").get_attribute("aria-valuetext") == "0 % source"
-        wasm.press("mirror")
-        flipped = styled_on_cpu(site / "models/monet.onnx", image[:, ::-1].copy())
-        eventually(lambda: difference(page.pixels()[:, 1:], flipped[:, 1:]) <= 2, "the mirrored image")
-
-
-def test_camera_styles_snapshot_recording_and_offline(site: Path, wasm: Browser, tmp_path: Path) -> None:
+def test_the_page_without_a_network(site: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     downloads = tmp_path / "downloads"
     downloads.mkdir()
-    wasm.driver.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
-
-    def saved(suffix: str) -> list[Path]:
-        return list(downloads.glob(f"cyclecast-*.{suffix}"))
-
-    def press_style(name: str) -> None:
-        wasm.run("document.querySelector(`[data-model=${arguments[0]}]`).click()", name)
-
-    with serving(site) as url:
-        page = Page(wasm, url)
-        page.open("model=nothing&size=64x48&path=wasm")
-        wasm.run(CATCH)
-        eventually(lambda: "There is no style nothing" in wasm.text("toasts"), "a message about the address")
-        wasm.press("camera")
-        eventually(lambda: "fake" in wasm.text("source") and page.status() == "live", "the camera")
-        eventually(lambda: wasm.text("fps") != "–" and wasm.text("ms") != "–", "the measured numbers")
-        assert wasm.text("path") == "WASM, 1 thread" and wasm.text("frame-size") == "64×48"
-        assert "Your video never leaves this machine" in wasm.driver.find_element(By.TAG_NAME, "footer").text
-
-        wasm.run(WATCH)
-        press_style("ukiyoe")
-        eventually(lambda: page.data("model") == "ukiyoe" and wasm.run("return seen.at(-1)[1]") == "ukiyoe", "the other style")
-        seen = wasm.run("return seen")
-        models = [model for _, model in seen]
-        assert [number for number, _ in seen] == list(range(seen[0][0], seen[0][0] + len(seen))), "each frame is shown once"
-        assert models.count("monet") > 1 and models == sorted(models), "the video goes on until the other style is ready"
-        eventually(lambda: page.data("shown") == page.data("sent"), "every frame that was sent is shown")
-        pressed = "return [...document.querySelectorAll('.style[aria-pressed=true]')].map(b => b.dataset.model)"
-        eventually(lambda: wasm.run(pressed) == ["ukiyoe"], "the pressed style")
-        wasm.type("1")
-        eventually(lambda: page.data("model") == "monet", "the first style, by its key, still loaded")
-
-        wasm.press("record")
-        eventually(lambda: wasm.text("recording") == "recording", "the recording")
-        shown = int(page.data("shown"))
-        wasm.type("x")
-        eventually(lambda: page.status() == "paused", "the pause, by its key")
-        wasm.press("pause")
-        eventually(lambda: int(page.data("shown")) > shown + 10, "frames for the recording")
-        wasm.press("snapshot")
-        wasm.press("record")
-        eventually(lambda: saved("png") and cv2.imread(str(saved("png")[0])) is not None, "the snapshot")
-        assert cv2.imread(str(saved("png")[0])).shape == (48, 64, 3)
-        eventually(lambda: saved("mp4") or saved("webm"), "the file of the recording")
-        with av.open(str((saved("mp4") or saved("webm"))[0])) as recorded:
-            frames = [frame.to_ndarray(format="bgr24") for frame in recorded.decode(video=0)]
-            assert not recorded.streams.audio and len(frames) > 3 and frames[0].shape == (48, 64, 3) and frames[-1].std() > 10
-
-        for width, height in ((1440, 900), (390, 844), (320, 568)):
-            wasm.resize(width, height)
-            assert wasm.run("return document.documentElement.scrollWidth") == width and wasm.run(CUT) == []
-        for element in wasm.driver.find_elements(By.CSS_SELECTOR, "button, input, select, canvas, [role=slider]"):
-            assert element.accessible_name or not element.is_displayed(), element.get_attribute("outerHTML")
-        assert wasm.errors() == []
-        wasm.driver.execute_async_script(OFFLINE)
-
-    wasm.driver.refresh()  # there is no server any more
-    eventually(lambda: page.status() == "live", "the page without a network")
-    assert wasm.run("return crossOriginIsolated"), "the service worker sends the headers for threads"
-    check_that_renderers_are_replaced(page, wasm.run)
+    with browsing(tmp_path_factory) as browser:
+        browser.driver.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
+        with serving(site) as url:
+            page = Page(browser, url)
+            browser.driver.get(f"{url}icon.svg")
+            browser.run("navigator.serviceWorker.register('sw.js')")
+            page.wait_for(INSTALLED)
+        page.open("model=nothing&size=64x48&path=wasm")  # there is no server any more
+        browser.run(CATCH)
+        check_pixels_and_controls(page, site, tmp_path)
+        check_camera_and_styles(page)
+        check_snapshot_and_recording(page, downloads)
+        check_layout_and_labels(browser)
+        check_that_a_lost_renderer_is_replaced(page)
+        assert browser.errors() == []
 
 
-def check_that_renderers_are_replaced(page: Page, run: Callable[..., Any]) -> None:
-    """After a lost GPU, and before Safari's limit on iOS, the page goes on with a fresh renderer."""
-    run(CATCH)
-    eventually(lambda: run("return Boolean(window.renderer)"), "a renderer")
-    run("[window.lost, window.renderer] = [window.renderer, null]; lost.receive({type: 'lost', reason: 'a test'})")
-    eventually(lambda: run("return Boolean(window.renderer) && renderer !== lost && renderer.runs > 1"), "a fresh renderer")
-    assert page.status() == "live"
+def check_pixels_and_controls(page: Page, site: Path, folder: Path) -> None:
+    """The output of WASM equals that of ONNX Runtime; the slider, the strength and the mirror do what they say, exactly."""
+    browser, model = page.browser, site / "models/monet.onnx"
+    path, image = photo(folder, 64, 48)
+    eventually(lambda: browser.text("source") == "demo scene", "the page is ready")
+    page.open_file(path)
+    page.wait_for(STATUS, "image")
+    assert "There is no style nothing. Type ?model= and one of monet, ukiyoe" in browser.text("toasts")
+    assert browser.run("return crossOriginIsolated"), "the service worker sends the headers for threads"
+    assert browser.text("path").startswith("WASM, ") and browser.text("frame-size") == "64×48"
+    assert "Your video never leaves this machine" in browser.driver.find_element(By.TAG_NAME, "footer").text
+    styled = page.pixels()
+    assert difference(styled, styled_on_cpu(model, image)) <= 2
+    assert difference(page.pixels_after(lambda: page.set_strength(0.5)), 0.5 * image + 0.5 * styled) <= 1
+    assert difference(page.pixels_after(lambda: page.set_strength(0.1)), 0.9 * image + 0.1 * styled) <= 1
+    assert difference(page.pixels_after(lambda: browser.type("[")), image) == 0 and browser.text("strength-value") == "0 %"
+    page.pixels_after(lambda: page.set_strength(1))
+    compared = page.pixels_after(lambda: browser.type("s"))
+    assert difference(compared[:, :31], image[:, :31]) == 0 and difference(compared[:, 33:], styled[:, 33:]) == 0
+    browser.run("document.getElementById('handle').focus()")
+    assert difference(page.pixels_after(lambda: browser.type(webdriver.Keys.HOME))[:, 1:], styled[:, 1:]) == 0
+    assert browser.driver.find_element(By.ID, "handle").get_attribute("aria-valuetext") == "0 % source"
+    mirrored = page.pixels_after(lambda: browser.press("mirror"))
+    assert browser.is_pressed("mirror")
+    assert difference(mirrored[:, 1:], styled_on_cpu(model, image[:, ::-1].copy())[:, 1:]) <= 2
+
+
+def check_camera_and_styles(page: Page) -> None:
+    """A switch of the style drops no frame: the video goes on until the other style is ready."""
+    browser = page.browser
+    browser.press("camera")
+    eventually(lambda: "fake" in browser.text("source") and page.status() == "live", "the camera")
+    browser.run(WATCH)
+    browser.run("document.querySelector('[data-model=ukiyoe]').click()")
+    pressed = "return [...document.querySelectorAll('.style[aria-pressed=true]')].map(button => button.dataset.model)"
+    eventually(lambda: browser.run(pressed) == ["ukiyoe"] and page.data("model") == "ukiyoe", "the other style")
+    seen = browser.run("return seen")
+    models = [model for _, model in seen]
+    assert [number for number, _ in seen] == list(range(seen[0][0], seen[0][0] + len(seen))), "each frame is shown once"
+    assert models.count("monet") > 1 and models == sorted(models), "the video goes on until the other style is ready"
+    browser.type("1")
+    eventually(lambda: page.data("model") == "monet", "the first style, by its key: it is still loaded")
+    eventually(lambda: "–" not in (browser.text("fps"), browser.text("ms")), "the measured numbers")
+    assert float(browser.text("fps")) > 0 and int(browser.text("ms")) > 0
+
+
+def check_snapshot_and_recording(page: Page, downloads: Path) -> None:
+    browser = page.browser
+
+    def saved(*suffixes: str) -> list[Path]:
+        return [path for path in downloads.glob("cyclecast-monet-*") if path.suffix in suffixes]
+
+    browser.type("r")
+    eventually(lambda: browser.text("recording") == "recording", "the recording, by its key")
+    shown = int(page.data("shown"))
+    eventually(lambda: int(page.data("shown")) > shown + 8, "frames for the recording")
+    browser.press("record")
+    eventually(lambda: saved(".mp4", ".webm"), "the file of the recording")
+    browser.type("x")
+    eventually(lambda: page.status() == "paused" and page.data("shown") == page.data("sent"), "the pause, by its key")
+    browser.press("snapshot")
+    eventually(lambda: saved(".png") and cv2.imread(str(saved(".png")[0])) is not None, "the snapshot")
+    assert difference(np.asarray(cv2.imread(str(saved(".png")[0])), np.uint8), page.pixels()) == 0
+    with av.open(str(saved(".mp4", ".webm")[0])) as recorded:
+        frames = [frame.to_ndarray(format="bgr24") for frame in recorded.decode(video=0)]
+        assert not recorded.streams.audio and len(frames) > 3 and frames[0].shape == (48, 64, 3) and frames[-1].std() > 10
+
+
+def check_layout_and_labels(browser: Browser) -> None:
+    for width, height in ((1440, 900), (390, 844), (320, 568)):
+        browser.resize(width, height)
+        assert browser.run("return document.documentElement.scrollWidth") == width and browser.run(CUT) == []
+    for element in browser.driver.find_elements(By.CSS_SELECTOR, "button, input, select, canvas, [role=slider]"):
+        assert element.accessible_name or not element.is_displayed(), element.get_attribute("outerHTML")
+
+
+def check_that_a_lost_renderer_is_replaced(page: Page) -> None:
+    """After a lost GPU the page goes on with a fresh renderer."""
+    page.browser.run("[window.lost, window.renderer] = [window.renderer, null]; lost.receive({type: 'lost', reason: 'a test'})")
+    eventually(lambda: page.browser.run("return renderer !== null && renderer !== lost && renderer.runs > 0"), "a fresh renderer")
+    page.wait_for(STATUS, "paused")

@@ -11,7 +11,10 @@ export function startOutputs(player, modelName) {
     $("record").lastElementChild.textContent = recorder.isOn ? "Stop recording" : "Record";
     if (error) showToast(`The recording failed: ${error.message}`, 8000);
   });
-  player.onpainted = canvas => recorder.add(canvas);
+  player.onpainted = canvas => {
+    canvas.dataset.painted = player.painted;
+    recorder.add(canvas);
+  };
 
   async function saveSnapshot() {
     if (!player.shown) return;

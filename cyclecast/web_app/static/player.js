@@ -4,7 +4,7 @@ export class Player {
   /* look: {split, strength, isMirrored}, which others change. onshown({ms, isZeroCopy}, renderer), onfailed(error) */
   constructor(canvas, look, listeners) {
     Object.assign(this, listeners, {canvas, look, source: null, renderer: null});
-    Object.assign(this, {isDue: false, isBusy: false, isPaused: false, isRepaintDue: false, sent: 0, shown: 0});
+    Object.assign(this, {isDue: false, isBusy: false, isPaused: false, isRepaintDue: false, sent: 0, shown: 0, painted: 0});
     this.context = canvas.getContext("bitmaprenderer");
   }
 
@@ -66,6 +66,7 @@ export class Player {
     const {width, height} = bitmap;
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, {width, height});
     this.context.transferFromImageBitmap(bitmap);
+    this.painted++;
     this.onpainted?.(this.canvas);
   }
 }
