@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cyclecast.export.web import adapt_for_web
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.model import find_model
 from cyclecast.video.frame import Image
+from tests.commands import json_of, run_command
 from tests.conftest import moving_frames
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "models"
@@ -106,3 +108,28 @@ def test_models_that_are_not_in_fp32_are_refused_with_what_to_type(frames: list[
     ):
         with pytest.raises(ConfigError, match=words):
             adapt_for_web(path, frames)
+
+
+def test_export_for_browsers_writes_both_precisions(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(trained: object, path: Path, **options: object) -> list[object]:  # the real one takes seconds
+        shutil.copyfile(GOLDEN / "frame-fp32.onnx", path)
+        return []
+
+    monkeypatch.setattr("cyclecast.export.onnx.export_onnx", export)
+    output, half = tmp_path / "monet.onnx", tmp_path / "monet.fp16.onnx"
+    command = ("export", run, "-o", output, "--target", "web")
+    report = json_of(*command)
+    assert report["output"] == str(output) and report["fp16"] == str(half) and report["psnr_db"] >= 40
+    assert "Round" not in {node.op_type for node in onnx.load(str(output)).graph.node}
+    for path, precision in ((output, "fp32"), (half, "fp16")):
+        with closing(open_engine(path, "onnxruntime", "cpu")) as engine:
+            assert engine.precision == precision
+    output.unlink()
+    for arguments, words in (
+        (command, "monet.fp16.onnx: exists already"),
+        ((*command, "--precision", "fp16"), "--target web writes fp32 and fp16: leave --precision out"),
+        (("export", run, "-o", output, "--target", "phone"), "--target: expected any or web, got phone"),
+    ):
+        done = run_command(*arguments)
+        assert done.returncode != 0 and words in " ".join(done.stderr.replace("│", " ").split())
+    assert not output.exists()

@@ -87,7 +87,11 @@ def test_each_model_is_described_and_has_a_small_thumbnail(site: Path) -> None:
     for entry in (pencil, mine):
         content = (site / entry["thumbnail"]).read_bytes()
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        assert len(content) <= MOST_THUMBNAIL_BYTES and image.shape == (THUMBNAIL_SIZE[1], THUMBNAIL_SIZE[0], 3)
+        assert (
+            image is not None
+            and len(content) <= MOST_THUMBNAIL_BYTES
+            and image.shape == (THUMBNAIL_SIZE[1], THUMBNAIL_SIZE[0], 3)
+        )
         before, after = np.split(image.astype(float), 2, axis=1)
         assert before.std() > 10 and np.abs(before - after).mean() > 5
 
