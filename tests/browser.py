@@ -133,9 +133,7 @@ AnyBrowser = TypeVar("AnyBrowser", bound=Browser)
 
 
 @contextmanager
-def browsing(
-    tmp_path_factory: pytest.TempPathFactory, *flags: str, browser_type: type[AnyBrowser] = Browser
-) -> Iterator[AnyBrowser]:
+def browsing(browser_type: type[AnyBrowser], tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[AnyBrowser]:
     """Starts Chromium; skips the test without it."""
     for program in ("chromium", "chromedriver"):
         if shutil.which(program) is None:

@@ -16,8 +16,9 @@ POLICY = re.compile(r'http-equiv="Content-Security-Policy" content="([^"]+)"')
 @contextmanager
 def serving(site: Path, port: int = 0) -> Iterator[str]:
     """Yields the address of the site. The page's policy goes into a header, so that it holds for its workers as well."""
-    policy = POLICY.search((site / "index.html").read_text())
-    assert policy is not None
+    found = POLICY.search((site / "index.html").read_text())
+    assert found is not None
+    policy = found[1]
 
     class Handler(SimpleHTTPRequestHandler):
         extensions_map = {  # noqa: RUF012
@@ -33,7 +34,7 @@ def serving(site: Path, port: int = 0) -> Iterator[str]:
         }
 
         def end_headers(self) -> None:
-            self.send_header("Content-Security-Policy", policy[1])
+            self.send_header("Content-Security-Policy", policy)
             super().end_headers()
 
         def log_message(self, format: str, *args: object) -> None:

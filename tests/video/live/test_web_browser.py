@@ -74,7 +74,7 @@ class LiveBrowser(Browser):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBrowser]:
-    with browsing(tmp_path_factory, browser_type=LiveBrowser) as browser:
+    with browsing(LiveBrowser, tmp_path_factory) as browser:
         yield browser
 
 
@@ -333,7 +333,7 @@ def test_everything_fits_on_a_phone_and_on_a_desktop(
 
 def test_the_page_switches_to_mjpeg_where_webrtc_is_blocked(tmp_path_factory: pytest.TempPathFactory) -> None:
     with (
-        browsing(tmp_path_factory, NO_UDP, browser_type=LiveBrowser) as browser,
+        browsing(LiveBrowser, tmp_path_factory, NO_UDP) as browser,
         serving() as served,
         browser.visiting(served.page.url),
     ):
