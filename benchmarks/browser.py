@@ -30,15 +30,15 @@ FLAGS = (
     "--disable-dev-shm-usage"
 )
 SWIFTSHADER = (
-    "--enable-unsafe-webgpu --enable-features=Vulkan --use-angle=vulkan --use-vulkan=swiftshader --use-webgpu-adapter=swiftshader "
-    "--disable-vulkan-surface"
+    "--enable-unsafe-webgpu --enable-features=Vulkan --use-angle=vulkan --use-vulkan=swiftshader "
+    "--use-webgpu-adapter=swiftshader --disable-vulkan-surface"
 )
 SAMPLES = 10
 POLL_S = 0.1
 TIMEOUT_S = 120.0  # for each sample, before the page counts as stuck
 STATE = """
-const {shown, sent, model} = document.getElementById("canvas")?.dataset ?? {}, text = id => document.getElementById(id)?.textContent;
-return {shown: Number(shown ?? 0), sent: Number(sent ?? 0), model, ms: text("ms"), path: text("path"), size: text("frame-size"),
+const {shown, model} = document.getElementById("canvas")?.dataset ?? {}, text = id => document.getElementById(id)?.textContent;
+return {shown: Number(shown ?? 0), model, ms: text("ms"), path: text("path"), size: text("frame-size"),
   status: text("status"), overlay: text("overlay-detail")};
 """
 
@@ -61,10 +61,17 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    """A server that passes over a browser that ends in the middle of a download."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 @contextmanager
 def serving(site: Path) -> Iterator[str]:
     """Yields the address of the site on this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site))) as server:
+    with Server(("127.0.0.1", 0), partial(Handler, directory=str(site))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

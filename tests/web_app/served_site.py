@@ -40,7 +40,11 @@ def serving(site: Path, port: int = 0) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(site))) as server:
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Passes over a browser that ends in the middle of a download."""
+
+    with Server(("127.0.0.1", port), partial(Handler, directory=str(site))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

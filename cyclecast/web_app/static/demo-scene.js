@@ -73,7 +73,8 @@ function drawRidges(context, width, height, seconds) {
     for (let tree = first; tree < first + width / 9 + 2; tree++) {  // crowns, in light and in shadow
       for (let layer = 0; layer < 7; layer++) {
         const seed = 7 * tree + layer + 500 * row, x = tree * 9 - offset + 9 * random(seed);
-        const y = edge(x) + (HORIZON * height - edge(x)) * random(seed + 3) ** 1.5 + 3, size = (1.2 + 2.6 * random(seed + 5)) * (1 + row);
+        const y = edge(x) + (HORIZON * height - edge(x)) * random(seed + 3) ** 1.5 + 3;
+        const size = (1.2 + 2.6 * random(seed + 5)) * (1 + row);
         context.fillStyle = random(seed + 9) > 0.5 ? `rgb(255 240 180 / ${grain})` : `rgb(12 30 24 / ${grain})`;
         context.beginPath();
         context.ellipse(x, Math.min(y, HORIZON * height - size), 0.7 * size, size, 0, 0, 7);
@@ -101,13 +102,13 @@ function drawBoat(context, width, height, seconds) {
   context.restore();
 }
 
-function drawWater(context, width, height, seconds) {
+function drawWater(context, land, width, height, seconds) {
   const horizon = Math.round(HORIZON * height), rows = height - horizon;
   for (let row = 0; row < rows; row += 2) {  // the landscape upside down, two rows at a time, moved by the waves
     const near = row / rows, phase = 90 * Math.sqrt(near + 0.02) - 3.1 * seconds, reach = 2 + 14 * near;
     const shift = reach * (Math.sin(phase) + 0.5 * Math.sin(2.3 * phase + 1));
     const from = Math.max(0, Math.min(horizon - 2, horizon - 2 - 0.9 * row - 0.7 * reach * Math.sin(phase)));
-    context.drawImage(context.canvas, 0, from, width, 2, shift - 24, horizon + row, width + 48, 2);
+    context.drawImage(land, 0, from, width, 2, shift - 24, horizon + row, width + 48, 2);
   }
   fill(context, horizon, height, ["#2c5c7038", "#2c5c7080"], 0, horizon, width, rows);
   for (let index = 0; index < 220; index++) {  // the sun's path, and light on the waves
@@ -139,12 +140,18 @@ function drawBank(context, width, height, seconds) {
   }
 }
 
+let landscape = null;              // a canvas for what the water reflects
+
 /* Draws the scene at this time into a 2D context, over all of its canvas. */
 export function drawScene(context, seconds) {
   const {width, height} = context.canvas;
-  drawSky(context, width, HORIZON * height, seconds);
-  drawRidges(context, width, height, seconds);
-  drawBoat(context, width, height, seconds);
-  drawWater(context, width, height, seconds);
+  landscape ??= document.createElement("canvas").getContext("2d", {alpha: false});
+  const land = landscape.canvas;
+  if (land.width !== width || land.height !== height) Object.assign(land, {width, height});
+  drawSky(landscape, width, HORIZON * height, seconds);
+  drawRidges(landscape, width, height, seconds);
+  drawBoat(landscape, width, height, seconds);
+  context.drawImage(land, 0, 0);
+  drawWater(context, land, width, height, seconds);
   drawBank(context, width, height, seconds);
 }

@@ -2,7 +2,9 @@
 
 export const $ = id => document.getElementById(id);
 
-export function setText(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }  // screen readers announce each write
+export function setText(id, text) {  // screen readers announce each write
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
 
 export function setPressed(element, on) { element.setAttribute("aria-pressed", String(on)); }
 

@@ -5,10 +5,11 @@ import {$, setPressed} from "./dom.js";
 /* models: of models.json. onselect(name) */
 export function fillGallery(models, onselect) {
   $("styles").replaceChildren(...models.map((model, index) => {
-    const button = document.createElement("button"), image = document.createElement("img"), title = document.createElement("span");
+    const [button, image, title] = ["button", "img", "span"].map(name => document.createElement(name));
     button.className = "style";
     button.dataset.model = model.name;
-    button.dataset.about = [model.about, model.author && `By ${model.author}`, model.license].filter(Boolean).join(". ").replace(/\.\./g, ".");
+    const about = [model.about, model.author && `By ${model.author}`, model.license].filter(Boolean);
+    button.dataset.about = about.map(text => text.replace(/\.$/, "")).join(". ");
     if (index < 9) button.dataset.key = index + 1;
     Object.assign(image, {src: model.thumbnail, alt: "", width: 96, height: 54, decoding: "async"});
     title.textContent = model.title;

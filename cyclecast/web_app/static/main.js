@@ -10,7 +10,7 @@ import {Meter} from "./meter.js";
 import {startOutputs} from "./output-tools.js";
 import {makePlan, pathText} from "./plan.js";
 import {Player} from "./player.js";
-import {readAddress, settings, writeAddress} from "./settings.js";
+import {parseSize, readAddress, settings, writeAddress} from "./settings.js";
 import {startSources} from "./source-tools.js";
 import {Switcher} from "./switcher.js";
 import {keepScreenOn} from "./wakelock.js";
@@ -43,18 +43,22 @@ const switcher = new Switcher({
     setText("frame-size", `${width}×${height}`);
   },
   onchange: render,
-  onfailed: (plan, error) => {
-    const kept = switcher.active?.plan.model;
-    if (kept) {
-      settings.model = kept;
-      showToast(`Could not load ${plan.model} (${error.message}); keeping ${kept}`, 12000);
-    } else {
-      hasFailed = true;
-      showOverlay(`Could not run ${plan.model}`, `${error.message}. Another entry of “Runs on” may work.`);
-    }
-    render();
-  },
+  onfailed: (plan, error) => fail(`Could not run ${plan.model} at ${plan.width}×${plan.height}`, error),
 });
+
+/* Goes back to what runs, or says why nothing does. */
+function fail(title, error) {
+  const kept = switcher.active?.plan;
+  if (kept) {
+    Object.assign(settings, kept.settings);
+    renderSettings();
+    showToast(`${title}: ${error.message}. The video goes on as before`, 12000);
+  } else {
+    hasFailed = true;
+    showOverlay(title, `${error.message}. Another entry of “Runs on” may work.`);
+  }
+  render();
+}
 
 function selectModel(name) {
   if (!name) return;
@@ -72,18 +76,16 @@ function apply() {
   const model = models.find(model => model.name === settings.model);
   if (!model || !player.source) return;
   writeAddress();
+  hasFailed = false;
   try {
     const plan = makePlan(model, settings, player.source.ratio, adapter);
     setText("notice", plan.notice);
     if (!switcher.active) {
-      showOverlay(`Preparing ${model.title}`, navigator.serviceWorker?.controller ? "" : "The first visit loads 27 MB. Later ones need no network.");
+      const isFirstVisit = !navigator.serviceWorker?.controller;
+      showOverlay(`Preparing ${model.title}`, isFirstVisit ? "The first visit loads 27 MB. Later ones need no network." : "");
     }
     switcher.select(plan);
-  } catch (error) {
-    hasFailed = true;
-    showOverlay("This cannot run here", error.message);
-    render();
-  }
+  } catch (error) { fail("This cannot run here", error); }
 }
 
 function statusWord() {
@@ -99,7 +101,7 @@ function render() {
   $("status-light").className = `status-light ${{live: "on", image: "on", failed: "off"}[word] ?? ""}`;
   $("fps").textContent = isMoving ? meter.fps?.toFixed(1) ?? "–" : "–";
   $("ms").textContent = meter.ms === null ? "–" : Math.round(meter.ms);
-  setText("path", active && player.shown ? pathText(active.plan, isZeroCopy) : "–");
+  setText("path", active && player.shown ? pathText(active, isZeroCopy) : "–");
   renderGallery(active?.plan.model, switcher.wanted?.model);
   keepScreenOn(isMoving);
 }
@@ -110,11 +112,14 @@ function toggleMirror() {
   player.restyle();
 }
 
-function fillSizes() {
-  $("size").append(new Option("automatic", ""), ...HEIGHTS.map(height => new Option(`${height}p`, height)));
-  const size = settings.size === null ? "" : [].concat(settings.size).join("x");
+function sizeValue(size) { return size === null ? "" : [].concat(size).join("x"); }
+
+function renderSettings() {        // and the address
+  const size = sizeValue(settings.size);
   if (![...$("size").options].some(option => option.value === size)) $("size").append(new Option(size.replace("x", "×"), size));
   $("size").value = size;
+  $("engine").value = settings.path;
+  writeAddress();
 }
 
 async function start() {
@@ -124,24 +129,22 @@ async function start() {
   adapter = found;
   for (const problem of readAddress(models.map(model => model.name))) showToast(problem, 12000);
   fillGallery(models, selectModel);
-  fillSizes();
-  $("engine").value = settings.path;
-  $("size").onchange = event => {
-    settings.size = event.target.value === "" ? null : event.target.value.includes("x") ? event.target.value.split("x").map(Number)
-      : Number(event.target.value);
-    apply();
-  };
+  $("size").append(new Option("automatic", ""), ...HEIGHTS.map(height => new Option(`${height}p`, height)));
+  renderSettings();
+  $("size").onchange = event => { settings.size = parseSize(event.target.value); apply(); };
   $("engine").onchange = event => { settings.path = event.target.value; apply(); };
   $("mirror").onclick = toggleMirror;
   startCompare(() => player.repaint());
-  const {saveSnapshot, toggleRecording, toggleFullScreen} = startOutputs(player, () => switcher.active?.plan.model ?? settings.model);
+  const modelName = () => switcher.active?.plan.model ?? settings.model;
+  const {saveSnapshot, toggleRecording, toggleFullScreen} = startOutputs(player, modelName);
   const {selectDemo, togglePause} = startSources(player, () => { meter.reset(); apply(); });
   const click = id => () => $(id).click();
   startKeys({
-    n: () => selectNextModel(1), p: () => selectNextModel(-1), s: toggleCompare, m: toggleMirror, c: saveSnapshot, r: toggleRecording,
-    f: toggleFullScreen, h: toggleHelp, x: togglePause, k: click("camera"), o: click("open"), d: selectDemo,
+    n: () => selectNextModel(1), p: () => selectNextModel(-1), s: toggleCompare, m: toggleMirror, c: saveSnapshot,
+    r: toggleRecording, f: toggleFullScreen, h: toggleHelp, x: togglePause, k: click("camera"), o: click("open"), d: selectDemo,
     ArrowLeft: () => stepSlider(-1), ArrowRight: () => stepSlider(1), ",": () => stepSlider(-1), ".": () => stepSlider(1),
-    "[": () => stepStrength(-1), "]": () => stepStrength(1), "-": () => stepStrength(-1), "+": () => stepStrength(1), "=": () => stepStrength(1),
+    "[": () => stepStrength(-1), "-": () => stepStrength(-1),
+    "]": () => stepStrength(1), "+": () => stepStrength(1), "=": () => stepStrength(1),
   }, index => selectModel(models[index]?.name));
   renderTitles();
   await selectDemo();

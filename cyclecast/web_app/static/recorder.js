@@ -16,13 +16,15 @@ export class Recorder {
     if (!type) throw new Error("This browser cannot record");
     const {width, height} = canvas, copy = Object.assign(document.createElement("canvas"), {width, height});
     const context = copy.getContext("2d", {alpha: false}), stream = copy.captureStream();
-    const recorder = new MediaRecorder(stream, {mimeType: type, videoBitsPerSecond: Math.max(1e6, BITS_PER_PIXEL * width * height)});
+    const videoBitsPerSecond = Math.max(1e6, BITS_PER_PIXEL * width * height);
+    const recorder = new MediaRecorder(stream, {mimeType: type, videoBitsPerSecond});
     const parts = [];
     recorder.ondataavailable = event => { if (event.data.size) parts.push(event.data); };
     recorder.onerror = event => this.finish(event.error);
     recorder.onstop = () => {
       for (const track of stream.getTracks()) track.stop();
-      if (parts.length) saveFile(new Blob(parts, {type: type.split(";")[0]}), fileName(model, type.startsWith("video/mp4") ? "mp4" : "webm"));
+      const [container] = type.split(";"), suffix = container.split("/")[1];
+      if (parts.length) saveFile(new Blob(parts, {type: container}), fileName(model, suffix));
     };
     this.recording = {recorder, context, width, height};
     this.add(canvas);

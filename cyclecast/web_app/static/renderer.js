@@ -3,7 +3,7 @@
 export class Renderer {
   /* plan: {key, model, url, width, height, path, threads}. hasToWarmUp: whether another video runs until this one is ready */
   constructor(plan, hasToWarmUp) {
-    Object.assign(this, {plan, runs: 0, isReady: false, isClosing: false, onrepainted: null, onlost: null});
+    Object.assign(this, {plan, runs: 0, isReady: false, hasCpuNodes: false, isClosing: false, onrepainted: null, onlost: null});
     this.pending = new Map();      // what waits for an answer, by its number
     this.worker = new Worker("worker.js", {type: "module"});
     this.worker.onmessage = ({data}) => this.receive(data);
@@ -27,6 +27,7 @@ export class Renderer {
   receive({type, id, ...answer}) {
     if (type === "ready") {
       this.isReady = true;
+      this.hasCpuNodes = answer.hasCpuNodes;
       this.settle("open").resolve();
     } else if (type === "styled") this.settle(id).resolve(answer);
     else if (type === "repainted") this.onrepainted ? this.onrepainted(answer.bitmap) : answer.bitmap.close();

@@ -16,15 +16,21 @@ export async function runModel(session, input, output = null) {
   return (await (output ? session.run({[from]: input}, {[to]: output}) : session.run({[from]: input})))[to];
 }
 
-/* provider: "webgpu" or "wasm". WebGPU has to compute every node: one on the CPU would copy each frame there and back. */
+/* provider: "webgpu" or "wasm". Returns {session, hasCpuNodes}: whether WebGPU leaves nodes to the CPU, which costs copies of each
+frame. */
 export async function openSession(url, {width, height, provider, threads}) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url}: the server answered ${response.status}`);
+  const model = await response.arrayBuffer(), isOnGpu = provider === "webgpu";
   ort.env.logLevel = "error";
-  ort.env.wasm.numThreads = provider === "wasm" ? threads : 1;
-  return ort.InferenceSession.create(await response.arrayBuffer(), {
-    executionProviders: [provider],
-    freeDimensionOverrides: {height, width},
-    extra: provider === "webgpu" ? {session: {disable_cpu_ep_fallback: "1"}} : {},
-  });
+  ort.env.wasm.numThreads = isOnGpu ? 1 : threads;
+  const options = {executionProviders: [provider], freeDimensionOverrides: {height, width}};
+  if (!isOnGpu) return {session: await ort.InferenceSession.create(model, options), hasCpuNodes: false};
+  const onGpuOnly = {...options, extra: {session: {disable_cpu_ep_fallback: "1"}}};
+  try {
+    return {session: await ort.InferenceSession.create(model, onGpuOnly), hasCpuNodes: false};
+  } catch (error) {
+    if (!/fallback/i.test(error.message)) throw error;
+    return {session: await ort.InferenceSession.create(model, options), hasCpuNodes: true};
+  }
 }

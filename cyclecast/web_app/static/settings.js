@@ -4,7 +4,8 @@ import {HEIGHTS} from "./geometry.js";
 
 const PATHS = ["auto", "webgpu", "canvas", "wasm"];
 
-export const settings = {model: null, size: null, path: "auto"};  // size: a number, the shorter side; [width, height]; null: automatic
+/* size: a number, the shorter side; [width, height]; null: automatic */
+export const settings = {model: null, size: null, path: "auto"};
 
 /* Reads ?model=…&size=…&path=…; returns sentences about what is wrong in it. names: of all models. */
 export function readAddress(names) {
@@ -19,7 +20,8 @@ export function readAddress(names) {
   return problems;
 }
 
-function parseSize(text) {
+/* Returns a number, [width, height], or null for a text that is no size. */
+export function parseSize(text) {
   const [, width, height] = /^(\d+)(?:x(\d+))?$/.exec(text)?.map(Number) ?? [];
   const sides = height ? [width, height] : [width];
   if (!sides.every(side => side >= 16 && side <= 4096)) return null;

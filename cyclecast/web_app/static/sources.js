@@ -34,7 +34,9 @@ export async function listCameras() {
 
 export async function openFile(file) {
   if (file.type.startsWith("image/")) {
-    const bitmap = await createImageBitmap(file).catch(() => { throw new Error(`${file.name} is no image that this browser can read`); });
+    const bitmap = await createImageBitmap(file).catch(() => {
+      throw new Error(`${file.name} is no image that this browser can read`);
+    });
     return {
       name: file.name, ratio: bitmap.width / bitmap.height, isStill: true,
       watch: onframe => onframe(), grab: () => frameOf(bitmap), close: () => bitmap.close(),
@@ -67,7 +69,10 @@ async function openVideo(attach, name, release) {
   }
   let request = null;
   const follow = onframe => {
-    const next = () => { onframe(); request = video.requestVideoFrameCallback ? video.requestVideoFrameCallback(next) : requestAnimationFrame(next); };
+    const next = () => {
+      onframe();
+      request = video.requestVideoFrameCallback ? video.requestVideoFrameCallback(next) : requestAnimationFrame(next);
+    };
     next();
   };
   return {

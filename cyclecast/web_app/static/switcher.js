@@ -37,8 +37,9 @@ export class Switcher {
     this.trim(renderer);
     this.onchange();
     try { await renderer.ready; } catch (error) {
+      if (!this.pool.includes(renderer)) return;  // it was closed: nobody waits for it any more
       this.drop(renderer);
-      if (!isWanted()) return;     // it was closed because another one is wanted
+      if (!isWanted()) return;
       this.wanted = this.active?.plan ?? null;
       return this.onfailed(plan, error);
     }
@@ -48,16 +49,18 @@ export class Switcher {
     this.trim();
   }
 
-  recover(renderer, reason) {  // a lost GPU, or a model that failed
-    if (!this.pool.includes(renderer)) return;
-    const isActive = renderer === this.active, now = performance.now();
+  /* A renderer has lost its GPU, or its model has failed. One that is being prepared is left to `prepare`. */
+  recover(renderer, reason) {
+    if (!this.pool.includes(renderer) || !renderer.isReady) return;
     this.drop(renderer);
-    if (isActive) this.onactive(this.active = null);
+    if (renderer !== this.active) return;
+    this.onactive(this.active = null);
+    if (this.wanted?.key !== renderer.plan.key) return;  // another one is on its way
+    const now = performance.now();
     this.losses = [...this.losses.filter(time => now - time < LOSS_WINDOW), now];
-    if (!isActive) return;
     if (this.losses.length <= LOSSES_ALLOWED) return this.prepare(this.open(renderer.plan));
     this.wanted = null;
-    this.onfailed(renderer.plan, new Error(`it failed several times (${reason})`));
+    this.onfailed(renderer.plan, new Error(`it failed several times, ${reason}`));
   }
 
   drop(renderer) {

@@ -52,13 +52,14 @@ export class WebGpuStyler {
     new Float32Array(shape).set([...shares, ...spread]);
     new Uint32Array(shape).set([this.size.width, this.size.height], 6);
     this.device.queue.writeBuffer(this.shape, 0, shape);
-    const resource = isZeroCopy ? this.device.importExternalTexture({source: frame}) : this.copy(frame, width, height);
+    const texture = isZeroCopy ? this.device.importExternalTexture({source: frame}) : this.copy(frame, width, height);
     const pipeline = this.packer(isZeroCopy ? "texture_external" : "texture_2d<f32>");
     const encoder = this.device.createCommandEncoder(), pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.device.createBindGroup({
       layout: pipeline.getBindGroupLayout(0),
-      entries: [{buffer: this.shape}, resource, this.sampler, {buffer: this.source}].map((resource, binding) => ({binding, resource})),
+      entries: [{buffer: this.shape}, texture, this.sampler, {buffer: this.source}].map(
+        (resource, binding) => ({binding, resource})),
     }));
     pass.dispatchWorkgroups(Math.ceil(this.size.width * this.size.height / PIXELS_PER_GROUP));
     pass.end();

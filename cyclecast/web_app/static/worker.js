@@ -8,16 +8,17 @@ let styler = null, look = null, isStyling = false, hasFrame = false;
 
 async function open({url, width, height, path, threads, hasToWarmUp}) {
   const size = {width, height}, provider = path === "wasm" ? "wasm" : "webgpu";
-  const session = await openSession(url, {...size, provider, threads});
+  const {session, hasCpuNodes} = await openSession(url, {...size, provider, threads});
   if (provider === "webgpu") {
     gpuDevice().lost.then(({message}) => postMessage({type: "lost", reason: message}));
     styler = new WebGpuStyler(session, size, path === "webgpu");
   } else styler = new WasmStyler(session, size);
-  if (!hasToWarmUp) return;
+  if (!hasToWarmUp) return {hasCpuNodes};
   const blank = new OffscreenCanvas(width, height);  // the first frame is slow: shaders are compiled, memory is allocated
   blank.getContext("2d");
   await styler.style(await createImageBitmap(blank), false);
   styler.paint({split: null, strength: 1}).close();
+  return {hasCpuNodes};
 }
 
 async function style({id, frame, look: wanted}) {
@@ -37,7 +38,7 @@ function repaint({look: wanted}) {  // while a frame is being styled, that frame
   postMessage({type: "repainted", bitmap}, [bitmap]);
 }
 
-const ACTIONS = {open: message => open(message).then(() => postMessage({type: "ready"})), style, repaint};
+const ACTIONS = {open: async message => postMessage({type: "ready", ...await open(message)}), style, repaint};
 
 onmessage = async ({data}) => {
   try { await ACTIONS[data.type](data); } catch (error) {
