@@ -106,7 +106,7 @@ def adapt_for_web(
 
 def operators_on_cpu(model: onnx.ModelProto) -> list[str]:
     """Lists the operators that have no kernel for WebGPU, each once, in the order of the graph."""
-    names = [node.op_type for node in model.graph.node if node.domain or node.op_type not in ON_WEBGPU | FOLDED]
+    names = [node.op_type for node in model.graph.node if not _is_standard(node) or node.op_type not in ON_WEBGPU | FOLDED]
     return list(dict.fromkeys(names))
 
 
@@ -136,11 +136,15 @@ def _is_fp32(model: onnx.ModelProto) -> bool:
     return not is_quantized and not any(tensor.data_type in half for tensor in model.graph.initializer)
 
 
+def _is_standard(node: onnx.NodeProto) -> bool:
+    return node.domain in ("", "ai.onnx")
+
+
 def _replace_rounds(graph: onnx.GraphProto) -> None:
     """Replaces Round, which has no kernel for WebGPU, by Floor(x + 0.5), in place: only halves differ."""
     nodes: list[onnx.NodeProto] = []
     for index, node in enumerate(graph.node):
-        if node.op_type != "Round" or node.domain:
+        if node.op_type != "Round" or not _is_standard(node):
             nodes.append(node)
             continue
         half, sum_name = f"round_{index}/half", f"round_{index}/sum"

@@ -47,12 +47,13 @@ def name_models(models: Sequence[str]) -> dict[str, Path]:
     exist, and ConfigError for two of one name.
     """
     named: dict[str, Path] = {}
+    taken: dict[str, Path] = {}  # in lower case, since some file systems do not distinguish
     for model in models or bundled_models():
         path = find_model(model)
         name = re.sub(r"[^A-Za-z0-9_]+", "-", path.stem).strip("-") or "model"
-        if name in named:
-            raise ConfigError(f"two models would be named {name} in the site, {named[name]} and {path}; rename one of the files")
-        named[name] = path
+        if other := taken.get(name.lower()):
+            raise ConfigError(f"two models would be named {name} in the site, {other} and {path}; rename one of the files")
+        named[name] = taken[name.lower()] = path
     return named
 
 

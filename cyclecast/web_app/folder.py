@@ -30,6 +30,8 @@ def check_folder(output: Path, overwrite: bool) -> None:
             return
         if not output.is_dir():
             raise OutputError(f"{output}: is a file; expected the name of a folder")
+        if output.samefile(Path.cwd()):
+            raise OutputError(f"{output}: is the current folder; name a folder in it, which will be created")
         if not any(output.iterdir()):
             return
         if not overwrite:
@@ -62,19 +64,20 @@ def write_folder(output: Path, files: Mapping[str, bytes], overwrite: bool) -> N
             (new / path).parent.mkdir(parents=True, exist_ok=True)
             (new / path).write_bytes(content)
         check_folder(output, overwrite)  # again: writing takes a while
-        if output.is_dir():
-            os.replace(output, old)
+        if not output.is_dir():
+            os.replace(new, output)
+            return
+        os.replace(output, old)
         try:
             os.replace(new, output)
         except BaseException:
-            if old.is_dir():
-                os.replace(old, output)
+            os.replace(old, output)
             raise
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise write_error(error, output) from error
     finally:
-        for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _listed_files(folder: Path) -> set[str] | None:

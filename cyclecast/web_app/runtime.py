@@ -127,9 +127,13 @@ def _read(path: Path) -> bytes:
 def _download(on_message: Callable[[str], None]) -> bytes:
     """Downloads the package from the registry."""
     registry = _registry()
-    address = urlsplit(registry)
-    if address.scheme not in ("https", "http") or not address.hostname:
-        raise ConfigError(f"the npm registry is {registry!r}; expected an address such as {REGISTRY}")
+    try:
+        address = urlsplit(registry)
+        is_valid = address.scheme in ("https", "http") and address.hostname and "@" not in address.netloc  # no passwords
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ConfigError(f"the address of npm's registry is not one such as {REGISTRY}, without a password; {BY_HAND}")
     on_message(f"downloading onnxruntime-web {VERSION}, 33 MB, from {address.hostname}; it is kept for the next site")
     try:
         with urllib.request.urlopen(f"{registry}/onnxruntime-web/-/{PACKAGE}", timeout=TIMEOUT_S) as answer:

@@ -112,9 +112,10 @@ def test_without_a_network_the_error_says_what_to_type(
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=rf"cannot be downloaded from 127.0.0.1 \(.*\); .*{BY_HAND}, then --runtime \S+.tgz"):
         get_runtime()
-    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "ftp://somewhere")
-    with pytest.raises(ConfigError, match="the npm registry is 'ftp://somewhere'; expected an address"):
-        get_runtime()
+    for address in ("ftp://somewhere", "https://me:secret@somewhere", "http://[::1"):
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", address)
+        with pytest.raises(ConfigError, match=f"registry is not one such as {runtime.REGISTRY}, without a password; {BY_HAND}"):
+            get_runtime()
     assert find_runtime() is None
 
 

@@ -120,7 +120,7 @@ def test_the_models_of_the_site_output_what_the_originals_do(site: Path) -> None
     assert "Round" in {node.op_type for node in onnx.load(str(originals[1])).graph.node}
 
 
-def test_only_a_site_of_ours_is_replaced(site: Path, tmp_path: Path) -> None:
+def test_only_a_site_of_ours_is_replaced(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "site"
     shutil.copytree(site, output)
     (output / ".DS_Store").touch()
@@ -145,7 +145,12 @@ def test_only_a_site_of_ours_is_replaced(site: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not a site that web-app wrote"):
         check_folder(foreign, overwrite=True)
     (link := tmp_path / "link").symlink_to(output)
-    for path, words in ((link, "is a symbolic link"), (foreign / "1.jpg", "is a file")):
+    monkeypatch.chdir(output)
+    for path, words in (
+        (link, "is a symbolic link"),
+        (foreign / "1.jpg", "is a file"),
+        (Path("."), "is the current folder"),
+    ):
         with pytest.raises(OutputError, match=words):
             check_folder(path, overwrite=True)
     (empty := tmp_path / "empty").mkdir()
