@@ -135,14 +135,14 @@ def test_pixels_on_webgpu_equal_those_of_onnx_runtime(
         page = Page(browser, url)
         page.open("model=monet&size=256x144&path=webgpu")
         eventually(lambda: browser.text("source") == "demo scene", "the page is ready")
+        browser.press("compare")
         page.open_file(path)  # before the first frame, which takes seconds
         page.wait_for(STATUS, "image")
         assert browser.text("path") == "WebGPU, zero copy" and "is a program on the CPU" in browser.text("notice")
-        styled = page.pixels()
-        assert difference(styled, styled_on_cpu(site / "models/monet.onnx", image)) <= 2
-        compared = page.pixels_after(lambda: browser.press("compare"))
-        assert difference(compared[:, :127], image[:, :127]) == 0 and difference(compared[:, 129:], styled[:, 129:]) == 0
-        page.wait_for(INSTALLED)
+        shown, styled = page.pixels(), styled_on_cpu(site / "models/monet.onnx", image)
+        assert difference(shown[:, :127], image[:, :127]) == 0, "the source on the left"
+        assert difference(shown[:, 129:], styled[:, 129:]) <= 2, "the style on the right"
+        page.wait_for("navigator.serviceWorker.getRegistration().then(found => arguments[0](Boolean(found)))")
         assert browser.errors() == []
 
 
