@@ -1,7 +1,7 @@
 """Writes the site: the page, ONNX Runtime, and the models.
 
     index.html, sw.js, …    the page, from the folder `static`
-    ort/                    ONNX Runtime and its license
+    ort/                    ONNX Runtime and its licenses
     models/NAME.onnx        a model in fp32; NAME.fp16.onnx in fp16, NAME.jpg its thumbnail
     models.json             an entry for each model: see `entries.py`
     files.json              path, size and SHA-256 of each of these files, except for sw.js
@@ -22,7 +22,7 @@ from cyclecast.errors import ConfigError
 from cyclecast.files import is_hidden
 from cyclecast.web_app.entries import SiteModel, build_model, name_models
 from cyclecast.web_app.folder import LIST, check_folder, write_folder
-from cyclecast.web_app.runtime import LICENSE, get_runtime
+from cyclecast.web_app.runtime import get_runtime, read_licenses
 
 STATIC = Path(__file__).parent / "static"
 SERVICE_WORKER = "sw.js"
@@ -66,8 +66,7 @@ def write_site(
     check_folder(output, overwrite)
     named = name_models(models)
     files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in _static_files()}
-    files |= {f"ort/{name}": content for name, content in get_runtime(runtime, on_message).items()}
-    files["ort/LICENSE.txt"] = LICENSE.read_bytes()
+    files |= {f"ort/{name}": content for name, content in (get_runtime(runtime, on_message) | read_licenses()).items()}
     built = []
     for number, (name, path) in enumerate(named.items()):
         built.append(build_model(name, path, PRECISIONS[precision], on_message))
