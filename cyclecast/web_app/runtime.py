@@ -33,7 +33,7 @@ FILES = {  # name -> SHA-256
     "ort-wasm-simd-threaded.asyncify.wasm": "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
 }
 LICENSE = Path(__file__).parent / "onnxruntime-license.txt"  # the package of npm holds none
-NOTICES = "ThirdPartyNotices.txt"  # of the libraries in it; the Python package onnxruntime holds them
+NOTICES = "ThirdPartyNotices.txt"  # which the Python package onnxruntime holds
 
 PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
 REGISTRY = "https://registry.npmjs.org"
@@ -61,13 +61,12 @@ def get_runtime(source: Path | None = None, on_message: Callable[[str], None] | 
     return files
 
 
-def read_licenses() -> dict[str, bytes]:
-    """Returns name -> content of ONNX Runtime's license, and of the notices of the libraries that it contains."""
+def read_notices() -> dict[str, bytes]:
+    """Returns name -> content of the notices of the libraries in ONNX Runtime; empty for builds that lack them."""
     import onnxruntime
 
     notices = Path(onnxruntime.__file__).parent / NOTICES
-    found = {NOTICES: notices.read_bytes()} if notices.is_file() else {}  # builds of distributions may lack them
-    return {"LICENSE.txt": LICENSE.read_bytes(), **found}
+    return {NOTICES: notices.read_bytes()} if notices.is_file() else {}
 
 
 def find_runtime() -> Path | None:

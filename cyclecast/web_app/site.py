@@ -22,7 +22,7 @@ from cyclecast.errors import ConfigError
 from cyclecast.files import is_hidden
 from cyclecast.web_app.entries import SiteModel, build_model, name_models
 from cyclecast.web_app.folder import LIST, check_folder, write_folder
-from cyclecast.web_app.runtime import get_runtime, read_licenses
+from cyclecast.web_app.runtime import LICENSE, get_runtime, read_notices
 
 STATIC = Path(__file__).parent / "static"
 SERVICE_WORKER = "sw.js"
@@ -66,13 +66,15 @@ def write_site(
     check_folder(output, overwrite)
     named = name_models(models)
     files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in _static_files()}
-    files |= {f"ort/{name}": content for name, content in (get_runtime(runtime, on_message) | read_licenses()).items()}
+    files |= {f"ort/{name}": content for name, content in get_runtime(runtime, on_message).items()}
+    files["ort/LICENSE.txt"] = LICENSE.read_bytes()
     built = []
     for number, (name, path) in enumerate(named.items()):
         built.append(build_model(name, path, PRECISIONS[precision], on_message))
         files |= built[-1].files
         if on_model is not None:
             on_model(number + 1, len(named))
+    files |= {f"ort/{name}": content for name, content in read_notices().items()}
     files["models.json"] = _json({"cyclecast": __version__, "models": [model.entry for model in built]})
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in sorted(files.items())}
     version = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:16]
