@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cyclecast.errors import ConfigError, OutputError
 from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.control_queue import ControlQueue
 from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Percentiles
 from cyclecast.video.live.options import LiveOptions
@@ -92,9 +93,11 @@ class Session:
         self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
         self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
         self._recorder = Recorder(self._sinks, self)
+        self.queue = ControlQueue(self)
         try:
             self._open_sinks(sinks, open_sink)
         except BaseException:
+            self.queue.close()
             self._sinks.close()
             self._stream.close()
             raise
@@ -125,6 +128,7 @@ class Session:
             styling.join(MODEL_TIMEOUT_S)
         finally:
             self._stop.set()
+            self.queue.close()
             self._sinks.close()
             self._stream.close(model=not styling.is_alive())
         if self._failure is not None:
@@ -193,6 +197,11 @@ class Session:
     def recording(self) -> Path | None:
         """As `SessionControls.recording`."""
         return self._recorder.path
+
+    @property
+    def last_snapshot(self) -> Path | None:
+        """As `SessionControls.last_snapshot`."""
+        return self._recorder.last_snapshot
 
     @property
     def failures(self) -> list[str]:
