@@ -32,6 +32,7 @@ from cyclecast.files import read_error
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
+    from cyclecast.video.live.remotes.remote import RemoteOpener
     from cyclecast.video.live.session import LiveReport
 
 
@@ -118,6 +119,14 @@ def live(
         bool, typer.Option("--wait", help="Wait for a source that cannot be opened at the start. Default: that is an error.")
     ] = False,
     loop: Annotated[bool, typer.Option(help="When a file ends: play it again, or end the run.")] = True,
+    osc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Receive OSC over UDP: /cyclecast/style, strength, split, mirror, record, snapshot. Without HOST: from this "
+            "machine only. Default: no OSC.",
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
     ] = False,
@@ -145,6 +154,7 @@ def live(
         verbose=verbose,
     )
     models = model or ["monet"]
+    remotes = remote_openers(osc)
     opener, facts = open_models(models, engine, device, precision, threads)
     session = Session(
         source_address(source, source_file),
@@ -155,6 +165,7 @@ def live(
         CaptureSettings(width, height, fps, loop, patience, wait),
         options,
         print_line,
+        remotes,
     )
     report = session.run()
     if as_json:
@@ -163,6 +174,16 @@ def live(
         print_summary(report)
     if any(sink_report.failure for sink_report in report.sinks):
         raise typer.Exit(1)
+
+
+def remote_openers(osc: str | None) -> list[RemoteOpener]:
+    """Returns what opens the programs outside. ConfigError for an invalid address, MissingExtraError without a library."""
+    openers: list[RemoteOpener] = []
+    if osc is not None:
+        from cyclecast.video.live.remotes.osc import osc_opener
+
+        openers.append(osc_opener(osc))
+    return openers
 
 
 def open_models(

@@ -15,6 +15,7 @@ from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Percentiles
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.recorder import Recorder
+from cyclecast.video.live.remotes.remote import Remote, RemoteOpener
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
 from cyclecast.video.live.sinks.recording import check_files
@@ -64,6 +65,7 @@ class Session:
     """A live run. Call `run` once, from the main thread. Everything else is for the sinks and may come from any thread.
 
     source: as `open_stream`, or "browser" with a web sink. models: names for `opener`. sinks: addresses for `open_sink`.
+    remotes: programs outside that control the run, or that it controls.
     Raises InputError, ModelError, EngineError, OutputError or ConfigError, each in one line.
     """
 
@@ -77,6 +79,7 @@ class Session:
         capture_settings: CaptureSettings | None = None,
         options: LiveOptions | None = None,
         on_message: OnMessage | None = None,
+        remotes: Sequence[RemoteOpener] = (),
     ) -> None:
         if source == BROWSER and not any(sink_name(address) == "web" for address in sinks):
             raise ConfigError("the source 'browser' needs the web page: add --sink web")
@@ -94,10 +97,13 @@ class Session:
         self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
         self._recorder = Recorder(self._sinks, self)
         self.queue = ControlQueue(self)
+        self._remotes: list[Remote] = []
         try:
             self._open_sinks(sinks, open_sink)
+            for open_remote in remotes:
+                self._remotes.append(open_remote(self))
         except BaseException:
-            self.queue.close()
+            self._close_controls()
             self._sinks.close()
             self._stream.close()
             raise
@@ -128,12 +134,17 @@ class Session:
             styling.join(MODEL_TIMEOUT_S)
         finally:
             self._stop.set()
-            self.queue.close()
+            self._close_controls()
             self._sinks.close()
             self._stream.close(model=not styling.is_alive())
         if self._failure is not None:
             raise self._failure
         return self._report()
+
+    def _close_controls(self) -> None:
+        for remote in self._remotes:
+            remote.close()
+        self.queue.close()
 
     def _watch_clock(self) -> None:
         """Returns when the run must end."""

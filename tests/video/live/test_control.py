@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cyclecast.errors import OutputError
+pytest.importorskip("pythonosc", reason="needs the extra osc")
+
+from pythonosc.osc_bundle_builder import OscBundleBuilder
+from pythonosc.osc_message import OscMessage
+from pythonosc.osc_message_builder import OscMessageBuilder
+
+from cyclecast.errors import ConfigError, OutputError
 from cyclecast.video.files.images import read_image
 from cyclecast.video.live.control_queue import MAX_WAITING
+from cyclecast.video.live.remotes.osc import OscServer, bind_udp, osc_opener
 from tests.documents import ROOT
 from tests.video.live.served import Served, eventually, serving
 from tests.video.live.test_web_access import assert_rejected
@@ -121,3 +132,102 @@ def test_requests_after_the_end_of_a_run_fail() -> None:
         for request in (queue.set_strength(0.5), queue.set_recording(True), queue.save_snapshot()):
             with pytest.raises(OutputError, match=r"^the run has ended$"):
                 request.result()
+
+
+@pytest.fixture(scope="module")
+def osc(served: Served) -> Iterator[OscServer]:
+    server = OscServer("127.0.0.1", 0, served.session)
+    yield server
+    server.close()
+    assert "osc" not in [thread.name for thread in threading.enumerate()]
+    bind_udp("127.0.0.1", server.port).close()
+
+
+def packet_of(address: str, *values: Any) -> OscMessage:
+    message = OscMessageBuilder(f"/cyclecast/{address}")
+    for value in values:
+        message.add_arg(value)
+    return message.build()
+
+
+def send(osc: OscServer, *packets: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for packet in packets:
+            sender.sendto(packet, ("127.0.0.1", osc.port))
+
+
+def test_osc_sets_the_same_state_as_the_api(served: Served, osc: OscServer, folder: Path) -> None:
+    switcher = served.session.switcher
+
+    def sets(address: str, values: list[Any], is_done: Callable[[], bool]) -> None:
+        send(osc, packet_of(address, *values).dgram)
+        eventually(is_done, f"{address} {values}")
+
+    sets("style", ["negative"], lambda: switcher.requested_model == "negative")
+    sets("style", [2], lambda: switcher.requested_model == "swapped")
+    sets("style", [1.0], lambda: switcher.requested_model == "same")
+    sets("strength", [0.5], lambda: switcher.strength == 0.5)
+    sets("strength", [1], lambda: switcher.strength == 1)
+    sets("split", [0.25], lambda: switcher.split == 0.25)
+    sets("split", [], lambda: switcher.split is None)
+    sets("mirror", [True], lambda: switcher.mirror)
+    sets("mirror", [0], lambda: not switcher.mirror)
+    sets("record", [1], lambda: served.session.recording is not None)
+    send(osc, packet_of("record", 1).dgram)
+    sets("record", [0.0], lambda: served.session.recording is None)
+    count = len(list(folder.glob("*.png")))
+    send(osc, packet_of("snapshot", 0).dgram)  # the button is released
+    sets("snapshot", [], lambda: len(list(folder.glob("*.png"))) == count + 1)
+    bundle = OscBundleBuilder(round(time.time()) + 1000)  # for later: it is carried out at once
+    for strength in (0.1, 0.2):
+        bundle.add_content(packet_of("strength", strength))
+    send(osc, bundle.build().dgram)
+    eventually(lambda: switcher.strength == pytest.approx(0.2), "both messages of a bundle, in order")
+    sets("strength", [1.0], lambda: switcher.strength == 1)
+
+
+NOT_OSC = [
+    b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", b"/cyclecast/strength", b"/cyclecast/strength\0,", b"/cyclecast/strength\0,f\0\0",
+    b"/cyclecast/strength\0,?\0\0", b"/cyclecast/strength\0,[[[\0\0\0\0", b"/\xff\xfe\0,s\0\0a\0\0\0", b"#bundle\0",
+    b"#bundle\0" + bytes(8) + b"\xff\xff\xff\xff", b"#bundle\0" + bytes(8) + b"\0\0\0\x7f" + b"/a\0\0",
+    (b"#bundle\0" + bytes(8) + b"\0\0\xff\0") * 100, bytes(range(256)) * 32,
+]  # fmt: skip
+
+
+def test_malformed_osc_is_reported_once_and_ends_nothing(
+    served: Served, osc: OscServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = len(served.messages)
+    invalid: list[tuple[Any, ...]] = [
+        ("style", "rembrandt\x1b[2J"), ("style", 7), ("style", 1.5), ("strength", 3.0), ("strength", "full"), ("strength", 1, 2),
+        ("strength", float("nan")), ("split", -1), ("record", "on"), ("nothing", 1), ("\x1b[2J", 1), ("nothing", 2),
+    ]  # fmt: skip
+    send(osc, *NOT_OSC, *NOT_OSC)
+    for strength in (0.375, 1.0):
+        send(osc, *(packet_of(*each).dgram for each in invalid), packet_of("strength", strength).dgram)
+        eventually(lambda strength=strength: served.session.switcher.strength == strength, "a valid message")  # type: ignore[misc]
+    lines = [line for line in served.messages[before:] if line.startswith("OSC")]
+    assert sorted(lines) == [
+        "OSC: /cyclecast/record: expected one number, got ['on']",
+        "OSC: /cyclecast/split: split must be from 0 to 1, a share of the width, got -1",
+        "OSC: /cyclecast/strength: strength must be from 0 (the source) to 1 (the styled frame), got 3",
+        "OSC: /cyclecast/style: no model 'rembrandt\\x1b[2J' was given; there are: same, swapped, negative",
+        "OSC: a packet is not OSC 1.0 and was ignored",
+        "OSC: there is no /cyclecast/nothing; there are: /cyclecast/style, /cyclecast/strength, /cyclecast/split, "
+        "/cyclecast/mirror, /cyclecast/record, /cyclecast/snapshot",
+    ]
+    assert capfd.readouterr() == ("", ""), "the library prints nothing"
+
+
+def test_an_osc_address_is_local_unless_it_names_a_host(served: Served, osc: OscServer) -> None:
+    hosts = {"9000": "127.0.0.1", "0.0.0.0:9000": "0.0.0.0", "[::1]:9000": "::1", "stage.local:1": "stage.local"}
+    for address, host in hosts.items():
+        opener = osc_opener(address)
+        assert isinstance(opener, partial) and opener.args[0] == host
+    for address in ("", "host", "udp://host:9000", "70000", "host:", "-1"):
+        with pytest.raises(ConfigError, match="expected PORT or HOST:PORT, such as --osc 9000$"):
+            osc_opener(address)
+    with pytest.raises(OutputError, match=r"^cannot receive OSC at 127.0.0.1:\d+ \(Address already in use\); type another port"):
+        osc_opener(str(osc.port))(served.session)
+    OscServer("0.0.0.0", 0, served.session).close()
+    assert served.messages[-1].endswith("; OSC has no password, so everybody in its network can control this run")
