@@ -37,12 +37,13 @@ class PngResponse(Response):
 
 
 class OfferRequest(BaseModel):
-    """A WebRTC offer; `viewer` is the page's own id, `split` where its slider is."""
+    """A WebRTC offer; `viewer` is the page's own id, `split` where its slider is, unless it follows the run's split view."""
 
     sdp: str = Field(max_length=60_000)
     type: Literal["offer"]
     viewer: str = Field("", max_length=64)
     split: Split = Field(None, ge=0, le=1)
+    follows_run: bool = False
 
 
 def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> FastAPI:
@@ -60,7 +61,8 @@ def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnection
         },
         dependencies=[Security(HTTPBearer(auto_error=False, description="The token of the page, if it has one."))],
     )
-    add_page(app)
+    add_page(app, "/", "page.html")
+    add_page(app, "/obs", "obs.html")  # the video alone, for OBS
     add_state(app, controls, viewers, peers)
     app.include_router(control_router(controls, viewers))
     add_video(app, controls, viewers, peers)
@@ -68,12 +70,12 @@ def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnection
     return app
 
 
-def add_page(app: FastAPI) -> None:
-    """Adds GET /, the page."""
-    page = inlined_page()
+def add_page(app: FastAPI, path: str, name: str) -> None:
+    """Adds GET of a page of the folder static."""
+    page = inlined_page(name)
     headers = {"Content-Security-Policy": content_security_policy(page)}
 
-    @app.get("/", include_in_schema=False)
+    @app.get(path, include_in_schema=False)
     async def index() -> Response:
         return HTMLResponse(page, headers=headers)
 
@@ -101,7 +103,7 @@ def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
 
     @app.post("/offer", include_in_schema=False)
     async def offer(request: OfferRequest) -> dict[str, str]:
-        sdp = await peers.send_video(request.sdp, Viewer(request.viewer, "webrtc", request.split))
+        sdp = await peers.send_video(request.sdp, Viewer(request.viewer, "webrtc", request.split, request.follows_run))
         return {"sdp": sdp, "type": "answer"}
 
     @app.post("/camera", include_in_schema=False)
@@ -113,8 +115,8 @@ def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
         return {"sdp": sdp, "type": "answer"}
 
     @app.get("/stream.mjpg", summary="The video as MJPEG", response_class=StreamingResponse)
-    async def mjpeg(viewer: str = "", split: SplitQuery = None) -> Response:
-        return MjpegResponse(viewers, Viewer(viewer[:64], "mjpeg", split))
+    async def mjpeg(viewer: str = "", split: SplitQuery = None, follows_run: bool = False) -> Response:
+        return MjpegResponse(viewers, Viewer(viewer[:64], "mjpeg", split, follows_run))
 
     snapshots = Views()
 

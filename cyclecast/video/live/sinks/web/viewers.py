@@ -30,6 +30,8 @@ class Viewer:
     id: str
     transport: Transport
     split: float | None
+    follows_run: bool = False
+    """Whether `split` is that of the run, as windows and recordings show it."""
     has_update: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to send: a new frame, or the slider has moved."""
     on_change: Callable[[], None] | None = None
@@ -64,6 +66,10 @@ class Viewers:
     def put(self, frame: StyledFrame) -> None:
         """Stores a new frame, or the last one again with a notice, and wakes all viewers."""
         self.views.put(frame)
+        for viewer in list(self._viewers):
+            if viewer.follows_run and viewer.split != frame.split:
+                viewer.split = frame.split
+                viewer.wake()
         self._wake_all()
 
     def close(self) -> None:
@@ -90,6 +96,8 @@ class Viewers:
         if len(self._viewers) >= MAX_VIEWERS:
             raise TooManyViewers(f"there are {MAX_VIEWERS} viewers already; close another page")
         self._viewers.add(viewer)
+        if viewer.follows_run and self.views.newest is not None:
+            viewer.split = self.views.newest.split
         if self.views.newest is not None or self._closed:
             viewer.has_update.set()
 

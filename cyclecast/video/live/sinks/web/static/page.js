@@ -15,6 +15,8 @@ if (location.search) history.replaceState(null, "", location.pathname);  // the 
 
 /* ---- the state of the run ---- */
 
+function viewSettings() { return {split: comparing ? split : null}; }
+
 function isServerLost() { return failedPolls > 1; }
 
 async function poll() {
