@@ -127,6 +127,18 @@ def live(
             "machine only. Default: no OSC.",
         ),
     ] = None,
+    obs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ws://HOST:4455",
+            help="Set the audio sync offset in OBS to the measured latency. Its password: CYCLECAST_OBS_PASSWORD, or "
+            "ws://PASSWORD@HOST:4455. Default: no OBS.",
+        ),
+    ] = None,
+    obs_audio: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Name of an audio input in OBS. Repeatable. Default: its first microphone."),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
     ] = False,
@@ -154,7 +166,7 @@ def live(
         verbose=verbose,
     )
     models = model or ["monet"]
-    remotes = remote_openers(osc)
+    remotes = remote_openers(osc, obs, obs_audio or [])
     opener, facts = open_models(models, engine, device, precision, threads)
     session = Session(
         source_address(source, source_file),
@@ -176,13 +188,19 @@ def live(
         raise typer.Exit(1)
 
 
-def remote_openers(osc: str | None) -> list[RemoteOpener]:
+def remote_openers(osc: str | None, obs: str | None, obs_audio: Sequence[str]) -> list[RemoteOpener]:
     """Returns what opens the programs outside. ConfigError for an invalid address, MissingExtraError without a library."""
+    if obs_audio and obs is None:
+        raise ConfigError("--obs-audio needs --obs ws://HOST:4455")
     openers: list[RemoteOpener] = []
     if osc is not None:
         from cyclecast.video.live.remotes.osc import osc_opener
 
         openers.append(osc_opener(osc))
+    if obs is not None:
+        from cyclecast.video.live.remotes.obs import obs_opener
+
+        openers.append(obs_opener(obs, obs_audio))
     return openers
 
 
