@@ -23,6 +23,7 @@ from cyclecast.video.live.sinks.web.state import run_state
 from cyclecast.video.live.sinks.web.view import Views
 from cyclecast.video.live.sinks.web.viewers import Viewer, Viewers
 from cyclecast.video.live.sinks.web.webrtc import PeerConnections
+from cyclecast.video.live.sinks.web_options import WebOptions
 
 Split = float | None
 """As `StyledFrame.split`."""
@@ -46,7 +47,7 @@ class OfferRequest(BaseModel):
     follows_run: bool = False
 
 
-def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> FastAPI:
+def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnections, options: WebOptions) -> FastAPI:
     """Builds the app, for the event loop of `viewers` and `peers`."""
     app = FastAPI(
         title="cyclecast live",
@@ -65,7 +66,7 @@ def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnection
     add_page(app, "/obs", "obs.html")  # the video alone, for OBS
     add_state(app, controls, viewers, peers)
     app.include_router(control_router(controls, viewers))
-    add_video(app, controls, viewers, peers)
+    add_video(app, controls, viewers, peers, options)
     add_error_handlers(app, controls)
     return app
 
@@ -98,8 +99,12 @@ def add_state(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
         return {"status": "ok"}
 
 
-def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> None:
+def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections, options: WebOptions) -> None:
     """Adds POST /offer and GET /stream.mjpg, which send the video, POST /camera, which receives one, and GET /snapshot.png."""
+
+    @app.get("/api/ice", include_in_schema=False)
+    async def ice() -> dict[str, Any]:
+        return {"iceServers": options.ice_servers()}
 
     @app.post("/offer", include_in_schema=False)
     async def offer(request: OfferRequest) -> dict[str, str]:
@@ -116,7 +121,7 @@ def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
 
     @app.get("/stream.mjpg", summary="The video as MJPEG", response_class=StreamingResponse)
     async def mjpeg(viewer: str = "", split: SplitQuery = None, follows_run: bool = False) -> Response:
-        return MjpegResponse(viewers, Viewer(viewer[:64], "mjpeg", split, follows_run))
+        return MjpegResponse(viewers, Viewer(viewer[:64], "mjpeg", split, follows_run), options.viewer_bitrate)
 
     snapshots = Views()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.sinks.sink import SessionControls
-from cyclecast.video.live.sinks.web.viewers import MAX_VIEWERS, Viewers
+from cyclecast.video.live.sinks.web.viewers import Viewers
 
 
 def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
@@ -35,5 +35,5 @@ def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
         "recording": None if controls.recording is None else controls.recording.name,
         "failures": controls.failures,
         "viewers": viewers.count("webrtc") + viewers.count("mjpeg"),
-        "max_viewers": MAX_VIEWERS,
+        "max_viewers": viewers.max_viewers,
     }

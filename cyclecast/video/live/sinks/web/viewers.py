@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cyclecast.video.live.sinks.web.view import View, Views
+from cyclecast.video.live.sinks.web_options import DEFAULT_MAX_VIEWERS
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-MAX_VIEWERS = 32  # at the same time; those that see the same share one encoder
+MAX_VIEWERS = DEFAULT_MAX_VIEWERS
 
 Transport = Literal["webrtc", "mjpeg"]
 
@@ -47,7 +48,8 @@ class Viewer:
 class Viewers:
     """All viewers; for one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_viewers: int = MAX_VIEWERS) -> None:
+        self.max_viewers = max_viewers
         self.views = Views()
         self.listeners: set[asyncio.Event] = set()
         """Set for each new frame, besides those of the viewers."""
@@ -93,8 +95,8 @@ class Viewers:
         """Adds a viewer; it replaces an older connection with the same id. TooManyViewers if there is no room."""
         for older in [other for other in self._viewers if viewer.id and other.id == viewer.id]:
             self.remove(older)
-        if len(self._viewers) >= MAX_VIEWERS:
-            raise TooManyViewers(f"there are {MAX_VIEWERS} viewers already; close another page")
+        if len(self._viewers) >= self.max_viewers:
+            raise TooManyViewers(f"there are {self.max_viewers} viewers already; close another page")
         self._viewers.add(viewer)
         if viewer.follows_run and self.views.newest is not None:
             viewer.split = self.views.newest.split

@@ -16,6 +16,8 @@ async function request(path, body) {
   throw Object.assign(new Error(answer.error || `the server answered ${response.status}`), {status: response.status});
 }
 
+async function peerConfiguration() { return {...await request("api/ice"), bundlePolicy: "max-bundle"}; }
+
 function fetchState() { return request(`api/state?viewer=${viewerId}`); }
 
 function errorText(error) { return error instanceof TypeError ? "cyclecast does not answer" : error.message; }

@@ -63,7 +63,9 @@ async function connectWebRTC(thisAttempt) {
   };
   setTransport("WebRTC");
   try {
-    connection = new RTCPeerConnection({iceServers: [], bundlePolicy: "max-bundle"});
+    const configuration = await peerConfiguration();
+    if (!isCurrent()) return;
+    connection = new RTCPeerConnection(configuration);
     connection.addTransceiver("video", {direction: "recvonly"});
     connection.ontrack = event => {
       try { event.receiver.jitterBufferTarget = 0; } catch { /* some browsers do not support it */ }
