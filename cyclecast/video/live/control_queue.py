@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_WAITING = 100  # requests; a program that sends more than a run can carry out gets errors
+MAX_WAITING = 100  # requests of each lane; a program that sends more than a run can carry out gets errors
+
+
+class Lane:
+    """One thread, and the requests that wait for it."""
+
+    def __init__(self, name: str) -> None:
+        self.executor, self.room = ThreadPoolExecutor(1, name), threading.BoundedSemaphore(MAX_WAITING)
 
 
 class ControlQueue:
@@ -29,8 +36,7 @@ class ControlQueue:
 
     def __init__(self, controls: SessionControls) -> None:
         self._controls = controls
-        self._changes, self._files = ThreadPoolExecutor(1, "controls"), ThreadPoolExecutor(1, "control-files")
-        self._room = threading.BoundedSemaphore(MAX_WAITING)
+        self._changes, self._files = Lane("controls"), Lane("control-files")
         self._is_closed = False
         self._split = 0.5  # where the split view will be when it is turned on
 
@@ -136,23 +142,23 @@ class ControlQueue:
     def close(self) -> None:
         """Waits for the request that is being carried out. Requests that wait, and later ones, fail."""
         self._is_closed = True
-        for executor in (self._changes, self._files):
-            executor.shutdown()
+        for lane in (self._changes, self._files):
+            lane.executor.shutdown()
 
-    def _submit(self, executor: ThreadPoolExecutor, change: Callable[[], T]) -> Future[T]:
+    def _submit(self, lane: Lane, change: Callable[[], T]) -> Future[T]:
         def run() -> T:
             if self._is_closed:
                 raise OutputError("the run has ended")
             return change()
 
-        if not self._room.acquire(blocking=False):
+        if not lane.room.acquire(blocking=False):
             return failed_future(OutputError(f"{MAX_WAITING} requests are waiting; send fewer"))
         try:
-            future = executor.submit(run)
+            future = lane.executor.submit(run)
         except RuntimeError:  # the executor is shut down
-            self._room.release()
+            lane.room.release()
             return failed_future(OutputError("the run has ended"))
-        future.add_done_callback(lambda _: self._room.release())
+        future.add_done_callback(lambda _: lane.room.release())
         return future
 
 

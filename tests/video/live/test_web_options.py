@@ -136,6 +136,7 @@ def test_the_encoder_keeps_the_bandwidth_of_a_viewer() -> None:
     [
         ({"stun": "host:3478"}, "--stun: expected stun://HOST:3478"),
         ({"stun": "stun://host/path"}, "--stun: expected stun://HOST:3478"),
+        ({"stun": "stun://[::1]:3478"}, "--stun: expected stun://HOST:3478"),  # aiortc reads names and IPv4 only
         ({"turn": f"turn://{PASSWORD}@host"}, "--turn: expected turn://USER:PASSWORD@HOST:3478"),
         ({"turn": f"turn:me:{PASSWORD}@host"}, "--turn: expected turn://USER:PASSWORD@HOST:3478"),
         ({"turn": f"turn://me:{PASSWORD}@host:99999"}, "--turn: expected turn://USER:PASSWORD@HOST:3478"),
@@ -147,6 +148,11 @@ def test_invalid_options_are_an_error_without_the_password(options: dict[str, ob
     with pytest.raises(ConfigError) as raised:
         WebOptions(**options)  # type: ignore[arg-type]
     assert str(raised.value).startswith(words) and PASSWORD not in str(raised.value)
+
+
+def test_a_relay_over_tls_has_its_own_port() -> None:
+    (server,) = WebOptions(turn="turns://me:word@host").ice_servers()
+    assert server["urls"] == "turns:host:5349?transport=tcp"
 
 
 def test_options_of_the_page_need_the_page() -> None:

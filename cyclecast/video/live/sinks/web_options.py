@@ -10,7 +10,7 @@ from cyclecast.errors import ConfigError
 
 DEFAULT_MAX_VIEWERS = 32  # at the same time; those that see the same share one encoder
 MOST_VIEWERS = 100  # of 128 connections
-DEFAULT_ICE_PORT = 3478
+DEFAULT_PORTS = {"stun": 3478, "turn": 3478, "turns": 5349}
 TURN_USAGE = "--turn: expected turn://USER:PASSWORD@HOST:3478, and turns:// for TLS"
 
 
@@ -57,9 +57,10 @@ def split_address(address: str, schemes: tuple[str, ...], usage: str) -> tuple[s
     """Returns (scheme, host:port, user, password). Raises ConfigError with `usage` if the address has another shape."""
     try:
         parts = urlsplit(address)
-        port = DEFAULT_ICE_PORT if parts.port is None else parts.port
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError as error:
         raise ConfigError(usage) from error
-    if parts.scheme not in schemes or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
+    host = parts.hostname or ""
+    if parts.scheme not in schemes or not host or ":" in host or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigError(usage)
-    return parts.scheme, f"{parts.hostname}:{port}", unquote(parts.username or ""), unquote(parts.password or "")
+    return parts.scheme, f"{host}:{port}", unquote(parts.username or ""), unquote(parts.password or "")

@@ -19,7 +19,7 @@ from cyclecast.video.live.sinks.web.control_api import Failure, control_router
 from cyclecast.video.live.sinks.web.error_handlers import add_error_handlers
 from cyclecast.video.live.sinks.web.metrics import CONTENT_TYPE, Metrics
 from cyclecast.video.live.sinks.web.mjpeg import MjpegResponse
-from cyclecast.video.live.sinks.web.state import run_state
+from cyclecast.video.live.sinks.web.state import RunState, run_state
 from cyclecast.video.live.sinks.web.view import Views
 from cyclecast.video.live.sinks.web.viewers import Viewer, Viewers
 from cyclecast.video.live.sinks.web.webrtc import PeerConnections
@@ -85,7 +85,7 @@ def add_state(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
     """Adds GET /api/state for the page, /metrics for Prometheus, /healthz for a supervisor of the process."""
     metrics = Metrics(controls, viewers)
 
-    @app.get("/api/state", summary="The state of the run, with rates and latencies of the last three seconds", tags=["control"])
+    @app.get("/api/state", summary="The state of the run", response_model=RunState, tags=["control"])
     async def state(viewer: str = "") -> dict[str, Any]:
         is_sending = bool(viewer) and peers.camera_viewer == viewer
         return run_state(controls, viewers) | {"watching": viewers.is_watching(viewer), "sending": is_sending}
