@@ -55,6 +55,7 @@ class OscServer:
         self.port: int = self._socket.getsockname()[1]
         self._socket.settimeout(POLL_S)
         self._complaints: set[str] = set()
+        self._lock = threading.Lock()
         self._closing = threading.Event()
         self._actions: dict[str, Callable[[list[Any]], Future[Any] | None]] = {
             "/cyclecast/style": self._set_style,
@@ -114,8 +115,10 @@ class OscServer:
 
     def _complain(self, text: str, topic: str | None = None) -> None:
         """Reports a problem, the first one of each topic: a fader sends hundreds of messages."""
-        if (topic or text) not in self._complaints:
+        with self._lock:  # this thread, and those of the queue
+            is_known = (topic or text) in self._complaints
             self._complaints.add(topic or text)
+        if not is_known:
             self._controls.report(f"OSC: {text}")
 
     def _set_style(self, values: list[Any]) -> Future[Any]:
