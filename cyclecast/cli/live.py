@@ -200,7 +200,7 @@ def live(
         CaptureSettings(width, height, fps, loop, patience, wait),
         options,
         print_line,
-        remotes,
+        remotes=remotes,
     )
     report = session.run()
     if as_json:

@@ -104,7 +104,8 @@ def test_openapi_describes_every_path_of_docs_control(served: Served) -> None:
     assert api["openapi"].startswith("3.") and api["info"]["title"] == "cyclecast live"
     readable_and_writable = {path for path, methods in api["paths"].items() if {"get", "post"} <= methods.keys()}
     assert readable_and_writable == {f"/api/{name}" for name in ("style", "strength", "split", "mirror", "record", "snapshot")}
-    assert served.state().keys() == api["components"]["schemas"]["RunState"]["properties"].keys()
+    described = api["components"]["schemas"]["RunState"]["properties"].keys()
+    assert served.state().keys() == described, "RunState describes each field of the state"
     failure = api["paths"]["/api/strength"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
     assert failure == {"$ref": "#/components/schemas/Failure"} and "HTTPBearer" in api["components"]["securitySchemes"]
     text = (ROOT / "docs" / "control.md").read_text("utf-8")
