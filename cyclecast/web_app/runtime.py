@@ -32,7 +32,8 @@ FILES = {  # name -> SHA-256
     "ort.webgpu.bundle.min.mjs": "0730816731ce2cdfb06f273da065d4a1c7091eb9d1756a83b2916c8a89d015e2",
     "ort-wasm-simd-threaded.asyncify.wasm": "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
 }
-LICENSE = Path(__file__).parent / "onnxruntime-license.txt"  # the package holds none
+LICENSE = Path(__file__).parent / "onnxruntime-license.txt"  # the package of npm holds none
+NOTICES = "ThirdPartyNotices.txt"  # which the Python package onnxruntime holds
 
 PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
 REGISTRY = "https://registry.npmjs.org"
@@ -58,6 +59,14 @@ def get_runtime(source: Path | None = None, on_message: Callable[[str], None] | 
             with atomic_write(cache / name, overwrite=True) as partial:
                 partial.write_bytes(content)
     return files
+
+
+def read_notices() -> dict[str, bytes]:
+    """Returns name -> content of the notices of the libraries in ONNX Runtime; empty for builds that lack them."""
+    import onnxruntime
+
+    notices = Path(onnxruntime.__file__).parent / NOTICES
+    return {NOTICES: notices.read_bytes()} if notices.is_file() else {}
 
 
 def find_runtime() -> Path | None:

@@ -1,7 +1,7 @@
 """Writes the site: the page, ONNX Runtime, and the models.
 
     index.html, sw.js, …    the page, from the folder `static`
-    ort/                    ONNX Runtime and its license
+    ort/                    ONNX Runtime and its licenses
     models/NAME.onnx        a model in fp32; NAME.fp16.onnx in fp16, NAME.jpg its thumbnail
     models.json             an entry for each model: see `entries.py`
     files.json              path, size and SHA-256 of each of these files, except for sw.js
@@ -22,7 +22,7 @@ from cyclecast.errors import ConfigError
 from cyclecast.files import is_hidden
 from cyclecast.web_app.entries import SiteModel, build_model, name_models
 from cyclecast.web_app.folder import LIST, check_folder, write_folder
-from cyclecast.web_app.runtime import LICENSE, get_runtime
+from cyclecast.web_app.runtime import LICENSE, get_runtime, read_notices
 
 STATIC = Path(__file__).parent / "static"
 LIVE_PAGE = Path(__file__).parents[1] / "video" / "live" / "sinks" / "web" / "static"
@@ -77,6 +77,7 @@ def write_site(
         files |= built[-1].files
         if on_model is not None:
             on_model(number + 1, len(named))
+    files |= {f"ort/{name}": content for name, content in read_notices().items()}
     files["models.json"] = _json({"cyclecast": __version__, "models": [model.entry for model in built]})
     hashes = {path: hashlib.sha256(content).hexdigest() for path, content in sorted(files.items())}
     version = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:16]

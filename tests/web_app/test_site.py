@@ -60,6 +60,7 @@ def test_the_site_is_complete_and_its_lists_have_the_hash_of_each_file(site: Pat
     assert found.keys() - listed.keys() <= {"files.json", "sw.js"} and listed.keys() <= found.keys()
     page = {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file()}
     assert found.keys() >= page | {f"ort/{name}" for name in runtime.FILES} | {"ort/LICENSE.txt", "models.json"}
+    assert b"Microsoft" in found["ort/LICENSE.txt"] and b"dawn" in found["ort/ThirdPartyNotices.txt"]
     entries = read(site, "models.json")["models"]
     for file in [*listed.values(), *(file for entry in entries for file in entry["files"].values())]:
         content = found[file["path"]]
