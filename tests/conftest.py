@@ -44,6 +44,7 @@ LONGEST_FILES = (  # the longest first: no worker of pytest-xdist gets one of th
     "test_reproduce.py",
     "test_damage.py",
     "test_export.py",
+    "test_page.py",
     "test_web_browser.py",
     "test_live.py",
     "test_reconnect.py",

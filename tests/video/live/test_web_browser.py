@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -400,7 +401,7 @@ def test_the_page_reports_the_end_of_the_run_and_reconnects_to_the_next(browser:
         browser.driver.get("about:blank")
 
 
-def test_the_page_for_obs_shows_the_video_alone_and_reconnects(browser: Browser) -> None:
+def test_the_page_for_obs_shows_the_video_alone_and_reconnects(browser: LiveBrowser) -> None:
     token = "?token=a-token-for-obs"
 
     def screenshot() -> Image:
