@@ -26,6 +26,7 @@ pytest.importorskip("selenium", reason="needs selenium")
 
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
 
 STYLES = ["monet", "ukiyoe"]
 PIXELS = """
@@ -164,6 +165,10 @@ def test_the_page_without_a_network(site: Path, tmp_path_factory: pytest.TempPat
         check_snapshot_and_recording(page, downloads)
         check_layout_and_labels(browser)
         check_that_a_lost_renderer_is_replaced(page)
+        Select(browser.driver.find_element(By.ID, "engine")).select_by_value("webgpu")
+        assert "this browser has no WebGPU here. The video goes on as before" in browser.text("toasts")
+        assert browser.run("return document.getElementById('engine').value") == "wasm"
+        assert "path=wasm" in browser.driver.current_url
         assert [line for line in browser.errors() if "sw.js" not in line] == []  # only a newer one was looked for
 
 

@@ -27,8 +27,8 @@ const player = new Player($("canvas"), look, {
     hasFailed = false;
     isZeroCopy = styled.isZeroCopy;
     meter.add(styled.ms);
-    Object.assign($("canvas").dataset, {shown: player.shown, sent: player.sent, model: renderer.plan.model, runs: renderer.runs});
-    if (isIos && renderer.runs >= RUNS_ON_IOS) switcher.renew();
+    Object.assign($("canvas").dataset, {shown: player.shown, model: renderer.plan.model, runs: renderer.runs});
+    if (isIos && renderer === switcher.active && renderer.runs >= RUNS_ON_IOS) switcher.renew();
   },
   onfailed: (error, renderer) => switcher.recover(renderer, error.message),
 });

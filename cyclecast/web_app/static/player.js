@@ -25,6 +25,7 @@ export class Player {
 
   setPaused(isPaused) {
     this.isPaused = isPaused;
+    if (isPaused) this.isDue = false;
     this.source?.setPaused?.(isPaused);
   }
 
@@ -50,7 +51,7 @@ export class Player {
     try {
       const frame = await source.grab().catch(() => null);  // a video that is not ready yet
       if (frame) {
-        this.sent++;
+        this.canvas.dataset.sent = ++this.sent;
         const styled = await renderer.style(frame, {...this.look});
         this.shown++;
         this.show(styled.bitmap);
