@@ -166,7 +166,8 @@ def test_the_page_without_a_network(site: Path, tmp_path_factory: pytest.TempPat
         check_layout_and_labels(browser)
         check_that_a_lost_renderer_is_replaced(page)
         Select(browser.driver.find_element(By.ID, "engine")).select_by_value("webgpu")
-        assert "this browser has no WebGPU here. The video goes on as before" in browser.text("toasts")
+        goes_on = "this browser has no WebGPU here. The video goes on as before"
+        eventually(lambda: goes_on in browser.text("toasts"), "a message")
         assert browser.run("return document.getElementById('engine').value") == "wasm"
         assert "path=wasm" in browser.driver.current_url
         assert [line for line in browser.errors() if "sw.js" not in line] == []  # only a newer one was looked for
@@ -179,7 +180,7 @@ def check_pixels_and_controls(page: Page, site: Path, folder: Path) -> None:
     eventually(lambda: browser.text("source") == "demo scene", "the page is ready")
     page.open_file(path)
     page.wait_for(STATUS, "image")
-    assert "There is no style nothing. Type ?model= and one of monet, ukiyoe" in browser.text("toasts")
+    eventually(lambda: "There is no style nothing. Type ?model= and one of monet, ukiyoe" in browser.text("toasts"), "a message")
     assert browser.run("return crossOriginIsolated"), "the service worker sends the headers for threads"
     assert browser.text("path").startswith("WASM, ") and browser.text("frame-size") == "64×48"
     assert "Your video never leaves this machine" in browser.driver.find_element(By.TAG_NAME, "footer").text
@@ -231,7 +232,10 @@ def check_snapshot_and_recording(page: Page, downloads: Path) -> None:
     browser.press("record")
     eventually(lambda: saved(".mp4", ".webm"), "the file of the recording")
     browser.type("x")
-    eventually(lambda: page.status() == "paused" and page.data("shown") == page.data("sent"), "the pause, by its key")
+    eventually(
+        lambda: page.status() == "paused" and page.data("shown") == page.data("sent"),
+        "the pause, by its key; each frame that was ever sent is shown",
+    )
     browser.press("snapshot")
     eventually(lambda: saved(".png") and cv2.imread(str(saved(".png")[0])) is not None, "the snapshot")
     assert difference(np.asarray(cv2.imread(str(saved(".png")[0])), np.uint8), page.pixels()) == 0
