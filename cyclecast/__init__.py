@@ -13,6 +13,7 @@ Importing this package loads neither torch nor an engine.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from cyclecast.video.live.sources.source import CaptureSettings
     from cyclecast.video.live.styling.frame_stream import FrameStream
     from cyclecast.video.live.styling.styled_frame import StyledFrame
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would report to Microsoft; it reads this when it is loaded
 
 _LAZY = {  # name -> module that it is imported from when it is first used
     "CaptureSettings": "cyclecast.video.live.sources.source",
