@@ -18,7 +18,7 @@ import typer
 import cyclecast
 from cyclecast.cli.adopt import adopt
 from cyclecast.cli.bench import bench
-from cyclecast.cli.console import messages
+from cyclecast.cli.console import messages, print_fetches
 from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
@@ -124,7 +124,8 @@ def main() -> None:
     if is_debug_requested():
         enable_debug_log()
     try:
-        app()
+        with print_fetches():
+            app()
     except Interrupted as error:
         fail(str(error), INTERRUPTED, error)
     except CyclecastError as error:

@@ -73,21 +73,6 @@ def _facts(name: str, path: Path, timed: bool, threads: int | None) -> dict[str,
     }
 
 
-def description_from_card(card: str) -> str:
-    """Returns the first sentence of a card that is no heading, image or table; an empty text if there is none."""
-    for paragraph in re.split(r"\n\s*\n", card.strip()):
-        line = " ".join(paragraph.split())
-        if line and line[0] not in "#!|*-`<":
-            return re.split(r"(?<=[.!?])\s", line)[0]
-    return ""
-
-
-def license_from_card(card: str) -> str | None:
-    """Returns the license that a card names in a row of its table or in a line of its own; None if it names none."""
-    found = re.search(r"^\W*licen[cs]e\W*[:|][\s*]*([^|\n]*[^|\s])", card, re.IGNORECASE | re.MULTILINE)
-    return found[1] if found else None
-
-
 def _time_model(name: str, threads: int | None) -> float | None:
     """Measures the median milliseconds for a frame of 1280x720; prints a line and returns None if no engine runs the model."""
     from cyclecast.runtime.bench import median_ms
