@@ -27,6 +27,7 @@ from cyclecast.cli.export import export
 from cyclecast.cli.live import live
 from cyclecast.cli.models import models
 from cyclecast.cli.quantize import quantize
+from cyclecast.cli.share import share
 from cyclecast.cli.stderr import discard_unwritten
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
@@ -110,6 +111,7 @@ for command in (
     build,
     bench,
     models,
+    share,
     doctor,
     reproduce,
 ):

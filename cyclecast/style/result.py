@@ -127,7 +127,7 @@ def _card_text(name: str, look: Look, rows: dict[str, str]) -> str:
 
 def write_properties(model: Path, card: StyleCard, frame: Image, styled: Image) -> None:
     """Adds the card, with a thumbnail of a frame before and after, to the metadata of a frame model."""
-    card = dataclasses.replace(card, height=min(frame.shape[:2]), thumbnail=encode_thumbnail(frame, styled, MOST_THUMBNAIL))
+    card = dataclasses.replace(card, height=min(frame.shape[:2]), thumbnail=encode_thumbnail([frame, styled], MOST_THUMBNAIL))
     content = add_card(model, model.read_bytes(), card)
     with atomic_write(model, overwrite=True) as partial:
         partial.write_bytes(content)
