@@ -121,7 +121,7 @@ def _list_index(location: str, as_json: bool) -> None:
     if as_json:
         return print_json({"styles": [dataclasses.asdict(entry) | {"address": entry.address} for entry in entries]})
     for entry in entries:
-        about = [entry.description, f"by {entry.author}", entry.license, ", ".join(entry.tags)]
+        about = [entry.description.rstrip("."), f"by {entry.author}", entry.license, ", ".join(entry.tags)]
         print(f"{entry.title or entry.name}: {'; '.join(part for part in about if part)}\n  --model '{entry.address}'")
     if not entries:
         print("no styles in this list")

@@ -95,9 +95,8 @@ def read_index(location: str) -> list[IndexEntry]:
 def _read_entry(where: str, base: str, value: Any) -> IndexEntry:
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: {EXPECTED}")
-    texts = {key: clean_line(value.get(key) or "") for key in ("name", "author", "license", "title", "description", "learned_from")}
     for key in ("name", "author", "license"):
-        if not texts[key]:
+        if not clean_line(value.get(key) or ""):
             raise ConfigError(f"{where}: has no {key}; {EXPECTED}")
     sha256 = str(value.get("sha256")).lower()
     if not re.fullmatch("[0-9a-f]{64}", sha256):
@@ -109,15 +108,24 @@ def _read_entry(where: str, base: str, value: Any) -> IndexEntry:
     for url in urls:
         if not ADDRESS.fullmatch(url) or "#" in url or not url.startswith(schemes):
             raise ConfigError(f"{where}: {clean_line(url)!r} is not an address; {EXPECTED}")
-    numbers = {key: value.get(key) for key in ("height", "bytes")}
     return IndexEntry(
-        **texts,
+        name=clean_line(value["name"]),
+        author=clean_line(value["author"]),
+        license=clean_line(value["license"]),
         sha256=sha256,
         urls=urls,
-        images=[clean_line(_absolute(base, image)) for image in _texts(value.get("images"))],
+        title=clean_line(value.get("title") or ""),
+        description=clean_line(value.get("description") or ""),
         tags=[clean_line(tag, 40) for tag in _texts(value.get("tags"))[:50]],
-        **{key: number if type(number) is int and number > 0 else None for key, number in numbers.items()},
+        learned_from=clean_line(value.get("learned_from") or ""),
+        height=_number(value.get("height")),
+        bytes=_number(value.get("bytes")),
+        images=[clean_line(_absolute(base, image)) for image in _texts(value.get("images"))[:50]],
     )
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None
 
 
 def _texts(value: Any) -> list[str]:

@@ -15,9 +15,41 @@ if TYPE_CHECKING:
 
 # The hub's identifiers of licenses, of those that are common for models and images. Others are `other` with a name.
 LICENSES = frozenset(
-    """afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsl-1.0 cc cc-by-2.0 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
-    cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-4.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 epl-2.0 gpl-2.0
-    gpl-3.0 isc lgpl-2.1 lgpl-3.0 mit mpl-2.0 openrail pddl unlicense wtfpl zlib""".split()
+    [
+        "afl-3.0",
+        "agpl-3.0",
+        "apache-2.0",
+        "artistic-2.0",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "bsl-1.0",
+        "cc",
+        "cc-by-2.0",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-nc-2.0",
+        "cc-by-nc-3.0",
+        "cc-by-nc-4.0",
+        "cc-by-nc-nd-4.0",
+        "cc-by-nc-sa-4.0",
+        "cc-by-nd-4.0",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+        "cc0-1.0",
+        "epl-2.0",
+        "gpl-2.0",
+        "gpl-3.0",
+        "isc",
+        "lgpl-2.1",
+        "lgpl-3.0",
+        "mit",
+        "mpl-2.0",
+        "openrail",
+        "pddl",
+        "unlicense",
+        "wtfpl",
+        "zlib",
+    ]
 )
 SPDX_SUFFIXES = ("-only", "-or-later")
 TAGS = ("cyclecast", "onnx", "style-transfer", "video")

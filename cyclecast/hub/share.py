@@ -131,7 +131,9 @@ def _complete_card(card: StyleCard, path: Path, name: str, options: ShareOptions
         title=clean_line(options.title) or card.title or name,
         author=clean_line(options.author) or card.author or clean_line(row_from_card(text, "author") or ""),
         license=clean_line(options.license, 60) or card.license or clean_line(license_name, 60),
-        learned_from=clean_line(options.learned_from) or card.learned_from or clean_line(row_from_card(text, "learned from") or ""),
+        learned_from=clean_line(options.learned_from)
+        or card.learned_from
+        or clean_line(row_from_card(text, "learned from") or ""),
         height=options.height or card.height,
         text=text,
     )
@@ -155,4 +157,3 @@ def write_folder(style: SharedStyle, folder: Path, overwrite: bool = False) -> N
     for path, content in reversed(paths.items()):
         with atomic_write(path, overwrite) as partial:
             partial.write_bytes(content)
-

@@ -1,4 +1,4 @@
-"""Uploads a style to Hugging Face's hub. Needs the extra `hub`, which knows its protocols for large files, and the user's token."""
+"""Uploads a style to Hugging Face's hub. Needs the extra `hub`, which knows its protocols, and the user's token."""
 
 from __future__ import annotations
 
@@ -37,4 +37,6 @@ def upload_style(style: SharedStyle, repository: str, overwrite: bool = False) -
         log.debug("hf:%s: the upload failed", repository, exc_info=True)
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise OutputError(f"hf:{repository}: cannot be uploaded to {urlsplit(endpoint).hostname}: {reason}") from error
+    finally:
+        huggingface_hub.close_session()
     return f"{endpoint}/{repository}"

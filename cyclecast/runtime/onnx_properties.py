@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cyclecast.card import StyleCard
 from cyclecast.errors import ModelError
-from cyclecast.runtime.protobuf import BYTES, BadMessage, MessageReader, encode_field
+from cyclecast.runtime.protobuf import BadMessage, MessageReader, encode_field
 
 MODEL_GRAPH, MODEL_PROPERTIES = 7, 14  # field numbers of onnx.proto
 GRAPH_PORTS = (11, 12)  # inputs and outputs
@@ -30,7 +30,8 @@ def read_properties(name: object, content: bytes) -> dict[str, str]:
 
 
 def _read_property(reader: MessageReader, entry: memoryview) -> tuple[str, str]:
-    texts = {number: bytes(value).decode("utf-8", "replace") for number, kind, value in reader.fields(entry) if kind == BYTES}
+    fields = reader.fields(entry)
+    texts = {number: bytes(value).decode("utf-8", "replace") for number, _, value in fields if isinstance(value, memoryview)}
     return texts.get(PROPERTY_KEY, ""), texts.get(PROPERTY_VALUE, "")
 
 
@@ -42,9 +43,7 @@ def replace_properties(name: object, content: bytes, changes: Mapping[str, str])
     kept = {key: value for key, value in read_properties(name, content).items() if key not in changes}
     message = memoryview(content)
     parts = [
-        bytes(message[start:end])
-        for number, _, _, start, end in MessageReader().spans(message)
-        if number != MODEL_PROPERTIES
+        bytes(message[start:end]) for number, _, _, start, end in MessageReader().spans(message) if number != MODEL_PROPERTIES
     ]
     for key, value in [*kept.items(), *sorted(changes.items())]:
         if value:

@@ -86,7 +86,7 @@ def _resize_to_row(image: Image) -> Image:
 
 
 def write_card(path: Path, look: Look, plan: Plan, recipe: str, options: StyleOptions, figures: Figures) -> StyleCard:
-    """Writes the card of the model, in Markdown, and returns its facts. Files are named without their folders: it is published."""
+    """Writes the card of the model, in Markdown, and returns its facts. It is published, so it names files without folders."""
     name, strength = path.stem, options.strength
     sources, footage = (", ".join(Path(each).name for each in plan.request[key]) for key in ("look", "footage"))
     rows = {

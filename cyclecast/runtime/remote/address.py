@@ -65,11 +65,24 @@ def _hub_url(address: str) -> tuple[str, str]:
     return f"{hub_endpoint()}/{user}/{repository}/resolve/{quote(revision or 'main', safe='')}/{file}", file.rpartition("/")[2]
 
 
-def check_transport(url: str, address: str, is_local_allowed: bool = True) -> None:
-    """Raises ConfigError unless the URL is https, a file, or http on this machine.
+def check_transport(url: str, address: str) -> None:
+    """Raises ConfigError unless the URL is https, a file, or http on this machine. address: its name in the message."""
+    scheme, host = _parts(url, address)
+    if scheme == "http" and not is_loopback(host):
+        raise ConfigError(f"{address}: http:// is only for this machine; expected https://")
+    if not (scheme == "https" and host) and not (scheme == "file" and host in ("", "localhost")) and scheme != "http":
+        raise ConfigError(f"{address}: expected {EXPECTED}")
 
-    address: in the message. is_local_allowed: False for a redirect from elsewhere, which may lead to https only.
-    """
+
+def check_redirect(url: str, address: str, is_local: bool) -> None:
+    """Raises ConfigError unless a redirect leads to https or, if the address `is_local`, to http on this machine."""
+    scheme, host = _parts(url, address)
+    if not (scheme == "https" and host) and not (is_local and scheme == "http" and is_loopback(host)):
+        raise ConfigError(f"{address}: redirects to {url[:200]}; expected https://")
+
+
+def _parts(url: str, address: str) -> tuple[str, str]:
+    """Returns the scheme and the host. Raises ConfigError for a URL that cannot be parsed, or that holds a password."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -77,17 +90,7 @@ def check_transport(url: str, address: str, is_local_allowed: bool = True) -> No
         raise ConfigError(f"{address}: not an address ({error})") from error
     if parts.username is not None:
         raise ConfigError("an address with a name and password in it is not supported: leave out what stands before the @")
-    if parts.scheme == "https" and host:
-        return
-    if is_local_allowed and parts.scheme == "file" and host in ("", "localhost"):
-        return
-    if is_local_allowed and parts.scheme == "http" and is_loopback(host):
-        return
-    if not is_local_allowed:
-        raise ConfigError(f"{address}: redirects to {url}; expected https://")
-    if parts.scheme == "http":
-        raise ConfigError(f"{address}: http:// is only for this machine; expected https://")
-    raise ConfigError(f"{address}: expected {EXPECTED}")
+    return parts.scheme, host
 
 
 def is_loopback(host: str) -> bool:

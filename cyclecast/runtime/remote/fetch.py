@@ -110,6 +110,6 @@ def _progress(name: str) -> OnProgress:
         nonlocal last
         if time.monotonic() - last >= 2:
             last = time.monotonic()
-            log.info("%s: fetching, %.1f of %s MB", name, done / 1e6, "?" if total is None else f"{total / 1e6:.1f}")
+            log.info("%s: fetching, %s of %s bytes", name, f"{done:,}", "?" if total is None else f"{total:,}")
 
     return report

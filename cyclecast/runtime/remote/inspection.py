@@ -13,18 +13,121 @@ from itertools import chain
 
 from cyclecast.errors import ModelError
 from cyclecast.runtime.file_type import describe_content
-from cyclecast.runtime.protobuf import BYTES, VARINT, BadMessage, MessageReader, Value, read_varint, signed
+from cyclecast.runtime.protobuf import VARINT, BadMessage, MessageReader, Value, read_varint, signed
 
 # Standard operators that networks from frames to frames are made of. None runs code, reads files, or holds another graph.
 OPERATORS = frozenset(
-    """Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv
-    ConvInteger ConvTranspose Cos DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand Flatten
-    Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GridSample
-    GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization LeakyRelu Less LessOrEqual Log
-    LogSoftmax LpNormalization MatMul MatMulInteger Max MaxPool Mean MeanVarianceNormalization Min Mish Mod Mul Neg Not Or PRelu
-    Pad Pow QLinearConv QLinearMatMul QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd
-    ReduceSum ReduceSumSquare Relu Reshape Resize Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign
-    SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Upsample Where Xor""".split()
+    [
+        "Abs",
+        "Add",
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "AveragePool",
+        "BatchNormalization",
+        "Cast",
+        "CastLike",
+        "Ceil",
+        "Clip",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Conv",
+        "ConvInteger",
+        "ConvTranspose",
+        "Cos",
+        "DepthToSpace",
+        "DequantizeLinear",
+        "Div",
+        "Dropout",
+        "DynamicQuantizeLinear",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Expand",
+        "Flatten",
+        "Floor",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Gelu",
+        "Gemm",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Greater",
+        "GreaterOrEqual",
+        "GridSample",
+        "GroupNormalization",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "InstanceNormalization",
+        "LRN",
+        "LayerNormalization",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "LogSoftmax",
+        "LpNormalization",
+        "MatMul",
+        "MatMulInteger",
+        "Max",
+        "MaxPool",
+        "Mean",
+        "MeanVarianceNormalization",
+        "Min",
+        "Mish",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "PRelu",
+        "Pad",
+        "Pow",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+        "Range",
+        "Reciprocal",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "Round",
+        "Selu",
+        "Shape",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Size",
+        "Slice",
+        "Softmax",
+        "Softplus",
+        "Softsign",
+        "SpaceToDepth",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Sum",
+        "Tanh",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+        "Upsample",
+        "Where",
+        "Xor",
+    ]
 )
 DOMAINS = (b"", b"ai.onnx")
 ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}  # TensorProto.DataType -> bytes
@@ -133,7 +236,7 @@ class _Inspection:
     def _attribute(self, message: memoryview, constant: bytes | None) -> None:
         """constant: the name of the value, if this is an attribute of a `Constant`."""
         name, tensors, ints, floats = "", list[memoryview](), list[int](), list[float]()
-        for number, kind, value in self._reader.fields(message):
+        for number, wire_type, value in self._reader.fields(message):
             if number in ATTRIBUTE_GRAPHS or number in ATTRIBUTE_TENSORS:
                 raise _Refused(f"it has a graph or a list of tensors in an operator; {HINT}")
             if number == ATTRIBUTE_NAME:
@@ -142,7 +245,7 @@ class _Inspection:
                 tensors.append(_message(value))
             elif number in (ATTRIBUTE_INT, ATTRIBUTE_INTS):
                 ints += [signed(value)] if isinstance(value, int) else _varints(value)
-            elif number == ATTRIBUTE_FLOATS and kind != VARINT:
+            elif number == ATTRIBUTE_FLOATS and wire_type != VARINT:
                 floats += _floats(_message(value))
         if len(tensors) > 1:
             raise BadMessage("two tensors in one attribute")
@@ -158,7 +261,7 @@ class _Inspection:
     def _tensor(self, message: memoryview, name: bytes | None = None) -> None:
         """Refuses a tensor whose stated size is not that of its values. name: of the constant, if not its own."""
         dims, types, raw, counts, values = list[int](), list[int](), list[memoryview](), 0, list[float]()
-        for number, kind, value in self._reader.fields(message):
+        for number, _, value in self._reader.fields(message):
             if number == TENSOR_FILE or (number == TENSOR_LOCATION and value != 0):
                 raise _Refused("its weights are in another file (external data); expected one file with all weights")
             if number == TENSOR_DIMS:
@@ -193,9 +296,9 @@ class _Inspection:
 
     def _declared(self, port: memoryview, most_side: int) -> None:
         """Refuses an input, output or value whose stated shape is too large."""
-        for kind in self._messages([port], 2):  # TypeProto
+        for port_type in self._messages([port], 2):
             dims = []
-            for dim in self._messages(self._messages(self._messages([kind], 1), 2), 1):  # tensor_type, shape, dim
+            for dim in self._messages(self._messages(self._messages([port_type], 1), 2), 1):  # tensor_type, shape, dim
                 dims += [signed(value) for number, value in self._fields(dim) if number == 1 and isinstance(value, int)]
             if any(not 0 <= dim <= most_side for dim in dims) or math.prod(dim for dim in dims if dim) > 3 * MOST_ELEMENTS:
                 raise _Refused(f"it states a shape of {'x'.join(map(str, dims))[:60]}, more than a frame can have")
@@ -212,7 +315,9 @@ class _Inspection:
             raise _Refused(f"{operator} asks for {math.prod(found):,} values; expected at most {MOST_CONSTANT:,}")
         if operator == "Range" and any(abs(number) > MOST_CONSTANT for numbers in constants for number in numbers or []):
             raise _Refused(f"Range counts further than {MOST_CONSTANT:,}")
-        if operator in ("Pad", "Tile") and any(abs(number) > MOST_SETTING for numbers in constants[1:2] for number in numbers or []):
+        if operator in ("Pad", "Tile") and any(
+            abs(number) > MOST_SETTING for numbers in constants[1:2] for number in numbers or []
+        ):
             raise _Refused(f"{operator} adds more than {MOST_SETTING:,}")
         scales = {"Resize": 2, "Upsample": 1}.get(operator, 99)
         if len(constants) > scales and any(not 0 < scale <= MOST_SCALE for scale in constants[scales] or []):

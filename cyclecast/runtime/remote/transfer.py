@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 from cyclecast._version import __version__
 from cyclecast.errors import ConfigError, FetchError, InputError
 from cyclecast.files import check_source
-from cyclecast.runtime.remote.address import check_transport, is_loopback
+from cyclecast.runtime.remote.address import check_redirect, is_loopback
 
 SILENCE_SECONDS = 30.0  # without a byte from the server
 TOTAL_SECONDS = 900.0  # for the whole file: 64 MiB at 0.6 Mbit/s
@@ -64,7 +64,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp, code: int, msg: str, headers, newurl: str
     ) -> urllib.request.Request:
         fp.close()
-        check_transport(newurl, self._address, self._is_local and urlsplit(newurl).scheme == "http")
+        check_redirect(newurl, self._address, self._is_local)
         return _request(newurl)
 
     http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # Python 3.10 does not know it
