@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import pickle
+import shlex
 import subprocess
 import sys
 import threading
@@ -183,7 +184,7 @@ def test_another_file_at_the_same_address_is_refused_until_it_is_accepted(shared
     server.files["/a.onnx"] = changed
     file.write_bytes(changed)  # tampered with in the cache, too
     done = run_command("models", address)
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(f"to accept it: cyclecast models '{address}' --update")
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(f"to accept it: cyclecast models {address} --update")
     with pytest.raises(cyclecast.FetchError, match="not the file that its #sha256= names: expected 000"):
         fetch_model(f"{address}#sha256={'0' * 64}")
     assert "author: another" in run_command("models", address, "--update").stdout
@@ -362,6 +363,9 @@ def test_hostile_metadata_are_shown_as_plain_short_text(shared: Path, tmp_path: 
     assert run_command("models", "--index", index).stdout.startswith(
         "\\x1b[2Jn: by a; mit\n  --model 'https://a.b/x.onnx#sha256=000"
     )
+    index.write_text(json.dumps([entry | {"urls": ["https://a.b/';reboot;'"]}]))
+    typed = run_command("models", "--index", index).stdout.splitlines()[1]
+    assert shlex.split(typed)[1].startswith("https://a.b/';reboot;'#sha256=000")  # one word for a shell
     for change in (
         {"urls": ["https://a.b/'; rm -rf '"]},
         {"urls": ["https://a.b/ \x1b"]},

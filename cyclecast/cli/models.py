@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,7 +123,8 @@ def _list_index(location: str, as_json: bool) -> None:
         return print_json({"styles": [dataclasses.asdict(entry) | {"address": entry.address} for entry in entries]})
     for entry in entries:
         about = [entry.description.rstrip("."), f"by {entry.author}", entry.license, ", ".join(entry.tags)]
-        print(f"{entry.title or entry.name}: {'; '.join(part for part in about if part)}\n  --model '{entry.address}'")
+        print(f"{entry.title or entry.name}: {'; '.join(part for part in about if part)}")
+        print(f"  --model {shlex.quote(entry.address)}")
     if not entries:
         print("no styles in this list")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -91,7 +92,7 @@ def share(
         files = {name: len(content) for name, content in style.files.items()}
         return print_json({"address": address, "sha256": style.entry.sha256, "files": files, "dry_run": dry_run})
     if not dry_run:
-        print_line(f"next: cyclecast live 0 --model {address}")
+        print_line(f"next: cyclecast live 0 --model {shlex.quote(address)}")
 
 
 def _repository(to: str) -> str | None:

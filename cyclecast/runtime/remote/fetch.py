@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def _check_digest(address: Address, digest: str, expected: str | None) -> None:
         raise FetchError(f"{address.text}: not the file that its #sha256= names: expected {expected}, got {digest}")
     raise FetchError(
         f"{address.text}: has changed since it was first fetched (SHA-256 was {expected[:12] if expected else ''}…, is "
-        f"{digest[:12]}…); to accept it: cyclecast models '{address.text}' --update"
+        f"{digest[:12]}…); to accept it: cyclecast models {shlex.quote(address.text)} --update"
     )
 
 
