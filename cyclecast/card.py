@@ -113,5 +113,5 @@ def license_from_card(card: str) -> str | None:
 
 def row_from_card(card: str, name: str) -> str | None:
     """Returns what a card says in a row of its table, or in a line of its own. name: of the row, a regular expression."""
-    found = re.search(rf"^\W*{name}\W*[:|][\s*]*([^|\n]*[^|\s])", card, re.IGNORECASE | re.MULTILINE)
+    found = re.search(rf"^[^\w\n]*{name}[^\w\n]*[:|][\s*]*([^|\n]*[^|\s])", card, re.IGNORECASE | re.MULTILINE)
     return found[1] if found else None

@@ -230,6 +230,8 @@ def hostile_models() -> dict[str, tuple[onnx.ModelProto, str]]:
         "pads": (graph([node("AveragePool", ["in"], ["out"], kernel_shape=[1, 1], pads=[9999] * 4)]), "its pads of 9,999"),
         "frame": (graph(same, height=1 << 40), "it states a shape of 1x1099511627776x3"),
     }
+    twice = graph([node("ConstantOfShape", ["n"], ["x"]), *same], {"n": np.array([65536] * 3, np.int64)})
+    twice.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "n"))
     bomb = graph(same, {"w": np.zeros(4, np.float32)})
     bomb.graph.initializer[0].dims[:] = [1 << 20, 1 << 20]
     outside = graph(same, {"w": np.zeros(4, np.float32)})
@@ -237,6 +239,7 @@ def hostile_models() -> dict[str, tuple[onnx.ModelProto, str]]:
     outside.graph.initializer[0].data_location = TensorProto.EXTERNAL
     outside.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
     return models | {
+        "names": (twice, "two constants of one name"),
         "dimensions": (bomb, "a tensor states 1,099,511,627,776 values and holds 4"),
         "external data": (outside, "its weights are in another file (external data)"),
     }
@@ -394,6 +397,11 @@ def test_what_is_missing_is_named_before_anything_is_written(shared: Path, tiny_
     assert not out.exists()
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_an_upload_asks_first_and_replaces_nothing(
     shared: Path, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -403,6 +411,11 @@ def test_an_upload_asks_first_and_replaces_nothing(
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     done = run_command(*upload)
     assert done.returncode == 1 and "no terminal to ask before the upload; add --yes" in done.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", Terminal("n\n"))
+        refused = run_command(*upload)
+    assert refused.returncode == 1 and "upload these files to hf:me/style" in refused.stderr
+    assert refused.stderr.endswith("nothing was uploaded\n")
     run_command(*upload, "--dry-run", "--yes")
     assert server.uploaded == {} and server.requests == []
     assert json_of(*upload, "--yes")["address"] == "hf:me/style"

@@ -15,6 +15,7 @@ import cyclecast
 from cyclecast.card import description_from_card, license_from_card
 from cyclecast.cli.console import JsonOption, OverwriteOption, ThreadsOption, console, print_json
 from cyclecast.errors import ConfigError, EngineError
+from cyclecast.phrases import printable
 
 NO_LICENSE = "see card"
 
@@ -108,7 +109,7 @@ def _show(name: str, as_json: bool) -> None:
     facts = {key: value for key, value in facts.items() if key not in ("thumbnail", "text")}
     if as_json:
         return print_json({"name": name, "path": str(path), "card": card.text, **facts, "thumbnail_bytes": len(card.thumbnail)})
-    print(f"file: {path}, {path.stat().st_size:,} bytes")
+    print(f"file: {printable(str(path))}, {path.stat().st_size:,} bytes")
     for key, value in facts.items():
         print(f"{key.replace('_', ' ')}: {value or 'not stated'}")
     print(f"thumbnail: {f'JPEG of {len(card.thumbnail):,} bytes' if card.thumbnail else 'none'}")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cyclecast.cli.console import MODEL, JsonOption, OverwriteOption, extra, print_json, print_line
-from cyclecast.errors import ConfigError, Interrupted
+from cyclecast.errors import ConfigError
 
 
 def share(
@@ -106,10 +106,11 @@ def _repository(to: str) -> str | None:
 
 
 def _confirm(question: str, is_confirmed: bool) -> None:
-    """Asks on the terminal. Raises ConfigError without a terminal, and Interrupted if the answer is no."""
+    """Asks on the terminal. Raises ConfigError without a terminal, and ends the command if the answer is no."""
     if is_confirmed:
         return
     if not sys.stdin.isatty():
         raise ConfigError("there is no terminal to ask before the upload; add --yes to upload without asking")
     if not typer.confirm(question, err=True):
-        raise Interrupted("nothing was uploaded")
+        print_line("nothing was uploaded")
+        raise typer.Exit(1)

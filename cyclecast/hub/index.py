@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 from cyclecast.card import clean_line
 from cyclecast.errors import ConfigError, InputError
 from cyclecast.files import read_error
-from cyclecast.runtime.remote.address import check_transport, hub_endpoint, is_remote
+from cyclecast.runtime.remote.address import check_transport, is_remote
 from cyclecast.runtime.remote.transfer import transfer
 
 INDEX_NAME = "index.json"
@@ -67,8 +67,7 @@ def read_index(location: str) -> list[IndexEntry]:
     not such a list.
     """
     if location.startswith("hf:"):
-        user_and_name = location.removeprefix("hf:").partition("@")[0]
-        location = f"{hub_endpoint()}/{user_and_name}/resolve/main/{INDEX_NAME}"
+        raise ConfigError(f"{location}: expected the file or the https:// address of a list of styles")
     if is_remote(location):
         check_transport(location, location)
         content = transfer(location, location, MOST_BYTES, "expected a list of styles")

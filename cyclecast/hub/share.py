@@ -27,6 +27,7 @@ from cyclecast.runtime.model_file import ModelFile, read_model_file
 from cyclecast.runtime.onnx_file import describe
 from cyclecast.runtime.onnx_properties import add_card, read_card
 from cyclecast.runtime.plan import engine_of_plan
+from cyclecast.runtime.remote import inspect_model
 from cyclecast.runtime.remote.address import HUB
 from cyclecast.video.files.images import read_image
 from cyclecast.video.scene import Scene
@@ -68,8 +69,8 @@ def collect_style(model: str, options: ShareOptions, repository: str | None = No
     """Reads a model and returns the files to publish. Writes nothing.
 
     model: as in `cyclecast.load`, but no plan. repository: user/name of the hub's, whose name the files get; None: they get the
-    model's name, for a folder. Raises ConfigError if the license or the author is unknown, ModelError if it is not a frame model,
-    and InputError if the card or the thumbnail cannot be read.
+    model's name, for a folder. Raises ConfigError if the license or the author is unknown, ModelError if it is not a frame model
+    that `inspect_model` accepts, and InputError if the card or the thumbnail cannot be read.
     """
     path = find_model(model)
     if engine_of_plan(path) is not None:
@@ -88,6 +89,7 @@ def collect_style(model: str, options: ShareOptions, repository: str | None = No
     elif not card.thumbnail:
         card = dataclasses.replace(card, thumbnail=draw_thumbnail(file))
     content = add_card(model, file.content, card)
+    inspect_model(model, content)  # what nobody could fetch is not shared
     sha256 = hashlib.sha256(content).hexdigest()
     entry = IndexEntry(
         name=name,

@@ -71,7 +71,7 @@ def _fetch(address: Address, path: Path, pin: Path, update: bool) -> None:
         log.info("%s: fetched, %s bytes, SHA-256 %s", address.text, f"{len(content):,}", digest)
     if digest != pinned:
         with atomic_write(pin, overwrite=True) as partial:
-            partial.write_text(json.dumps({"address": address.text, "sha256": digest}) + "\n", "utf-8")
+            partial.write_text(json.dumps({"address": address.text.partition("?")[0], "sha256": digest}) + "\n", "utf-8")
 
 
 def size_limit() -> tuple[int, str]:

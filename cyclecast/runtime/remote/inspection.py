@@ -195,7 +195,7 @@ class _Inspection:
         for graph in graphs:
             for number, value in self._fields(graph):
                 if number == GRAPH_INITIALIZER:
-                    self._tensor(_message(value))
+                    self._keep(*self._tensor(_message(value)))
                 elif number == GRAPH_SPARSE:
                     raise _Refused(f"it has sparse weights; {HINT}")
                 elif number in GRAPH_PORTS:
@@ -249,18 +249,24 @@ class _Inspection:
                 floats += _floats(_message(value))
         if len(tensors) > 1:
             raise BadMessage("two tensors in one attribute")
+        numbers: Numbers = ints or floats
         for tensor in tensors:
-            self._tensor(tensor, constant)
-        if constant is not None and (ints or floats) and len(ints) + len(floats) <= SMALL_CONSTANT:
-            self._constants[constant] = ints or floats
+            _, numbers = self._tensor(tensor)
+        if constant is not None:
+            self._keep(constant, numbers[:SMALL_CONSTANT])
         if name in SETTINGS and any(abs(number) > MOST_SETTING for number in ints):
             raise _Refused(f"its {name} of {max(map(abs, ints)):,} is too large; expected at most {MOST_SETTING:,}")
         if name == "scales" and any(not 0 < scale <= MOST_SCALE for scale in floats):
             raise _Refused(f"it enlarges by more than {MOST_SCALE}")
 
-    def _tensor(self, message: memoryview, name: bytes | None = None) -> None:
-        """Refuses a tensor whose stated size is not that of its values. name: of the constant, if not its own."""
+    def _keep(self, name: bytes, numbers: Numbers) -> None:
+        if self._constants.setdefault(name, numbers) is not numbers:
+            raise _Refused("it has two constants of one name")
+
+    def _tensor(self, message: memoryview) -> tuple[bytes, Numbers]:
+        """Returns the name and, if they are few, the values. Refuses a tensor whose stated size is not that of its values."""
         dims, types, raw, counts, values = list[int](), list[int](), list[memoryview](), 0, list[float]()
+        name = b""
         for number, _, value in self._reader.fields(message):
             if number == TENSOR_FILE or (number == TENSOR_LOCATION and value != 0):
                 raise _Refused("its weights are in another file (external data); expected one file with all weights")
@@ -269,7 +275,7 @@ class _Inspection:
             elif number == TENSOR_TYPE and isinstance(value, int):
                 types.append(value)
             elif number == TENSOR_NAME:
-                name = name or bytes(_message(value))
+                name = bytes(_message(value))
             elif number == TENSOR_RAW:
                 raw.append(_message(value))
             elif number in TENSOR_NUMBERS:
@@ -288,11 +294,10 @@ class _Inspection:
         elements, item = math.prod(dims), ITEM_BYTES[types[0]]
         stored = len(raw[0]) // item if raw and not counts else counts
         if elements != stored or (raw and len(raw[0]) != elements * item):
-            raise _Refused(f"a tensor states {elements:,} values and holds {stored:,}")
-        if name is not None and elements <= SMALL_CONSTANT:
-            if raw and types[0] in (1, 6, 7):
-                values = [number for (number,) in struct.iter_unpack({1: "<f", 6: "<i", 7: "<q"}[types[0]], raw[0])]
-            self._constants[name] = values
+            raise _Refused(f"a tensor states {f'{elements:,}'[:60]} values and holds {stored:,}")
+        if raw and types[0] in (1, 6, 7) and elements <= SMALL_CONSTANT:
+            values = [number for (number,) in struct.iter_unpack({1: "<f", 6: "<i", 7: "<q"}[types[0]], raw[0])]
+        return name, values if elements <= SMALL_CONSTANT else []
 
     def _declared(self, port: memoryview, most_side: int) -> None:
         """Refuses an input, output or value whose stated shape is too large."""
@@ -312,7 +317,7 @@ class _Inspection:
         constants = [self._constants.get(name) for name in inputs]
         found: Numbers = next((constants[index] or [] for index in [SHAPES.get(operator, 99)] if index < len(constants)), [])
         if math.prod(abs(number) for number in found if number) > MOST_CONSTANT:
-            raise _Refused(f"{operator} asks for {math.prod(found):,} values; expected at most {MOST_CONSTANT:,}")
+            raise _Refused(f"{operator} asks for {f'{math.prod(found):,}'[:60]} values; expected at most {MOST_CONSTANT:,}")
         if operator == "Range" and any(abs(number) > MOST_CONSTANT for numbers in constants for number in numbers or []):
             raise _Refused(f"Range counts further than {MOST_CONSTANT:,}")
         if operator in ("Pad", "Tile") and any(

@@ -40,7 +40,8 @@ def transfer(url: str, address: str, most_bytes: int, how_to_raise: str, on_prog
         raise FetchError(str(error)) from error
     except urllib.error.HTTPError as error:
         error.close()
-        raise FetchError(f"{address}: cannot be fetched: the server answers {error.code} ({error.reason})") from error
+        hint = "; expected a public repository that holds this file" if address.startswith("hf:") and error.code < 500 else ""
+        raise FetchError(f"{address}: cannot be fetched: the server answers {error.code} ({error.reason}){hint}") from error
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise FetchError(f"{address}: cannot be fetched ({reason}); fetched once, a model also works offline") from error
