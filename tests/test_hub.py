@@ -151,6 +151,7 @@ def test_a_shared_folder_explains_itself(shared: Path, tiny_model: Path) -> None
     assert add_card("x", content, card) == content  # equal cards give equal bytes
     shown = run_command("models", "show", shared / "tiny.onnx").stdout
     assert "author: Zoë\nlicense: CC-BY-4.0\nlearned from: a | b\nheight: 720\n" in shown and "Paints lakes." in shown
+    assert "card: none" in run_command("models", tiny_model).stdout  # a file from before cards
     bare = replace_properties("x", content, {key: "" for key in properties if key != "cyclecast"})
     assert read_card("x", bare) == StyleCard() and {e.key for e in onnx.load_from_string(bare).metadata_props} == {"cyclecast"}
 
