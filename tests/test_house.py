@@ -37,6 +37,7 @@ NEED_EXTRAS = (  # what these import needs an extra; everything else works with 
     "cyclecast.style",  # torch
     "cyclecast.training",  # torch
     "cyclecast.video.live.sinks.web",  # fastapi, aiortc
+    "cyclecast.web_app",  # onnx
 )
 
 
