@@ -18,6 +18,7 @@ import typer
 import cyclecast
 from cyclecast.cli.adopt import adopt
 from cyclecast.cli.bench import bench
+from cyclecast.cli.cameras import cameras
 from cyclecast.cli.console import messages
 from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
@@ -100,6 +101,7 @@ for command in (
     demo,
     convert,
     live,
+    cameras,
     style,
     train,
     evaluate,

@@ -40,8 +40,8 @@ def live(
         str | None,
         typer.Argument(
             envvar="CYCLECAST_SOURCE",
-            help="A camera (0 or /dev/video0; csi://0 on a Jetson), a stream (rtsp://... or http://...), - (a stream from "
-            "stdin), screen, browser (the camera of the browser that opens --sink web), pattern://1280x720@30 (a test "
+            help="A camera (0, /dev/video0 or a part of its name; csi://0 on a Jetson), a stream (rtsp://... or http://...), "
+            "- (a stream from stdin), screen, browser (the camera of the browser that opens --sink web), pattern://1280x720@30 (a test "
             "pattern), or a file, which is played in real time. Default: 0.",
         ),
     ] = None,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyclecast.errors import InputError
-from cyclecast.video.cameras import fourcc_name, open_capture
+from cyclecast.errors import InputError, MissingInputError
+from cyclecast.video.cameras import INSTALL_NAMES, find_camera, fourcc_name, list_cameras, name_cameras, open_capture
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sources.address import redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
@@ -47,6 +49,23 @@ def open_camera(address: str, capture_settings: CaptureSettings) -> LiveSource:
         if value is not None:
             capture.set(capture_property, value)
     return _live_source(name, capture)
+
+
+def open_named_camera(name: str, capture_settings: CaptureSettings) -> LiveSource:
+    """Opens the one camera whose name contains `name`. Raises InputError, which lists the cameras, if there is no such one."""
+    cameras = list_cameras()
+    camera = find_camera(name, cameras)
+    if camera is not None and camera.kind == "csi":
+        raise InputError(f"{name}: {camera.name} is a sensor on the board's CSI port; type csi://0, csi://1 ...")
+    if camera is not None:
+        source = open_camera(camera.source, capture_settings)
+        return replace(source, description=f"{camera.name}, {source.description}")
+    advice = "type 0 for a camera, rtsp://HOST/PATH for a stream, pattern:// for a test pattern"
+    if cameras:
+        advice += f"; the cameras are {name_cameras(cameras)}"
+    elif platform.system() != "Linux":
+        advice += f"; for cameras by name: {INSTALL_NAMES}"
+    raise MissingInputError(f"{name}: no such file; {advice}")
 
 
 def open_csi(address: str, capture_settings: CaptureSettings) -> LiveSource:

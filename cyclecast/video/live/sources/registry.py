@@ -23,6 +23,7 @@ def from_module(name: str, function: str) -> Opener:
 
 SOURCES: dict[str, Opener] = {
     "camera": from_module("camera", "open_camera"),  # 0, /dev/video0
+    "name": from_module("camera", "open_named_camera"),  # Logitech
     "csi": from_module("camera", "open_csi"),  # csi://0
     "stream": from_module("network", "open_stream"),  # rtsp://, http://, udp://, srt://, rtmp://, tcp://, a named pipe, -
     "screen": from_module("screen", "open_screen"),  # screen, screen://1
