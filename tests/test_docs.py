@@ -74,7 +74,9 @@ def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -
         return "needs a Ray cluster: tests/test_cluster.py starts one"
     if command == "convert" and {options["encoder"], options["decoder"]} - {"auto", "software"}:
         return "needs an encoder or a decoder in hardware"
-    if command == "live" and not (options["source"].startswith("pattern://") and {*(options["sink"] or ["window"])} <= {"null"}):
+    if command == "live" and not (
+        (options["source"] or "").startswith("pattern://") and {*(options["sink"] or ["window"])} <= {"null"}
+    ):
         return "needs a camera, a network or a display: tests/video/live/ runs each source and sink"
     if "tensorrt" in ([engines] if isinstance(engines, str) else engines) or str(options.get("model", "")).endswith(".plan"):
         return "needs an NVIDIA GPU"

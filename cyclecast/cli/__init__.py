@@ -25,7 +25,7 @@ from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import build, verify
 from cyclecast.cli.export import export
-from cyclecast.cli.live import live
+from cyclecast.cli.live import LiveCommand, live
 from cyclecast.cli.models import models
 from cyclecast.cli.quantize import quantize
 from cyclecast.cli.stderr import discard_unwritten
@@ -115,7 +115,7 @@ for command in (
     doctor,
     reproduce,
 ):
-    app.command()(with_shared_options(command))
+    app.command(cls=LiveCommand if command is live else None)(with_shared_options(command))
 
 
 def main() -> None:
