@@ -116,6 +116,12 @@ def live(
     steady: Annotated[float, typer.Option(min=0, max=1, help="Temporal smoothing, from 0 (off) to 1 (strong).")] = 0.0,
     split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
+    record_source: Annotated[
+        str | None,
+        typer.Option(
+            help="Also record the video before it is styled, every captured frame, to this file. Named as those of --sink."
+        ),
+    ] = None,
     segment_seconds: Annotated[
         float | None, typer.Option(min=1, help="Begin another file of a recording after this many seconds. Default: one file.")
     ] = None,
@@ -185,6 +191,7 @@ def live(
         CaptureSettings(width, height, fps, loop, patience, wait),
         options,
         print_line,
+        record_source,
     )
     report = session.run()
     if as_json:

@@ -159,7 +159,7 @@ def _map_paths(key: str, value: Any, ctx: typer.Context, option: Any, convert: C
         is_path = is_source_path(value, convert)
     elif key == "model":
         is_path = value not in bundled_models() and not SCHEME.match(value)
-    elif key == "sink":
+    elif key in ("sink", "record-source"):
         if sink_name(value) == "web":
             return _map_certificates(value, convert)
         is_path = sink_type(value) == "file" and not url_scheme(value)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from cyclecast.errors import ConfigError, OutputError
 from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.recorded_feed import RecordedFeed
 from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Percentiles
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.recorder import Recorder
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
-from cyclecast.video.live.sinks.recording import check_files
+from cyclecast.video.live.sinks.recording import check_files, check_is_video
 from cyclecast.video.live.sinks.sink import MissingSink, SinkOpener, sink_name
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.open_model import Opener
@@ -63,6 +64,7 @@ class Session:
     """A live run. Call `run` once, from the main thread. Everything else is for the sinks and may come from any thread.
 
     source: as `open_stream`, or "browser" with a web sink. models: names for `opener`. sinks: addresses for `open_sink`.
+    record_source: a file for `open_sink`, to which all captured frames are recorded before they are styled.
     Raises InputError, ModelError, EngineError, OutputError or ConfigError, each in one line.
     """
 
@@ -76,11 +78,14 @@ class Session:
         capture_settings: CaptureSettings | None = None,
         options: LiveOptions | None = None,
         on_message: OnMessage | None = None,
+        record_source: str | None = None,
     ) -> None:
         if source == BROWSER and not any(sink_name(address) == "web" for address in sinks):
             raise ConfigError("the source 'browser' needs the web page: add --sink web")
+        if record_source is not None:
+            check_is_video(record_source)
         if isinstance(source, str):
-            check_files(source, sinks)
+            check_files(source, sinks if record_source is None else [*sinks, record_source])
         self._options = options or LiveOptions()
         self._on_message = suppress_errors(on_message)
         self.newest: StyledFrame | None = None
@@ -94,6 +99,8 @@ class Session:
         self._recorder = Recorder(self._sinks, self)
         try:
             self._open_sinks(sinks, open_sink)
+            if record_source is not None:
+                self._record_source(record_source, open_sink)
         except BaseException:
             self._sinks.close()
             self._stream.close()
@@ -111,6 +118,15 @@ class Session:
             raise missing[0][1]
         for address, reason in missing:
             self._sinks.add_missing(address, str(reason))
+
+    def _record_source(self, address: str, open_sink: SinkOpener) -> None:
+        """Records each captured frame from now on; continues without if the file cannot be written."""
+        try:
+            worker = self._sinks.add_beside(open_sink(address, self))
+        except MissingSink as error:
+            self._sinks.add_missing(address, str(error))
+        else:
+            self._stream.feed = RecordedFeed(self.feed, worker, self.meter)
 
     def run(self) -> LiveReport:
         """Runs until the source ends, the time is over, a sink quits, all sinks have failed, or Ctrl-C, which is no error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import pytest
 from cyclecast import stream
 from cyclecast.doctor import cameras as measured_cameras
 from cyclecast.errors import InputError, MissingInputError
-from cyclecast.video import cameras
 from cyclecast.video.cameras import VideoDevice, find_camera, list_cameras
 from cyclecast.video.live.sources import camera
 from cyclecast.video.live.sources.address import source_type
@@ -29,7 +29,7 @@ NODES = {  # node -> its name, and the device that it belongs to
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder like Linux's root with five nodes, whose drivers do not answer."""
-    monkeypatch.setattr(cameras.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
     (tmp_path / "sys/class/video4linux").mkdir(parents=True)
     (tmp_path / "dev").mkdir()
     for node, (name, where) in NODES.items():
