@@ -66,6 +66,8 @@ def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -
         return "takes seconds: tests/test_doctor.py runs it"
     if command == "evaluate":
         return "takes minutes: tests/training/test_evaluate_runs.py runs it"
+    if command == "ui":
+        return "runs until Ctrl-C: tests/video/live/test_ui.py runs it"
     if command == "style":
         return "takes minutes: tests/style/test_style.py runs it with small data"
     if command == "reproduce":

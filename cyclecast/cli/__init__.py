@@ -31,6 +31,7 @@ from cyclecast.cli.quantize import quantize
 from cyclecast.cli.stderr import discard_unwritten
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
+from cyclecast.cli.ui import is_ui_installed, ui
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
 from cyclecast.phrases import printable
@@ -95,12 +96,13 @@ def with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-LONG_COMMANDS = (convert, live, style, train, evaluate, reproduce)  # those that run beside other programs
+LONG_COMMANDS = (convert, live, ui, style, train, evaluate, reproduce)  # those that run beside other programs
 # In the order of `--help`.
 for command in (
     demo,
     convert,
     live,
+    ui,
     cameras,
     style,
     train,
@@ -126,7 +128,7 @@ def main() -> None:
     if is_debug_requested():
         enable_debug_log()
     try:
-        app()
+        app(["ui"] if is_ui_wanted() else None)
     except Interrupted as error:
         fail(str(error), INTERRUPTED, error)
     except CyclecastError as error:
@@ -141,6 +143,11 @@ def main() -> None:
         raise
     finally:
         discard_unwritten()
+
+
+def is_ui_wanted() -> bool:
+    """Returns whether a person typed nothing but `cyclecast`, and the page can be served. Scripts get the help."""
+    return len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty() and is_ui_installed()
 
 
 def fail(message: str, code: int, error: BaseException) -> None:

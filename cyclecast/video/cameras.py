@@ -157,7 +157,7 @@ def _reason_for_failure(source: str | int) -> str:
     """Returns the reason why a device cannot be opened, as the end of a sentence."""
     node = Path(f"/dev/video{source}" if isinstance(source, int) else source)
     if platform.system() == "Linux" and not node.exists():
-        return f": there is no {node}; `cyclecast doctor` lists the cameras"
+        return f": there is no {node}; `cyclecast cameras` lists the cameras"
     if platform.system() == "Linux" and not _is_permitted(node):
         group = _group_of(node)
         return f": it belongs to group {group}, and this user does not; sudo usermod -aG {group} $USER, then log in again"

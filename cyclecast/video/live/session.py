@@ -23,6 +23,7 @@ from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.open_model import Opener
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
 from cyclecast.video.live.styling.styled_frame import StyledFrame
+from cyclecast.video.live.switched_sinks import SwitchedSinks
 
 REPEAT_INTERVAL_S = 0.5  # between two repetitions of the last frame while the source is gone
 WAIT_INTERVAL_S = 0.1  # that the main thread waits at most: Windows delivers Ctrl-C only between waits
@@ -97,6 +98,7 @@ class Session:
         self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
         self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
         self._recorder = Recorder(self._sinks, self)
+        self._switched_sinks = SwitchedSinks(self._sinks, self, open_sink)
         try:
             self._open_sinks(sinks, open_sink)
             if record_source is not None:
@@ -218,6 +220,14 @@ class Session:
     def set_recording(self, on: bool) -> Path | None:
         """As `SessionControls.set_recording`."""
         return self._recorder.set_recording(on)
+
+    def has_sink(self, address: str) -> bool:
+        """As `SessionControls.has_sink`."""
+        return self._switched_sinks.is_on(address)
+
+    def set_sink(self, address: str, on: bool) -> None:
+        """As `SessionControls.set_sink`."""
+        self._switched_sinks.set_sink(address, on)
 
     def snapshot(self) -> Path:
         """As `SessionControls.snapshot`."""

@@ -11,12 +11,13 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
-from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.source_switcher import browser_feed
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.assets import content_security_policy, inlined_page
 from cyclecast.video.live.sinks.web.error_handlers import add_error_handlers
 from cyclecast.video.live.sinks.web.metrics import CONTENT_TYPE, Metrics
 from cyclecast.video.live.sinks.web.mjpeg import MjpegResponse
+from cyclecast.video.live.sinks.web.start_screen import StartScreen, add_start_screen, start_state
 from cyclecast.video.live.sinks.web.state import run_state
 from cyclecast.video.live.sinks.web.view import Views
 from cyclecast.video.live.sinks.web.viewers import Viewer, Viewers
@@ -62,11 +63,13 @@ class SplitRequest(BaseModel):
     split: Split = Field(None, ge=0, le=1)
 
 
-def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> FastAPI:
-    """Builds the app, for the event loop of `viewers` and `peers`."""
+def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnections, screen: StartScreen | None = None) -> FastAPI:
+    """Builds the app, for the event loop of `viewers` and `peers`. screen: for a run whose source the page chooses."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_page(app)
-    add_state(app, controls, viewers, peers)
+    add_state(app, controls, viewers, peers, screen)
+    if screen is not None:
+        add_start_screen(app, controls, screen)
     add_controls(app, controls, viewers)
     add_video(app, controls, viewers, peers)
     add_error_handlers(app, controls)
@@ -83,14 +86,17 @@ def add_page(app: FastAPI) -> None:
         return HTMLResponse(page, headers=headers)
 
 
-def add_state(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> None:
+def add_state(
+    app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections, screen: StartScreen | None
+) -> None:
     """Adds GET /api/state for the page, /metrics for Prometheus, /healthz for a supervisor of the process."""
     metrics = Metrics(controls, viewers)
 
     @app.get("/api/state")
     async def state(viewer: str = "") -> dict[str, Any]:
         is_sending = bool(viewer) and peers.camera_viewer == viewer
-        return run_state(controls, viewers) | {"watching": viewers.is_watching(viewer), "sending": is_sending}
+        start = {"start": None} if screen is None else start_state(controls, screen)
+        return run_state(controls, viewers) | start | {"watching": viewers.is_watching(viewer), "sending": is_sending}
 
     @app.get("/metrics")
     async def prometheus() -> Response:
@@ -136,10 +142,11 @@ def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
 
     @app.post("/camera")
     async def camera(request: OfferRequest) -> dict[str, str]:
-        if not isinstance(controls.feed, PushFeed):
+        feed = browser_feed(controls.feed)
+        if feed is None:
             source = controls.feed.name
             raise HTTPException(409, f"the source is {source}; for a browser's camera type: cyclecast live browser --sink web")
-        sdp = await peers.receive_camera(request.sdp, request.viewer, controls.feed)
+        sdp = await peers.receive_camera(request.sdp, request.viewer, feed)
         return {"sdp": sdp, "type": "answer"}
 
     @app.get("/stream.mjpg")

@@ -1,0 +1,112 @@
+"""The command `ui`: a live run that is controlled in the browser, from its source on."""
+
+from __future__ import annotations
+
+import socket
+import webbrowser
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cyclecast.cli.console import (
+    DeviceOption,
+    EngineOption,
+    PrecisionOption,
+    ThreadsOption,
+    extra,
+    print_line,
+)
+from cyclecast.cli.live import open_models, print_summary
+
+if TYPE_CHECKING:
+    from cyclecast.video.live.capture.source_switcher import SourceSwitcher
+    from cyclecast.video.live.sinks.sink import SessionControls, Sink
+    from cyclecast.video.live.styling.stream import Feed
+
+PORT = 8080  # unless another program uses it
+FIRST_MODEL = "monet"
+
+
+def ui(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", help="A model to choose from: a bundled one or a path. Repeatable. Default: all bundled ones."
+        ),
+    ] = None,
+    engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the page. Default: 8080, or a free one if that is in use.")
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Whether to open the page in the browser.")] = True,
+) -> None:
+    """Open a page in the browser to choose a camera or a file, a style and the outputs.
+
+    Only this machine can open the page, and only with the token in its address. Ctrl-C ends the run.
+
+    Example: cyclecast ui
+    """
+    from cyclecast.runtime.model import bundled_models
+    from cyclecast.video.live.session import Session
+    from cyclecast.video.live.sinks.registry import open_sink
+
+    with extra("web"):
+        from cyclecast.video.live.sinks.web import WebPage
+        from cyclecast.video.live.sinks.web.start_screen import StartScreen
+
+    bundled = bundled_models()
+    models = model or sorted(bundled, key=lambda name: name != FIRST_MODEL)
+    samples = {name: path.with_suffix(".jpg") for name, path in bundled.items() if path.with_suffix(".jpg").is_file()}
+    opener, _ = open_models(models, engine, device, precision, threads)
+    address = f"web://127.0.0.1:{free_port() if port is None else port}"
+
+    def open_page_or_sink(address: str, controls: SessionControls) -> Sink:
+        if not address.startswith("web://"):
+            return open_sink(address, controls)
+        page = WebPage(address, controls, StartScreen(samples))
+        if open_browser and not show_page(page.entry_url):
+            print_line("open this address in a browser")
+        return page
+
+    session = Session(switchable_source(), models, opener, [address], open_page_or_sink, on_message=print_line)
+    report = session.run()
+    if report.shown:
+        print_summary(report)
+
+
+def switchable_source() -> SourceSwitcher:
+    """Returns a feed without a source, which opens cameras, files and addresses, and "browser"."""
+    from cyclecast.video.live.capture.client import Capture
+    from cyclecast.video.live.capture.push_feed import PushFeed
+    from cyclecast.video.live.capture.source_switcher import SourceSwitcher
+    from cyclecast.video.live.styling.stream import BROWSER
+
+    def open_feed(address: str) -> Feed:
+        return PushFeed() if address == BROWSER else Capture(address, on_message=print_line)
+
+    return SourceSwitcher(open_feed, print_line)
+
+
+def free_port() -> int:
+    """Returns `PORT`, or 0 if another program uses it, for any free one."""
+    with socket.socket() as probe:
+        return PORT if probe.connect_ex(("127.0.0.1", PORT)) else 0
+
+
+def show_page(url: str) -> bool:
+    """Opens a URL in the user's browser. Returns whether there is one; one that would take over the terminal is none."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return False
+    in_terminal = isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
+    return not in_terminal and browser.open(url)
+
+
+def is_ui_installed() -> bool:
+    """Returns whether the packages of the page are there."""
+    return all(find_spec(name) for name in ("aiortc", "fastapi", "uvicorn"))
