@@ -44,7 +44,7 @@ def test_every_captured_frame_is_recorded_at_its_time_and_the_model_skips_as_bef
     assert first is not None
     for at, clock in times:
         assert clock is not None and seconds_since(first, clock) == pytest.approx(at - start, abs=0.002)
-    assert len(sink.frames) == 6 and report.latency_ms.p50 < 1000 * 3 * MODEL_S
+    assert len(sink.frames) >= 6 and report.latency_ms.p50 < 1000 * 3 * MODEL_S
 
 
 def test_a_recording_of_the_source_that_fails_or_is_missing_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
