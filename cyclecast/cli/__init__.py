@@ -147,7 +147,8 @@ def main() -> None:
 
 def is_ui_wanted() -> bool:
     """Returns whether a person typed nothing but `cyclecast`, and the page can be served. Scripts get the help."""
-    return len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty() and is_ui_installed()
+    is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return len(sys.argv) == 1 and is_terminal and is_ui_installed()
 
 
 def fail(message: str, code: int, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -136,16 +136,13 @@ def _type_of(ctx: typer.Context, option: Any) -> type:
 def _check_type(value: object, expected: type, where: str) -> Value:
     """Returns the value if TOML's type is the option's. Raises ConfigError."""
     expected = str if expected is Path else expected
-    is_right = isinstance(value, (int, float) if expected is float else expected) and (expected is bool) == isinstance(
-        value, bool
-    )
+    types = (int, float) if expected is float else expected
+    is_right = isinstance(value, types) and isinstance(value, bool) == (expected is bool)
     if is_right and isinstance(value, list):
         is_right = all(isinstance(each, str) for each in value)
     if not is_right:
-        shown = (
-            repr(value) if isinstance(value, bool | int | float | str) else "a table" if isinstance(value, Mapping) else "other"
-        )
-        raise ConfigError(f"{where}: expected {NAMES[expected]}, got {shown[:80]}")
+        shown = "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:80]
+        raise ConfigError(f"{where}: expected {NAMES[expected]}, got {shown}")
     return value  # type: ignore[return-value]
 
 

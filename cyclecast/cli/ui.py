@@ -53,6 +53,7 @@ def ui(
     from cyclecast.runtime.model import bundled_models
     from cyclecast.video.live.session import Session
     from cyclecast.video.live.sinks.registry import open_sink
+    from cyclecast.video.live.sinks.sink import MissingSink
 
     with extra("web"):
         from cyclecast.video.live.sinks.web import WebPage
@@ -67,7 +68,10 @@ def ui(
     def open_page_or_sink(address: str, controls: SessionControls) -> Sink:
         if not address.startswith("web://"):
             return open_sink(address, controls)
-        page = WebPage(address, controls, StartScreen(samples))
+        try:
+            page = WebPage(address, controls, StartScreen(samples))
+        except MissingSink as error:
+            raise MissingSink(str(error).replace("--sink web://HOST:PORT", "--port PORT")) from error
         if open_browser and not show_page(page.entry_url):
             print_line("open this address in a browser")
         return page

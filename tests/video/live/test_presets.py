@@ -81,7 +81,7 @@ def test_paths_are_relative_to_the_preset(folder: Path) -> None:
         ("seconds = true", "seconds: expected a number, got True"),
         ("mirror = 1", "mirror: expected true or false, got 1"),
         ("model = 'monet'", "model: expected a list of texts, got 'monet'"),
-        ("sink = [1]", "sink: expected a list of texts"),
+        ("sink = [1]", "sink: expected a list of texts, got a list"),
         ("[source]\nname = 0", "source: expected text, got a table"),
         ("width = 3", "width: 3: "),
         ("overwrite = true", "overwrite: a preset cannot set this; type --overwrite"),

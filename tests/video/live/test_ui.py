@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sys
 import threading
 import webbrowser
@@ -82,6 +83,12 @@ def test_a_source_is_chosen_in_the_browser(monkeypatch: pytest.MonkeyPatch) -> N
     printed = run_ui(monkeypatch, visit)
     code, token = tokens
     assert code not in printed and f"?token={token}" in printed and "the source is pattern://160x96@30" in printed
+
+
+def test_a_port_in_use_is_one_line(tiny_model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = run_command("ui", "-m", tiny_model, "--no-open", "--port", other.getsockname()[1])
+    assert done.returncode == 1 and done.stderr.endswith("type another port: --port PORT\n"), done.stderr
 
 
 def test_what_a_page_must_not_open_is_refused(tmp_path: Path) -> None:
