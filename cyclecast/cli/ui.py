@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 import webbrowser
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
@@ -102,13 +104,19 @@ def free_port() -> int:
 
 
 def show_page(url: str) -> bool:
-    """Opens a URL in the user's browser. Returns whether there is one; one that would take over the terminal is none."""
+    """Opens a URL in the user's browser, without waiting for it. Returns False if there is none.
+
+    A browser that would take over the terminal, such as Lynx, is none, unless the variable BROWSER names it.
+    """
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
         return False
     in_terminal = isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
-    return not in_terminal and browser.open(url)
+    if in_terminal and "BROWSER" not in os.environ:
+        return False
+    threading.Thread(target=browser.open, args=(url,), name="open browser", daemon=True).start()
+    return True
 
 
 def is_ui_installed() -> bool:

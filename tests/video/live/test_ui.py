@@ -115,5 +115,6 @@ def test_without_arguments_only_a_person_gets_the_page(monkeypatch: pytest.Monke
             patch.setattr(sys, "stdout", stream())
             assert cli.is_ui_wanted() is wanted
     assert "Usage" in run_command().stdout + run_command().stderr
+    monkeypatch.delenv("BROWSER", raising=False)
     monkeypatch.setattr(webbrowser, "get", lambda: webbrowser.GenericBrowser("lynx"))
     assert not show_page("http://127.0.0.1/"), "a browser in the terminal would take it over"
