@@ -30,7 +30,7 @@ else:
     import tomli as tomllib
 
 NOT_IN_PRESETS = ("preset", "save-preset", "save-secrets", "overwrite", "json", "debug", "help")  # each is typed for one run
-LOCAL_SINKS = ("virtual", "web", "file")  # whose addresses are no secrets, except for a token
+LOCAL_SINKS = ("virtual", "web", "file", "hls")  # whose addresses are no secrets, except for a token
 SCHEME = re.compile(r"\w{2,}:")  # of an address; a single letter is a drive
 TYPED = ("COMMANDLINE", "ENVIRONMENT")  # names of click's ParameterSource
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list of texts"}
@@ -159,7 +159,9 @@ def _map_paths(key: str, value: Any, ctx: typer.Context, option: Any, convert: C
     elif key in ("sink", "record-source"):
         if sink_name(value) == "web":
             return _map_certificates(value, convert)
-        is_path = sink_type(value) == "file" and not url_scheme(value)
+        if value.startswith("hls://"):  # a folder
+            return f"hls://{convert(value[len('hls://') :])}"
+        is_path = not url_scheme(value) and (sink_type(value) == "file" or value.endswith(".m3u8"))
     else:
         is_path = _type_of(ctx, option) is Path
     return convert(value) if is_path else value
