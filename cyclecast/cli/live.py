@@ -191,7 +191,7 @@ def live(
         CaptureSettings(width, height, fps, loop, patience, wait),
         options,
         print_line,
-        record_source,
+        record_source=record_source,
     )
     report = session.run()
     if as_json:

@@ -79,6 +79,7 @@ class Session:
         capture_settings: CaptureSettings | None = None,
         options: LiveOptions | None = None,
         on_message: OnMessage | None = None,
+        *,
         record_source: str | None = None,
     ) -> None:
         if source == BROWSER and not any(sink_name(address) == "web" for address in sinks):

@@ -26,7 +26,16 @@ def session(path: str, function: Slow, frames: int = 6, **settings: object) -> t
     def open_either(address: str, controls: object) -> object:
         return sink.open(address, controls) if address == "sink" else open_sink(address, controls, **settings)  # type: ignore
 
-    opened = Session(PATTERN, ["same"], open_as(function), ["sink"], open_either, None, LiveOptions(mirror=True), None, path)  # type: ignore
+    options = LiveOptions(mirror=True)
+    opened = Session(
+        PATTERN,
+        ["same"],
+        open_as(function),
+        ["sink"],
+        open_either,  # type: ignore[arg-type]
+        options=options,
+        record_source=path,
+    )
     return opened, sink
 
 

@@ -53,24 +53,24 @@ def add_start_screen(app: FastAPI, controls: SessionControls, screen: StartScree
     """Adds GET /api/cameras and /thumbnail.jpg, and POST /api/source, /api/output and /api/quit."""
     switcher = source_switcher(controls)
 
-    @app.get("/api/cameras")
+    @app.get("/api/cameras", include_in_schema=False)
     async def cameras() -> dict[str, Any]:
         found = await asyncio.to_thread(screen.list_cameras)
         return {"cameras": [{"name": each.name, "source": each.source, "failure": each.failure} for each in found]}
 
-    @app.post("/api/source", status_code=204)
+    @app.post("/api/source", status_code=204, include_in_schema=False)
     async def source(request: SourceRequest) -> None:
         switcher.request(await asyncio.to_thread(checked_source, request.source.strip()))
 
-    @app.post("/api/output", status_code=204)
+    @app.post("/api/output", status_code=204, include_in_schema=False)
     async def output(request: OutputRequest) -> None:
         await asyncio.to_thread(controls.set_sink, request.output, request.on)
 
-    @app.post("/api/quit", status_code=204)
+    @app.post("/api/quit", status_code=204, include_in_schema=False)
     async def quit() -> None:
         controls.quit()
 
-    @app.get("/thumbnail.jpg")
+    @app.get("/thumbnail.jpg", include_in_schema=False)
     async def thumbnail(model: str) -> Response:
         if model not in screen.samples:
             raise HTTPException(404, "no model of this name has a sample")
