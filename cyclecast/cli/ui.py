@@ -71,7 +71,7 @@ def ui(
         if not address.startswith("web://"):
             return open_sink(address, controls)
         try:
-            page = WebPage(address, controls, StartScreen(samples))
+            page = WebPage(address, controls, screen=StartScreen(samples))
         except MissingSink as error:
             raise MissingSink(str(error).replace("--sink web://HOST:PORT", "--port PORT")) from error
         if open_browser and not show_page(page.entry_url):

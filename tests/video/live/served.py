@@ -89,7 +89,7 @@ def serving(
     messages: list[str] = []
 
     def open_sink(address: str, controls: SessionControls) -> Sink:
-        pages.append(WebPage(address, controls, screen))
+        pages.append(WebPage(address, controls, screen=screen))
         return pages[0]
 
     def opener(name: str) -> BorrowedModel:

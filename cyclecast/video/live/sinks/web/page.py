@@ -39,7 +39,7 @@ class WebPage:
     this user; `entry_url` admits one browser without showing the token to whoever lists the processes.
     """
 
-    def __init__(self, address: str, controls: SessionControls, screen: StartScreen | None = None) -> None:
+    def __init__(self, address: str, controls: SessionControls, *, screen: StartScreen | None = None) -> None:
         self._address, self._controls, self._screen = parse_address(address), controls, screen
         if screen is not None and self._address.token is None:
             self._address = replace(self._address, token=secrets.token_urlsafe(16))
