@@ -19,7 +19,8 @@ from cyclecast.cli.console import (
     extra,
     print_line,
 )
-from cyclecast.cli.live import open_models, print_summary
+from cyclecast.cli.live import print_summary
+from cyclecast.cli.live_inputs import open_models
 
 if TYPE_CHECKING:
     from cyclecast.video.live.capture.source_switcher import SourceSwitcher

@@ -19,6 +19,7 @@ from cyclecast.video.live.capture.source_switcher import SourceSwitcher
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.sink import SessionControls, Sink
+from cyclecast.video.live.sinks.web_options import WebOptions
 from cyclecast.video.live.styling.open_model import BorrowedModel
 from tests.conftest import Negative, Same
 
@@ -81,6 +82,7 @@ def serving(
     source: str | SourceSwitcher = PATTERN,
     styles: Sequence[str] = ("same", "swapped"),
     address: str = LOOPBACK,
+    web_options: WebOptions | None = None,
     screen: StartScreen | None = None,
     **options: Any,
 ) -> Iterator[Served]:
@@ -89,7 +91,7 @@ def serving(
     messages: list[str] = []
 
     def open_sink(address: str, controls: SessionControls) -> Sink:
-        pages.append(WebPage(address, controls, screen=screen))
+        pages.append(WebPage(address, controls, web_options, screen=screen))
         return pages[0]
 
     def opener(name: str) -> BorrowedModel:

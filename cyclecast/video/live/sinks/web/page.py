@@ -24,6 +24,7 @@ from cyclecast.video.live.sinks.web.guard import EntryCode, Guard
 from cyclecast.video.live.sinks.web.start_screen import StartScreen
 from cyclecast.video.live.sinks.web.viewers import Viewers
 from cyclecast.video.live.sinks.web.webrtc import PeerConnections
+from cyclecast.video.live.sinks.web_options import WebOptions
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 GRACEFUL_SHUTDOWN_S = 1  # for open requests when the run ends
@@ -39,8 +40,11 @@ class WebPage:
     this user; `entry_url` admits one browser without showing the token to whoever lists the processes.
     """
 
-    def __init__(self, address: str, controls: SessionControls, *, screen: StartScreen | None = None) -> None:
+    def __init__(
+        self, address: str, controls: SessionControls, options: WebOptions | None = None, *, screen: StartScreen | None = None
+    ) -> None:
         self._address, self._controls, self._screen = parse_address(address), controls, screen
+        self._options = options or WebOptions()
         if screen is not None and self._address.token is None:
             self._address = replace(self._address, token=secrets.token_urlsafe(16))
         self._entry = EntryCode() if screen is not None else None
@@ -53,7 +57,7 @@ class WebPage:
         """What to open in a browser, including the token."""
         self.entry_url = url if self._entry is None else f"{url}?token={self._entry.code}"
         """What to pass to a browser as an argument: it works once."""
-        self._viewers = Viewers()
+        self._viewers = Viewers(self._options.max_viewers)
         self._newest: StyledFrame | None = None
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
@@ -121,10 +125,10 @@ class WebPage:
             self._ready.set()
 
     async def _serve(self, listening: socket.socket) -> None:
-        peers = PeerConnections(self._viewers)
+        peers = PeerConnections(self._viewers, self._options)
         address = self._address
         config = uvicorn.Config(
-            Guard(build_app(self._controls, self._viewers, peers, self._screen), address, self._port, self._entry),
+            Guard(build_app(self._controls, self._viewers, peers, self._options, self._screen), address, self._port, self._entry),
             loop="asyncio",
             http=PageProtocol,
             ws="none",
