@@ -9,21 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
-import cyclecast
+from cyclecast.card import MOST_THUMBNAIL, StyleCard, description_from_card
 from cyclecast.errors import ConfigError
-from cyclecast.export.agreement import center_crop_resize
 from cyclecast.export.web import adapt_for_web
-from cyclecast.model_card import author_from_card, description_from_card, license_from_card
+from cyclecast.hub.share import draw_thumbnail, read_style_card
 from cyclecast.runtime.model import bundled_models, find_model
+from cyclecast.runtime.model_file import read_model_file
 from cyclecast.video.files.images import read_image
-from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
+from cyclecast.video.thumbnail import encode_thumbnail
 
-THUMBNAIL_SIZE = (960, 270)  # (width, height): a frame of the demo's scene on the left, and styled on the right
-MOST_THUMBNAIL_BYTES = 50_000
 SCENE_SIZE = (640, 360)  # (width, height)
 SCENE_SECONDS = (0.0, 2.0)  # the scene's frames on which models are compared
 
@@ -69,40 +64,23 @@ def build_model(name: str, path: Path, precisions: Sequence[str], on_message: Ca
         precision: {"path": file, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for precision, (file, content) in zip(web.files, files.items(), strict=True)
     }
-    card_path = path.with_suffix(".md")
-    card = card_path.read_text("utf-8", "replace") if card_path.is_file() else ""
-    author = author_from_card(card)
+    card = read_style_card(path, path.read_bytes())
     entry = {
         "name": name,
-        "title": name.replace("-", " ").replace("_", " ").capitalize(),
-        "license": license_from_card(card) or "",
-        **({"author": author} if author else {}),
-        "about": description_from_card(card),
+        "title": re.sub("[-_]+", " ", name).capitalize() if card.title == path.stem else card.title,
+        "license": card.license,
+        **({"author": card.author} if card.author else {}),
+        "about": description_from_card(card.text),
         "thumbnail": f"models/{name}.jpg",
         "size": web.spec.size,
         "files": described,
     }
-    return SiteModel(entry, {**files, f"models/{name}.jpg": _thumbnail(path)}, web.psnr_db)
+    return SiteModel(entry, {**files, f"models/{name}.jpg": _thumbnail(path, card)}, web.psnr_db)
 
 
-def _thumbnail(path: Path) -> bytes:
-    """Returns a JPEG of `THUMBNAIL_SIZE`: of the bundled sample, or else of the scene and the model's output."""
+def _thumbnail(path: Path, card: StyleCard) -> bytes:
+    """Returns a JPEG of a frame before and after: that of the model's file, the bundled sample, or of the demo's scene."""
     sample = path.with_suffix(".jpg")
     if path in bundled_models().values() and sample.is_file():
-        return _encode(read_image(sample))
-    with cyclecast.load(path) as model:
-        width, height = model.frame_sizes[0] if model.frame_sizes else SCENE_SIZE
-        frame = center_crop_resize(Scene(*SCENE_SIZE).draw(SCENE_SECONDS[-1]), width, height)
-        sides = (frame, model(frame))
-    half = (THUMBNAIL_SIZE[0] // 2, THUMBNAIL_SIZE[1])
-    return _encode(np.concatenate([center_crop_resize(side, *half) for side in sides], axis=1))
-
-
-def _encode(image: Image) -> bytes:
-    """Encodes (H, W, 3) uint8 BGR as a JPEG of `THUMBNAIL_SIZE`, at the best quality that fits `MOST_THUMBNAIL_BYTES`."""
-    small = cv2.resize(image, THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA)
-    for quality in range(90, 10, -10):
-        content: bytes = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-        if len(content) <= MOST_THUMBNAIL_BYTES:
-            break
-    return content
+        return encode_thumbnail([read_image(sample)], MOST_THUMBNAIL)
+    return card.thumbnail or draw_thumbnail(read_model_file(path))

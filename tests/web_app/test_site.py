@@ -15,13 +15,13 @@ import numpy as np
 import onnx
 import pytest
 
+from cyclecast.card import MOST_THUMBNAIL
 from cyclecast.errors import OutputError
 from cyclecast.runtime.bench import psnr_db
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.model import find_model
 from cyclecast.video.scene import Scene
 from cyclecast.web_app import runtime
-from cyclecast.web_app.entries import MOST_THUMBNAIL_BYTES, THUMBNAIL_SIZE
 from cyclecast.web_app.folder import check_folder, write_folder
 from cyclecast.web_app.site import STATIC
 from tests.commands import run_command
@@ -88,11 +88,7 @@ def test_each_model_is_described_and_has_a_small_thumbnail(site: Path) -> None:
     for entry in (pencil, mine):
         content = (site / entry["thumbnail"]).read_bytes()
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        assert (
-            image is not None
-            and len(content) <= MOST_THUMBNAIL_BYTES
-            and image.shape == (THUMBNAIL_SIZE[1], THUMBNAIL_SIZE[0], 3)
-        )
+        assert image is not None and len(content) <= MOST_THUMBNAIL and image.shape == (270, 960, 3)
         before, after = np.split(image.astype(float), 2, axis=1)
         assert before.std() > 10 and np.abs(before - after).mean() > 5
 
