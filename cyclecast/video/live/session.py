@@ -17,7 +17,7 @@ from cyclecast.video.live.recorder import Recorder
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
 from cyclecast.video.live.sinks.recording import check_files
-from cyclecast.video.live.sinks.sink import MissingSink, SinkOpener, sink_name
+from cyclecast.video.live.sinks.sink import MissingSink, OutputState, SinkOpener, sink_name
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.open_model import Opener
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
@@ -198,6 +198,11 @@ class Session:
     def failures(self) -> list[str]:
         """Returns `SessionControls.failures`."""
         return self._sinks.failures()
+
+    @property
+    def outputs(self) -> list[OutputState]:
+        """Returns `SessionControls.outputs`."""
+        return self._sinks.outputs()
 
     def set_recording(self, on: bool) -> Path | None:
         """As `SessionControls.set_recording`."""

@@ -47,7 +47,8 @@ class Controls:
         f"web://0.0.0.0:8080/{SECRET}/",
         f"web://user:{SECRET}@[0.0.0.0:8080",
         f"webb://0.0.0.0:8080?token={SECRET}",
-        f"rtmp://user:{SECRET}@live.example/app",
+        f"rtmpx://user:{SECRET}@live.example/app",
+        f"rtmp://user:{SECRET}@live.example/app#key={SECRET}",
         f"https://live.example/app?key={SECRET}",
     ],
 )

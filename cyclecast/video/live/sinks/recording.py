@@ -72,7 +72,8 @@ class Recording:
         self._path, self._controls, self._overwrite = Path(file_path(address)), controls, overwrite
         if self._path.suffix.lower() not in CONTAINERS:
             raise OutputError(
-                f"{host_address(address)}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})"
+                f"{host_address(address)}: expected window, virtual, web, null, or a file to record to "
+                f"({', '.join(CONTAINERS)}), or a server, such as rtmp://HOST/APP/KEY"
             )
         self._segments = segments or Segments()
         if self._segments.is_limited:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cyclecast.errors import OutputError
 from cyclecast.video.live.meter import Meter
@@ -40,6 +41,28 @@ class Sink(Protocol):
         ...
 
 
+@dataclass
+class OutputState:
+    """The state of a network output."""
+
+    name: str
+    """Without secrets."""
+    is_connected: bool = False
+    sent: int = 0
+    """Frames that were handed to the network."""
+    dropped: int = 0
+    """Frames that were not sent, because the network was too slow or the server was gone."""
+    reconnects: int = 0
+    """Times that a lost server came back."""
+
+
+@runtime_checkable
+class NetworkSink(Protocol):
+    """A sink that sends frames over a network."""
+
+    output: OutputState
+
+
 class SessionControls(Protocol):
     """What a sink can do to the run, from any thread: the actions behind keys and buttons."""
 
@@ -57,6 +80,11 @@ class SessionControls(Protocol):
     @property
     def failures(self) -> list[str]:
         """Returns a line for each sink of this run that is missing or has failed, a recording included."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[OutputState]:
+        """The state of each network output of this run that has not failed."""
         ...
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from cyclecast.video.live.capture.push_feed import PushFeed
@@ -34,6 +35,7 @@ def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
         "skipped": controls.skipped,
         "recording": None if controls.recording is None else controls.recording.name,
         "failures": controls.failures,
+        "outputs": [asdict(output) for output in controls.outputs],
         "viewers": viewers.count("webrtc") + viewers.count("mjpeg"),
         "max_viewers": MAX_VIEWERS,
     }

@@ -1,0 +1,50 @@
+"""The process of a network output: it encodes frames from shared memory and sends them, and can be killed whatever it waits for.
+
+It receives lines of JSON: the request, {"memory": name, "size": [width, height], ...}, then {"frame": number, "slot": slot, "at":
+seconds} and {"end": true}. It sends {"open": true} when the server has accepted it, {"sent": number} when a frame is on its way,
+and {"error": line, "is_final": whether another try is useless}. `live.slots` describes who owns which slot.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from typing import IO, Any
+
+from cyclecast.video.files.encoders import ChosenEncoder
+from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.message_process import open_messages, read_messages, send_message
+from cyclecast.video.live.sinks.network.muxing import MuxedOutput, UnusableOutput
+from cyclecast.video.live.slots import Slots, attach
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Reads the request, then sends frames until the end, an error, or until the main process is gone."""
+    out = open_messages()
+    messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=read_messages, args=(messages,), daemon=True).start()
+    try:
+        serve(messages.get(), messages, out)
+    except Exception as error:
+        log.debug("the output failed", exc_info=True)
+        send_message(out, error=failure_text(error), is_final=isinstance(error, UnusableOutput))
+    out.flush()
+    os._exit(0)  # drivers may hang or crash when they are taken down
+
+
+def serve(request: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any]], out: IO[str]) -> None:
+    """Connects, and sends everything that arrives. Raises OutputError if the connection breaks."""
+    width, height = request.pop("size")
+    slots = Slots(attach(request.pop("memory")), width, height)
+    encoder = ChosenEncoder(**request.pop("encoder"))
+    output = MuxedOutput(encoder=encoder, size=(width, height), **request)
+    send_message(out, open=True)
+    while "end" not in (message := messages.get()):
+        if "frame" in message:
+            output.write(slots.read(message["slot"]), message["at"])
+            send_message(out, sent=message["frame"])
+    output.close()
