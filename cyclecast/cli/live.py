@@ -76,6 +76,13 @@ def live(
     keyframe_interval: Annotated[
         str, typer.Option(help="Seconds between keyframes of the video to servers and of HLS. Recordings ignore it.")
     ] = "2",
+    audio: Annotated[
+        str,
+        typer.Option(
+            help="Sound of recordings and servers: auto (that of a file or a stream, never a microphone), none, or a microphone: "
+            "default or hw:1 (Linux), 0 (macOS), the name of a device (Windows)."
+        ),
+    ] = "auto",
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Length of the run in seconds, from the first frame. Default: until Ctrl-C.")
     ] = None,
@@ -151,6 +158,7 @@ def live(
         steady=steady,
         split=0.5 if split else None,
         mirror=mirror,
+        audio=audio,
         verbose=verbose,
     )
     streams = StreamSettings(bit_rate=parse_bit_rate(bitrate), keyframe_interval=parse_keyframe_interval(keyframe_interval))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclecast.errors import ConfigError, OutputError
 from cyclecast.video.live.capture.push_feed import PushFeed
@@ -18,10 +19,14 @@ from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
 from cyclecast.video.live.sinks.recording import check_files
 from cyclecast.video.live.sinks.sink import MissingSink, OutputState, SinkOpener, sink_name
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.open_model import Opener
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
 from cyclecast.video.live.styling.styled_frame import StyledFrame
+
+if TYPE_CHECKING:
+    from cyclecast.video.live.sound.microphone import Microphone
 
 REPEAT_INTERVAL_S = 0.5  # between two repetitions of the last frame while the source is gone
 WAIT_INTERVAL_S = 0.1  # that the main thread waits at most: Windows delivers Ctrl-C only between waits
@@ -87,8 +92,16 @@ class Session:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._repeated = 0.0  # when the last frame was shown again
-        feed = PushFeed(patience=(capture_settings or CaptureSettings()).patience) if source == BROWSER else source
-        self._stream = open_stream(feed, models, opener, capture_settings, self._options, on_message)
+        capture_settings = capture_settings or CaptureSettings()
+        feed = PushFeed(patience=capture_settings.patience) if source == BROWSER else source
+        self.sound = SoundFeed()
+        self._microphone = self._open_microphone()
+        capture_settings = replace(capture_settings, sound=self._options.audio == "auto")
+        try:
+            self._stream = open_stream(feed, models, opener, capture_settings, self._options, on_message, self.sound)
+        except BaseException:
+            self._close_microphone()
+            raise
         self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
         self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
         self._recorder = Recorder(self._sinks, self)
@@ -97,7 +110,20 @@ class Session:
         except BaseException:
             self._sinks.close()
             self._stream.close()
+            self._close_microphone()
             raise
+
+    def _open_microphone(self) -> Microphone | None:
+        """Opens the microphone that was asked for. Raises InputError if that fails."""
+        if self._options.audio in ("auto", "none"):
+            return None
+        from cyclecast.video.live.sound.microphone import Microphone
+
+        return Microphone(self._options.audio, self.sound, self._on_message)
+
+    def _close_microphone(self) -> None:
+        if self._microphone is not None:
+            self._microphone.close()
 
     def _open_sinks(self, addresses: Sequence[str], open_sink: SinkOpener) -> None:
         """Opens all sinks; continues without missing ones. Raises MissingSink if all are missing."""
@@ -127,6 +153,7 @@ class Session:
             self._stop.set()
             self._sinks.close()
             self._stream.close(model=not styling.is_alive())
+            self._close_microphone()
         if self._failure is not None:
             raise self._failure
         return self._report()

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from cyclecast.errors import OutputError
 from cyclecast.video.live.meter import Meter
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.styling.stream import Feed
 from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -71,6 +72,8 @@ class SessionControls(Protocol):
     feed: Feed
     newest: StyledFrame | None
     """The last styled frame."""
+    sound: SoundFeed
+    """The sound of the run, for recordings and network outputs; silent if there is none."""
 
     @property
     def recording(self) -> Path | None:

@@ -14,6 +14,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.message_process import MessageProcess
 from cyclecast.video.live.sinks.network.process import main
 from cyclecast.video.live.slots import SlotWriter, bytes_needed, create_memory
+from cyclecast.video.live.sound.feed import SoundReader
 from cyclecast.video.resize import letterbox
 
 CONNECT_TIMEOUT_S = 15.0  # to start the process, to open the encoder, and for the server's answers
@@ -54,8 +55,11 @@ class Connection:
         self._reader = threading.Thread(target=self._read, name="output-messages", daemon=True)
         self._reader.start()
 
-    def write(self, image: Image, at: float) -> bool:
-        """Hands a frame to the process. Returns False if there is no connection, or if the network is too slow for this frame."""
+    def write(self, image: Image, at: float, sound: SoundReader | None) -> bool:
+        """Hands a frame and the sound before it to the process.
+
+        Returns False if there is no connection, or if the network is too slow for this frame; the sound then waits.
+        """
         if not self.is_open or self.failure is not None:
             return False
         if self._number == self.sent:  # nothing is on its way: the time counts from now
@@ -64,6 +68,8 @@ class Connection:
         if slot is None:
             return False
         self._number += 1
+        for chunk in sound.read(at) if sound is not None else ():
+            self._process.send(chunk.message())
         self._process.send({"frame": self._number, "slot": slot, "at": at})
         return True
 

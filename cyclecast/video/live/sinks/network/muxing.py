@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,8 @@ from cyclecast.video.files.encoders import ChosenEncoder, ordinary_priority
 from cyclecast.video.files.rate_control import streaming_options
 from cyclecast.video.files.writer import even, pad_to_even, reason
 from cyclecast.video.frame import Image
+from cyclecast.video.live.sound.chunk import SoundChunk
+from cyclecast.video.live.sound.track import SoundTrack
 
 TICKS = 90_000  # per second: the clock of MPEG
 
@@ -41,6 +44,7 @@ class MuxedOutput:
         encoder: ChosenEncoder,
         bit_rate: int,
         keyframe_interval: float,
+        sound: bool = False,
     ) -> None:
         self._start: float | None = None
         self._interval = keyframe_interval
@@ -52,6 +56,7 @@ class MuxedOutput:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UnusableOutput(reason(error)) from error
         self._video: Any = self._add_video(encoder, size, rate, bit_rate)
+        self._sound = SoundTrack(self._container, "aac", muxer == "tee") if sound else None
         try:
             self._container.start_encoding()
         except av.error.ProtocolNotFoundError as error:
@@ -81,9 +86,14 @@ class MuxedOutput:
             ) from error
         return stream
 
-    def write(self, image: Image, at: float) -> None:
-        """Encodes and sends a frame, (H, W, 3) uint8 BGR, of the size of the output. Raises OutputError if that fails."""
+    def write(self, image: Image, at: float, chunks: Sequence[SoundChunk] = ()) -> None:
+        """Encodes and sends a frame, (H, W, 3) uint8 BGR, of the size of the output, after the sound before it.
+
+        Raises OutputError if that fails.
+        """
         self._start = at if self._start is None else self._start
+        if self._sound is not None:
+            self._mux(self._sound.encode(chunks, self._start, at))
         seconds = at - self._start
         height, width = image.shape[:2]
         frame = frame_from_bgr(pad_to_even(image) if width % 2 or height % 2 else image, SDR, self._pix_fmt, self._reformatter)
@@ -92,17 +102,18 @@ class MuxedOutput:
         if seconds >= self._keyframe_due:
             frame.pict_type = PictureType.I
             self._keyframe_due = seconds - seconds % self._interval + self._interval if seconds > 0 else self._interval
-        self._send(self._video.encode, frame)
+        self._mux(self._video.encode(frame))
 
-    def _send(self, encode: Any, frame: av.VideoFrame | av.AudioFrame | None) -> None:
+    def _mux(self, packets: Sequence[Any]) -> None:
         try:
-            self._container.mux(encode(frame))
+            self._container.mux(packets)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(reason(error)) from error
 
     def close(self) -> None:
         """Sends what the encoder holds, and says goodbye to the server. Raises OutputError if that fails."""
-        self._send(self._video.encode, None)
+        self._mux(self._video.encode(None))
+        self._mux(self._sound.flush() if self._sound is not None else [])
         try:
             self._container.close()
         except (av.FFmpegError, OSError) as error:

@@ -16,6 +16,7 @@ from cyclecast.video.live.sinks.network.address import OutputAddress, parse_outp
 from cyclecast.video.live.sinks.network.connection import Connection
 from cyclecast.video.live.sinks.network.settings import StreamSettings
 from cyclecast.video.live.sinks.sink import OutputState, SessionControls
+from cyclecast.video.live.sound.feed import SoundReader, sound_reader
 from cyclecast.video.live.sources.address import HIDDEN, redacted_text
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
@@ -40,6 +41,7 @@ class NetworkOutput:
         self.output = OutputState(self.name)
         self._encoder: ChosenEncoder | None = None
         self._size = (0, 0)
+        self._sound: SoundReader | None = None  # from the first frame on, if there is sound
         self._connection: Connection | None = None
         self._sent = 0  # frames of earlier connections
         self._opened = 0.0  # when the connection was begun
@@ -59,7 +61,7 @@ class NetworkOutput:
             self._connect(frame.image)
         is_repeated = frame.notice is not None
         at = time.perf_counter() if is_repeated else frame.at
-        if (self._connection is None or not self._connection.write(frame.image, at)) and not is_repeated:
+        if (self._connection is None or not self._connection.write(frame.image, at, self._sound)) and not is_repeated:
             self.output.dropped += 1
 
     def idle(self) -> None:
@@ -71,6 +73,7 @@ class NetworkOutput:
         target = self._target
         if self._encoder is None:
             self._size = image.shape[1], image.shape[0]
+            self._sound = sound_reader(self._controls.sound)
             self._encoder = choose_encoder("h264", target.encoder, size=self._size)
             self._controls.report(f"{self.name}: encoder {self._encoder.description()}, {target.bit_rate / 1e6:g} Mbit/s")
         options = dict(target.options)
@@ -84,6 +87,7 @@ class NetworkOutput:
             "rate": self._frame_rate(),
             "bit_rate": target.bit_rate,
             "keyframe_interval": target.keyframe_interval,
+            "sound": self._sound is not None,
         }
         self._attempt, self._opened = self._attempt + 1, time.perf_counter()
         try:

@@ -1,8 +1,9 @@
 """The process of a network output: it encodes frames from shared memory and sends them, and can be killed whatever it waits for.
 
-It receives lines of JSON: the request, {"memory": name, "size": [width, height], ...}, then {"frame": number, "slot": slot, "at":
-seconds} and {"end": true}. It sends {"open": true} when the server has accepted it, {"sent": number} when a frame is on its way,
-and {"error": line, "is_final": whether another try is useless}. `live.slots` describes who owns which slot.
+It receives lines of JSON: the request, with the name of the memory, then {"sound": samples, "sound_at": seconds} and {"frame":
+number, "slot": slot, "at": seconds}, at last {"end": true}. It sends {"open": true} when the server has accepted it, {"sent":
+number} when a frame is on its way, and {"error": line, "is_final": whether another try is useless}. `live.slots` describes who
+owns which slot.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.message_process import open_messages, read_messages, send_message
 from cyclecast.video.live.sinks.network.muxing import MuxedOutput, UnusableOutput
 from cyclecast.video.live.slots import Slots, attach
+from cyclecast.video.live.sound.chunk import SoundChunk, chunk_from_message
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,12 @@ def serve(request: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any]], 
     encoder = ChosenEncoder(**request.pop("encoder"))
     output = MuxedOutput(encoder=encoder, size=(width, height), **request)
     send_message(out, open=True)
+    chunks: list[SoundChunk] = []
     while "end" not in (message := messages.get()):
-        if "frame" in message:
-            output.write(slots.read(message["slot"]), message["at"])
+        if "sound" in message:
+            chunks.append(chunk_from_message(message))
+        else:
+            output.write(slots.read(message["slot"]), message["at"], chunks)
+            chunks = []
             send_message(out, sent=message["frame"])
     output.close()
