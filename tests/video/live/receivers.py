@@ -20,7 +20,6 @@ import av
 import numpy as np
 
 from cyclecast.video.clock import read_clock
-from tests.video.live.sessions import wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,6 +58,8 @@ class Receiver:
                 self._is_ready.set()
 
     def wait_for_frames(self, count: int) -> None:
+        from tests.video.live.sessions import wait_for  # imports more than a receiver needs
+
         wait_for(lambda: len(self.frames) >= count, f"{count} frames at {self.address}")
 
     def kill(self) -> None:

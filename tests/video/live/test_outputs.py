@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cyclecast.errors import ConfigError, OutputExistsError
+from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.network.address import has_protocol, parse_output
 from cyclecast.video.live.sinks.network.output import NetworkOutput
@@ -23,6 +26,8 @@ from tests.conftest import Same
 from tests.video.live.receivers import Receiver, read_packets
 from tests.video.live.sessions import LIMIT, open_as, wait_for
 from tests.video.live.test_recording import run_with
+from tests.video.live.test_rtsps import pump
+from tests.video.live.test_web_access import certificate
 
 PATTERN = "pattern://256x144@20"
 KEY = "stream-key-4711"
@@ -34,13 +39,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def session_to(*sinks: str, source: str = PATTERN, messages: list[str] | None = None, **options: object) -> Session:
-    opener = partial(open_sink, streams=StreamSettings(keyframe_interval=0.5), **options)  # type: ignore[arg-type]
+def session_to(*sinks: str, messages: list[str] | None = None, audio: str = "none") -> Session:
+    opener = partial(open_sink, streams=StreamSettings(keyframe_interval=0.5))
     on_message = None if messages is None else messages.append
-    return Session(source, ["same"], open_as(Same()), list(sinks), opener, on_message=on_message)
+    options = LiveOptions(audio=audio)
+    return Session(PATTERN, ["same"], open_as(Same()), list(sinks), opener, options=options, on_message=on_message)
 
 
-def check_clocks(frames: list[dict[str, float]], fps: float = 20) -> None:
+def check_clocks(frames: list[dict[str, float]]) -> None:
     """Checks that the frames' own clocks run as their timestamps do."""
     shown = [frame for frame in frames if frame["clock"] is not None]
     assert len(shown) > 0.8 * len(frames)
@@ -124,6 +130,49 @@ def test_a_server_that_never_answers_is_a_failure_at_the_end(tmp_path: Path) -> 
     report = run_with(session, lambda: wait_for(lambda: any("not there" in line for line in messages), "the message"))
     failure = report.sinks[0].failure or ""
     assert "no frame was ever sent (Connection refused" in failure
+    assert KEY not in "\n".join(messages) + repr(report)
+
+
+def test_rtmps_checks_the_certificate_unless_told_otherwise(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(tmp_path))
+    rtmp = free_port()
+    messages: list[str] = []
+
+    def serve(client: socket.socket) -> None:
+        with (
+            suppress(OSError),
+            context.wrap_socket(client, server_side=True) as secured,
+        ):
+            first = secured.recv(1 << 16)
+            if first:  # or the sender has rejected the certificate
+                with socket.create_connection(("127.0.0.1", rtmp)) as server:
+                    server.sendall(first)
+                    threading.Thread(target=pump, args=(secured, server), daemon=True).start()
+                    pump(server, secured)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    with (
+        Receiver(f"rtmp://127.0.0.1:{rtmp}/live/{KEY}", listen="1") as receiver,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+    ):
+        threading.Thread(target=accept, daemon=True).start()
+        address = f"rtmps://127.0.0.1:{listening.getsockname()[1]}/live/{KEY}"
+        session = session_to(address, f"{address}#verify=no", messages=messages)
+
+        def act() -> None:
+            receiver.wait_for_frames(3)
+            wait_for(lambda: any("not there" in line for line in messages), "the refusal")
+
+        report = run_with(session, act)
+        listening.shutdown(socket.SHUT_RDWR)
+    assert "no frame was ever sent" in (report.sinks[0].failure or "") and report.sinks[1].failure is None
+    assert "certificate" in (report.sinks[0].failure or "")
     assert KEY not in "\n".join(messages) + repr(report)
 
 

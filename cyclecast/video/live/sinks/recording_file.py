@@ -19,7 +19,7 @@ from cyclecast.video.files.writer import CONTAINERS, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.live.sinks.disk_sync import DiskSync
 from cyclecast.video.live.sound.feed import SoundReader
-from cyclecast.video.live.sound.track import SoundTrack
+from cyclecast.video.live.sound.track import SoundTrack, add_sound
 from cyclecast.video.resize import letterbox
 
 TICKS = 90_000  # per second: the clock of MPEG
@@ -82,7 +82,7 @@ class RecordingFile:
         return writer
 
     def _add_sound(self, container: OutputContainer) -> None:
-        self._track = SoundTrack(container, SOUND[self.path.suffix.lower()])
+        self._track = add_sound(container, SOUND[self.path.suffix.lower()])
 
     @property
     def size(self) -> int:

@@ -46,6 +46,8 @@ SINKS: dict[str, SinkOpener] = {
     "srt": NetworkOutput,  # srt://HOST:PORT
     "udp": NetworkOutput,  # udp://HOST:PORT, MPEG-TS
     "hls": NetworkOutput,  # hls://FOLDER, or a path that ends in .m3u8
+    "whip": NetworkOutput,  # whip://HOST/PATH, WebRTC
+    "whip+https": NetworkOutput,
     "file": Recording,
 }
 

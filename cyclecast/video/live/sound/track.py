@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -58,17 +58,10 @@ class SoundTimeline:
 
 
 class SoundTrack:
-    """Encodes sound into a stream of a PyAV container whose header is not written yet.
+    """Encodes sound. encode: of PyAV's stream or codec context."""
 
-    codec: FFmpeg's name of an encoder.
-    """
-
-    def __init__(self, container: Any, codec: str, has_global_header: bool = False) -> None:
-        self._stream = container.add_stream(codec, rate=RATE, layout="stereo")
-        self._stream.bit_rate = BIT_RATE
-        self._stream.time_base = Fraction(1, RATE)
-        if has_global_header:
-            self._stream.codec_context.flags |= Flags.global_header
+    def __init__(self, encode: Callable[[av.AudioFrame | None], list[Any]]) -> None:
+        self._encode = encode
         self._timeline: SoundTimeline | None = None
 
     def encode(self, chunks: Sequence[SoundChunk], start: float, at: float) -> list[Any]:
@@ -76,11 +69,29 @@ class SoundTrack:
         timeline = self._timeline = self._timeline or SoundTimeline(start)
         placed = [piece for chunk in chunks for piece in timeline.place(chunk)]
         placed += timeline.keep_up(at)
-        return [packet for first, samples in placed for packet in self._stream.encode(_frame(first, samples))]
+        return [packet for first, samples in placed for packet in self._encode(_frame(first, samples))]
 
     def flush(self) -> list[Any]:
         """Returns the last packets."""
-        return list(self._stream.encode(None)) if self._timeline is not None else []
+        return self._encode(None) if self._timeline is not None else []
+
+
+def add_sound(container: Any, codec: str, has_global_header: bool = False) -> SoundTrack:
+    """Adds a track to a PyAV container whose header is not written yet. codec: FFmpeg's name of an encoder."""
+    stream = container.add_stream(codec, rate=RATE, layout="stereo")
+    stream.bit_rate, stream.time_base = BIT_RATE, Fraction(1, RATE)
+    if has_global_header:
+        stream.codec_context.flags |= Flags.global_header
+    return SoundTrack(stream.encode)
+
+
+def open_sound(codec: str) -> SoundTrack:
+    """Returns a track outside of any container."""
+    context: Any = av.CodecContext.create(codec, "w")
+    context.sample_rate, context.layout, context.format = RATE, "stereo", "s16"
+    context.bit_rate, context.time_base = BIT_RATE, Fraction(1, RATE)
+    context.open()
+    return SoundTrack(context.encode)
 
 
 def _frame(first: int, samples: Samples) -> av.AudioFrame:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +22,9 @@ PLAYLIST = ".m3u8"
 SEGMENTS_LISTED = 6  # of a playlist; older ones are removed
 SEND_BUFFER_BYTES = 1 << 18  # half a second at 4 Mbit/s: a larger one would delay a slow viewer by as much
 DATAGRAM_BYTES = 1316  # seven packets of MPEG-TS, which fit into one packet of Ethernet
-NETWORK_SCHEMES = ("rtmp", "rtmps", "rtsp", "rtsps", "srt", "udp", "hls")
-SETTINGS = ("bitrate", "keyframe-interval", "encoder", "verify")
+WHIP = {"whip": "http", "whip+https": "https"}  # scheme -> that of the requests
+SETTINGS = ("bitrate", "keyframe-interval", "encoder", "verify", "token")
+TOKEN_VARIABLE = "CYCLECAST_WHIP_TOKEN"
 USAGE = "settings follow a #, such as #bitrate=4M&keyframe-interval=2&encoder=software"
 
 
@@ -75,11 +79,15 @@ def parse_output(address: str, settings: StreamSettings, overwrite: bool = False
         raise ConfigError(f"{name}: expected encoder=auto, encoder=software, or one of {', '.join(HARDWARE)}")
     if own.get("verify", "yes") not in ("yes", "no") or ("verify" in own and scheme != "rtmps"):
         raise ConfigError(f"{name}: expected verify=yes or verify=no, for rtmps:// only")
-    if scheme in ("", "file", "hls"):
+    if "token" in own and scheme not in WHIP:
+        raise ConfigError(f"{name}: expected token=TOKEN for whip:// only")
+    playlist: Path | None = None
+    if scheme in WHIP:
+        muxer, target, options = _whip(url, scheme, name, own.get("token") or os.environ.get(TOKEN_VARIABLE))
+    elif scheme in ("", "file", "hls"):
         muxer, target, options, playlist = _hls(url, scheme, name, settings.keyframe_interval, overwrite)
     else:
         muxer, target, options = _stream(url, scheme, name, own.get("verify") != "no")
-        playlist = None
     return OutputAddress(
         name=str(playlist) if playlist is not None else name,
         url=target,
@@ -136,6 +144,17 @@ def _stream(url: str, scheme: str, name: str, verify: bool) -> tuple[str, str, d
     if "pkt_size=" not in url:
         url += f"{'&' if '?' in url else '?'}pkt_size={DATAGRAM_BYTES}"
     return "mpegts", url, {"flush_packets": "1"}
+
+
+def _whip(url: str, scheme: str, name: str, token: str | None) -> tuple[str, str, dict[str, str]]:
+    """Returns muxer, address and options for a WHIP server."""
+    if importlib.util.find_spec("aiortc") is None:
+        raise MissingSink(f"{name}: aiortc is not installed: pip install 'cyclecast[web]'")
+    if not host_address(url).partition("://")[2].strip("/."):
+        raise ConfigError(f"{name}: expected a host; type {scheme}://HOST:PORT/PATH")
+    if token and not re.fullmatch(r"[!-~]+", token):
+        raise ConfigError(f"{name}: a token has no spaces and no letters outside of ASCII")
+    return "whip", f"{WHIP[scheme]}://{url.partition('://')[2]}", {"token": token} if token else {}
 
 
 def _authorities() -> dict[str, str]:

@@ -141,7 +141,9 @@ class NetworkOutput:
         if self._target.playlist is not None:
             return text
         url = self._address.partition("#")[0]
-        text = redacted_text(text.replace(self._target.url, HIDDEN), url)
+        for secret in (self._target.url, *self._target.options.values()):
+            text = text.replace(secret, HIDDEN) if len(secret) >= MIN_KEY_LENGTH else text
+        text = redacted_text(text, url)
         for part in re.split(r"[/?&=:@]", url.partition("://")[2].partition("/")[2]):
             text = text.replace(part, HIDDEN) if len(part) >= MIN_KEY_LENGTH else text
         return text

@@ -12,14 +12,18 @@ import logging
 import os
 import queue
 import threading
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cyclecast.video.files.encoders import ChosenEncoder
 from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.message_process import open_messages, read_messages, send_message
-from cyclecast.video.live.sinks.network.muxing import MuxedOutput, UnusableOutput
+from cyclecast.video.live.sinks.network.frame_encoder import UnusableOutput
+from cyclecast.video.live.sinks.network.muxing import MuxedOutput
 from cyclecast.video.live.slots import Slots, attach
 from cyclecast.video.live.sound.chunk import SoundChunk, chunk_from_message
+
+if TYPE_CHECKING:
+    from cyclecast.video.live.sinks.network.whip import WhipOutput
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,7 @@ def serve(request: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any]], 
     width, height = request.pop("size")
     slots = Slots(attach(request.pop("memory")), width, height)
     encoder = ChosenEncoder(**request.pop("encoder"))
-    output = MuxedOutput(encoder=encoder, size=(width, height), **request)
+    output = output_class(request["muxer"])(encoder=encoder, size=(width, height), **request)
     send_message(out, open=True)
     chunks: list[SoundChunk] = []
     while "end" not in (message := messages.get()):
@@ -54,3 +58,12 @@ def serve(request: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any]], 
             chunks = []
             send_message(out, sent=message["frame"])
     output.close()
+
+
+def output_class(muxer: str) -> type[MuxedOutput] | type[WhipOutput]:
+    """Returns what sends: aiortc for WHIP, which FFmpeg's own muxer does not connect to every server, FFmpeg for the rest."""
+    if muxer != "whip":
+        return MuxedOutput
+    from cyclecast.video.live.sinks.network.whip import WhipOutput
+
+    return WhipOutput
