@@ -22,6 +22,7 @@ import numpy as np
 from cyclecast.video.clock import read_clock
 
 ROOT = Path(__file__).parents[3]
+QUICK = {"analyzeduration": "300000", "fpsprobesize": "0"}  # or FFmpeg looks for other streams for five seconds
 
 
 class Receiver:
@@ -79,7 +80,7 @@ class Receiver:
 
 def read_packets(address: str, form: str, options: dict[str, str]) -> Any:
     """Yields a message for each decoded frame and stretch of sound."""
-    with av.open(address, format=form or None, options=options) as container:
+    with av.open(address, format=form or None, options=QUICK | options) as container:
         for packet in container.demux():
             for frame in packet.decode():
                 if isinstance(frame, av.VideoFrame):

@@ -15,7 +15,7 @@ import av
 from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.message_process import open_messages, send_message
 from cyclecast.video.live.sound.chunk import SoundChunk
-from cyclecast.video.live.sound.clock import StreamClock
+from cyclecast.video.live.sound.clock import DeviceClock
 from cyclecast.video.live.sound.decoder import SoundDecoder
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def capture(device: str, form: str, options: dict[str, str], out: IO[str]) -> No
     """Sends the device's sound as it arrives. A sample was captured when it left the driver, less the sound behind it."""
     with av.open(device, format=form, options=options) as container:
         stream: Any = container.streams.audio[0]
-        decoder, clock, captured = SoundDecoder(stream), StreamClock(), 0.0
+        decoder, clock, captured = SoundDecoder(stream), DeviceClock(), 0.0
         send_message(out, open=True)
         for packet in container.demux(stream):
             for _, samples in decoder.decode(packet) if packet.size else ():

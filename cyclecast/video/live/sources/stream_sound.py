@@ -8,7 +8,7 @@ from typing import Any
 import av
 
 from cyclecast.video.live.sound.chunk import Samples, SoundChunk
-from cyclecast.video.live.sound.clock import StreamClock
+from cyclecast.video.live.sound.clock import FrameClock
 from cyclecast.video.live.sound.decoder import SoundDecoder
 
 MAX_STRETCHES = 1000  # that wait for a frame; older ones are dropped
@@ -19,7 +19,7 @@ class StreamSound:
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
-        self._decoder, self._clock = SoundDecoder(stream), StreamClock()
+        self._decoder, self._clock = SoundDecoder(stream), FrameClock()
         self._waiting: deque[tuple[float, Samples]] = deque(maxlen=MAX_STRETCHES)
 
     def decode(self, packet: Any) -> None:
