@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,7 +22,7 @@ from cyclecast.video.live.sinks.network.address import has_protocol, parse_outpu
 from cyclecast.video.live.sinks.network.output import NetworkOutput
 from cyclecast.video.live.sinks.network.settings import StreamSettings
 from cyclecast.video.live.sinks.registry import open_sink
-from cyclecast.video.live.sinks.sink import MissingSink, Sink
+from cyclecast.video.live.sinks.sink import MissingSink, OutputState, Sink
 from tests.conftest import Same
 from tests.video.live.receivers import Receiver, read_packets
 from tests.video.live.sessions import LIMIT, open_as, wait_for
@@ -208,3 +209,15 @@ def test_srt_without_the_library_is_one_line() -> None:
         pytest.skip("this FFmpeg has SRT")
     with pytest.raises(MissingSink, match=r"srt://127.0.0.1:9: this build of FFmpeg has no SRT; send rtmp://"):
         parse_output("srt://127.0.0.1:9", StreamSettings())
+
+
+def test_metrics_have_the_state_of_each_output() -> None:
+    pytest.importorskip("prometheus_client")
+    from cyclecast.video.live.sinks.web.metrics import Metrics
+
+    outputs = [OutputState("rtmp://h/...", True, 5, 2, 1), OutputState("rtmp://h/...")]
+    metrics = Metrics(SimpleNamespace(outputs=outputs), SimpleNamespace())  # type: ignore[arg-type]
+    found = {(sample.name, sample.labels["output"]): sample.value for one in metrics._outputs() for sample in one.samples}
+    names = ("sent_total", "dropped_total", "reconnects_total", "connected")
+    for output, values in (("1 rtmp://h/...", (5, 2, 1, 1)), ("2 rtmp://h/...", (0, 0, 0, 0))):
+        assert tuple(found[f"cyclecast_output_{name}", output] for name in names) == values

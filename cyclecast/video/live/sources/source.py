@@ -27,7 +27,7 @@ class CaptureSettings:
     wait: bool = False
     """Wait for a source that cannot be opened at first; otherwise that is an error."""
     sound: bool = False
-    """Deliver the sound of files and streams too."""
+    """Deliver the sound of files and streams too. A `Session` sets it by `LiveOptions.audio`."""
 
     def __post_init__(self) -> None:
         if self.patience is not None and not self.patience > 0:

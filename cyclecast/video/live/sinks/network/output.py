@@ -114,13 +114,15 @@ class NetworkOutput:
         connection.close()
         self._connection, self._sent = None, self.output.sent
         self._reason = connection.failure
-        if connection.is_final:
+        if connection.is_final and not self.output.sent:  # or the server is about to come back
             raise OutputError(f"{self.name}: {connection.failure}")
         self._report_loss()
 
     def _report_open(self) -> None:
         lost, self._lost = self._lost, None
-        if lost is not None:
+        if lost is None:
+            self._controls.report(f"{self.name}: connected")
+        else:
             is_back = self.output.sent > 0
             self.output.reconnects += is_back
             self._controls.report(f"{self.name} is {'back' if is_back else 'there'} after {time.perf_counter() - lost:.1f} s")
