@@ -8,6 +8,7 @@ from cyclecast.video.live.sinks.network.settings import StreamSettings
 from cyclecast.video.live.sinks.recording import Recording, Segments
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls, Sink, SinkOpener, sink_name
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera
+from cyclecast.video.live.sinks.web_options import WebOptions
 from cyclecast.video.live.sinks.window import Window
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
@@ -26,12 +27,12 @@ class Null:
     def close(self) -> None: ...
 
 
-def _web(address: str, controls: SessionControls) -> Sink:
+def _web(address: str, controls: SessionControls, options: WebOptions | None = None) -> Sink:
     try:
         from cyclecast.video.live.sinks.web import WebPage
     except ModuleNotFoundError as error:
         raise MissingSink(f"{error.name} is not installed: pip install 'cyclecast[web]'") from error
-    return WebPage(address, controls)
+    return WebPage(address, controls, options)
 
 
 SINKS: dict[str, SinkOpener] = {
@@ -58,19 +59,21 @@ def open_sink(
     overwrite: bool = False,
     segments: Segments | None = None,
     streams: StreamSettings | None = None,
+    web_options: WebOptions | None = None,
 ) -> Sink:
     """Opens a sink from its address.
 
     overwrite: a recording or a playlist may replace an existing file. segments: when a recording begins another file. streams:
-    how network outputs are encoded.
+    how network outputs are encoded. web_options: of the page.
 
     Raises MissingSink, another OutputError, or ConfigError, in one line, if that fails.
     """
     name = sink_type(address)
-    opener = SINKS[name]
-    if opener is NetworkOutput:
+    if name == "file":
+        return Recording(address, controls, overwrite, segments)
+    if SINKS[name] is NetworkOutput:
         return NetworkOutput(address, controls, streams, overwrite)
-    return Recording(address, controls, overwrite, segments) if name == "file" else opener(address, controls)
+    return _web(address, controls, web_options) if name == "web" else SINKS[name](address, controls)
 
 
 def sink_type(address: str) -> str:
