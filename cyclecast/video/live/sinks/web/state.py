@@ -19,6 +19,16 @@ class Outage(BaseModel):
     seconds: float
 
 
+class Output(BaseModel):
+    """A network output that works."""
+
+    name: str = Field(description="Its address, without secrets.")
+    is_connected: bool
+    sent: int = Field(description="Frames that were handed to the network.")
+    dropped: int = Field(description="Frames for which the network was too slow, or the server gone.")
+    reconnects: int = Field(description="Times that a lost server came back.")
+
+
 class RunState(BaseModel):
     """The state of a run. Rates and latencies are those of the last three seconds."""
 
@@ -44,6 +54,7 @@ class RunState(BaseModel):
     skipped: int
     recording: str | None = Field(description="The file that is being recorded.")
     failures: list[str] = Field(description="A line for each sink that is missing or has failed.")
+    outputs: list[Output] = Field(description="The network outputs.")
     viewers: int
     max_viewers: int
     watching: bool = Field(description="Whether the viewer of the request receives the video.")
