@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -210,15 +212,28 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+LARGE_LIBRARY = 200  # modules; PyTorch has more than a thousand
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Wraps imports that need an extra. Raises MissingExtraError with the command that installs it."""
+    """Wraps imports that need an extra. Raises MissingExtraError with the command that installs it.
+
+    Pauses the garbage collector, and exempts a large library from it: its modules stay, and each walk over them takes time.
+    """
+    is_enabled, modules = gc.isenabled(), len(sys.modules)
+    gc.disable()
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("cyclecast"):
             raise
         raise MissingExtraError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
+    finally:
+        if len(sys.modules) - modules >= LARGE_LIBRARY:
+            gc.freeze()
+        if is_enabled:
+            gc.enable()
 
 
 def parse_settings(settings: list[str], option: str = "--set") -> dict[str, str]:
