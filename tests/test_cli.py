@@ -21,8 +21,8 @@ import pytest
 
 import cyclecast
 from cyclecast import isolated
+from cyclecast.card import description_from_card, license_from_card
 from cyclecast.cli.console import open_model
-from cyclecast.cli.models import description_from_card, license_from_card
 from cyclecast.contact_sheet import CAPTION, read_first_frame
 from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene

@@ -76,6 +76,10 @@ def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -
         return "needs an encoder or a decoder in hardware"
     if command == "live" and not (options["source"].startswith("pattern://") and {*(options["sink"] or ["window"])} <= {"null"}):
         return "needs a camera, a network or a display: tests/video/live/ runs each source and sink"
+    if any(str(options.get(name)).startswith(("hf:", "https:")) for name in ("model", "to", "index")):
+        return "needs a network: tests/test_hub.py serves styles on this machine"
+    if command == "models" and any(word.startswith("hf:") for word in options["name"] or []):
+        return "needs a network: tests/test_hub.py serves styles on this machine"
     if "tensorrt" in ([engines] if isinstance(engines, str) else engines) or str(options.get("model", "")).endswith(".plan"):
         return "needs an NVIDIA GPU"
     if "webgpu" in engines:
@@ -148,6 +152,8 @@ def provide(
         elif command == "models":
             if options["image"] is not None:
                 video(str(options["image"]))
+            if options["index"] is not None:
+                shutil.copyfile(ROOT / "docs" / "styles.json", tmp_path / options["index"])
         elif command == "quantize":
             shutil.copyfile(family_model("frame-skip", "fp32"), tmp_path / options["model"])
             photographs(options["photos"])

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 messages = cast(IO[str], MessageStream())
 console = Console(file=messages, highlight=False, soft_wrap=True)
 
-MODEL = "A bundled model (`cyclecast models` lists them), or the path of an ONNX frame model or plan."
+MODEL = (
+    "A bundled model (`cyclecast models` lists them), the path of an ONNX frame model or plan, or an address: hf:user/name or "
+    "https://…/x.onnx."
+)
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
 EngineOption = Annotated[
     str, typer.Option(help="Engine that runs the model: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime, webgpu or torch.")
@@ -100,9 +103,24 @@ def print_warnings(print_message: Callable[[str], None] | None = None) -> Iterat
         log.removeHandler(handler)
 
 
+@contextmanager
+def print_fetches() -> Iterator[None]:
+    """Prints a line on stderr for the start, the progress and the end of each transfer of a model from an address."""
+    log = logging.getLogger("cyclecast.runtime.remote")
+    handler, level = _PrintedLog(print_line, logging.INFO), log.level
+    handler.addFilter(lambda record: not is_debug_enabled())  # the debug log prints them, too
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+
+
 class _PrintedLog(logging.Handler):
-    def __init__(self, print_message: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, print_message: Callable[[str], None], level: int = logging.WARNING) -> None:
+        super().__init__(level)
         self._print = print_message
 
     def emit(self, record: logging.LogRecord) -> None:
