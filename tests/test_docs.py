@@ -86,6 +86,10 @@ def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -
         return "needs a GPU: tests/runtime/test_engines.py runs it where there is one"
     if command == "export" and str(options["checkpoint"]).endswith(".pth"):
         return "needs a file of pytorch-CycleGAN-and-pix2pix: tests/export/test_state_dicts.py makes one"
+    if command == "web-app":
+        return "needs onnxruntime-web: tests/web_app/ runs it"
+    if command == "export" and options["target"] == "web":
+        return "tests/export/test_web.py runs it"
     if command == "train" and "-teacher" in f"{options['config']} {options['settings']}":
         return "takes minutes: tests/training/test_teachers.py trains with these settings"
     return None

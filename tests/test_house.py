@@ -38,6 +38,7 @@ NEED_EXTRAS = (  # what these import needs an extra; everything else works with 
     "cyclecast.training",  # torch
     "cyclecast.video.live.sinks.network.whip",  # aiortc
     "cyclecast.video.live.sinks.web",  # fastapi, aiortc
+    "cyclecast.web_app",  # onnx
 )
 
 

@@ -31,6 +31,7 @@ from cyclecast.cli.share import share
 from cyclecast.cli.stderr import discard_unwritten
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
+from cyclecast.cli.web_app import web_app
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
 from cyclecast.phrases import printable
@@ -110,6 +111,7 @@ for command in (
     verify,
     build,
     bench,
+    web_app,
     models,
     share,
     doctor,

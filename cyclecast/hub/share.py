@@ -117,6 +117,11 @@ def collect_style(model: str, options: ShareOptions, repository: str | None = No
     return SharedStyle(name, card, entry, files)
 
 
+def read_style_card(path: Path, content: bytes) -> StyleCard:
+    """Reads what an ONNX file says about itself, and for what it does not say, the card beside it (.md)."""
+    return _complete_card(read_card(str(path), content), path, path.stem, ShareOptions())
+
+
 def _complete_card(card: StyleCard, path: Path, name: str, options: ShareOptions) -> StyleCard:
     """Returns the card with the options in place of what the file says, and the text beside the file where it says nothing."""
     beside = path.with_suffix(".md")
