@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cyclecast.errors import ConfigError, OutputError
 from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.recorded_feed import RecordedFeed
 from cyclecast.video.live.control_queue import ControlQueue
 from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Percentiles
@@ -19,16 +19,14 @@ from cyclecast.video.live.recorder import Recorder
 from cyclecast.video.live.remotes.remote import Remote, RemoteOpener
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
-from cyclecast.video.live.sinks.recording import check_files
+from cyclecast.video.live.sinks.recording import check_files, check_is_video
 from cyclecast.video.live.sinks.sink import MissingSink, OutputState, SinkOpener, sink_name
-from cyclecast.video.live.sound.feed import SoundFeed
+from cyclecast.video.live.sound.microphone import open_sound
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.open_model import Opener
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
 from cyclecast.video.live.styling.styled_frame import StyledFrame
-
-if TYPE_CHECKING:
-    from cyclecast.video.live.sound.microphone import Microphone
+from cyclecast.video.live.switched_sinks import SwitchedSinks
 
 REPEAT_INTERVAL_S = 0.5  # between two repetitions of the last frame while the source is gone
 WAIT_INTERVAL_S = 0.1  # that the main thread waits at most: Windows delivers Ctrl-C only between waits
@@ -71,6 +69,7 @@ class Session:
 
     source: as `open_stream`, or "browser" with a web sink. models: names for `opener`. sinks: addresses for `open_sink`.
     remotes: programs outside that control the run, or that it controls.
+    record_source: a file for `open_sink`, to which all captured frames are recorded before they are styled.
     Raises InputError, ModelError, EngineError, OutputError or ConfigError, each in one line.
     """
 
@@ -85,11 +84,15 @@ class Session:
         options: LiveOptions | None = None,
         on_message: OnMessage | None = None,
         remotes: Sequence[RemoteOpener] = (),
+        *,
+        record_source: str | None = None,
     ) -> None:
         if source == BROWSER and not any(sink_name(address) == "web" for address in sinks):
             raise ConfigError("the source 'browser' needs the web page: add --sink web")
+        if record_source is not None:
+            check_is_video(record_source)
         if isinstance(source, str):
-            check_files(source, sinks)
+            check_files(source, sinks if record_source is None else [*sinks, record_source])
         self._options = options or LiveOptions()
         self._on_message = suppress_errors(on_message)
         self.newest: StyledFrame | None = None
@@ -98,41 +101,31 @@ class Session:
         self._repeated = 0.0  # when the last frame was shown again
         capture_settings = capture_settings or CaptureSettings()
         feed = PushFeed(patience=capture_settings.patience) if source == BROWSER else source
-        self.sound = SoundFeed()
-        self._microphone = self._open_microphone()
+        self.sound = open_sound(self._options.audio, self._on_message)
         capture_settings = replace(capture_settings, sound=self._options.audio == "auto")
         try:
             self._stream = open_stream(feed, models, opener, capture_settings, self._options, on_message, self.sound)
         except BaseException:
-            self._close_microphone()
+            self.sound.close()
             raise
         self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
         self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
         self._recorder = Recorder(self._sinks, self)
         self.queue = ControlQueue(self)
         self._remotes: list[Remote] = []
+        self._switched_sinks = SwitchedSinks(self._sinks, self, open_sink)
         try:
             self._open_sinks(sinks, open_sink)
             for open_remote in remotes:
                 self._remotes.append(open_remote(self))
+            if record_source is not None:
+                self._record_source(record_source, open_sink)
         except BaseException:
             self._close_controls()
             self._sinks.close()
             self._stream.close()
-            self._close_microphone()
+            self.sound.close()
             raise
-
-    def _open_microphone(self) -> Microphone | None:
-        """Opens the microphone that was asked for. Raises InputError if that fails."""
-        if self._options.audio in ("auto", "none"):
-            return None
-        from cyclecast.video.live.sound.microphone import Microphone
-
-        return Microphone(self._options.audio, self.sound, self._on_message)
-
-    def _close_microphone(self) -> None:
-        if self._microphone is not None:
-            self._microphone.close()
 
     def _open_sinks(self, addresses: Sequence[str], open_sink: SinkOpener) -> None:
         """Opens all sinks; continues without missing ones. Raises MissingSink if all are missing."""
@@ -146,6 +139,15 @@ class Session:
             raise missing[0][1]
         for address, reason in missing:
             self._sinks.add_missing(address, str(reason))
+
+    def _record_source(self, address: str, open_sink: SinkOpener) -> None:
+        """Records each captured frame from now on; continues without if the file cannot be written."""
+        try:
+            worker = self._sinks.add_beside(open_sink(address, self))
+        except MissingSink as error:
+            self._sinks.add_missing(address, str(error))
+        else:
+            self._stream.feed = RecordedFeed(self.feed, worker, self.meter)
 
     def run(self) -> LiveReport:
         """Runs until the source ends, the time is over, a sink quits, all sinks have failed, or Ctrl-C, which is no error."""
@@ -163,7 +165,7 @@ class Session:
             self._close_controls()
             self._sinks.close()
             self._stream.close(model=not styling.is_alive())
-            self._close_microphone()
+            self.sound.close()
         if self._failure is not None:
             raise self._failure
         return self._report()
@@ -254,6 +256,14 @@ class Session:
     def set_recording(self, on: bool) -> Path | None:
         """As `SessionControls.set_recording`."""
         return self._recorder.set_recording(on)
+
+    def has_sink(self, address: str) -> bool:
+        """As `SessionControls.has_sink`."""
+        return self._switched_sinks.is_on(address)
+
+    def set_sink(self, address: str, on: bool) -> None:
+        """As `SessionControls.set_sink`."""
+        self._switched_sinks.set_sink(address, on)
 
     def snapshot(self) -> Path:
         """As `SessionControls.snapshot`."""

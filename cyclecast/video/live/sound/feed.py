@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from cyclecast.video.live.sound.chunk import SoundChunk
 
@@ -16,10 +17,16 @@ class SoundFeed:
     def __init__(self) -> None:
         self.is_present = False
         """There is sound, or there will be: outputs that begin now get a track for it."""
+        self.on_close: Callable[[], None] = lambda: None
+        """Ends what fills the feed."""
         self._chunks: deque[SoundChunk] = deque()
         self._dropped = 0  # chunks that are not kept any more
         self._seconds = 0.0
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Ends what fills the feed, such as a microphone."""
+        self.on_close()
 
     def put(self, chunk: SoundChunk) -> None:
         """Adds the sound that follows."""

@@ -100,6 +100,14 @@ class Microphone:
         self._thread.join(2 * EXIT_TIMEOUT_S)
 
 
+def open_sound(audio: str, on_message: OnMessage) -> SoundFeed:
+    """Returns the feed for the sound of a run, with the microphone if `audio` names one. Raises InputError if that fails."""
+    feed = SoundFeed()
+    if audio not in ("auto", "none"):
+        feed.on_close = Microphone(audio, feed, on_message).close
+    return feed
+
+
 def device_for_ffmpeg(device: str, system: str) -> tuple[str, str, dict[str, Any]]:
     """Returns (name, format, options) for FFmpeg on this system. Raises InputError for a format that PyAV's FFmpeg lacks."""
     import av
