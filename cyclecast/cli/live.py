@@ -23,7 +23,7 @@ from cyclecast.cli.console import (
     print_json,
     print_line,
 )
-from cyclecast.cli.live_inputs import check_web_options, open_models, source_address
+from cyclecast.cli.live_inputs import AudioOption, check_web_options, open_models, source_address
 
 if TYPE_CHECKING:
     from cyclecast.video.live.session import LiveReport
@@ -85,13 +85,7 @@ def live(
     keyframe_interval: Annotated[
         str, typer.Option(help="Seconds between keyframes of the video to servers and of HLS. Recordings ignore it.")
     ] = "2",
-    audio: Annotated[
-        str,
-        typer.Option(
-            help="Sound of recordings and servers: auto (that of a file or a stream, never a microphone), none, or a microphone: "
-            "default or hw:1 (Linux), 0 (macOS), the name of a device (Windows)."
-        ),
-    ] = "auto",
+    audio: AudioOption = "auto",
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Length of the run in seconds, from the first frame. Default: until Ctrl-C.")
     ] = None,

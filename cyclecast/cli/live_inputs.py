@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 import cyclecast
 from cyclecast.cli.console import engine_facts, print_line, print_warnings, report_build
@@ -15,6 +17,14 @@ from cyclecast.files import read_error
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
     from cyclecast.video.live.sinks.web_options import WebOptions
+
+AudioOption = Annotated[
+    str,
+    typer.Option(
+        help="Sound of recordings and network outputs: auto (that of a file or a stream, never a microphone), none, or a "
+        "microphone: default or hw:1 (Linux), 0 (macOS), the name of a device (Windows)."
+    ),
+]
 
 
 def open_models(
