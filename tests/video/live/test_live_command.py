@@ -169,6 +169,10 @@ def test_no_loop_ends_the_run_with_the_file(clip: Path) -> None:
         ([PATTERN, "--sink", "video.txt"], "video.txt: expected window, virtual, web, null, or a file to record to"),
         ([PATTERN, "--sink", "there.mp4"], "there.mp4: exists already; --overwrite replaces it"),
         ([PATTERN, "--sink", "new.mp4", "--sink", "./new.mp4"], "./new.mp4: two sinks record to this file"),
+        (
+            [PATTERN, "--sink", "hls://on", "--sink", "./on/live.m3u8#bitrate=2M"],
+            "./on/live.m3u8#bitrate=2M: two sinks record to",
+        ),
         (["there.mp4", "--sink", "there.mp4", "--overwrite"], "there.mp4: is the source"),
         (["browser", "--sink", "null"], "the source 'browser' needs the web page: add --sink web"),
         ([PATTERN, "--sink", "null", "--model", "absent"], "absent: no such file, and no bundled model of that name"),

@@ -199,7 +199,7 @@ def test_a_wrong_address_is_one_line_without_the_key(address: str, message: str)
 def test_a_playlist_is_replaced_only_on_request(tmp_path: Path) -> None:
     (tmp_path / "live.m3u8").write_text("precious")
     for address in (f"hls://{tmp_path}", str(tmp_path / "live.m3u8")):
-        with pytest.raises(OutputExistsError, match="already exists; --overwrite replaces it"):
+        with pytest.raises(OutputExistsError, match="exists already; --overwrite replaces it"):
             parse_output(address, StreamSettings())
         assert parse_output(address, StreamSettings(), overwrite=True).muxer == "hls"
 

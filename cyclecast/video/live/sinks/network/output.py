@@ -93,7 +93,7 @@ class NetworkOutput:
         try:
             self._connection = Connection(request, self._size, self._without_secrets)
         except OSError as error:
-            raise OutputError(f"{self.name}: its process cannot be started ({error.strerror})") from error
+            raise OutputError(f"its process cannot be started ({error.strerror})") from error
 
     def _frame_rate(self) -> float:
         recent = self._controls.meter.recent().fps
@@ -115,7 +115,7 @@ class NetworkOutput:
         self._connection, self._sent = None, self.output.sent
         self._reason = connection.failure
         if connection.is_final and not self.output.sent:  # or the server is about to come back
-            raise OutputError(f"{self.name}: {connection.failure}")
+            raise OutputError(connection.failure)
         self._report_loss()
 
     def _report_open(self) -> None:
@@ -160,4 +160,4 @@ class NetworkOutput:
             self._reason = self._reason or connection.failure or ""
         self.output.is_connected = False
         if self._encoder is not None and not self.output.sent:
-            raise OutputError(f"{self.name}: no frame was ever sent ({self._reason or 'the run ended before it was connected'})")
+            raise OutputError(f"no frame was ever sent ({self._reason or 'the run ended before it was connected'})")
