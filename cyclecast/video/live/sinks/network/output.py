@@ -155,9 +155,11 @@ class NetworkOutput:
         self._follow()
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.finish()
+            is_open = connection.is_open
+            connection.finish()  # which kills the process of one that still waits for the server
             self.output.sent = self._sent + connection.sent
-            self._reason = self._reason or connection.failure or ""
+            if is_open:
+                self._reason = self._reason or connection.failure or ""
         self.output.is_connected = False
         if self._encoder is not None and not self.output.sent:
-            raise OutputError(f"no frame was ever sent ({self._reason or 'the run ended before it was connected'})")
+            raise OutputError(f"no frame was ever sent ({self._reason or 'the run ended before the server answered'})")
