@@ -19,8 +19,7 @@ from cyclecast.cli.console import (
     extra,
     print_line,
 )
-from cyclecast.cli.live import print_summary
-from cyclecast.cli.live_inputs import AudioOption, open_models
+from cyclecast.cli.live_inputs import AudioOption, open_models, print_summary
 
 if TYPE_CHECKING:
     from cyclecast.video.live.capture.source_switcher import SourceSwitcher

@@ -199,3 +199,11 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, monkeypatch: pytes
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: absent.mp4: no such file") and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_help_groups_the_options() -> None:
+    printed = run_command("live", "--help").stdout
+    headings = ["Options", "Source", "Network outputs", "Recordings", "Web page", "Control and OBS", "Presets"]
+    places = [printed.index(f"─ {heading} ─") for heading in headings]
+    assert places == sorted(places) and printed.count("─ ") == len(headings) + 1, "and the arguments"
+    assert "--stun" in printed[places[4] : places[5]] and "--obs-audio" in printed[places[5] : places[6]]
