@@ -171,7 +171,7 @@ def _map_paths(key: str, value: Any, ctx: typer.Context, option: Any, convert: C
             return _map_certificates(value, convert)
         if value.startswith("hls://"):  # a folder
             return f"hls://{convert(value[len('hls://') :])}"
-        is_path = not url_scheme(value) and (sink_type(value) == "file" or value.endswith(".m3u8"))
+        is_path = not url_scheme(value) and sink_type(value) in ("file", "hls")
     else:
         is_path = _type_of(ctx, option) is Path
     return convert(value) if is_path else value

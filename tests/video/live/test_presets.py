@@ -39,7 +39,10 @@ def live(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_a_saved_preset_runs_again_and_typed_options_win(folder: Path, tmp_path: Path) -> None:
     preset = folder / "show.toml"
     run = (PATTERN, "-m", "../show/tiny.onnx", "--sink", "null", "--sink", "../show/%04d.mp4", "--seconds", 0.3)
-    done = live(*run, "--target-fps", 25, "--no-loop", "--save-preset", "../show/show.toml")
+    hls = ("--sink", "../show/a.m3u8#bitrate=1M", "--sink", "hls://../show/b")
+    assert live(*run, *hls, "-m", "absent.onnx", "--save-preset", "../show/show.toml").returncode == 1
+    assert tomllib.loads(preset.read_text())["sink"][2:] == ["a.m3u8#bitrate=1M", "hls://b"]
+    done = live(*run, "--target-fps", 25, "--no-loop", "--save-preset", "../show/show.toml", "--overwrite")
     assert done.returncode == 0, done.stderr
     assert tomllib.loads(preset.read_text()) == {
         "source": PATTERN,
