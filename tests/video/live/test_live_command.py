@@ -169,6 +169,8 @@ def test_no_loop_ends_the_run_with_the_file(clip: Path) -> None:
         ([PATTERN, "--sink", "video.txt"], "video.txt: expected window, virtual, web, null, or a file to record to"),
         ([PATTERN, "--sink", "there.mp4"], "there.mp4: exists already; --overwrite replaces it"),
         ([PATTERN, "--sink", "new.mp4", "--sink", "./new.mp4"], "./new.mp4: two sinks record to this file"),
+        ([PATTERN, "--sink", "null", "--save-secrets"], "--save-secrets needs --save-preset FILE"),
+        ([PATTERN, "--sink", "null", "--bitrate", "1"], "bitrate: expected from 50k to 200M (bits per second), got 1"),
         (
             [PATTERN, "--sink", "hls://on", "--sink", "./on/live.m3u8#bitrate=2M"],
             "./on/live.m3u8#bitrate=2M: two sinks record to",

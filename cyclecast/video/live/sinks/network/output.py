@@ -15,7 +15,7 @@ from cyclecast.video.live.capture.client import RETRY_DELAYS_S, STABLE_S
 from cyclecast.video.live.sinks.network.address import OutputAddress, parse_output
 from cyclecast.video.live.sinks.network.connection import Connection
 from cyclecast.video.live.sinks.network.settings import StreamSettings
-from cyclecast.video.live.sinks.sink import OutputState, SessionControls
+from cyclecast.video.live.sinks.sink import MissingSink, OutputState, SessionControls
 from cyclecast.video.live.sound.feed import SoundReader, sound_reader
 from cyclecast.video.live.sources.address import HIDDEN, redacted_text
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -28,7 +28,7 @@ class NetworkOutput:
     """Sends each frame with the time of its capture. The first one sets the size; frames of another size are scaled into it.
 
     It never waits for the network: what a slow one does not take is dropped before it is encoded, and counted. While the source
-    is gone, the repeated frames keep the stream alive. Raises what `parse_output` raises, and OutputError for a folder that
+    is gone, the repeated frames keep the stream alive. Raises what `parse_output` raises, and MissingSink for a folder that
     cannot be written.
     """
 
@@ -52,7 +52,7 @@ class NetworkOutput:
             try:
                 self._target.playlist.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise write_error(error, self.name) from error
+                raise MissingSink(str(write_error(error, self.name))) from error
 
     def show(self, frame: StyledFrame) -> None:
         """Sends one frame, or drops it. Raises OutputError if the output cannot work, however often it is tried."""
