@@ -71,6 +71,9 @@ def test_a_source_is_chosen_in_the_browser(monkeypatch: pytest.MonkeyPatch, tmp_
         assert np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), 1)).shape == (108, 192, 3)
         assert client.get("/thumbnail.jpg", params={"model": "../pencil"}).status_code == 404
         assert isinstance(client.get("/api/cameras").json()["cameras"], list)
+        for on in (True, False):
+            client.post("/api/record", json={"on": on})
+        assert not list(tmp_path.iterdir()), "a recording without a source"
         refused = client.post("/api/source", json={"source": "/no/such.mp4"})
         assert refused.status_code == 409 and refused.json()["error"] == "/no/such.mp4: no such file on this machine"
         assert (
@@ -94,6 +97,7 @@ def test_a_source_is_chosen_in_the_browser(monkeypatch: pytest.MonkeyPatch, tmp_
     printed = run_ui(monkeypatch, visit)
     code, token = tokens
     assert code not in printed and f"?token={token}" in printed and "the source is pattern://160x96@30" in printed
+    assert ".mp4 is not written: there was no frame\n" in printed and printed.count("recorded cyclecast-") == 1
 
 
 def test_a_port_in_use_is_one_line(tiny_model: Path) -> None:
