@@ -123,7 +123,7 @@ def live(
     record_source: Annotated[
         str | None,
         typer.Option(
-            help="Also record the video before it is styled, every captured frame, to this file. Named as those of --sink.",
+            help="Also record the source to this file, before it is styled: every captured frame. Names as for --sink.",
             rich_help_panel=RECORDING,
         ),
     ] = None,
@@ -217,7 +217,9 @@ def live(
     ] = False,
     preset: Annotated[
         Path | None,
-        typer.Option(help="TOML file to take the source and all options from that are not typed here.", rich_help_panel=PRESETS),
+        typer.Option(
+            help="Read the source and all options that are not typed here from this TOML file.", rich_help_panel=PRESETS
+        ),
     ] = None,
     save_preset: Annotated[
         Path | None,
