@@ -22,6 +22,7 @@ from onnx import helper, numpy_helper
 
 from cyclecast.errors import ConfigError, ModelError
 from cyclecast.export.agreement import TOLERANCE, Agreement, center_crop_resize, check_finite, compare_engines
+from cyclecast.export.equalize import equalize_channels
 from cyclecast.export.save import save_model
 from cyclecast.files import atomic_write, check_output
 from cyclecast.runtime.engine import Image, frame_spec
@@ -32,6 +33,7 @@ from cyclecast.spec import METADATA_KEY
 
 CALIBRATION_SIZE = (640, 360)  # (width, height) that photos are cropped and resized to, for models of any size
 MOST_CALIBRATED = 40  # photos that set the ranges; more change little
+EQUALIZED_WITH = 16  # photos that set the factors of channels
 LEAST_PHOTOS = 8
 HELD_OUT = 4  # each fourth photo sets no range, and measures what quantization costs
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -93,6 +95,7 @@ def quantize(
     best = 0.0
     with atomic_write(output, overwrite) as partial, closing(open_engine(model, "onnxruntime", "cpu")) as exact:
         check_finite(model, held_out[:1], [None], "fp32")  # in int8, quantizers would hide NaN
+        equalize_channels(source, calibration[:EQUALIZED_WITH])
         for kept in ATTEMPTS:
             quantized = _quantize_graph(model, source, calibration, kept)
             helper.set_model_props(quantized, {METADATA_KEY: spec.to_json()})

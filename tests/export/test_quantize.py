@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import cyclecast
 from cyclecast.errors import ConfigError, EngineUnavailable, ModelError
 from cyclecast.export.checkpoints import TrainedGenerator
+from cyclecast.export.equalize import equalize_channels, find_groups
 from cyclecast.export.onnx import export_onnx
 from cyclecast.export.quantize import ATTEMPTS, quantize
 from cyclecast.runtime.bench import psnr_db
@@ -153,3 +155,37 @@ def test_what_cannot_be_quantized_is_refused_in_one_line(exact: Path, in_int8: P
         done = run_command("quantize", *arguments, "-o", str(output))
         assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ") and words in done.stderr
     assert not output.exists()
+
+
+def test_channels_of_different_ranges_are_equalized_without_a_change_of_the_output(
+    exact: Path, photos: list[Image], tmp_path: Path
+) -> None:
+    model = onnx.load(str(exact))
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    group = find_groups(model.graph)[0]  # the trunk: every block adds to it
+    assert len(group.producers) > 2 and len(group.consumers) > 2
+    factors = np.geomspace(1, 1000, len(weights[group.producers[0].input[2]])).astype(np.float32)
+    for node in group.producers:
+        weights[node.input[1]] = weights[node.input[1]] / factors[:, None, None, None]
+        weights[node.input[2]] = weights[node.input[2]] / factors
+    for node in group.consumers:
+        weights[node.input[1]] = weights[node.input[1]] * factors[None, :, None, None]
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+    uneven, even = tmp_path / "uneven.onnx", tmp_path / "even.onnx"
+    onnx.save(model, str(uneven))
+    equalize_channels(model, photos)
+    onnx.save(model, str(even))
+    with closing(open_engine(even, "onnxruntime", "cpu")) as equalized, closing(open_engine(uneven, "onnxruntime", "cpu")) as one:
+        assert max(np.abs(equalized.run(photo).astype(int) - one.run(photo)).max() for photo in photos) <= 1
+    after = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    spread = [np.ptp(np.log(np.abs(each[group.producers[0].input[1]]).max((1, 2, 3)))) for each in (weights, after)]
+    assert spread[1] < 0.5 * spread[0]  # the ratio of the largest channel to the smallest one, as a logarithm
+
+
+def test_channels_that_something_else_reads_are_not_scaled(exact: Path) -> None:
+    model = onnx.load(str(exact))
+    groups = find_groups(model.graph)
+    output = groups[-1].consumers[0].input[0]
+    model.graph.node.append(onnx.helper.make_node("Sigmoid", [output], ["read"]))
+    assert len(find_groups(model.graph)) == len(groups) - 1

@@ -126,6 +126,14 @@ def test_flatness_loss_sees_a_grid_on_flat_images() -> None:
     assert flatness_loss(lambda x: x + 0.2 * grid, torch.zeros(3, 3, 64, 64), 20).item() == pytest.approx(0.2 * 3**0.5 / 4, rel=0.05)
 
 
+def test_flatness_loss_sees_a_line_along_the_border_unless_it_is_in_the_margin() -> None:
+    torch.manual_seed(0)
+    line = torch.zeros(1, 1, 96, 96)
+    line[..., 10, :] = 1.0
+    with_line, flat = (flatness_loss(lambda x: x + line, torch.zeros(3, 3, 64, 64), margin).item() for margin in (8, 20))
+    assert with_line > 0.1 > 1e-3 > flat
+
+
 def test_native_size_keeps_the_size_of_texture(tmp_path: Path) -> None:
     rows = np.indices((200, 300))[0]
     cv2.imwrite(str(tmp_path / "stripes.png"), np.where(rows[..., None] % 8 < 4, 255, 0).repeat(3, axis=2).astype(np.uint8))
