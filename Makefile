@@ -56,9 +56,11 @@ $(VENV)/.base: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e .
 	touch $@
 
-# One call, so that the pin of torch applies before another package can request a larger build.
+# One call, so that the pin of torch applies before another package can request a larger build. The tests in browsers need
+# onnxruntime-web, and skip without it.
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[dev]'
+	-$(BIN)/python -m tests.web_runtime
 	touch $@ $(VENV)/.base
 
 clean:

@@ -13,6 +13,7 @@ Importing this package loads neither torch nor an engine.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,7 @@ from cyclecast.errors import (
     EngineError,
     EngineNotInstalled,
     EngineUnavailable,
+    FetchError,
     InputError,
     InputPermissionError,
     Interrupted,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from cyclecast.video.live.styling.frame_stream import FrameStream
     from cyclecast.video.live.styling.styled_frame import StyledFrame
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would report to Microsoft; it reads this when it is loaded
+
 _LAZY = {  # name -> module that it is imported from when it is first used
     "CaptureSettings": "cyclecast.video.live.sources.source",
     "ConversionReport": "cyclecast.video.convert.report",
@@ -78,6 +82,7 @@ __all__ = [
     "EngineError",
     "EngineNotInstalled",
     "EngineUnavailable",
+    "FetchError",
     "FrameStream",
     "Future",
     "Image",
@@ -128,17 +133,19 @@ def load(
     on_build: Callable[[float], None] | None = None,
     threads: int | None = None,
 ) -> Model:
-    """Opens a bundled model by name ("monet"), or an ONNX frame model or a TensorRT plan by path, or one already in memory.
+    """Opens a bundled model by name ("monet"), an ONNX frame model or a TensorRT plan by path, or one already in memory.
 
-    The file is read once: if it is replaced or deleted later, the model stays what it was.
+    The file is read once: if it is replaced or deleted later, the model stays what it was. A model by address ("hf:user/name",
+    "https://…/x.onnx") is fetched the first time and kept; see docs/share.md.
     engine: "auto", "tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "webgpu" or "torch".
     device: "auto" (the best one present), "cpu", "gpu", "gpu:N", "npu", "coreml" or "cuda:N".
     precision: "auto", "int8", "fp32", "bf16" or "fp16".
     on_build: called with the completed share, 0 to 1, while TensorRT builds a plan for a frame size, which may take minutes.
     threads: number of CPU threads that compute; None: the engine's choice.
 
-    Raises ModelError (not a frame model), EngineUnavailable (requested, but not on this machine), ConfigError (an unknown
-    engine; more threads than logical cores; threads for an engine on a GPU).
+    Raises ModelError (not a frame model), FetchError (its address cannot be fetched, or has another file than the first time),
+    EngineUnavailable (requested, but not on this machine), ConfigError (an unknown engine; an address that cannot be used; more
+    threads than logical cores; threads for an engine on a GPU).
     """
     from cyclecast.runtime import model as runtime
 

@@ -8,7 +8,8 @@
     │   ├── OutputExistsError        it exists and overwriting was not allowed; also a FileExistsError
     │   └── OutputPermissionError    this user may not write it; also a PermissionError
     ├── ModelError                   a file is not a model that cyclecast can run, or not a readable checkpoint
-    │   └── MissingModelError        it does not exist; also a FileNotFoundError
+    │   ├── MissingModelError        it does not exist; also a FileNotFoundError
+    │   └── FetchError               it cannot be fetched from its address, or has changed there; also a ConnectionError
     ├── EngineError                  an engine failed to open a model or to run a frame
     │   └── EngineUnavailable        an engine or a device was requested by name and is not on this machine
     │       └── EngineNotInstalled   its Python package is not installed; also a ModuleNotFoundError
@@ -58,6 +59,10 @@ class ModelError(CyclecastError):
 
 class MissingModelError(ModelError, FileNotFoundError):
     """A model or a checkpoint does not exist."""
+
+
+class FetchError(ModelError, ConnectionError):
+    """A model cannot be fetched from its address, or is another one than the first time."""
 
 
 class EngineError(CyclecastError):

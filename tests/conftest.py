@@ -27,6 +27,10 @@ from cyclecast.video.files.writer import VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.scene import Scene, write_sound
 
+# Bytecode is kept, whatever the shell says: four workers import every module, and the tests start many programs.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A background job of a shell ignores Ctrl-C, and `nohup` a hangup, and so do their children; the tests that send them need the
 # default handlers.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,34 +38,49 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 LONGEST_FILES = (  # the longest first: no worker of pytest-xdist gets one of them when the others have nothing left to do
-    "test_verify.py",
     "test_cluster.py",
     "test_benchmarks.py",
-    "test_live_sources.py",
+    "test_verify.py",
     "test_cli.py",
-    "test_evaluate_runs.py",
+    "test_live_sources.py",
     "test_recipes.py",
     "test_reproduce.py",
-    "test_damage.py",
-    "test_export.py",
-    "test_web_browser.py",
-    "test_live.py",
-    "test_reconnect.py",
-    "test_live_command.py",
-    "test_resume.py",
     "test_plans.py",
-    "test_doctor.py",
-    "test_processes.py",
-    "test_state_dicts.py",
+    "test_style.py",
+    "test_evaluate_runs.py",
     "test_docs.py",
+    "test_engines.py",
+    "test_damage.py",
     "test_adopt.py",
+    "test_web_browser.py",
+    "test_live_command.py",
+    "test_processes.py",
+    "test_reconnect.py",
+    "test_export.py",
+    "test_web_connections.py",
     "test_window.py",
+    "test_live.py",
+    "test_doctor.py",
+    "test_more_generators.py",
+    "test_torch_exports.py",
+    "test_generators.py",
+    "test_resume.py",
+    "test_frame_sizes.py",
+    "test_cut.py",
+    "test_teachers.py",
+    "test_sound.py",
+    "test_color.py",
+    "test_state_dicts.py",
 )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps pytest-xdist from sorting the files by their number of tests, which puts a few long tests last."""
+    """Keeps pytest-xdist from sorting the files by their number of tests, which puts a few long tests last.
+
+    Until the tests are collected, there is no garbage worth collecting: libraries keep what they import.
+    """
     config.option.loadscopereorder = False
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
@@ -69,13 +88,17 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:
-    """Lets torch's exporter reuse its table of operators; it builds it anew for each export, half the time of a short one."""
+    """Lets torch's exporter reuse its tables of operators; it builds them anew for each export, half the time of a short one."""
     registration = sys.modules.get("torch.onnx._internal.exporter._registration")
     if registration is not None and not hasattr(registration.ONNXRegistry.from_torchlib, "cache_info"):
         registration.ONNXRegistry.from_torchlib = staticmethod(functools.cache(registration.ONNXRegistry.from_torchlib))
+        operators = functools.cache(sys.modules["torch._export.utils"]._collect_all_valid_cia_ops)  # nobody registers more
+        for module in ("torch.export.exported_program", "torch.export.decomp_utils"):
+            sys.modules[module]._collect_all_valid_cia_ops = operators  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,8 +21,8 @@ import pytest
 
 import cyclecast
 from cyclecast import isolated
+from cyclecast.card import description_from_card, license_from_card, row_from_card
 from cyclecast.cli.console import open_model
-from cyclecast.cli.models import description_from_card, license_from_card
 from cyclecast.contact_sheet import CAPTION, read_first_frame
 from cyclecast.debug import disable_debug_log
 from cyclecast.demo import render_scene
@@ -387,6 +387,7 @@ def test_a_card_names_its_license_or_none() -> None:
     assert license_from_card("# a\n\n| license | CC BY 4.0 |\n") == "CC BY 4.0"
     assert license_from_card("**Licence:** Apache-2.0\n") == "Apache-2.0"
     assert license_from_card("# a\n\nThe license of the data is unknown.\n") is None
+    assert row_from_card("# a\n\n| author | A. Hacker |\n| license | CC0 |\n", "author") == "A. Hacker"
     assert description_from_card("# a\n\n![x](y.jpg)\n\nPaints\nit. And more.\n") == "Paints it."
     assert description_from_card("") == ""
 

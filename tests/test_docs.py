@@ -76,12 +76,20 @@ def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -
         return "needs an encoder or a decoder in hardware"
     if command == "live" and not (options["source"].startswith("pattern://") and {*(options["sink"] or ["window"])} <= {"null"}):
         return "needs a camera, a network or a display: tests/video/live/ runs each source and sink"
+    if any(str(options.get(name)).startswith(("hf:", "https:")) for name in ("model", "to", "index")):
+        return "needs a network: tests/test_hub.py serves styles on this machine"
+    if command == "models" and any(word.startswith("hf:") for word in options["name"] or []):
+        return "needs a network: tests/test_hub.py serves styles on this machine"
     if "tensorrt" in ([engines] if isinstance(engines, str) else engines) or str(options.get("model", "")).endswith(".plan"):
         return "needs an NVIDIA GPU"
     if "webgpu" in engines:
         return "needs a GPU: tests/runtime/test_engines.py runs it where there is one"
     if command == "export" and str(options["checkpoint"]).endswith(".pth"):
         return "needs a file of pytorch-CycleGAN-and-pix2pix: tests/export/test_state_dicts.py makes one"
+    if command == "web-app":
+        return "needs onnxruntime-web: tests/web_app/ runs it"
+    if command == "export" and options["target"] == "web":
+        return "tests/export/test_web.py runs it"
     if command == "train" and "-teacher" in f"{options['config']} {options['settings']}":
         return "takes minutes: tests/training/test_teachers.py trains with these settings"
     return None
@@ -148,6 +156,8 @@ def provide(
         elif command == "models":
             if options["image"] is not None:
                 video(str(options["image"]))
+            if options["index"] is not None:
+                shutil.copyfile(ROOT / "docs" / "styles.json", tmp_path / options["index"])
         elif command == "quantize":
             shutil.copyfile(family_model("frame-skip", "fp32"), tmp_path / options["model"])
             photographs(options["photos"])

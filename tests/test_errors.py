@@ -20,6 +20,7 @@ BUILTINS = {
     "OutputExistsError": FileExistsError,
     "OutputPermissionError": PermissionError,
     "MissingModelError": FileNotFoundError,
+    "FetchError": ConnectionError,
     "EngineNotInstalled": ModuleNotFoundError,
     "MissingExtraError": ModuleNotFoundError,
     "ConfigError": ValueError,

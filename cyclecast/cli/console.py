@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 messages = cast(IO[str], MessageStream())
 console = Console(file=messages, highlight=False, soft_wrap=True)
 
-MODEL = "A bundled model (`cyclecast models` lists them), or the path of an ONNX frame model or plan."
+MODEL = (
+    "A bundled model (`cyclecast models` lists them), the path of an ONNX frame model or plan, or an address: hf:user/name or "
+    "https://…/x.onnx."
+)
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
 EngineOption = Annotated[
     str, typer.Option(help="Engine that runs the model: auto, tensorrt, tensorrt-rtx, openvino, onnxruntime, webgpu or torch.")
@@ -98,9 +103,24 @@ def print_warnings(print_message: Callable[[str], None] | None = None) -> Iterat
         log.removeHandler(handler)
 
 
+@contextmanager
+def print_fetches() -> Iterator[None]:
+    """Prints a line on stderr for the start, the progress and the end of each transfer of a model from an address."""
+    log = logging.getLogger("cyclecast.runtime.remote")
+    handler, level = _PrintedLog(print_line, logging.INFO), log.level
+    handler.addFilter(lambda record: not is_debug_enabled())  # the debug log prints them, too
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+
+
 class _PrintedLog(logging.Handler):
-    def __init__(self, print_message: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, print_message: Callable[[str], None], level: int = logging.WARNING) -> None:
+        super().__init__(level)
         self._print = print_message
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -210,15 +230,28 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+LARGE_LIBRARY = 200  # modules; PyTorch has more than a thousand
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Wraps imports that need an extra. Raises MissingExtraError with the command that installs it."""
+    """Wraps imports that need an extra. Raises MissingExtraError with the command that installs it.
+
+    Pauses the garbage collector, and exempts a large library from it: its modules stay, and each walk over them takes time.
+    """
+    is_enabled, modules = gc.isenabled(), len(sys.modules)
+    gc.disable()
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("cyclecast"):
             raise
         raise MissingExtraError(f"{error.name} is not installed: pip install 'cyclecast[{name}]'") from error
+    finally:
+        if len(sys.modules) - modules >= LARGE_LIBRARY:
+            gc.freeze()
+        if is_enabled:
+            gc.enable()
 
 
 def parse_settings(settings: list[str], option: str = "--set") -> dict[str, str]:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ from cyclecast.cli.console import (
     print_line,
 )
 from cyclecast.cli.quantize import print_quantized, read_photos
+from cyclecast.errors import ConfigError
 
 if TYPE_CHECKING:
     from cyclecast.export.agreement import Agreement
@@ -102,6 +103,13 @@ def export(
     photos: Annotated[
         Path | None, typer.Option(help="Folder of at least 8 photos that set the ranges of int8. Required for --precision int8.")
     ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            help="any, or web: a file that browsers run on WebGPU, and beside it FILE.fp16.onnx, in fp16, if that has at least "
+            "40 dB PSNR."
+        ),
+    ] = "any",
     size: Annotated[str, typer.Option(help="Frame size in pixels: dynamic (any size), or WIDTHxHEIGHT (fixed).")] = "dynamic",
     opset: Annotated[int, typer.Option(help="ONNX opset: 18, 19 or 20.")] = 18,
     keep_colors: Annotated[
@@ -129,7 +137,8 @@ def export(
         raise typer.BadParameter("expected --output FILE.onnx, or --triton FOLDER for a model repository")
     if triton is not None and output is None:
         of_file = (direction, key, norm, batch_norm, gray, upsample, border, skip or None, photos)
-        if (*of_file, precision, size, opset, keep_colors, strength) != (*[None] * 9, "fp32", "dynamic", 18, 0.0, 1.0):
+        settings = (precision, target, size, opset, keep_colors, strength)
+        if (*of_file, *settings) != (*[None] * 9, "fp32", "any", "dynamic", 18, 0.0, 1.0):
             raise typer.BadParameter("the export options need --output: without it, a finished model is added unchanged")
         config = _add_to_repository(str(checkpoint), triton, overwrite)
         return print_json({"output": str(config), "verified": []}) if as_json else None
@@ -140,6 +149,10 @@ def export(
         raise typer.BadParameter("--precision int8 needs photos that set its ranges: add --photos FOLDER")
     if precision not in ("fp32", "fp16", "int8"):
         raise typer.BadParameter(f"--precision: expected fp32, fp16 or int8, got {precision}")
+    if target not in ("any", "web"):
+        raise typer.BadParameter(f"--target: expected any or web, got {target}")
+    if target == "web" and precision != "fp32":
+        raise typer.BadParameter("--target web writes fp32 and fp16: leave --precision out")
     with extra("train"):
         from cyclecast.export.checkpoints import read_generator
         from cyclecast.export.onnx import export_onnx
@@ -167,21 +180,26 @@ def export(
         check=not no_verify,
         on_message=print_line,
     )
+    quantized, web = None, None
     if precision == "int8":
         assert photos is not None
         agreements, quantized = _export_int8(write, output, photos, overwrite)
+    elif target == "web":
+        agreements, web = _export_for_web(write, output, trained, overwrite)
     else:
-        agreements, quantized = write(output, precision=precision, overwrite=overwrite), None
+        agreements = write(output, precision=precision, overwrite=overwrite)
     if triton is not None:
         _add_to_repository(str(output), triton, overwrite)
     if as_json:
         found, verified = ([dataclasses.asdict(part) for part in parts] for parts in (trained.findings, agreements))
         report = {"output": str(output), "direction": trained.direction, "found": found, "verified": verified}
-        return print_json(report | ({"quantized": dataclasses.asdict(quantized)} if quantized else {}))
+        return print_json(report | ({"quantized": dataclasses.asdict(quantized)} if quantized else {}) | (web or {}))
     title = f"{output} in ONNX Runtime against PyTorch, gray levels"
     console.print(agreement_table(agreements, title) if agreements else f"{output}: written, not verified")
     if quantized:
         print_quantized(quantized, output)
+    if web and web["fp16"]:
+        print_line(f"{web['fp16']}: the same in fp16, {web['psnr_db']:.1f} dB PSNR against fp32")
 
 
 def _export_int8(
@@ -201,6 +219,35 @@ def _export_int8(
         exact = Path(folder) / output.name
         agreements = write(exact)
         return agreements, quantize(exact, output, read, overwrite=overwrite, on_message=print_line)
+
+
+def _export_for_web(
+    write: Callable[[Path], list[Agreement]], output: Path, trained: TrainedGenerator, overwrite: bool
+) -> tuple[list[Agreement], dict[str, Any]]:
+    """Writes the model for browsers to `output`, and in fp16 beside it.
+
+    Returns the comparisons of the fp32 file with PyTorch, and the fields of the report: the path of the fp16 file (None if fp16
+    was left out) and its PSNR against fp32.
+    """
+    from cyclecast.export.web import adapt_for_web
+    from cyclecast.files import atomic_write, check_output
+
+    half = output.with_suffix(".fp16.onnx")
+    check_output(output, overwrite)
+    check_output(half, overwrite)
+    if not trained.frames:
+        raise ConfigError(f"{trained.recipe} trains a latent model, which has no input frame: leave --target web out")
+    with tempfile.TemporaryDirectory(prefix="cyclecast-") as folder:
+        exact = Path(folder) / output.name
+        agreements = write(exact)
+        web = adapt_for_web(exact, trained.frames, on_message=lambda line: print_line(line.replace(str(exact), str(output))))
+    for path, precision in ((half, "fp16"), (output, "fp32")):
+        if precision in web.files:
+            with atomic_write(path, overwrite) as new:
+                new.write_bytes(web.files[precision])
+        else:
+            path.unlink(missing_ok=True)  # of an earlier export
+    return agreements, {"fp16": str(half) if "fp16" in web.files else None, "psnr_db": web.psnr_db}
 
 
 def _print_direction(checkpoint: Path, trained: TrainedGenerator, requested: str | None) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import cyclecast
 from cyclecast.cli.console import (
     MODEL,
     DeviceOption,
@@ -21,17 +19,12 @@ from cyclecast.cli.console import (
     StrengthOption,
     ThreadsOption,
     WorkHeightOption,
-    engine_facts,
     print_json,
     print_line,
-    print_warnings,
-    report_build,
 )
-from cyclecast.errors import ConfigError
-from cyclecast.files import read_error
+from cyclecast.cli.live_inputs import check_web_options, open_models, source_address
 
 if TYPE_CHECKING:
-    from cyclecast.runtime.model import Model
     from cyclecast.video.live.session import LiveReport
 
 
@@ -118,6 +111,47 @@ def live(
         bool, typer.Option("--wait", help="Wait for a source that cannot be opened at the start. Default: that is an error.")
     ] = False,
     loop: Annotated[bool, typer.Option(help="When a file ends: play it again, or end the run.")] = True,
+    max_viewers: Annotated[
+        int, typer.Option(min=1, max=100, help="Number of people who may watch the web page at the same time.")
+    ] = 32,
+    viewer_mbps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Bandwidth of each viewer of the web page in Mbit/s, at most. Default: what the resolution needs."
+        ),
+    ] = None,
+    stun: Annotated[
+        str | None,
+        typer.Option(metavar="stun://HOST:3478", help="STUN server for viewers of the web page who are not in this network."),
+    ] = None,
+    turn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="turn://USER:PASSWORD@HOST:3478",
+            envvar="CYCLECAST_TURN",
+            help="TURN server, which relays the video to viewers whom nothing else reaches.",
+        ),
+    ] = None,
+    osc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Receive OSC over UDP: /cyclecast/style, strength, split, mirror, record, snapshot. Without HOST: from this "
+            "machine only. Default: no OSC.",
+        ),
+    ] = None,
+    obs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ws://HOST:4455",
+            help="Set the audio sync offset in OBS to the measured latency. Its password: CYCLECAST_OBS_PASSWORD, or "
+            "ws://PASSWORD@HOST:4455. Default: no OBS.",
+        ),
+    ] = None,
+    obs_audio: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Name of an audio input in OBS. Repeatable. Default: its first microphone."),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
     ] = False,
@@ -129,9 +163,11 @@ def live(
     Example: cyclecast live 0 --model monet --model pencil --sink window --sink virtual
     """
     from cyclecast.video.live.options import LiveOptions
+    from cyclecast.video.live.remotes.registry import remote_openers
     from cyclecast.video.live.session import Session
     from cyclecast.video.live.sinks.recording import Segments
     from cyclecast.video.live.sinks.registry import open_sink
+    from cyclecast.video.live.sinks.web_options import WebOptions
     from cyclecast.video.live.sources.source import CaptureSettings
 
     options = LiveOptions(
@@ -145,16 +181,26 @@ def live(
         verbose=verbose,
     )
     models = model or ["monet"]
+    sinks = sink or ["window"]
+    web_options = WebOptions(stun=stun, turn=turn, max_viewers=max_viewers, viewer_mbps=viewer_mbps)
+    check_web_options(web_options, sinks)
+    remotes = remote_openers(osc, obs, obs_audio or [])
     opener, facts = open_models(models, engine, device, precision, threads)
     session = Session(
         source_address(source, source_file),
         models,
         opener,
-        sink or ["window"],
-        partial(open_sink, overwrite=overwrite, segments=Segments(seconds=segment_seconds, mib=segment_mib)),
+        sinks,
+        partial(
+            open_sink,
+            overwrite=overwrite,
+            segments=Segments(seconds=segment_seconds, mib=segment_mib),
+            web_options=web_options,
+        ),
         CaptureSettings(width, height, fps, loop, patience, wait),
         options,
         print_line,
+        remotes=remotes,
     )
     report = session.run()
     if as_json:
@@ -163,49 +209,6 @@ def live(
         print_summary(report)
     if any(sink_report.failure for sink_report in report.sinks):
         raise typer.Exit(1)
-
-
-def open_models(
-    names: Sequence[str], engine: str, device: str, precision: str, threads: int | None = None
-) -> tuple[Callable[[str], Model], dict[str, str]]:
-    """Reads all models into memory: a file that is replaced or deleted during the run changes nothing.
-
-    Returns the function that opens one, and a dict for the facts about the engine of the first. Raises ModelError if one is
-    missing.
-    """
-    from cyclecast.runtime.model import find_model
-    from cyclecast.runtime.model_file import read_model_file
-
-    files = {name: read_model_file(find_model(name)) for name in names}
-    facts: dict[str, str] = {}
-
-    def load(name: str) -> Model:
-        with print_warnings():
-            loaded = cyclecast.load(files[name], engine, device, precision, report_build(name), threads)
-        if not facts:
-            facts.update(engine_facts(loaded))
-            print_line(f"{loaded.name} on {facts['engine']} {facts['precision']}, {facts['device']}")
-        return loaded
-
-    return load, facts
-
-
-def source_address(source: str | None, source_file: Path | None) -> str:
-    """Returns the address of the source: as typed, from the first line of a file, or the first camera.
-
-    Raises ConfigError if both are given or the file is empty, and InputError if the file cannot be read.
-    """
-    if source_file is None:
-        return source or "0"
-    if source is not None:
-        raise ConfigError("expected SOURCE or --source-file, got both")
-    try:
-        address = source_file.read_text("utf-8", "replace").partition("\n")[0].strip()
-    except OSError as error:
-        raise read_error(error, source_file) from error
-    if not address:
-        raise ConfigError(f"{source_file}: expected the address of a source in the first line")
-    return address
 
 
 def print_summary(report: LiveReport) -> None:

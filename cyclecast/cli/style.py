@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cyclecast.card import clean_line
 from cyclecast.cli.console import (
     JsonOption,
     OverwriteOption,
@@ -86,6 +87,10 @@ def style(
         str | None,
         typer.Option(help="Generator to imitate of a .pth that holds several, such as G_BA. Default: the only one in it."),
     ] = None,
+    author: Annotated[str, typer.Option(help="Your name or pseudonym, for the model's metadata. Default: none.")] = "",
+    license: Annotated[
+        str, typer.Option(help="License of the model, for its metadata, such as CC-BY-4.0 or Apache-2.0. Default: none.")
+    ] = "",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,6 +112,8 @@ def style(
         view=TeacherView(teacher_height, teacher_scale, teacher_shifts),
         color=color,
         key=key,
+        author=clean_line(author),
+        license=clean_line(license),
     )
     with stage_bars() as update, print_warnings():
         report = make_style(

@@ -92,13 +92,14 @@ def quantize(
     held_out = fitted[::HELD_OUT]
     calibration = [photo for index, photo in enumerate(fitted) if index % HELD_OUT][:MOST_CALIBRATED]
     spec = dataclasses.replace(spec, precision="int8")
+    properties = {entry.key: entry.value for entry in source.metadata_props}  # author, license, card
     best = 0.0
     with atomic_write(output, overwrite) as partial, closing(open_engine(model, "onnxruntime", "cpu")) as exact:
         check_finite(model, held_out[:1], [None], "fp32")  # in int8, quantizers would hide NaN
         equalize_channels(source, calibration[:EQUALIZED_WITH])
         for kept in ATTEMPTS:
             quantized = _quantize_graph(model, source, calibration, kept)
-            helper.set_model_props(quantized, {METADATA_KEY: spec.to_json()})
+            helper.set_model_props(quantized, properties | {METADATA_KEY: spec.to_json()})
             save_model(quantized, partial)
             with closing(open_engine(partial, "onnxruntime", "cpu")) as engine:
                 (agreement,) = compare_engines(engine, exact, held_out, [size or CALIBRATION_SIZE])

@@ -11,6 +11,8 @@ MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<?xml")
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the magic number of torch.save before 1.6, pickled
 FIRST_BYTES = b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca"  # the keys of an ONNX file's fields, whose order is free
 HDF5 = b"\x89HDF\r\n\x1a\n"
+ZIP = b"PK\x03\x04"
+PICKLE = b"\x80"  # of protocol 2 and later
 ARCHIVES = {b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 
 Expected = Literal["checkpoint", "onnx"]
@@ -50,23 +52,42 @@ def file_type(path: Path) -> str | None:
     """Returns the type of a file, a key of `NAMES`; None for other types. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         start = file.read(512)
+    if start.startswith(ZIP):
+        return _zip_type(path)
+    if found := _type_of_start(start):
+        return found
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+        return "safetensors"
+    if path.suffix.lower() == ".onnx" or (start[0] == 8 and start[2:3] in (b"\x12", b"\x1a", b'"', b":", b"B")):
+        return "onnx"  # protobuf: the version of the format, then a name or the graph
+    return next((name for magic, name in ARCHIVES.items() if start.startswith(magic)), None)
+
+
+def _type_of_start(start: bytes) -> str | None:
+    """Returns the type of a file that its first bytes show, other than an archive; None for other types."""
     if not start:
         return "empty"
     if start.startswith(LFS):
         return "lfs"
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(MARKUP):
         return "html"
-    if start.startswith(b"PK\x03\x04"):
-        return _zip_type(path)
     if start.startswith(LEGACY_TORCH):
         return "torch"
-    if start.startswith(HDF5):
-        return "keras"
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
-        return "safetensors"
-    if path.suffix.lower() == ".onnx" or (start[0] == 8 and start[2:3] in (b"\x12", b"\x1a", b'"', b":", b"B")):
-        return "onnx"  # protobuf: the version of the format, then a name or the graph
-    return next((name for magic, name in ARCHIVES.items() if start.startswith(magic)), None)
+    return "keras" if start.startswith(HDF5) else None
+
+
+def describe_content(content: bytes) -> str | None:
+    """Returns what the content of a file is, if it is no ONNX model; None if it may be one."""
+    start = content[:512]
+    if found := _type_of_start(start):
+        return NAMES[found]
+    if start.startswith(ZIP):
+        return "a zip archive, such as a PyTorch checkpoint"
+    if start.startswith(PICKLE):
+        return "a Python pickle, which is a program"
+    if any(start.startswith(magic) for magic in ARCHIVES):
+        return "an archive"
+    return None if start[0] in FIRST_BYTES else "not an ONNX model"
 
 
 def describe_wrong_type(path: Path, expected: Expected) -> str | None:

@@ -13,6 +13,7 @@ from cyclecast.runtime.engines import Opener, open_engine
 from cyclecast.runtime.file_type import how_to_convert
 from cyclecast.runtime.model_file import BUNDLED, ModelFile, read_model_file
 from cyclecast.runtime.plan import Size, engine_of_plan
+from cyclecast.runtime.remote import fetch_model, is_remote
 from cyclecast.spec import ModelSpec
 
 
@@ -22,10 +23,12 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(name: str | Path) -> Path:
-    """Finds the file of a bundled model's name or of a path.
+    """Finds the file of a bundled model's name, of a path or of an address, from which it is fetched the first time.
 
-    Raises ModelError if there is none, or if it is neither an ONNX model nor a plan.
+    Raises ModelError if there is none, or if it is neither an ONNX model nor a plan; for an address, see `fetch_model`.
     """
+    if isinstance(name, str) and is_remote(name):
+        return fetch_model(name)
     bundled = bundled_models()
     if str(name) in bundled:
         return bundled[str(name)]
@@ -95,7 +98,7 @@ def load(
     opener: Opener = open_engine,
     threads: int | None = None,
 ) -> Model:
-    """Opens a bundled model by name ("monet"), or an ONNX frame model or a plan by path, or one that is already in memory.
+    """Opens a bundled model by name ("monet"), a frame model or a plan by path or address, or one that is already in memory.
 
     on_build: see `Engine`. The other arguments and the errors: see `open_engine`.
     """

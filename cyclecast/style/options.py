@@ -30,6 +30,11 @@ class StyleOptions:
     key: str | None = None
     """The generator to imitate, if its .pth holds several: its name or a part of it. None: the only one."""
 
+    author: str = ""
+    """Who made the model, for its metadata."""
+    license: str = ""
+    """The license of the model, for its metadata: an SPDX identifier."""
+
     @property
     def allowed_minutes(self) -> float:
         """Minutes that everything may take, unless `steps` is set."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,15 +13,19 @@ import cv2
 import numpy as np
 
 from cyclecast._version import __version__
+from cyclecast.card import MOST_THUMBNAIL, StyleCard
 from cyclecast.files import atomic_write
 from cyclecast.runtime.bench import psnr_db, times_ms
+from cyclecast.runtime.onnx_properties import add_card
 from cyclecast.style.crops import PairFolders
 from cyclecast.style.looks import Look, StyleImages
+from cyclecast.style.options import StyleOptions
 from cyclecast.style.plan import Plan, format_minutes
 from cyclecast.training.evaluate.flicker import structure_kept
 from cyclecast.video.files.images import read_image, write_image
 from cyclecast.video.frame import Image
 from cyclecast.video.scene import Scene
+from cyclecast.video.thumbnail import encode_thumbnail
 
 SHEET_HEIGHT = 320  # pixels of each row of a sheet
 TIMED_FRAMES = 12
@@ -80,9 +85,9 @@ def _resize_to_row(image: Image) -> Image:
     return np.asarray(cv2.resize(image, (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def write_card(path: Path, look: Look, plan: Plan, recipe: str, strength: float, figures: Figures) -> None:
-    """Writes the card of the model, in Markdown. Files are named without their folders: a card is published."""
-    name = path.stem
+def write_card(path: Path, look: Look, plan: Plan, recipe: str, options: StyleOptions, figures: Figures) -> StyleCard:
+    """Writes the card of the model, in Markdown, and returns its facts. It is published, so it names files without folders."""
+    name, strength = path.stem, options.strength
     sources, footage = (", ".join(Path(each).name for each in plan.request[key]) for key in ("look", "footage"))
     rows = {
         "learned from": f"{look} ({sources})",
@@ -92,17 +97,37 @@ def write_card(path: Path, look: Look, plan: Plan, recipe: str, strength: float,
         "time": format_minutes(sum(plan.seconds.values())),
         "speed": f"{figures.ms_per_frame} ms for a frame of 1280x720 on the machine that trained it",
     }
+    rows |= {key: value for key, value in (("author", options.author), ("license", options.license)) if value}
     if figures.psnr_db is not None:
         rows["on pairs not learned from"] = (
             f"{figures.psnr_db:.1f} dB PSNR, SSIM {figures.ssim:.2f} (the source itself: {figures.psnr_db_of_the_source:.1f} dB, "
             f"SSIM {figures.ssim_of_the_source:.2f}; the mean color: {figures.psnr_db_of_the_mean:.1f} dB)"
         )
+    with atomic_write(path, overwrite=True) as partial:
+        partial.write_text(_card_text(name, look, rows), "utf-8")
+    lasting = {key: value for key, value in rows.items() if key not in ("time", "speed")}  # equal runs write equal models
+    return StyleCard(
+        title=name,
+        author=options.author,
+        license=options.license,
+        learned_from=rows["learned from"],
+        text=_card_text(name, look, lasting),
+    )
+
+
+def _card_text(name: str, look: Look, rows: dict[str, str]) -> str:
     table = "\n".join(f"| {key} | {value.replace('|', '&#124;')} |" for key, value in rows.items())
     rights = "style images" if isinstance(look, StyleImages) else "targets"
-    text = (
+    return (
         f"# {name}\n\nPaints video frames {look.manner}.\n\n![Before and after](<{name}.jpg>)\n\n| | |\n|---|---|\n{table}\n\n"
         f"Whether the model may be published depends on the rights in the {rights} and the footage.\n\n"
         f"Made by cyclecast {__version__}. Run it: `cyclecast live 0 --model {shlex.quote(f'{name}.onnx')}`\n"
     )
-    with atomic_write(path, overwrite=True) as partial:
-        partial.write_text(text, "utf-8")
+
+
+def write_properties(model: Path, card: StyleCard, frame: Image, styled: Image) -> None:
+    """Adds the card, with a thumbnail of a frame before and after, to the metadata of a frame model."""
+    card = dataclasses.replace(card, height=min(frame.shape[:2]), thumbnail=encode_thumbnail([frame, styled], MOST_THUMBNAIL))
+    content = add_card(model, model.read_bytes(), card)
+    with atomic_write(model, overwrite=True) as partial:
+        partial.write_bytes(content)

@@ -37,7 +37,7 @@ from cyclecast.style.plan import (
     steps_in,
     training_config,
 )
-from cyclecast.style.result import Figures, measure, write_card, write_sheet
+from cyclecast.style.result import Figures, measure, write_card, write_properties, write_sheet
 from cyclecast.style.stills import read_opaque
 from cyclecast.style.teacher import PairMaker, convert_teacher
 from cyclecast.training import checkpoint
@@ -265,9 +265,12 @@ class Stages:
         plan.save(folder.plan_file)
         export_onnx(trained, folder.output, strength=options.strength, overwrite=True)
         with cyclecast.load(folder.output) as model:
-            write_sheet(folder.sheet, [read_opaque(path) for path in self._sheet_frames()], model)
+            frames = [read_opaque(path) for path in self._sheet_frames()]
+            write_sheet(folder.sheet, frames, model)
+            styled = model(frames[0])
             figures = measure(model, self.pairs.held_out)
-        write_card(folder.card, self.look, plan, recipe_of(self.look), options.strength, figures)
+        card = write_card(folder.card, self.look, plan, recipe_of(self.look), options, figures)
+        write_properties(folder.output, card, frames[0], styled)
         plan.is_finished = True
         return figures
 

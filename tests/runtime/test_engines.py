@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -504,6 +505,14 @@ def test_auto_runs_bundled_models_in_int8(tmp_path: Path) -> None:
 def test_an_unknown_name_lists_the_bundled_models() -> None:
     with pytest.raises(ModelError, match="manet: no such file, and no bundled model .*monet"):
         load("manet")
+
+
+def test_onnxruntime_loads_without_telemetry(tiny_model: Path, tmp_path: Path) -> None:
+    program = "import sys, cyclecast\ncyclecast.load(sys.argv[1], 'onnxruntime', 'cpu').close()"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY")  # importing cyclecast has set it in this process
+    subprocess.run([sys.executable, "-c", program, str(tiny_model)], env=environment, check=True)
+    assert not list(tmp_path.rglob(".onnxruntime"))  # where it keeps a number of this device, and what it will send
 
 
 def test_openvino_loads_without_telemetry(tiny_model: Path) -> None:

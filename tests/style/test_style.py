@@ -19,6 +19,7 @@ import pytest
 import cyclecast
 from cyclecast.errors import Interrupted
 from cyclecast.export.onnx import export_onnx
+from cyclecast.runtime.onnx_properties import read_card
 from cyclecast.style import StyleOptions, crops, make_style, plan, result, stages
 from cyclecast.style.folder import StyleFolder
 from cyclecast.training import checkpoint
@@ -28,6 +29,8 @@ from cyclecast.video.scene import Scene
 from tests.commands import run_command
 from tests.conftest import different
 from tests.style.conftest import read, small_training_config
+
+OWNER = ("--author", "Zoë", "--license", "CC-BY-4.0")
 
 
 def options(**settings: Any) -> StyleOptions:
@@ -83,7 +86,9 @@ def finished(photos: Path, negatives: Path, tmp_path_factory: pytest.TempPathFac
             export_patch.setattr(stages, "export_onnx", write_half)
             make_style([], output, pairs=(photos, negatives), options=options(steps=4))
         assert output.exists()
-        done = run_command("style", "--pairs", photos, negatives, "--steps", 4, "--preset", "nano", "--json", "-o", output)
+        done = run_command(
+            "style", "--pairs", photos, negatives, "--steps", 4, "--preset", "nano", "--json", "-o", output, *OWNER
+        )
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
@@ -99,6 +104,10 @@ def test_a_command_writes_model_card_sheet_and_page(finished: dict[str, Any], ph
     assert Path(finished["page"]).is_file()
     assert (finished["steps"], finished["pairs"], finished["recipe"]) == (4, 6, "supervised")
     assert finished["figures"]["ms_per_frame"] > 1
+    inside = read_card("model", Path(finished["output"]).read_bytes())  # the file alone explains itself
+    assert (inside.author, inside.license, inside.title) == ("Zoë", "CC-BY-4.0", "cut 1.0 é")
+    assert inside.height == min(frame.shape[:2]) and len(inside.thumbnail) > 1000
+    assert "6 pairs" in inside.text and "| license | CC-BY-4.0 |" in inside.text and "| speed |" not in inside.text
 
 
 def test_a_killed_run_resumes_to_the_same_weights(

@@ -23,6 +23,7 @@ class Recorder:
     def __init__(self, sinks: SinkGroup, controls: SessionControls) -> None:
         self._sinks, self._controls = sinks, controls
         self._current: tuple[Path, SinkWorker] | None = None
+        self._saved: tuple[float, Path] | None = None  # when the frame was captured, and its file
         self._lock = threading.Lock()
 
     @property
@@ -46,13 +47,22 @@ class Recorder:
                     self._controls.report(f"recorded {path}")
             return self.path
 
+    @property
+    def last_snapshot(self) -> Path | None:
+        """The file of the last snapshot; None if there is none."""
+        return None if self._saved is None else self._saved[1]
+
     def save_snapshot(self, frame: StyledFrame | None) -> Path:
-        """Saves a frame as a PNG. Raises OutputError if there is none or it cannot be written."""
+        """Saves a frame as a PNG; the same frame again returns the same file. OutputError if none exists or writing fails."""
         if frame is None:
             raise OutputError("there is no frame yet")
-        path = unused_path(".png")
-        with atomic_write(path) as partial:
-            write_image(partial, frame.image)
+        with self._lock:
+            if self._saved is not None and self._saved[0] == frame.at and self._saved[1].exists():
+                return self._saved[1]
+            path = unused_path(".png")
+            with atomic_write(path) as partial:
+                write_image(partial, frame.image)
+            self._saved = frame.at, path
         self._controls.report(f"saved {path}")
         return path
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from cyclecast.errors import ConfigError, OutputError
 from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.control_queue import ControlQueue
 from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Percentiles
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.recorder import Recorder
+from cyclecast.video.live.remotes.remote import Remote, RemoteOpener
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
 from cyclecast.video.live.sinks.recording import check_files
@@ -63,6 +65,7 @@ class Session:
     """A live run. Call `run` once, from the main thread. Everything else is for the sinks and may come from any thread.
 
     source: as `open_stream`, or "browser" with a web sink. models: names for `opener`. sinks: addresses for `open_sink`.
+    remotes: programs outside that control the run, or that it controls.
     Raises InputError, ModelError, EngineError, OutputError or ConfigError, each in one line.
     """
 
@@ -76,6 +79,7 @@ class Session:
         capture_settings: CaptureSettings | None = None,
         options: LiveOptions | None = None,
         on_message: OnMessage | None = None,
+        remotes: Sequence[RemoteOpener] = (),
     ) -> None:
         if source == BROWSER and not any(sink_name(address) == "web" for address in sinks):
             raise ConfigError("the source 'browser' needs the web page: add --sink web")
@@ -92,9 +96,14 @@ class Session:
         self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
         self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
         self._recorder = Recorder(self._sinks, self)
+        self.queue = ControlQueue(self)
+        self._remotes: list[Remote] = []
         try:
             self._open_sinks(sinks, open_sink)
+            for open_remote in remotes:
+                self._remotes.append(open_remote(self))
         except BaseException:
+            self._close_controls()
             self._sinks.close()
             self._stream.close()
             raise
@@ -125,11 +134,17 @@ class Session:
             styling.join(MODEL_TIMEOUT_S)
         finally:
             self._stop.set()
+            self._close_controls()
             self._sinks.close()
             self._stream.close(model=not styling.is_alive())
         if self._failure is not None:
             raise self._failure
         return self._report()
+
+    def _close_controls(self) -> None:
+        for remote in self._remotes:
+            remote.close()
+        self.queue.close()
 
     def _watch_clock(self) -> None:
         """Returns when the run must end."""
@@ -193,6 +208,11 @@ class Session:
     def recording(self) -> Path | None:
         """As `SessionControls.recording`."""
         return self._recorder.path
+
+    @property
+    def last_snapshot(self) -> Path | None:
+        """As `SessionControls.last_snapshot`."""
+        return self._recorder.last_snapshot
 
     @property
     def failures(self) -> list[str]:

@@ -18,6 +18,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.sink import SessionControls, Sink
+from cyclecast.video.live.sinks.web_options import WebOptions
 from cyclecast.video.live.styling.open_model import BorrowedModel
 from tests.conftest import Negative, Same
 
@@ -76,14 +77,18 @@ class Served:
 
 @contextmanager
 def serving(
-    source: str = PATTERN, styles: Sequence[str] = ("same", "swapped"), address: str = LOOPBACK, **options: Any
+    source: str = PATTERN,
+    styles: Sequence[str] = ("same", "swapped"),
+    address: str = LOOPBACK,
+    web_options: WebOptions | None = None,
+    **options: Any,
 ) -> Iterator[Served]:
     """Runs while the context lasts; waits for the first frame unless the source is a browser."""
     pages: list[WebPage] = []
     messages: list[str] = []
 
     def open_sink(address: str, controls: SessionControls) -> Sink:
-        pages.append(WebPage(address, controls))
+        pages.append(WebPage(address, controls, web_options))
         return pages[0]
 
     def opener(name: str) -> BorrowedModel:

@@ -186,7 +186,7 @@ def test_a_model_s_file_that_changes_during_a_run_changes_nothing(
 
 
 def test_a_run_switches_to_a_model_whose_file_is_gone(tiny_model: Path, tmp_path: Path) -> None:
-    from cyclecast.cli.live import open_models
+    from cyclecast.cli.live_inputs import open_models
 
     paths = [tmp_path / "one.onnx", tmp_path / "other.onnx"]
     for path in paths:

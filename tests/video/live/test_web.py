@@ -115,12 +115,12 @@ def test_mirror_flips_the_video(served: Served) -> None:
 def test_the_strength_is_the_same_for_all_viewers() -> None:
     with serving(styles=("negative",), strength=0.5) as served:
         assert served.state()["strength"] == 0.5
-        assert served.post("/api/strength", strength=0).status_code == 204
+        assert served.post("/api/strength", strength=0).status_code == 200
         eventually(lambda: read_clock(snapshot_of(served)), "the source, with its clock")
         with mjpeg(served, viewer="one") as one, mjpeg(served, viewer="two") as two:
             assert served.state("one")["strength"] == served.state("two")["strength"] == 0
             assert read_clock(next(one)) is not None and read_clock(next(two)) is not None
-            assert served.post("/api/strength", strength=1).status_code == 204
+            assert served.post("/api/strength", strength=1).status_code == 200
             eventually(lambda: read_clock(next(one)) is None, "the styled frame for the first viewer")
             eventually(lambda: read_clock(next(two)) is None, "the styled frame for the second viewer")
         assert served.state()["strength"] == 1
@@ -162,11 +162,11 @@ def test_simultaneous_requests_start_and_stop_one_recording(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for number in range(1, 4):
-        assert at_the_same_time(4, lambda: served.post("/api/record", on=True)) == [204] * 4
+        assert at_the_same_time(4, lambda: served.post("/api/record", on=True)) == [200] * 4
         name, shown = served.state()["recording"], served.state()["shown"]
         assert name is not None
         eventually(partial(has_shown, served, shown + 8), "frames to record")
-        assert at_the_same_time(4, lambda: served.post("/api/record", on=False)) == [204] * 4
+        assert at_the_same_time(4, lambda: served.post("/api/record", on=False)) == [200] * 4
         assert served.state()["recording"] is None
         assert len(list(tmp_path.iterdir())) == number
         with av.open(tmp_path / name) as video:
@@ -177,19 +177,19 @@ def test_two_viewers_want_the_same_recording(served: Served, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     with mjpeg(served, viewer="one") as first, mjpeg(served, viewer="two") as second:
         next(first), next(second)
-        assert served.post("/api/record", on=True).status_code == 204
+        assert served.post("/api/record", on=True).status_code == 200
         name = served.state("one")["recording"]
-        assert served.post("/api/record", on=True).status_code == 204  # the other viewer has not seen yet that it runs
+        assert served.post("/api/record", on=True).status_code == 200  # the other viewer has not seen yet that it runs
         assert served.state("one")["recording"] == served.state("two")["recording"] == name and name is not None
-        assert served.post("/api/record", on=False).status_code == 204
-        assert served.post("/api/record", on=False).status_code == 204
+        assert served.post("/api/record", on=False).status_code == 200
+        assert served.post("/api/record", on=False).status_code == 200
         assert served.state("one")["recording"] is served.state("two")["recording"] is None
     assert len(list(tmp_path.iterdir())) <= 1
 
 
 def test_simultaneous_requests_to_mirror_agree(served: Served) -> None:
     for on in (True, False):
-        assert at_the_same_time(4, partial(served.post, "/api/mirror", on=on)) == [204] * 4
+        assert at_the_same_time(4, partial(served.post, "/api/mirror", on=on)) == [200] * 4
         assert served.state()["mirror"] is on
     eventually(lambda: read_clock(snapshot_of(served)), "the clock on the left again")
 
@@ -209,9 +209,9 @@ def test_mjpeg_sends_new_frames_in_order(served: Served) -> None:
 def test_each_viewer_has_a_slider_of_its_own() -> None:
     with serving(styles=("negative",)) as served, mjpeg(served, viewer="a", split=1) as one, mjpeg(served, viewer="b") as other:
         assert read_clock(next(one)) is not None and read_clock(next(other)) is None
-        assert served.post("/api/split", viewer="b", split=1.0).status_code == 204
+        assert served.post("/api/split", viewer="b", split=1.0).status_code == 200
         eventually(lambda: read_clock(next(other)) is not None, "the source on the other page")
-        assert served.post("/api/split", viewer="a", split=None).status_code == 204
+        assert served.post("/api/split", viewer="a", split=None).status_code == 200
         eventually(lambda: read_clock(next(one)) is None, "the styled frame on the first page")
         assert read_clock(next(other)) is not None
         nobody = served.post("/api/split", viewer="nobody", split=0.5)

@@ -488,3 +488,37 @@ def test_the_page_reports_the_end_of_the_run_and_reconnects_to_the_next(browser:
         announced = browser.run("return announced")
         assert announced[-1] == "live" and all(now != then for then, now in itertools.pairwise(announced)), "each state once"
         browser.driver.get("about:blank")
+
+
+def test_the_page_for_obs_shows_the_video_alone_and_reconnects(browser: Browser) -> None:
+    token = "?token=a-token-for-obs"
+
+    def screenshot() -> Image:
+        """Returns the whole page, (H, W, 4) uint8 BGRA; what it leaves open is transparent."""
+        data = browser.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
+        return np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED), np.uint8)
+
+    def is_video(image: Image) -> bool:  # 4:3 in the middle of a wide page
+        return bool(image.shape[2] == 4 and (image[:, :200, 3] == 0).all() and (image[20:-20, 400:800, 3] == 255).all())
+
+    browser.resize(1200, 480)
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.driver.execute_cdp_cmd("Emulation.setDefaultBackgroundColorOverride", {"color": {"r": 0, "g": 0, "b": 0, "a": 0}})
+    try:
+        with serving(styles=("swapped",), address=LOOPBACK + token) as served:
+            browser.driver.get(f"{served.origin}/obs{token}")
+            assert browser.driver.get_cookies() == [], "the token of the address is enough"
+            eventually(lambda: browser.halves() == (True, True), "the styled video")
+            assert browser.text("transport") == "" and browser.run("return document.body.innerText.trim()") == ""
+            eventually(lambda: is_video(screenshot()), "the video, opaque, with transparent bars")
+            served.session.queue.set_split(0.5)
+            eventually(lambda: browser.halves() == (False, True), "the split view of the run")
+            served.session.queue.set_split(None)
+            eventually(lambda: browser.halves() == (True, True), "the style alone")
+            address = served.page.url.replace("http", "web")
+        eventually(lambda: screenshot().shape[2] == 4 and not screenshot()[..., 3].any(), "nothing after the end of the run")
+        with serving(styles=("same",), address=address):
+            eventually(lambda: browser.halves() == (False, False), "the video of the next run")
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setDefaultBackgroundColorOverride", {})
+        browser.driver.get("about:blank")

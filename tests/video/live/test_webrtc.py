@@ -148,7 +148,7 @@ def test_a_viewer_sees_the_style_and_its_own_slider() -> None:
             assert (await post(served, "/api/model", name="swapped")).status_code == 204
             await until(lambda: is_now(one, (True, True)), "the style")
             await until(lambda: is_now(other, (False, True)), "the source on the left of the other's slider")
-            assert (await post(served, "/api/split", viewer="one", split=1.0)).status_code == 204
+            assert (await post(served, "/api/split", viewer="one", split=1.0)).status_code == 200
             await until(lambda: is_now(one, (False, False)), "the source alone")
             await until(lambda: is_now(other, (False, True)), "the other's slider as it was")
 

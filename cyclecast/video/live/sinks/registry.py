@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclecast.video.live.sinks.recording import Recording, Segments
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls, Sink, SinkOpener, sink_name
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera
+from cyclecast.video.live.sinks.web_options import WebOptions
 from cyclecast.video.live.sinks.window import Window
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
@@ -23,12 +24,12 @@ class Null:
     def close(self) -> None: ...
 
 
-def _web(address: str, controls: SessionControls) -> Sink:
+def _web(address: str, controls: SessionControls, options: WebOptions | None = None) -> Sink:
     try:
         from cyclecast.video.live.sinks.web import WebPage
     except ModuleNotFoundError as error:
         raise MissingSink(f"{error.name} is not installed: pip install 'cyclecast[web]'") from error
-    return WebPage(address, controls)
+    return WebPage(address, controls, options)
 
 
 SINKS: dict[str, SinkOpener] = {
@@ -40,13 +41,21 @@ SINKS: dict[str, SinkOpener] = {
 }
 
 
-def open_sink(address: str, controls: SessionControls, overwrite: bool = False, segments: Segments | None = None) -> Sink:
+def open_sink(
+    address: str,
+    controls: SessionControls,
+    overwrite: bool = False,
+    segments: Segments | None = None,
+    web_options: WebOptions | None = None,
+) -> Sink:
     """Opens a sink from its address. overwrite: a recording may replace an existing file. segments: when it begins another one.
 
     Raises MissingSink, another OutputError, or ConfigError, in one line, if that fails.
     """
     name = sink_type(address)
-    return Recording(address, controls, overwrite, segments) if name == "file" else SINKS[name](address, controls)
+    if name == "file":
+        return Recording(address, controls, overwrite, segments)
+    return _web(address, controls, web_options) if name == "web" else SINKS[name](address, controls)
 
 
 def sink_type(address: str) -> str:

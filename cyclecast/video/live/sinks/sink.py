@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cyclecast.errors import OutputError
+from cyclecast.video.live.control_queue import ControlQueue
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.styling.stream import Feed
 from cyclecast.video.live.styling.style_switcher import StyleSwitcher
@@ -48,10 +49,17 @@ class SessionControls(Protocol):
     feed: Feed
     newest: StyledFrame | None
     """The last styled frame."""
+    queue: ControlQueue
+    """What keys, buttons and programs change goes through it."""
 
     @property
     def recording(self) -> Path | None:
         """The file that `set_recording` records to; None while it is off."""
+        ...
+
+    @property
+    def last_snapshot(self) -> Path | None:
+        """The file of the last snapshot; None if there is none."""
         ...
 
     @property
@@ -65,7 +73,10 @@ class SessionControls(Protocol):
         ...
 
     def snapshot(self) -> Path:
-        """Saves the newest frame as a PNG in the current folder. Raises OutputError if none exists or it cannot be written."""
+        """Saves the newest frame as a PNG in the current folder; the same frame twice is one file.
+
+        Raises OutputError if there is no frame or it cannot be written.
+        """
         ...
 
     def set_recording(self, on: bool) -> Path | None:

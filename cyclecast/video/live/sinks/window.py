@@ -62,7 +62,6 @@ class Window:
         self._figures, self._figures_until = "", 0.0
         self._recording: Path | None = None
         self._recording_since = 0.0
-        self._split = 0.5  # where the split view will be when it is turned on
         self._is_closed = False
         self._failure: str | None = None
         self._is_shown = threading.Event()  # the window has shown every frame that it got
@@ -187,33 +186,30 @@ class Window:
 
     def _handle(self, key: str) -> None:
         """Does what a key stands for. Raises CyclecastError if that fails."""
-        switcher = self._controls.switcher
+        queue, models = self._controls.queue, self._controls.switcher.models
         match key:
             case "n" | "p":
-                switcher.request_next_model(1 if key == "n" else -1)
-                if len(switcher.models) == 1:
+                queue.step_style(1 if key == "n" else -1).result()
+                if len(models) == 1:
                     self._show_note("there is one model only")
             case key if key.isdigit() and key != "0":
-                if int(key) > len(switcher.models):
+                if int(key) > len(models):
                     self._show_note(f"there is no model {key}")
                 else:
-                    switcher.request_model(switcher.models[int(key) - 1])
+                    queue.set_style(int(key)).result()
             case "[" | "]" | "-" | "+" | "=":
-                step = -STRENGTH_STEP if key in "[-" else STRENGTH_STEP
-                switcher.request_strength(min(max(round(switcher.strength + step, 2), 0.0), 1.0))
-                self._show_note(f"strength {switcher.strength:.2g}")
+                strength = queue.step_strength(-STRENGTH_STEP if key in "[-" else STRENGTH_STEP).result()
+                self._show_note(f"strength {strength:.2g}")
             case "s":
-                switcher.split = self._split if switcher.split is None else None
+                queue.toggle_split().result()
             case "left" | "right" | "," | ".":
-                step = SPLIT_STEP if key in (RIGHT, ".") else -SPLIT_STEP
-                split = (self._split if switcher.split is None else switcher.split) + step
-                switcher.split = self._split = min(max(split, 0.0), 1.0)
+                queue.step_split(SPLIT_STEP if key in (RIGHT, ".") else -SPLIT_STEP).result()
             case "m":
-                switcher.mirror = not switcher.mirror
+                queue.set_mirror(None).result()
             case " " | "c":
-                self._show_note(f"saved {self._controls.snapshot().name}")
+                self._show_note(f"saved {queue.save_snapshot().result().name}")
             case "r":
-                path = self._controls.set_recording(self._controls.recording is None)
+                path = queue.set_recording(None).result()
                 self._show_note(f"recording to {path.name}" if path else "recorded")
             case key if key in QUIT_KEYS:
                 self._quit()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Security
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 
+from cyclecast._version import __version__
 from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.assets import content_security_policy, inlined_page
+from cyclecast.video.live.sinks.web.control_api import Failure, control_router
 from cyclecast.video.live.sinks.web.error_handlers import add_error_handlers
 from cyclecast.video.live.sinks.web.metrics import CONTENT_TYPE, Metrics
 from cyclecast.video.live.sinks.web.mjpeg import MjpegResponse
-from cyclecast.video.live.sinks.web.state import run_state
+from cyclecast.video.live.sinks.web.state import RunState, run_state
 from cyclecast.video.live.sinks.web.view import Views
 from cyclecast.video.live.sinks.web.viewers import Viewer, Viewers
 from cyclecast.video.live.sinks.web.webrtc import PeerConnections
+from cyclecast.video.live.sinks.web_options import WebOptions
 
 Split = float | None
 """As `StyledFrame.split`."""
@@ -28,57 +31,52 @@ Split = float | None
 SplitQuery = Annotated[Split, Query(ge=0, le=1)]
 
 
+class PngResponse(Response):
+    """An image; for the description of the API."""
+
+    media_type = "image/png"
+
+
 class OfferRequest(BaseModel):
-    """A WebRTC offer; `viewer` is the page's own id, `split` where its slider is."""
+    """A WebRTC offer; `viewer` is the page's own id, `split` where its slider is, unless it follows the run's split view."""
 
     sdp: str = Field(max_length=60_000)
     type: Literal["offer"]
     viewer: str = Field("", max_length=64)
     split: Split = Field(None, ge=0, le=1)
+    follows_run: bool = False
 
 
-class ModelRequest(BaseModel):
-    """The name of the model to switch to."""
-
-    name: str = Field(max_length=4096)
-
-
-class StrengthRequest(BaseModel):
-    """The share of the styled frame in the output, from 0 to 1."""
-
-    strength: float = Field(ge=0, le=1)
-
-
-class SwitchRequest(BaseModel):
-    """The state that is wanted: sent twice, or by two viewers, it has the same effect as sent once."""
-
-    on: bool
-
-
-class SplitRequest(BaseModel):
-    """Where to move one viewer's slider; null turns the comparison off."""
-
-    viewer: str = Field(max_length=64)
-    split: Split = Field(None, ge=0, le=1)
-
-
-def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> FastAPI:
+def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnections, options: WebOptions) -> FastAPI:
     """Builds the app, for the event loop of `viewers` and `peers`."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    add_page(app)
+    app = FastAPI(
+        title="cyclecast live",
+        version=__version__,
+        summary="Controls a live run. A POST needs the header Origin with the address of the page.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses={
+            401: {"model": Failure, "description": "The token is missing or wrong."},
+            422: {"model": Failure, "description": "A value is invalid."},
+        },
+        dependencies=[Security(HTTPBearer(auto_error=False, description="The token of the page, if it has one."))],
+    )
+    add_page(app, "/", "page.html")
+    add_page(app, "/obs", "obs.html")  # the video alone, for OBS
     add_state(app, controls, viewers, peers)
-    add_controls(app, controls, viewers)
-    add_video(app, controls, viewers, peers)
+    app.include_router(control_router(controls, viewers))
+    add_video(app, controls, viewers, peers, options)
     add_error_handlers(app, controls)
     return app
 
 
-def add_page(app: FastAPI) -> None:
-    """Adds GET /, the page."""
-    page = inlined_page()
+def add_page(app: FastAPI, path: str, name: str) -> None:
+    """Adds GET of a page of the folder static."""
+    page = inlined_page(name)
     headers = {"Content-Security-Policy": content_security_policy(page)}
 
-    @app.get("/")
+    @app.get(path, include_in_schema=False)
     async def index() -> Response:
         return HTMLResponse(page, headers=headers)
 
@@ -87,54 +85,33 @@ def add_state(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
     """Adds GET /api/state for the page, /metrics for Prometheus, /healthz for a supervisor of the process."""
     metrics = Metrics(controls, viewers)
 
-    @app.get("/api/state")
+    @app.get("/api/state", summary="The state of the run", response_model=RunState, tags=["control"])
     async def state(viewer: str = "") -> dict[str, Any]:
         is_sending = bool(viewer) and peers.camera_viewer == viewer
         return run_state(controls, viewers) | {"watching": viewers.is_watching(viewer), "sending": is_sending}
 
-    @app.get("/metrics")
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    @app.get("/healthz")
+    @app.get("/healthz", summary="Whether the server answers; needs no token")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
 
-def add_controls(app: FastAPI, controls: SessionControls, viewers: Viewers) -> None:
-    """Adds POST /api/...: each request says what is wanted, never `toggle`."""
-
-    @app.post("/api/model", status_code=204)
-    async def model(request: ModelRequest) -> None:
-        controls.switcher.request_model(request.name)
-
-    @app.post("/api/strength", status_code=204)
-    async def strength(request: StrengthRequest) -> None:
-        controls.switcher.request_strength(request.strength)
-
-    @app.post("/api/mirror", status_code=204)
-    async def mirror(request: SwitchRequest) -> None:
-        controls.switcher.mirror = request.on
-
-    @app.post("/api/record", status_code=204)
-    async def record(request: SwitchRequest) -> None:
-        await asyncio.to_thread(controls.set_recording, request.on)
-
-    @app.post("/api/split", status_code=204)
-    async def split(request: SplitRequest) -> None:
-        if not viewers.set_split(request.viewer, request.split):
-            raise HTTPException(404, "no viewer with this id is watching")
-
-
-def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> None:
+def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections, options: WebOptions) -> None:
     """Adds POST /offer and GET /stream.mjpg, which send the video, POST /camera, which receives one, and GET /snapshot.png."""
 
-    @app.post("/offer")
+    @app.get("/api/ice", include_in_schema=False)
+    async def ice() -> dict[str, Any]:
+        return {"iceServers": options.ice_servers()}
+
+    @app.post("/offer", include_in_schema=False)
     async def offer(request: OfferRequest) -> dict[str, str]:
-        sdp = await peers.send_video(request.sdp, Viewer(request.viewer, "webrtc", request.split))
+        sdp = await peers.send_video(request.sdp, Viewer(request.viewer, "webrtc", request.split, request.follows_run))
         return {"sdp": sdp, "type": "answer"}
 
-    @app.post("/camera")
+    @app.post("/camera", include_in_schema=False)
     async def camera(request: OfferRequest) -> dict[str, str]:
         if not isinstance(controls.feed, PushFeed):
             source = controls.feed.name
@@ -142,13 +119,13 @@ def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
         sdp = await peers.receive_camera(request.sdp, request.viewer, controls.feed)
         return {"sdp": sdp, "type": "answer"}
 
-    @app.get("/stream.mjpg")
-    async def mjpeg(viewer: str = "", split: SplitQuery = None) -> Response:
-        return MjpegResponse(viewers, Viewer(viewer[:64], "mjpeg", split))
+    @app.get("/stream.mjpg", summary="The video as MJPEG", response_class=StreamingResponse)
+    async def mjpeg(viewer: str = "", split: SplitQuery = None, follows_run: bool = False) -> Response:
+        return MjpegResponse(viewers, Viewer(viewer[:64], "mjpeg", split, follows_run), options.viewer_bitrate)
 
     snapshots = Views()
 
-    @app.get("/snapshot.png")
+    @app.get("/snapshot.png", summary="The newest frame", response_class=PngResponse)
     async def snapshot(split: SplitQuery = None) -> Response:
         if controls.newest is None:
             raise HTTPException(409, "there is no frame yet")

@@ -15,12 +15,15 @@ BOUNDARY = b"frame"
 
 
 class MjpegResponse(Response):
-    """Sends frames as fast as this viewer receives them. TooManyViewers from the constructor if there is no room."""
+    """Sends frames as fast as this viewer receives them. TooManyViewers from the constructor if there is no room.
 
-    def __init__(self, viewers: Viewers, viewer: Viewer) -> None:
+    max_bitrate: bits per second, at most; frames are skipped for it. None: no limit.
+    """
+
+    def __init__(self, viewers: Viewers, viewer: Viewer, max_bitrate: float | None = None) -> None:
         super().__init__(media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}")
         del self.headers["content-length"]
-        self._viewers, self._viewer = viewers, viewer
+        self._viewers, self._viewer, self._max_bitrate = viewers, viewer, max_bitrate
         viewers.add(viewer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +50,9 @@ class MjpegResponse(Response):
                 header = opening + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data)
                 body = header + data + b"\r\n--" + BOUNDARY + b"\r\n"
                 opening = b""
+                due = asyncio.get_running_loop().time() + (8 * len(body) / self._max_bitrate if self._max_bitrate else 0)
                 await asyncio.wait_for(send({"type": "http.response.body", "body": body, "more_body": True}), SEND_TIMEOUT_S)
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -21,6 +21,7 @@ from cyclecast.video.live.sinks.web.connections import Connections, PageProtocol
 from cyclecast.video.live.sinks.web.guard import Guard
 from cyclecast.video.live.sinks.web.viewers import Viewers
 from cyclecast.video.live.sinks.web.webrtc import PeerConnections
+from cyclecast.video.live.sinks.web_options import WebOptions
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 GRACEFUL_SHUTDOWN_S = 1  # for open requests when the run ends
@@ -32,8 +33,8 @@ log = logging.getLogger(__name__)
 class WebPage:
     """Serves the live video: `web`, `web://HOST:PORT`, see `address`. Raises OutputError or ConfigError if that fails."""
 
-    def __init__(self, address: str, controls: SessionControls) -> None:
-        self._address, self._controls = parse_address(address), controls
+    def __init__(self, address: str, controls: SessionControls, options: WebOptions | None = None) -> None:
+        self._address, self._controls, self._options = parse_address(address), controls, options or WebOptions()
         check_certificate(self._address)
         listening = listen(self._address)
         self._port = listening.getsockname()[1]
@@ -41,7 +42,7 @@ class WebPage:
         self.name = f"web page {url}"
         self.url = url if self._address.token is None else f"{url}?token={self._address.token}"
         """What to open in a browser, including the token."""
-        self._viewers = Viewers()
+        self._viewers = Viewers(self._options.max_viewers)
         self._newest: StyledFrame | None = None
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
@@ -109,10 +110,10 @@ class WebPage:
             self._ready.set()
 
     async def _serve(self, listening: socket.socket) -> None:
-        peers = PeerConnections(self._viewers)
+        peers = PeerConnections(self._viewers, self._options)
         address = self._address
         config = uvicorn.Config(
-            Guard(build_app(self._controls, self._viewers, peers), address, self._port),
+            Guard(build_app(self._controls, self._viewers, peers, self._options), address, self._port),
             loop="asyncio",
             http=PageProtocol,
             ws="none",

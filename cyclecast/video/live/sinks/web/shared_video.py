@@ -83,10 +83,10 @@ class Subscription:
 class _Stream:
     """One encoder and its viewers."""
 
-    def __init__(self, viewers: Viewers, key: Key, start: float) -> None:
+    def __init__(self, viewers: Viewers, key: Key, start: float, max_bitrate: float | None) -> None:
         self.key, self.members = key, set[Subscription]()
         self.has_update, self.wants_key = asyncio.Event(), False
-        self.encoder = LowLatencyVp8Encoder()
+        self.encoder = LowLatencyVp8Encoder(max_bitrate)
         self._viewers, self._start, self._pts, self._key_at = viewers, start, -1, 0.0
         self._thread = ThreadPoolExecutor(1, "vp8")
         viewers.listeners.add(self.has_update)
@@ -140,10 +140,10 @@ class _Stream:
 
 
 class SharedVideo:
-    """All VP8 streams; for one event loop."""
+    """All VP8 streams; for one event loop. max_bitrate: bits per second of each; None: what the size of the frames needs."""
 
-    def __init__(self, viewers: Viewers) -> None:
-        self._viewers, self._start = viewers, time.perf_counter()
+    def __init__(self, viewers: Viewers, max_bitrate: float | None = None) -> None:
+        self._viewers, self._start, self._max_bitrate = viewers, time.perf_counter(), max_bitrate
         self._streams: dict[Key, _Stream] = {}
         self._stream_of: dict[Subscription, _Stream] = {}
 
@@ -189,7 +189,7 @@ class SharedVideo:
         key = subscription.viewer.split, subscription.is_weak
         stream = self._streams.get(key)
         if stream is None:
-            stream = self._streams[key] = _Stream(self._viewers, key, self._start)
+            stream = self._streams[key] = _Stream(self._viewers, key, self._start, self._max_bitrate)
         stream.members.add(subscription)
         self._stream_of[subscription] = stream
         subscription.request_key()

@@ -4,13 +4,53 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.sinks.sink import SessionControls
-from cyclecast.video.live.sinks.web.viewers import MAX_VIEWERS, Viewers
+from cyclecast.video.live.sinks.web.viewers import Viewers
+
+
+class Outage(BaseModel):
+    """Why and for how long the source has been gone."""
+
+    reason: str
+    seconds: float
+
+
+class RunState(BaseModel):
+    """The state of a run. Rates and latencies are those of the last three seconds."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    source: str = Field(description="The source, without passwords.")
+    accepts_camera: bool = Field(description="Whether the source is the camera of a browser.")
+    outage: Outage | None = Field(description="null while the source delivers frames.")
+    reconnects: int
+    models: list[str] = Field(description="All styles of the run.")
+    model: str = Field(description="The active style.")
+    requested_model: str = Field(description="The style that was requested last.")
+    work_height: int | None = Field(description="Height in pixels at which the model runs; null: that of the source.")
+    strength: float
+    mirror: bool
+    split: float | None
+    size: tuple[int, int] | None = Field(description="Width and height of the frames; null before the first.")
+    fps: float
+    latency_ms: float = Field(description="From the capture of a frame until a sink takes it.")
+    model_ms: float
+    captured: int
+    shown: int
+    skipped: int
+    recording: str | None = Field(description="The file that is being recorded.")
+    failures: list[str] = Field(description="A line for each sink that is missing or has failed.")
+    viewers: int
+    max_viewers: int
+    watching: bool = Field(description="Whether the viewer of the request receives the video.")
+    sending: bool = Field(description="Whether the camera of this viewer is the source.")
 
 
 def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
-    """Returns everything that the page shows. Rates and latencies are those of the last three seconds."""
+    """Returns everything that the page shows, as `RunState` describes it, without what depends on the viewer."""
     switcher, meter, feed, newest = controls.switcher, controls.meter, controls.feed, controls.newest
     recent, outage = meter.recent(), feed.outage
     return {
@@ -35,5 +75,5 @@ def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
         "recording": None if controls.recording is None else controls.recording.name,
         "failures": controls.failures,
         "viewers": viewers.count("webrtc") + viewers.count("mjpeg"),
-        "max_viewers": MAX_VIEWERS,
+        "max_viewers": viewers.max_viewers,
     }

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cyclecast.video.live.sinks.web.view import View, Views
+from cyclecast.video.live.sinks.web_options import DEFAULT_MAX_VIEWERS
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
-MAX_VIEWERS = 32  # at the same time; those that see the same share one encoder
+MAX_VIEWERS = DEFAULT_MAX_VIEWERS
 
 Transport = Literal["webrtc", "mjpeg"]
 
@@ -30,6 +31,8 @@ class Viewer:
     id: str
     transport: Transport
     split: float | None
+    follows_run: bool = False
+    """Whether `split` is that of the run, as windows and recordings show it."""
     has_update: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to send: a new frame, or the slider has moved."""
     on_change: Callable[[], None] | None = None
@@ -45,7 +48,8 @@ class Viewer:
 class Viewers:
     """All viewers; for one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_viewers: int = MAX_VIEWERS) -> None:
+        self.max_viewers = max_viewers
         self.views = Views()
         self.listeners: set[asyncio.Event] = set()
         """Set for each new frame, besides those of the viewers."""
@@ -64,6 +68,10 @@ class Viewers:
     def put(self, frame: StyledFrame) -> None:
         """Stores a new frame, or the last one again with a notice, and wakes all viewers."""
         self.views.put(frame)
+        for viewer in list(self._viewers):
+            if viewer.follows_run and viewer.split != frame.split:
+                viewer.split = frame.split
+                viewer.wake()
         self._wake_all()
 
     def close(self) -> None:
@@ -87,9 +95,11 @@ class Viewers:
         """Adds a viewer; it replaces an older connection with the same id. TooManyViewers if there is no room."""
         for older in [other for other in self._viewers if viewer.id and other.id == viewer.id]:
             self.remove(older)
-        if len(self._viewers) >= MAX_VIEWERS:
-            raise TooManyViewers(f"there are {MAX_VIEWERS} viewers already; close another page")
+        if len(self._viewers) >= self.max_viewers:
+            raise TooManyViewers(f"there are {self.max_viewers} viewers already; close another page")
         self._viewers.add(viewer)
+        if viewer.follows_run and self.views.newest is not None:
+            viewer.split = self.views.newest.split
         if self.views.newest is not None or self._closed:
             viewer.has_update.set()
 

@@ -29,11 +29,12 @@ class LowLatencyVp8Encoder(Vp8Encoder):
     """aiortc's encoder with other settings, and a bit rate that follows the frame size.
 
     aiortc's own denoises (half of its time, and some of the brush strokes), stops at 1.5 Mbit/s, and encodes a key frame
-    whenever the bit rate changes by a tenth.
+    whenever the bit rate changes by a tenth. max_bitrate: bits per second; None: what the size of the frames needs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bitrate: float | None = None) -> None:
         super().__init__()
+        self._max_bitrate = max_bitrate or MAX_BITRATE
         self._capacity: float | None = None  # bits per second, as the receiver estimates
         self._opened_at = 0.0
 
@@ -49,7 +50,7 @@ class LowLatencyVp8Encoder(Vp8Encoder):
     @property
     def ideal_bitrate(self) -> int:
         """Bits per second for the last frame's size, if the network has the capacity; 0 before the first frame."""
-        return 0 if self.codec is None else round(_ideal_bitrate(self.codec.width, self.codec.height))
+        return 0 if self.codec is None else round(self._ideal_bitrate(self.codec.width, self.codec.height))
 
     def encode(self, frame: Frame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         """Encodes a yuv420p frame with its pts, as in aiortc. Returns the RTP payloads, and the time in 1/90,000 s."""
@@ -74,7 +75,7 @@ class LowLatencyVp8Encoder(Vp8Encoder):
         self.codec = None
 
     def _best_bitrate(self, width: int, height: int) -> int:
-        ideal = _ideal_bitrate(width, height)
+        ideal = self._ideal_bitrate(width, height)
         if self._capacity is None:
             return round(ideal)
         return round(min(ideal, max(LOWEST_USEFUL_BITRATE, CAPACITY_SHARE * self._capacity)))
@@ -84,9 +85,8 @@ class LowLatencyVp8Encoder(Vp8Encoder):
         is_large = not LOWER_RATIO * current < bitrate < HIGHER_RATIO * current
         return is_large and time.monotonic() - self._opened_at > CHANGE_INTERVAL_S
 
-
-def _ideal_bitrate(width: int, height: int) -> float:
-    return min(max(MIN_BITRATE, BITS_PER_PIXEL * width * height), MAX_BITRATE)
+    def _ideal_bitrate(self, width: int, height: int) -> float:
+        return min(max(MIN_BITRATE, BITS_PER_PIXEL * width * height), MAX_BITRATE, self._max_bitrate)
 
 
 def video_frame_from_styled(frame: StyledFrame) -> av.VideoFrame:

@@ -1,4 +1,4 @@
-"""WebRTC through aiortc: the video to viewers, and a browser's camera to us. For local networks: no STUN, no TURN."""
+"""WebRTC through aiortc: the video to viewers, and a browser's camera to us."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from aiortc import (
     MediaStreamTrack,
     RTCBundlePolicy,
     RTCConfiguration,
+    RTCIceServer,
     RTCPeerConnection,
     RTCRtpSender,
     RTCRtpTransceiver,
@@ -30,6 +31,7 @@ from cyclecast.video.frame import Image
 from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.sinks.web.shared_video import SharedVideo, Subscription
 from cyclecast.video.live.sinks.web.viewers import NoMoreFrames, TooManyViewers, Viewer, Viewers
+from cyclecast.video.live.sinks.web_options import WebOptions
 from cyclecast.video.live.sources.source import PendingFrame
 
 CONNECT_TIMEOUT_S = 15.0  # from a browser's offer to its connection
@@ -83,8 +85,10 @@ class Packer(Vp8Encoder):
 class PeerConnections:
     """The WebRTC connections to browsers, for the event loop that creates it. `close` ends them all."""
 
-    def __init__(self, viewers: Viewers) -> None:
-        self._viewers, self._streams = viewers, SharedVideo(viewers)
+    def __init__(self, viewers: Viewers, options: WebOptions | None = None) -> None:
+        options = options or WebOptions()
+        self._viewers, self._streams = viewers, SharedVideo(viewers, options.viewer_bitrate)
+        self._ice_servers = [RTCIceServer(**server) for server in options.ice_servers()]
         self._connections: dict[RTCPeerConnection, tuple[Viewer | None, asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._camera: RTCPeerConnection | None = None
@@ -133,7 +137,7 @@ class PeerConnections:
 
     def _connect(self, viewer: Viewer | None) -> RTCPeerConnection:
         """Creates a connection; closes it if it is not established in time, and forgets it however it ends."""
-        connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+        connection = RTCPeerConnection(RTCConfiguration(self._ice_servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
 
         def on_state_change() -> None:
             if connection.connectionState == "connected":

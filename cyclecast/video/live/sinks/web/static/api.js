@@ -4,14 +4,19 @@
 const $ = id => document.getElementById(id);
 const viewerId = Array.from(crypto.getRandomValues(new Uint8Array(12)), b => b.toString(16).padStart(2, "0")).join("");
 
+const urlToken = new URLSearchParams(location.search).get("token");  // for browsers that keep no cookie
+
 async function request(path, body) {
-  const response = await fetch(path, body === undefined ? {} : {
-    method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body),
+  const headers = urlToken === null ? {} : {Authorization: `Bearer ${urlToken}`};
+  const response = await fetch(path, body === undefined ? {headers} : {
+    method: "POST", headers: {...headers, "Content-Type": "application/json"}, body: JSON.stringify(body),
   });
   if (response.ok) return response.status === 204 ? null : response.json();
   const answer = await response.json().catch(() => ({}));
   throw Object.assign(new Error(answer.error || `the server answered ${response.status}`), {status: response.status});
 }
+
+async function peerConfiguration() { return {...await request("api/ice"), bundlePolicy: "max-bundle"}; }
 
 function fetchState() { return request(`api/state?viewer=${viewerId}`); }
 

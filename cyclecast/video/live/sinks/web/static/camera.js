@@ -47,7 +47,7 @@ async function startCamera() {
 
 async function sendCamera(track) {
   track.contentHint = "motion";
-  const peer = cameraConnection = new RTCPeerConnection({iceServers: [], bundlePolicy: "max-bundle"});
+  const peer = cameraConnection = new RTCPeerConnection(await peerConfiguration());
   peer.missedPolls = 0;
   peer.addTransceiver(track, {direction: "sendonly", streams: [cameraStream], sendEncodings: [{maxBitrate: 6e6}]});
   peer.onconnectionstatechange = () => {

@@ -15,6 +15,8 @@ if (location.search) history.replaceState(null, "", location.pathname);  // the 
 
 /* ---- the state of the run ---- */
 
+function viewSettings() { return {split: comparing ? split : null}; }
+
 function isServerLost() { return failedPolls > 1; }
 
 async function poll() {
@@ -126,7 +128,7 @@ function renderStyles() {
 
 async function selectModel(model) {
   if (!state || (model === state.model && model === state.requested_model)) return;
-  if (!await send("api/model", {name: model})) return;
+  if (!await send("api/style", {style: model})) return;
   requestedModel = model;
   for (let n = 0; n < 20 && requestedModel === model; n++) {  // show the switch as soon as it happens
     await fetchState().then(render, () => {});

@@ -9,6 +9,9 @@ let transport = null;              // "WebRTC", "MJPEG" or null
 let connection = null, attempt = 0, webrtcFailures = 0;
 let hasFrame = false, hiddenTimer = null;
 let isFull = false;                // there is no room for another viewer
+const pausesInBackground = document.documentElement.dataset.inBackground !== "play";
+
+function isPaused() { return document.hidden && pausesInBackground; }
 
 function setTransport(name) {
   transport = name;
@@ -44,7 +47,7 @@ function waitForRoom() {           // `render` connects when somebody has left
 
 function connect() {
   disconnect();
-  if (document.hidden) return;
+  if (isPaused()) return;
   if (webrtcFailures < 2 && window.RTCPeerConnection) connectWebRTC(attempt);
   else connectMjpeg(attempt);
 }
@@ -60,7 +63,9 @@ async function connectWebRTC(thisAttempt) {
   };
   setTransport("WebRTC");
   try {
-    connection = new RTCPeerConnection({iceServers: [], bundlePolicy: "max-bundle"});
+    const configuration = await peerConfiguration();
+    if (!isCurrent()) return;
+    connection = new RTCPeerConnection(configuration);
     connection.addTransceiver("video", {direction: "recvonly"});
     connection.ontrack = event => {
       try { event.receiver.jitterBufferTarget = 0; } catch { /* some browsers do not support it */ }
@@ -70,7 +75,7 @@ async function connectWebRTC(thisAttempt) {
     connection.onconnectionstatechange = () => {
       if (["failed", "closed"].includes(connection.connectionState)) fail("the connection was lost");
     };
-    const answer = await request("offer", {...await createOffer(connection), viewer: viewerId, split: comparing ? split : null});
+    const answer = await request("offer", {...await createOffer(connection), viewer: viewerId, ...viewSettings()});
     if (!isCurrent()) return;
     await connection.setRemoteDescription(answer);
   } catch (error) {
@@ -84,7 +89,7 @@ function watchForFirstFrame(isCurrent, fail) {
   const video = $("video");
   const onFrame = () => { if (isCurrent()) { webrtcFailures = 0; showVideo(); } };
   if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(onFrame);
-  else video.ontimeupdate = () => { if (video.currentTime > 0) onFrame(); };
+  if (!video.requestVideoFrameCallback || !pausesInBackground) video.ontimeupdate = () => { if (video.currentTime > 0) onFrame(); };
   const start = performance.now();
   let firstSent = null;            // when the run had a first frame to send
   const timer = setInterval(() => {
@@ -121,12 +126,13 @@ function connectMjpeg(thisAttempt) {
     if (thisAttempt !== attempt || isServerLost()) return;
     state && state.viewers >= state.max_viewers ? waitForRoom() : connect();
   }, MJPEG_RETRY);
-  image.src = `stream.mjpg?viewer=${viewerId}&n=${thisAttempt}${comparing ? `&split=${split}` : ""}`;
+  const query = Object.entries({viewer: viewerId, n: thisAttempt, token: urlToken, ...viewSettings()});
+  image.src = `stream.mjpg?${new URLSearchParams(query.filter(([, value]) => value !== null))}`;
 }
 
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hiddenTimer);
-  if (document.hidden) hiddenTimer = setTimeout(() => { if (!document.pictureInPictureElement) disconnect(); }, HIDDEN_TIMEOUT);
+  if (isPaused()) hiddenTimer = setTimeout(() => { if (!document.pictureInPictureElement) disconnect(); }, HIDDEN_TIMEOUT);
   else if (state && !transport && !isServerLost()) connect();
 });
 addEventListener("pagehide", () => { disconnect(); stopCamera(); });

@@ -1,0 +1,1 @@
+"""Programs outside that control a run, or that it controls: OSC and OBS."""
