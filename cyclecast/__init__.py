@@ -208,7 +208,7 @@ def stream(
 ) -> FrameStream:
     """Opens a live source and a model, and returns an iterator over the styled frames. Late frames are skipped.
 
-    source: 0, "/dev/video0", "rtsp://…", a file, "pattern://1280x720@30" …; see docs/live.md.
+    source: 0, "/dev/video0", a part of a camera's name, "rtsp://…", a file, "pattern://1280x720@30" …; see docs/live.md.
     model: the result of `load`, or the name or path of a model.
     capture_settings: size and rate to request from the source.
     on_message: called with one-line messages, such as a source that is lost and reopened.
@@ -218,11 +218,12 @@ def stream(
     ends with the source, or after `options.seconds`.
 
     Raises at once: ConfigError ("browser" as a source, which only `cyclecast live` has; `target_fps` or `threads` with an
-    open model: they need a name or a path), MissingInputError (there is no such file), and what `load` raises. The
+    open model: they need a name or a path), MissingInputError (there is no such file or camera), and what `load` raises. The
     iterator raises InputError if the source cannot be opened.
     """
     from cyclecast.runtime.model import find_model
     from cyclecast.runtime.model_file import read_model_file
+    from cyclecast.video.cameras import find_camera, list_cameras
     from cyclecast.video.live.sources.address import file_path, source_type
     from cyclecast.video.live.styling.frame_stream import FrameStream
     from cyclecast.video.live.styling.open_model import BorrowedModel
@@ -231,7 +232,10 @@ def stream(
     address = str(source)
     if address == "browser":
         raise ConfigError('stream("browser"): frames of a browser need its page; run `cyclecast live browser --sink web`')
-    if source_type(address) == "file" and not Path(file_path(address)).exists():
+    source_is, is_missing = source_type(address), not Path(file_path(address)).exists()
+    if source_is == "name":
+        is_missing = find_camera(address, list_cameras()) is None
+    if source_is in ("file", "name") and is_missing:
         raise MissingInputError(f"{address}: no such file; expected a camera (0, 1 …), an address such as rtsp://…, or a file")
     if isinstance(model, str | Path):
         file = read_model_file(find_model(model))  # read once, although `target_fps` opens the model again and again

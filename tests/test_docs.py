@@ -66,6 +66,8 @@ def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -
         return "takes seconds: tests/test_doctor.py runs it"
     if command == "evaluate":
         return "takes minutes: tests/training/test_evaluate_runs.py runs it"
+    if command == "ui":
+        return "runs until Ctrl-C: tests/video/live/test_ui.py runs it"
     if command == "style":
         return "takes minutes: tests/style/test_style.py runs it with small data"
     if command == "reproduce":
@@ -74,7 +76,9 @@ def reason_not_to_run(words: list[str], command: str, options: dict[str, Any]) -
         return "needs a Ray cluster: tests/test_cluster.py starts one"
     if command == "convert" and {options["encoder"], options["decoder"]} - {"auto", "software"}:
         return "needs an encoder or a decoder in hardware"
-    if command == "live" and not (options["source"].startswith("pattern://") and {*(options["sink"] or ["window"])} <= {"null"}):
+    if command == "live" and not (
+        (options["source"] or "").startswith("pattern://") and {*(options["sink"] or ["window"])} <= {"null"}
+    ):
         return "needs a camera, a network or a display: tests/video/live/ runs each source and sink"
     if any(str(options.get(name)).startswith(("hf:", "https:")) for name in ("model", "to", "index")):
         return "needs a network: tests/test_hub.py serves styles on this machine"

@@ -35,6 +35,7 @@ from cyclecast.doctor.opencv import OpenCv, find_opencv
 from cyclecast.doctor.problems import Problem, find_problems
 from cyclecast.errors import InputError
 from cyclecast.runtime.machine import System, describe_system
+from cyclecast.video import v4l2
 from cyclecast.video.files.encoders import ENCODERS, known_encoders
 from tests.commands import run_command
 
@@ -328,11 +329,11 @@ def test_capabilities_are_those_of_the_node() -> None:
     # struct v4l2_capability: a UVC camera's second node, which carries metadata (0x00800000) of a device that captures (0x1)
     data = struct.pack("=16s32s32s6I", b"uvcvideo", b"HD Cam\0rest", b"usb-1", 0x60000, 0x84A00001, 0x04A00000, 0, 0, 0)
     assert len(data) == 104
-    driver, name, capabilities = cameras.read_capability(data)
-    assert (driver, name) == ("uvcvideo", "HD Cam") and cameras.kind_of(driver, capabilities) == "other"
+    driver, name, capabilities = v4l2.read_capability(data)
+    assert (driver, name) == ("uvcvideo", "HD Cam") and v4l2.device_type(driver, capabilities) == "other"
     old = struct.pack("=16s32s32s6I", b"old", b"Old", b"", 0, 0x04000001, 0, 0, 0, 0)
-    assert cameras.kind_of("old", cameras.read_capability(old)[2]) == "camera"
-    assert cameras.kind_of("v4l2 loopback", 0x5208003) == "virtual" and cameras.kind_of("tegra-video", 0x4200001) == "csi"
+    assert v4l2.device_type("old", v4l2.read_capability(old)[2]) == "camera"
+    assert v4l2.device_type("v4l2 loopback", 0x5208003) == "virtual" and v4l2.device_type("tegra-video", 0x4200001) == "csi"
 
 
 def program(folder: Path, name: str, script: str) -> None:

@@ -18,19 +18,21 @@ import typer
 import cyclecast
 from cyclecast.cli.adopt import adopt
 from cyclecast.cli.bench import bench
+from cyclecast.cli.cameras import cameras
 from cyclecast.cli.console import messages, print_fetches
 from cyclecast.cli.convert import convert
 from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import build, verify
 from cyclecast.cli.export import export
-from cyclecast.cli.live import live
+from cyclecast.cli.live import LiveCommand, live
 from cyclecast.cli.models import models
 from cyclecast.cli.quantize import quantize
 from cyclecast.cli.share import share
 from cyclecast.cli.stderr import discard_unwritten
 from cyclecast.cli.style import style
 from cyclecast.cli.train import evaluate, reproduce, train
+from cyclecast.cli.ui import is_ui_installed, ui
 from cyclecast.cli.web_app import web_app
 from cyclecast.debug import VARIABLE, enable_debug_log, is_debug_requested
 from cyclecast.errors import CyclecastError, Interrupted
@@ -96,12 +98,14 @@ def with_shared_options(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-LONG_COMMANDS = (convert, live, style, train, evaluate, reproduce)  # those that run beside other programs
+LONG_COMMANDS = (convert, live, ui, style, train, evaluate, reproduce)  # those that run beside other programs
 # In the order of `--help`.
 for command in (
     demo,
     convert,
     live,
+    ui,
+    cameras,
     style,
     train,
     evaluate,
@@ -117,7 +121,7 @@ for command in (
     doctor,
     reproduce,
 ):
-    app.command()(with_shared_options(command))
+    app.command(cls=LiveCommand if command is live else None)(with_shared_options(command))
 
 
 def main() -> None:
@@ -129,7 +133,7 @@ def main() -> None:
         enable_debug_log()
     try:
         with print_fetches():
-            app()
+            app(["ui"] if is_ui_wanted() else None)
     except Interrupted as error:
         fail(str(error), INTERRUPTED, error)
     except CyclecastError as error:
@@ -144,6 +148,12 @@ def main() -> None:
         raise
     finally:
         discard_unwritten()
+
+
+def is_ui_wanted() -> bool:
+    """Returns whether a person typed nothing but `cyclecast`, and the page can be served. Scripts get the help."""
+    is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return len(sys.argv) == 1 and is_terminal and is_ui_installed()
 
 
 def fail(message: str, code: int, error: BaseException) -> None:

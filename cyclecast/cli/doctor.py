@@ -30,6 +30,7 @@ NOTES = {  # for engines that are not installed
     "torch": "    # to train and export",
     "onnxruntime": "    # a second engine; with an NVIDIA GPU cyclecast[gpu] instead, never both",
 }
+NO_CAMERA = "no camera found: plug one in, or try cyclecast live pattern://1280x720@30"
 
 Row = tuple[str, str, str]  # mark, name, description
 
@@ -182,11 +183,11 @@ def _camera_rows(health: Health) -> Iterator[Row]:
         if camera.failure is not None:
             yield ERROR, camera.source, f"{camera.name}: {camera.failure}"
         else:
-            yield OK, camera.source, f"{camera.name}{'' if camera.modes else _describe_kind(camera)}"
+            yield OK, camera.source, f"{camera.name}{'' if camera.modes else describe_type(camera)}"
             for mode in camera.modes:
-                yield OK, "", _describe_mode(mode)
+                yield OK, "", describe_mode(mode)
     if not cameras.devices:
-        yield MISSING, "none", "no camera found: plug one in, or try cyclecast live pattern://1280x720@30"
+        yield MISSING, "none", NO_CAMERA
     if cameras.loopback is not None:
         loopback = "v4l2loopback is loaded" if cameras.loopback else "v4l2loopback is not loaded"
         yield OK if cameras.loopback else MISSING, "virtual", loopback
@@ -194,12 +195,14 @@ def _camera_rows(health: Health) -> Iterator[Row]:
     yield OK if cameras.pyvirtualcam else MISSING, "pyvirtualcam", cameras.pyvirtualcam or install
 
 
-def _describe_kind(camera: Camera) -> str:
+def describe_type(camera: Camera) -> str:
+    """Returns what a camera without modes is, as the end of a line."""
     kinds = {"csi": "a sensor that needs GStreamer", "virtual": "a virtual camera", "other": "delivers no images"}
     return f": {kinds.get(camera.kind, 'not opened')}"
 
 
-def _describe_mode(mode: Mode) -> str:
+def describe_mode(mode: Mode) -> str:
+    """Returns size, format and rates of a measured mode, for people."""
     form = f" {mode.format}" if mode.format else ""
     stated = f" (driver: {mode.stated_fps:g})" if mode.stated_fps > 0 else ""
     return f"{mode.width}x{mode.height}{form}, {mode.fps:.1f} fps{stated}, first frame after {mode.first_frame_seconds:.1f} s"

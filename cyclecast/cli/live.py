@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cyclecast.cli.console import (
     MODEL,
@@ -28,14 +29,29 @@ if TYPE_CHECKING:
     from cyclecast.video.live.session import LiveReport
 
 
+class LiveCommand(TyperCommand):
+    """The command with its presets: takes options from `--preset` before it runs, and writes them to `--save-preset`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command. Raises ConfigError, InputError or OutputError for a preset that is wrong or cannot be written."""
+        if ctx.params["preset"] is not None or ctx.params["save_preset"] is not None:
+            from cyclecast.cli.presets import apply_preset, save_preset
+
+            if ctx.params["preset"] is not None:
+                apply_preset(ctx, ctx.params["preset"])
+            if ctx.params["save_preset"] is not None:
+                save_preset(ctx, ctx.params["save_preset"])
+        return super().invoke(ctx)
+
+
 def live(
     source: Annotated[
         str | None,
         typer.Argument(
             envvar="CYCLECAST_SOURCE",
-            help="A camera (0 or /dev/video0; csi://0 on a Jetson), a stream (rtsp://... or http://...), - (a stream from "
-            "stdin), screen, browser (the camera of the browser that opens --sink web), pattern://1280x720@30 (a test "
-            "pattern), or a file, which is played in real time. Default: 0.",
+            help="A camera (0, /dev/video0 or a part of its name; csi://0 on a Jetson), a stream (rtsp://... or http://...), "
+            "- (a stream from stdin), screen, browser (the camera of the browser that opens --sink web), "
+            "pattern://1280x720@30 (a test pattern), or a file, which is played in real time. Default: 0.",
         ),
     ] = None,
     source_file: Annotated[
@@ -93,6 +109,12 @@ def live(
     steady: Annotated[float, typer.Option(min=0, max=1, help="Temporal smoothing, from 0 (off) to 1 (strong).")] = 0.0,
     split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
+    record_source: Annotated[
+        str | None,
+        typer.Option(
+            help="Also record the video before it is styled, every captured frame, to this file. Named as those of --sink."
+        ),
+    ] = None,
     segment_seconds: Annotated[
         float | None, typer.Option(min=1, help="Begin another file of a recording after this many seconds. Default: one file.")
     ] = None,
@@ -155,6 +177,20 @@ def live(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
     ] = False,
+    preset: Annotated[
+        Path | None, typer.Option(help="TOML file to take the source and all options from that are not typed here.")
+    ] = None,
+    save_preset: Annotated[
+        Path | None, typer.Option(help="Write the source and all options that differ from their defaults to this TOML file.")
+    ] = None,
+    save_secrets: Annotated[
+        bool,
+        typer.Option(
+            "--save-secrets",
+            help="With --save-preset: also write addresses that may hold a password, a token or a stream key, to a file that "
+            "only you can read. Default: that is an error.",
+        ),
+    ] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -201,6 +237,7 @@ def live(
         options,
         print_line,
         remotes=remotes,
+        record_source=record_source,
     )
     report = session.run()
     if as_json:

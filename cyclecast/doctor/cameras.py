@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import struct
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,16 +12,12 @@ from typing import Any
 
 from cyclecast.errors import InputError
 from cyclecast.isolated import call
-from cyclecast.video.cameras import VideoDevice, fourcc_name, list_video_devices, open_capture
+from cyclecast.video.cameras import VideoDevice, fourcc_name, list_cameras, list_video_devices, open_capture, query_types
 
 CAMERA_TIMEOUT_S = 10.0  # for a camera to open and to deliver; OpenCV itself would wait as long for one frame
 SIZES = ((640, 480), (1280, 720), (1920, 1080))  # requested from each camera, which delivers the nearest that it has
+VIRTUAL_TIMEOUT_S = 4.0  # for a virtual camera, which is silent while no program sends to it
 MAX_INDICES = 4  # camera indices to try on systems that keep no list
-VIDIOC_QUERYCAP = 0x80685600  # _IOR('V', 0, struct v4l2_capability), linux/videodev2.h
-VIDEO_CAPTURE = 0x1 | 0x1000  # V4L2_CAP_VIDEO_CAPTURE, and its multi-planar form
-DEVICE_CAPS = 0x80000000  # V4L2_CAP_DEVICE_CAPS: the capabilities of this node differ from those of the whole device
-LOOPBACK_DRIVER = "v4l2 loopback"
-CSI_DRIVERS = ("tegra-video", "unicam", "rp1-cfe")  # drivers of CSI ports, which deliver the raw values of a sensor
 
 
 @dataclass(frozen=True)
@@ -72,10 +66,34 @@ def find_cameras(measure: bool = True, root: Path = Path("/")) -> Cameras:
         pyvirtualcam: str | None = metadata.version("pyvirtualcam")
     except metadata.PackageNotFoundError:
         pyvirtualcam = None
-    devices = [Camera(**asdict(device)) for device in list_video_devices(root)] if is_linux else []
+    found = list_video_devices(root) if is_linux else list_cameras(root)
+    devices = [Camera(**asdict(device)) for device in (query_types(found) if measure and is_linux else found)]
     if measure:
-        devices = [measure_modes(camera) for camera in _query_kinds(devices)] if is_linux else _try_indices()
+        devices = [measure_modes(camera) for camera in devices] if is_linux or devices else _try_indices()
     return Cameras(devices, loopback, pyvirtualcam)
+
+
+def find_named_cameras(measure: bool = True, root: Path = Path("/")) -> list[Camera]:
+    """Finds everything that delivers frames, virtual cameras included, each under one name. Arguments as `find_cameras`.
+
+    A virtual camera without modes gets no video from another program at the moment.
+    """
+    cameras = [Camera(**asdict(device)) for device in list_cameras(root)]
+    if not measure:
+        return cameras
+    if not cameras and platform.system() != "Linux":
+        return _try_indices()
+    return [_measure_virtual(camera) if camera.kind == "virtual" else measure_modes(camera) for camera in cameras]
+
+
+def _measure_virtual(camera: Camera) -> Camera:
+    """Returns a virtual camera with the mode that another program sends, if one does."""
+    if camera.failure is not None:
+        return camera
+    try:
+        return replace(camera, modes=[measure_camera(camera.source, timeout=VIRTUAL_TIMEOUT_S)])
+    except InputError:
+        return camera
 
 
 def measure_modes(camera: Camera) -> Camera:
@@ -132,53 +150,6 @@ def receive_frames(source: str | int, size: Sequence[int] | None, seconds: float
         "stated_fps": capture.get(cv2.CAP_PROP_FPS),
         "first_frame_seconds": first - started,
     }
-
-
-def query_nodes(nodes: Sequence[str]) -> list[tuple[str, str, int] | None]:
-    """Reads driver, name and capabilities of each V4L2 node with VIDIOC_QUERYCAP; None where the query fails."""
-    import fcntl
-
-    capabilities: list[tuple[str, str, int] | None] = []
-    for node in nodes:
-        try:
-            descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK)
-            try:
-                capabilities.append(read_capability(fcntl.ioctl(descriptor, VIDIOC_QUERYCAP, bytes(104))))
-            finally:
-                os.close(descriptor)
-        except OSError:
-            capabilities.append(None)
-    return capabilities
-
-
-def read_capability(data: bytes) -> tuple[str, str, int]:
-    """Reads driver, name and capabilities of a node from its `struct v4l2_capability` of 104 bytes."""
-    driver, card, _, _, device_capabilities, node_capabilities, *_ = struct.unpack("=16s32s32s6I", data)
-    texts = [text.split(b"\0")[0].decode("utf-8", "replace") for text in (driver, card)]
-    return texts[0], texts[1], node_capabilities if device_capabilities & DEVICE_CAPS else device_capabilities
-
-
-def kind_of(driver: str, capabilities: int) -> str:
-    """Returns the `kind` of a V4L2 node."""
-    if driver == LOOPBACK_DRIVER:
-        return "virtual"
-    if not capabilities & VIDEO_CAPTURE:
-        return "other"
-    return "csi" if driver in CSI_DRIVERS else "camera"
-
-
-def _query_kinds(cameras: list[Camera]) -> list[Camera]:
-    """Returns the cameras with the kinds that their drivers report. One separate process asks all of them."""
-    sources = [camera.source for camera in cameras if camera.failure is None]
-    result = call(query_nodes, sources, seconds=CAMERA_TIMEOUT_S) if sources else None
-    known = dict(zip(sources, result.value, strict=True)) if result and result.value else {}
-    out = []
-    for camera in cameras:
-        if known.get(camera.source):
-            driver, name, capabilities = known[camera.source]
-            camera = replace(camera, name=name or camera.name, kind=kind_of(driver, capabilities))
-        out.append(camera)
-    return out
 
 
 def _try_indices() -> list[Camera]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cyclecast.errors import ConfigError, OutputError
 from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.recorded_feed import RecordedFeed
 from cyclecast.video.live.control_queue import ControlQueue
 from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Percentiles
@@ -18,12 +19,13 @@ from cyclecast.video.live.recorder import Recorder
 from cyclecast.video.live.remotes.remote import Remote, RemoteOpener
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
-from cyclecast.video.live.sinks.recording import check_files
+from cyclecast.video.live.sinks.recording import check_files, check_is_video
 from cyclecast.video.live.sinks.sink import MissingSink, SinkOpener, sink_name
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.open_model import Opener
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
 from cyclecast.video.live.styling.styled_frame import StyledFrame
+from cyclecast.video.live.switched_sinks import SwitchedSinks
 
 REPEAT_INTERVAL_S = 0.5  # between two repetitions of the last frame while the source is gone
 WAIT_INTERVAL_S = 0.1  # that the main thread waits at most: Windows delivers Ctrl-C only between waits
@@ -66,6 +68,7 @@ class Session:
 
     source: as `open_stream`, or "browser" with a web sink. models: names for `opener`. sinks: addresses for `open_sink`.
     remotes: programs outside that control the run, or that it controls.
+    record_source: a file for `open_sink`, to which all captured frames are recorded before they are styled.
     Raises InputError, ModelError, EngineError, OutputError or ConfigError, each in one line.
     """
 
@@ -80,11 +83,15 @@ class Session:
         options: LiveOptions | None = None,
         on_message: OnMessage | None = None,
         remotes: Sequence[RemoteOpener] = (),
+        *,
+        record_source: str | None = None,
     ) -> None:
         if source == BROWSER and not any(sink_name(address) == "web" for address in sinks):
             raise ConfigError("the source 'browser' needs the web page: add --sink web")
+        if record_source is not None:
+            check_is_video(record_source)
         if isinstance(source, str):
-            check_files(source, sinks)
+            check_files(source, sinks if record_source is None else [*sinks, record_source])
         self._options = options or LiveOptions()
         self._on_message = suppress_errors(on_message)
         self.newest: StyledFrame | None = None
@@ -98,10 +105,13 @@ class Session:
         self._recorder = Recorder(self._sinks, self)
         self.queue = ControlQueue(self)
         self._remotes: list[Remote] = []
+        self._switched_sinks = SwitchedSinks(self._sinks, self, open_sink)
         try:
             self._open_sinks(sinks, open_sink)
             for open_remote in remotes:
                 self._remotes.append(open_remote(self))
+            if record_source is not None:
+                self._record_source(record_source, open_sink)
         except BaseException:
             self._close_controls()
             self._sinks.close()
@@ -120,6 +130,15 @@ class Session:
             raise missing[0][1]
         for address, reason in missing:
             self._sinks.add_missing(address, str(reason))
+
+    def _record_source(self, address: str, open_sink: SinkOpener) -> None:
+        """Records each captured frame from now on; continues without if the file cannot be written."""
+        try:
+            worker = self._sinks.add_beside(open_sink(address, self))
+        except MissingSink as error:
+            self._sinks.add_missing(address, str(error))
+        else:
+            self._stream.feed = RecordedFeed(self.feed, worker, self.meter)
 
     def run(self) -> LiveReport:
         """Runs until the source ends, the time is over, a sink quits, all sinks have failed, or Ctrl-C, which is no error."""
@@ -222,6 +241,14 @@ class Session:
     def set_recording(self, on: bool) -> Path | None:
         """As `SessionControls.set_recording`."""
         return self._recorder.set_recording(on)
+
+    def has_sink(self, address: str) -> bool:
+        """As `SessionControls.has_sink`."""
+        return self._switched_sinks.is_on(address)
+
+    def set_sink(self, address: str, on: bool) -> None:
+        """As `SessionControls.set_sink`."""
+        self._switched_sinks.set_sink(address, on)
 
     def snapshot(self) -> Path:
         """As `SessionControls.snapshot`."""

@@ -22,6 +22,7 @@ class SinkGroup:
     def __init__(self, meter: Meter, on_message: OnMessage, on_all_failed: Callable[[str], None]) -> None:
         self._meter, self._on_message, self._on_all_failed = meter, on_message, on_all_failed
         self._workers: list[SinkWorker] = []
+        self._side_workers: list[SinkWorker] = []
         self._missing: list[SinkReport] = []
         self._removed: list[SinkReport] = []
         self._last: Delivery | None = None
@@ -32,6 +33,12 @@ class SinkGroup:
         worker = SinkWorker(sink, self._report_failure)
         with self._lock:
             self._workers.append(worker)
+        return worker
+
+    def add_beside(self, sink: Sink) -> SinkWorker:
+        """Adds a sink that gets its frames from the caller. The run does not go on for its sake."""
+        worker = SinkWorker(sink, self._report_failure)
+        self._side_workers.append(worker)
         return worker
 
     def add_missing(self, address: str, failure: str) -> None:
@@ -75,7 +82,7 @@ class SinkGroup:
     def close(self) -> None:
         """Lets every sink finish."""
         with self._lock:
-            workers = list(self._workers)
+            workers = [*self._workers, *self._side_workers]
         for worker in workers:
             worker.close()
 
@@ -85,7 +92,7 @@ class SinkGroup:
 
     def reports(self) -> list[SinkReport]:
         """Returns what each sink did; missing and removed ones first."""
-        return [*self._missing, *self._removed, *(worker.report() for worker in self._workers)]
+        return [*self._missing, *self._removed, *(worker.report() for worker in [*self._workers, *self._side_workers])]
 
 
 def _short_name(name: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from cyclecast.errors import ModelError
 from cyclecast.video.clock import read_clock, seconds_since
 from cyclecast.video.frame import Image
+from cyclecast.video.live.capture.source_switcher import SourceSwitcher
 from cyclecast.video.live.options import LiveOptions
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.sink import SessionControls, Sink
@@ -26,6 +27,7 @@ pytest.importorskip("aiortc", reason="needs the extra web")
 
 from cyclecast.video.live.sinks.web import WebPage, connections  # noqa: E402
 from cyclecast.video.live.sinks.web.address import listen, parse_address  # noqa: E402
+from cyclecast.video.live.sinks.web.start_screen import StartScreen  # noqa: E402
 from cyclecast.video.live.sinks.web.viewers import MAX_VIEWERS  # noqa: E402
 
 __all__ = ["MAX_VIEWERS", "WebPage", "connections", "listen", "parse_address"]  # for tests that need the extra
@@ -77,18 +79,19 @@ class Served:
 
 @contextmanager
 def serving(
-    source: str = PATTERN,
+    source: str | SourceSwitcher = PATTERN,
     styles: Sequence[str] = ("same", "swapped"),
     address: str = LOOPBACK,
     web_options: WebOptions | None = None,
+    screen: StartScreen | None = None,
     **options: Any,
 ) -> Iterator[Served]:
-    """Runs while the context lasts; waits for the first frame unless the source is a browser."""
+    """Runs while the context lasts; waits for the first frame unless the source is a browser, or chosen on the page."""
     pages: list[WebPage] = []
     messages: list[str] = []
 
     def open_sink(address: str, controls: SessionControls) -> Sink:
-        pages.append(WebPage(address, controls, web_options))
+        pages.append(WebPage(address, controls, web_options, screen=screen))
         return pages[0]
 
     def opener(name: str) -> BorrowedModel:
@@ -102,7 +105,7 @@ def serving(
     try:
         with httpx.Client(base_url=pages[0].url.partition("?")[0], timeout=LIMIT, trust_env=False) as client:
             served = Served(session, pages[0], messages, client, running)
-            if source != "browser":
+            if source != "browser" and screen is None:
                 eventually(lambda: session.newest is not None, "a first frame")
             yield served
     finally:

@@ -33,7 +33,7 @@ from cyclecast.video.live.capture.process import check_rate
 from cyclecast.video.live.sources import camera
 from cyclecast.video.live.sources import network as stream
 from cyclecast.video.live.sources.address import redacted_address, redacted_text, source_type
-from cyclecast.video.live.sources.camera import csi_pipeline, open_camera, open_csi
+from cyclecast.video.live.sources.camera import csi_pipeline, open_camera, open_csi, open_pipeline
 from cyclecast.video.live.sources.network import open_stream
 from cyclecast.video.live.sources.playback import in_real_time
 from cyclecast.video.live.sources.registry import open_source
@@ -526,6 +526,12 @@ def test_a_csi_camera_requires_gstreamer() -> None:
         open_csi("csi://0", CaptureSettings())
     with pytest.raises(InputError, match=r"^csi://left: not a CSI camera; type csi://0, csi://1 \.\.\."):
         open_csi("csi://left", CaptureSettings())
+    pipeline = "gst://rtspsrc location=rtsp://10.0.0.7 user-pw=SECRET ! decodebin"
+    assert source_type(pipeline) == "gst" and "SECRET" not in redacted_address(pipeline)
+    with pytest.raises(InputError, match="^the GStreamer pipeline: this OpenCV was built without GStreamer"):
+        open_pipeline(pipeline, CaptureSettings())
+    with pytest.raises(InputError, match="^gst://: type a pipeline"):
+        open_pipeline("gst://", CaptureSettings())
 
 
 def test_the_pipeline_of_a_csi_camera_keeps_only_the_newest_frame() -> None:

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
+import cyclecast
+from cyclecast.video.cameras import VideoDevice
 from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
 from tests.video.live.served import LIMIT, LOOPBACK, MAX_VIEWERS, STYLES, Served, age, eventually, is_swapped, serving
@@ -25,7 +27,12 @@ from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
+from cyclecast.video.live.capture.client import Capture  # noqa: E402
+from cyclecast.video.live.capture.source_switcher import SourceSwitcher  # noqa: E402
+from cyclecast.video.live.sinks.web.start_screen import StartScreen  # noqa: E402
 from cyclecast.video.live.sinks.web.viewers import Viewer  # noqa: E402
+
+MODELS = Path(cyclecast.__file__).parent / "models"
 
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -522,3 +529,35 @@ def test_the_page_for_obs_shows_the_video_alone_and_reconnects(browser: Browser)
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setDefaultBackgroundColorOverride", {})
         browser.driver.get("about:blank")
+
+
+def test_the_start_screen_opens_a_source_and_switches_outputs(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    camera = VideoDevice("pattern://320x240@15", "HD Webcam", "camera", None, None)  # whose name stands for what it delivers
+    locked = VideoDevice("/dev/video9", "Locked", "unknown", "no permission", "video")
+    screen = StartScreen({"swapped": MODELS / "monet.jpg"}, lambda: [camera, locked])
+    with serving(SourceSwitcher(Capture), screen=screen) as served, browser.visiting(served):
+        eventually(lambda: browser.run("return document.getElementById('cameras').children.length") == 2, "the cameras")
+        for size in ((390, 844), (1440, 900)):
+            browser.resize(*size)
+            assert browser.run(CUT) == []
+        one, other = browser.driver.find_elements(By.CSS_SELECTOR, "#cameras button")
+        assert one.is_enabled() and not other.is_enabled() and "no permission" in str(other.get_attribute("title"))
+        browser.driver.find_element(By.ID, "path").send_keys("/no/such.mp4\n")
+        eventually(lambda: browser.text("start-failure") == "/no/such.mp4: no such file on this machine", "the failure")
+        assert [message for message in browser.errors() if "409" not in message] == []
+        one.click()
+        eventually(lambda: browser.run(LIVE), "video of the camera")
+        assert not browser.run("return document.getElementById('start').open")
+        images = "return [...document.querySelectorAll('.style img')].map(image => image.naturalWidth)"
+        assert browser.run(images) == [192], "the style without a sample has no image"
+        browser.type("o")
+        browser.press("record-on")
+        eventually(lambda: browser.run("return document.getElementById('record-on').checked && state.recording"), "a recording")
+        browser.press("record-on")
+        eventually(lambda: list(tmp_path.glob("cyclecast-*[0-9].mp4")), "the recording is finished")
+        browser.press("quit")
+        eventually(lambda: not served.running.is_alive(), "the end of the run")
+        browser.errors()  # the page asks a server that is gone

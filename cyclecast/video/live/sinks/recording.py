@@ -160,6 +160,12 @@ class Recording:
             raise self._failure
 
 
+def check_is_video(address: str) -> None:
+    """Raises OutputError if the address does not name a video file."""
+    if _is_url(address) or Path(file_path(address)).suffix.lower() not in CONTAINERS:
+        raise OutputError(f"{host_address(address)}: expected a file to record to ({', '.join(CONTAINERS)})")
+
+
 def check_files(source: str, sinks: Sequence[str]) -> None:
     """Raises OutputError if the run would lose a file: two sinks that record to one file, or a sink that replaces the source."""
     recordings = [address for address in sinks if Path(file_path(address)).suffix.lower() in CONTAINERS and not _is_url(address)]

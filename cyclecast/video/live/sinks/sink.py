@@ -86,6 +86,14 @@ class SessionControls(Protocol):
         """
         ...
 
+    def has_sink(self, address: str) -> bool:
+        """Returns whether `set_sink` has turned this sink on and it works."""
+        ...
+
+    def set_sink(self, address: str, on: bool) -> None:
+        """Turns a sink on or off. Does nothing if it already is in that state. Raises OutputError if it cannot be opened."""
+        ...
+
     def quit(self) -> None:
         """Ends the run, as Ctrl-C would."""
         ...

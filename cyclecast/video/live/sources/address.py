@@ -9,9 +9,11 @@ import stat
 from cyclecast.video.cameras import is_character_device
 
 CAMERA = re.compile(r"\d+|/dev/(video\d+|v4l/.+)")
+CAMERA_NAME = re.compile(r"[^/\\]+")  # of a camera, as the system calls it; a path is none
 SHELL_PIPE = re.compile(r"/dev/fd/(\d+)|/dev/stdin|-")  # a pipe that the shell opened for this process
 PROC_PIPE = re.compile(r"/proc/\d+/fd/\d+")  # the same pipe, seen from another process; Linux only
 LOCAL_SCHEMES = ("screen", "pattern", "csi", "file")  # schemes that are not network protocols
+PIPELINE_SCHEME = "gst"  # a pipeline of GStreamer, which may contain passwords
 PLAIN_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]*)(:\d+)?", re.ASCII)
 HOST_AND_PORT = re.compile(r"[^@:/]*(:\d+)?|\[[^@/]*\](:\d+)?")
 HIDDEN = "***"  # instead of a secret
@@ -19,15 +21,19 @@ MIN_SECRET_LENGTH = 4  # characters: shorter ones occur in any text
 
 
 def source_type(address: str) -> str:
-    """Returns camera, csi, stream, screen, pattern or file. A named pipe is a stream, a character device a camera."""
+    """Returns camera, csi, gst, stream, screen, pattern, file or name. A named pipe is a stream, a character device a camera.
+
+    name: neither an address nor a file, but perhaps a part of a camera's name.
+    """
     if is_camera(address):
         return "camera"
     if address == "screen":
         return "screen"
     scheme = url_scheme(address)
     if scheme in ("", "file"):
-        return "stream" if is_pipe(address) else "file"
-    return scheme if scheme in LOCAL_SCHEMES else "stream"
+        is_name = not scheme and CAMERA_NAME.fullmatch(address) and not os.path.lexists(address)
+        return "stream" if is_pipe(address) else "name" if is_name else "file"
+    return scheme if scheme in (*LOCAL_SCHEMES, PIPELINE_SCHEME) else "stream"
 
 
 def url_scheme(address: str) -> str:
@@ -86,6 +92,8 @@ def redacted_address(address: str) -> str:
     scheme = url_scheme(address)
     if not scheme or scheme in LOCAL_SCHEMES:
         return address
+    if scheme == PIPELINE_SCHEME:
+        return "the GStreamer pipeline"
     host = _host_and_port(address)
     return f"{scheme}://{host if HOST_AND_PORT.fullmatch(host) else HIDDEN}"
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyclecast.errors import InputError
-from cyclecast.video.cameras import fourcc_name, open_capture
+from cyclecast.errors import InputError, MissingInputError
+from cyclecast.video.cameras import INSTALL_NAMES, find_camera, fourcc_name, list_cameras, name_cameras, open_capture
 from cyclecast.video.frame import Image
 from cyclecast.video.live.sources.address import redacted_address
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 FAILED_GRABS = 10  # in a row, after which the camera has failed; a single one is a frame lost on the bus
 GRAB_RETRY_S = 0.02
+NEWEST_FRAME = "videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"  # the end of a pipeline
 
 
 def open_camera(address: str, capture_settings: CaptureSettings) -> LiveSource:
@@ -49,6 +52,23 @@ def open_camera(address: str, capture_settings: CaptureSettings) -> LiveSource:
     return _live_source(name, capture)
 
 
+def open_named_camera(name: str, capture_settings: CaptureSettings) -> LiveSource:
+    """Opens the one camera whose name contains `name`. Raises InputError, which lists the cameras, if there is no such one."""
+    cameras = list_cameras()
+    camera = find_camera(name, cameras)
+    if camera is not None and camera.kind == "csi":
+        raise InputError(f"{name}: {camera.name} is a sensor on the board's CSI port; type csi://0, csi://1 ...")
+    if camera is not None:
+        source = open_camera(camera.source, capture_settings)
+        return replace(source, description=f"{camera.name}, {source.description}")
+    advice = "type 0 for a camera, rtsp://HOST/PATH for a stream, pattern:// for a test pattern"
+    if cameras:
+        advice += f"; the cameras are {name_cameras(cameras)}"
+    elif platform.system() != "Linux":
+        advice += f"; for cameras by name: {INSTALL_NAMES}"
+    raise MissingInputError(f"{name}: no such file; {advice}")
+
+
 def open_csi(address: str, capture_settings: CaptureSettings) -> LiveSource:
     """Opens a camera on the CSI port of a Jetson, `csi://0`. Raises InputError if OpenCV was built without GStreamer."""
     import cv2
@@ -56,8 +76,7 @@ def open_csi(address: str, capture_settings: CaptureSettings) -> LiveSource:
     match = re.fullmatch(r"csi://(\d+)", address)
     if not match:
         raise InputError(f"{address}: not a CSI camera; type csi://0, csi://1 ...")
-    if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
-        raise InputError(f"{address}: this OpenCV was built without GStreamer; docs/jetson.md says how to get one with it")
+    _check_gstreamer(address)
     capture = cv2.VideoCapture(csi_pipeline(int(match[1]), capture_settings), cv2.CAP_GSTREAMER)
     if not capture.isOpened():
         raise InputError(
@@ -66,14 +85,38 @@ def open_csi(address: str, capture_settings: CaptureSettings) -> LiveSource:
     return _live_source(address, capture)
 
 
+def open_pipeline(address: str, capture_settings: CaptureSettings) -> LiveSource:
+    """Opens a pipeline of GStreamer, `gst://v4l2src ! ...`. Raises InputError if OpenCV was built without GStreamer.
+
+    A pipeline without an `appsink` gets one, for the newest frame in BGR. The settings do not change it.
+    """
+    import cv2
+
+    name, pipeline = redacted_address(address), address.partition("://")[2].strip()
+    if not pipeline:
+        raise InputError("gst://: type a pipeline, such as 'gst://v4l2src device=/dev/video0'")
+    _check_gstreamer(name)
+    capture = cv2.VideoCapture(pipeline if "appsink" in pipeline else f"{pipeline} ! {NEWEST_FRAME}", cv2.CAP_GSTREAMER)
+    if not capture.isOpened():
+        raise InputError(f"{name}: cannot be opened; try it with gst-launch-1.0, with ! fakesink at its end")
+    return _live_source(name, capture)
+
+
+def _check_gstreamer(name: str) -> None:
+    """Raises InputError if OpenCV was built without GStreamer, as its wheels are."""
+    import cv2
+
+    if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
+        raise InputError(f"{name}: this OpenCV was built without GStreamer; docs/jetson.md says how to get one with it")
+
+
 def csi_pipeline(sensor: int, capture_settings: CaptureSettings) -> str:
     """Returns the GStreamer pipeline from the sensor to the newest frame in BGR."""
     width, height = capture_settings.width or 1280, capture_settings.height or 720
     fps = Fraction(capture_settings.fps or 30).limit_denominator(1001)
     return (
         f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM), width={width}, height={height}, format=NV12, "
-        f"framerate={fps.numerator}/{fps.denominator} ! nvvidconv ! video/x-raw, format=BGRx ! videoconvert ! "
-        "video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"
+        f"framerate={fps.numerator}/{fps.denominator} ! nvvidconv ! video/x-raw, format=BGRx ! {NEWEST_FRAME}"
     )
 
 

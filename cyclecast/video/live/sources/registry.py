@@ -23,7 +23,9 @@ def from_module(name: str, function: str) -> Opener:
 
 SOURCES: dict[str, Opener] = {
     "camera": from_module("camera", "open_camera"),  # 0, /dev/video0
+    "name": from_module("camera", "open_named_camera"),  # Logitech
     "csi": from_module("camera", "open_csi"),  # csi://0
+    "gst": from_module("camera", "open_pipeline"),  # gst://v4l2src
     "stream": from_module("network", "open_stream"),  # rtsp://, http://, udp://, srt://, rtmp://, tcp://, a named pipe, -
     "screen": from_module("screen", "open_screen"),  # screen, screen://1
     "pattern": from_module("pattern", "open_pattern"),  # pattern://1280x720@30

@@ -35,10 +35,17 @@ BUSY_SHARE = 0.9  # of the model's usual time: it will be busy at least for that
 class Feed(Protocol):
     """Where frames come from: a `Capture`, or a `PushFeed` that somebody else fills."""
 
-    name: str
-    captured: int
-    skipped: int
-    reconnects: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def captured(self) -> int: ...
+
+    @property
+    def skipped(self) -> int: ...
+
+    @property
+    def reconnects(self) -> int: ...
 
     @property
     def outage(self) -> tuple[str, float] | None: ...

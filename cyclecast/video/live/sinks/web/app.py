@@ -12,13 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 
 from cyclecast._version import __version__
-from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.source_switcher import browser_feed
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.assets import content_security_policy, inlined_page
 from cyclecast.video.live.sinks.web.control_api import Failure, control_router
 from cyclecast.video.live.sinks.web.error_handlers import add_error_handlers
 from cyclecast.video.live.sinks.web.metrics import CONTENT_TYPE, Metrics
 from cyclecast.video.live.sinks.web.mjpeg import MjpegResponse
+from cyclecast.video.live.sinks.web.start_screen import StartScreen, add_start_screen, start_state
 from cyclecast.video.live.sinks.web.state import RunState, run_state
 from cyclecast.video.live.sinks.web.view import Views
 from cyclecast.video.live.sinks.web.viewers import Viewer, Viewers
@@ -47,8 +48,10 @@ class OfferRequest(BaseModel):
     follows_run: bool = False
 
 
-def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnections, options: WebOptions) -> FastAPI:
-    """Builds the app, for the event loop of `viewers` and `peers`."""
+def build_app(
+    controls: SessionControls, viewers: Viewers, peers: PeerConnections, options: WebOptions, screen: StartScreen | None = None
+) -> FastAPI:
+    """Builds the app, for the event loop of `viewers` and `peers`. screen: for a run whose source the page chooses."""
     app = FastAPI(
         title="cyclecast live",
         version=__version__,
@@ -64,7 +67,9 @@ def build_app(controls: SessionControls, viewers: Viewers, peers: PeerConnection
     )
     add_page(app, "/", "page.html")
     add_page(app, "/obs", "obs.html")  # the video alone, for OBS
-    add_state(app, controls, viewers, peers)
+    add_state(app, controls, viewers, peers, screen)
+    if screen is not None:
+        add_start_screen(app, controls, screen)
     app.include_router(control_router(controls, viewers))
     add_video(app, controls, viewers, peers, options)
     add_error_handlers(app, controls)
@@ -81,14 +86,17 @@ def add_page(app: FastAPI, path: str, name: str) -> None:
         return HTMLResponse(page, headers=headers)
 
 
-def add_state(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections) -> None:
+def add_state(
+    app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections, screen: StartScreen | None
+) -> None:
     """Adds GET /api/state for the page, /metrics for Prometheus, /healthz for a supervisor of the process."""
     metrics = Metrics(controls, viewers)
 
     @app.get("/api/state", summary="The state of the run", response_model=RunState, tags=["control"])
     async def state(viewer: str = "") -> dict[str, Any]:
         is_sending = bool(viewer) and peers.camera_viewer == viewer
-        return run_state(controls, viewers) | {"watching": viewers.is_watching(viewer), "sending": is_sending}
+        start = {} if screen is None else start_state(controls, screen)
+        return run_state(controls, viewers) | start | {"watching": viewers.is_watching(viewer), "sending": is_sending}
 
     @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:
@@ -113,10 +121,11 @@ def add_video(app: FastAPI, controls: SessionControls, viewers: Viewers, peers: 
 
     @app.post("/camera", include_in_schema=False)
     async def camera(request: OfferRequest) -> dict[str, str]:
-        if not isinstance(controls.feed, PushFeed):
+        feed = browser_feed(controls.feed)
+        if feed is None:
             source = controls.feed.name
             raise HTTPException(409, f"the source is {source}; for a browser's camera type: cyclecast live browser --sink web")
-        sdp = await peers.receive_camera(request.sdp, request.viewer, controls.feed)
+        sdp = await peers.receive_camera(request.sdp, request.viewer, feed)
         return {"sdp": sdp, "type": "answer"}
 
     @app.get("/stream.mjpg", summary="The video as MJPEG", response_class=StreamingResponse)

@@ -40,6 +40,22 @@ class Rejection(NamedTuple):
 TOO_LONG = Rejection(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
 
 
+class EntryCode:
+    """A code that stands for the token once: the command line of a browser, which shows it, is no secret."""
+
+    def __init__(self) -> None:
+        self.code = secrets.token_urlsafe(16)
+        self._is_used = False
+
+    def is_valid(self, code: str) -> bool:
+        """Returns whether this is the code and it was not used."""
+        return not self._is_used and secrets.compare_digest(code.encode(), self.code.encode())
+
+    def use(self) -> None:
+        """Makes the code invalid."""
+        self._is_used = True
+
+
 class Guard:
     """ASGI middleware: rejects requests from other sites and without the token, and adds security headers to the rest.
 
@@ -48,8 +64,8 @@ class Guard:
     that change something must come from the page itself, by their Origin, which behind a proxy is the proxy's.
     """
 
-    def __init__(self, app: ASGIApp, address: WebAddress, port: int) -> None:
-        self._app, self._address = app, address
+    def __init__(self, app: ASGIApp, address: WebAddress, port: int, entry: EntryCode | None = None) -> None:
+        self._app, self._address, self._entry = app, address, entry
         self._token_page = inlined_page("token.html")
         self._cookie_name = f"cyclecast-{port}"  # cookies ignore ports: two runs on one machine need two names
 
@@ -60,7 +76,10 @@ class Guard:
         headers = Headers(scope=scope)
         query_token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
         rejection = self._check(scope, headers, query_token)
-        sets_cookie = rejection is None and scope["path"] == "/" and self._is_token(query_token)
+        is_entry = self._is_entry(scope, query_token)
+        sets_cookie = rejection is None and scope["path"] == "/" and (is_entry or self._is_token(query_token))
+        if is_entry and rejection is None and self._entry is not None:
+            self._entry.use()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -99,7 +118,11 @@ class Guard:
             return Rejection(
                 403, f"this page is for this machine only, and {host[:80]!r} does not name it; open http://localhost"
             )
-        if self._address.token is not None and scope["path"] != PUBLIC_PATH and not self._has_token(headers, query_token):
+        if (
+            self._address.token is not None
+            and scope["path"] != PUBLIC_PATH
+            and not (self._has_token(headers, query_token) or self._is_entry(scope, query_token))
+        ):
             return Rejection(401, "this page needs its token: open the whole address that cyclecast printed")
         is_safe = scope["method"] in SAFE_METHODS
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not (is_safe and scope["path"] == "/"):
@@ -127,6 +150,11 @@ class Guard:
             or self._is_token(query_token)
             or (scheme.lower() == "bearer" and self._is_token(bearer.strip()))
         )
+
+    def _is_entry(self, scope: Scope, query_token: str) -> bool:
+        """Returns whether a request for the page has the code that stands for the token once."""
+        is_page = scope["path"] == "/" and scope["method"] == "GET"
+        return self._entry is not None and is_page and self._entry.is_valid(query_token)
 
     def _is_token(self, value: str) -> bool:
         token = self._address.token

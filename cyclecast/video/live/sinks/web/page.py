@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import uvicorn
 
 from cyclecast.errors import OutputError
-from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.source_switcher import browser_feed
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.address import WebAddress, listen, parse_address
 from cyclecast.video.live.sinks.web.app import build_app
 from cyclecast.video.live.sinks.web.connections import Connections, PageProtocol
-from cyclecast.video.live.sinks.web.guard import Guard
+from cyclecast.video.live.sinks.web.guard import EntryCode, Guard
+from cyclecast.video.live.sinks.web.start_screen import StartScreen
 from cyclecast.video.live.sinks.web.viewers import Viewers
 from cyclecast.video.live.sinks.web.webrtc import PeerConnections
 from cyclecast.video.live.sinks.web_options import WebOptions
@@ -31,10 +34,20 @@ log = logging.getLogger(__name__)
 
 
 class WebPage:
-    """Serves the live video: `web`, `web://HOST:PORT`, see `address`. Raises OutputError or ConfigError if that fails."""
+    """Serves the live video: `web`, `web://HOST:PORT`, see `address`. Raises OutputError or ConfigError if that fails.
 
-    def __init__(self, address: str, controls: SessionControls, options: WebOptions | None = None) -> None:
-        self._address, self._controls, self._options = parse_address(address), controls, options or WebOptions()
+    screen: for a run whose source the page chooses. Then the page needs a token on this machine too, because it opens files of
+    this user; `entry_url` admits one browser without showing the token to whoever lists the processes.
+    """
+
+    def __init__(
+        self, address: str, controls: SessionControls, options: WebOptions | None = None, *, screen: StartScreen | None = None
+    ) -> None:
+        self._address, self._controls, self._screen = parse_address(address), controls, screen
+        self._options = options or WebOptions()
+        if screen is not None and self._address.token is None:
+            self._address = replace(self._address, token=secrets.token_urlsafe(16))
+        self._entry = EntryCode() if screen is not None else None
         check_certificate(self._address)
         listening = listen(self._address)
         self._port = listening.getsockname()[1]
@@ -42,6 +55,8 @@ class WebPage:
         self.name = f"web page {url}"
         self.url = url if self._address.token is None else f"{url}?token={self._address.token}"
         """What to open in a browser, including the token."""
+        self.entry_url = url if self._entry is None else f"{url}?token={self._entry.code}"
+        """What to pass to a browser as an argument: it works once."""
         self._viewers = Viewers(self._options.max_viewers)
         self._newest: StyledFrame | None = None
         self._lock = threading.Lock()
@@ -61,7 +76,7 @@ class WebPage:
         else:
             self._controls.report(f"web page: {self.url}")
         is_secure = self._address.is_loopback or self._address.url(self._port).startswith("https:")
-        if isinstance(self._controls.feed, PushFeed) and not is_secure:
+        if browser_feed(self._controls.feed) is not None and not is_secure:
             self._controls.report("browsers allow the camera over https only; type --sink 'web://HOST:PORT?cert=FILE&key=FILE'")
 
     def show(self, frame: StyledFrame) -> None:
@@ -113,7 +128,7 @@ class WebPage:
         peers = PeerConnections(self._viewers, self._options)
         address = self._address
         config = uvicorn.Config(
-            Guard(build_app(self._controls, self._viewers, peers, self._options), address, self._port),
+            Guard(build_app(self._controls, self._viewers, peers, self._options, self._screen), address, self._port, self._entry),
             loop="asyncio",
             http=PageProtocol,
             ws="none",

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cyclecast.video.live.capture.push_feed import PushFeed
+from cyclecast.video.live.capture.source_switcher import browser_feed
 from cyclecast.video.live.sinks.sink import SessionControls
 from cyclecast.video.live.sinks.web.viewers import Viewers
 
@@ -55,7 +55,7 @@ def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
     recent, outage = meter.recent(), feed.outage
     return {
         "source": feed.name,
-        "accepts_camera": isinstance(feed, PushFeed),
+        "accepts_camera": browser_feed(feed) is not None,
         "outage": None if outage is None else {"reason": outage[0], "seconds": round(outage[1], 1)},
         "reconnects": feed.reconnects,
         "models": switcher.models,

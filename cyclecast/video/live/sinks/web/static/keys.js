@@ -5,6 +5,7 @@ const KEYS_SETTING = "cyclecast-keys";  // in the browser's storage, which may b
 const SHORTCUTS = {
   n: () => selectNextModel(1), p: () => selectNextModel(-1), s: () => toggleCompare(), m: () => toggleMirror(),
   c: () => saveSnapshot(), r: () => toggleRecording(), f: () => toggleFullScreen(), h: () => toggleHelp(),
+  o: () => { if (state && state.start) openStart(); },
   ArrowLeft: () => moveSlider(split - KEY_STEP), ArrowRight: () => moveSlider(split + KEY_STEP),
   "[": () => stepStrength(-STRENGTH_STEP), "]": () => stepStrength(STRENGTH_STEP),
   "-": () => stepStrength(-STRENGTH_STEP), "+": () => stepStrength(STRENGTH_STEP), "=": () => stepStrength(STRENGTH_STEP),
@@ -36,7 +37,7 @@ function isTyping(event) {
 addEventListener("keydown", event => {
   if (!areKeysOn || hasModifier(event) || isTyping(event)) return;
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if ($("keys").open && name !== "h") return;
+  if ($("start").open || ($("keys").open && name !== "h")) return;
   if (name >= "1" && name <= "9" && state && state.models[name - 1]) return selectModel(state.models[name - 1]);
   if (event.target === $("strength") && name.startsWith("Arrow")) return;  // they move that slider
   const action = SHORTCUTS[name];

@@ -65,6 +65,7 @@ function render(answer) {
   renderRecording();
   if (isFull && state.viewers < state.max_viewers) connect();
   renderFailures();
+  renderStart();
   renderTitles();
   renderCamera();
   renderOverlay();
@@ -90,6 +91,8 @@ function hideOverlay() { $("overlay").hidden = true; }
 function renderOverlay() {
   if (isServerLost()) return;
   if (isFull) return showOverlay(`${state.viewers} people are watching`, "There is no room for more. The video starts when one of them leaves.");
+  const start = startOverlay();
+  if (start) return showOverlay(...start);
   if (state.shown || state.size) return hasFrame ? hideOverlay() : showOverlay("Connecting");
   if (!state.accepts_camera) return showOverlay("Waiting for the first frame", state.source);
   if (state.sending || cameraConnection) return showOverlay("Waiting for the first frame", "Preparing the model for this camera.");
@@ -107,6 +110,9 @@ function renderStyles() {
       button.className = "style";
       button.textContent = model.split(/[\\/]/).pop().replace(/\.(onnx|plan|engine)$/i, "");
       button.classList.toggle("long", button.textContent.length > 16);
+      const sample = thumbnail(model);
+      button.classList.toggle("pictured", sample !== null);
+      if (sample) button.prepend(sample);
       if (button.textContent !== model) button.dataset.about = model;
       if (index < 9) button.dataset.key = index + 1;
       button.onclick = () => selectModel(model);
