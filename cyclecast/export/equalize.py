@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -118,7 +119,7 @@ def _factors(group: ChannelGroup, ranges: Ranges, weights: dict[str, onnx.Tensor
     return normalized
 
 
-def _scale(tensor: onnx.TensorProto, factors: NDArray[np.float32], axis: int) -> None:
+def _scale(tensor: onnx.TensorProto, factors: NDArray[np.floating[Any]], axis: int) -> None:
     values = numpy_helper.to_array(tensor)
     shape = [1] * values.ndim
     shape[axis] = -1
