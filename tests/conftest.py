@@ -48,6 +48,7 @@ LONGEST_FILES = (  # the longest first: no worker of pytest-xdist gets one of th
     "test_plans.py",
     "test_style.py",
     "test_evaluate_runs.py",
+    "test_page.py",
     "test_docs.py",
     "test_engines.py",
     "test_damage.py",

@@ -36,6 +36,7 @@ NEED_EXTRAS = (  # what these import needs an extra; everything else works with 
     "cyclecast.measure_style",  # torch
     "cyclecast.style",  # torch
     "cyclecast.training",  # torch
+    "cyclecast.video.live.sinks.network.whip",  # aiortc
     "cyclecast.video.live.sinks.web",  # fastapi, aiortc
     "cyclecast.web_app",  # onnx
 )

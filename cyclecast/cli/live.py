@@ -73,10 +73,25 @@ def live(
     sink: Annotated[
         list[str] | None,
         typer.Option(
-            help="Output: window, virtual (a camera for video calls), web (a web page), null (none, for measurements), or a file "
-            "to record to, whose name may be a pattern: show-%Y%m%d-%H%M%S.mp4, show-%04d.mp4. Repeatable. Default: window."
+            envvar="CYCLECAST_SINK",
+            help="Output: window, virtual (a camera for video calls), web (a web page), null (none, for measurements), a server "
+            "(rtmp://, rtmps://, rtsp://, srt://, udp://), HLS (hls://FOLDER or live.m3u8), or a file to record to, whose name "
+            "may be a pattern: show-%Y%m%d-%H%M%S.mp4, show-%04d.mp4. Repeatable. Default: window.",
         ),
     ] = None,
+    bitrate: Annotated[
+        str, typer.Option(help="Bits per second of the video to servers and of HLS, at most: 4M, 2500k. Recordings ignore it.")
+    ] = "4M",
+    keyframe_interval: Annotated[
+        str, typer.Option(help="Seconds between keyframes of the video to servers and of HLS. Recordings ignore it.")
+    ] = "2",
+    audio: Annotated[
+        str,
+        typer.Option(
+            help="Sound of recordings and servers: auto (that of a file or a stream, never a microphone), none, or a microphone: "
+            "default or hw:1 (Linux), 0 (macOS), the name of a device (Windows)."
+        ),
+    ] = "auto",
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Length of the run in seconds, from the first frame. Default: until Ctrl-C.")
     ] = None,
@@ -201,6 +216,7 @@ def live(
     from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.remotes.registry import remote_openers
     from cyclecast.video.live.session import Session
+    from cyclecast.video.live.sinks.network.settings import StreamSettings, parse_bit_rate, parse_keyframe_interval
     from cyclecast.video.live.sinks.recording import Segments
     from cyclecast.video.live.sinks.registry import open_sink
     from cyclecast.video.live.sinks.web_options import WebOptions
@@ -214,8 +230,11 @@ def live(
         steady=steady,
         split=0.5 if split else None,
         mirror=mirror,
+        audio=audio,
         verbose=verbose,
     )
+    streams = StreamSettings(bit_rate=parse_bit_rate(bitrate), keyframe_interval=parse_keyframe_interval(keyframe_interval))
+    segments = Segments(seconds=segment_seconds, mib=segment_mib)
     models = model or ["monet"]
     sinks = sink or ["window"]
     web_options = WebOptions(stun=stun, turn=turn, max_viewers=max_viewers, viewer_mbps=viewer_mbps)
@@ -227,12 +246,7 @@ def live(
         models,
         opener,
         sinks,
-        partial(
-            open_sink,
-            overwrite=overwrite,
-            segments=Segments(seconds=segment_seconds, mib=segment_mib),
-            web_options=web_options,
-        ),
+        partial(open_sink, overwrite=overwrite, segments=segments, streams=streams, web_options=web_options),
         CaptureSettings(width, height, fps, loop, patience, wait),
         options,
         print_line,

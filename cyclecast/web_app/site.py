@@ -25,6 +25,8 @@ from cyclecast.web_app.folder import LIST, check_folder, write_folder
 from cyclecast.web_app.runtime import LICENSE, get_runtime, read_notices
 
 STATIC = Path(__file__).parent / "static"
+LIVE_PAGE = Path(__file__).parents[1] / "video" / "live" / "sinks" / "web" / "static"
+SHARED = ("page.css",)  # the files that the live page of `--sink web` has in common with this one
 SERVICE_WORKER = "sw.js"
 VERSION_MARK = b"__VERSION__"
 PRECISIONS = {"both": ("fp32", "fp16"), "fp32": ("fp32",)}
@@ -66,6 +68,7 @@ def write_site(
     check_folder(output, overwrite)
     named = name_models(models)
     files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in _static_files()}
+    files |= {name: (LIVE_PAGE / name).read_bytes() for name in SHARED}
     files |= {f"ort/{name}": content for name, content in get_runtime(runtime, on_message).items()}
     files["ort/LICENSE.txt"] = LICENSE.read_bytes()
     built = []

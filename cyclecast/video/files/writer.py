@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from io import FileIO
@@ -68,7 +68,7 @@ class VideoWriter:
     first: the pts that becomes 0. is_part: of a longer video; Matroska counts milliseconds, but a part in it counts ticks of the
     time base instead, so that times stay exact. growing: the file can be played while it is written, also if it is never
     finished: the encoder holds few frames back, and every packet goes to the system at once.
-    file: `path`, open for writing, which the caller closes; only for a growing one.
+    file: `path`, open for writing, which the caller closes; only for a growing one. add_streams: adds others, for `mux`.
     Raises OutputError if the container cannot hold the codec or the file cannot be written,
     ConfigError for settings that the encoder does not accept.
     """
@@ -82,6 +82,7 @@ class VideoWriter:
         growing: bool = False,
         file: FileIO | None = None,
         is_part: bool = False,
+        add_streams: Callable[[OutputContainer], None] | None = None,
     ) -> None:
         suffix = path.suffix.lower()
         if suffix not in CONTAINERS:
@@ -104,8 +105,13 @@ class VideoWriter:
         self._watchdog = Watchdog(encoding.encoder.name)
         self._open.callback(self._watchdog.close)
         try:
-            self._container = cast(OutputContainer, self._open.enter_context(open_output(path, growing, file=file)))
+            self._container = cast(
+                OutputContainer,
+                self._open.enter_context(open_output(path, growing, file=file, is_only_video=add_streams is None)),
+            )
             self._stream = self._add_video(encoding, growing)
+            if add_streams is not None:
+                add_streams(self._container)
             self._container.start_encoding()
         except CyclecastError:  # a ConfigError is a ValueError, too
             self._discard()
@@ -187,13 +193,14 @@ class VideoWriter:
                 self._end = max(self._end, packet.pts + duration)
         if frame is None and packets and self.path.suffix.lower() in MP4_FAMILY:
             extend_last(packets[-1], self._end, self._delay or 0)
-        self._mux(packets)
+        self.mux(packets)
 
     def part(self) -> Part:
         """Describes what was written; call it after `close`."""
         return Part(self.path, self.frames, self._first, self.last, self._end, reordering(self._order))
 
-    def _mux(self, packets: Sequence[av.Packet[Any]]) -> None:
+    def mux(self, packets: Sequence[av.Packet[Any]]) -> None:
+        """Writes packets of any stream. Raises OutputError if that fails."""
         for packet in packets if self._counts_ticks else ():
             packet.time_base = MILLISECOND
         self._size += sum(packet.size for packet in packets)
@@ -232,16 +239,21 @@ class VideoWriter:
             self._discard()
 
 
-def open_output(path: Path, growing: bool = False, any_tags: bool = False, file: FileIO | None = None) -> Any:
+def open_output(
+    path: Path, growing: bool = False, any_tags: bool = False, file: FileIO | None = None, is_only_video: bool = True
+) -> Any:
     """Opens PyAV's container for writing; it keeps all times. growing, file: as in `VideoWriter`.
 
-    any_tags: MP4 and QuickTime files hold tags of any name, in a list of keys instead of the usual boxes.
+    any_tags: MP4 and QuickTime files hold tags of any name, in a list of keys instead of the usual boxes. is_only_video: no sound
+    has to be in sync with the frames.
     """
     # Sound often starts a little before 0 (AAC's priming): shifting everything to hide that would move the frames.
     options = {"avoid_negative_ts": "disabled"}
     is_mp4 = path.suffix.lower() in MP4_FAMILY
     if growing:  # it has an index for each second; FFmpeg's buffer would hold more than that
         options |= GROWING_MP4 if is_mp4 else GROWING_MATROSKA
+        if is_mp4 and not is_only_video:  # frames are decoded before time 0: everything starts that much later
+            options |= {"avoid_negative_ts": "make_non_negative", "movflags": f"{options['movflags']}+delay_moov"}
     elif is_mp4:  # the index in front: a player can start before it has the whole file
         options["movflags"] = "+faststart+use_metadata_tags" if any_tags else "+faststart"
     return av.open(os.path.abspath(path) if file is None else file, "w", options=options)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import signal
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -88,6 +90,13 @@ def open_messages() -> IO[str]:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     return out
+
+
+def read_messages(messages: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Reads messages in a thread of its own, in the child; ends the process when the parent is gone, whatever it waits for."""
+    for line in sys.stdin:
+        messages.put(json.loads(line))
+    os._exit(0)
 
 
 def send_message(out: IO[str], **message: Any) -> None:

@@ -26,6 +26,8 @@ class LiveOptions:
     """As `StyledFrame.split`."""
     mirror: bool = False
     """Flips the source left to right."""
+    audio: str = "none"
+    """Sound of recordings and network outputs: "auto" (the source's own, if it has any), "none", or the name of a microphone."""
     verbose: bool = False
     """Reports rate, latency and counts once a second."""
 
@@ -39,5 +41,7 @@ class LiveOptions:
             raise ConfigError(f"target_fps must be above 0, got {self.target_fps:g}")
         if not 0 <= self.steady <= 1:
             raise ConfigError(f"steady must be from 0 to 1, got {self.steady:g}")
+        if not self.audio:
+            raise ConfigError("audio must be auto, none, or the name of a device")
         if self.split is not None and not 0 <= self.split <= 1:
             raise ConfigError(f"split must be from 0 to 1, a share of the width, got {self.split:g}")

@@ -20,7 +20,8 @@ from cyclecast.video.live.remotes.remote import Remote, RemoteOpener
 from cyclecast.video.live.sink_group import SinkGroup
 from cyclecast.video.live.sink_worker import SinkReport
 from cyclecast.video.live.sinks.recording import check_files, check_is_video
-from cyclecast.video.live.sinks.sink import MissingSink, SinkOpener, sink_name
+from cyclecast.video.live.sinks.sink import MissingSink, OutputState, SinkOpener, sink_name
+from cyclecast.video.live.sound.microphone import open_sound
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.open_model import Opener
 from cyclecast.video.live.styling.stream import BROWSER, Feed, open_stream
@@ -98,8 +99,15 @@ class Session:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._repeated = 0.0  # when the last frame was shown again
-        feed = PushFeed(patience=(capture_settings or CaptureSettings()).patience) if source == BROWSER else source
-        self._stream = open_stream(feed, models, opener, capture_settings, self._options, on_message)
+        capture_settings = capture_settings or CaptureSettings()
+        feed = PushFeed(patience=capture_settings.patience) if source == BROWSER else source
+        self.sound = open_sound(self._options.audio, self._on_message)
+        capture_settings = replace(capture_settings, sound=self._options.audio == "auto")
+        try:
+            self._stream = open_stream(feed, models, opener, capture_settings, self._options, on_message, self.sound)
+        except BaseException:
+            self.sound.close()
+            raise
         self.feed, self.switcher, self.meter = self._stream.feed, self._stream.switcher, self._stream.meter
         self._sinks = SinkGroup(self.meter, self._on_message, self._end_without_sinks)
         self._recorder = Recorder(self._sinks, self)
@@ -116,6 +124,7 @@ class Session:
             self._close_controls()
             self._sinks.close()
             self._stream.close()
+            self.sound.close()
             raise
 
     def _open_sinks(self, addresses: Sequence[str], open_sink: SinkOpener) -> None:
@@ -156,6 +165,7 @@ class Session:
             self._close_controls()
             self._sinks.close()
             self._stream.close(model=not styling.is_alive())
+            self.sound.close()
         if self._failure is not None:
             raise self._failure
         return self._report()
@@ -237,6 +247,11 @@ class Session:
     def failures(self) -> list[str]:
         """Returns `SessionControls.failures`."""
         return self._sinks.failures()
+
+    @property
+    def outputs(self) -> list[OutputState]:
+        """Returns `SessionControls.outputs`."""
+        return self._sinks.outputs()
 
     def set_recording(self, on: bool) -> Path | None:
         """As `SessionControls.set_recording`."""

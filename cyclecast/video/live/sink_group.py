@@ -9,7 +9,8 @@ from pathlib import PurePath
 from cyclecast.video.live.messages import OnMessage
 from cyclecast.video.live.meter import Meter, Percentiles
 from cyclecast.video.live.sink_worker import Delivery, SinkReport, SinkWorker
-from cyclecast.video.live.sinks.sink import Sink
+from cyclecast.video.live.sinks.sink import OutputState, Sink, sink_name
+from cyclecast.video.live.sources.address import host_address
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 
@@ -44,7 +45,8 @@ class SinkGroup:
     def add_missing(self, address: str, failure: str) -> None:
         """Reports a sink that could not be opened, and that the run goes on without."""
         none = Percentiles(0.0, 0.0, 0.0, 0.0)
-        self._missing.append(SinkReport(address, 0, none, failure))
+        name = address if sink_name(address) == "virtual" else host_address(address)  # others may hold a secret
+        self._missing.append(SinkReport(name, 0, none, failure))
         self._on_message(f"{failure}; going on without it")
 
     def remove(self, worker: SinkWorker) -> None:
@@ -89,6 +91,12 @@ class SinkGroup:
     def failures(self) -> list[str]:
         """Returns a line for each sink that is missing or has failed."""
         return [f"{_short_name(report.name)}: {report.failure}" for report in self.reports() if report.failure is not None]
+
+    def outputs(self) -> list[OutputState]:
+        """Returns the state of each network output that works."""
+        with self._lock:
+            workers = list(self._workers)
+        return [worker.output for worker in workers if worker.output is not None and worker.failure is None]
 
     def reports(self) -> list[SinkReport]:
         """Returns what each sink did; missing and removed ones first."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.meter import Histogram, Meter, Percentiles
 from cyclecast.video.live.newest import Newest
-from cyclecast.video.live.sinks.sink import Sink
+from cyclecast.video.live.sinks.sink import NetworkSink, OutputState, Sink
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,10 @@ class SinkReport:
     latency_ms: Percentiles
     """From the capture until the frame was handed to this sink."""
     failure: str | None
+    dropped: int = 0
+    """As `OutputState.dropped`, of a network output."""
+    reconnects: int = 0
+    """As `OutputState.reconnects`, of a network output."""
 
 
 class Delivery:
@@ -144,4 +148,11 @@ class SinkWorker:
 
     def report(self) -> SinkReport:
         """Reports what the sink did so far."""
-        return SinkReport(self.sink.name, self._shown, self._latency.percentiles(), self.failure)
+        output = self.output or OutputState(self.sink.name)
+        percentiles = self._latency.percentiles()
+        return SinkReport(self.sink.name, self._shown, percentiles, self.failure, output.dropped, output.reconnects)
+
+    @property
+    def output(self) -> OutputState | None:
+        """The state of a network output; None for other sinks."""
+        return self.sink.output if isinstance(self.sink, NetworkSink) else None

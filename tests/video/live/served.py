@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from cyclecast.video.live.sinks.sink import SessionControls, Sink
 from cyclecast.video.live.sinks.web_options import WebOptions
 from cyclecast.video.live.styling.open_model import BorrowedModel
 from tests.conftest import Negative, Same
+from tests.waiting import LIMIT, eventually
 
 pytest.importorskip("aiortc", reason="needs the extra web")
 
@@ -30,9 +31,16 @@ from cyclecast.video.live.sinks.web.address import listen, parse_address  # noqa
 from cyclecast.video.live.sinks.web.start_screen import StartScreen  # noqa: E402
 from cyclecast.video.live.sinks.web.viewers import MAX_VIEWERS  # noqa: E402
 
-__all__ = ["MAX_VIEWERS", "WebPage", "connections", "listen", "parse_address"]  # for tests that need the extra
+__all__ = [
+    "LIMIT",
+    "MAX_VIEWERS",
+    "WebPage",
+    "connections",
+    "eventually",
+    "listen",
+    "parse_address",
+]  # for tests that need the extra
 
-LIMIT = 30.0  # seconds, for everything that a test waits for
 PATTERN = "pattern://320x240@15"
 LOOPBACK = "web://127.0.0.1:0"
 
@@ -112,13 +120,6 @@ def serving(
         session.quit()
         running.join(LIMIT)
         assert not running.is_alive()
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = LIMIT) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"never: {what}"
-        time.sleep(0.02)
 
 
 def age(image: Image) -> float:

@@ -16,6 +16,7 @@ from cyclecast.errors import ConfigError, CyclecastError, OutputError, OutputExi
 from cyclecast.video.live.recorder import unused_path
 from cyclecast.video.live.sinks.recording import Recording
 from cyclecast.video.live.sinks.registry import open_sink
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from tests.commands import run_command
 from tests.conftest import moving_frames
@@ -29,6 +30,7 @@ class Controls:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.sound = SoundFeed()
 
     def report(self, line: str) -> None:
         self.lines.append(line)
@@ -47,7 +49,8 @@ class Controls:
         f"web://0.0.0.0:8080/{SECRET}/",
         f"web://user:{SECRET}@[0.0.0.0:8080",
         f"webb://0.0.0.0:8080?token={SECRET}",
-        f"rtmp://user:{SECRET}@live.example/app",
+        f"rtmpx://user:{SECRET}@live.example/app",
+        f"rtmp://user:{SECRET}@live.example/app#key={SECRET}",
         f"https://live.example/app?key={SECRET}",
     ],
 )

@@ -21,6 +21,7 @@ from cyclecast.video.live.sinks.recording import Recording, Segments
 from cyclecast.video.live.sinks.recording_file import RecordingFile
 from cyclecast.video.live.sinks.recording_names import is_pattern, new_path, with_number
 from cyclecast.video.live.sinks.registry import open_sink
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 from tests.conftest import Same, moving_frames
 from tests.video.live.sessions import Collecting, open_as, open_session, wait_for
@@ -32,7 +33,7 @@ class Controls(SimpleNamespace):
     """Keeps what a recording reports."""
 
     def __init__(self) -> None:
-        super().__init__(lines=[])
+        super().__init__(lines=[], sound=SoundFeed())
 
     def report(self, line: str) -> None:
         self.lines.append(line)

@@ -6,7 +6,6 @@ import base64
 import itertools
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,8 @@ import cyclecast
 from cyclecast.video.cameras import VideoDevice
 from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
-from tests.video.live.served import LIMIT, LOOPBACK, MAX_VIEWERS, STYLES, Served, age, eventually, is_swapped, serving
+from tests.browser import CUT, Browser, browsing
+from tests.video.live.served import LOOPBACK, MAX_VIEWERS, STYLES, age, eventually, is_swapped, serving
 
 selenium = pytest.importorskip("selenium", reason="needs selenium")
 
@@ -34,11 +34,6 @@ from cyclecast.video.live.sinks.web.viewers import Viewer  # noqa: E402
 
 MODELS = Path(cyclecast.__file__).parent / "models"
 
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --use-fake-device-for-media-stream "
-    "--use-fake-ui-for-media-stream"
-)
 NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
 FRAME = """
 const [video, image] = ["video", "image"].map(id => document.getElementById(id)), by = image?.hidden ? video : image;
@@ -50,32 +45,6 @@ if (!canvas.width) return null;
 canvas.getContext("2d").drawImage(by, 0, 0);
 return canvas.toDataURL("image/png").split(",")[1];
 """
-CUT = """
-const found = [], texts = [], root = document.querySelector("dialog[open]") || document.body;
-const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT), range = document.createRange();
-while (walker.nextNode()) {
-  const {data, parentElement: element} = walker.currentNode, isOverVideo = element.closest("main");
-  if (!data.trim() || !element.checkVisibility({opacityProperty: true}) || element.clientWidth === 1) continue;  // read aloud
-  range.selectNodeContents(walker.currentNode);
-  const text = range.getBoundingClientRect();
-  if (text.left < 0 || text.right > innerWidth) found.push(`${data} leaves the page`);
-  for (let box = element; box !== document.body; box = box.parentElement) {
-    const around = box.getBoundingClientRect(), overflow = getComputedStyle(box).overflowY;
-    if (overflow === "auto" || (overflow === "visible" && !box.matches("button, label, .toast, .side"))) continue;
-    if (text.left < around.left || text.right > around.right || text.top < around.top || text.bottom > around.bottom)
-      found.push(`${data} is cut by ${box.id || box.className}`);
-  }
-  if (isOverVideo) continue;
-  for (const [other, its] of texts) {
-    if (Math.min(text.right, its.right) - Math.max(text.left, its.left) > 1
-      && Math.min(text.bottom, its.bottom) - Math.max(text.top, its.top) > 1) found.push(`${data} overlaps ${other}`);
-  }
-  texts.push([data, text]);
-}
-for (const button of root.querySelectorAll("button"))
-  if (button.scrollWidth > button.clientWidth) found.push(`${button.textContent} is wider than its button`);
-return found;
-"""  # the texts that do not fit
 LIVE = "return document.getElementById('status')?.textContent === 'live'"  # false while the page loads
 ANNOUNCED = """
 [window.announced, window.polls] = [[], 0];
@@ -97,92 +66,28 @@ if (navigator.wakeLock) navigator.wakeLock.request = () => Promise.reject(new DO
 """
 
 
-class Browser:
-    """Chromium, and what a user sees in it."""
-
-    def __init__(self, profile: Path, *flags: str) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = shutil.which("chromium") or ""
-        for flag in (*FLAGS.split(), *flags, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-        self.driver.set_script_timeout(LIMIT)
-
-    def resize(self, width: int, height: int) -> None:
-        """Emulates a screen of this size."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 1000}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-
-    @contextmanager
-    def visiting(self, served: Served) -> Iterator[None]:
-        """Opens the page; fails if the console logs a warning or an error."""
-        self.resize(1440, 900)
-        self.errors()
-        self.driver.get(served.page.url)
-        yield
-        assert self.errors() == []
-        self.driver.get("about:blank")
-
-    @contextmanager
-    def loading(self, script: str) -> Iterator[None]:
-        """Runs a script in each page that is loaded, before the page's own."""
-        script = f"(() => {{{script}}})()"
-        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
-        yield
-        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def text(self, id: str) -> str:
-        return str(self.driver.find_element(By.ID, id).text)
-
-    def is_pressed(self, id: str) -> bool:
-        return bool(self.driver.find_element(By.ID, id).get_attribute("aria-pressed") == "true")
-
-    def press(self, id: str) -> None:
-        self.driver.find_element(By.ID, id).click()
-
-    def type(self, keys: str) -> None:
-        ActionChains(self.driver).send_keys(keys).perform()
+class LiveBrowser(Browser):
+    """Chromium, and what a user sees in it of the live page."""
 
     def frame(self) -> Image | None:
         """Returns what the page shows, (H, W, 3) uint8 BGR; None before the first frame."""
         data = self.run(FRAME)
-        return None if data is None else np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), 1), np.uint8)
+        return None if data is None else self.image(data)
 
     def halves(self) -> tuple[bool, bool] | None:
         """Returns whether red and blue are swapped in the left and in the right half; None before the first frame."""
         image = self.frame()
         return None if image is None else (is_swapped(image[:, :140]), is_swapped(image[:, 180:]))
 
-    def errors(self) -> list[str]:
-        """Warnings and errors in the console."""
-        log: Any = self.driver.get_log  # its annotations are missing
-        return [entry["message"] for entry in log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
-@contextmanager
-def browsing(tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[Browser]:
-    for program in ("chromium", "chromedriver"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}")
-    browser = Browser(tmp_path_factory.mktemp("profile"), *flags)
-    try:
-        yield browser
-    finally:
-        browser.driver.quit()
-
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory) as browser:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBrowser]:
+    with browsing(LiveBrowser, tmp_path_factory) as browser:
         yield browser
 
 
-def test_the_video_moves_and_changes_with_the_style(browser: Browser) -> None:
-    with serving() as served, browser.visiting(served):
+def test_the_video_moves_and_changes_with_the_style(browser: LiveBrowser) -> None:
+    with serving() as served, browser.visiting(served.page.url):
         eventually(lambda: browser.halves() == (False, False), "a frame")
         assert browser.text("transport") == "WebRTC"
         clocks = set()
@@ -209,8 +114,8 @@ def test_the_video_moves_and_changes_with_the_style(browser: Browser) -> None:
         eventually(lambda: float(browser.text("fps")) > 3 and int(browser.text("latency")) > 0, "frame rate and latency")
 
 
-def test_a_style_that_cannot_be_loaded_is_reported(browser: Browser) -> None:
-    with serving(styles=("same", "absent")) as served, browser.visiting(served):
+def test_a_style_that_cannot_be_loaded_is_reported(browser: LiveBrowser) -> None:
+    with serving(styles=("same", "absent")) as served, browser.visiting(served.page.url):
         eventually(lambda: browser.halves() == (False, False), "a frame")
         browser.driver.find_elements(By.CLASS_NAME, "style")[1].click()
         eventually(lambda: "Could not load absent" in browser.text("toasts"), "the message", seconds=10)
@@ -218,8 +123,8 @@ def test_a_style_that_cannot_be_loaded_is_reported(browser: Browser) -> None:
         assert browser.run("return document.querySelector('.style[aria-busy=true]')") is None
 
 
-def test_the_slider_shows_the_source_on_its_left(browser: Browser) -> None:
-    with serving(styles=("swapped",)) as served, browser.visiting(served):
+def test_the_slider_shows_the_source_on_its_left(browser: LiveBrowser) -> None:
+    with serving(styles=("swapped",)) as served, browser.visiting(served.page.url):
         eventually(lambda: browser.halves() == (True, True), "the style")
         browser.press("compare")
         eventually(lambda: browser.halves() == (False, True), "the source on the left")
@@ -241,8 +146,8 @@ def test_the_slider_shows_the_source_on_its_left(browser: Browser) -> None:
         eventually(lambda: browser.halves() == (False, True), "half and half, by touch")
 
 
-def test_the_strength_has_a_slider_and_keys(browser: Browser) -> None:
-    with serving(styles=("swapped",), strength=0.8) as served, browser.visiting(served):
+def test_the_strength_has_a_slider_and_keys(browser: LiveBrowser) -> None:
+    with serving(styles=("swapped",), strength=0.8) as served, browser.visiting(served.page.url):
         switcher = served.session.switcher
         slider = browser.driver.find_element(By.ID, "strength")
         eventually(lambda: browser.text("strength-value") == "80 %", "the strength of the run")
@@ -265,12 +170,12 @@ def test_the_strength_has_a_slider_and_keys(browser: Browser) -> None:
         eventually(lambda: browser.text("strength-value") == "90 %" and slider.get_property("value") == "0.9", "its strength")
 
 
-def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_mirror_and_record(browser: LiveBrowser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     browser.driver.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
-    with serving() as served, browser.visiting(served):
+    with serving() as served, browser.visiting(served.page.url):
         eventually(lambda: browser.frame() is not None, "a frame")
         browser.press("snapshot")
 
@@ -305,7 +210,7 @@ def test_snapshot_mirror_and_record(browser: Browser, tmp_path: Path, monkeypatc
         assert browser.text("record") == "Record" and not browser.text("recording")
 
 
-def test_shortcuts_can_be_switched_off(browser: Browser) -> None:
+def test_shortcuts_can_be_switched_off(browser: LiveBrowser) -> None:
     def switch() -> None:
         browser.press("help")
         browser.press("keys-on")
@@ -316,7 +221,7 @@ def test_shortcuts_can_be_switched_off(browser: Browser) -> None:
         return browser.is_pressed("compare")
 
     hint = "return document.getElementById('compare').title"
-    with serving() as served, browser.visiting(served):
+    with serving() as served, browser.visiting(served.page.url):
         eventually(lambda: browser.text("status") == "live", "the video")
         assert is_comparing_after("s") and not is_comparing_after("s") and browser.run(hint) == "Shortcut: s"
         for element in browser.driver.find_elements(By.CSS_SELECTOR, "button, input"):
@@ -341,9 +246,9 @@ def test_shortcuts_can_be_switched_off(browser: Browser) -> None:
             assert is_comparing_after("s")
 
 
-def test_the_page_reports_a_recording_that_fails(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_reports_a_recording_that_fails(browser: LiveBrowser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with serving() as served, browser.visiting(served):
+    with serving() as served, browser.visiting(served.page.url):
         eventually(lambda: browser.frame() is not None, "a frame")
         browser.press("record")
         eventually(lambda: browser.text("record") == "Stop recording", "a recording")
@@ -355,8 +260,8 @@ def test_the_page_reports_a_recording_that_fails(browser: Browser, tmp_path: Pat
         eventually(lambda: "the disk is almost full (1 MiB free)" in browser.text("toasts"), "the message for another viewer")
 
 
-def test_a_viewer_without_room_is_told_and_gets_the_video_later(browser: Browser) -> None:
-    with serving() as served, browser.visiting(served):
+def test_a_viewer_without_room_is_told_and_gets_the_video_later(browser: LiveBrowser) -> None:
+    with serving() as served, browser.visiting(served.page.url):
         eventually(lambda: browser.frame() is not None, "a frame")
         browser.driver.get("about:blank")
         viewers = served.page._viewers
@@ -378,7 +283,7 @@ def test_a_viewer_without_room_is_told_and_gets_the_video_later(browser: Browser
         browser.errors()  # the answer 503 is one
 
 
-def test_the_token_can_be_typed(browser: Browser) -> None:
+def test_the_token_can_be_typed(browser: LiveBrowser) -> None:
     with serving(address=f"{LOOPBACK}?token=a-token-of-mine") as served:
         browser.driver.get(f"{served.origin}/")
         field = browser.driver.find_element(By.ID, "token")
@@ -402,11 +307,13 @@ def test_the_token_can_be_typed(browser: Browser) -> None:
         browser.errors()
 
 
-def test_everything_fits_on_a_phone_and_on_a_desktop(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_fits_on_a_phone_and_on_a_desktop(
+    browser: LiveBrowser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     name = "expressive-watercolor-of-the-northern-sea"
     monkeypatch.setitem(STYLES, name, STYLES["same"])
-    with serving(styles=("same", name, "negative"), split=0.0) as served, browser.visiting(served):
+    with serving(styles=("same", name, "negative"), split=0.0) as served, browser.visiting(served.page.url):
         eventually(lambda: browser.frame() is not None, "a frame")
         served.post("/api/record", on=True)
         eventually(lambda: browser.text("record") == "Stop recording", "the longest labels")
@@ -433,7 +340,11 @@ def test_everything_fits_on_a_phone_and_on_a_desktop(browser: Browser, tmp_path:
 
 
 def test_the_page_switches_to_mjpeg_where_webrtc_is_blocked(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with browsing(tmp_path_factory, NO_UDP) as browser, serving() as served, browser.visiting(served):
+    with (
+        browsing(LiveBrowser, tmp_path_factory, NO_UDP) as browser,
+        serving() as served,
+        browser.visiting(served.page.url),
+    ):
         eventually(lambda: browser.text("transport") == "MJPEG", "MJPEG")
         eventually(lambda: browser.halves() == (False, False), "a frame")
         assert "No video over WebRTC" in browser.text("toasts")
@@ -446,7 +357,7 @@ def test_the_page_switches_to_mjpeg_where_webrtc_is_blocked(tmp_path_factory: py
         assert served.viewers() == 1
 
 
-def test_the_page_shows_the_browser_s_own_camera_styled(browser: Browser) -> None:
+def test_the_page_shows_the_browser_s_own_camera_styled(browser: LiveBrowser) -> None:
     def color() -> Any:
         image = browser.frame()
         return None if image is None else image[image.shape[0] // 4 : image.shape[0] // 2].mean((0, 1))
@@ -455,7 +366,7 @@ def test_the_page_shows_the_browser_s_own_camera_styled(browser: Browser) -> Non
         found = color()
         return found is not None and found[0] > 150 and found[2] > 150 and found[1] < 150
 
-    with serving("browser", styles=("negative", "same")) as served, browser.visiting(served):
+    with serving("browser", styles=("negative", "same")) as served, browser.visiting(served.page.url):
         push_feed = served.session.feed
         eventually(lambda: browser.text("overlay-title") == "Waiting for a camera", "the page waits")
         assert browser.text("status") == "waiting"
@@ -473,7 +384,7 @@ def test_the_page_shows_the_browser_s_own_camera_styled(browser: Browser) -> Non
         eventually(lambda: push_feed.outage is not None, "the camera of a closed page is disconnected")
 
 
-def test_the_page_reports_the_end_of_the_run_and_reconnects_to_the_next(browser: Browser) -> None:
+def test_the_page_reports_the_end_of_the_run_and_reconnects_to_the_next(browser: LiveBrowser) -> None:
     with browser.loading(LOCKS), serving() as served:
         browser.driver.get(served.page.url)
         eventually(lambda: browser.text("status") == "live", "a frame")
@@ -497,7 +408,7 @@ def test_the_page_reports_the_end_of_the_run_and_reconnects_to_the_next(browser:
         browser.driver.get("about:blank")
 
 
-def test_the_page_for_obs_shows_the_video_alone_and_reconnects(browser: Browser) -> None:
+def test_the_page_for_obs_shows_the_video_alone_and_reconnects(browser: LiveBrowser) -> None:
     token = "?token=a-token-for-obs"
 
     def screenshot() -> Image:
@@ -532,13 +443,13 @@ def test_the_page_for_obs_shows_the_video_alone_and_reconnects(browser: Browser)
 
 
 def test_the_start_screen_opens_a_source_and_switches_outputs(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    browser: LiveBrowser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     camera = VideoDevice("pattern://320x240@15", "HD Webcam", "camera", None, None)  # whose name stands for what it delivers
     locked = VideoDevice("/dev/video9", "Locked", "unknown", "no permission", "video")
     screen = StartScreen({"swapped": MODELS / "monet.jpg"}, lambda: [camera, locked])
-    with serving(SourceSwitcher(Capture), screen=screen) as served, browser.visiting(served):
+    with serving(SourceSwitcher(Capture), screen=screen) as served, browser.visiting(served.page.url):
         eventually(lambda: browser.run("return document.getElementById('cameras').children.length") == 2, "the cameras")
         for size in ((390, 844), (1440, 900)):
             browser.resize(*size)

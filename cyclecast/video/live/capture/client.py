@@ -15,6 +15,8 @@ from cyclecast.video.live.capture.child import EXIT_TIMEOUT_S, CaptureProcess
 from cyclecast.video.live.capture.patience import Patience
 from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.slots import Slots, bytes_needed, create_memory
+from cyclecast.video.live.sound.chunk import chunk_from_message
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.sources.address import address_for_child, redacted_address, redacted_text
 from cyclecast.video.live.sources.source import CaptureSettings
 
@@ -52,9 +54,16 @@ class Capture:
 
     A context manager. source: an address as `cyclecast live` takes it. If the source cannot be opened at first, `take` raises
     InputError, unless the settings say to wait; a source that has delivered frames and is lost is opened again and again.
+    sound: gets the sound of the source, if the settings request it.
     """
 
-    def __init__(self, source: str, capture_settings: CaptureSettings | None = None, on_message: OnMessage | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        capture_settings: CaptureSettings | None = None,
+        on_message: OnMessage | None = None,
+        sound: SoundFeed | None = None,
+    ) -> None:
         self.name = redacted_address(source)
         self.captured = 0
         """Frames so far, whether they were used or not."""
@@ -63,7 +72,7 @@ class Capture:
         self.reconnects = 0
         """How many times a lost source came back."""
         self._source, self._capture_settings = address_for_child(source), capture_settings or CaptureSettings()
-        self._on_message = suppress_errors(on_message)
+        self._on_message, self._sound = suppress_errors(on_message), sound
         self._changed = threading.Condition()
         self._patience = Patience(OPEN_TIMEOUT_S, FRAME_TIMEOUT_S, self._capture_settings.patience)
         self._process = CaptureProcess(self._patience.to_open)
@@ -175,6 +184,11 @@ class Capture:
                 self._process.kill()
                 return f"no shared memory for its frames, {bytes_needed(*message['size']) >> 20} MB ({error.strerror})"
             self._process.send({"memory": name})
+        elif "sound" in message or "has_sound" in message:
+            if self._sound is not None:
+                self._sound.is_present = True
+                if "sound" in message:
+                    self._sound.put(chunk_from_message(message))
         elif "open" in message:
             if not self.captured:
                 self._on_message(message["open"])

@@ -1,8 +1,9 @@
 """The process that a live source runs in: it reads every frame, keeps the newest ones in shared memory, and can be killed.
 
 It sends lines of JSON: {"open": description}, {"size": [width, height]}, {"frame": number, "slot": slot, "at": seconds},
-{"skipped": number}, {"alive": true}, {"message": line}, {"end": true}, {"error": line}. It receives the request,
-[address, settings], then {"memory": name} after each size, and {"release": number} when a frame is needed no more. See
+{"skipped": number}, {"has_sound": true}, {"sound": samples, "sound_at": seconds}, {"alive": true}, {"message": line},
+{"end": true}, {"error": line}. It receives the request, [address, settings], then {"memory": name} after each size, and
+{"release": number} when a frame is needed no more. See
 `live.slots` for who owns which slot.
 """
 
@@ -81,9 +82,11 @@ def capture(address: str, capture_settings: CaptureSettings, out: IO[str], messa
     """Captures every frame of the source into the slots, until it ends."""
     source = open_source(address, capture_settings)
     send_message(out, open=source.description)
+    if source.has_sound:
+        send_message(out, has_sound=True)
     size: tuple[int, int] | None = None
     number, before, interval, undecodable = 0, None, 0.0, 0
-    for pending_frame in limit_rate(check_rate(source, out), capture_settings.fps, out):
+    for pending_frame in limit_rate(send_sound(check_rate(source, out), out), capture_settings.fps, out):
         if before is not None:
             step = pending_frame.at - before
             interval = step if not interval else 0.9 * interval + 0.1 * step
@@ -130,6 +133,14 @@ def check_rate(source: LiveSource, out: IO[str]) -> Iterator[PendingFrame]:
                 elif not stated:
                     send_message(out, message=f"delivers {fps:.1f} fps")
                 stated = None
+        yield pending_frame
+
+
+def send_sound(pending_frames: Iterator[PendingFrame], out: IO[str]) -> Iterator[PendingFrame]:
+    """Yields all frames, and sends the sound beside each, whether the frame is used or not."""
+    for pending_frame in pending_frames:
+        for chunk in pending_frame.sound:
+            send_message(out, **chunk.message())
         yield pending_frame
 
 

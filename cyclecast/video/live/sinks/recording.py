@@ -20,6 +20,7 @@ from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.sinks.recording_file import RecordingFile
 from cyclecast.video.live.sinks.recording_names import is_pattern, new_path, with_number
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls
+from cyclecast.video.live.sound.feed import SoundReader, sound_reader
 from cyclecast.video.live.sources.address import file_path, host_address, url_scheme
 from cyclecast.video.live.styling.styled_frame import StyledFrame
 
@@ -72,7 +73,8 @@ class Recording:
         self._path, self._controls, self._overwrite = Path(file_path(address)), controls, overwrite
         if self._path.suffix.lower() not in CONTAINERS:
             raise OutputError(
-                f"{host_address(address)}: expected window, virtual, web, null, or a file to record to ({', '.join(CONTAINERS)})"
+                f"{host_address(address)}: expected window, virtual, web, null, or a file to record to "
+                f"({', '.join(CONTAINERS)}), or a server, such as rtmp://HOST/APP/KEY"
             )
         self._segments = segments or Segments()
         if self._segments.is_limited:
@@ -81,6 +83,7 @@ class Recording:
             check_output(self._path, overwrite)
         self._checked = 0.0
         self._finishing: threading.Thread | None = None
+        self._sound: SoundReader | None = None  # from the first frame on, if there is sound
         self._failure: Exception | None = None  # of a file that was finished in the background
         try:
             self._file = self._new_file()
@@ -114,6 +117,9 @@ class Recording:
         if self._file.encoder is not None and self._segments.is_over(frame.at - self._file.start, self._file.size):
             self._begin_next_file()
         is_first = self._file.encoder is None
+        if is_first and self._sound is None:
+            self._sound = sound_reader(self._controls.sound)
+        self._file.sound = self._sound
         self._file.write(frame.image, frame.at)
         if is_first:
             temporary = self._file.temporary.name

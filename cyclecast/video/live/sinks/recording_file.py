@@ -8,13 +8,18 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
+from av.container import OutputContainer
+
 from cyclecast.errors import OutputError, OutputExistsError
 from cyclecast.files import rename_new
 from cyclecast.video.files.codecs import choose_encoder
 from cyclecast.video.files.encoding import Encoding
+from cyclecast.video.files.side_streams import SOUND
 from cyclecast.video.files.writer import CONTAINERS, VideoWriter
 from cyclecast.video.frame import Color, Frame, Image, StreamInfo
 from cyclecast.video.live.sinks.disk_sync import DiskSync
+from cyclecast.video.live.sound.feed import SoundReader
+from cyclecast.video.live.sound.track import SoundTrack, add_sound
 from cyclecast.video.resize import letterbox
 
 TICKS = 90_000  # per second: the clock of MPEG
@@ -43,6 +48,9 @@ class RecordingFile:
         self.failed = False
         self.start = self._last = 0.0
         self._writer: VideoWriter | None = None
+        self.sound: SoundReader | None = None
+        """Gets a track beside the video; set it before the first frame. None: there is none."""
+        self._track: SoundTrack | None = None
         self._sync: DiskSync | None = None
 
     def write(self, image: Image, at: float) -> None:
@@ -52,6 +60,8 @@ class RecordingFile:
                 self._writer = self._open(image, at)
             info = self._writer.info
             duration = round(TICKS * (at - self._last)) or TICKS // NOMINAL_FPS
+            if self.sound is not None and self._track is not None:
+                self._writer.mux(self._track.encode(self.sound.read(at), self.start, at))
             fitted = letterbox(image, (info.width, info.height))
             self._writer.write(Frame(fitted, round(TICKS * (at - self.start)), min(duration, TICKS)))
         except BaseException:
@@ -66,9 +76,13 @@ class RecordingFile:
         encoding = Encoding(codec, preset=None if chosen.hardware else FAST_PRESETS[codec], hardware=chosen.hardware)
         info = StreamInfo(width, height, Fraction(NOMINAL_FPS), Fraction(1, TICKS), None, Color(1, 1, 1, 1), Fraction(1))
         self.start = self._last = at
-        writer = VideoWriter(self.temporary, info, encoding, growing=True, file=self._file)
+        add_streams = None if self.sound is None else self._add_sound
+        writer = VideoWriter(self.temporary, info, encoding, growing=True, file=self._file, add_streams=add_streams)
         self._sync = DiskSync(self.temporary)
         return writer
+
+    def _add_sound(self, container: OutputContainer) -> None:
+        self._track = add_sound(container, SOUND[self.path.suffix.lower()])
 
     @property
     def size(self) -> int:
@@ -91,6 +105,8 @@ class RecordingFile:
                 self.temporary.unlink(missing_ok=True)
             return
         try:
+            if self._track is not None and not self.failed:
+                self._writer.mux(self._track.flush())
             self._writer.close()
         except BaseException:
             self.failed = True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from cyclecast.video.live.sinks.network.address import is_playlist
+from cyclecast.video.live.sinks.network.output import NetworkOutput
+from cyclecast.video.live.sinks.network.settings import StreamSettings
 from cyclecast.video.live.sinks.recording import Recording, Segments
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls, Sink, SinkOpener, sink_name
 from cyclecast.video.live.sinks.virtual_camera import VirtualCamera
@@ -37,6 +40,15 @@ SINKS: dict[str, SinkOpener] = {
     "virtual": VirtualCamera,  # virtual, virtual:///dev/video10
     "web": _web,  # web, web://0.0.0.0:8080
     "null": Null,
+    "rtmp": NetworkOutput,  # rtmp://HOST/APP/KEY
+    "rtmps": NetworkOutput,
+    "rtsp": NetworkOutput,  # rtsp://HOST:8554/PATH, a server that accepts streams
+    "rtsps": NetworkOutput,
+    "srt": NetworkOutput,  # srt://HOST:PORT
+    "udp": NetworkOutput,  # udp://HOST:PORT, MPEG-TS
+    "hls": NetworkOutput,  # hls://FOLDER, or a path that ends in .m3u8
+    "whip": NetworkOutput,  # whip://HOST/PATH, WebRTC
+    "whip+https": NetworkOutput,
     "file": Recording,
 }
 
@@ -46,19 +58,25 @@ def open_sink(
     controls: SessionControls,
     overwrite: bool = False,
     segments: Segments | None = None,
+    streams: StreamSettings | None = None,
     web_options: WebOptions | None = None,
 ) -> Sink:
-    """Opens a sink from its address. overwrite: a recording may replace an existing file. segments: when it begins another one.
+    """Opens a sink from its address.
+
+    overwrite: a recording or a playlist may replace an existing file. segments: when a recording begins another file. streams:
+    how network outputs are encoded. web_options: of the page.
 
     Raises MissingSink, another OutputError, or ConfigError, in one line, if that fails.
     """
     name = sink_type(address)
     if name == "file":
         return Recording(address, controls, overwrite, segments)
+    if SINKS[name] is NetworkOutput:
+        return NetworkOutput(address, controls, streams, overwrite)
     return _web(address, controls, web_options) if name == "web" else SINKS[name](address, controls)
 
 
 def sink_type(address: str) -> str:
     """Returns the key of `SINKS` for an address."""
-    name = sink_name(address)
+    name = "hls" if is_playlist(address) else sink_name(address)
     return name if name in SINKS else "file"

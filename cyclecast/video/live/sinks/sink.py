@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cyclecast.errors import OutputError
 from cyclecast.video.live.control_queue import ControlQueue
 from cyclecast.video.live.meter import Meter
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.styling.stream import Feed
 from cyclecast.video.live.styling.style_switcher import StyleSwitcher
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -41,6 +43,28 @@ class Sink(Protocol):
         ...
 
 
+@dataclass
+class OutputState:
+    """The state of a network output."""
+
+    name: str
+    """Without secrets."""
+    is_connected: bool = False
+    sent: int = 0
+    """Frames that were handed to the network."""
+    dropped: int = 0
+    """Frames that were not sent, because the network was too slow or the server was gone."""
+    reconnects: int = 0
+    """Times that a lost server came back."""
+
+
+@runtime_checkable
+class NetworkSink(Protocol):
+    """A sink that sends frames over a network."""
+
+    output: OutputState
+
+
 class SessionControls(Protocol):
     """What a sink can do to the run, from any thread: the actions behind keys and buttons."""
 
@@ -49,6 +73,8 @@ class SessionControls(Protocol):
     feed: Feed
     newest: StyledFrame | None
     """The last styled frame."""
+    sound: SoundFeed
+    """The sound of the run, for recordings and network outputs; silent if there is none."""
     queue: ControlQueue
     """What keys, buttons and programs change goes through it."""
 
@@ -65,6 +91,11 @@ class SessionControls(Protocol):
     @property
     def failures(self) -> list[str]:
         """Returns a line for each sink of this run that is missing or has failed, a recording included."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[OutputState]:
+        """The state of each network output of this run that has not failed."""
         ...
 
     @property

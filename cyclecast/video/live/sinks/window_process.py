@@ -9,12 +9,10 @@ describes who owns which slot.
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
 import platform
 import queue
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -25,7 +23,7 @@ import numpy as np
 
 from cyclecast.video.frame import Image
 from cyclecast.video.live.failure import failure_text
-from cyclecast.video.live.message_process import open_messages, send_message
+from cyclecast.video.live.message_process import open_messages, read_messages, send_message
 from cyclecast.video.live.sinks.panel import AMBER, RED, WHITE, draw_panel
 from cyclecast.video.live.slots import Slots, attach
 from cyclecast.video.resize import letterbox
@@ -74,13 +72,6 @@ def main() -> None:
         send_message(out, error=failure_text(error))
     out.flush()
     os._exit(0)  # some toolkits crash when they are taken down
-
-
-def read_messages(messages: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Reads messages in a thread of its own; ends the process when the main process is gone, whatever a toolkit waits for."""
-    for line in sys.stdin:
-        messages.put(json.loads(line))
-    os._exit(0)
 
 
 class WindowView:

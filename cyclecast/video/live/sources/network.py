@@ -37,6 +37,7 @@ from cyclecast.video.live.sources.network_errors import failure_reason
 from cyclecast.video.live.sources.playback import in_real_time
 from cyclecast.video.live.sources.relay import Relay, guard
 from cyclecast.video.live.sources.source import CaptureSettings, LiveSource, PendingFrame
+from cyclecast.video.live.sources.stream_sound import StreamSound
 
 OPEN_TIMEOUT_S = 10.0  # to connect, and for each of the server's first answers
 MAX_DAMAGED_PACKETS = 100  # in a row
@@ -82,7 +83,8 @@ def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
             connection.callback(answer.close)
         container = connection.enter_context(connect(address, answer, max(OPEN_TIMEOUT_S, capture_settings.patience or 0.0)))
         stream = select_video_stream(container, name)
-        frames = _decode_frames(container, stream, name, connection.pop_all())
+        sound = select_sound(container) if capture_settings.sound else None
+        frames = _decode_frames(container, stream, name, connection.pop_all(), sound)
     first = next(frames, None)
     if first is None:
         raise InputError(f"{name}: ended before its first frame could be decoded; check that the sender runs")
@@ -94,10 +96,11 @@ def open_stream(address: str, capture_settings: CaptureSettings) -> LiveSource:
     frames = _prepend(first, frames)
     if is_file or container.format.name.startswith("hls"):
         frames = in_real_time(_with_stream_time(frames, stream), MAX_CLOCK_STEP_S)
-    pending_frames = _pending_frames(frames, to_bgr, None if is_file or is_shell_pipe else f"{name}: the stream has ended")
+    end = None if is_file or is_shell_pipe else f"{name}: the stream has ended"
+    pending_frames = _pending_frames(frames, to_bgr, end, sound)
     if is_file and capture_settings.loop and not is_shell_pipe:
-        pending_frames = _loop(pending_frames, address)
-    return LiveSource(description, pending_frames)
+        pending_frames = _loop(pending_frames, address, capture_settings.sound)
+    return LiveSource(description, pending_frames, has_sound=sound is not None)
 
 
 def open_images(answer: Answer, address: str, capture_settings: CaptureSettings) -> LiveSource:
@@ -161,7 +164,18 @@ def select_video_stream(container: InputContainer, name: str) -> av.VideoStream:
     return stream
 
 
-def _decode_frames(container: InputContainer, stream: av.VideoStream, name: str, connection: ExitStack) -> Iterator[TimedFrame]:
+def select_sound(container: InputContainer) -> StreamSound | None:
+    """Returns the sound of the stream, if it has any that can be decoded."""
+    stream = container.streams.best("audio")
+    if stream is None or stream.codec_context is None:
+        return None
+    stream.discard = Discard.default
+    return StreamSound(stream)
+
+
+def _decode_frames(
+    container: InputContainer, stream: av.VideoStream, name: str, connection: ExitStack, sound: StreamSound | None = None
+) -> Iterator[TimedFrame]:
     """Yields (`time.perf_counter()` on arrival, frame) to the end of the stream. Skips damaged packets and frames.
 
     connection: closed at the end, also if nobody takes the rest. Raises InputError if the connection is lost.
@@ -170,7 +184,10 @@ def _decode_frames(container: InputContainer, stream: av.VideoStream, name: str,
     with connection:
         while True:
             try:
-                for packet in container.demux(stream):
+                for packet in container.demux(*([stream] if sound is None else [stream, sound.stream])):
+                    if sound is not None and packet.stream.index != stream.index:
+                        sound.decode(packet)
+                        continue
                     at, damaged = time.perf_counter(), 0
                     if packet.size:  # an empty packet would flush the decoder
                         yield from ((at, frame) for frame in _decode_packet(stream, packet))
@@ -210,19 +227,21 @@ def _with_stream_time(frames: Iterator[TimedFrame], stream: av.VideoStream) -> I
         yield seconds, frame
 
 
-def _pending_frames(frames: Iterator[TimedFrame], to_bgr: partial[Image], end: str | None) -> Iterator[PendingFrame]:
+def _pending_frames(
+    frames: Iterator[TimedFrame], to_bgr: partial[Image], end: str | None, sound: StreamSound | None
+) -> Iterator[PendingFrame]:
     """Yields a PendingFrame for each frame. end: the message of an InputError, if the stream must not end."""
     for at, frame in frames:
-        yield PendingFrame(at, partial(to_bgr, frame))
+        yield PendingFrame(at, partial(to_bgr, frame), () if sound is None else sound.beside(frame, at))
     if end is not None:
         raise InputError(end)
 
 
-def _loop(pending_frames: Iterator[PendingFrame], address: str) -> Iterator[PendingFrame]:
+def _loop(pending_frames: Iterator[PendingFrame], address: str, sound: bool) -> Iterator[PendingFrame]:
     """Plays a video file on a server again and again."""
     while True:
         yield from pending_frames
-        pending_frames = open_stream(address, CaptureSettings(loop=False)).pending_frames
+        pending_frames = open_stream(address, CaptureSettings(loop=False, sound=sound)).pending_frames
 
 
 def _convert_to_bgr(convert: BgrConverter, name: str, frame: av.VideoFrame) -> Image:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cyclecast.errors import ConfigError
 from cyclecast.video.frame import Image
+from cyclecast.video.live.sound.chunk import SoundChunk
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class CaptureSettings:
     """Seconds without a frame after which the source is lost; None: 4, or three times the interval between its frames."""
     wait: bool = False
     """Wait for a source that cannot be opened at first; otherwise that is an error."""
+    sound: bool = False
+    """Deliver the sound of files and streams too. A `Session` sets it by `LiveOptions.audio`."""
 
     def __post_init__(self) -> None:
         if self.patience is not None and not self.patience > 0:
@@ -42,6 +45,8 @@ class PendingFrame:
 
     InputError if this frame is damaged: the source itself continues.
     """
+    sound: tuple[SoundChunk, ...] = ()
+    """What was captured around this frame and not delivered before."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +59,5 @@ class LiveSource:
     """Frames as they arrive. May block for any time; ends when the source ends; InputError if the source fails."""
     stated_fps: float | None = None
     """A rate that a driver claims (0: it claims none), and that the caller has to measure. None: the rate is certain."""
+    has_sound: bool = False
+    """Its frames come with sound."""

@@ -16,6 +16,7 @@ from cyclecast.video.live.capture.client import Capture, CapturedFrame
 from cyclecast.video.live.messages import OnMessage, suppress_errors
 from cyclecast.video.live.meter import Meter
 from cyclecast.video.live.options import LiveOptions
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.governor import Governor
 from cyclecast.video.live.styling.open_model import Opener
@@ -150,16 +151,17 @@ def open_stream(
     capture_settings: CaptureSettings | None = None,
     options: LiveOptions | None = None,
     on_message: OnMessage | None = None,
+    sound: SoundFeed | None = None,
 ) -> Stream:
     """Opens a source (an address as for `cyclecast live`, or a feed) and the first of the models.
 
     Raises ConfigError for "browser", whose frames come through the web page of a `Session`; whatever `opener` raises. A source
-    that cannot be opened raises InputError when its first frame is taken.
+    that cannot be opened raises InputError when its first frame is taken. sound: as in `Capture`.
     """
     if source == BROWSER:
         raise ConfigError("the source 'browser' needs the web page: type cyclecast live browser --sink web")
     options, meter = options or LiveOptions(), Meter()
-    feed = Capture(source, capture_settings, on_message) if isinstance(source, str) else source
+    feed = Capture(source, capture_settings, on_message, sound) if isinstance(source, str) else source
     try:
         switcher = StyleSwitcher(models, opener, options.work_height, on_message, options.strength)
     except BaseException:

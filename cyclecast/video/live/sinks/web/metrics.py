@@ -50,6 +50,20 @@ class Metrics(Collector):
         )
         for name, documentation, value in counters:
             yield CounterMetricFamily(name, documentation, value=value)
+        yield from self._outputs()
+
+    def _outputs(self) -> Iterable[Metric]:
+        sent = CounterMetricFamily("cyclecast_output_sent", "Frames handed to the network.", labels=["output"])
+        dropped = CounterMetricFamily("cyclecast_output_dropped", "Frames that an output did not send.", labels=["output"])
+        reconnects = CounterMetricFamily("cyclecast_output_reconnects", "Times that a server came back.", labels=["output"])
+        connected = GaugeMetricFamily("cyclecast_output_connected", "1 while an output is connected.", labels=["output"])
+        for number, output in enumerate(self._controls.outputs, 1):
+            labels = [f"{number} {output.name}"]  # two may go to the same host
+            sent.add_metric(labels, output.sent)
+            dropped.add_metric(labels, output.dropped)
+            reconnects.add_metric(labels, output.reconnects)
+            connected.add_metric(labels, output.is_connected)
+        yield from (sent, dropped, reconnects, connected)
 
     def _gauges(self) -> Iterable[Metric]:
         controls, recent = self._controls, self._controls.meter.recent()

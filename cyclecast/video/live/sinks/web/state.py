@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,16 @@ class Outage(BaseModel):
 
     reason: str
     seconds: float
+
+
+class Output(BaseModel):
+    """A network output that works."""
+
+    name: str = Field(description="Its address, without secrets.")
+    is_connected: bool
+    sent: int = Field(description="Frames that were handed to the network.")
+    dropped: int = Field(description="Frames for which the network was too slow, or the server gone.")
+    reconnects: int = Field(description="Times that a lost server came back.")
 
 
 class RunState(BaseModel):
@@ -43,6 +54,7 @@ class RunState(BaseModel):
     skipped: int
     recording: str | None = Field(description="The file that is being recorded.")
     failures: list[str] = Field(description="A line for each sink that is missing or has failed.")
+    outputs: list[Output] = Field(description="The network outputs.")
     viewers: int
     max_viewers: int
     watching: bool = Field(description="Whether the viewer of the request receives the video.")
@@ -74,6 +86,7 @@ def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:
         "skipped": controls.skipped,
         "recording": None if controls.recording is None else controls.recording.name,
         "failures": controls.failures,
+        "outputs": [asdict(output) for output in controls.outputs],
         "viewers": viewers.count("webrtc") + viewers.count("mjpeg"),
         "max_viewers": viewers.max_viewers,
     }

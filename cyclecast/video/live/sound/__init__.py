@@ -1,0 +1,1 @@
+"""Sound of a live run: from the source or a microphone into recordings and network outputs, in sync with the frames."""
