@@ -38,7 +38,7 @@ class FrameGenerator(nn.Module):
     rewards any texture, PixelShuffle can draw a grid of `factor` pixels; let it imitate a teacher instead (recipe `distill`).
 
     The convolutions pad with zeros, which shows as a line along the border. An export pads each frame by `margin` pixels on
-    each side, where that line falls, and crops the output. 20 pixels hide it; 8 suffice if the loss saw the line
+    each side, where that line falls, and crops the output. 20 pixels hide it; 12 suffice if the loss saw the line
     (`flatness_loss`). 2 * margin is a multiple of factor.
     """
 

@@ -36,7 +36,7 @@ class StyleTransferConfig(TranslationConfig):
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "generator": "frame",
-        "margin": 8,
+        "margin": 12,
         "batch_size": 4,
         "learning_rate": 1e-3,
         "schedule": "cosine",
