@@ -207,7 +207,7 @@ def test_a_playlist_is_replaced_only_on_request(tmp_path: Path) -> None:
             parse_output(address, StreamSettings())
         assert parse_output(address, StreamSettings(), overwrite=True).muxer == "hls"
     with pytest.raises(MissingSink, match="cannot be written"):  # other outputs go on without it
-        NetworkOutput(f"hls://{tmp_path}/live.m3u8/x", SimpleNamespace())  # type: ignore[arg-type]
+        NetworkOutput(f"hls://{tmp_path}/live.m3u8/x", SimpleNamespace())
 
 
 def test_srt_without_the_library_is_one_line() -> None:
