@@ -265,7 +265,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
 
 def test_every_setting_of_the_unit_is_explained() -> None:
-    page = (ROOT / "docs" / "live.md").read_text("utf-8")
+    page = (ROOT / "docs" / "board.md").read_text("utf-8")
     settings = re.findall(r"^([A-Z]\w+=)", (ROOT / "deploy" / "cyclecast.service").read_text(), re.MULTILINE)
     before_hardening = settings[1 : settings.index("NoNewPrivileges=") + 1]  # without Description=
     assert [name for name in before_hardening if name not in page] == []

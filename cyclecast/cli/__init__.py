@@ -25,8 +25,9 @@ from cyclecast.cli.demo import demo
 from cyclecast.cli.doctor import doctor
 from cyclecast.cli.engines import build, verify
 from cyclecast.cli.export import export
-from cyclecast.cli.live import LiveCommand, live
+from cyclecast.cli.live import live
 from cyclecast.cli.models import models
+from cyclecast.cli.preset_command import LiveCommand
 from cyclecast.cli.quantize import quantize
 from cyclecast.cli.share import share
 from cyclecast.cli.stderr import discard_unwritten

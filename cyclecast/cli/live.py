@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from cyclecast.cli.console import (
     MODEL,
@@ -23,25 +22,10 @@ from cyclecast.cli.console import (
     print_json,
     print_line,
 )
-from cyclecast.cli.live_inputs import check_web_options, open_models, source_address
+from cyclecast.cli.live_inputs import AudioOption, check_web_options, open_models, print_summary, source_address
 
-if TYPE_CHECKING:
-    from cyclecast.video.live.session import LiveReport
-
-
-class LiveCommand(TyperCommand):
-    """The command with its presets: takes options from `--preset` before it runs, and writes them to `--save-preset`."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs the command. Raises ConfigError, InputError or OutputError for a preset that is wrong or cannot be written."""
-        if ctx.params["preset"] is not None or ctx.params["save_preset"] is not None:
-            from cyclecast.cli.presets import apply_preset, save_preset
-
-            if ctx.params["preset"] is not None:
-                apply_preset(ctx, ctx.params["preset"])
-            if ctx.params["save_preset"] is not None:
-                save_preset(ctx, ctx.params["save_preset"])
-        return super().invoke(ctx)
+SOURCE, RECORDING, SENDING, PAGE = "Source", "Recordings", "Network outputs", "Web page"  # headings of --help
+REMOTES, PRESETS = "Control and OBS", "Presets"
 
 
 def live(
@@ -56,7 +40,10 @@ def live(
     ] = None,
     source_file: Annotated[
         Path | None,
-        typer.Option(help="Read SOURCE from the first line of this file, so that no list of processes shows its password."),
+        typer.Option(
+            help="Read SOURCE from the first line of this file, so that no list of processes shows its password.",
+            rich_help_panel=SOURCE,
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -75,42 +62,49 @@ def live(
         typer.Option(
             envvar="CYCLECAST_SINK",
             help="Output: window, virtual (a camera for video calls), web (a web page), null (none, for measurements), a server "
-            "(rtmp://, rtmps://, rtsp://, srt://, udp://), HLS (hls://FOLDER or live.m3u8), or a file to record to, whose name "
-            "may be a pattern: show-%Y%m%d-%H%M%S.mp4, show-%04d.mp4. Repeatable. Default: window.",
+            "(rtmp://, rtmps://, rtsp://, srt://, udp://, whip://), HLS (hls://FOLDER or live.m3u8), or a file to record to, "
+            "whose name may be a pattern: show-%Y%m%d-%H%M%S.mp4, show-%04d.mp4. Repeatable. Default: window.",
         ),
     ] = None,
     bitrate: Annotated[
-        str, typer.Option(help="Bits per second of the video to servers and of HLS, at most: 4M, 2500k. Recordings ignore it.")
-    ] = "4M",
-    keyframe_interval: Annotated[
-        str, typer.Option(help="Seconds between keyframes of the video to servers and of HLS. Recordings ignore it.")
-    ] = "2",
-    audio: Annotated[
         str,
         typer.Option(
-            help="Sound of recordings and servers: auto (that of a file or a stream, never a microphone), none, or a microphone: "
-            "default or hw:1 (Linux), 0 (macOS), the name of a device (Windows)."
+            help="Bits per second of the video to servers and of HLS, at most: 4M, 2500k. Recordings ignore it.",
+            rich_help_panel=SENDING,
         ),
-    ] = "auto",
+    ] = "4M",
+    keyframe_interval: Annotated[
+        str,
+        typer.Option(
+            help="Seconds between keyframes of the video to servers and of HLS. Recordings ignore it.", rich_help_panel=SENDING
+        ),
+    ] = "2",
+    audio: AudioOption = "auto",
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Length of the run in seconds, from the first frame. Default: until Ctrl-C.")
     ] = None,
     width: Annotated[
         int | None,
         typer.Option(
-            min=16, help="Width in pixels to request from a camera; the maximum for other sources. Default: the source's."
+            min=16,
+            help="Width in pixels to request from a camera; the maximum for other sources. Default: the source's.",
+            rich_help_panel=SOURCE,
         ),
     ] = None,
     height: Annotated[
         int | None,
         typer.Option(
-            min=16, help="Height in pixels to request from a camera; the maximum for other sources. Default: the source's."
+            min=16,
+            help="Height in pixels to request from a camera; the maximum for other sources. Default: the source's.",
+            rich_help_panel=SOURCE,
         ),
     ] = None,
     fps: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Frames per second to request from a camera; the maximum for other sources. Default: the source's."
+            min=0.1,
+            help="Frames per second to request from a camera; the maximum for other sources. Default: the source's.",
+            rich_help_panel=SOURCE,
         ),
     ] = None,
     work_height: WorkHeightOption = None,
@@ -123,18 +117,27 @@ def live(
     ] = None,
     steady: Annotated[float, typer.Option(min=0, max=1, help="Temporal smoothing, from 0 (off) to 1 (strong).")] = 0.0,
     split: Annotated[bool, typer.Option("--split", help="Show the source in the left half, for comparison.")] = False,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.")] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Flip the video horizontally, like a mirror.", rich_help_panel=SOURCE)
+    ] = False,
     record_source: Annotated[
         str | None,
         typer.Option(
-            help="Also record the video before it is styled, every captured frame, to this file. Named as those of --sink."
+            help="Also record the source to this file, before it is styled: every captured frame. Names as for --sink.",
+            rich_help_panel=RECORDING,
         ),
     ] = None,
     segment_seconds: Annotated[
-        float | None, typer.Option(min=1, help="Begin another file of a recording after this many seconds. Default: one file.")
+        float | None,
+        typer.Option(
+            min=1, help="Begin another file of a recording after this many seconds. Default: one file.", rich_help_panel=RECORDING
+        ),
     ] = None,
     segment_mib: Annotated[
-        int | None, typer.Option(min=1, help="Begin another file of a recording at this size in MiB. Default: one file.")
+        int | None,
+        typer.Option(
+            min=1, help="Begin another file of a recording at this size in MiB. Default: one file.", rich_help_panel=RECORDING
+        ),
     ] = None,
     patience: Annotated[
         float | None,
@@ -142,24 +145,37 @@ def live(
             min=0.5,
             help="Seconds without a frame after which the source is lost. Default: 4, or three times the interval between "
             "its frames if they are rarer.",
+            rich_help_panel=SOURCE,
         ),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for a source that cannot be opened at the start. Default: that is an error.")
+        bool,
+        typer.Option(
+            "--wait",
+            help="Wait for a source that cannot be opened at the start. Default: that is an error.",
+            rich_help_panel=SOURCE,
+        ),
     ] = False,
-    loop: Annotated[bool, typer.Option(help="When a file ends: play it again, or end the run.")] = True,
+    loop: Annotated[bool, typer.Option(help="When a file ends: play it again, or end the run.", rich_help_panel=SOURCE)] = True,
     max_viewers: Annotated[
-        int, typer.Option(min=1, max=100, help="Number of people who may watch the web page at the same time.")
+        int,
+        typer.Option(min=1, max=100, help="Number of people who may watch the web page at the same time.", rich_help_panel=PAGE),
     ] = 32,
     viewer_mbps: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Bandwidth of each viewer of the web page in Mbit/s, at most. Default: what the resolution needs."
+            min=0.1,
+            help="Bandwidth of each viewer of the web page in Mbit/s, at most. Default: what the resolution needs.",
+            rich_help_panel=PAGE,
         ),
     ] = None,
     stun: Annotated[
         str | None,
-        typer.Option(metavar="stun://HOST:3478", help="STUN server for viewers of the web page who are not in this network."),
+        typer.Option(
+            metavar="stun://HOST:3478",
+            help="STUN server for viewers of the web page who are not in this network.",
+            rich_help_panel=PAGE,
+        ),
     ] = None,
     turn: Annotated[
         str | None,
@@ -167,6 +183,7 @@ def live(
             metavar="turn://USER:PASSWORD@HOST:3478",
             envvar="CYCLECAST_TURN",
             help="TURN server, which relays the video to viewers whom nothing else reaches.",
+            rich_help_panel=PAGE,
         ),
     ] = None,
     osc: Annotated[
@@ -175,6 +192,7 @@ def live(
             metavar="[HOST:]PORT",
             help="Receive OSC over UDP: /cyclecast/style, strength, split, mirror, record, snapshot. Without HOST: from this "
             "machine only. Default: no OSC.",
+            rich_help_panel=REMOTES,
         ),
     ] = None,
     obs: Annotated[
@@ -183,20 +201,31 @@ def live(
             metavar="ws://HOST:4455",
             help="Set the audio sync offset in OBS to the measured latency. Its password: CYCLECAST_OBS_PASSWORD, or "
             "ws://PASSWORD@HOST:4455. Default: no OBS.",
+            rich_help_panel=REMOTES,
         ),
     ] = None,
     obs_audio: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Name of an audio input in OBS. Repeatable. Default: its first microphone."),
+        typer.Option(
+            metavar="NAME",
+            help="Name of an audio input in OBS. Repeatable. Default: its first microphone.",
+            rich_help_panel=REMOTES,
+        ),
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print frame rate and latency to stderr once a second.")
     ] = False,
     preset: Annotated[
-        Path | None, typer.Option(help="TOML file to take the source and all options from that are not typed here.")
+        Path | None,
+        typer.Option(
+            help="Read the source and all options that are not typed here from this TOML file.", rich_help_panel=PRESETS
+        ),
     ] = None,
     save_preset: Annotated[
-        Path | None, typer.Option(help="Write the source and all options that differ from their defaults to this TOML file.")
+        Path | None,
+        typer.Option(
+            help="Write the source and all options that differ from their defaults to this TOML file.", rich_help_panel=PRESETS
+        ),
     ] = None,
     save_secrets: Annotated[
         bool,
@@ -204,6 +233,7 @@ def live(
             "--save-secrets",
             help="With --save-preset: also write addresses that may hold a password, a token or a stream key, to a file that "
             "only you can read. Default: that is an error.",
+            rich_help_panel=PRESETS,
         ),
     ] = False,
     overwrite: OverwriteOption = False,
@@ -260,12 +290,3 @@ def live(
         print_summary(report)
     if any(sink_report.failure for sink_report in report.sinks):
         raise typer.Exit(1)
-
-
-def print_summary(report: LiveReport) -> None:
-    """Prints frames, frame rate and latencies of the run in one line."""
-    latency = report.latency_ms
-    print_line(
-        f"{report.seconds:.0f} s: {report.shown} of {report.captured} frames shown, {report.fps:.1f} fps, "
-        f"latency {latency.p50:.0f} ms (p95 {latency.p95:.0f}, p99 {latency.p99:.0f}), model {report.model_ms.p50:.1f} ms"
-    )

@@ -1,11 +1,13 @@
-"""What `live` works with: the address of its source, its models, and the options of its sinks."""
+"""What `live` and `ui` share: the address of a source, models, options, and the summary of a run."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 import cyclecast
 from cyclecast.cli.console import engine_facts, print_line, print_warnings, report_build
@@ -14,7 +16,16 @@ from cyclecast.files import read_error
 
 if TYPE_CHECKING:
     from cyclecast.runtime.model import Model
+    from cyclecast.video.live.session import LiveReport
     from cyclecast.video.live.sinks.web_options import WebOptions
+
+AudioOption = Annotated[
+    str,
+    typer.Option(
+        help="Sound of recordings and network outputs: auto (that of a file or a stream, never a microphone), none, or a "
+        "microphone: default or hw:1 (Linux), 0 (macOS), the name of a device (Windows)."
+    ),
+]
 
 
 def open_models(
@@ -67,3 +78,12 @@ def check_web_options(options: WebOptions, sinks: Sequence[str]) -> None:
     is_default = dataclasses.replace(options, turn=None) == type(options)()
     if not is_default and not any(sink_name(sink) == "web" for sink in sinks):
         raise ConfigError("--max-viewers, --viewer-mbps and --stun are for the web page: add --sink web")
+
+
+def print_summary(report: LiveReport) -> None:
+    """Prints frames, frame rate and latencies of the run in one line."""
+    latency = report.latency_ms
+    print_line(
+        f"{report.seconds:.0f} s: {report.shown} of {report.captured} frames shown, {report.fps:.1f} fps, "
+        f"latency {latency.p50:.0f} ms (p95 {latency.p95:.0f}, p99 {latency.p99:.0f}), model {report.model_ms.p50:.1f} ms"
+    )

@@ -20,7 +20,7 @@ import typer
 from cyclecast.errors import ConfigError
 from cyclecast.files import atomic_write, check_output, read_error
 from cyclecast.runtime.model import bundled_models
-from cyclecast.video.live.sinks.registry import sink_type
+from cyclecast.video.live.sinks.registry import SINKS, sink_type
 from cyclecast.video.live.sinks.sink import sink_name
 from cyclecast.video.live.sources.address import LOCAL_SCHEMES, host_address, is_camera, source_type, url_scheme
 
@@ -90,7 +90,9 @@ def save_preset(ctx: typer.Context, path: Path) -> None:
             continue
         plain = [str(each) for each in value] if isinstance(value, list | tuple) else value
         plain = str(plain) if isinstance(plain, Path) else plain
-        for text in filter(may_hold_secret, plain if isinstance(plain, list) else [str(plain)]):
+        for text in filter(
+            may_hold_secret if key != "model" else has_credentials, plain if isinstance(plain, list) else [str(plain)]
+        ):
             if not ctx.params["save_secrets"]:
                 raise ConfigError(
                     f"{path}: {key}: {host_address(text).partition('?')[0]} may hold a password, a token or a stream key, so it "
@@ -104,11 +106,19 @@ def save_preset(ctx: typer.Context, path: Path) -> None:
 
 
 def may_hold_secret(value: str) -> bool:
-    """Returns whether an option's value is an address with more than a host, or a web page with a token."""
+    """Returns whether an option's value is an address with more than a host, or one with a token."""
     name = sink_name(value)
-    if name == "web":
-        return "token=" in value
+    if "token=" in value:  # of a web page, or of WHIP
+        return True
+    if value.partition("#")[2] and name in SINKS:
+        value = value.partition("#")[0]  # the other settings of a network output are no secrets
     return "://" in value and name not in (*LOCAL_SINKS, *LOCAL_SCHEMES) and host_address(value) != value
+
+
+def has_credentials(value: str) -> bool:
+    """Returns whether a model's address has a user, a password or parameters; its path is no secret."""
+    place = value.partition("://")[2].partition("#")[0]
+    return "?" in place or "@" in place.partition("/")[0]
 
 
 def _key(option: Any) -> str:
@@ -161,7 +171,7 @@ def _map_paths(key: str, value: Any, ctx: typer.Context, option: Any, convert: C
             return _map_certificates(value, convert)
         if value.startswith("hls://"):  # a folder
             return f"hls://{convert(value[len('hls://') :])}"
-        is_path = not url_scheme(value) and (sink_type(value) == "file" or value.endswith(".m3u8"))
+        is_path = not url_scheme(value) and sink_type(value) in ("file", "hls")
     else:
         is_path = _type_of(ctx, option) is Path
     return convert(value) if is_path else value

@@ -19,8 +19,7 @@ from cyclecast.cli.console import (
     extra,
     print_line,
 )
-from cyclecast.cli.live import print_summary
-from cyclecast.cli.live_inputs import open_models
+from cyclecast.cli.live_inputs import AudioOption, open_models, print_summary
 
 if TYPE_CHECKING:
     from cyclecast.video.live.capture.source_switcher import SourceSwitcher
@@ -42,6 +41,7 @@ def ui(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
+    audio: AudioOption = "auto",
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the page. Default: 8080, or a free one if that is in use.")
     ] = None,
@@ -54,6 +54,7 @@ def ui(
     Example: cyclecast ui
     """
     from cyclecast.runtime.model import bundled_models
+    from cyclecast.video.live.options import LiveOptions
     from cyclecast.video.live.session import Session
     from cyclecast.video.live.sinks.registry import open_sink
     from cyclecast.video.live.sinks.sink import MissingSink
@@ -66,11 +67,15 @@ def ui(
     models = model or sorted(bundled, key=lambda name: name != FIRST_MODEL)
     samples = {name: path.with_suffix(".jpg") for name, path in bundled.items() if path.with_suffix(".jpg").is_file()}
     opener, _ = open_models(models, engine, device, precision, threads)
+    options = LiveOptions(audio=audio)
+    source = switchable_source(has_sound=audio == "auto")
     address = f"web://127.0.0.1:{free_port() if port is None else port}"
 
     def open_page_or_sink(address: str, controls: SessionControls) -> Sink:
         if not address.startswith("web://"):
             return open_sink(address, controls)
+        if audio == "auto":
+            source.sound = controls.sound
         try:
             page = WebPage(address, controls, screen=StartScreen(samples))
         except MissingSink as error:
@@ -79,21 +84,25 @@ def ui(
             print_line("open this address in a browser")
         return page
 
-    session = Session(switchable_source(), models, opener, [address], open_page_or_sink, on_message=print_line)
+    session = Session(source, models, opener, [address], open_page_or_sink, options=options, on_message=print_line)
     report = session.run()
     if report.shown:
         print_summary(report)
 
 
-def switchable_source() -> SourceSwitcher:
-    """Returns a feed without a source, which opens cameras, files and addresses, and "browser"."""
+def switchable_source(has_sound: bool) -> SourceSwitcher:
+    """Returns a feed without a source, which opens cameras, files and addresses, and "browser".
+
+    has_sound: whether the sound of files and streams is decoded.
+    """
     from cyclecast.video.live.capture.client import Capture
     from cyclecast.video.live.capture.push_feed import PushFeed
     from cyclecast.video.live.capture.source_switcher import SourceSwitcher
+    from cyclecast.video.live.sources.source import CaptureSettings
     from cyclecast.video.live.styling.stream import BROWSER
 
     def open_feed(address: str) -> Feed:
-        return PushFeed() if address == BROWSER else Capture(address, on_message=print_line)
+        return PushFeed() if address == BROWSER else Capture(address, CaptureSettings(sound=has_sound), print_line)
 
     return SourceSwitcher(open_feed, print_line)
 

@@ -44,7 +44,7 @@ class Recorder:
                 (path, worker), self._current = self._current, None
                 self._sinks.remove(worker)
                 if worker.failure is None:
-                    self._controls.report(f"recorded {path}")
+                    self._controls.report(f"recorded {path}" if path.exists() else f"{path} is not written: there was no frame")
             return self.path
 
     @property

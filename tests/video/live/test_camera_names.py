@@ -79,7 +79,9 @@ def test_a_camera_is_opened_by_its_name(clip: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(camera, "list_cameras", lambda: devices)
     source = camera.open_named_camera("clip", CaptureSettings())
     assert source.description.startswith("Clip Cam, ") and next(source.pending_frames).decode().shape == (48, 64, 3)
-    with pytest.raises(InputError, match=f"^Kinect: no such file; .*the cameras are Clip Cam .{clip}., CSI 0"):
+    with pytest.raises(
+        InputError, match=f"^Kinect: no such file, and no camera of that name; .*cameras are Clip Cam .{clip}., CSI 0"
+    ):
         camera.open_named_camera("Kinect", CaptureSettings())
     with pytest.raises(InputError, match="type csi://0"):
         camera.open_named_camera("csi", CaptureSettings())

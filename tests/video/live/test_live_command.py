@@ -169,6 +169,12 @@ def test_no_loop_ends_the_run_with_the_file(clip: Path) -> None:
         ([PATTERN, "--sink", "video.txt"], "video.txt: expected window, virtual, web, null, or a file to record to"),
         ([PATTERN, "--sink", "there.mp4"], "there.mp4: exists already; --overwrite replaces it"),
         ([PATTERN, "--sink", "new.mp4", "--sink", "./new.mp4"], "./new.mp4: two sinks record to this file"),
+        ([PATTERN, "--sink", "null", "--save-secrets"], "--save-secrets needs --save-preset FILE"),
+        ([PATTERN, "--sink", "null", "--bitrate", "1"], "bitrate: expected from 50k to 200M (bits per second), got 1"),
+        (
+            [PATTERN, "--sink", "hls://on", "--sink", "./on/live.m3u8#bitrate=2M"],
+            "./on/live.m3u8#bitrate=2M: two sinks record to",
+        ),
         (["there.mp4", "--sink", "there.mp4", "--overwrite"], "there.mp4: is the source"),
         (["browser", "--sink", "null"], "the source 'browser' needs the web page: add --sink web"),
         ([PATTERN, "--sink", "null", "--model", "absent"], "absent: no such file, and no bundled model of that name"),
@@ -195,3 +201,11 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path, monkeypatch: pytes
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: absent.mp4: no such file") and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_help_groups_the_options() -> None:
+    printed = run_command("live", "--help").stdout
+    headings = ["Options", "Source", "Network outputs", "Recordings", "Web page", "Control and OBS", "Presets"]
+    places = [printed.index(f"─ {heading} ─") for heading in headings]
+    assert places == sorted(places) and printed.count("─ ") == len(headings) + 1, "and the arguments"
+    assert "--stun" in printed[places[4] : places[5]] and "--obs-audio" in printed[places[5] : places[6]]

@@ -37,7 +37,7 @@ CHALLENGE, SALT = "+IxH4CnCiqpX1rM9scsNynZzbOe4KhDeYcTNS3PDaeY=", "lM1GncleQOaCu
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cyclecast.video.live.remotes.obs.POLL_S", 0.02)
-    monkeypatch.setattr("cyclecast.video.live.remotes.obs.RETRY_S", (0.02, 0.1))
+    monkeypatch.setattr("cyclecast.video.live.remotes.obs.RETRY_DELAYS_S", (0.02, 0.1))
 
 
 class StandIn:

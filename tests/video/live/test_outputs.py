@@ -127,10 +127,14 @@ def test_an_output_that_blocks_drops_frames_and_does_not_block_the_run() -> None
 
 def test_a_server_that_never_answers_is_a_failure_at_the_end(tmp_path: Path) -> None:
     messages: list[str] = []
-    session = session_to(f"rtmp://user:{KEY}@127.0.0.1:{free_port()}/live/{KEY}", "null", messages=messages)
-    report = run_with(session, lambda: wait_for(lambda: any("not there" in line for line in messages), "the message"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        addresses = [f"rtmp://user:{KEY}@127.0.0.1:{port}/live/{KEY}" for port in (free_port(), silent.getsockname()[1])]
+        session = session_to(*addresses, "null", messages=messages)
+        report = run_with(session, lambda: wait_for(lambda: any("not there" in line for line in messages), "the message"))
     failure = report.sinks[0].failure or ""
     assert "no frame was ever sent (Connection refused" in failure
+    assert report.sinks[1].failure == "no frame was ever sent (the run ended before the server answered)"
+    assert not any(line.count("rtmp://") > 1 for line in messages), "each line names its output once"
     assert KEY not in "\n".join(messages) + repr(report)
 
 
@@ -199,9 +203,11 @@ def test_a_wrong_address_is_one_line_without_the_key(address: str, message: str)
 def test_a_playlist_is_replaced_only_on_request(tmp_path: Path) -> None:
     (tmp_path / "live.m3u8").write_text("precious")
     for address in (f"hls://{tmp_path}", str(tmp_path / "live.m3u8")):
-        with pytest.raises(OutputExistsError, match="already exists; --overwrite replaces it"):
+        with pytest.raises(OutputExistsError, match="exists already; --overwrite replaces it"):
             parse_output(address, StreamSettings())
         assert parse_output(address, StreamSettings(), overwrite=True).muxer == "hls"
+    with pytest.raises(MissingSink, match="cannot be written"):  # other outputs go on without it
+        NetworkOutput(f"hls://{tmp_path}/live.m3u8/x", SimpleNamespace())
 
 
 def test_srt_without_the_library_is_one_line() -> None:

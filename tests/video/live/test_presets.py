@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cyclecast.cli.presets import has_credentials, may_hold_secret
 from tests.commands import run_command
 
 if sys.version_info >= (3, 11):
@@ -38,7 +39,10 @@ def live(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_a_saved_preset_runs_again_and_typed_options_win(folder: Path, tmp_path: Path) -> None:
     preset = folder / "show.toml"
     run = (PATTERN, "-m", "../show/tiny.onnx", "--sink", "null", "--sink", "../show/%04d.mp4", "--seconds", 0.3)
-    done = live(*run, "--target-fps", 25, "--no-loop", "--save-preset", "../show/show.toml")
+    hls = ("--sink", "../show/a.m3u8#bitrate=1M", "--sink", "hls://../show/b")
+    assert live(*run, *hls, "-m", "absent.onnx", "--save-preset", "../show/show.toml").returncode == 1
+    assert tomllib.loads(preset.read_text())["sink"][2:] == ["a.m3u8#bitrate=1M", "hls://b"]
+    done = live(*run, "--target-fps", 25, "--no-loop", "--save-preset", "../show/show.toml", "--overwrite")
     assert done.returncode == 0, done.stderr
     assert tomllib.loads(preset.read_text()) == {
         "source": PATTERN,
@@ -113,3 +117,29 @@ def test_secrets_are_saved_only_if_that_is_typed(folder: Path, monkeypatch: pyte
     assert "anna:SECRET@" in preset.read_text()
     if sys.platform != "win32":
         assert stat.S_IMODE(preset.stat().st_mode) == 0o600
+
+
+def test_which_addresses_may_hold_a_secret() -> None:
+    for secret in (
+        "rtmp://h/live/KEY",
+        "rtmps://h/app#bitrate=6M",
+        "srt://h:1?passphrase=SECRET",
+        "whip+https://h#token=SECRET",
+        "udp://user:SECRET@h:1#bitrate=6M",
+        "ws://SECRET@h:4455",
+        "turn://user:SECRET@h:3478",
+        "web://0.0.0.0:1?token=SECRET",
+    ):
+        assert may_hold_secret(secret), secret
+    for plain in (
+        "udp://h:1#bitrate=6M",
+        "hls://on#bitrate=6M",
+        "on.m3u8",
+        "ws://h:4455",
+        "web://h:1?cert=c&key=k",
+        "monet",
+        "show.mp4",
+    ):
+        assert not may_hold_secret(plain), plain
+    assert has_credentials("https://user:SECRET@h/x.onnx") and has_credentials("https://h/x.onnx?key=SECRET")
+    assert not any(map(has_credentials, ("https://h/x.onnx#sha256=ab", "hf:user/name@main", "a@b?.onnx")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from cyclecast.video.live.capture.client import Capture
@@ -9,6 +10,7 @@ from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.capture.source_switcher import NO_SOURCE, SourceSwitcher, browser_feed
 from cyclecast.video.live.session import Session
 from cyclecast.video.live.sinks.registry import open_sink
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.sources.source import CaptureSettings
 from cyclecast.video.live.styling.stream import Feed
 from tests.conftest import Same
@@ -56,3 +58,27 @@ def test_a_source_replaces_another_when_its_first_frame_is_there(tmp_path: Path,
     assert numbers == sorted(set(numbers)), "the count goes on"
     assert not switcher._worker.is_alive() and switcher._feeds == []
     assert "the source is pattern://160x96@30" in messages and messages[-1] == "the source is the browser's camera"
+
+
+def test_only_the_current_source_is_heard(tmp_path: Path, clip: Path) -> None:
+    other, heard = shutil.copyfile(clip, tmp_path / "other.mp4"), SoundFeed()
+    switcher = SourceSwitcher(lambda address: Capture(address, CaptureSettings(sound=True)))
+    switcher.sound = heard
+    one = Session(switcher, ["same"], open_as(Same()), ["null"], open_sink)
+
+    def switch(address: object) -> Capture:
+        switcher.request(str(address))
+        wait_for(lambda: switcher.name == str(address), "the source")
+        assert isinstance(switcher.current, Capture)
+        return switcher.current
+
+    def act() -> None:
+        first = switch(clip)
+        wait_for(lambda: heard.read(0, 1e9)[1], "its sound")
+        second, count = switch(other), heard.read(0, 1e9)[0]
+        assert first.sound is None and second.sound is heard and heard.is_present
+        wait_for(lambda: heard.read(count, 1e9)[1], "the sound of the second source")
+        third = switch("pattern://160x96@30")
+        assert not heard.is_present and second.sound is None and third.sound is heard
+
+    run_with(one, act)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import cv2
 import httpx
 import numpy as np
@@ -52,8 +53,9 @@ def run_ui(monkeypatch: pytest.MonkeyPatch, visit: Callable[[str, httpx.Client],
     return done.stderr
 
 
-def test_a_source_is_chosen_in_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_is_chosen_in_the_browser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip: Path) -> None:
     tokens: list[str] = []
+    monkeypatch.chdir(tmp_path)  # recordings go there
 
     def visit(url: str, client: httpx.Client) -> None:
         assert client.get("/api/state").status_code == 401, "other users of the machine need the token, too"
@@ -69,6 +71,9 @@ def test_a_source_is_chosen_in_the_browser(monkeypatch: pytest.MonkeyPatch) -> N
         assert np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), 1)).shape == (108, 192, 3)
         assert client.get("/thumbnail.jpg", params={"model": "../pencil"}).status_code == 404
         assert isinstance(client.get("/api/cameras").json()["cameras"], list)
+        for on in (True, False):
+            client.post("/api/record", json={"on": on})
+        assert not list(tmp_path.iterdir()), "a recording without a source"
         refused = client.post("/api/source", json={"source": "/no/such.mp4"})
         assert refused.status_code == 409 and refused.json()["error"] == "/no/such.mp4: no such file on this machine"
         assert (
@@ -79,10 +84,20 @@ def test_a_source_is_chosen_in_the_browser(monkeypatch: pytest.MonkeyPatch) -> N
         eventually(lambda: client.get("/api/state").json()["size"] == [160, 96], "frames of the source")
         assert start()["has_source"] and start()["opening"] is None and not start()["virtual"]
         assert client.post("/api/output", json={"output": "window", "on": True}).status_code == 422
+        client.post("/api/source", json={"source": str(clip)})
+        eventually(lambda: client.get("/api/state").json()["size"] == [64, 48], "frames of the second source")
+        file = client.post("/api/record", json={"on": True}).json()["file"]
+        shown = client.get("/api/state").json()["shown"]
+        eventually(lambda: client.get("/api/state").json()["shown"] > shown + 15, "recorded frames")
+        client.post("/api/record", json={"on": False})
+        with av.open(file) as recorded:
+            sound = np.concatenate([frame.to_ndarray().ravel() for frame in recorded.decode(audio=0)])
+        assert np.abs(sound).max() > 0.05, "the sound of the source is in the recording"
 
     printed = run_ui(monkeypatch, visit)
     code, token = tokens
     assert code not in printed and f"?token={token}" in printed and "the source is pattern://160x96@30" in printed
+    assert ".mp4 is not written: there was no frame\n" in printed and printed.count("recorded cyclecast-") == 1
 
 
 def test_a_port_in_use_is_one_line(tiny_model: Path) -> None:

@@ -45,16 +45,17 @@ class WhipServer:
             def do_POST(self) -> None:
                 offer = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 is_allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}" and self.path == "/whip"
-                status = 201 if is_allowed else 401
+                status = 302 if self.path == "/moved" else 201 if is_allowed else 401
                 answer = owner.run(owner.answer(offer)) if is_allowed else ""
                 self.send_response(status)
-                self.send_header("Location", "/sessions/1")
+                self.send_header("Location", "/sessions/1" if status == 201 else "/whip")
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer.encode())
 
             def do_DELETE(self) -> None:
-                owner.ended.append(self.path)
+                if self.headers.get("Authorization") == f"Bearer {TOKEN}":
+                    owner.ended.append(self.path)
                 self.send_response(200)
                 self.end_headers()
 
@@ -115,10 +116,12 @@ def test_a_whip_server_gets_frames_and_sound_if_the_token_is_right(server: WhipS
     messages: list[str] = []
     right, wrong = f"whip://{server.address}#token={TOKEN}", f"whip://{server.address}#token=wrong-{TOKEN}"
     tone = "lavfi:sine=frequency=440:sample_rate=48000,arealtime"
-    session = session_to(right, wrong, messages=messages, audio=tone)
+    moved = right.replace("/whip#", "/moved#")
+    session = session_to(right, wrong, moved, messages=messages, audio=tone)
     report = run_with(session, lambda: wait_for(lambda: len(server.clocks) > 20 and server.sound > 20, "frames and sound"))
-    assert [sink.failure is None for sink in report.sinks] == [True, False]
+    assert [sink.failure is None for sink in report.sinks] == [True, False, False]
     assert "the server rejects the token (401); type #token=TOKEN" in str(report.sinks[1].failure)
+    assert report.sinks[2].failure == "the server redirects to another address (302); type that one", "which may be anybody's"
     first = server.clocks[0]
     assert all(abs((clock - first[0]) - (time - first[1])) < 0.005 for clock, time in server.clocks)
     assert server.ended == ["/sessions/1"]

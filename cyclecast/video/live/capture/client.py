@@ -54,7 +54,7 @@ class Capture:
 
     A context manager. source: an address as `cyclecast live` takes it. If the source cannot be opened at first, `take` raises
     InputError, unless the settings say to wait; a source that has delivered frames and is lost is opened again and again.
-    sound: gets the sound of the source, if the settings request it.
+    sound: gets the sound of the source, if the settings request it. It may be set and removed while frames come.
     """
 
     def __init__(
@@ -71,8 +71,11 @@ class Capture:
         """Frames that nobody can take any more, because a newer one replaced them or would have."""
         self.reconnects = 0
         """How many times a lost source came back."""
+        self.sound = sound
+        self.has_sound = False
+        """The source has sound; known before its first frame."""
         self._source, self._capture_settings = address_for_child(source), capture_settings or CaptureSettings()
-        self._on_message, self._sound = suppress_errors(on_message), sound
+        self._on_message = suppress_errors(on_message)
         self._changed = threading.Condition()
         self._patience = Patience(OPEN_TIMEOUT_S, FRAME_TIMEOUT_S, self._capture_settings.patience)
         self._process = CaptureProcess(self._patience.to_open)
@@ -185,10 +188,11 @@ class Capture:
                 return f"no shared memory for its frames, {bytes_needed(*message['size']) >> 20} MB ({error.strerror})"
             self._process.send({"memory": name})
         elif "sound" in message or "has_sound" in message:
-            if self._sound is not None:
-                self._sound.is_present = True
+            self.has_sound, sound = True, self.sound
+            if sound is not None:
+                sound.is_present = True
                 if "sound" in message:
-                    self._sound.put(chunk_from_message(message))
+                    sound.put(chunk_from_message(message))
         elif "open" in message:
             if not self.captured:
                 self._on_message(message["open"])

@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from cyclecast.errors import CyclecastError
-from cyclecast.video.live.capture.client import CapturedFrame
+from cyclecast.video.live.capture.client import Capture, CapturedFrame
 from cyclecast.video.live.capture.push_feed import PushFeed
 from cyclecast.video.live.failure import failure_text
 from cyclecast.video.live.messages import OnMessage, suppress_errors
+from cyclecast.video.live.sound.feed import SoundFeed
 from cyclecast.video.live.styling.stream import Feed
 
 POLL_S = 0.1  # between two checks whether a source that is being opened is still wanted
@@ -36,6 +37,8 @@ class SourceSwitcher:
         self._open_feed, self._on_message = open_feed, suppress_errors(on_message)
         self.failure: str | None = None
         """Why the last request failed, or why its source ended; None if it did not."""
+        self.sound: SoundFeed | None = None
+        """Gets the sound of the current source. Set it before the first request."""
         self._request: str | None = None
         self._opening: str | None = None
         self._address: str | None = None  # of the current feed
@@ -114,6 +117,7 @@ class SourceSwitcher:
             if feed is not self._current:
                 return
             self._current = self._address = None
+            self._connect_sound(feed, None)
             self.failure = f"{feed.name}: {reason}"
         self._on_message(self.failure)
         self._retire(feed)
@@ -166,10 +170,20 @@ class SourceSwitcher:
             self._base = self._captured + sum(each.captured for each in self._feeds if each is not feed)
             self._current, self._address, self._first = feed, address, first
             self._skipped += dropped is not None
+            self._connect_sound(previous, feed)
             self._changed.notify_all()
         if previous is not None:
             self._retire(previous)
         self._on_message(f"the source is {feed.name}")
+
+    def _connect_sound(self, previous: Feed | None, current: Feed | None) -> None:
+        """Lets the current source alone fill `sound`: the sound of two sources would mix. The caller holds the lock."""
+        if isinstance(previous, Capture):
+            previous.sound = None
+        if self.sound is not None:
+            self.sound.is_present = isinstance(current, Capture) and current.has_sound
+            if isinstance(current, Capture):
+                current.sound = self.sound
 
     def _retire(self, feed: Feed) -> None:
         """Closes a feed, and keeps what it counted."""

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from cyclecast.errors import ConfigError
 from cyclecast.phrases import printable
+from cyclecast.video.live.capture.client import RETRY_DELAYS_S
 from cyclecast.video.live.remotes.obs_client import (
     NOT_FOUND,
     PASSWORD_VARIABLE,
@@ -29,7 +30,6 @@ MAX_OFFSET_MS = 20_000  # that OBS accepts
 TOLERANCE_MS = 10  # by which the latency may change before the offset follows
 SETTLE_S = 1.0  # after the first frame, until when the latency is not measured well
 POLL_S = 0.25
-RETRY_S = (0.5, 1, 2, 4, 8)  # between attempts to connect
 MISSING_RETRY_S = 10.0  # between two looks for an input that OBS does not have
 CLOSE_TIMEOUT_S = 10.0
 
@@ -91,7 +91,7 @@ class AudioSync:
             except Exception:  # of the library; it must not end the thread without a word
                 log.exception("the connection to OBS failed")
                 self._report_once(f"OBS at {self._url}: an internal error, which the debug log shows; trying again")
-            self._closing.wait(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+            self._closing.wait(RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S) - 1)])
             attempt += 1
         if self._previous:
             self._restore_once_more()

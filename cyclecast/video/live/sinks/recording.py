@@ -17,6 +17,7 @@ from cyclecast.errors import ConfigError, OutputError
 from cyclecast.files import check_output, write_error
 from cyclecast.video.files.writer import CONTAINERS
 from cyclecast.video.live.failure import failure_text
+from cyclecast.video.live.sinks.network.address import playlist_path
 from cyclecast.video.live.sinks.recording_file import RecordingFile
 from cyclecast.video.live.sinks.recording_names import is_pattern, new_path, with_number
 from cyclecast.video.live.sinks.sink import MissingSink, SessionControls
@@ -173,11 +174,12 @@ def check_is_video(address: str) -> None:
 
 
 def check_files(source: str, sinks: Sequence[str]) -> None:
-    """Raises OutputError if the run would lose a file: two sinks that record to one file, or a sink that replaces the source."""
+    """Raises OutputError if the run would lose a file: two sinks that write the same one, or a sink that replaces the source."""
     recordings = [address for address in sinks if Path(file_path(address)).suffix.lower() in CONTAINERS and not _is_url(address)]
-    paths = [Path(file_path(address)) for address in recordings]
-    for index, (address, path) in enumerate(zip(recordings, paths, strict=True)):
-        if any(is_same_file(path, other) for other in paths[:index]):
+    written = [(address, Path(file_path(address))) for address in recordings]
+    written += [(address, path) for address in sinks if (path := playlist_path(address)) is not None]
+    for index, (address, path) in enumerate(written):
+        if any(is_same_file(path, other) for _, other in written[:index]):
             raise OutputError(f"{address}: two sinks record to this file; give each one its own")
         if not _is_url(source) and is_same_file(path, Path("/dev/stdin" if source == "-" else file_path(source))):
             raise OutputError(f"{address}: is the source; record to another file")

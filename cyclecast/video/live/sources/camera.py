@@ -66,7 +66,7 @@ def open_named_camera(name: str, capture_settings: CaptureSettings) -> LiveSourc
         advice += f"; the cameras are {name_cameras(cameras)}"
     elif platform.system() != "Linux":
         advice += f"; for cameras by name: {INSTALL_NAMES}"
-    raise MissingInputError(f"{name}: no such file; {advice}")
+    raise MissingInputError(f"{name}: no such file, and no camera of that name; {advice}")
 
 
 def open_csi(address: str, capture_settings: CaptureSettings) -> LiveSource:

@@ -56,6 +56,14 @@ def is_playlist(address: str) -> bool:
     return url_scheme(path) in ("", "file") and path.lower().endswith(PLAYLIST)
 
 
+def playlist_path(address: str) -> Path | None:
+    """Returns the playlist that an HLS output writes: FOLDER/live.m3u8 for hls://FOLDER. None for other addresses."""
+    path = address.partition("#")[0]
+    if url_scheme(path) == "hls":
+        return Path(path.partition("://")[2]) / f"live{PLAYLIST}"
+    return Path(file_path(path)) if is_playlist(address) else None
+
+
 def parse_output(address: str, settings: StreamSettings, overwrite: bool = False) -> OutputAddress:
     """Reads the address of a network output.
 
@@ -81,11 +89,11 @@ def parse_output(address: str, settings: StreamSettings, overwrite: bool = False
         raise ConfigError(f"{name}: expected verify=yes or verify=no, for rtmps:// only")
     if "token" in own and scheme not in WHIP:
         raise ConfigError(f"{name}: expected token=TOKEN for whip:// only")
-    playlist: Path | None = None
+    playlist = None
     if scheme in WHIP:
         muxer, target, options = _whip(url, scheme, name, own.get("token") or os.environ.get(TOKEN_VARIABLE))
-    elif scheme in ("", "file", "hls"):
-        muxer, target, options, playlist = _hls(url, scheme, name, settings.keyframe_interval, overwrite)
+    elif (playlist := playlist_path(url)) is not None:
+        muxer, target, options = _hls(playlist, url, settings.keyframe_interval, overwrite)
     else:
         muxer, target, options = _stream(url, scheme, name, own.get("verify") != "no")
     return OutputAddress(
@@ -110,21 +118,19 @@ def _parse_settings(fragment: str, name: str) -> dict[str, str]:
     return found
 
 
-def _hls(url: str, scheme: str, name: str, interval: float, overwrite: bool) -> tuple[str, str, dict[str, str], Path]:
-    """Returns muxer, target, options and path of a playlist: `hls://FOLDER` has FOLDER/live.m3u8."""
-    folder = url.partition("://")[2] if scheme == "hls" else ""
-    if scheme == "hls" and not folder:
-        raise ConfigError(f"{name}: expected a folder; type hls://FOLDER")
-    playlist = Path(folder) / f"live{PLAYLIST}" if scheme == "hls" else Path(file_path(url))
-    if playlist.exists() and not overwrite:
-        raise OutputExistsError(f"{playlist}: already exists; --overwrite replaces it")
+def _hls(playlist: Path, url: str, interval: float, overwrite: bool) -> tuple[str, str, dict[str, str]]:
+    """Returns muxer, target and options of a playlist."""
+    if url.endswith("://"):
+        raise ConfigError(f"{url}: expected a folder; type hls://FOLDER")
+    if not overwrite and playlist.exists():
+        raise OutputExistsError(f"{playlist}: exists already; --overwrite replaces it")
     options = {
         "hls_time": f"{interval:g}",
         "hls_list_size": str(SEGMENTS_LISTED),
         "hls_flags": "delete_segments+independent_segments+temp_file",
         "hls_segment_filename": str(playlist.with_name(f"{playlist.stem.replace('%', '%%')}-%05d.ts")),
     }
-    return "hls", str(playlist), options, playlist
+    return "hls", str(playlist), options
 
 
 def _stream(url: str, scheme: str, name: str, verify: bool) -> tuple[str, str, dict[str, str]]:

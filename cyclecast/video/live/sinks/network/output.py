@@ -15,7 +15,7 @@ from cyclecast.video.live.capture.client import RETRY_DELAYS_S, STABLE_S
 from cyclecast.video.live.sinks.network.address import OutputAddress, parse_output
 from cyclecast.video.live.sinks.network.connection import Connection
 from cyclecast.video.live.sinks.network.settings import StreamSettings
-from cyclecast.video.live.sinks.sink import OutputState, SessionControls
+from cyclecast.video.live.sinks.sink import MissingSink, OutputState, SessionControls
 from cyclecast.video.live.sound.feed import SoundReader, sound_reader
 from cyclecast.video.live.sources.address import HIDDEN, redacted_text
 from cyclecast.video.live.styling.styled_frame import StyledFrame
@@ -28,7 +28,7 @@ class NetworkOutput:
     """Sends each frame with the time of its capture. The first one sets the size; frames of another size are scaled into it.
 
     It never waits for the network: what a slow one does not take is dropped before it is encoded, and counted. While the source
-    is gone, the repeated frames keep the stream alive. Raises what `parse_output` raises, and OutputError for a folder that
+    is gone, the repeated frames keep the stream alive. Raises what `parse_output` raises, and MissingSink for a folder that
     cannot be written.
     """
 
@@ -52,7 +52,7 @@ class NetworkOutput:
             try:
                 self._target.playlist.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise write_error(error, self.name) from error
+                raise MissingSink(str(write_error(error, self.name))) from error
 
     def show(self, frame: StyledFrame) -> None:
         """Sends one frame, or drops it. Raises OutputError if the output cannot work, however often it is tried."""
@@ -93,7 +93,7 @@ class NetworkOutput:
         try:
             self._connection = Connection(request, self._size, self._without_secrets)
         except OSError as error:
-            raise OutputError(f"{self.name}: its process cannot be started ({error.strerror})") from error
+            raise OutputError(f"its process cannot be started ({error.strerror})") from error
 
     def _frame_rate(self) -> float:
         recent = self._controls.meter.recent().fps
@@ -115,7 +115,7 @@ class NetworkOutput:
         self._connection, self._sent = None, self.output.sent
         self._reason = connection.failure
         if connection.is_final and not self.output.sent:  # or the server is about to come back
-            raise OutputError(f"{self.name}: {connection.failure}")
+            raise OutputError(connection.failure)
         self._report_loss()
 
     def _report_open(self) -> None:
@@ -155,9 +155,11 @@ class NetworkOutput:
         self._follow()
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.finish()
+            is_open = connection.is_open
+            connection.finish()  # which kills the process of one that still waits for the server
             self.output.sent = self._sent + connection.sent
-            self._reason = self._reason or connection.failure or ""
+            if is_open:
+                self._reason = self._reason or connection.failure or ""
         self.output.is_connected = False
         if self._encoder is not None and not self.output.sent:
-            raise OutputError(f"{self.name}: no frame was ever sent ({self._reason or 'the run ended before it was connected'})")
+            raise OutputError(f"no frame was ever sent ({self._reason or 'the run ended before the server answered'})")

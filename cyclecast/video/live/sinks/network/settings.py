@@ -24,22 +24,22 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         if not BIT_RATES[0] <= self.bit_rate <= BIT_RATES[1]:
-            raise ConfigError(f"a bit rate must be from 50k to 200M, got {self.bit_rate}")
+            raise ConfigError(f"bitrate: expected from 50k to 200M (bits per second), got {self.bit_rate}")
         shortest, longest = KEYFRAME_INTERVALS
         if not shortest <= self.keyframe_interval <= longest:
-            raise ConfigError(f"a keyframe interval must be from {shortest:g} to {longest:g} s, got {self.keyframe_interval:g}")
+            raise ConfigError(f"keyframe-interval: expected from {shortest:g} to {longest:g} s, got {self.keyframe_interval:g}")
 
 
 def parse_bit_rate(text: str) -> int:
     """Returns bits per second from FFmpeg's notation: 4M, 2500k, 4000000. Raises ConfigError for anything else."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kKmM]?)", text.strip())
     if not match:
-        raise ConfigError("a bit rate is written like 4M, 2500k or 4000000 (bits per second)")
+        raise ConfigError("bitrate: a bit rate is written like 4M, 2500k or 4000000 (bits per second)")
     return round(Fraction(match[1]) * FACTORS[match[2].lower()])
 
 
 def parse_keyframe_interval(text: str) -> float:
     """Returns seconds. Raises ConfigError if the text is no number."""
     if not re.fullmatch(r"\d{1,3}(\.\d{1,3})?", text.strip()):
-        raise ConfigError("a keyframe interval is a number of seconds, such as 2")
+        raise ConfigError("keyframe-interval: expected a number of seconds, such as 2")
     return float(text)

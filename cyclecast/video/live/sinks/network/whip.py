@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import av
 from aiortc import (
@@ -36,6 +36,13 @@ ANSWER_TIMEOUT_S = 8.0  # for the answer of the server, and for the connection a
 CLOSE_TIMEOUT_S = 1.0
 PROFILE = {"profile": "baseline"}  # of H.264: what every WebRTC server and browser decodes
 KEY_FRAME_METHOD = "_send_keyframe"  # private in aiortc, which has no public way to learn of a request for a keyframe
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects: another server must not get the token."""
+
+    def redirect_request(self, *arguments: object) -> None:
+        """Returns nothing, which makes the answer an HTTPError."""
 
 
 class PacketTrack(MediaStreamTrack):
@@ -71,6 +78,7 @@ class WhipOutput:
         sound: bool,
     ) -> None:
         self._url, self._headers = url, {"Authorization": f"Bearer {options['token']}"} if "token" in options else {}
+        self._http = urllib.request.build_opener(NoRedirects)
         self._start: float | None = None
         self._session: str | None = None  # the address that ends the session
         context: Any = av.CodecContext.create(encoder.name, "w", encoder.hwaccel())
@@ -124,7 +132,7 @@ class WhipOutput:
         headers = self._headers | {"Content-Type": "application/sdp"}
         request = urllib.request.Request(self._url, offer.encode(), headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as response:
+            with self._http.open(request, timeout=ANSWER_TIMEOUT_S) as response:
                 location = response.headers.get("Location")
                 self._session = urljoin(self._url, location) if location else None
                 return str(response.read(1 << 20).decode("utf-8", "replace"))
@@ -134,6 +142,8 @@ class WhipOutput:
                 raise UnusableOutput(f"the server rejects the token ({error.code}); type #token=TOKEN") from error
             if error.code in (404, 405):
                 raise UnusableOutput(f"the server takes no WHIP at this path ({error.code})") from error
+            if error.code in range(300, 400):
+                raise UnusableOutput(f"the server redirects to another address ({error.code}); type that one") from error
             raise OutputError(f"the server answers {error.code}") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
@@ -155,8 +165,9 @@ class WhipOutput:
     def close(self) -> None:
         """Ends the session at the server."""
         if self._session is not None:
-            request = urllib.request.Request(self._session, headers=self._headers, method="DELETE")
+            is_same_server = urlsplit(self._session)[:2] == urlsplit(self._url)[:2]  # another one does not get the token
             with suppress(OSError, ValueError, http.client.HTTPException):
-                urllib.request.urlopen(request, timeout=CLOSE_TIMEOUT_S).close()
+                request = urllib.request.Request(self._session, headers=self._headers if is_same_server else {}, method="DELETE")
+                self._http.open(request, timeout=CLOSE_TIMEOUT_S).close()
         with suppress(OutputError):
             self._run(self._connection.close(), CLOSE_TIMEOUT_S)
