@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ def web_app(
         typer.Option(
             "--model",
             "-m",
-            help="A bundled model, or the path of an ONNX frame model in fp32; repeat it for several. "
+            help="A bundled model, or the path or address of an ONNX frame model in fp32; repeat it for several. "
             "Default: all bundled models.",
         ),
     ] = None,
@@ -59,4 +60,4 @@ def web_app(
         return print_json({"output": str(output), "version": site.version, "bytes": site.bytes, "models": entries})
     names = ", ".join(part.entry["name"] for part in site.models)
     print_line(f"{output}: {names}; {site.bytes / 1e6:.1f} MB in all")
-    print_line(f"try it: python3 -m http.server --directory {output}, then open http://localhost:8000/")
+    print_line(f"try it: python3 -m http.server --directory {shlex.quote(str(output))}, then open http://localhost:8000/")

@@ -104,6 +104,11 @@ def adapt_for_web(
         return WebModel(spec, files | {"fp16": half.read_bytes()}, psnr_db)
 
 
+def check_for_web(path: Path) -> None:
+    """Raises the errors of `adapt_for_web` that need no frame computed, so that nothing is downloaded or drawn before."""
+    _read(path)
+
+
 def operators_on_cpu(model: onnx.ModelProto) -> list[str]:
     """Lists the operators that have no kernel for WebGPU, each once, in the order of the graph."""
     names = [node.op_type for node in model.graph.node if not _is_standard(node) or node.op_type not in ON_WEBGPU | FOLDED]
