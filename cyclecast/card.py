@@ -11,11 +11,15 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from cyclecast.errors import InputError
+from cyclecast.files import check_source, read_error
 from cyclecast.phrases import printable
 
 MOST_THUMBNAIL = 50_000  # bytes
 MOST_TEXT = 20_000  # characters of a card
+MOST_FILE = 1 << 20  # bytes of a file with a card
 MOST_LINE = 300  # characters of the other fields
 JPEG = b"\xff\xd8\xff"
 # Keys of ONNX (MetadataProps.md and IR.md, "optional metadata") for what people and other programs look for.
@@ -85,6 +89,19 @@ def clean_text(text: str, most: int = MOST_TEXT) -> str:
     cleaned = "\n".join(printable(line.replace("\t", "    ")).rstrip() for line in lines)
     left_out = len(text) - most
     return f"{cleaned}\n… ({left_out:,} more characters left out)\n" if left_out > 0 else cleaned
+
+
+def read_card_text(path: Path) -> str:
+    """Reads a file with a card in Markdown; the text is safe to print. Raises InputError if it cannot be read or is too large."""
+    check_source(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_FILE + 1)
+    except OSError as error:
+        raise read_error(error, path) from error
+    if len(content) > MOST_FILE:
+        raise InputError(f"{path}: larger than {MOST_FILE >> 20} MiB; expected a card in Markdown")
+    return clean_text(content.decode("utf-8", "replace"))
 
 
 def _read_thumbnail(encoded: str) -> bytes:

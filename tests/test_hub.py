@@ -396,6 +396,35 @@ def test_what_is_missing_is_named_before_anything_is_written(shared: Path, tiny_
         assert done.returncode == 1 and expected in done.stderr.splitlines()[-1], done.stderr
     assert json_of("share", shared / "tiny.onnx", "--to", out, "--dry-run")["dry_run"] is True
     assert not out.exists()
+    refused = run_command("share", shared / "tiny.onnx", "--to", shared, "--dry-run")  # what a real run would say
+    assert refused.returncode == 1 and "exists already; --overwrite replaces it" in refused.stderr
+    (card := tmp_path / "card.md").write_bytes(b"x" * (1 << 20) + b"x")
+    for file, expected in ((card, "larger than 1 MiB; expected a card in Markdown"), (Path("/dev/zero"), "is a device")):
+        done = run_command("share", tiny_model, "--to", out, *by, "--card", file)
+        assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_of_an_upload_needs_no_extra(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "cyclecast.hub.upload", raising=False)
+    upload: list[object] = ["share", shared / "tiny.onnx", "--to", "hf:me/style"]
+    assert run_command(*upload, "--dry-run").returncode == 0
+    done = run_command(*upload, "--yes")
+    assert done.returncode == 1 and done.stderr == "error: huggingface_hub is not installed: pip install 'cyclecast[hub]'\n"
+
+
+def test_a_shared_style_may_have_any_printable_name(shared: Path, server: Server, tmp_path: Path) -> None:
+    model = tmp_path / "my läke #1, 100%.onnx"
+    model.write_bytes((shared / "tiny.onnx").read_bytes())
+    assert run_command("share", model, "--to", out := tmp_path / "out dir").returncode == 0
+    (entry,) = json_of("models", "--index", out / "index.json")["styles"]
+    assert entry["urls"][0].endswith("/out%20dir/my%20l%C3%A4ke%20%231%2C%20100%25.onnx")
+    assert fetch_model(entry["address"]).name == "my-l-ke--1--100.onnx"
+    readme = (out / "README.md").read_text("utf-8")
+    assert f"--model '{model.name}'\n" in readme and "](my%20l%C3%A4ke%20%231%2C%20100%25.jpg)" in readme
+    (unreadable := tmp_path / "two\nlines.onnx").write_bytes(model.read_bytes())
+    refused = run_command("share", unreadable, "--to", out)
+    assert refused.returncode == 1 and "cannot be published; rename the file" in refused.stderr
 
 
 class Terminal(io.StringIO):

@@ -10,12 +10,18 @@ from typing import Annotated
 
 import typer
 
-from cyclecast.cli.console import MODEL, JsonOption, OverwriteOption, extra, print_json, print_line
+from cyclecast.cli.console import JsonOption, OverwriteOption, extra, print_json, print_line
 from cyclecast.errors import ConfigError
 
 
 def share(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A bundled model (`cyclecast models` lists them), or the path or address of an ONNX frame model.",
+        ),
+    ],
     to: Annotated[str, typer.Option("--to", help="Where to: a folder, or hf:user/name, a repository of Hugging Face's hub.")],
     author: Annotated[
         str, typer.Option(help="Your name or pseudonym. Default: the author in the model's metadata.", show_default=False)
@@ -58,10 +64,10 @@ def share(
 
     Example: cyclecast share monet --to monet-style --author "A. Painter"
     """
-    from cyclecast.hub.share import ShareOptions, collect_style, write_folder
+    from cyclecast.hub.share import ShareOptions, check_folder, collect_style, write_folder
 
     repository = _repository(to)
-    if repository is not None:
+    if repository is not None and not dry_run:
         with extra("hub"):
             from cyclecast.hub.upload import upload_style
     options = ShareOptions(
@@ -76,6 +82,8 @@ def share(
         datasets=dataset or [],
     )
     style = collect_style(model, options, repository)
+    if repository is None:
+        check_folder(style, Path(to), overwrite)
     for name, content in style.files.items():
         print_line(f"{name}: {len(content):,} bytes")
     print_line(f"{style.card.title} by {style.card.author}, license {style.card.license}, SHA-256 {style.entry.sha256}")
