@@ -264,6 +264,8 @@ def test_hostile_files_are_refused_in_one_line_before_anything_is_kept(
         "cut": ((200, {"Content-Length": str(len(content))}, content[:5000]), f"ended after 5000 of {len(content)} bytes"),
         "half": (content[:-5], "a damaged one (cut off)"),
         "large": ((200, {"Content-Length": str(2 << 20)}, b""), "larger than 1 MiB; if you trust it: CYCLECAST_MODEL_MIB=2"),
+        "odd length": ((200, {"Content-Length": "\xb2"}, b"x"), "only ONNX models are fetched"),
+        "long length": ((200, {"Content-Length": "9" * 5000}, b"x"), "only ONNX models are fetched"),
         "endless": ((200, {"Content-Length": "none"}, b"\x08" * (2 << 20)), "larger than 1 MiB"),
         "to http": (
             (302, {"Location": "http://192.0.2.1/x.onnx"}, b""),
@@ -287,7 +289,7 @@ def test_hostile_files_are_refused_in_one_line_before_anything_is_kept(
         ("hf:me/../x", "expected hf:user/name"),
         ("https://me:secret@example.org/x.onnx", "leave out what stands before the @"),
         (f"{server.url}/x.onnx#sha256=12", "expected #sha256= and 64 hexadecimal digits"),
-        ("file:///nowhere/x.onnx", "no such file"),
+        ("file:///nowhere/x.onnx", "x.onnx: cannot be fetched (no such file or folder)"),
         ("http://127.0.0.1:9/x.onnx", "cannot be fetched (Connection refused); fetched once, a model also works offline"),
     ):
         done = run_command("bench", "--size", "64x48", "--model", address)

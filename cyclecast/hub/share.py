@@ -71,7 +71,7 @@ def collect_style(model: str, options: ShareOptions, repository: str | None = No
 
     model: as in `cyclecast.load`, but no plan. repository: user/name of the hub's, whose name the files get; None: they get the
     model's name, for a folder. Raises ConfigError if the license or the author is unknown or the name is not printable,
-    ModelError if it is not a frame model that `inspect_model` accepts, and InputError if the card or the thumbnail cannot be read.
+    ModelError if it is not a frame model that `inspect_model` accepts, and InputError if the card or thumbnail cannot be read.
     """
     path = find_model(model)
     if engine_of_plan(path) is not None:

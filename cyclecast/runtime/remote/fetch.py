@@ -18,7 +18,7 @@ from cyclecast.files import atomic_write, write_error
 from cyclecast.own_files import create_own_folder, is_own_file
 from cyclecast.runtime.remote.address import Address, parse_address
 from cyclecast.runtime.remote.inspection import inspect_model
-from cyclecast.runtime.remote.transfer import OnProgress, transfer
+from cyclecast.runtime.remote.transfer import OnProgress, Unreachable, transfer
 
 VARIABLE = "CYCLECAST_MODEL_MIB"
 DEFAULT_MIB = 64
@@ -61,7 +61,10 @@ def _fetch(address: Address, path: Path, pin: Path, update: bool) -> None:
     if not is_cached:
         if content:
             log.info("%s: its copy in the cache is another file; fetching it again", address.text)
-        content = transfer(address.url, address.text, *size_limit(), _progress(address.text))
+        try:
+            content = transfer(address.url, address.text, *size_limit(), log_progress(address.text))
+        except Unreachable as error:
+            raise FetchError(f"{error}; fetched once, a model also works offline") from error
         digest = hashlib.sha256(content).hexdigest()
         _check_digest(address, digest, expected)
     inspect_model(address.text, content)
@@ -103,7 +106,7 @@ def _read_pin(pin: Path) -> str | None:
     return str(sha256)
 
 
-def _progress(name: str) -> OnProgress:
+def log_progress(name: str) -> OnProgress:
     """Returns a callback that logs the start, and then what was transferred, at most once in two seconds."""
     last = float("-inf")
 
