@@ -390,6 +390,7 @@ def test_what_is_missing_is_named_before_anything_is_written(shared: Path, tiny_
         ((tiny_model, "--to", out), "add --license, such as --license CC-BY-4.0"),
         ((tiny_model, "--to", out, "--license", "MIT"), "add --author"),
         ((tiny_model, "--to", "https://hub/me/x", *by), "--to expects a folder or hf:user/name"),
+        ((tiny_model, "--to", "", *by), "--to expects a folder or hf:user/name, got ''"),
         ((tiny_model, "--to", shared, *by), "exists already; --overwrite replaces it"),
         ((tiny_model, "--to", tiny_model, *by), "is a file; expected --to FOLDER"),
         ((tiny_model, "--to", out, *by, "--card", tmp_path / "no.md"), "no.md: no such file"),

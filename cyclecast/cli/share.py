@@ -108,7 +108,7 @@ def _repository(to: str) -> str | None:
     found = re.fullmatch(r"hf:([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})", to, re.ASCII)
     if found is not None:
         return found[1]
-    if to.startswith("hf:") or "://" in to:
+    if not to.strip() or to.startswith("hf:") or "://" in to:
         raise ConfigError(f"--to expects a folder or hf:user/name, got {to!r}")
     return None
 

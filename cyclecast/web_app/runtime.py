@@ -147,9 +147,10 @@ def _download(on_message: Callable[[str], None]) -> bytes:
     try:
         return transfer(url, url, MOST_BYTES, f"expected {PACKAGE}", log_progress(PACKAGE))
     except FetchError as error:
-        reason = str(error).removeprefix(f"{url}: ")
+        reason = str(error).removeprefix(f"{url}: ").removeprefix("cannot be fetched").removeprefix(": ").strip()
+        reason = reason if reason.startswith("(") else f"({reason})"
         raise InputError(
-            f"onnxruntime-web {VERSION} cannot be downloaded from {address.hostname} ({reason}); "
+            f"onnxruntime-web {VERSION} cannot be downloaded from {address.hostname} {reason}; "
             f"on a machine with a network: {BY_HAND}"
         ) from error
 
