@@ -35,7 +35,7 @@ THUMBNAIL, TEXT = "cyclecast.thumbnail", "cyclecast.card"
 
 @dataclass(frozen=True, kw_only=True)
 class StyleCard:
-    """Facts for people about a model. Everything is optional: files from before this, and other projects' files, have none."""
+    """Facts for people about a model. Everything is optional: older files, and those of other projects, have none."""
 
     title: str = ""
     author: str = ""
@@ -64,7 +64,7 @@ class StyleCard:
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> StyleCard:
-        """Reads the metadata of an ONNX file. Shortens and escapes texts; leaves out what is no number or no JPEG."""
+        """Reads the metadata of an ONNX file. Shortens and escapes texts; ignores an invalid height or thumbnail."""
         height = properties.get(HEIGHT, "")
         return cls(
             title=clean_line(properties.get(TITLE, "")),
@@ -115,7 +115,7 @@ def _read_thumbnail(encoded: str) -> bytes:
 
 
 def description_from_card(card: str) -> str:
-    """Returns the first sentence of a card that is no heading, image or table; an empty text if there is none."""
+    """Returns the first sentence of a card that is not a heading, image or table; an empty text if there is none."""
     for paragraph in re.split(r"\n\s*\n", card.strip()):
         line = " ".join(paragraph.split())
         if line and line[0] not in "#!|*-`<":

@@ -239,7 +239,10 @@ def hostile_models() -> dict[str, tuple[onnx.ModelProto, str]]:
     outside.graph.initializer[0].ClearField("raw_data")
     outside.graph.initializer[0].data_location = TensorProto.EXTERNAL
     outside.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+    deep = graph(same)
+    deep.graph.value_info.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [2] * 9))
     return models | {
+        "deep": (deep, "it states a shape of 2x2x2"),
         "names": (twice, "two constants of one name"),
         "dimensions": (bomb, "a tensor states 1,099,511,627,776 values and holds 4"),
         "external data": (outside, "its weights are in another file (external data)"),

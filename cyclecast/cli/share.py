@@ -22,7 +22,7 @@ def share(
             help="A bundled model (`cyclecast models` lists them), or the path or address of an ONNX frame model.",
         ),
     ],
-    to: Annotated[str, typer.Option("--to", help="Where to: a folder, or hf:user/name, a repository of Hugging Face's hub.")],
+    to: Annotated[str, typer.Option("--to", help="The folder to write, or hf:user/name, a repository on Hugging Face's hub.")],
     author: Annotated[
         str, typer.Option(help="Your name or pseudonym. Default: the author in the model's metadata.", show_default=False)
     ] = "",
@@ -33,7 +33,7 @@ def share(
             show_default=False,
         ),
     ] = "",
-    title: Annotated[str, typer.Option(help="Title for people. Default: the model's.", show_default=False)] = "",
+    title: Annotated[str, typer.Option(help="Title to show. Default: the model's.", show_default=False)] = "",
     learned_from: Annotated[
         str, typer.Option(help="What it learned from. Default: what the model's metadata or card say.", show_default=False)
     ] = "",
@@ -58,7 +58,7 @@ def share(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a style: the model with its card, a README, a thumbnail and the SHA-256, in a folder or on a hub.
+    """Publish a style: the model with its card, a README, a thumbnail and the SHA-256, in a folder or on Hugging Face's hub.
 
     An upload needs the extra `hub`, and a token: run `hf auth login` once, or set HF_TOKEN.
 

@@ -23,7 +23,7 @@ def web_app(
         ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="both (fp32, and fp16 for GPUs that compute it), or fp32, which leaves the fp16 files out.")
+        str, typer.Option(help="both: fp32, and fp16 for GPUs that support it; or fp32: no files in fp16.")
     ] = "both",
     runtime: Annotated[
         Path | None,

@@ -75,7 +75,7 @@ def adapt_for_web(
     included. on_message: called with one line if operators run on the CPU, and if fp16 is left out because this model cannot be
     converted, has NaN in fp16, or has less than 40 dB PSNR against fp32.
 
-    Raises ModelError if it is no frame model or its output would change, and ConfigError if it is a plan or not in fp32.
+    Raises ModelError if it is not a frame model or its output would change, and ConfigError if it is a plan or not in fp32.
     """
     report = on_message or (lambda line: None)
     spec, model = _read(path)

@@ -26,7 +26,7 @@ OnProgress = Callable[[int, int | None], None]  # (bytes so far, of so many or N
 
 
 class Unreachable(FetchError):
-    """There is no connection to the server."""
+    """The server cannot be reached."""
 
 
 def transfer(url: str, address: str, most_bytes: int, how_to_raise: str, on_progress: OnProgress | None = None) -> bytes:
