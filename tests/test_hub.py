@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cyclecast
 from cyclecast.card import MOST_LINE, MOST_TEXT, MOST_THUMBNAIL, StyleCard
-from cyclecast.errors import ModelError
+from cyclecast.errors import ModelError, OutputError
 from cyclecast.runtime.onnx_properties import add_card, read_card, replace_properties
 from cyclecast.runtime.remote import fetch_model, inspect_model
 from cyclecast.runtime.remote.address import parse_address
@@ -173,7 +173,12 @@ def test_a_shared_style_is_fetched_once_and_used_offline(shared: Path, server: S
     with cyclecast.load("hf:me/tiny@v1/2") as model:
         assert model.name == "tiny"
     assert "author: Zoë" in run_command("models", "hf:me/tiny@v1/2").stdout
+    file = fetch_model((shared / "tiny.onnx").as_uri())
+    (file.parent / ".lock").unlink()
+    (file.parent / ".lock").mkdir()  # as in a read-only cache, no lock can be created
     assert fetch_model((shared / "tiny.onnx").as_uri()).read_bytes() == content
+    with pytest.raises(OutputError, match="cannot be written"):
+        fetch_model((shared / "tiny.onnx").as_uri(), update=True)
     assert server.requests == [] and len(cached(tmp_path)) == 6  # a model and a pin of each address
 
 

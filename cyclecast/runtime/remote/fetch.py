@@ -39,6 +39,8 @@ def fetch_model(text: str, update: bool = False) -> Path:
     pin = user_data_path("cyclecast") / "pins" / f"{key}.json"
     path = user_cache_path("cyclecast") / "styles" / key / address.name
     try:
+        if not update and _is_ready(address, path, pin):
+            return path
         create_own_folder(path.parent)
         create_own_folder(pin.parent)
         with FileLock(path.parent / ".lock", timeout=LOCK_SECONDS):
@@ -50,6 +52,18 @@ def fetch_model(text: str, update: bool = False) -> Path:
     except OSError as error:
         raise write_error(error, path) from error
     return path
+
+
+def _is_ready(address: Address, path: Path, pin: Path) -> bool:
+    """Returns whether the cache holds the pinned file. Writes nothing, so that a container's cache may be read-only."""
+    pinned = _read_pin(pin)
+    if pinned is None or address.sha256 not in (None, pinned) or not is_own_file(path):
+        return False
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != pinned:
+        return False
+    inspect_model(address.text, content)
+    return True
 
 
 def _fetch(address: Address, path: Path, pin: Path, update: bool) -> None:
