@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cyclecast
 from cyclecast.card import MOST_LINE, MOST_TEXT, MOST_THUMBNAIL, StyleCard
-from cyclecast.errors import ModelError, OutputError
+from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.runtime.onnx_properties import add_card, read_card, replace_properties
 from cyclecast.runtime.remote import fetch_model, inspect_model
 from cyclecast.runtime.remote.address import parse_address
@@ -303,6 +303,10 @@ def test_hostile_files_are_refused_in_one_line_before_anything_is_kept(
         done = run_command("bench", "--size", "64x48", "--model", address)
         assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert "secret" not in done.stderr
+    for endpoint in ("hub.example.org", "http://hub.example.org", "file:///tmp"):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(ConfigError, match="^HF_ENDPOINT: expected the https:// address of a hub"):
+            fetch_model("hf:me/x")
     assert cached(tmp_path) == []
     names = {parse_address(f"https://a.b/{path}").name for path in ("..%2F..%2Fx.onnx", "%2e%2e", "\x1b]0;x.onnx?a=b", "")}
     assert all("/" not in name and name.endswith(".onnx") and name.isascii() and name.isprintable() for name in names), names
