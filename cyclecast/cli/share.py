@@ -39,7 +39,11 @@ def share(
     ] = "",
     height: Annotated[
         int | None,
-        typer.Option(min=16, help="Shorter side in pixels of the frames that it was made for. Default: the one in its metadata."),
+        typer.Option(
+            min=16,
+            max=16_384,
+            help="Shorter side in pixels of the frames that it was made for. Default: the one in its metadata.",
+        ),
     ] = None,
     card: Annotated[
         Path | None,
