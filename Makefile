@@ -29,13 +29,13 @@ in_int8 = $(BIN)/cyclecast quantize runs/$(1).onnx --photos $(DATA)/photos -o cy
 draw_sample = $(BIN)/cyclecast demo --model $(1) --out runs/$(1)-demo --overwrite && $(BIN)/python -c "import cv2; cv2.imwrite( \
 	'cyclecast/models/$(1).jpg', cv2.resize(cv2.imread('runs/$(1)-demo/before-after.jpg'), (1280, 360), interpolation=cv2.INTER_AREA))"
 models: $(VENV)/.dev runs/ukiyoe-prints runs/pencil-pairs
-	$(call learn,monet,$(DATA)/monet2photo/trainA,1000)
-	$(call learn,cezanne,$(DATA)/cezanne2photo/trainA,900)
+	$(call learn,monet,$(DATA)/monet2photo/trainA,3500)
+	$(call learn,cezanne,$(DATA)/cezanne2photo/trainA,2500)
 	$(call learn,ukiyoe,runs/ukiyoe-prints,4000)
 	$(call learn,starry-night,$(DATA)/paintings/starry-night.jpg,4600)
 	$(call learn,great-wave,$(DATA)/paintings/great-wave.jpg,3500)
 	$(call learn,the-scream,$(DATA)/paintings/the-scream.jpg,4800)
-	$(call learn,water-lilies,$(DATA)/paintings/water-lilies.jpg,1000)
+	$(call learn,water-lilies,$(DATA)/paintings/water-lilies.jpg,3500)
 	$(call learn,pencil,--pairs runs/pencil-pairs/before runs/pencil-pairs/after,1100)
 
 # A folder of links to the images that a list names.

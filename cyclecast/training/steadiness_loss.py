@@ -11,7 +11,7 @@ from torch.nn import functional
 MAX_SHIFT = 8  # pixels on each axis: two cells of the ResNet and frame generators' grids of 4 pixels
 MAX_ZOOM = 0.05  # relative change of size, in or out
 MAX_NOISE = 0.06  # standard deviation, for values in [-1, 1]: 7.6 gray levels
-FLAT_SIDE, FLAT_MARGIN = 96, 20  # pixels of a flat image, and of its border that does not count: exports pad by as much
+FLAT_SIDE = 96  # pixels of a flat image
 MARGIN = 8  # pixels at the border that are not compared, because the network sees its padding there
 
 
@@ -33,15 +33,16 @@ def steadiness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor, outputs
     return (difference * is_compared).sum() / (is_compared.sum() * difference.shape[1]).clamp_min(1)
 
 
-def flatness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+def flatness_loss(network: Callable[[Tensor], Tensor], inputs: Tensor, margin: int) -> Tensor:
     """Returns the root mean square deviation from its mean color of the network's output for flat images.
 
     inputs: (N, C, H, W), of which only N and C are used: N images of one random color each, from torch's generator. On a flat
-    area, a network can only draw its own sampling grid: PixelShuffle's 4x4 pixels.
+    area, a network can only draw its own sampling grid, PixelShuffle's 4x4 pixels, and lines along the border, where it sees its
+    padding. margin: pixels of the border that do not count, because exports pad frames by as much and crop the output.
     """
     colors = (2 * torch.rand(*inputs.shape[:2], 1, 1) - 1).to(inputs)
     outputs = network(colors.expand(-1, -1, FLAT_SIDE, FLAT_SIDE).contiguous()).float()
-    inner = outputs[:, :, FLAT_MARGIN:-FLAT_MARGIN, FLAT_MARGIN:-FLAT_MARGIN]
+    inner = outputs[:, :, margin : FLAT_SIDE - margin, margin : FLAT_SIDE - margin]
     return (inner - inner.mean((2, 3), keepdim=True)).square().mean().clamp_min(1e-8).sqrt()
 
 

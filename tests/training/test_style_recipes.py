@@ -122,8 +122,18 @@ def test_flatness_loss_sees_a_grid_on_flat_images() -> None:
     torch.manual_seed(0)
     grid = torch.zeros(1, 1, 96, 96)
     grid[..., ::4] = 1.0
-    assert flatness_loss(lambda x: 0.5 * x, torch.zeros(3, 3, 64, 64)).item() == pytest.approx(1e-4, rel=0.1)
-    assert flatness_loss(lambda x: x + 0.2 * grid, torch.zeros(3, 3, 64, 64)).item() == pytest.approx(0.2 * 3**0.5 / 4, rel=0.05)
+    assert flatness_loss(lambda x: 0.5 * x, torch.zeros(3, 3, 64, 64), 20).item() == pytest.approx(1e-4, rel=0.1)
+    assert flatness_loss(lambda x: x + 0.2 * grid, torch.zeros(3, 3, 64, 64), 20).item() == pytest.approx(
+        0.2 * 3**0.5 / 4, rel=0.05
+    )
+
+
+def test_flatness_loss_sees_a_line_along_the_border_unless_it_is_in_the_margin() -> None:
+    torch.manual_seed(0)
+    line = torch.zeros(1, 1, 96, 96)
+    line[..., 10, :] = 1.0
+    with_line, flat = (flatness_loss(lambda x: x + line, torch.zeros(3, 3, 64, 64), margin).item() for margin in (8, 20))
+    assert with_line > 0.1 > 1e-3 > flat
 
 
 def test_native_size_keeps_the_size_of_texture(tmp_path: Path) -> None:

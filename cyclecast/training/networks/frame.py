@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cyclecast.training.networks.layers import init_he_residual, outputs_of
 
 Preset = Literal["nano", "small", "base"]
-PRESETS: dict[Preset, tuple[int, int]] = {"nano": (16, 6), "small": (32, 6), "base": (32, 10)}
+PRESETS: dict[Preset, tuple[int, int]] = {"nano": (16, 6), "small": (32, 6), "base": (32, 8)}
 """Width and blocks. With AMX, 32 channels cost half of what 48 cost, so depth pays more than width. `monet` is a `base`."""
 
 
@@ -38,17 +38,17 @@ class FrameGenerator(nn.Module):
     rewards any texture, PixelShuffle can draw a grid of `factor` pixels; let it imitate a teacher instead (recipe `distill`).
 
     The convolutions pad with zeros, which shows as a line along the border. An export pads each frame by `margin` pixels on
-    each side, where that line falls, and crops the output.
+    each side, where that line falls, and crops the output. 20 pixels hide it; 12 suffice if the loss saw the line
+    (`flatness_loss`). 2 * margin is a multiple of factor.
     """
 
     in_channels = out_channels = 3
     gray = "luma"
-    margin = 20
     bounded = False  # the last layer is linear, so that an export can fold the scaling to bytes into it
 
-    def __init__(self, width: int = 32, blocks: int = 10, factor: int = 4, skip: bool = False) -> None:
+    def __init__(self, width: int = 32, blocks: int = 10, factor: int = 4, skip: bool = False, margin: int = 20) -> None:
         super().__init__()
-        self.skip = skip
+        self.skip, self.margin = skip, margin
         self.stride = factor
         self.least_side = 2 * factor
         values = 3 * factor**2

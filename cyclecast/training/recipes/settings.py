@@ -90,6 +90,8 @@ class GeneratorConfig:
     """Residual blocks of the generator `frame`. None: as the preset."""
     factor: int = 4
     """The generator `frame` works at 1/factor of the resolution: 4 or 8."""
+    margin: int = 20
+    """Pixels by which exports of the generator `frame` pad each side of a frame: its own padding shows as a line there."""
     ngf: int = 64
     """Generator's channels at full resolution."""
     upsample: Upsample = "deconvolution"
@@ -104,6 +106,7 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         require(self, "factor", self.factor in (4, 8), "4 or 8")
+        require(self, "margin", self.margin >= 0 and 2 * self.margin % self.factor == 0, "a multiple of factor / 2, at least 0")
         require(self, "ngf", self.ngf >= 1, "at least 1")
         require(self, "width", self.width is None or self.width >= 1, "at least 1")
         require(self, "blocks", self.blocks is None or self.blocks >= 3, "at least 3")
@@ -125,6 +128,7 @@ class GeneratorConfig:
                 "blocks": self.blocks or blocks,
                 "factor": self.factor,
                 "skip": self.skip,
+                "margin": self.margin,
             }
             return {"generator": "frame", **shape}
         common = {"generator": self.generator, "ngf": self.ngf, "upsample": self.upsample, "skip": self.skip}

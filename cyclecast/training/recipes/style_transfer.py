@@ -36,6 +36,7 @@ class StyleTransferConfig(TranslationConfig):
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "generator": "frame",
+        "margin": 12,
         "batch_size": 4,
         "learning_rate": 1e-3,
         "schedule": "cosine",
@@ -157,7 +158,7 @@ class StyleTransfer(Translation):
         if config.steadiness_weight:
             parts["steadiness"] = steadiness_loss(generator, source, output)
         if config.flatness_weight:
-            parts["flatness"] = flatness_loss(generator, source)
+            parts["flatness"] = flatness_loss(generator, source, config.generator.margin)
         if config.adversarial_weight:
             scores = self.discriminate("discriminator", fake)
             parts["adversarial"] = losses.generator_loss(scores, config.adversary.adversarial)

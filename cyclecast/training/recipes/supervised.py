@@ -27,6 +27,7 @@ class SupervisedConfig(TranslationConfig):
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "generator": "frame",
+        "margin": 12,
         "native_size": True,
         "batch_size": 8,
         "learning_rate": 2e-3,
