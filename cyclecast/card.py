@@ -11,11 +11,15 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from cyclecast.errors import InputError
+from cyclecast.files import check_source, read_error
 from cyclecast.phrases import printable
 
 MOST_THUMBNAIL = 50_000  # bytes
 MOST_TEXT = 20_000  # characters of a card
+MOST_FILE = 1 << 20  # bytes of a file with a card
 MOST_LINE = 300  # characters of the other fields
 JPEG = b"\xff\xd8\xff"
 # Keys of ONNX (MetadataProps.md and IR.md, "optional metadata") for what people and other programs look for.
@@ -31,7 +35,7 @@ THUMBNAIL, TEXT = "cyclecast.thumbnail", "cyclecast.card"
 
 @dataclass(frozen=True, kw_only=True)
 class StyleCard:
-    """Facts for people about a model. Everything is optional: files from before this, and other projects' files, have none."""
+    """Facts for people about a model. Everything is optional: older files, and those of other projects, have none."""
 
     title: str = ""
     author: str = ""
@@ -60,7 +64,7 @@ class StyleCard:
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> StyleCard:
-        """Reads the metadata of an ONNX file. Shortens and escapes texts; leaves out what is no number or no JPEG."""
+        """Reads the metadata of an ONNX file. Shortens and escapes texts; ignores an invalid height or thumbnail."""
         height = properties.get(HEIGHT, "")
         return cls(
             title=clean_line(properties.get(TITLE, "")),
@@ -87,6 +91,19 @@ def clean_text(text: str, most: int = MOST_TEXT) -> str:
     return f"{cleaned}\n… ({left_out:,} more characters left out)\n" if left_out > 0 else cleaned
 
 
+def read_card_text(path: Path) -> str:
+    """Reads a file with a card in Markdown; the text is safe to print. Raises InputError if it cannot be read or is too large."""
+    check_source(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_FILE + 1)
+    except OSError as error:
+        raise read_error(error, path) from error
+    if len(content) > MOST_FILE:
+        raise InputError(f"{path}: larger than {MOST_FILE >> 20} MiB; expected a card in Markdown")
+    return clean_text(content.decode("utf-8", "replace"))
+
+
 def _read_thumbnail(encoded: str) -> bytes:
     if len(encoded) > 4 * MOST_THUMBNAIL // 3 + 4:
         return b""
@@ -98,7 +115,7 @@ def _read_thumbnail(encoded: str) -> bytes:
 
 
 def description_from_card(card: str) -> str:
-    """Returns the first sentence of a card that is no heading, image or table; an empty text if there is none."""
+    """Returns the first sentence of a card that is not a heading, image or table; an empty text if there is none."""
     for paragraph in re.split(r"\n\s*\n", card.strip()):
         line = " ".join(paragraph.split())
         if line and line[0] not in "#!|*-`<":

@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cyclecast
 from cyclecast.card import MOST_LINE, MOST_TEXT, MOST_THUMBNAIL, StyleCard
-from cyclecast.errors import ModelError
+from cyclecast.errors import ConfigError, ModelError, OutputError
 from cyclecast.runtime.onnx_properties import add_card, read_card, replace_properties
 from cyclecast.runtime.remote import fetch_model, inspect_model
 from cyclecast.runtime.remote.address import parse_address
@@ -173,7 +173,12 @@ def test_a_shared_style_is_fetched_once_and_used_offline(shared: Path, server: S
     with cyclecast.load("hf:me/tiny@v1/2") as model:
         assert model.name == "tiny"
     assert "author: Zoë" in run_command("models", "hf:me/tiny@v1/2").stdout
+    file = fetch_model((shared / "tiny.onnx").as_uri())
+    (file.parent / ".lock").unlink()
+    (file.parent / ".lock").mkdir()  # as in a read-only cache, no lock can be created
     assert fetch_model((shared / "tiny.onnx").as_uri()).read_bytes() == content
+    with pytest.raises(OutputError, match="cannot be written"):
+        fetch_model((shared / "tiny.onnx").as_uri(), update=True)
     assert server.requests == [] and len(cached(tmp_path)) == 6  # a model and a pin of each address
 
 
@@ -239,7 +244,10 @@ def hostile_models() -> dict[str, tuple[onnx.ModelProto, str]]:
     outside.graph.initializer[0].ClearField("raw_data")
     outside.graph.initializer[0].data_location = TensorProto.EXTERNAL
     outside.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+    deep = graph(same)
+    deep.graph.value_info.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [2] * 9))
     return models | {
+        "deep": (deep, "it states a shape of 2x2x2"),
         "names": (twice, "two constants of one name"),
         "dimensions": (bomb, "a tensor states 1,099,511,627,776 values and holds 4"),
         "external data": (outside, "its weights are in another file (external data)"),
@@ -264,6 +272,8 @@ def test_hostile_files_are_refused_in_one_line_before_anything_is_kept(
         "cut": ((200, {"Content-Length": str(len(content))}, content[:5000]), f"ended after 5000 of {len(content)} bytes"),
         "half": (content[:-5], "a damaged one (cut off)"),
         "large": ((200, {"Content-Length": str(2 << 20)}, b""), "larger than 1 MiB; if you trust it: CYCLECAST_MODEL_MIB=2"),
+        "odd length": ((200, {"Content-Length": "\xb2"}, b"x"), "only ONNX models are fetched"),
+        "long length": ((200, {"Content-Length": "9" * 5000}, b"x"), "only ONNX models are fetched"),
         "endless": ((200, {"Content-Length": "none"}, b"\x08" * (2 << 20)), "larger than 1 MiB"),
         "to http": (
             (302, {"Location": "http://192.0.2.1/x.onnx"}, b""),
@@ -287,12 +297,16 @@ def test_hostile_files_are_refused_in_one_line_before_anything_is_kept(
         ("hf:me/../x", "expected hf:user/name"),
         ("https://me:secret@example.org/x.onnx", "leave out what stands before the @"),
         (f"{server.url}/x.onnx#sha256=12", "expected #sha256= and 64 hexadecimal digits"),
-        ("file:///nowhere/x.onnx", "no such file"),
+        ("file:///nowhere/x.onnx", "x.onnx: cannot be fetched (no such file or folder)"),
         ("http://127.0.0.1:9/x.onnx", "cannot be fetched (Connection refused); fetched once, a model also works offline"),
     ):
         done = run_command("bench", "--size", "64x48", "--model", address)
         assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert "secret" not in done.stderr
+    for endpoint in ("hub.example.org", "http://hub.example.org", "file:///tmp"):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(ConfigError, match="^HF_ENDPOINT: expected the https:// address of a hub"):
+            fetch_model("hf:me/x")
     assert cached(tmp_path) == []
     names = {parse_address(f"https://a.b/{path}").name for path in ("..%2F..%2Fx.onnx", "%2e%2e", "\x1b]0;x.onnx?a=b", "")}
     assert all("/" not in name and name.endswith(".onnx") and name.isascii() and name.isprintable() for name in names), names
@@ -388,6 +402,7 @@ def test_what_is_missing_is_named_before_anything_is_written(shared: Path, tiny_
         ((tiny_model, "--to", out), "add --license, such as --license CC-BY-4.0"),
         ((tiny_model, "--to", out, "--license", "MIT"), "add --author"),
         ((tiny_model, "--to", "https://hub/me/x", *by), "--to expects a folder or hf:user/name"),
+        ((tiny_model, "--to", "", *by), "--to expects a folder or hf:user/name, got ''"),
         ((tiny_model, "--to", shared, *by), "exists already; --overwrite replaces it"),
         ((tiny_model, "--to", tiny_model, *by), "is a file; expected --to FOLDER"),
         ((tiny_model, "--to", out, *by, "--card", tmp_path / "no.md"), "no.md: no such file"),
@@ -396,6 +411,35 @@ def test_what_is_missing_is_named_before_anything_is_written(shared: Path, tiny_
         assert done.returncode == 1 and expected in done.stderr.splitlines()[-1], done.stderr
     assert json_of("share", shared / "tiny.onnx", "--to", out, "--dry-run")["dry_run"] is True
     assert not out.exists()
+    refused = run_command("share", shared / "tiny.onnx", "--to", shared, "--dry-run")  # what a real run would say
+    assert refused.returncode == 1 and "exists already; --overwrite replaces it" in refused.stderr
+    (card := tmp_path / "card.md").write_bytes(b"x" * (1 << 20) + b"x")
+    for file, expected in ((card, "larger than 1 MiB; expected a card in Markdown"), (Path("/dev/zero"), "is a device")):
+        done = run_command("share", tiny_model, "--to", out, *by, "--card", file)
+        assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_of_an_upload_needs_no_extra(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "cyclecast.hub.upload", raising=False)
+    upload: list[object] = ["share", shared / "tiny.onnx", "--to", "hf:me/style"]
+    assert run_command(*upload, "--dry-run").returncode == 0
+    done = run_command(*upload, "--yes")
+    assert done.returncode == 1 and done.stderr == "error: huggingface_hub is not installed: pip install 'cyclecast[hub]'\n"
+
+
+def test_a_shared_style_may_have_any_printable_name(shared: Path, server: Server, tmp_path: Path) -> None:
+    model = tmp_path / "my läke #1, 100%.onnx"
+    model.write_bytes((shared / "tiny.onnx").read_bytes())
+    assert run_command("share", model, "--to", out := tmp_path / "out dir").returncode == 0
+    (entry,) = json_of("models", "--index", out / "index.json")["styles"]
+    assert entry["urls"][0].endswith("/out%20dir/my%20l%C3%A4ke%20%231%2C%20100%25.onnx")
+    assert fetch_model(entry["address"]).name == "my-l-ke--1--100.onnx"
+    readme = (out / "README.md").read_text("utf-8")
+    assert f"--model '{model.name}'\n" in readme and "](my%20l%C3%A4ke%20%231%2C%20100%25.jpg)" in readme
+    (unreadable := tmp_path / "two\nlines.onnx").write_bytes(model.read_bytes())
+    refused = run_command("share", unreadable, "--to", out)
+    assert refused.returncode == 1 and "cannot be published; rename the file" in refused.stderr
 
 
 class Terminal(io.StringIO):

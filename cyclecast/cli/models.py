@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cyclecast
-from cyclecast.card import description_from_card, license_from_card
+from cyclecast.card import description_from_card, license_from_card, read_card_text
 from cyclecast.cli.console import JsonOption, OverwriteOption, ThreadsOption, console, print_json
 from cyclecast.errors import ConfigError, EngineError
 from cyclecast.phrases import printable
@@ -92,7 +92,7 @@ def _chosen(words: list[str]) -> str | None:
 
 def _show(name: str, as_json: bool) -> None:
     """Prints what a model says about itself: its metadata or, if they say nothing, the card beside the file."""
-    from cyclecast.card import StyleCard, clean_text
+    from cyclecast.card import StyleCard
     from cyclecast.runtime.model import find_model
     from cyclecast.runtime.model_file import read_model_file
     from cyclecast.runtime.onnx_properties import read_card
@@ -103,7 +103,7 @@ def _show(name: str, as_json: bool) -> None:
         raise ConfigError(f"{name}: a plan has no card; expected the ONNX model that it was built from")
     card, beside = read_card(name, read_model_file(path).content), path.with_suffix(".md")
     if card == StyleCard() and beside.is_file():
-        text = clean_text(beside.read_text("utf-8", "replace"))
+        text = read_card_text(beside)
         return print_json({"name": name, "path": str(path), "card": text}) if as_json else print(text, end="")
     facts = dataclasses.asdict(dataclasses.replace(card, thumbnail=b"", text=""))
     facts = {key: value for key, value in facts.items() if key not in ("thumbnail", "text")}
@@ -133,7 +133,7 @@ def _list_index(location: str, as_json: bool) -> None:
 def _facts(name: str, path: Path, timed: bool, threads: int | None) -> dict[str, Any]:
     """Returns the fields of a model in the list; some are empty without its card, or if it cannot be timed."""
     card = path.with_suffix(".md")
-    text = card.read_text("utf-8") if card.is_file() else ""
+    text = read_card_text(card) if card.is_file() else ""
     return {
         "name": name,
         "path": str(path),

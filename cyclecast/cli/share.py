@@ -10,13 +10,19 @@ from typing import Annotated
 
 import typer
 
-from cyclecast.cli.console import MODEL, JsonOption, OverwriteOption, extra, print_json, print_line
+from cyclecast.cli.console import JsonOption, OverwriteOption, extra, print_json, print_line
 from cyclecast.errors import ConfigError
 
 
 def share(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)],
-    to: Annotated[str, typer.Option("--to", help="Where to: a folder, or hf:user/name, a repository of Hugging Face's hub.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A bundled model (`cyclecast models` lists them), or the path or address of an ONNX frame model.",
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", help="The folder to write, or hf:user/name, a repository on Hugging Face's hub.")],
     author: Annotated[
         str, typer.Option(help="Your name or pseudonym. Default: the author in the model's metadata.", show_default=False)
     ] = "",
@@ -27,13 +33,17 @@ def share(
             show_default=False,
         ),
     ] = "",
-    title: Annotated[str, typer.Option(help="Title for people. Default: the model's.", show_default=False)] = "",
+    title: Annotated[str, typer.Option(help="Title to show. Default: the model's.", show_default=False)] = "",
     learned_from: Annotated[
         str, typer.Option(help="What it learned from. Default: what the model's metadata or card say.", show_default=False)
     ] = "",
     height: Annotated[
         int | None,
-        typer.Option(min=16, help="Shorter side in pixels of the frames that it was made for. Default: the one in its metadata."),
+        typer.Option(
+            min=16,
+            max=16_384,
+            help="Shorter side in pixels of the frames that it was made for. Default: the one in its metadata.",
+        ),
     ] = None,
     card: Annotated[
         Path | None,
@@ -52,16 +62,16 @@ def share(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a style: the model with its card, a README, a thumbnail and the SHA-256, in a folder or on a hub.
+    """Publish a style: the model with its card, a README, a thumbnail and the SHA-256, in a folder or on Hugging Face's hub.
 
     An upload needs the extra `hub`, and a token: run `hf auth login` once, or set HF_TOKEN.
 
     Example: cyclecast share monet --to monet-style --author "A. Painter"
     """
-    from cyclecast.hub.share import ShareOptions, collect_style, write_folder
+    from cyclecast.hub.share import ShareOptions, check_folder, collect_style, write_folder
 
     repository = _repository(to)
-    if repository is not None:
+    if repository is not None and not dry_run:
         with extra("hub"):
             from cyclecast.hub.upload import upload_style
     options = ShareOptions(
@@ -76,6 +86,8 @@ def share(
         datasets=dataset or [],
     )
     style = collect_style(model, options, repository)
+    if repository is None:
+        check_folder(style, Path(to), overwrite)
     for name, content in style.files.items():
         print_line(f"{name}: {len(content):,} bytes")
     print_line(f"{style.card.title} by {style.card.author}, license {style.card.license}, SHA-256 {style.entry.sha256}")
@@ -100,7 +112,7 @@ def _repository(to: str) -> str | None:
     found = re.fullmatch(r"hf:([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})", to, re.ASCII)
     if found is not None:
         return found[1]
-    if to.startswith("hf:") or "://" in to:
+    if not to.strip() or to.startswith("hf:") or "://" in to:
         raise ConfigError(f"--to expects a folder or hf:user/name, got {to!r}")
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +18,12 @@ def web_app(
         typer.Option(
             "--model",
             "-m",
-            help="A bundled model, or the path of an ONNX frame model in fp32; repeat it for several. "
+            help="A bundled model, or the path or address of an ONNX frame model in fp32; repeat it for several. "
             "Default: all bundled models.",
         ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="both (fp32, and fp16 for GPUs that compute it), or fp32, which leaves the fp16 files out.")
+        str, typer.Option(help="both: fp32, and fp16 for GPUs that support it; or fp32: no files in fp16.")
     ] = "both",
     runtime: Annotated[
         Path | None,
@@ -59,4 +60,4 @@ def web_app(
         return print_json({"output": str(output), "version": site.version, "bytes": site.bytes, "models": entries})
     names = ", ".join(part.entry["name"] for part in site.models)
     print_line(f"{output}: {names}; {site.bytes / 1e6:.1f} MB in all")
-    print_line(f"try it: python3 -m http.server --directory {output}, then open http://localhost:8000/")
+    print_line(f"try it: python3 -m http.server --directory {shlex.quote(str(output))}, then open http://localhost:8000/")

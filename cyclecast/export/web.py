@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from cyclecast.card import THUMBNAIL
 from cyclecast.errors import ConfigError, EngineError, ModelError
 from cyclecast.export.adopt.opset import upgrade_opset
 from cyclecast.export.agreement import Agreement, check_finite, compare_engines
@@ -74,7 +75,7 @@ def adapt_for_web(
     included. on_message: called with one line if operators run on the CPU, and if fp16 is left out because this model cannot be
     converted, has NaN in fp16, or has less than 40 dB PSNR against fp32.
 
-    Raises ModelError if it is no frame model or its output would change, and ConfigError if it is a plan or not in fp32.
+    Raises ModelError if it is not a frame model or its output would change, and ConfigError if it is a plan or not in fp32.
     """
     report = on_message or (lambda line: None)
     spec, model = _read(path)
@@ -104,6 +105,11 @@ def adapt_for_web(
         return WebModel(spec, files | {"fp16": half.read_bytes()}, psnr_db)
 
 
+def check_for_web(path: Path) -> None:
+    """Raises the errors of `adapt_for_web` that need no frame computed, so that nothing is downloaded or drawn before."""
+    _read(path)
+
+
 def operators_on_cpu(model: onnx.ModelProto) -> list[str]:
     """Lists the operators that have no kernel for WebGPU, each once, in the order of the graph."""
     names = [node.op_type for node in model.graph.node if not _is_standard(node) or node.op_type not in ON_WEBGPU | FOLDED]
@@ -126,7 +132,8 @@ def _read(path: Path) -> tuple[ModelSpec, onnx.ModelProto]:
         raise ModelError(f"{path}: {error}") from error
     _replace_rounds(model.graph)
     _name_dimensions(model.graph, size)
-    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    properties = {entry.key: entry.value for entry in original.metadata_props if entry.key != THUMBNAIL}  # author, license, card
+    helper.set_model_props(model, properties | {METADATA_KEY: spec.to_json()})
     return spec, model
 
 
@@ -160,14 +167,16 @@ def _name_dimensions(graph: onnx.GraphProto, size: tuple[int, int] | None) -> No
     del graph.value_info[:]
     sides = FREE_SIDES if size is None else size[::-1]
     for port in (graph.input[0], graph.output[0]):
-        shape = helper.make_tensor_type_proto(TensorProto.UINT8, [1, *sides, 3])
-        port.type.CopyFrom(shape)
+        port_type = helper.make_tensor_type_proto(TensorProto.UINT8, [1, *sides, 3])
+        port_type.denotation = port.type.denotation
+        port.type.CopyFrom(port_type)
 
 
 def _save_in_fp16(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     """Writes the model in fp16 to `path`. Raises ModelError, or an error of onnx, if it cannot be converted."""
     half = convert_to_fp16(model)
-    helper.set_model_props(half, {METADATA_KEY: dataclasses.replace(spec, precision="fp16").to_json()})
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(half, properties | {METADATA_KEY: dataclasses.replace(spec, precision="fp16").to_json()})
     onnx.checker.check_model(half, full_check=True)
     save_model(half, path)
 

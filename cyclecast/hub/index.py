@@ -106,7 +106,7 @@ def _read_entry(where: str, base: str, value: Any) -> IndexEntry:
     schemes = ("hf:", "https:") if base.startswith("https:") else ("hf:", "https:", "http:", "file:")
     for url in urls:
         if not ADDRESS.fullmatch(url) or "#" in url or not url.startswith(schemes):
-            raise ConfigError(f"{where}: {clean_line(url)!r} is not an address; {EXPECTED}")
+            raise ConfigError(f"{where}: {clean_line(url)!r} is not an address (a space is written %20); {EXPECTED}")
     return IndexEntry(
         name=clean_line(value["name"]),
         author=clean_line(value["author"]),

@@ -55,8 +55,11 @@ SPDX_SUFFIXES = ("-only", "-or-later")
 TAGS = ("cyclecast", "onnx", "style-transfer", "video")
 
 
-def write_readme(entry: IndexEntry, card: StyleCard, thumbnail: str, datasets: Sequence[str]) -> str:
-    """Returns the README in Markdown. thumbnail: its address, for the hub's metadata. datasets: names on the hub."""
+def write_readme(entry: IndexEntry, card: StyleCard, model: str, thumbnail: str, datasets: Sequence[str]) -> str:
+    """Returns the README in Markdown.
+
+    model: what to type after `--model`. thumbnail: its address, for the hub's metadata. datasets: names on the hub.
+    """
     facts = {
         "author": card.author,
         "license": card.license,
@@ -65,7 +68,7 @@ def write_readme(entry: IndexEntry, card: StyleCard, thumbnail: str, datasets: S
         "SHA-256": f"`{entry.sha256}`",
     }
     table = "\n".join(f"| {key} | {value.replace('|', '&#124;')} |" for key, value in facts.items() if value)
-    model = shlex.quote(entry.urls[0])
+    model = shlex.quote(model)
     parts = [
         f"---\n{_metadata(entry, card, thumbnail, datasets)}---",
         f"# {card.title}",

@@ -7,19 +7,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import cyclecast
 from cyclecast.card import (
     MOST_THUMBNAIL,
     StyleCard,
     clean_line,
-    clean_text,
     description_from_card,
     license_from_card,
+    read_card_text,
     row_from_card,
 )
 from cyclecast.errors import ConfigError, ModelError, OutputError
-from cyclecast.files import atomic_write, check_output, read_error
+from cyclecast.files import atomic_write, check_output
 from cyclecast.hub.index import INDEX_NAME, IndexEntry, to_json
 from cyclecast.hub.readme import write_readme
 from cyclecast.runtime.model import find_model
@@ -69,8 +70,8 @@ def collect_style(model: str, options: ShareOptions, repository: str | None = No
     """Reads a model and returns the files to publish. Writes nothing.
 
     model: as in `cyclecast.load`, but no plan. repository: user/name of the hub's, whose name the files get; None: they get the
-    model's name, for a folder. Raises ConfigError if the license or the author is unknown, ModelError if it is not a frame model
-    that `inspect_model` accepts, and InputError if the card or the thumbnail cannot be read.
+    model's name, for a folder. Raises ConfigError if the license or the author is unknown or the name is not printable,
+    ModelError if it is not a frame model that `inspect_model` accepts, and InputError if the card or thumbnail cannot be read.
     """
     path = find_model(model)
     if engine_of_plan(path) is not None:
@@ -78,7 +79,9 @@ def collect_style(model: str, options: ShareOptions, repository: str | None = No
     file = read_model_file(path)
     describe(path)  # raises if it is not a frame model
     name = repository.partition("/")[2] if repository else path.stem
-    address = f"hf:{repository}" if repository else f"{name}.onnx"
+    if not name.isprintable():  # line breaks, and bytes that are not UTF-8
+        raise ConfigError(f"{model}: its name has characters that cannot be published; rename the file")
+    typed = f"hf:{repository}" if repository else f"{name}.onnx"  # after --model
     card = _complete_card(read_card(model, file.content), path, name, options)
     if not card.license:
         raise ConfigError(f"{model}: has no license, so nobody could use it; add --license, such as --license CC-BY-4.0")
@@ -102,11 +105,11 @@ def collect_style(model: str, options: ShareOptions, repository: str | None = No
         height=card.height,
         sha256=sha256,
         bytes=len(content),
-        urls=[address],
-        images=[f"{name}.jpg"],
+        urls=[typed if repository else quote(typed)],
+        images=[quote(f"{name}.jpg")],
     )
-    thumbnail = f"{HUB}/{repository}/resolve/main/{name}.jpg" if repository else f"{name}.jpg"
-    readme = write_readme(entry, card, thumbnail, [clean_line(each, 100) for each in options.datasets])
+    thumbnail = f"{HUB}/{repository}/resolve/main/{name}.jpg" if repository else entry.images[0]
+    readme = write_readme(entry, card, typed, thumbnail, [clean_line(each, 100) for each in options.datasets])
     files = {
         f"{name}.onnx": content,
         f"{name}.jpg": card.thumbnail,
@@ -128,10 +131,7 @@ def _complete_card(card: StyleCard, path: Path, name: str, options: ShareOptions
     source = options.card or (beside if not card.text and beside.is_file() else None)
     text = card.text
     if source is not None:
-        try:
-            text = clean_text(source.read_text("utf-8", "replace"))
-        except OSError as error:
-            raise read_error(error, source) from error
+        text = read_card_text(source)
     license_name = (license_from_card(text) or "").partition(",")[0]
     return dataclasses.replace(
         card,
@@ -154,13 +154,17 @@ def draw_thumbnail(file: ModelFile) -> bytes:
         return encode_thumbnail([frame, model(frame)], MOST_THUMBNAIL)
 
 
-def write_folder(style: SharedStyle, folder: Path, overwrite: bool = False) -> None:
-    """Writes the files to a folder, the model last. Raises OutputExistsError, before any is written, if one exists."""
+def check_folder(style: SharedStyle, folder: Path, overwrite: bool = False) -> None:
+    """Raises OutputExistsError if one of the files exists (unless `overwrite`), and OutputError if `folder` is a file."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; expected --to FOLDER or --to hf:user/name")
-    paths = {folder / name: content for name, content in style.files.items()}
-    for path in paths:
-        check_output(path, overwrite)
-    for path, content in reversed(paths.items()):
-        with atomic_write(path, overwrite) as partial:
+    for name in style.files:
+        check_output(folder / name, overwrite)
+
+
+def write_folder(style: SharedStyle, folder: Path, overwrite: bool = False) -> None:
+    """Writes the files to a folder, the model last. Raises as `check_folder` does, before any is written."""
+    check_folder(style, folder, overwrite)
+    for name, content in reversed(style.files.items()):
+        with atomic_write(folder / name, overwrite) as partial:
             partial.write_bytes(content)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cyclecast.card import MOST_THUMBNAIL, StyleCard, description_from_card
 from cyclecast.errors import ConfigError
-from cyclecast.export.web import adapt_for_web
+from cyclecast.export.web import adapt_for_web, check_for_web
 from cyclecast.hub.share import draw_thumbnail, read_style_card
 from cyclecast.runtime.model import bundled_models, find_model
 from cyclecast.runtime.model_file import read_model_file
@@ -39,7 +39,7 @@ def name_models(models: Sequence[str]) -> dict[str, Path]:
     """Returns name in the site -> ONNX file. models: names or paths; none: the bundled models.
 
     Names have letters of ASCII, digits, - and _, since they are parts of addresses. Raises ModelError for a model that does not
-    exist, and ConfigError for two of one name.
+    exist or is not a frame model, and ConfigError for two of one name, a plan, or a model that is not in fp32.
     """
     named: dict[str, Path] = {}
     taken: dict[str, Path] = {}  # in lower case, since some file systems do not distinguish
@@ -49,6 +49,8 @@ def name_models(models: Sequence[str]) -> dict[str, Path]:
         if other := taken.get(name.lower()):
             raise ConfigError(f"two models would be named {name} in the site, {other} and {path}; rename one of the files")
         named[name] = taken[name.lower()] = path
+    for path in named.values() if models else ():  # the bundled ones are known to run
+        check_for_web(path)
     return named
 
 

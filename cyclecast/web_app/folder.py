@@ -36,15 +36,17 @@ def check_folder(output: Path, overwrite: bool) -> None:
             return
         if not overwrite:
             raise OutputExistsError(f"{output}: exists already; --overwrite replaces it, if it is a site that web-app wrote")
-        refuse_links_in(output)
         listed = _listed_files(output)
+        if listed is None:
+            raise OutputExistsError(f"{output}: is not a site that web-app wrote, so it is not replaced; name another folder")
+        refuse_links_in(output)
         found = {path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()}
+    except OutputError:  # some are OSErrors, too
+        raise
     except NotOwnError as error:
         raise OutputError(f"{output}: {error.strerror}") from error
     except OSError as error:
         raise write_error(error, output) from error
-    if listed is None:
-        raise OutputExistsError(f"{output}: is not a site that web-app wrote, so it is not replaced; name another folder")
     if other := sorted(path for path in found - listed - UNLISTED if Path(path).name not in OF_SYSTEMS):
         names = ", ".join(other[:3]) + (", …" if len(other) > 3 else "")
         raise OutputExistsError(f"{output}: holds files that web-app did not write ({names}); move them, or name another folder")
@@ -74,6 +76,8 @@ def write_folder(output: Path, files: Mapping[str, bytes], overwrite: bool) -> N
             os.replace(old, output)
             raise
         shutil.rmtree(old, ignore_errors=True)
+    except OutputError:  # some are OSErrors, too
+        raise
     except OSError as error:
         raise write_error(error, output) from error
     finally:

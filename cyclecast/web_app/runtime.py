@@ -13,16 +13,15 @@ import os
 import shutil
 import subprocess
 import tarfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cyclecast.errors import ConfigError, InputError, MissingInputError
+from cyclecast.errors import ConfigError, FetchError, InputError, MissingInputError
 from cyclecast.files import atomic_write, read_error
 from cyclecast.runtime.machine import cache_folder
+from cyclecast.runtime.remote.fetch import log_progress
+from cyclecast.runtime.remote.transfer import transfer
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ NOTICES = "ThirdPartyNotices.txt"  # which the Python package onnxruntime holds
 PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
 REGISTRY = "https://registry.npmjs.org"
 MOST_BYTES = 64 << 20  # of the package, and of each file that is unpacked: about twice what they have
-TIMEOUT_S = 30.0  # for each answer of the registry
+TIMEOUT_S = 30.0  # for npm to name its registry
 BY_HAND = f"npm pack onnxruntime-web@{VERSION}, then --runtime {PACKAGE}"
 
 
@@ -144,17 +143,16 @@ def _download(on_message: Callable[[str], None]) -> bytes:
     if not is_valid:
         raise ConfigError(f"the address of npm's registry is not one such as {REGISTRY}, without a password; {BY_HAND}")
     on_message(f"downloading onnxruntime-web {VERSION}, 33 MB, from {address.hostname}; it is kept for the next site")
+    url = f"{registry}/onnxruntime-web/-/{PACKAGE}"
     try:
-        with urllib.request.urlopen(f"{registry}/onnxruntime-web/-/{PACKAGE}", timeout=TIMEOUT_S) as answer:
-            content: bytes = answer.read(MOST_BYTES)
-    except (OSError, ValueError, HTTPException) as error:  # a URLError is an OSError
-        log.debug("%s does not send %s", address.hostname, PACKAGE, exc_info=True)
-        reason = getattr(error, "reason", None) or error
+        return transfer(url, url, MOST_BYTES, f"expected {PACKAGE}", log_progress(PACKAGE))
+    except FetchError as error:
+        reason = str(error).removeprefix(f"{url}: ").removeprefix("cannot be fetched").removeprefix(": ").strip()
+        reason = reason if reason.startswith("(") else f"({reason})"
         raise InputError(
-            f"onnxruntime-web {VERSION} cannot be downloaded from {address.hostname} ({reason}); "
+            f"onnxruntime-web {VERSION} cannot be downloaded from {address.hostname} {reason}; "
             f"on a machine with a network: {BY_HAND}"
         ) from error
-    return content
 
 
 def _registry() -> str:

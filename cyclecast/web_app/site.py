@@ -61,7 +61,7 @@ def write_site(
     the number of finished models and of all.
 
     Raises OutputError if the folder holds anything, unless that is a site of ours and `overwrite` is set; ModelError for a file
-    that is no frame model, ConfigError for one that is not in fp32, and InputError if ONNX Runtime cannot be downloaded.
+    that is not a frame model, ConfigError for one that is not in fp32, and InputError if ONNX Runtime cannot be downloaded.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")

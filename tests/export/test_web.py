@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import shutil
@@ -13,10 +14,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cyclecast.card import StyleCard
 from cyclecast.errors import ConfigError, EngineUnavailable
 from cyclecast.export.web import adapt_for_web
 from cyclecast.runtime.engines import open_engine, webgpu
 from cyclecast.runtime.model import find_model
+from cyclecast.runtime.onnx_properties import add_card, read_card
 from cyclecast.video.frame import Image
 from tests.commands import json_of, run_command
 from tests.conftest import moving_frames
@@ -83,6 +86,14 @@ def test_every_node_of_an_older_export_runs_on_webgpu(
     for name, side in (("height", 48), ("width", 64)):
         options.add_free_dimension_override_by_name(name, side)
     assert webgpu.cpu_nodes(onnxruntime.InferenceSession(web.files["fp16"], options)) == []
+
+
+def test_the_author_and_the_license_stay_in_the_file(frames: list[Image], tmp_path: Path) -> None:
+    card = StyleCard(title="A style", author="A. Painter", license="CC-BY-4.0", thumbnail=b"\xff\xd8\xff", text="# A style")
+    path = write_model(tmp_path / "style.onnx", 0.5, 2.0)
+    path.write_bytes(add_card(path, path.read_bytes(), card))
+    for content in adapt_for_web(path, frames).files.values():
+        assert read_card("x", content) == dataclasses.replace(card, thumbnail=b"")  # the site has it as a file of its own
 
 
 def test_fp16_is_left_out_with_a_line_where_it_is_not_accurate(frames: list[Image], tmp_path: Path) -> None:

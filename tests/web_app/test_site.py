@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from cyclecast.card import MOST_THUMBNAIL
-from cyclecast.errors import OutputError
+from cyclecast.errors import OutputError, OutputExistsError
 from cyclecast.runtime.bench import psnr_db
 from cyclecast.runtime.engines import open_engine
 from cyclecast.runtime.model import find_model
@@ -122,7 +122,7 @@ def test_only_a_site_of_ours_is_replaced(site: Path, tmp_path: Path, monkeypatch
     shutil.copytree(site, output)
     (output / ".DS_Store").touch()
     refused = run_command("web-app", "-o", output)
-    assert refused.returncode == 1 and "exists already; --overwrite replaces it" in refused.stderr
+    assert refused.returncode == 1 and refused.stderr.startswith(f"error: {output}: exists already; --overwrite replaces it")
     files = {"index.html": b"new", "files.json": b'{"cyclecast": "0", "files": [{"path": "index.html"}]}'}
     (output / "CNAME").write_text("example.org")
     with pytest.raises(OutputError, match=r"holds files that web-app did not write \(CNAME\)"):
@@ -139,8 +139,11 @@ def test_only_a_site_of_ours_is_replaced(site: Path, tmp_path: Path, monkeypatch
     assert {path.name: path.read_bytes() for path in output.iterdir()} == files
     (foreign := tmp_path / "photos").mkdir()
     (foreign / "1.jpg").touch()
-    with pytest.raises(OutputError, match="not a site that web-app wrote"):
+    (foreign / "link").symlink_to(tmp_path)  # the user's own: nobody should be asked to remove it
+    with pytest.raises(OutputExistsError, match="not a site that web-app wrote"):
         check_folder(foreign, overwrite=True)
+    with pytest.raises(OutputExistsError, match=f"^{foreign}: exists already"):
+        write_folder(foreign, files, overwrite=False)
     (link := tmp_path / "link").symlink_to(output)
     monkeypatch.chdir(output)
     for path, words in (
@@ -162,6 +165,8 @@ def test_wrong_models_and_precisions_are_one_line(tmp_path: Path) -> None:
         (("-m", "monet", "-m", tmp_path / "monet.onnx"), "two models would be named monet"),
         (("--precision", "int8"), "precision must be one of both, fp32, got 'int8'"),
         (("--runtime", tmp_path / "absent.tgz"), "no such file"),
+        # models are checked before the runtime is looked for, or downloaded
+        (("-m", GOLDEN / "frame-fp16.onnx", "--runtime", tmp_path / "absent.tgz"), "browsers get the model that was exported"),
     ):
         done = run_command("web-app", "-o", tmp_path / "site", *arguments)
         assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr

@@ -52,8 +52,12 @@ def parse_address(text: str) -> Address:
 
 
 def hub_endpoint() -> str:
-    """Returns the address of the hub: HF_ENDPOINT, or Hugging Face's own."""
-    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    """Returns the address of the hub: HF_ENDPOINT, or Hugging Face's own. Raises ConfigError if it is not safe for a token."""
+    endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    scheme, host = _parts(endpoint, "HF_ENDPOINT")
+    if not host or not (scheme == "https" or (scheme == "http" and is_loopback(host))):
+        raise ConfigError("HF_ENDPOINT: expected the https:// address of a hub; http:// is only for this machine")
+    return endpoint
 
 
 def _hub_url(address: str) -> tuple[str, str]:

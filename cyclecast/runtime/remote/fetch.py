@@ -18,7 +18,7 @@ from cyclecast.files import atomic_write, write_error
 from cyclecast.own_files import create_own_folder, is_own_file
 from cyclecast.runtime.remote.address import Address, parse_address
 from cyclecast.runtime.remote.inspection import inspect_model
-from cyclecast.runtime.remote.transfer import OnProgress, transfer
+from cyclecast.runtime.remote.transfer import OnProgress, Unreachable, transfer
 
 VARIABLE = "CYCLECAST_MODEL_MIB"
 DEFAULT_MIB = 64
@@ -39,6 +39,8 @@ def fetch_model(text: str, update: bool = False) -> Path:
     pin = user_data_path("cyclecast") / "pins" / f"{key}.json"
     path = user_cache_path("cyclecast") / "styles" / key / address.name
     try:
+        if not update and _is_ready(address, path, pin):
+            return path
         create_own_folder(path.parent)
         create_own_folder(pin.parent)
         with FileLock(path.parent / ".lock", timeout=LOCK_SECONDS):
@@ -52,6 +54,18 @@ def fetch_model(text: str, update: bool = False) -> Path:
     return path
 
 
+def _is_ready(address: Address, path: Path, pin: Path) -> bool:
+    """Returns whether the cache holds the pinned file. Writes nothing, so that a container's cache may be read-only."""
+    pinned = _read_pin(pin)
+    if pinned is None or address.sha256 not in (None, pinned) or not is_own_file(path):
+        return False
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != pinned:
+        return False
+    inspect_model(address.text, content)
+    return True
+
+
 def _fetch(address: Address, path: Path, pin: Path, update: bool) -> None:
     pinned = _read_pin(pin)
     expected = address.sha256 or (None if update else pinned)
@@ -61,7 +75,10 @@ def _fetch(address: Address, path: Path, pin: Path, update: bool) -> None:
     if not is_cached:
         if content:
             log.info("%s: its copy in the cache is another file; fetching it again", address.text)
-        content = transfer(address.url, address.text, *size_limit(), _progress(address.text))
+        try:
+            content = transfer(address.url, address.text, *size_limit(), log_progress(address.text))
+        except Unreachable as error:
+            raise FetchError(f"{error}; fetched once, a model also works offline") from error
         digest = hashlib.sha256(content).hexdigest()
         _check_digest(address, digest, expected)
     inspect_model(address.text, content)
@@ -103,7 +120,7 @@ def _read_pin(pin: Path) -> str | None:
     return str(sha256)
 
 
-def _progress(name: str) -> OnProgress:
+def log_progress(name: str) -> OnProgress:
     """Returns a callback that logs the start, and then what was transferred, at most once in two seconds."""
     last = float("-inf")
 

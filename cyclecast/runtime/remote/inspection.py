@@ -24,6 +24,7 @@ MOST_ELEMENTS = 1 << 28  # of a value whose shape the file states: 1 GiB in floa
 MOST_CONSTANT = 1 << 24  # elements of a constant that is computed, not stored
 MOST_SETTING = 4096  # of a kernel, stride, padding or repetition
 MOST_SCALE = 64  # of a resize
+MOST_DIMS = 8  # of a tensor or value: the product of many takes minutes
 SMALL_CONSTANT = 16  # elements: shapes, paddings and scales have at most these
 
 # Field numbers of onnx.proto.
@@ -175,7 +176,7 @@ class _Inspection:
                     values += _floats(_message(value))
         if len(types) != 1 or types[0] not in ITEM_BYTES or len(raw) > 1:
             raise _Refused(f"it has weights of another type than numbers of 8 to 64 bits; {HINT}")
-        if any(dim < 0 for dim in dims) or len(dims) > 8:
+        if any(dim < 0 for dim in dims) or len(dims) > MOST_DIMS:
             raise _Refused("it has a tensor of an impossible shape")
         elements, item = math.prod(dims), ITEM_BYTES[types[0]]
         stored = len(raw[0]) // item if raw and not counts else counts
@@ -191,7 +192,11 @@ class _Inspection:
             dims = []
             for dim in self._messages(self._messages(self._messages([port_type], 1), 2), 1):  # tensor_type, shape, dim
                 dims += [signed(value) for number, value in self._fields(dim) if number == 1 and isinstance(value, int)]
-            if any(not 0 <= dim <= most_side for dim in dims) or math.prod(dim for dim in dims if dim) > 3 * MOST_ELEMENTS:
+            if (
+                len(dims) > MOST_DIMS
+                or any(not 0 <= dim <= most_side for dim in dims)
+                or math.prod(dim for dim in dims if dim) > 3 * MOST_ELEMENTS
+            ):
                 raise _Refused(f"it states a shape of {'x'.join(map(str, dims))[:60]}, more than a frame can have")
 
     def _messages(self, messages: Iterable[memoryview], wanted: int) -> list[memoryview]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +23,10 @@ CHUNK = 1 << 16  # bytes
 MOST_REDIRECTS = 5
 
 OnProgress = Callable[[int, int | None], None]  # (bytes so far, of so many or None)
+
+
+class Unreachable(FetchError):
+    """The server cannot be reached."""
 
 
 def transfer(url: str, address: str, most_bytes: int, how_to_raise: str, on_progress: OnProgress | None = None) -> bytes:
@@ -44,7 +49,7 @@ def transfer(url: str, address: str, most_bytes: int, how_to_raise: str, on_prog
         raise FetchError(f"{address}: cannot be fetched: the server answers {error.code} ({error.reason}){hint}") from error
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
-        raise FetchError(f"{address}: cannot be fetched ({reason}); fetched once, a model also works offline") from error
+        raise Unreachable(f"{address}: cannot be fetched ({reason})") from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         raise FetchError(f"{address}: the transfer failed ({error or type(error).__name__}); try again") from error
 
@@ -91,7 +96,7 @@ def _read_response(
     response: http.client.HTTPResponse, address: str, most_bytes: int, how_to_raise: str, on_progress: OnProgress
 ) -> bytes:
     length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdigit() else None
+    total = int(length) if re.fullmatch("[0-9]{1,18}", length) else None  # `int` refuses what `isdigit` accepts, such as "²"
     if total is not None and total > most_bytes:
         raise _too_large(address, most_bytes, how_to_raise)
     content, end = bytearray(), time.monotonic() + TOTAL_SECONDS
@@ -114,7 +119,8 @@ def _read_file(path: Path, address: str, most_bytes: int, how_to_raise: str) -> 
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
     except (OSError, InputError) as error:
-        raise FetchError(f"{address}: cannot be fetched ({getattr(error, 'strerror', None) or error})") from error
+        reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
+        raise FetchError(f"{address}: cannot be fetched ({reason})") from error
     if len(content) > most_bytes:
         raise _too_large(address, most_bytes, how_to_raise)
     return content

@@ -55,7 +55,7 @@ export function startCompare(onchange) {
   $("handle").addEventListener("keydown", event => {
     if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    event.stopPropagation();       // it is no shortcut
+    event.stopPropagation();       // it is not a shortcut
     moveTo(keys[event.key]());
   });
   const frame = $("frame"), follow = event => {

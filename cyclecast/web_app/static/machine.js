@@ -29,6 +29,6 @@ export function choosePath(path, adapter) {
     return {path: "wasm", notice: `This browser's WebGPU is a program on the CPU (${name}), so WASM runs, which is faster.`};
   }
   const notice = !adapter.isSoftware ? ""
-    : `Warning: ${name} is a program on the CPU that stands in for a GPU. Expect seconds a frame.`;
+    : `Warning: ${name} is a program on the CPU that stands in for a GPU. Expect several seconds per frame.`;
   return {path: path === "auto" ? "webgpu" : path, notice};
 }

@@ -28,8 +28,8 @@ export class Renderer {
     if (type === "ready") {
       this.isReady = true;
       this.hasCpuNodes = answer.hasCpuNodes;
-      this.settle("open").resolve();
-    } else if (type === "styled") this.settle(id).resolve(answer);
+      this.settle("open")?.resolve();
+    } else if (type === "styled") this.settle(id)?.resolve(answer);  // nobody waits after the GPU was lost
     else if (type === "repainted") this.onrepainted ? this.onrepainted(answer.bitmap) : answer.bitmap.close();
     else if (type === "lost") {
       this.fail(new Error(answer.reason || "the GPU is gone"));

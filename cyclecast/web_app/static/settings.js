@@ -16,11 +16,11 @@ export function readAddress(names) {
   settings.model = names.includes(model) ? model : names[0];
   settings.path = PATHS.includes(path) ? path : "auto";
   settings.size = size === null ? null : parseSize(size);
-  if (size !== null && settings.size === null) problems.push(`${size} is no size. Type ?size=360 or ?size=640x360`);
+  if (size !== null && settings.size === null) problems.push(`${size} is not a size. Type ?size=360 or ?size=640x360`);
   return problems;
 }
 
-/* Returns a number, [width, height], or null for a text that is no size. */
+/* Returns a number, [width, height], or null for a text that is not a size. */
 export function parseSize(text) {
   const [, width, height] = /^(\d+)(?:x(\d+))?$/.exec(text)?.map(Number) ?? [];
   const sides = height ? [width, height] : [width];

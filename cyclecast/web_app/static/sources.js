@@ -35,7 +35,7 @@ export async function listCameras() {
 export async function openFile(file) {
   if (file.type.startsWith("image/")) {
     const bitmap = await createImageBitmap(file).catch(() => {
-      throw new Error(`${file.name} is no image that this browser can read`);
+      throw new Error(`${file.name} is not an image that this browser can read`);
     });
     return {
       name: file.name, ratio: bitmap.width / bitmap.height, isStill: true,
@@ -59,7 +59,7 @@ async function openVideo(attach, name, release) {
   try {
     await new Promise((resolve, reject) => {
       video.onloadeddata = resolve;
-      video.onerror = () => reject(new Error(`${name} is no video that this browser can play`));
+      video.onerror = () => reject(new Error(`${name} is not a video that this browser can play`));
       attach(video);
     });
     await video.play();
