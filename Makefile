@@ -34,7 +34,7 @@ models: $(VENV)/.dev runs/ukiyoe-prints runs/pencil-pairs
 	$(call learn,ukiyoe,runs/ukiyoe-prints,4000)
 	$(call learn,starry-night,$(DATA)/paintings/starry-night.jpg,4600)
 	$(call learn,great-wave,$(DATA)/paintings/great-wave.jpg,3500)
-	$(call learn,the-scream,$(DATA)/paintings/the-scream.jpg,4800)
+	$(call learn,the-scream,$(DATA)/paintings/the-scream.jpg,3500)
 	$(call learn,water-lilies,$(DATA)/paintings/water-lilies.jpg,3500)
 	$(call learn,pencil,--pairs runs/pencil-pairs/before runs/pencil-pairs/after,1100)
 

@@ -106,6 +106,7 @@ def test_parts_that_cost_too_much_stay_in_floating_point(
         ModelError, match=r"m.onnx: not written: int8 has [\d.]+ dB PSNR against fp32 at best, expected .* 120 dB"
     ):
         quantize(exact, tmp_path / "m.onnx", photos, on_message=lines.append)
+    assert all(float(line.split("(")[1].split()[0]) <= float(line.split()[0]) for line in lines)  # the worst photo
     assert [line.split(" with ")[1] for line in lines] == [
         "everything in int8: not enough",
         "sums in floating point: not enough",
