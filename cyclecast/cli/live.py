@@ -186,6 +186,10 @@ def live(
             rich_help_panel=PAGE,
         ),
     ] = None,
+    web_app: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Site of `cyclecast web-app` that the web page links to.", rich_help_panel=PAGE),
+    ] = None,
     osc: Annotated[
         str | None,
         typer.Option(
@@ -267,7 +271,7 @@ def live(
     segments = Segments(seconds=segment_seconds, mib=segment_mib)
     models = model or ["monet"]
     sinks = sink or ["window"]
-    web_options = WebOptions(stun=stun, turn=turn, max_viewers=max_viewers, viewer_mbps=viewer_mbps)
+    web_options = WebOptions(stun=stun, turn=turn, max_viewers=max_viewers, viewer_mbps=viewer_mbps, web_app=web_app)
     check_web_options(web_options, sinks)
     remotes = remote_openers(osc, obs, obs_audio or [])
     opener, facts = open_models(models, engine, device, precision, threads)

@@ -77,7 +77,7 @@ def check_web_options(options: WebOptions, sinks: Sequence[str]) -> None:
 
     is_default = dataclasses.replace(options, turn=None) == type(options)()
     if not is_default and not any(sink_name(sink) == "web" for sink in sinks):
-        raise ConfigError("--max-viewers, --viewer-mbps and --stun are for the web page: add --sink web")
+        raise ConfigError("--max-viewers, --viewer-mbps, --stun and --web-app are for the web page: add --sink web")
 
 
 def print_summary(report: LiveReport) -> None:

@@ -18,6 +18,7 @@ import cyclecast
 from cyclecast.video.cameras import VideoDevice
 from cyclecast.video.clock import read_clock
 from cyclecast.video.frame import Image
+from cyclecast.video.live.sinks.web_options import WebOptions
 from tests.browser import CUT, Browser, browsing
 from tests.video.live.served import LOOPBACK, MAX_VIEWERS, STYLES, age, eventually, is_swapped, serving
 
@@ -313,8 +314,12 @@ def test_everything_fits_on_a_phone_and_on_a_desktop(
     monkeypatch.chdir(tmp_path)
     name = "expressive-watercolor-of-the-northern-sea"
     monkeypatch.setitem(STYLES, name, STYLES["same"])
-    with serving(styles=("same", name, "negative"), split=0.0) as served, browser.visiting(served.page.url):
+    options = WebOptions(web_app="https://styles.example/site/")
+    served_page = serving(styles=("same", name, "negative"), split=0.0, web_options=options)
+    with served_page as served, browser.visiting(served.page.url):
         eventually(lambda: browser.frame() is not None, "a frame")
+        link = "const {href, hidden} = document.getElementById('web-app'); return [href, hidden]"
+        assert browser.run(link) == ["https://styles.example/site/", False]
         served.post("/api/record", on=True)
         eventually(lambda: browser.text("record") == "Stop recording", "the longest labels")
         sizes = ((1440, 900), (844, 390), (390, 844), (360, 740), (320, 568))

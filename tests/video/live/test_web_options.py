@@ -142,6 +142,8 @@ def test_the_encoder_keeps_the_bandwidth_of_a_viewer() -> None:
         ({"turn": f"turn://me:{PASSWORD}@host:99999"}, "--turn: expected turn://USER:PASSWORD@HOST:3478"),
         ({"max_viewers": 0}, "max_viewers must be from 1 to 100, got 0"),
         ({"viewer_mbps": float("nan")}, "viewer_mbps must be from 0.1 to 1000, got nan"),
+        ({"web_app": "javascript:alert(1)"}, "--web-app: expected https://HOST/PATH"),
+        ({"web_app": "styles/"}, "--web-app: expected https://HOST/PATH"),
     ],
 )
 def test_invalid_options_are_an_error_without_the_password(options: dict[str, object], words: str) -> None:
@@ -156,6 +158,6 @@ def test_a_relay_over_tls_has_its_own_port() -> None:
 
 
 def test_options_of_the_page_need_the_page() -> None:
-    for option in (("--max-viewers", "4"), ("--viewer-mbps", "2"), ("--stun", "stun://host")):
+    for option in (("--max-viewers", "4"), ("--viewer-mbps", "2"), ("--stun", "stun://host"), ("--web-app", "https://a.b")):
         done = run_command("live", "pattern://160x96@30", "--sink", "null", *option)
         assert done.returncode == 1 and done.stderr.endswith("are for the web page: add --sink web\n")

@@ -1,4 +1,4 @@
-"""Options of the web page besides its address: who reaches it from behind a router, and how much it may send."""
+"""Options of the web page besides its address: who reaches it from behind a router, how much it may send, what it links to."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ class WebOptions:
     max_viewers: int = DEFAULT_MAX_VIEWERS
     viewer_mbps: float | None = None
     """Megabits per second for each viewer, at most; None: what the size of the frames needs."""
+    web_app: str | None = None
+    """Address of a site that `web-app` wrote, where a viewer's own machine styles its own camera: the page links to it."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_viewers <= MOST_VIEWERS:
             raise ConfigError(f"max_viewers must be from 1 to {MOST_VIEWERS}, got {self.max_viewers}")
         if self.viewer_mbps is not None and not 0.1 <= self.viewer_mbps <= 1000:
             raise ConfigError(f"viewer_mbps must be from 0.1 to 1000, got {self.viewer_mbps:g}")
+        if self.web_app is not None and not is_web_address(self.web_app):
+            raise ConfigError(f"--web-app: expected https://HOST/PATH of a site that web-app wrote, got {self.web_app!r}")
         self.ice_servers()
 
     @property
@@ -51,6 +55,15 @@ class WebOptions:
             transport = "?transport=tcp" if scheme == "turns" else ""
             servers.append({"urls": f"{scheme}:{host}{transport}", "username": user, "credential": password})
         return servers
+
+
+def is_web_address(address: str) -> bool:
+    """Returns whether this is an http or https address with a host and without a password."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
 
 
 def split_address(address: str, schemes: tuple[str, ...], usage: str) -> tuple[str, str, str, str]:

@@ -66,7 +66,8 @@ def open_named_camera(name: str, capture_settings: CaptureSettings) -> LiveSourc
         advice += f"; the cameras are {name_cameras(cameras)}"
     elif platform.system() != "Linux":
         advice += f"; for cameras by name: {INSTALL_NAMES}"
-    raise MissingInputError(f"{name}: no such file, and no camera of that name; {advice}")
+    found = "no such file, and no camera of that name" if cameras else "no such file"
+    raise MissingInputError(f"{name}: {found}; {advice}")
 
 
 def open_csi(address: str, capture_settings: CaptureSettings) -> LiveSource:

@@ -67,7 +67,7 @@ def build_app(
     )
     add_page(app, "/", "page.html")
     add_page(app, "/obs", "obs.html")  # the video alone, for OBS
-    add_state(app, controls, viewers, peers, screen)
+    add_state(app, controls, viewers, peers, options, screen)
     if screen is not None:
         add_start_screen(app, controls, screen)
     app.include_router(control_router(controls, viewers))
@@ -87,7 +87,12 @@ def add_page(app: FastAPI, path: str, name: str) -> None:
 
 
 def add_state(
-    app: FastAPI, controls: SessionControls, viewers: Viewers, peers: PeerConnections, screen: StartScreen | None
+    app: FastAPI,
+    controls: SessionControls,
+    viewers: Viewers,
+    peers: PeerConnections,
+    options: WebOptions,
+    screen: StartScreen | None,
 ) -> None:
     """Adds GET /api/state for the page, /metrics for Prometheus, /healthz for a supervisor of the process."""
     metrics = Metrics(controls, viewers)
@@ -96,7 +101,8 @@ def add_state(
     async def state(viewer: str = "") -> dict[str, Any]:
         is_sending = bool(viewer) and peers.camera_viewer == viewer
         start = {} if screen is None else start_state(controls, screen)
-        return run_state(controls, viewers) | start | {"watching": viewers.is_watching(viewer), "sending": is_sending}
+        seen = {"watching": viewers.is_watching(viewer), "sending": is_sending, "web_app": options.web_app}
+        return run_state(controls, viewers) | start | seen
 
     @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def prometheus() -> Response:

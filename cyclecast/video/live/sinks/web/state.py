@@ -59,6 +59,7 @@ class RunState(BaseModel):
     max_viewers: int
     watching: bool = Field(description="Whether the viewer of the request receives the video.")
     sending: bool = Field(description="Whether the camera of this viewer is the source.")
+    web_app: str | None = Field(description="Address of a site that runs the styles on the viewer's machine.")
 
 
 def run_state(controls: SessionControls, viewers: Viewers) -> dict[str, Any]:

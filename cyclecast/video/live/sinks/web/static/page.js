@@ -53,6 +53,8 @@ function render(answer) {
   if (isFirst && state.split !== null) { comparing = true; split = state.split; }
   if (isFirst) connect();
   renderStatus();
+  $("web-app").hidden = !state.web_app;
+  if (state.web_app) $("web-app").href = state.web_app;
   setText("source", state.outage ? `${state.source}: ${state.outage.reason}` : state.source);
   $("fps").textContent = state.fps.toFixed(1);
   $("latency").textContent = state.latency_ms ? Math.round(state.latency_ms) : "–";
