@@ -84,6 +84,14 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Prints how a worker of pytest-xdist ended that was not asked to: a negative number is that of a signal."""
+    if error:
+        code = node.gateway._io.popen.wait(timeout=10)
+        print(f"{node.gateway.id} ended with code {code}", file=sys.stderr)
+
+
 def pytest_collection_finish() -> None:
     """Keeps the garbage collector from walking again and again over what the tests and libraries keep to the end."""
     gc.collect()
