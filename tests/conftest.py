@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -88,8 +89,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Prints how a worker of pytest-xdist ended that was not asked to: a negative number is that of a signal."""
     if error:
-        code = node.gateway._io.popen.wait(timeout=10)
-        print(f"{node.gateway.id} ended with code {code}", file=sys.stderr)
+        try:
+            how = f"ended with code {node.gateway._io.popen.wait(timeout=10)}"
+        except subprocess.TimeoutExpired:
+            how = "still runs, but does not answer"
+        print(f"{node.gateway.id} {how}", file=sys.stderr)
 
 
 def pytest_collection_finish() -> None:
