@@ -35,7 +35,7 @@ def web_app(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a site that this command wrote.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a static web site that styles video in the browser of whoever opens it. Needs the extra `adopt`.
+    """Write a static web site that styles video in the viewer's browser. Needs the extra `adopt`.
 
     The models run on the viewer's GPU by WebGPU, or on the CPU by WebAssembly. Any web host serves the folder; nothing is loaded
     from elsewhere, and the video does not leave the viewer's machine.

@@ -126,7 +126,7 @@ def read_style_card(path: Path, content: bytes) -> StyleCard:
 
 
 def _complete_card(card: StyleCard, path: Path, name: str, options: ShareOptions) -> StyleCard:
-    """Returns the card with the options in place of what the file says, and the text beside the file where it says nothing."""
+    """Returns the card of the file. The options replace its facts; the text beside the file fills those that it lacks."""
     beside = path.with_suffix(".md")
     source = options.card or (beside if not card.text and beside.is_file() else None)
     text = card.text

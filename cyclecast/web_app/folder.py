@@ -55,7 +55,7 @@ def check_folder(output: Path, overwrite: bool) -> None:
 def write_folder(output: Path, files: Mapping[str, bytes], overwrite: bool) -> None:
     """Writes path -> content below a new folder, which is renamed to `output` when it is complete.
 
-    Raises OutputError as `check_folder` does, and if the folder cannot be written; an existing one is then as it was.
+    Raises OutputError as `check_folder` does, and if the folder cannot be written. An existing folder then stays unchanged.
     """
     check_folder(output, overwrite)
     token = secrets.token_hex(4)

@@ -118,7 +118,7 @@ class ControlQueue:
         return self._submit(self._changes, change)
 
     def set_mirror(self, on: bool | None) -> Future[bool]:
-        """Flips the source left to right, or no longer; None: the opposite of what it is."""
+        """Turns mirroring left to right on or off; None toggles it."""
 
         def change() -> bool:
             switcher = self._controls.switcher
@@ -128,7 +128,7 @@ class ControlQueue:
         return self._submit(self._changes, change)
 
     def set_recording(self, on: bool | None) -> Future[Path | None]:
-        """Starts or stops a recording, as `SessionControls.set_recording`; None: the opposite of what it does."""
+        """Starts or stops a recording, as `SessionControls.set_recording` does; None toggles it."""
 
         def change() -> Path | None:
             return self._controls.set_recording(self._controls.recording is None if on is None else on)

@@ -1,4 +1,4 @@
-"""A feed whose every captured frame is also recorded, as it was captured, while the model gets the newest one."""
+"""A feed that also records every captured frame, unstyled. The model gets the newest one."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class FileSound:
             return
 
     def around(self, seconds: float) -> tuple[tuple[float, Samples], ...]:
-        """Returns (seconds after the frame, samples) of what begins until shortly after a frame of this time."""
+        """Returns (seconds after the frame, samples) for the sound up to shortly after the frame at this time."""
         found = []
         while self._next is not None and self._next[0] - self._start <= seconds + AHEAD_S:
             found.append((self._next[0] - self._start - seconds, self._next[1]))

@@ -44,7 +44,7 @@ class NetworkOutput:
         self._sound: SoundReader | None = None  # from the first frame on, if there is sound
         self._connection: Connection | None = None
         self._sent = 0  # frames of earlier connections
-        self._opened = 0.0  # when the connection was begun
+        self._opened = 0.0  # when this side began to connect
         self._attempt, self._due = 0, 0.0  # of the next connection
         self._lost: float | None = None  # since when there is no connection
         self._reason = ""  # why

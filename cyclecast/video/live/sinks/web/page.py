@@ -37,7 +37,7 @@ class WebPage:
     """Serves the live video: `web`, `web://HOST:PORT`, see `address`. Raises OutputError or ConfigError if that fails.
 
     screen: for a run whose source the page chooses. Then the page needs a token on this machine too, because it opens files of
-    this user; `entry_url` admits one browser without showing the token to whoever lists the processes.
+    this user; `entry_url` admits one browser without showing the token in the list of processes.
     """
 
     def __init__(
