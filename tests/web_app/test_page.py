@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,11 @@ const canvas = document.getElementById("canvas");
 new MutationObserver(() => seen.push([Number(canvas.dataset.shown), canvas.dataset.model]))
   .observe(canvas, {attributeFilter: ["data-runs"]});
 """  # lists the number and the model of each frame that is shown from now on
+DROP = """
+const files = new DataTransfer(), bytes = Uint8Array.from(atob(arguments[0]), letter => letter.charCodeAt(0));
+files.items.add(new File([bytes], "dropped.png", {type: "image/png"}));
+dispatchEvent(new DragEvent("drop", {dataTransfer: files, cancelable: true}));
+"""
 CATCH = """
 import(new URL("renderer.js", document.baseURI)).then(({Renderer}) => {
   const style = Renderer.prototype.style;
@@ -198,6 +204,11 @@ def check_pixels_and_controls(page: Page, site: Path, folder: Path) -> None:
     mirrored = page.pixels_after(lambda: browser.press("mirror"))
     assert browser.is_pressed("mirror")
     assert difference(mirrored[:, 1:], styled_on_cpu(model, image[:, ::-1].copy())[:, 1:]) <= 2
+    dropped = image[::-1].copy()
+    png = base64.b64encode(cv2.imencode(".png", dropped)[1].tobytes()).decode()
+    restyled = page.pixels_after(lambda: browser.run(DROP, png))
+    assert browser.text("source") == "dropped.png"
+    assert difference(restyled[:, 1:], styled_on_cpu(model, dropped[:, ::-1].copy())[:, 1:]) <= 2
 
 
 def check_camera_and_styles(page: Page) -> None:
